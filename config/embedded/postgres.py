@@ -52,7 +52,7 @@ def start_postgres(
     else:
         _make_data(state, run=run, passwords=passwords, binaries=folder, launcher=launcher)
     state.make("postgres", account=launcher.account)
-    _remove_stale_pid(data)
+    _remove_stale_pid(data, launcher)
     log = state.path / "log" / "postgres.log"
     stream = open_log(log)
     try:
@@ -136,7 +136,7 @@ def _check_version(data: Path, major: int) -> None:
         )
 
 
-def _remove_stale_pid(data: Path) -> None:
+def _remove_stale_pid(data: Path, launcher: Launcher) -> None:
     """Remove the pid file of a postmaster that is gone.
 
     We hold the servers' lock, so none of ours runs. PostgreSQL itself would refuse to start when any process of
@@ -149,14 +149,18 @@ def _remove_stale_pid(data: Path) -> None:
         return
     except (ValueError, IndexError):
         pid = 0  # a machine that went down can leave it empty
-    if pid > 0 and _works_in(pid, data):
+    if pid > 0 and _works_in(pid, data, launcher):
         raise EmbeddedError(f"Another PostgreSQL, process {pid}, runs on the data in {data}; stop that one first.")
     file.unlink()
 
 
-def _works_in(pid: int, data: Path) -> bool:
-    """Is the working folder of this process `data`? A postmaster's is; one we may not look at is not on our data."""
-    try:
-        return os.path.samefile(f"/proc/{pid}/cwd", data)
-    except OSError:
-        return False
+def _works_in(pid: int, data: Path, launcher: Launcher) -> bool:
+    """Is `data` the working folder of this process, as it is a postmaster's?
+
+    Asked as the servers' account: root in a container may not look into the processes of others, they may.
+    """
+    with ExitStack() as done:
+        folder = inherit(data, done)
+        test = '[ "/proc/$0/cwd" -ef "$1" ]'
+        status, _ = launcher.run(Path("/bin/sh"), "-c", test, str(pid), str(folder), folders=(folder,))
+    return status == 0

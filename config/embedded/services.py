@@ -29,12 +29,12 @@ class Services:
     database_owner_url: str | None  # role `answerable_owner`
     broker_url: str | None
     pid: int
-    _servers: tuple[Server, ...]
+    servers: tuple[Server, ...]
     _undo: ExitStack
 
     def check(self) -> None:
         """Raise EmbeddedError if one of the servers died."""
-        for server in self._servers:
+        for server in self.servers:
             server.check()
 
     def stop(self) -> None:
@@ -86,7 +86,7 @@ def _start(state_dir: Path, *, database: bool, broker: bool, undo: ExitStack) ->
         postgresql.await_ready(lambda: postgres.is_ready(postgresql, state.path / "postgres"))
     undo.callback(state.unpublish)
     state.publish({**urls, "pid": os.getpid()})
-    return Services(**urls, pid=os.getpid(), _servers=tuple(servers), _undo=undo.pop_all())
+    return Services(**urls, pid=os.getpid(), servers=tuple(servers), _undo=undo.pop_all())
 
 
 def _stop(servers: list[Server]) -> None:
