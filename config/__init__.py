@@ -1,0 +1,1 @@
+"""Edges of the whole: environment, settings, addresses, errors, the embedded servers."""

@@ -1,0 +1,1 @@
+"""Pure nouns: event, leaf, merkle, checkpoint, money, domain, chain, authority, finding, errors."""

@@ -1,0 +1,70 @@
+"""Sender formats, one file each: verify received bytes, then parse them into native events. Pure.
+
+A format module offers
+
+    receive(delivery, sender) -> Received      verify, then parse: every statement of one delivery
+    parse(raw, headers, sender) -> Event       the same parse of stored bytes, for the projector
+    content(raw, headers) -> bytes             what makes two deliveries of one event the same statement
+
+`receive` raises Refused when the delivery as a whole is no good; a bad statement among good ones is a Refused value.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+
+from auditlog.core.errors import ConfigurationError, Refused
+from auditlog.core.event import Event
+from auditlog.core.keys import Key
+
+NAMES = ("set", "stripe")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One HTTP request's worth of bytes, exactly as received. Header names are lower case."""
+
+    body: bytes
+    content_type: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What a format may know of the source that sends."""
+
+    tenant: str
+    name: str
+    issuer: str
+    provider: str = ""
+    keys: Mapping[str, Key] = field(default_factory=dict)  # by kid
+    retired: frozenset[str] = frozenset()  # kids that were good once
+    secret: Callable[[], bytes | None] = lambda: None  # asked for only by formats with a shared secret
+
+
+@dataclass(slots=True)
+class Statement:
+    """One verified statement of one event, ready to be appended."""
+
+    source_event_id: str
+    raw: bytes
+    headers: bytes  # JCS of the signed headers; empty when the signature lies in the bytes
+    grade: str
+    key: str  # thumbprint, "-" for none
+    event: Event
+
+
+@dataclass(slots=True)
+class Received:
+    """`statements` by the name the sender gave each (a batch's `jti`), in order. `batch` asks for an RFC 8936 answer."""
+
+    statements: dict[str, Statement | Refused]
+    batch: bool = False
+
+
+def named(name: str) -> ModuleType:
+    """The module of a format. Raises ConfigurationError for a name we do not have."""
+    if name not in NAMES:
+        raise ConfigurationError(f"no format {name!r}; there are: {', '.join(NAMES)}")
+    return import_module(f"auditlog.formats.{name}")

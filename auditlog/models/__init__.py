@@ -1,0 +1,21 @@
+"""Tables, in four kinds: directory (who uses the service), ledger (insert-only), projections (disposable), findings."""
+
+from auditlog.models.directory import ApiToken, Membership, Organisation, OwnedName, Role, Source, SourceKey, Tenant
+from auditlog.models.findings import Finding, RefusalCount, Triage
+from auditlog.models.ledger import Checkpoint, Leaf, LedgerEntry, LogHead, Payload, Tile
+from auditlog.models.projections import (
+    Charge,
+    Dirty,
+    Event,
+    Grant,
+    LimitStatement,
+    Party,
+    ProjectionState,
+    Token,
+)
+
+__all__ = [
+    "ApiToken", "Charge", "Checkpoint", "Dirty", "Event", "Finding", "Grant", "Leaf", "LedgerEntry", "LimitStatement",
+    "LogHead", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Role",
+    "Source", "SourceKey", "Tenant", "Tile", "Token", "Triage",
+]  # fmt: skip

@@ -1,0 +1,98 @@
+"""Who may look: bearer tokens, memberships, roles. A `Viewer` is what queries and verbs are told about the caller."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.permissions import BasePermission
+
+from auditlog.core.errors import NotPermitted
+from auditlog.models import ApiToken, Membership, Role, Tenant
+
+# What each role may do beyond reading. The abuse desk reads its own provider's events only; see queries.
+MAY = {
+    Role.ADMIN: frozenset({"triage", "case", "decide", "configure"}),
+    Role.SECURITY: frozenset({"triage", "case", "decide"}),
+    Role.FINANCE: frozenset({"triage", "case", "decide"}),
+    Role.ABUSE: frozenset({"triage", "case"}),
+    Role.AUDITOR: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The caller: a person or a token, in one tenant."""
+
+    tenant: Tenant
+    role: str
+    name: str
+    user_id: int | None = None
+    provider: str = ""  # of the abuse role: the only provider whose events it sees
+
+    is_authenticated = True  # what REST framework asks of a user
+
+    def may(self, act: str) -> bool:
+        return act in MAY[self.role]
+
+    def must(self, act: str) -> None:
+        """Raises NotPermitted."""
+        if not self.may(act):
+            raise NotPermitted(f"the role {self.role!r} may not {act}")
+
+
+def viewer_of(user) -> Viewer | None:
+    """The person's first membership; None when they belong to no tenant."""
+    membership = Membership.objects.select_related("tenant").filter(user=user).order_by("id").first()
+    if membership is None:
+        return None
+    return Viewer(membership.tenant, membership.role, user.get_username(), user.pk, membership.provider)
+
+
+def issue_token(tenant: Tenant, *, name: str, role: str, expires_at: datetime, provider: str = "") -> str:
+    """A new bearer token. This is the only time it is seen: the database keeps its hash."""
+    token = "ans_" + secrets.token_urlsafe(32)
+    ApiToken.objects.create(
+        tenant=tenant, name=name, role=role, provider=provider, expires_at=expires_at,
+        digest=sha256(token.encode()).digest(),
+    )  # fmt: skip
+    return token
+
+
+class BearerToken(BaseAuthentication):
+    """`Authorization: Bearer <token>` (RFC 6750)."""
+
+    def authenticate(self, request):
+        scheme, _, token = get_authorization_header(request).partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        digest = sha256(token.strip()).digest()
+        found = ApiToken.objects.select_related("tenant").filter(digest=digest).first()
+        if found is None:
+            raise AuthenticationFailed("unknown token")
+        if found.expires_at <= timezone.now():
+            raise AuthenticationFailed("the token has expired")
+        return Viewer(found.tenant, found.role, found.name, None, found.provider), found
+
+    def authenticate_header(self, request) -> str:
+        return "Bearer"
+
+
+class IsMember(BasePermission):
+    """A token, or a signed-in person with a membership; `request.viewer` says which."""
+
+    def has_permission(self, request, view) -> bool:
+        user = request.user
+        if isinstance(user, Viewer):
+            request.viewer = user
+            return True
+        if user is None or not user.is_authenticated:
+            raise NotAuthenticated()
+        viewer = viewer_of(user)
+        if viewer is None:
+            raise NotPermitted("this account belongs to no tenant")
+        request.viewer = viewer
+        return True

@@ -1,0 +1,37 @@
+"""Many rows in one statement: binary COPY, and COPY into a temporary table followed by one upsert."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from django.db import connection
+
+
+def copy_rows(table: str, types: Mapping[str, str], rows: Iterable[Sequence]) -> None:
+    """Insert `rows`, whose values follow the order of `types` (column -> PostgreSQL type)."""
+    columns = ", ".join(f'"{column}"' for column in types)
+    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(list(types.values()))
+        for row in rows:
+            copy.write_row(row)
+
+
+def upsert_rows(
+    table: str, types: Mapping[str, str], rows: Sequence[Sequence], *, key: Sequence[str], merge: Mapping[str, str] = {}
+) -> None:
+    """Insert or replace `rows` by `key`. `merge` gives an expression for columns that combine (t old, excluded new)."""
+    if not rows:
+        return
+    columns = ", ".join(f'"{column}"' for column in types)
+    sets = ", ".join(
+        f'"{column}" = ' + merge.get(column, f'excluded."{column}"') for column in types if column not in key
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS staged_{table} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+        )
+        cursor.execute(f"TRUNCATE staged_{table}")
+    copy_rows(f"staged_{table}", types, rows)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM staged_{table}"
+            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {sets}"
+        )

@@ -1,0 +1,89 @@
+"""Errors of the road. Each says what was found and what was expected; `config/errors.py` turns them into HTTP answers.
+
+`err` of a refusal is the code of RFC 8935 section 2.4 (and ours for a conflict), sent back to the event's sender.
+"""
+
+
+class AnswerableError(Exception):
+    """Base of all errors that a caller can be told about."""
+
+
+class Refused(AnswerableError):
+    """An event was not taken. Nothing of it is in the ledger, unless the subclass says otherwise."""
+
+    err = "invalid_request"
+    key = ""  # thumbprint of the configured key it was refused under, where there is one
+
+
+class MalformedEvent(Refused):
+    """The bytes are not what the source's format calls an event."""
+
+
+class BadSignature(Refused):
+    """The signature does not fit the received bytes."""
+
+    err = "authentication_failed"
+
+
+class UnknownKey(Refused):
+    """No usable key: unknown `kid`, a retired key, an algorithm that does not fit the key."""
+
+    err = "invalid_key"
+
+
+class WrongIssuer(Refused):
+    err = "invalid_issuer"
+
+
+class WrongAudience(Refused):
+    err = "invalid_audience"
+
+
+class SourceSuspended(Refused):
+    err = "access_denied"
+
+
+class ConflictingEvent(Refused):
+    """Other content under an identity that the ledger already has. The refused bytes are kept as a conflict leaf."""
+
+    err = "duplicate_conflict"
+
+
+class DeliveryTooLarge(Refused):
+    pass
+
+
+class WrongContentType(Refused):
+    pass
+
+
+class UnknownSource(AnswerableError):
+    """No such source in this tenant, or no such tenant."""
+
+
+class TooManyRequests(AnswerableError):
+    """The source sends faster than it may. `retry_after` is in whole seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotPermitted(AnswerableError):
+    """The person's role does not allow this."""
+
+
+class NotFound(AnswerableError):
+    pass
+
+
+class NotPossible(AnswerableError):
+    """The request is understood, but the state of the thing forbids it."""
+
+
+class LedgerCorrupt(AnswerableError):
+    """Stored bytes and the tree disagree. Names the first bad leaf."""
+
+
+class ConfigurationError(AnswerableError):
+    """A command or a form was given something that cannot be configured."""

@@ -1,0 +1,292 @@
+"""The native event: what a source says happened, typed and bounded. Payload fields are those of the published format.
+
+Everything here was written by a sender, so every string has a length and every number a range: what passes can be
+indexed, compared and shown. Unknown fields are ignored here and stay in the signed bytes.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from auditlog.core.errors import MalformedEvent
+
+# Byte-wise these stay under a B-tree's 2,704 even when every character takes four bytes.
+Id = Annotated[str, Meta(max_length=500)]
+Issuer = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^|]+\Z")]
+Subject = Annotated[str, Meta(min_length=1, max_length=300)]
+Short = Annotated[str, Meta(max_length=120)]
+Text = Annotated[str, Meta(max_length=4000)]
+Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Za-z]{3}\Z")]
+Seconds = Annotated[float, Meta(ge=0, le=32_503_680_000)]  # NumericDate (RFC 7519 section 2), up to the year 3000
+
+Kind = Literal["human", "agent", "workload", "service", "unknown"]
+Outcome = Literal["success", "failure", "denied", "pending", "unknown"]
+Phase = Literal["ceiling", "quoted", "authorized", "captured", "settled", "refunded", "reversed", "disputed"]
+Scope = Literal["global", "provider", "agent", "session", "task", "project", "merchant", "grant"]
+Interval = Literal["once", "day", "week", "month", "year"]
+MAX_ACT_DEPTH = 64
+
+
+class Party(Struct, frozen=True):
+    """Anyone who acts. Identity is the pair (`iss`, `sub`), never `sub` alone (RFC 8693 section 4.1)."""
+
+    iss: Issuer
+    sub: Subject
+    kind: Kind = "unknown"
+
+    @property
+    def key(self) -> str:
+        """`iss|sub`, to be split at the first `|`; an issuer never contains one."""
+        return f"{self.iss}|{self.sub}"
+
+
+class Actor(Struct, frozen=True):
+    """Who acts now; `act` inside is who it acts for in turn: outermost current, deepest earliest (RFC 8693 4.1)."""
+
+    iss: Issuer
+    sub: Subject
+    kind: Kind = "unknown"
+    act: "Actor | None" = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.iss}|{self.sub}"
+
+    @property
+    def party(self) -> Party:
+        return Party(self.iss, self.sub, self.kind)
+
+
+class Target(Struct, frozen=True):
+    type: Short = ""
+    id: Id = ""
+
+
+class Action(Struct, frozen=True, omit_defaults=True):
+    verb: Short = ""
+    provider: Short = ""
+    account: Id = ""
+    target: Target | None = None
+    resource: Id = ""
+    irreversible: bool = False
+
+
+class Money(Struct, frozen=True, omit_defaults=True):
+    amount_minor: Amount  # minor units of `currency`
+    currency: Currency  # ISO 4217
+    phase: Phase
+    rail: Short = ""
+    charge: Id = ""
+    authority: Id = ""
+    invoice: Id = ""
+
+
+class Limit(Struct, frozen=True, omit_defaults=True):
+    """A cap. `max_minor` None says "no limit". Intervals are calendar, in `zone` (UTC when absent)."""
+
+    id: Id = ""
+    holder: Party | None = None
+    scope: Scope = "global"
+    provider: Short = ""
+    max_minor: Amount | None = None
+    currency: Currency = "USD"
+    interval: Interval = "once"
+    zone: Short = ""
+    enforcement: Literal["hard", "soft", "alert_only"] = "hard"
+    enforced_by: Short = ""
+    set_by: Party | None = None
+
+
+class Intent(Struct, frozen=True, omit_defaults=True):
+    text: Text = ""
+    targets: Annotated[list[Id], Meta(max_length=1000)] = []
+    quantity: Annotated[int, Meta(ge=0, le=2**31)] | None = None
+    max_price_minor: Amount | None = None
+    currency: Currency | None = None
+
+
+class Gate(Struct, frozen=True, omit_defaults=True):
+    kind: Short
+    by: Party | None = None
+    at: Seconds | None = None
+    over: Short = ""
+
+
+class Call(Struct, frozen=True, omit_defaults=True):
+    operation: Id = ""
+    args: dict[str, msgspec.Raw] | None = None
+    args_digest: Short = ""
+    idempotency_key: Id = ""
+    attempt: int | None = None
+    error: Text = ""
+
+
+class Client(Struct, frozen=True, omit_defaults=True):
+    ip: Short = ""
+    user_agent: Text = ""
+    ray_id: Short = ""
+
+
+class Attestation(Struct, frozen=True, omit_defaults=True):
+    type: Short = ""
+    digest: Id = ""
+
+
+class Deny(Struct, frozen=True, omit_defaults=True):
+    actions: list[Id] = []
+    resources: list[Id] = []
+
+
+class Detail(Struct, frozen=True, omit_defaults=True):
+    """One entry of `authorization_details` (RFC 9396 section 2) of type `agent_action`. Empty lists allow all."""
+
+    type: Short = "agent_action"
+    actions: Annotated[list[Id], Meta(max_length=500)] = []
+    providers: Annotated[list[Short], Meta(max_length=500)] = []
+    resources: Annotated[list[Id], Meta(max_length=5000)] = []
+    deny: Deny | None = None
+
+
+class Confirmation(Struct, frozen=True, omit_defaults=True):
+    jkt: Short = ""
+
+
+class GrantObject(Struct, frozen=True, omit_defaults=True):
+    """What one party allowed another. None is "not stated": inherited, or in a root unknown or unbounded."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=500)]
+    parent: Id | None = None
+    root: bool = False
+    subject: Party | None = None
+    actor: Party | None = None
+    authorization_details: Annotated[list[Detail], Meta(max_length=500)] | None = None
+    limits: Annotated[list[Limit], Meta(max_length=100)] | None = None
+    not_before: Seconds | None = None
+    expires_at: Seconds | None = None
+    audience: Annotated[list[Short], Meta(max_length=500)] | None = None
+    max_depth: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    redelegate: bool | None = None
+    gates: Annotated[list[Short], Meta(max_length=50)] | None = None
+    intent: Intent | None = None
+    cnf: Confirmation | None = None
+
+
+class TokenObject(Struct, frozen=True, omit_defaults=True):
+    jti: Annotated[str, Meta(min_length=1, max_length=500)]
+    parent_jti: Id | None = None
+    grant: Id | None = None
+    subject: Party | None = None
+    actor: Actor | None = None
+    audience: list[Short] | None = None
+    scope: Text | None = None
+    issued_at: Seconds | None = None
+    expires_at: Seconds | None = None
+    cnf: Confirmation | None = None
+
+
+class Payload(Struct, frozen=True, omit_defaults=True):
+    """The value under the event's URN: all optional but `outcome`."""
+
+    outcome: Outcome
+    environment: Literal["live", "test"] = "live"
+    mode: Literal["delegation", "impersonation", "direct"] = "delegation"
+    actor: Actor | None = None
+    action: Action | None = None
+    grant: Id | GrantObject | None = None
+    token: Id | TokenObject | None = None
+    session: Id = ""
+    task: Id = ""
+    project: Id = ""
+    request_id: Id = ""
+    trace_id: Id = ""
+    client: Client | None = None
+    attestation: Attestation | None = None
+    call: Call | None = None
+    money: Money | None = None
+    limit: Limit | None = None
+    intent: Intent | None = None
+    gate: Gate | None = None
+
+
+class Event(Struct, frozen=True):
+    """One statement of one act, as parsed from the bytes that its source signed."""
+
+    source_event_id: str
+    type: str
+    issuer: str
+    occurred_at: datetime  # UTC, microseconds: `toe`, else `iat`
+    issued_at: datetime
+    payload: Payload
+    txn: str = ""
+    principal_claim: Party | None = None  # `sub_id`: whose act the sender says it was
+
+
+_TYPES: dict[str, tuple[str, ...]] = {
+    "authority": (
+        "session.started session.ended delegation.granted delegation.denied delegation.revoked token.issued "
+        "token.exchanged token.exchange_failed token.revoked consent.granted consent.withdrawn mandate.issued "
+        "mandate.revoked approval.requested approval.decided"
+    ).split(),
+    "orchestration": (
+        "project.created provider.linked provider.unlinked account.requested account.created account.linked "
+        "terms.accepted resource.requested resource.provisioned resource.failed resource.updated resource.removed "
+        "credential.issued credential.rotated credential.revoked limit.set limit.raised limit.lowered limit.reached"
+    ).split(),
+    "domains": (
+        "domain.searched domain.checked domain.registered domain.registration_failed domain.renewed "
+        "domain.transferred domain.deleted"
+    ).split(),
+    "provider": "action.performed action.denied deployment.completed".split(),
+    "money": (
+        "payment.authority_granted payment.authority_ended payment.quoted payment.authorized payment.captured "
+        "payment.failed payment.settled payment.refunded invoice.issued invoice.paid invoice.failed "
+        "subscription.started subscription.changed subscription.ended usage.metered budget.alerted"
+    ).split(),
+    "dispute": (
+        "dispute.opened dispute.updated dispute.closed dispute.funds_withdrawn dispute.funds_reinstated"
+    ).split(),
+}
+LAYERS = tuple(_TYPES)
+LAYER_OF_TYPE = {event_type: layer for layer, types in _TYPES.items() for event_type in types}
+
+
+def layer_of(event_type: str) -> str:
+    """The layer a type belongs to; "other" for types we do not know."""
+    return LAYER_OF_TYPE.get(event_type, "other")
+
+
+def moment(seconds: float) -> datetime:
+    """NumericDate to aware UTC, rounded to microseconds."""
+    return datetime.fromtimestamp(round(seconds * 1_000_000) / 1_000_000, tz=UTC)
+
+
+_decode_payload = msgspec.json.Decoder(Payload).decode
+encode_payload = msgspec.json.Encoder().encode
+
+
+def decode_payload(raw: bytes | msgspec.Raw) -> Payload:
+    """Decode and validate a payload. Raises MalformedEvent naming the field."""
+    try:
+        payload = _decode_payload(raw)
+    except msgspec.ValidationError as error:
+        raise MalformedEvent(f"payload: {error}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedEvent(f"payload is not JSON we can read: {error}") from None
+    if payload.actor is not None and payload.actor.act is not None:
+        act_chain(payload.actor)
+    return payload
+
+
+def act_chain(actor: Actor) -> tuple[Party, ...]:
+    """The parties of a nested `act` claim, oldest first (RFC 8693 4.1 nests newest outermost)."""
+    parties = []
+    current: Actor | None = actor
+    while current is not None:
+        parties.append(current.party)
+        if len(parties) > MAX_ACT_DEPTH:
+            raise MalformedEvent(f"payload: `actor.act` is nested deeper than {MAX_ACT_DEPTH}")
+        current = current.act
+    return tuple(reversed(parties))

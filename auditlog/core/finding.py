@@ -1,0 +1,28 @@
+"""A finding: what a detector says. A value, compared by its stable key (rule, anchor)."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+SEVERITIES = ("info", "low", "medium", "high", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`anchor` is defined per rule and makes the key with it; members may grow while the key stays."""
+
+    rule: str
+    anchor: str
+    severity: str
+    title: str
+    events: tuple[str, ...]  # event ids, oldest first: the ground it stands on
+    leaves: tuple[int, ...]
+    first_at: datetime
+    last_at: datetime
+    principal: str | None = None  # party key
+    actor: str | None = None
+    grant: str | None = None
+    provider: str | None = None
+    money_at_risk_minor: int | None = None
+    currency: str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,142 @@
+"""Public keys of senders: JWK in (RFC 7517), a check of signed bytes out. Ed25519 goes through libsodium, which is
+twice as fast here and refuses non-canonical signatures and small-order keys; the rest through cryptography.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from auditlog.core.errors import BadSignature, ConfigurationError, UnknownKey
+
+Check = Callable[[bytes, bytes], None]  # (message, signature); raises BadSignature
+# RFC 9864 names Ed25519 fully; RFC 8037's "EdDSA" stays in use for the same thing.
+ALGORITHMS = {"Ed25519": "OKP", "EdDSA": "OKP", "ES256": "EC", "RS256": "RSA", "PS256": "RSA"}
+_REQUIRED = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
+_PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "k")
+
+
+def b64url(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def from_b64url(value: str) -> bytes:
+    return urlsafe_b64decode(value + "=" * (-len(value) % 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A usable public key. `checks` has one check for each algorithm it may be used with."""
+
+    kid: str
+    thumbprint: str  # RFC 7638, SHA-256, base64url
+    checks: dict[str, Check]
+
+    def check_for(self, algorithm: str) -> Check:
+        check = self.checks.get(algorithm)
+        if check is None:
+            fit = " or ".join(self.checks)
+            raise UnknownKey(f"key {self.kid!r} is for {fit}, the header says alg {algorithm!r}")
+        return check
+
+
+def thumbprint(jwk: dict[str, Any]) -> str:
+    """RFC 7638: SHA-256 over the required members in lexical order."""
+    members = ",".join(f'"{name}":"{jwk[name]}"' for name in _REQUIRED[jwk["kty"]])
+    return b64url(sha256(("{" + members + "}").encode()).digest())
+
+
+def public_jwk(jwk: Any) -> dict[str, Any]:
+    """The public members of a JWK that we can use. Raises ConfigurationError saying what is wrong with it."""
+    if not isinstance(jwk, dict) or jwk.get("kty") not in _REQUIRED:
+        raise ConfigurationError(f"expected a JWK of kty OKP, EC or RSA, found {str(jwk)[:80]!r}")
+    if jwk.get("use", "sig") != "sig":
+        raise ConfigurationError(f"key {jwk.get('kid')!r} is for {jwk['use']!r}, expected use 'sig'")
+    if any(name in jwk for name in _PRIVATE):
+        raise ConfigurationError(f"key {jwk.get('kid')!r} has private parts: give the public JWKS only")
+    return {name: jwk[name] for name in (*_REQUIRED[jwk["kty"]], "kid", "alg", "use") if name in jwk}
+
+
+def load(jwk: dict[str, Any], kid: str) -> Key:
+    """Raises ConfigurationError when the key is malformed, weak, or of a curve we do not take."""
+    try:
+        checks = _LOADERS[jwk["kty"]](jwk)
+        stamp = thumbprint(jwk)
+    except ConfigurationError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigurationError(f"key {kid!r} is not a usable JWK: {error}") from None
+    only = {"Ed25519": ("Ed25519", "EdDSA"), "EdDSA": ("Ed25519", "EdDSA")}.get(jwk.get("alg", ""), (jwk.get("alg"),))
+    if "alg" in jwk:
+        checks = {name: check for name, check in checks.items() if name in only}
+        if not checks:
+            raise ConfigurationError(f"key {kid!r} says alg {jwk['alg']!r}, expected one of {', '.join(ALGORITHMS)}")
+    return Key(kid, stamp, checks)
+
+
+def _ed25519(jwk: dict[str, Any]) -> dict[str, Check]:
+    if jwk["crv"] != "Ed25519":
+        raise ConfigurationError(f"expected curve Ed25519, found {jwk['crv']!r}")
+    public = from_b64url(jwk["x"])
+    if len(public) != 32:
+        raise ConfigurationError(f"an Ed25519 key has 32 bytes, found {len(public)}")
+
+    def check(message: bytes, signature: bytes) -> None:
+        if len(signature) != 64:
+            raise BadSignature(f"an Ed25519 signature has 64 bytes, found {len(signature)}")
+        try:
+            crypto_sign_open(signature + message, public)
+        except BadSignatureError:
+            raise BadSignature("the Ed25519 signature does not fit the received bytes") from None
+
+    return {"Ed25519": check, "EdDSA": check}
+
+
+def _p256(jwk: dict[str, Any]) -> dict[str, Check]:
+    if jwk["crv"] != "P-256":
+        raise ConfigurationError(f"expected curve P-256, found {jwk['crv']!r}")
+    x, y = from_b64url(jwk["x"]), from_b64url(jwk["y"])
+    if len(x) != 32 or len(y) != 32:
+        raise ConfigurationError("P-256 coordinates have 32 bytes")
+    public = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1()).public_key()
+
+    def check(message: bytes, signature: bytes) -> None:
+        if len(signature) != 64:
+            raise BadSignature(f"an ES256 signature has 64 bytes, found {len(signature)}")
+        try:
+            der = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
+            public.verify(der, message, ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, ValueError):
+            raise BadSignature("the ES256 signature does not fit the received bytes") from None
+
+    return {"ES256": check}
+
+
+def _rsa(jwk: dict[str, Any]) -> dict[str, Check]:
+    numbers = rsa.RSAPublicNumbers(int.from_bytes(from_b64url(jwk["e"])), int.from_bytes(from_b64url(jwk["n"])))
+    public = numbers.public_key()
+    if public.key_size < 2048:
+        raise ConfigurationError(f"RSA keys have 2048 bits or more (RFC 7518 section 3.3), found {public.key_size}")
+
+    def checker(pad: padding.AsymmetricPadding, name: str) -> Check:
+        def check(message: bytes, signature: bytes) -> None:
+            try:
+                public.verify(signature, message, pad, hashes.SHA256())
+            except InvalidSignature:
+                raise BadSignature(f"the {name} signature does not fit the received bytes") from None
+
+        return check
+
+    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+    return {"RS256": checker(padding.PKCS1v15(), "RS256"), "PS256": checker(pss, "PS256")}
+
+
+_LOADERS = {"OKP": _ed25519, "EC": _p256, "RSA": _rsa}

@@ -1,0 +1,226 @@
+"""Security Event Tokens: compact JWS (RFC 7515) of RFC 8417 claims, pushed singly (RFC 8935) or in batches (the
+shapes of RFC 8936). Grade A: the signature travels with the event and anybody can check it.
+
+The signature is checked over the received bytes before any claim is decoded. Only the JOSE header is read first,
+because it names the key.
+"""
+
+import re
+from binascii import a2b_base64
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from auditlog.core.cards import refuse_card_numbers
+from auditlog.core.errors import (
+    BadSignature,
+    DeliveryTooLarge,
+    MalformedEvent,
+    Refused,
+    UnknownKey,
+    WrongAudience,
+    WrongContentType,
+    WrongIssuer,
+)
+from auditlog.core.event import LAYER_OF_TYPE, Event, Id, Issuer, Party, Payload, Seconds, Subject, decode_payload, moment
+from auditlog.core.keys import ALGORITHMS
+from auditlog.formats import Delivery, Received, Sender, Statement
+
+CONTENT_TYPES = ("application/secevent+jwt", "application/json")
+MAX_SET = 256 * 1024
+MAX_BATCH = 1_000
+_COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_URN = re.compile(r"urn:answerable:event:([a-z0-9_.-]{1,120}):v1\Z")
+_EMBEDDED = ("jwk", "jku", "x5u", "x5c")
+
+
+class SubjectId(Struct):
+    """RFC 9493; only `iss_sub` names a party."""
+
+    format: str = ""
+    iss: Issuer | None = None
+    sub: Subject | None = None
+
+
+class Claims(Struct):
+    iss: Issuer
+    iat: Seconds
+    jti: Id
+    aud: str | list[str]
+    events: dict[str, msgspec.Raw]
+    toe: Seconds | None = None
+    txn: Id = ""
+    sub_id: SubjectId | None = None
+    sub: Any = msgspec.UNSET
+    exp: Any = msgspec.UNSET
+
+
+_claims = msgspec.json.Decoder(Claims).decode
+_sets = msgspec.json.Decoder(dict[str, dict[str, str]]).decode
+
+
+def receive(delivery: Delivery, sender: Sender) -> Received:
+    """Verify and parse one SET or a batch of them. A bad SET in a batch does not hurt the others."""
+    if delivery.content_type == "application/secevent+jwt":
+        if len(delivery.body) > MAX_SET:
+            raise DeliveryTooLarge(f"a SET has at most {MAX_SET:,} bytes, found {len(delivery.body):,}")
+        statement = _statement(delivery.body.strip(), sender)
+        return Received({statement.source_event_id: statement})
+    if delivery.content_type != "application/json":
+        raise WrongContentType(f"expected {' or '.join(CONTENT_TYPES)}, found {delivery.content_type or 'none'!r}")
+    try:
+        document = _sets(delivery.body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}: {error}') from None
+    if set(document) != {"sets"}:
+        raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}, found members {sorted(document)[:5]}')
+    sets = document["sets"]
+    if len(sets) > MAX_BATCH:
+        raise DeliveryTooLarge(f"a batch has at most {MAX_BATCH:,} SETs, found {len(sets):,}")
+    statements: dict[str, Statement | Refused] = {}
+    for jti, compact in sets.items():
+        try:
+            statement = _statement(compact.encode(), sender)
+            if statement.source_event_id != jti:
+                raise MalformedEvent(f"the SET under {jti[:80]!r} has jti {statement.source_event_id[:80]!r}")
+            statements[jti] = statement
+        except Refused as refused:
+            statements[jti] = refused
+    return Received(statements, batch=True)
+
+
+def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
+    """The event in stored bytes, whose signature was checked when they were received."""
+    return _event(_decoded(raw.split(b".")[1]), sender)
+
+
+def content(raw: bytes, headers: bytes) -> bytes:
+    """JWS header and payload: an ES256 retry carries another signature of the same statement."""
+    return raw[: raw.rindex(b".")]
+
+
+def _statement(compact: bytes, sender: Sender) -> Statement:
+    if len(compact) > MAX_SET:
+        raise DeliveryTooLarge(f"a SET has at most {MAX_SET:,} bytes, found {len(compact):,}")
+    if not _COMPACT.match(compact):
+        raise MalformedEvent("expected a compact JWS: three base64url parts joined by dots")
+    signing_input, _, signature = compact.rpartition(b".")
+    header, _, payload = signing_input.partition(b".")
+    algorithm, kid = _header(header)
+    key = sender.keys.get(kid)
+    if key is None:
+        state = "was retired" if kid in sender.retired else "is not one of this source's keys"
+        raise UnknownKey(f"key {kid[:80]!r} {state}")
+    try:
+        key.check_for(algorithm)(signing_input, _decoded(signature))
+    except BadSignature as refused:
+        refused.key = key.thumbprint
+        raise
+
+    claims = _decoded(payload)
+    refuse_card_numbers(claims)
+    event = _event(claims, sender)
+    if event.issuer != sender.issuer:
+        raise WrongIssuer(f"expected iss {sender.issuer!r}, found {event.issuer[:300]!r}")
+    return Statement(event.source_event_id, compact, b"", "A", key.thumbprint, event)
+
+
+@lru_cache(maxsize=4096)
+def _header(segment: bytes) -> tuple[str, str]:
+    """`alg` and `kid` of a JOSE header (RFC 7515 section 4). A sender's headers repeat, so they are cached."""
+    try:
+        header = msgspec.json.decode(_decoded(segment), type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise MalformedEvent(f"the JOSE header is not a JSON object: {error}") from None
+    media_type = str(header.get("typ", "")).lower().removeprefix("application/")
+    if media_type != "secevent+jwt":
+        raise MalformedEvent(f"expected header typ 'secevent+jwt', found {header.get('typ')!r}"[:200])
+    algorithm = header.get("alg")
+    if algorithm not in ALGORITHMS:
+        raise UnknownKey(f"expected alg {', '.join(ALGORITHMS)}, found {algorithm!r}"[:200])
+    for name in _EMBEDDED:
+        if name in header:
+            raise UnknownKey(f"the header carries a key of its own ({name}); keys come from the source's configuration")
+    if "crit" in header:
+        raise MalformedEvent(f"the header marks {header['crit']!r} as critical, which we do not know"[:200])
+    if "b64" in header:
+        raise MalformedEvent("unencoded payloads (RFC 7797) are not taken")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise UnknownKey("the header names no key: kid is missing")
+    return algorithm, kid
+
+
+def _event(claims_json: bytes, sender: Sender) -> Event:
+    """Claims to an event: RFC 8417 section 2.2, and what the profile adds. Raises Refused."""
+    try:
+        claims = _claims(claims_json)
+    except msgspec.ValidationError as error:
+        raise MalformedEvent(f"claims: {error}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedEvent(f"the claims are not JSON we can read: {error}") from None
+    if claims.sub is not msgspec.UNSET or claims.exp is not msgspec.UNSET:
+        raise MalformedEvent("a SET has neither `sub` nor `exp`: use `sub_id`, and mind not to send access tokens")
+    audience = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
+    wanted = f"urn:answerable:{sender.tenant}"
+    if wanted not in audience:
+        raise WrongAudience(f"expected aud to contain {wanted!r}, found {list(audience)[:5]!r}"[:400])
+    if not claims.jti:
+        raise MalformedEvent("claims: jti is empty")
+    if len(claims.events) != 1:
+        raise MalformedEvent(f"expected exactly one event in `events`, found {len(claims.events)}")
+    if b"\\u0000" in claims_json and _has_nul(claims_json):
+        raise MalformedEvent("a string holds U+0000, which no name or text has")
+
+    [(uri, raw_payload)] = claims.events.items()
+    match = _URN.match(uri)
+    event_type = match[1] if match else ""
+    if event_type in LAYER_OF_TYPE:
+        payload = decode_payload(raw_payload)
+    else:
+        event_type = f"other.{sender.name}.{(event_type or uri)[:120]}"
+        try:
+            payload = decode_payload(raw_payload)
+        except MalformedEvent:
+            payload = Payload(outcome="unknown")  # kept whole in the signed bytes
+    principal = None
+    if claims.sub_id is not None and claims.sub_id.iss and claims.sub_id.sub:
+        principal = Party(claims.sub_id.iss, claims.sub_id.sub)
+    issued_at = moment(claims.iat)
+    return Event(
+        source_event_id=claims.jti,
+        type=event_type,
+        issuer=claims.iss,
+        occurred_at=issued_at if claims.toe is None else moment(claims.toe),
+        issued_at=issued_at,
+        payload=payload,
+        txn=claims.txn,
+        principal_claim=principal,
+    )
+
+
+def _decoded(segment: bytes) -> bytes:
+    try:
+        return a2b_base64(segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4))
+    except ValueError as error:
+        raise MalformedEvent(f"not base64url: {error}") from None
+
+
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+
+def _has_nul(document: bytes) -> bool:
+    """Whether an escaped U+0000 is really in a string, and not a backslash followed by those letters."""
+    pending = [msgspec.json.decode(document)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value)
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, str) and "\x00" in value:
+            return True
+    return False

@@ -1,0 +1,192 @@
+"""Receive and verify: the first two steps of the road.
+
+The source's format checks the signature over the received bytes and then parses them; `append.py` makes the result
+durable. Nothing here trusts a claim before its signature, and nothing is written for a refused event but a count.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+
+from django.conf import settings
+from django.db import connection
+
+from auditlog import formats
+from auditlog.append import Appended, append_statements
+from auditlog.core.errors import (
+    ConflictingEvent,
+    DeliveryTooLarge,
+    Refused,
+    SourceSuspended,
+    TooManyRequests,
+    UnknownSource,
+)
+from auditlog.core.keys import Key, load
+from auditlog.models import Source
+from config.env import source_secret
+
+MAX_BODY = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one delivery. `appended` and `refused` go by the names the sender gave its statements."""
+
+    batch: bool
+    appended: Mapping[str, Appended]
+    refused: Mapping[str, Refused]
+
+
+def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime) -> Taken:
+    """Verify one delivery and append what is good in it. Durable once this returns.
+
+    Raises UnknownSource, TooManyRequests, or Refused when the delivery as a whole is no good. Refusals are counted.
+    """
+    known = _source(tenant, name)
+    source = known.source
+    if source.state != Source.State.ACTIVE:
+        raise SourceSuspended(f"source {name!r} is suspended")
+    if len(delivery.body) > MAX_BODY:
+        raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
+    known.requests.spend(1)
+    try:
+        received = formats.named(source.format).receive(delivery, known.sender)
+    except Refused as refused:
+        count_refusals(source, [refused], now=now)
+        raise
+    good = {given: s for given, s in received.statements.items() if not isinstance(s, Refused)}
+    bad = {given: s for given, s in received.statements.items() if isinstance(s, Refused)}
+    known.events.spend(len(good))
+
+    appended = dict(zip(good, append_statements(source, list(good.values()), now=now), strict=True))
+    for given, result in list(appended.items()):
+        if result.conflict:
+            bad[given] = ConflictingEvent(
+                f"event {given[:200]!r} is in the ledger with other content, at leaf {result.leaf_index}"
+            )
+            del appended[given]
+    if bad:
+        count_refusals(source, bad.values(), now=now)
+    return Taken(received.batch, appended, bad)
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket of this process: `rate` a second, and as much at once. `rate` 0 is no limit."""
+
+    rate: float
+    level: float = field(init=False)
+    at: float = field(init=False)
+    lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.level, self.at = self.rate, time.monotonic()
+
+    def spend(self, amount: int) -> None:
+        """Raises TooManyRequests, saying when to come back. One delivery may overdraw; the next then waits for it."""
+        if not self.rate:
+            return
+        with self.lock:
+            now = time.monotonic()
+            self.level = min(self.rate, self.level + (now - self.at) * self.rate)
+            self.at = now
+            if self.level < min(1, amount):
+                wait = max(1, round((1 - self.level) / self.rate + 0.5))
+                raise TooManyRequests(f"this source sends faster than {self.rate:g} a second", retry_after=wait)
+            self.level -= amount
+
+
+@dataclass(slots=True)
+class _Known:
+    """A source as this process remembers it, good for as long as `version` is what the database says."""
+
+    version: tuple
+    source: Source
+    sender: formats.Sender
+    requests: Bucket
+    events: Bucket
+
+
+_remembered: dict[tuple[str, str], _Known] = {}
+_VERSION = """
+    SELECT s.id, s.xmin::text, (SELECT string_agg(k.xmin::text, ',' ORDER BY k.id)
+      FROM auditlog_sourcekey k WHERE k.source_id = s.id)
+    FROM auditlog_source s JOIN auditlog_tenant t ON t.id = s.tenant_id WHERE t.name = %s AND s.name = %s
+"""
+
+
+def _source(tenant: str, name: str) -> _Known:
+    """The source with its keys. One indexed query a delivery sees a new key or a suspension at once."""
+    with connection.cursor() as cursor:
+        cursor.execute(_VERSION, [tenant, name])
+        version = cursor.fetchone()
+    if version is None:
+        _remembered.pop((tenant, name), None)
+        raise UnknownSource(f"no source {name[:60]!r} in tenant {tenant[:60]!r}")
+    known = _remembered.get((tenant, name))
+    if known is None or known.version != version:
+        known = _remembered[tenant, name] = _loaded(version)
+    return known
+
+
+def _loaded(version: tuple) -> _Known:
+    source = Source.objects.select_related("tenant").get(pk=version[0])
+    keys = list(source.keys.all())
+    share = max(1, getattr(settings, "WEB_WORKERS", 1))  # every worker has its own bucket
+    return _Known(
+        version,
+        source,
+        sender_of(source, {key.kid: load(key.jwk, key.kid) for key in keys if key.retired_at is None},
+                  frozenset(key.kid for key in keys if key.retired_at)),
+        Bucket(source.requests_per_second / share),
+        Bucket(source.events_per_second / share),
+    )  # fmt: skip
+
+
+def sender_of(source: Source, keys: Mapping[str, Key] | None = None, retired: frozenset[str] = frozenset()) -> formats.Sender:
+    return formats.Sender(
+        tenant=source.tenant.name,
+        name=source.name,
+        issuer=source.issuer,
+        provider=source.provider,
+        keys=keys or {},
+        retired=retired,
+        secret=lambda: source_secret(source.secret_env) if source.secret_env else None,
+    )
+
+
+_COUNT = """
+    INSERT INTO refusal_count AS r (tenant_id, source, key, err, hour, count, first_at, last_at, sample)
+    VALUES (%(tenant)s, %(source)s, %(key)s, %(err)s, %(hour)s, %(count)s, %(now)s, %(now)s, %(sample)s)
+    ON CONFLICT ON CONSTRAINT refusal_count_once
+    DO UPDATE SET count = r.count + excluded.count, last_at = greatest(r.last_at, excluded.last_at)
+"""
+_WATCH = """
+    INSERT INTO projection_dirty (tenant_id, kind, key, leaf_index, due_at)
+    SELECT %(tenant)s, 'refusal', %(source)s, -1, %(now)s
+    WHERE NOT EXISTS (SELECT 1 FROM projection_dirty WHERE tenant_id = %(tenant)s AND kind = 'refusal'
+      AND key = %(source)s)
+"""
+
+
+def count_refusals(source: Source, refusals: Collection[Refused], *, now: datetime) -> None:
+    """Count refusals by source, key, reason and hour, and ask detection to look. One row a reason, however many."""
+    reasons = {(refused.key, refused.err): str(refused) for refused in refusals}
+    counts = Counter((refused.key, refused.err) for refused in refusals)
+    with connection.cursor() as cursor:
+        for (key, err), sample in reasons.items():
+            row = {
+                "tenant": source.tenant_id,
+                "source": source.name,
+                "key": key,
+                "err": err,
+                "hour": now.replace(minute=0, second=0, microsecond=0),
+                "count": counts[key, err],
+                "now": now,
+                "sample": sample.replace("\x00", "")[:500],
+            }
+            cursor.execute(_COUNT, row)
+            cursor.execute(_WATCH, row)

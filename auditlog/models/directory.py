@@ -1,0 +1,152 @@
+"""The directory: tenants, who may look, who may send. The only tables that are global."""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import RegexValidator
+from django.db import models
+
+slug = RegexValidator(r"^[a-z0-9][a-z0-9._-]{0,47}\Z", "Use 1 to 48 of a-z, 0-9, dot, dash and underscore.")
+
+
+class Tenant(models.Model):
+    name = models.CharField(max_length=48, unique=True, validators=[slug], help_text="Appears in addresses and in `aud`.")
+    title = models.CharField(max_length=200, blank=True)
+    # Mixed into identities, so that nobody outside can compute an event's id from its content.
+    pepper = models.BinaryField(max_length=32, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    ADMIN = "admin", "Admin: configures everything"
+    SECURITY = "security", "Security: investigates, triages findings"
+    FINANCE = "finance", "Finance: spend, disputes"
+    ABUSE = "abuse", "Abuse desk: sees its own provider's events only"
+    AUDITOR = "auditor", "Auditor: reads everything, changes nothing"
+
+
+class Membership(models.Model):
+    """What a person may do in a tenant."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role)
+    provider = models.CharField(max_length=120, blank=True, help_text="For the abuse role: the provider it works for.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="membership_once"),
+            models.CheckConstraint(
+                condition=~models.Q(role="abuse") | ~models.Q(provider=""), name="membership_abuse_has_provider"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} as {self.role} in {self.tenant}"
+
+
+class ApiToken(models.Model):
+    """A bearer token of the API, stored as its SHA-256 only."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=120)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    role = models.CharField(max_length=10, choices=Role)
+    provider = models.CharField(max_length=120, blank=True)
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.role})"
+
+
+class Organisation(models.Model):
+    """Who answers for parties, issuers and sources."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=120)
+    issuers = ArrayField(
+        models.CharField(max_length=300), default=list, blank=True, help_text="Issuers whose parties belong to it."
+    )
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="organisation_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OwnedName(models.Model):
+    """A name or mark that an organisation owns: what lookalikes are measured against."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    organisation = models.ForeignKey(Organisation, models.CASCADE, related_name="owned_names")
+    name = models.CharField(max_length=253, help_text="A domain (acme.io) or a mark (acme).")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="owned_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Source(models.Model):
+    """A configured sender. Its name is in every leaf it causes, so it never changes."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=48, validators=[slug])
+    format = models.CharField(max_length=30)
+    issuer = models.CharField(max_length=300)
+    organisation = models.ForeignKey(Organisation, models.SET_NULL, null=True, blank=True)
+    provider = models.CharField(max_length=120, blank=True, help_text="The provider whose own word this source is.")
+    layers = ArrayField(
+        models.CharField(max_length=20), default=list, blank=True, help_text="Layers it may speak for; empty: all."
+    )
+    speaks_for = ArrayField(
+        models.CharField(max_length=300), default=list, blank=True, help_text="Issuers it may speak for; empty: all."
+    )
+    state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+    secret_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the shared secret.")
+    requests_per_second = models.PositiveIntegerField(default=4_000)
+    events_per_second = models.PositiveIntegerField(default=100_000)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="source_name_once"),
+            # Otherwise two senders could claim the same event.
+            models.UniqueConstraint(
+                fields=["tenant", "issuer"], condition=models.Q(format="set"), name="source_set_issuer_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SourceKey(models.Model):
+    """A public key of a source. Adding and retiring one appends a leaf; rows are never deleted."""
+
+    source = models.ForeignKey(Source, models.PROTECT, related_name="keys")
+    kid = models.CharField(max_length=200)
+    thumbprint = models.CharField(max_length=43)  # RFC 7638, in every leaf it signed
+    jwk = models.JSONField()
+    added_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["source", "thumbprint"], name="source_key_once"),
+            models.UniqueConstraint(
+                fields=["source", "kid"], condition=models.Q(retired_at=None), name="source_key_kid_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.kid

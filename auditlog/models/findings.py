@@ -1,0 +1,99 @@
+"""Findings, what people did about them, and counts of refusals. Not projections: a rebuild keeps them."""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class Finding(models.Model):
+    class Severity(models.TextChoices):
+        INFO = "info"
+        LOW = "low"
+        MEDIUM = "medium"
+        HIGH = "high"
+        CRITICAL = "critical"
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ACKNOWLEDGED = "acknowledged"
+        RESOLVED = "resolved"
+        FALSE_POSITIVE = "false_positive", "false positive"
+        WITHDRAWN = "withdrawn"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    rule = models.CharField(max_length=60)
+    rule_version = models.SmallIntegerField()
+    anchor = models.TextField()
+    partition = models.TextField()  # the detector's key that this finding came from, as JSON
+    severity = models.CharField(max_length=8, choices=Severity)
+    state = models.CharField(max_length=14, choices=State, default=State.OPEN)
+    title = models.TextField()
+    principal = models.TextField(blank=True)
+    actor = models.TextField(blank=True)
+    grant = models.TextField(blank=True)
+    provider = models.TextField(blank=True)
+    event_ids = ArrayField(models.UUIDField())
+    leaves = ArrayField(models.BigIntegerField())
+    money_at_risk_minor = models.BigIntegerField(null=True)
+    currency = models.CharField(max_length=3, blank=True)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    detected_at = models.DateTimeField()
+    evidence = models.JSONField(default=dict)
+    withdrawn_by_leaf = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "finding"
+        constraints = [models.UniqueConstraint(fields=["tenant", "rule", "anchor"], name="finding_once")]
+        indexes = [
+            models.Index(fields=["tenant", "rule", "partition"], name="finding_by_partition"),
+            models.Index(fields=["tenant", "state", "-id"], name="finding_by_state"),
+            models.Index(fields=["tenant", "principal", "-id"], name="finding_by_principal"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.title}"
+
+
+class Triage(models.Model):
+    """One step of a person with a finding. Kept for ever, in order."""
+
+    finding = models.ForeignKey(Finding, models.PROTECT, related_name="triage")
+    at = models.DateTimeField(auto_now_add=True)
+    by = models.CharField(max_length=150)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
+    from_state = models.CharField(max_length=14)
+    to_state = models.CharField(max_length=14)
+    reason = models.TextField()
+
+    class Meta:
+        db_table = "finding_triage"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.from_state} -> {self.to_state}"
+
+
+class RefusalCount(models.Model):
+    """Deliveries that were refused, counted per source, key, reason and hour. Bounded: an unknown key counts as ""."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    source = models.CharField(max_length=48)
+    key = models.CharField(max_length=43, blank=True)
+    err = models.CharField(max_length=40)
+    hour = models.DateTimeField()
+    count = models.BigIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    sample = models.TextField()  # one description; escaped wherever shown
+
+    class Meta:
+        db_table = "refusal_count"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "source", "key", "err", "hour"], name="refusal_count_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.err}: {self.count}"

@@ -1,0 +1,133 @@
+"""The ledger: insert-only, but for the log's head. Keys lead with (tenant, epoch).
+
+`sql/append_only.sql` forbids UPDATE, DELETE and TRUNCATE by trigger and by grant; `append.py` writes by COPY.
+"""
+
+from django.db import models
+
+from auditlog.core import leaf
+
+KIND_NUMBERS = {kind: number for number, kind in enumerate(leaf.KINDS)}
+KIND_NAMES = dict(enumerate(leaf.KINDS))
+
+
+class LogHead(models.Model):
+    """One row a log: the committed size and right edge. Locked by whoever appends."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT)
+    epoch = models.SmallIntegerField(default=1)
+    size = models.BigIntegerField(default=0)
+    edge = models.BinaryField()  # the roots of the perfect subtrees, largest first (core.merkle.Edge)
+    fence = models.BigIntegerField(default=0)  # of the publisher that may sign
+
+    class Meta:
+        db_table = "ledger_head"
+
+    def __str__(self) -> str:
+        return f"log of {self.tenant_id}, {self.size} leaves"
+
+
+class Leaf(models.Model):
+    """A place in the log: all that the leaf's canonical bytes are made of (core.leaf)."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    leaf_index = models.BigIntegerField()
+    kind = models.SmallIntegerField(choices=[(n, k) for k, n in KIND_NUMBERS.items()])
+    # Of events and conflicts: derived from tenant, source and source event id, so that it doubles as the identity.
+    event_id = models.UUIDField(null=True)
+    source = models.ForeignKey("auditlog.Source", models.PROTECT, null=True, db_index=False)
+    received_at = models.DateTimeField()
+    grade = models.CharField(max_length=1)
+    key = models.CharField(max_length=43)  # thumbprint; "-" for none
+    commitment = models.BinaryField(max_length=32)
+
+    class Meta:
+        db_table = "ledger_leaf"
+        constraints = [
+            # Exactly once, for ever.
+            models.UniqueConstraint(fields=["tenant", "event_id"], name="leaf_identity_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}/{self.leaf_index}"
+
+
+class Payload(models.Model):
+    """The exact bytes of a leaf, and the salt that ties them to it. Apart, so that they can be erased."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    leaf_index = models.BigIntegerField()
+    salt = models.BinaryField(max_length=32)
+    source_event_id = models.TextField()
+    headers = models.BinaryField(default=b"")  # signed headers, JCS; empty when the signature lies in the bytes
+    raw = models.BinaryField()
+
+    class Meta:
+        db_table = "ledger_payload"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}/{self.leaf_index}"
+
+
+class Tile(models.Model):
+    """A full tile of 256 hashes (C2SP tlog-tiles), written by the publisher as it re-derives the tree."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "level", "number")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    level = models.SmallIntegerField()
+    number = models.BigIntegerField()
+    hashes = models.BinaryField()
+
+    class Meta:
+        db_table = "ledger_tile"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}/tile/{self.level}/{self.number}"
+
+
+class Checkpoint(models.Model):
+    """A signed head, as published. `edge` lets the next one be derived without reading the whole log."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "size")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    size = models.BigIntegerField()
+    root = models.BinaryField(max_length=32)
+    edge = models.BinaryField()
+    note = models.TextField()
+    signed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "ledger_checkpoint"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} at {self.size}"
+
+
+class LedgerEntry(models.Model):
+    """A view of leaves for the admin, which wants one key column. Nothing can be written through it."""
+
+    id = models.TextField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.DO_NOTHING)
+    leaf_index = models.BigIntegerField()
+    kind = models.SmallIntegerField(choices=[(n, k) for k, n in KIND_NUMBERS.items()])
+    event_id = models.UUIDField(null=True)
+    source = models.ForeignKey("auditlog.Source", models.DO_NOTHING, null=True)
+    received_at = models.DateTimeField()
+    grade = models.CharField(max_length=1)
+    key = models.CharField(max_length=43)
+
+    class Meta:
+        managed = False
+        db_table = "ledger_entry"
+        verbose_name_plural = "ledger entries"
+        ordering = ["tenant", "-leaf_index"]
+
+    def __str__(self) -> str:
+        return self.id

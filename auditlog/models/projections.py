@@ -1,0 +1,283 @@
+"""Projections: what the leaves mean, derived and disposable. Keys lead with (tenant, generation).
+
+A rebuild writes a new generation from leaf zero with the same code and swaps it in; `ProjectionState` says which one
+is read. Party keys are `iss|sub`.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class ProjectionState(models.Model):
+    """How far a tenant's generation has been projected. `position` is the next leaf index to read."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    position = models.BigIntegerField(default=0)
+    detected = models.BigIntegerField(default=0)  # the next leaf index that detection looks at
+    is_current = models.BooleanField(default=False)
+    projected_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "projection_state"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant"], condition=models.Q(is_current=True), name="generation_current_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} generation {self.generation} at {self.position}"
+
+
+def _key(name: str) -> models.Index:
+    """An index for one filter of the events list, newest first. Partial: most events lack most keys."""
+    return models.Index(
+        fields=["tenant", "generation", name, "-leaf_index"],
+        name=f"event_by_{name}",
+        condition=~models.Q(**{name: ""}),
+    )
+
+
+class Event(models.Model):
+    """A typed event with its chain resolved. Empty text means "not stated"."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    leaf_index = models.BigIntegerField()
+    event_id = models.UUIDField()
+    source = models.CharField(max_length=48)
+    source_event_id = models.TextField()
+    issuer = models.TextField()
+    type = models.CharField(max_length=200)
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    grade = models.CharField(max_length=1)
+    within_remit = models.BooleanField()  # the source may speak for this layer
+    outcome = models.CharField(max_length=8)
+    environment = models.CharField(max_length=4)
+    mode = models.CharField(max_length=13)
+    principal = models.TextField()  # the chain's root, else `sub_id`
+    principal_claimed = models.BooleanField()
+    actor = models.TextField()
+    actor_kind = models.CharField(max_length=8)
+    claimed_principal = models.TextField()  # `sub_id` as the sender gave it
+    verb = models.TextField()
+    provider = models.TextField()
+    account = models.TextField()
+    target_type = models.TextField()
+    target = models.TextField()
+    resource = models.TextField()
+    operation = models.TextField()
+    grant = models.TextField()  # as stated, or the id of the grant object
+    token = models.TextField()  # as stated, or the jti of the token object
+    via_grant = models.TextField()  # the grant that answers: as stated, else through the token
+    chain_complete = models.BooleanField()
+    chain_proven = models.BooleanField()
+    chain_depth = models.SmallIntegerField()
+    txn = models.TextField()
+    session = models.TextField()
+    task = models.TextField()
+    project = models.TextField()
+    request_id = models.TextField()
+    trace_id = models.TextField()
+    ip = models.TextField()
+    idempotency_key = models.TextField()
+    phase = models.CharField(max_length=10)
+    amount_minor = models.BigIntegerField(null=True)
+    currency = models.CharField(max_length=3)
+    rail = models.TextField()
+    charge = models.TextField()
+    invoice = models.TextField()
+    payment_authority = models.TextField()
+    detail = models.BinaryField()  # the typed payload as JSON (core.event.Payload)
+
+    class Meta:
+        db_table = "projection_event"
+        constraints = [models.UniqueConstraint(fields=["tenant", "generation", "event_id"], name="event_once")]
+        indexes = [
+            models.Index(fields=["tenant", "generation", "type", "-leaf_index"], name="event_by_type"),
+            models.Index(fields=["tenant", "generation", "occurred_at"], name="event_by_time"),
+            *(
+                _key(name)
+                for name in (
+                    "principal", "actor", "provider", "account", "target", "grant", "token", "via_grant", "txn",
+                    "session", "task", "charge", "invoice", "request_id", "ip",
+                )
+            ),
+            models.Index(fields=["tenant", "generation", "source", "source_event_id"], name="event_by_source_id"),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.event_id}"
+
+
+class Party(models.Model):
+    """Anyone named by an event. Kinds are a bit mask of all that was ever said; see core.party."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "key")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    key = models.TextField()
+    kinds = models.SmallIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_party"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Grant(models.Model):
+    """One grant id: the statement that stands, its revocation, and its path. `statements` keeps all that was said."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "id")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    id = models.TextField()
+    parent = models.TextField()
+    stated = models.BooleanField()  # False: only a revocation is known
+    subject = models.TextField()
+    actor = models.TextField()
+    principal = models.TextField()
+    complete = models.BooleanField()
+    proven = models.BooleanField()
+    depth = models.SmallIntegerField()
+    granted_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    leaf_index = models.BigIntegerField()
+    record = models.BinaryField()  # all statements and revocations, as JSON (core.chain reads it)
+
+    class Meta:
+        db_table = "projection_grant"
+        indexes = [
+            models.Index(fields=["tenant", "generation", "parent"], name="grant_by_parent", condition=~models.Q(parent="")),
+            models.Index(fields=["tenant", "generation", "actor"], name="grant_by_actor"),
+            models.Index(fields=["tenant", "generation", "principal"], name="grant_by_principal"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Token(models.Model):
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "jti")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    jti = models.TextField()
+    parent_jti = models.TextField()
+    stated = models.BooleanField()
+    grant = models.TextField()
+    via_grant = models.TextField()  # own grant, else the nearest parent token's
+    subject = models.TextField()
+    actor = models.TextField()
+    issued_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    leaf_index = models.BigIntegerField()
+    record = models.BinaryField()
+
+    class Meta:
+        db_table = "projection_token"
+        indexes = [
+            models.Index(
+                fields=["tenant", "generation", "parent_jti"], name="token_by_parent", condition=~models.Q(parent_jti="")
+            ),
+            models.Index(
+                fields=["tenant", "generation", "via_grant"], name="token_by_grant", condition=~models.Q(via_grant="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.jti
+
+
+class LimitStatement(models.Model):
+    """One thing said of a limit, by an event or inside a grant. In force is the latest by time; see core.limits."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index", "position")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    leaf_index = models.BigIntegerField()
+    position = models.SmallIntegerField()  # within the event
+    event_id = models.UUIDField()
+    verb = models.CharField(max_length=8)  # set | raised | lowered | reached | grant
+    holder = models.TextField()
+    grant = models.TextField()
+    principal = models.TextField()  # root above the holder, as far as known
+    scope = models.CharField(max_length=10)
+    scope_id = models.TextField()  # session, task or project it is about, where the scope is one
+    provider = models.TextField()
+    currency = models.CharField(max_length=3)
+    interval = models.CharField(max_length=5)
+    zone = models.TextField()
+    max_minor = models.BigIntegerField(null=True)
+    enforcement = models.CharField(max_length=10)
+    set_by = models.TextField()
+    occurred_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_limit"
+        indexes = [models.Index(fields=["tenant", "generation", "holder"], name="limit_by_holder")]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.provider} {self.max_minor} {self.currency}"
+
+
+class Charge(models.Model):
+    """What one charge came to (core.money.Charge). `lead` names the event whose chain answers for it."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "rail", "charge", "currency")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    generation = models.IntegerField()
+    rail = models.TextField()
+    charge = models.TextField()
+    currency = models.CharField(max_length=3)
+    lead = models.UUIDField()
+    leaf_index = models.BigIntegerField()  # of the lead
+    at = models.DateTimeField()
+    principal = models.TextField()
+    actor = models.TextField()
+    provider = models.TextField()
+    grant = models.TextField()
+    session = models.TextField()
+    task = models.TextField()
+    project = models.TextField()
+    taken_minor = models.BigIntegerField()
+    returned_minor = models.BigIntegerField()
+    authorized_minor = models.BigIntegerField()
+    has_spend = models.BooleanField()
+
+    class Meta:
+        db_table = "projection_charge"
+        indexes = [
+            models.Index(fields=["tenant", "generation", "principal", "at"], name="charge_by_principal"),
+            models.Index(fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")),
+            models.Index(fields=["tenant", "generation", "at"], name="charge_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rail}/{self.charge}"
+
+
+class Dirty(models.Model):
+    """What detection must look at again, beside the new leaves: something older changed its meaning, or a rule about
+    absence waits for `due_at`. Written in the transaction that changed it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    kind = models.CharField(max_length=9)  # event | grant | principal | refusal
+    key = models.TextField()
+    leaf_index = models.BigIntegerField()  # the leaf that made it dirty
+    due_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_dirty"
+        indexes = [models.Index(fields=["tenant", "due_at", "id"], name="dirty_next")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key}"

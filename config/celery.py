@@ -1,0 +1,25 @@
+"""Celery: wake-ups only. What there is to do is read from positions in PostgreSQL, so a lost message loses no work."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+app = Celery("answerable")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    # A wake-up that cannot be sent at once is dropped: beat drives the same work a moment later.
+    broker_transport_options={"socket_timeout": 2, "socket_connect_timeout": 0.5, "visibility_timeout": 600},
+    task_publish_retry=False,
+    timezone="UTC",
+    beat_scheduler="celery.beat:Scheduler",  # in memory: the schedule below never changes at run time
+    beat_schedule={
+        "drive-every-road": {"task": "auditlog.drive_all", "schedule": 1.0, "options": {"expires": 5}},
+    },
+)
+app.autodiscover_tasks(["auditlog", "disputes"])

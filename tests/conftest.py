@@ -1,0 +1,53 @@
+"""Fixtures: a fresh tenant for every test, on the real servers that `tests/settings.py` starts.
+
+Tests run as the application role, so what it may not do fails here too. Nothing is rolled back or truncated: the
+ledger forbids it. A test's rows lie under its own tenant instead.
+"""
+
+import itertools
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker):
+    """Tables are made once, as the owner; the application role gets its grants and nothing more."""
+    from django.core.management import call_command
+
+    with django_db_blocker.unblock():
+        call_command("setup_database", verbosity=0)
+
+
+@pytest.fixture
+def database(django_db_setup, django_db_blocker):
+    """Real commits, as the application role."""
+    from django.db import connections
+
+    with django_db_blocker.unblock():
+        yield
+        for connection in connections.all():
+            connection.close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def tenant(database, now):
+    from auditlog.configure import add_tenant
+
+    return add_tenant(f"t{os.getpid()}-{next(_numbers)}", now=now)
+
+
+@pytest.fixture
+def world(tenant, now):
+    """The simulator, tied to a fresh tenant; see tests/world.py."""
+    from tests.world import TenantWorld
+
+    return TenantWorld(tenant, now=now)
