@@ -1,0 +1,118 @@
+"""An act: one projected event with its chain, as detectors and the verdict engine see it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from auditlog.core.chain import Path
+from auditlog.core.event import Payload
+
+# Which types are acts of an agent. Statements about authority, limits, invoices and disputes are not.
+ACT_TYPES = frozenset(
+    "project.created provider.linked provider.unlinked account.requested account.created account.linked "
+    "terms.accepted resource.requested resource.provisioned resource.updated resource.removed credential.issued "
+    "credential.rotated credential.revoked domain.registered domain.renewed domain.transferred domain.deleted "
+    "action.performed deployment.completed payment.authority_granted payment.authorized payment.captured "
+    "subscription.started subscription.changed usage.metered".split()
+)
+# The payment system's word on an act, told after it: judged through the act with the same charge.
+PAYMENT_TYPES = frozenset(
+    "payment.quoted payment.authorized payment.captured payment.failed payment.settled payment.refunded".split()
+)
+_VERBS = {
+    "domain.registered": "domain.register",
+    "domain.renewed": "domain.renew",
+    "domain.transferred": "domain.transfer",
+    "domain.deleted": "domain.delete",
+    "terms.accepted": "terms.accept",
+    "payment.captured": "payment.capture",
+    "payment.authorized": "payment.authorize",
+    "payment.settled": "payment.settle",
+    "payment.refunded": "payment.refund",
+    "account.created": "account.create",
+    "account.linked": "account.link",
+    "project.created": "project.create",
+    "provider.linked": "provider.link",
+    "resource.requested": "resource.request",
+    "resource.provisioned": "resource.provision",
+    "resource.updated": "resource.update",
+    "resource.removed": "resource.remove",
+    "credential.issued": "credential.issue",
+    "credential.rotated": "credential.rotate",
+    "subscription.started": "subscription.start",
+    "subscription.changed": "subscription.change",
+    "deployment.completed": "deployment.complete",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Keys are text, "" where nothing was stated. `path` is the grant path at the time of asking, not of receipt."""
+
+    event_id: str
+    leaf_index: int
+    type: str
+    source: str
+    issuer: str
+    grade: str
+    occurred_at: datetime
+    received_at: datetime
+    outcome: str
+    environment: str
+    principal: str
+    principal_claimed: bool
+    actor: str
+    provider: str
+    account: str
+    target: str
+    resource: str
+    stated_verb: str
+    operation: str
+    grant: str  # as stated
+    token: str
+    via_grant: str  # the grant that answers
+    txn: str
+    session: str
+    task: str
+    project: str
+    request_id: str
+    idempotency_key: str
+    phase: str
+    amount_minor: int | None
+    currency: str
+    rail: str
+    charge: str
+    within_remit: bool
+    payload: Payload
+    path: Path
+
+    @property
+    def verb(self) -> str:
+        """What was done; from the type when the sender did not say. "" is unknown."""
+        return self.stated_verb or _VERBS.get(self.type, "")
+
+    @property
+    def object(self) -> str:
+        """What it was done to: `action.resource`, else `action.target.id`."""
+        return self.resource or self.target
+
+    @property
+    def happened(self) -> bool:
+        """Whether it took effect, as far as its source knows. A denied act is the system working."""
+        return self.outcome in ("success", "pending", "unknown")
+
+    @property
+    def is_act(self) -> bool:
+        return self.type in ACT_TYPES and self.environment == "live"
+
+    @property
+    def is_payment(self) -> bool:
+        return self.type in PAYMENT_TYPES
+
+    @property
+    def spends(self) -> bool:
+        return (
+            self.amount_minor is not None
+            and self.outcome == "success"
+            and self.environment == "live"
+            and self.phase in ("authorized", "captured", "settled")
+        )

@@ -1,0 +1,345 @@
+"""Authority: what a path of grants allowed at a time, and where a hop gave more than it had.
+
+Effective authority is the intersection of all grants on the path; deny wins; what a child does not state it inherits.
+In a root, no `authorization_details` is unknown, and no limits, expiry, audience or depth is unbounded. Results are
+tri-state: "unknown" is never "fail".
+
+Patterns are anchored. `*` matches within one label or segment (split at `.` and `/`), `**` across them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from itertools import product
+from typing import Any, Literal
+
+import rfc8785
+
+from auditlog.core import domain
+from auditlog.core.act import Act
+from auditlog.core.chain import Grant, Path
+from auditlog.core.event import Detail, Limit
+from auditlog.core.keys import b64url
+from auditlog.core.money import amount_text
+
+Result = Literal["pass", "fail", "unknown", "na"]
+# What a child's own wildcard looks like when it is matched against its parent's pattern.
+_ONE, _MANY = "\ue000", "\ue001"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A tri-state answer with its reason. `hop` is the position of the party that the failing grant names."""
+
+    result: Result
+    reason: str
+    hop: int | None = None
+    grant: str | None = None
+    leaf_index: int | None = None
+
+
+@lru_cache(maxsize=16_384)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"(\*\*|\*)", pattern)
+    within = rf"[^./{_MANY}]*"
+    return re.compile("".join({"*": within, "**": ".*"}.get(part, re.escape(part)) for part in parts) + r"\Z", re.DOTALL)
+
+
+@lru_cache(maxsize=16_384)
+def _as_name(value: str) -> str:
+    """Domains compare as names: case, trailing dot, IDNA. Anything else compares as it is."""
+    marked = value.replace("**", "qzmanyzq").replace("*", "qzonezq")
+    if "." not in value or "/" in value:
+        return value
+    try:
+        return domain.to_ascii(marked).replace("qzmanyzq", "**").replace("qzonezq", "*")
+    except ValueError:
+        return value
+
+
+def action_matches(pattern: str, verb: str) -> bool:
+    return _compiled(pattern).match(verb) is not None
+
+
+def resource_matches(pattern: str, value: str) -> bool:
+    return _compiled(_as_name(pattern)).match(_as_name(value)) is not None
+
+
+def covers(parent: str, child: str, *, name: bool = False) -> bool:
+    """Whether every string that `child` matches is matched by `parent`. Sound; exact for one parent pattern."""
+    if name:
+        parent, child = _as_name(parent), _as_name(child)
+    return _compiled(parent).match(child.replace("**", _MANY).replace("*", _ONE)) is not None
+
+
+def over_digests(act: Act, max_price_minor: int | None, currency: str | None) -> set[str]:
+    """What an approval of this act may be bound to: base64url SHA-256 of the JCS of its parameters.
+
+    Members that the act does not state may be absent, empty or null in what was hashed: senders differ.
+    """
+    action = act.payload.action
+    target: Any = {"type": action.target.type, "id": action.target.id} if action and action.target else None
+    fields = {
+        "verb": act.stated_verb,
+        "provider": action.provider if action else "",
+        "account": act.account,
+        "target": target,
+        "resource": act.resource,
+        "max_price_minor": max_price_minor,
+        "currency": currency,
+    }
+    present = {name: value for name, value in fields.items() if value not in ("", None)}
+    null = {name: value if value != "" else None for name, value in fields.items()}
+    return {b64url(sha256(rfc8785.dumps(form)).digest()) for form in (fields, present, null)}
+
+
+# --- scope ----------------------------------------------------------------------------------------------------------
+
+
+def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False) -> Judgement:
+    """C3: is the verb within every grant on the path. `payment`: the payment system's own verbs are within any grant
+    that allows spending, unless it denies them.
+    """
+    if not verb:
+        return Judgement("unknown", "the event does not say what was done")
+    unknown = None
+    for hop, grant in enumerate(path.grants, start=1):
+        if grant.details is None:
+            if hop == 1:
+                unknown = Judgement(
+                    "unknown", f"root grant {grant.id} does not say which actions it allows", hop, grant.id,
+                    grant.leaf_index,
+                )  # fmt: skip
+            continue
+        denied = [p for d in grant.details if d.deny for p in d.deny.actions if action_matches(p, verb)]
+        if denied:
+            return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and {verb} was done")
+        if payment:
+            continue
+        if not any(_detail_allows_action(detail, verb, provider) for detail in grant.details):
+            allowed = ", ".join(sorted({p for d in grant.details for p in d.actions})) or "nothing"
+            at = f" at {provider}" if provider else ""
+            return _fail(grant, hop, f"grant {grant.id} allows {allowed}, and {verb}{at} was done")
+    return unknown or Judgement("pass", f"every grant on the path allows {verb}")
+
+
+def judge_resource(path: Path, *, verb: str, provider: str, resource: str, payment: bool = False) -> Judgement:
+    """C4: does the target fit the allowed resources of a detail that allows the action, and no denied one."""
+    if payment:
+        return Judgement("pass", "a payment is judged through the act that it pays for")
+    stated = [(hop, grant) for hop, grant in enumerate(path.grants, start=1) if grant.details is not None]
+    limited = [hop for hop, grant in stated if any(d.resources or (d.deny and d.deny.resources) for d in grant.details)]
+    if not resource:
+        if limited:
+            return Judgement("unknown", "the event does not say what it was done to", limited[0])
+        return Judgement("pass", "no grant on the path limits resources") if stated else _no_details(path)
+    for hop, grant in stated:
+        denied = [p for d in grant.details if d.deny for p in d.deny.resources if resource_matches(p, resource)]
+        if denied:
+            return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and the act was on {resource}")
+        fitting = [d for d in grant.details if _detail_allows_action(d, verb, provider)] or list(grant.details)
+        if not any(not d.resources or any(resource_matches(p, resource) for p in d.resources) for d in fitting):
+            allowed = ", ".join(sorted({p for d in fitting for p in d.resources})[:8])
+            return _fail(grant, hop, f"grant {grant.id} allows {allowed}, and the act was on {resource}")
+    if path.grants and path.grants[0].details is None:
+        return _no_details(path)
+    return Judgement("pass", f"every grant on the path allows {resource}")
+
+
+def _no_details(path: Path) -> Judgement:
+    first = path.grants[0] if path.grants else None
+    return Judgement(
+        "unknown", "the root grant does not say which resources it allows", 1 if first else None,
+        first.id if first else None, first.leaf_index if first else None,
+    )  # fmt: skip
+
+
+def _detail_allows_action(detail: Detail, verb: str, provider: str) -> bool:
+    if detail.actions and not any(action_matches(pattern, verb) for pattern in detail.actions):
+        return False
+    return not detail.providers or not provider or provider in detail.providers
+
+
+def judge_audience(path: Path, provider: str) -> Judgement:
+    """C7: is the provider in the audience of every grant that names one."""
+    named = [(hop, grant) for hop, grant in enumerate(path.grants, start=1) if grant.audience is not None]
+    if not named:
+        return Judgement("pass", "no grant on the path limits its audience")
+    if not provider:
+        return Judgement("unknown", "the event does not name its provider", named[0][0])
+    for hop, grant in named:
+        if provider not in grant.audience:
+            return _fail(grant, hop, f"grant {grant.id} is for {', '.join(grant.audience)}, and was used at {provider}")
+    return Judgement("pass", f"{provider} is in the audience of every grant")
+
+
+def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgement:
+    """C6: not before - skew <= at < expiry + skew, for every grant on the path."""
+    for hop, grant in enumerate(path.grants, start=1):
+        if grant.not_before is not None and (grant.not_before - at).total_seconds() > skew_seconds:
+            return _fail(grant, hop, f"grant {grant.id} begins at {_utc(grant.not_before)}; the act was at {_utc(at)}")
+        if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
+            return _fail(grant, hop, f"grant {grant.id} expired at {_utc(grant.expires_at)}; the act was at {_utc(at)}")
+    return Judgement("pass", "every grant on the path was in its time window")
+
+
+def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:
+    """The earliest-revoked grant on the path that was revoked at or before `at`, with its hop."""
+    revoked = [
+        (hop, grant)
+        for hop, grant in enumerate(path.grants, start=1)
+        if grant.revoked_at is not None and grant.revoked_at <= at
+    ]
+    return min(revoked, key=lambda pair: (pair[1].revoked_at, pair[0]), default=None)
+
+
+def judge_revocation(path: Path, at: datetime, *, provider: str, grace_seconds: float = 0) -> Judgement:
+    """C9. Revocation knows three times: revoked at the issuer, notified to the provider, last token expired. An act
+    between the first and the second is a race: a fail for scope, but who bears it differs.
+    """
+    found = first_revocation(path, at)
+    if found is None:
+        return Judgement("pass", "no grant on the path had been revoked")
+    hop, grant = found
+    notice = grant.notified.get(provider)
+    late = (at - grant.revoked_at).total_seconds()
+    if notice is not None and (at - notice).total_seconds() > grace_seconds:
+        return _fail(grant, hop, f"grant {grant.id} was revoked {late:.3f} s before the act, and {provider} knew")
+    knew = f"{provider} heard of it at {_utc(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
+    return _fail(grant, hop, f"race: grant {grant.id} was revoked {late:.3f} s before the act; {knew}")
+
+
+def judge_depth(path: Path) -> Judgement:
+    """C10: no more grants below a hop than its `max_depth`, and none below one that may not be passed on.
+
+    `redelegate` is false in a root that does not state it.
+    """
+    may_pass_on = False
+    for place, grant in enumerate(path.grants):
+        below = len(path.grants) - 1 - place
+        if grant.redelegate is not None:
+            may_pass_on = grant.redelegate
+        if below and not may_pass_on:
+            return _fail(path.grants[place + 1], place + 2, f"grant {grant.id} may not be passed on, and was")
+        if grant.max_depth is not None and below > grant.max_depth:
+            return _fail(
+                path.grants[place + grant.max_depth + 1], place + grant.max_depth + 2,
+                f"grant {grant.id} allows {grant.max_depth} below it, and there are {below}",
+            )  # fmt: skip
+    return Judgement("pass", "no hop was passed on further than allowed")
+
+
+def gates_required(act: Act) -> set[str]:
+    """The kinds of approval that this act needed: those its path lists, and that its verb or spending calls for."""
+    listed = {kind for grant in act.path.grants for kind in grant.gates or ()}
+    called_for = set()
+    if act.outcome == "success" and (act.spends or act.verb == "domain.register"):
+        called_for.add("purchase")
+    by_verb = {"terms.accept": "terms", "billing.setup": "billing", "login": "login", "deployment.merge": "merge"}
+    if act.verb in by_verb:
+        called_for.add(by_verb[act.verb])
+    return listed & called_for
+
+
+def _fail(grant: Grant, hop: int, reason: str) -> Judgement:
+    return Judgement("fail", reason, hop, grant.id, grant.leaf_index)
+
+
+def _utc(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+
+
+# --- attenuation ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Widening:
+    """A hop that gave more than it had. `kind`: scope | limit | expiry | depth."""
+
+    kind: str
+    hop: int
+    grant: Grant
+    found: str
+    allowed: str
+
+    @property
+    def reason(self) -> str:
+        return f"grant {self.grant.id} gives {self.found}, its parent has {self.allowed}"
+
+
+def widenings(path: Path) -> list[Widening]:
+    """Every hop of the path that exceeds what stands above it, oldest first (C2)."""
+    found: list[Widening] = []
+    for place in range(1, len(path.grants)):
+        above, child = path.grants[:place], path.grants[place]
+        found.extend(_widened_scope(above, child, place + 1))
+        found.extend(_widened_limits(above, child, place + 1))
+        ends = [g.expires_at for g in above if g.expires_at is not None]
+        if child.expires_at is not None and ends and child.expires_at > min(ends):
+            found.append(Widening("expiry", place + 1, child, f"until {_utc(child.expires_at)}", f"until {_utc(min(ends))}"))
+        depths = [g.max_depth for g in above if g.max_depth is not None]
+        if child.max_depth is not None and depths and child.max_depth > min(depths):
+            found.append(Widening("depth", place + 1, child, f"depth {child.max_depth}", f"depth {min(depths)}"))
+    return found
+
+
+def _widened_scope(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[Widening]:
+    nearest = next((g for g in reversed(above) if g.details is not None), None)
+    if child.details is not None and nearest is not None:
+        for detail in child.details:
+            excess = _excess(nearest.details, detail)
+            if excess:
+                yield Widening("scope", hop, child, excess, _described(nearest.details))
+                break
+    listed = next((g for g in reversed(above) if g.audience is not None), None)
+    if child.audience is not None and listed is not None and (extra := set(child.audience) - set(listed.audience)):
+        yield Widening("scope", hop, child, f"audience {', '.join(sorted(extra))}", f"audience {', '.join(listed.audience)}")
+
+
+def _excess(parents: Sequence[Detail], child: Detail) -> str:
+    """What of `child` no parent detail covers, in words; "" when all of it is covered."""
+    actions, providers = child.actions or ["**"], child.providers or [""]
+    resources = child.resources or ["**"]
+    if any(all(_covered(parent, *combination) for combination in product(actions, providers, resources))
+           for parent in parents if len(actions) * len(providers) * len(resources) <= 20_000):  # fmt: skip
+        return ""
+    for action, provider, resource in product(actions, providers, resources):
+        if not any(_covered(parent, action, provider, resource) for parent in parents):
+            return f"{action} on {resource}" + (f" at {provider}" if provider else "")
+    return ""
+
+
+def _covered(parent: Detail, action: str, provider: str, resource: str) -> bool:
+    return (
+        (not parent.actions or any(covers(pattern, action) for pattern in parent.actions))
+        and (not parent.providers or provider in parent.providers)
+        and (not parent.resources or any(covers(pattern, resource, name=True) for pattern in parent.resources))
+    )
+
+
+def _described(details: Sequence[Detail]) -> str:
+    parts = []
+    for detail in details:
+        actions, resources = ", ".join(detail.actions) or "any action", ", ".join(detail.resources) or "anything"
+        at = f" at {', '.join(detail.providers)}" if detail.providers else ""
+        parts.append(f"{actions} on {resources}{at}")
+    return "; ".join(parts)[:400] or "nothing"
+
+
+def limit_key(limit: Limit) -> tuple[str, str, str, str]:
+    """Limits compare by scope, provider, currency and interval, never by id."""
+    return (limit.scope, limit.provider, limit.currency.upper(), limit.interval)
+
+
+def _widened_limits(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[Widening]:
+    for limit in child.limits or ():
+        same = [p for g in above for p in g.limits or () if limit_key(p) == limit_key(limit) and p.max_minor is not None]
+        if not same:
+            continue
+        least = min(p.max_minor for p in same)
+        if limit.max_minor is None or limit.max_minor > least:
+            found = "no limit" if limit.max_minor is None else amount_text(limit.max_minor, limit.currency.upper())
+            yield Widening("limit", hop, child, f"{limit.scope} {found}", f"{limit.scope} {amount_text(least, limit.currency.upper())}")
