@@ -21,9 +21,12 @@ SOCKET_PATH_MAX = 103  # bytes; sun_path is 104 on some systems, 108 on Linux, o
 SCRATCH_EXAMPLE = "answerable-0123abcd-abcdefgh"
 
 
-@dataclass(frozen=True, repr=False)  # no repr: the addresses carry passwords
+_running: set["Services"] = set()  # whoever keeps only an address has not stopped anything
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # no repr: the addresses carry passwords
 class Services:
-    """The running servers. They end when this is stopped, or dropped, or when the process ends in any way."""
+    """The running servers. They end when this is stopped, or when the process ends in any way."""
 
     database_url: str | None  # role `answerable_app`
     database_owner_url: str | None  # role `answerable_owner`
@@ -41,6 +44,7 @@ class Services:
         """Stop the servers cleanly; does nothing the second time, or in a forked child."""
         if os.getpid() == self.pid:
             self._undo.close()
+            _running.discard(self)
 
     def __enter__(self) -> "Services":
         return self
@@ -86,7 +90,9 @@ def _start(state_dir: Path, *, database: bool, broker: bool, undo: ExitStack) ->
         postgresql.await_ready(lambda: postgres.is_ready(postgresql, state.path / "postgres"))
     undo.callback(state.unpublish)
     state.publish({**urls, "pid": os.getpid()})
-    return Services(**urls, pid=os.getpid(), servers=tuple(servers), _undo=undo.pop_all())
+    services = Services(**urls, pid=os.getpid(), servers=tuple(servers), _undo=undo.pop_all())
+    _running.add(services)
+    return services
 
 
 def _stop(servers: list[Server]) -> None:

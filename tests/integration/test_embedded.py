@@ -1,5 +1,6 @@
 """The embedded services, with real servers: what they protect, survive, refuse, and leave untouched."""
 
+import gc
 import json
 import os
 import pwd
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -21,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from config.embedded import EmbeddedError, binaries, find_running, start
 from config.embedded.account import choose_account
+from config.embedded.services import _running
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -277,6 +280,37 @@ def test_killing_the_supervisor_stops_both_servers_cleanly(tmp_path):
     assert "database system is shut down" in (state / "log" / "postgres.log").read_text()
     assert "bye bye" in (state / "log" / "valkey.log").read_text()
     assert find_running(state) is None
+
+
+def test_a_supervisor_that_ends_without_stopping_leaves_nothing_behind(tmp_path):
+    process, _, _ = supervise(tmp_path / "state")
+    servers = children(process.pid)
+
+    process.stdin.close()
+
+    assert process.wait(10) == 0
+    process.stdout.close()
+    eventually(lambda: are_gone(servers))
+
+
+def test_the_servers_outlive_the_thread_that_started_them(tmp_path):
+    with ThreadPoolExecutor(1) as short_lived:
+        services = short_lived.submit(start, tmp_path / "state").result()
+
+    time.sleep(0.3)
+    services.check()
+    assert query(services.database_url, "SELECT 1") == [(1,)]
+    services.stop()
+
+
+def test_the_servers_run_on_for_a_caller_who_keeps_only_the_address(tmp_path):
+    url = start(tmp_path / "state", broker=False).database_url
+    gc.collect()
+    time.sleep(0.3)
+
+    assert query(url, "SELECT 1") == [(1,)]
+    for kept in [kept for kept in _running if kept.database_url == url]:
+        kept.stop()
 
 
 def test_a_start_waits_for_the_servers_of_a_killed_supervisor(tmp_path):
