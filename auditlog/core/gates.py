@@ -27,12 +27,12 @@ def check_gates(act: Act, record: Record) -> list[GateCheck]:
     A payment that pays for an act with the same charge is judged through that act.
     """
     required = gates_required(act)
-    if not required or (act.is_payment and _act_paid_by(act, record) is not None):
+    if not required or (act.is_payment and paid_by(act, record) is not None):
         return []
     return [_check(kind, act, record) for kind in sorted(required)]
 
 
-def _act_paid_by(payment: Act, record: Record) -> Act | None:
+def paid_by(payment: Act, record: Record) -> Act | None:
     if not payment.charge:
         return None
     for other in record.siblings:

@@ -37,12 +37,25 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenFact:
+    """What the record knows of a token that an act used."""
+
+    jti: str
+    stated: bool  # a source spoke of it
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_known_at: datetime | None
+    leaf_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     limits: tuple[LimitFact, ...] = ()
     spending: tuple[Spent, ...] = ()
     approvals: tuple[Approval, ...] = ()
     siblings: tuple[Act, ...] = ()  # other acts with the same charge, request id or target, in leaf order
     kinds: Mapping[str, str] = field(default_factory=dict)  # party key -> kind
+    tokens: Mapping[str, TokenFact] = field(default_factory=dict)  # jti -> fact
     owned: tuple[Owned, ...] = ()
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
 

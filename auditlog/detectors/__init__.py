@@ -1,0 +1,74 @@
+"""Detectors: pure, one file a pattern, each with its rule text, runbook and false-positive note.
+
+A detector names the event types it looks at and its partition key (fields of an act). It is given all acts of one key
+in leaf order, with the record around them, and returns the findings of that key: the same ones however the acts were
+batched, because it always sees the whole key. `detect.py` keeps what it returns: findings that it no longer returns
+lost their ground and are withdrawn.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from auditlog.core.act import Act
+from auditlog.core.finding import Finding
+from auditlog.core.record import Record
+
+
+class Detector(Protocol):
+    rule: str
+    version: int
+    title: str
+    runbook: str  # what to do about it, in words
+    false_positives: str  # when it is wrong
+    types: frozenset[str]  # event types it looks at
+    partition: tuple[str, ...]  # columns of an event that make one key
+    waits: bool  # about absence: looks only when the grace period after receipt is over
+
+    def find(self, acts: Sequence[Act], record: Record) -> Iterable[Finding]: ...
+
+
+def all_detectors() -> tuple[Detector, ...]:
+    """Every detector, in the order of the design's table."""
+    from auditlog.detectors import (
+        bulk_registration,
+        cap_creep,
+        cap_exceeded,
+        cross_provider_cap,
+        domain_mismatch,
+        gate_missing,
+        lookalike,
+        retry_loop,
+        scope_widened,
+        self_raise,
+        unattributed,
+        used_after_expiry,
+        used_after_revocation,
+    )
+
+    return (
+        lookalike, bulk_registration, domain_mismatch, retry_loop, cap_exceeded, cross_provider_cap, self_raise,
+        cap_creep, scope_widened, used_after_revocation, used_after_expiry, gate_missing, unattributed,
+    )  # fmt: skip
+
+
+def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:
+    """A finding on these acts, which give its times, principal, actor, grant and provider unless said otherwise."""
+    ordered = sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index))
+    last = ordered[-1]
+    return Finding(
+        **{
+            "rule": rule,
+            "anchor": anchor,
+            "severity": severity,
+            "title": title,
+            "events": tuple(act.event_id for act in ordered),
+            "leaves": tuple(act.leaf_index for act in ordered),
+            "first_at": ordered[0].occurred_at,
+            "last_at": last.occurred_at,
+            "principal": last.principal or None,
+            "actor": last.actor or None,
+            "grant": last.via_grant or None,
+            "provider": last.provider or None,
+        }
+        | more
+    )

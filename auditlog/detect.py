@@ -1,0 +1,284 @@
+"""Detect: fold the acts of each partition key that changed, and keep what the detectors say (fifth step of the road).
+
+A key is always judged whole, from all its acts, so batch size and order of arrival never change what stands in the
+end. New leaves are read from a position; older acts whose meaning changed, and acts that waited for a grace period,
+come from `projection_dirty`. Position, dirty rows and findings move in one transaction.
+
+Findings are upserted by (rule, anchor): people's triage stays, and a finding that its detector no longer returns is
+withdrawn, naming the leaf that took its ground away.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from auditlog.append import EPOCH, identity
+from auditlog.bulk import copy_rows
+from auditlog.core.act import Act
+from auditlog.core.finding import Finding
+from auditlog.detectors import Detector, all_detectors, integrity
+from auditlog.models import ProjectionState, RefusalCount, Tenant
+from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.queries import record_around, select_acts
+
+BATCH = 2_000
+GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
+COLUMNS = {"principal": "principal", "event_id": "event_id", "grant": '"grant"', "provider": "provider"}
+
+
+@dataclass(slots=True)
+class Work:
+    """What one round of detection looks at."""
+
+    acts: list[Act]
+    principals: set[str] = field(default_factory=set)
+    refusals: set[str] = field(default_factory=set)
+    upto: int = 0  # the leaf that withdrawals name
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.acts or self.principals or self.refusals)
+
+
+def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
+    """Run one round. Returns how many leaves and dirty rows it took up; 0 when there is nothing to look at."""
+    with transaction.atomic():
+        state = (
+            ProjectionState.objects.select_for_update(skip_locked=True).filter(tenant=tenant, is_current=True).first()
+        )
+        if state is None:
+            return 0
+        upto = min(state.position, state.detected + limit)
+        dirty = _take_dirty(tenant, now=now, limit=limit)
+        taken = upto - state.detected + len(dirty)
+        if not taken:
+            return 0
+        work = _work(tenant, state.detected, upto, dirty)
+        work.upto = max(0, state.position - 1)
+        _judge_leaves(tenant, state.detected, upto, now=now)
+        _judge_refusals(tenant, work.refusals, now=now)
+        if not work.is_empty:
+            for detector in all_detectors():
+                _judge(tenant, detector, work, now=now)
+        ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
+        return taken
+
+
+def _take_dirty(tenant: Tenant, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM projection_dirty WHERE id IN (SELECT id FROM projection_dirty"
+            " WHERE tenant_id = %s AND due_at <= %s ORDER BY id LIMIT %s) RETURNING kind, key",
+            [tenant.pk, now, limit],
+        )
+        return cursor.fetchall()
+
+
+def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]) -> Work:
+    keys: dict[str, set[str]] = {}
+    for kind, key in dirty:
+        keys.setdefault(kind, set()).add(key)
+    grants, tokens = list(keys.get("grant", ())), list(keys.get("token", ()))
+    acts = select_acts(
+        tenant,
+        "(leaf_index >= %s AND leaf_index < %s) OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
+        " OR (\"grant\" = ANY(%s) AND \"grant\" <> '') OR (token = ANY(%s) AND token <> '')",
+        [start, end, [int(leaf) for leaf in keys.get("event", ())], grants, grants, tokens],
+    )
+    return Work(acts, keys.get("principal", set()) - {""}, keys.get("refusal", set()))
+
+
+def _judge(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> None:
+    concerned = [act for act in work.acts if act.type in detector.types]
+    if detector.waits:
+        ripe = [act for act in concerned if now - act.received_at >= GRACE]
+        _wait_for(tenant, [act for act in concerned if now - act.received_at < GRACE])
+        concerned = ripe
+    keys = {_key(detector, act) for act in concerned}
+    if detector.partition == ("event_id",):
+        members = concerned
+        # A payment is judged through the act it pays for, and the other way round: look at those again too.
+        members = _with_companions(tenant, detector, members, now=now)
+        keys = {_key(detector, act) for act in members}
+    else:
+        if detector.partition == ("principal",):
+            keys |= {(principal,) for principal in work.principals}
+        keys = {key for key in keys if all(key)}
+        members = _members(tenant, detector, keys)
+    if not keys:
+        return
+    record = record_around(tenant, members)
+    grouped: dict[tuple[str, ...], list[Act]] = {key: [] for key in keys}
+    for act in members:
+        grouped[_key(detector, act)].append(act)
+    found = {key: list(detector.find(acts, record)) if acts else [] for key, acts in grouped.items()}
+    keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
+
+
+def _key(detector: Detector, act: Act) -> tuple[str, ...]:
+    return tuple(getattr(act, name) for name in detector.partition)
+
+
+def _members(tenant: Tenant, detector: Detector, keys: set[tuple[str, ...]]) -> list[Act]:
+    """All acts of the keys, in leaf order: one query a detector."""
+    if not keys:
+        return []
+    columns = [COLUMNS[name] for name in detector.partition]
+    arrays = ", ".join("%s::text[]" for _ in columns)
+    names = ", ".join(f"k{number}" for number in range(len(columns)))
+    joined = ", ".join(f"e.{column}" for column in columns)
+    return select_acts(
+        tenant,
+        f"type = ANY(%s) AND ({joined}) IN (SELECT {names} FROM unnest({arrays}) AS k({names}))",
+        [list(detector.types), *([key[number] for key in keys] for number in range(len(columns)))],
+    )
+
+
+def _with_companions(tenant: Tenant, detector: Detector, acts: list[Act], *, now: datetime) -> list[Act]:
+    """The acts and, for charges and requests they share, the others: what arrives last can settle what came first."""
+    charges = {act.charge for act in acts} - {""}
+    requests = {act.request_id for act in acts} - {""}
+    if not (charges or requests):
+        return acts
+    known = {act.leaf_index for act in acts}
+    others = select_acts(
+        tenant,
+        "type = ANY(%s) AND ((charge = ANY(%s) AND charge <> '') OR (request_id = ANY(%s) AND request_id <> ''))"
+        " AND leaf_index <> ALL(%s)",
+        [list(detector.types), list(charges), list(requests), list(known)],
+    )
+    ripe = [other for other in others if not detector.waits or now - other.received_at >= GRACE]
+    return sorted([*acts, *ripe], key=lambda act: act.leaf_index)
+
+
+def _wait_for(tenant: Tenant, acts: Iterable[Act]) -> None:
+    rows = [(tenant.pk, "event", str(act.leaf_index), act.leaf_index, act.received_at + GRACE) for act in acts]
+    if rows:
+        copy_rows(
+            "projection_dirty",
+            {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"},
+            rows,
+        )
+
+
+# --- what the road itself saw ---------------------------------------------------------------------------------------
+
+
+def _judge_leaves(tenant: Tenant, start: int, end: int, *, now: datetime) -> None:
+    """Conflict leaves in the range, judged with all others of the same source, key and hour."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CONFLICTS, {"tenant": tenant.pk, "epoch": EPOCH, "kind": KIND_NUMBERS["conflict"],
+                                    "start": start, "end": end})  # fmt: skip
+        rows = cursor.fetchall()
+        originals = [identity(bytes(tenant.pepper), source, given) for _, source, _, _, given in rows]
+        cursor.execute(
+            "SELECT event_id, leaf_index FROM ledger_leaf WHERE tenant_id = %s AND event_id = ANY(%s)",
+            [tenant.pk, originals],
+        )
+        leaf_of = dict(cursor.fetchall())
+    facts = [
+        integrity.ConflictFact(leaf, source, key, received_at, str(original), leaf_of.get(original))
+        for (leaf, source, key, received_at, _), original in zip(rows, originals, strict=True)
+    ]
+    if facts:
+        found = {(finding.anchor,): [finding] for finding in integrity.conflict_findings(facts)}
+        keep(tenant, integrity.DUPLICATE_CONFLICT, integrity.VERSION, found, withdrawn_by=end - 1, now=now)
+
+
+_CONFLICTS = """
+    WITH touched AS (
+        SELECT DISTINCT source_id, key, date_trunc('hour', received_at, 'UTC') AS hour FROM ledger_leaf
+        WHERE tenant_id = %(tenant)s AND epoch = %(epoch)s AND kind = %(kind)s
+          AND leaf_index >= %(start)s AND leaf_index < %(end)s
+    )
+    SELECT l.leaf_index, s.name, l.key, l.received_at, p.source_event_id
+    FROM ledger_leaf l JOIN touched t ON t.source_id = l.source_id AND t.key = l.key
+      AND date_trunc('hour', l.received_at, 'UTC') = t.hour
+    JOIN auditlog_source s ON s.id = l.source_id
+    JOIN ledger_payload p ON p.tenant_id = l.tenant_id AND p.epoch = l.epoch AND p.leaf_index = l.leaf_index
+    WHERE l.tenant_id = %(tenant)s AND l.epoch = %(epoch)s AND l.kind = %(kind)s AND l.leaf_index < %(end)s
+    ORDER BY l.leaf_index
+"""
+
+
+def _judge_refusals(tenant: Tenant, sources: set[str], *, now: datetime) -> None:
+    rows = RefusalCount.objects.filter(tenant=tenant, source__in=sources).order_by("id")
+    facts = [
+        integrity.RefusalFact(r.source, r.key, r.err, r.hour, r.count, r.first_at, r.last_at, r.sample) for r in rows
+    ]
+    found = {(finding.anchor,): [finding] for finding in integrity.signature_findings(facts)}
+    keep(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
+
+
+# --- keeping --------------------------------------------------------------------------------------------------------
+
+
+def keep(
+    tenant: Tenant,
+    rule: str,
+    version: int,
+    found: dict[tuple[str, ...], list[Finding]],
+    *,
+    withdrawn_by: int,
+    now: datetime,
+) -> None:
+    """Upsert what was found for these keys of one rule, and withdraw what was found for them before and is not now."""
+    if not found:
+        return
+    rows = [
+        (json.dumps(key), finding) for key, findings in found.items() for finding in findings
+    ]
+    with connection.cursor() as cursor:
+        for partition, finding in rows:
+            cursor.execute(
+                _KEEP,
+                {
+                    "tenant": tenant.pk,
+                    "rule": rule,
+                    "version": version,
+                    "anchor": finding.anchor,
+                    "partition": partition,
+                    "severity": finding.severity,
+                    "title": finding.title,
+                    "principal": finding.principal or "",
+                    "actor": finding.actor or "",
+                    "grant": finding.grant or "",
+                    "provider": finding.provider or "",
+                    "event_ids": [UUID(event_id) for event_id in finding.events],
+                    "leaves": list(finding.leaves),
+                    "money": finding.money_at_risk_minor,
+                    "currency": finding.currency or "",
+                    "first_at": finding.first_at,
+                    "last_at": finding.last_at,
+                    "now": now,
+                    "evidence": json.dumps(finding.evidence),
+                },
+            )
+        cursor.execute(
+            "UPDATE finding SET state = 'withdrawn', withdrawn_by_leaf = %s WHERE tenant_id = %s AND rule = %s"
+            " AND partition = ANY(%s) AND anchor <> ALL(%s) AND state IN ('open', 'acknowledged')",
+            [withdrawn_by, tenant.pk, rule, [json.dumps(key) for key in found], [f.anchor for _, f in rows]],
+        )
+
+
+# A finding that comes back is open again; one that people have judged keeps their judgement.
+_KEEP = """
+    INSERT INTO finding AS f (tenant_id, rule, rule_version, anchor, partition, severity, state, title, principal, actor,
+        "grant", provider, event_ids, leaves, money_at_risk_minor, currency, first_at, last_at, detected_at, evidence)
+    VALUES (%(tenant)s, %(rule)s, %(version)s, %(anchor)s, %(partition)s, %(severity)s, 'open', %(title)s, %(principal)s,
+        %(actor)s, %(grant)s, %(provider)s, %(event_ids)s, %(leaves)s, %(money)s, %(currency)s, %(first_at)s,
+        %(last_at)s, %(now)s, %(evidence)s)
+    ON CONFLICT ON CONSTRAINT finding_once DO UPDATE SET
+        rule_version = excluded.rule_version, partition = excluded.partition, severity = excluded.severity,
+        title = excluded.title, principal = excluded.principal, actor = excluded.actor, "grant" = excluded."grant",
+        provider = excluded.provider, event_ids = excluded.event_ids, leaves = excluded.leaves,
+        money_at_risk_minor = excluded.money_at_risk_minor, currency = excluded.currency,
+        first_at = excluded.first_at, last_at = excluded.last_at, evidence = excluded.evidence,
+        state = CASE WHEN f.state = 'withdrawn' THEN 'open' ELSE f.state END, withdrawn_by_leaf = NULL
+"""
+
+

@@ -1,0 +1,75 @@
+"""spend.self_raise: a limit is raised by its holder or by somebody below the holder."""
+
+from collections.abc import Iterable, Sequence
+
+from auditlog.core.act import Act
+from auditlog.core.finding import Finding
+from auditlog.core.limits import LimitFact, in_force
+from auditlog.core.money import amount_text
+from auditlog.core.record import Record
+from auditlog.detectors import finding
+
+rule = "spend.self_raise"
+version = 1
+title = "An agent raised its own limit"
+runbook = "Set the limit back, and find out why the enforcing side took the agent's word. The raise is nobody's authority."
+false_positives = "The agent only passed on a human's raise, and its sender did not name the human in `set_by`."
+types = frozenset({"limit.set", "limit.raised"})
+partition = ("event_id",)
+waits = False
+
+
+def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
+    said = {limit.event_id: limit for limit in record.limits}
+    for act in acts:
+        limit = said.get(act.event_id)
+        if limit is None or act.outcome != "success" or not raised_by_holder(limit, record):
+            continue
+        before = _before(limit, record)
+        if before is None and limit.verb != "raised":
+            continue  # a first limit raises nothing
+        if before is not None and not _higher(limit, before):
+            continue
+        yield finding(
+            rule,
+            act.event_id,
+            [act],
+            severity="critical",
+            title=f"{limit.set_by.partition('|')[2]} raised a limit that binds it"
+            + (f" at {limit.provider}" if limit.provider else "")
+            + f" to {_amount(limit)}"
+            + (f" from {_amount(before)}" if before else ""),
+            actor=limit.set_by,
+            provider=limit.provider or act.provider or None,
+            money_at_risk_minor=_difference(limit, before),
+            currency=limit.currency,
+            evidence={"holder": limit.holder, "set_by": limit.set_by, "before_leaf": before.leaf_index if before else None},
+        )
+
+
+def raised_by_holder(limit: LimitFact, record: Record) -> bool:
+    """Whether who set it is the holder, or stands below the holder; a human may always raise what it holds."""
+    if not limit.set_by or not limit.holder or record.kind_of(limit.set_by) == "human":
+        return False
+    return limit.set_by == limit.holder or limit.holder in record.lineage.get(limit.set_by, frozenset())
+
+
+def _before(limit: LimitFact, record: Record) -> LimitFact | None:
+    earlier = [f for f in record.limits if f.key == limit.key and (f.at, f.leaf_index) < (limit.at, limit.leaf_index)]
+    return in_force(earlier, limit.at).get(limit.key)
+
+
+def _higher(limit: LimitFact, before: LimitFact) -> bool:
+    if before.max_minor is None:
+        return False
+    return limit.max_minor is None or limit.max_minor > before.max_minor
+
+
+def _amount(limit: LimitFact) -> str:
+    return "no limit" if limit.max_minor is None else amount_text(limit.max_minor, limit.currency)
+
+
+def _difference(limit: LimitFact, before: LimitFact | None) -> int | None:
+    if before is None or before.max_minor is None or limit.max_minor is None:
+        return None
+    return limit.max_minor - before.max_minor

@@ -1,0 +1,40 @@
+"""authority.unattributed: an act with neither actor nor grant nor token. Nobody can be asked about it."""
+
+from collections.abc import Iterable, Sequence
+
+from auditlog.core.act import ACT_TYPES, Act
+from auditlog.core.finding import Finding
+from auditlog.core.record import Record
+from auditlog.detectors import finding
+
+rule = "authority.unattributed"
+version = 1
+title = "An act that nobody answers for"
+runbook = "Ask the source which credential was used; have it send actor, grant or token with every act."
+false_positives = "A human acted directly and the source does not say so."
+types = ACT_TYPES
+partition = ("event_id",)
+waits = True  # a charge may be attributed by the act it pays for, which can arrive later
+
+
+def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
+    for act in acts:
+        if not act.is_act or not act.happened or _named(act):
+            continue
+        if act.charge and any(s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings):
+            continue
+        yield finding(
+            rule,
+            act.event_id,
+            [act],
+            severity="medium",
+            title=f"{act.verb or act.type} on {act.object or 'something unnamed'}"
+            + (f" at {act.provider}" if act.provider else "")
+            + " names no actor, no grant and no token",
+            money_at_risk_minor=act.amount_minor,
+            currency=act.currency or None,
+        )
+
+
+def _named(act: Act) -> bool:
+    return bool(act.actor or act.grant or act.token)

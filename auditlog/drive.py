@@ -1,0 +1,43 @@
+"""Drive: walk a tenant's road from its positions until nothing is left. What tasks, commands and tests call."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import connection
+
+from auditlog.detect import detect
+from auditlog.models import Tenant
+from auditlog.project import project
+
+
+def drive_tenant(name: str, *, now: Callable[[], datetime]) -> bool:
+    """Project and detect until caught up. Returns False when another process is at it, which will see our work too."""
+    tenant = Tenant.objects.get(name=name)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext('answerable.drive'), %s)", [tenant.pk])
+        if not cursor.fetchone()[0]:
+            return False
+    try:
+        while True:
+            # Detection runs between batches, so that a long backlog does not hold back the first findings.
+            if not project(tenant, now=now()) and not detect(tenant, now=now()):
+                return True
+            detect(tenant, now=now())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(hashtext('answerable.drive'), %s)", [tenant.pk])
+
+
+def drive_every_tenant(*, now: Callable[[], datetime]) -> None:
+    """Walk the roads that have something on them: new leaves, or dirty rows whose time has come."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT t.name FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id"
+            " JOIN projection_state s ON s.tenant_id = t.id AND s.is_current"
+            " WHERE h.size > s.position OR s.position > s.detected OR EXISTS"
+            " (SELECT 1 FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)",
+            [now()],
+        )
+        names = [name for (name,) in cursor.fetchall()]
+    for name in names:
+        drive_tenant(name, now=now)
