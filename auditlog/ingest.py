@@ -26,7 +26,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.keys import Key, load
 from auditlog.models import Source
-from config.env import source_secret
+from auditlog.source_secrets import source_secret
 
 MAX_BODY = 16 * 1024 * 1024
 

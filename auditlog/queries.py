@@ -7,20 +7,23 @@ from uuid import UUID
 
 import msgspec
 from django.db import connection
+from django.db.models import QuerySet
 
 from auditlog import formats
+from auditlog.access import Viewer
 from auditlog.append import EPOCH, OWN, microseconds
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import Act
-from auditlog.core.chain import Grant, GrantRecord, Path, TokenRecord, path_to, resolve
-from auditlog.core.errors import AnswerableError
-from auditlog.core.event import Payload, moment
+from auditlog.core.chain import Chain, Grant, GrantRecord, Path, TokenRecord, build_chain, path_to, resolve
+from auditlog.core.errors import AnswerableError, NotFound
+from auditlog.core.event import Party, Payload, act_chain, moment
 from auditlog.core.keys import load
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.record import Approval, Owned, Record, TokenFact
 from auditlog.ingest import sender_of
-from auditlog.models import OwnedName, ProjectionState, Source, Tenant
+from auditlog.core.money import CREDIT_RAIL
+from auditlog.models import Event, Finding, OwnedName, ProjectionState, Role, Source, Tenant
 
 decode_payload = msgspec.json.Decoder(Payload).decode
 _decode_grant_record = msgspec.json.Decoder(GrantRecord).decode
@@ -316,3 +319,215 @@ def leaf_bytes_of(kind: str, source: str, received_at: datetime, grade: str, key
     return leaves.leaf_bytes(
         kind=kind, source=source, received_us=microseconds(received_at), grade=grade, key=key, committed=committed
     )
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+
+
+def visible_events(viewer: Viewer) -> QuerySet[Event]:
+    """The events a caller may see, newest leaf first: its tenant's; of the abuse role, its own provider's only."""
+    events = Event.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant)).order_by("-leaf_index")
+    return events.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else events
+
+
+def visible_findings(viewer: Viewer) -> QuerySet[Finding]:
+    """The findings a caller may see, newest first."""
+    findings = Finding.objects.filter(tenant=viewer.tenant).order_by("-id")
+    return findings.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else findings
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An event's exact bytes, and its place in the log."""
+
+    leaf_index: int
+    source: str
+    format: str
+    received_at: datetime
+    grade: str
+    key: str
+    commitment: bytes
+    source_event_id: str
+    headers: bytes
+    raw: bytes | None  # None: erased
+    salt: bytes | None
+
+
+def raw_event(viewer: Viewer, event_id: UUID) -> Raw:
+    """The bytes behind an event, projected or not. Raises NotFound, also for what the caller may not see."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT l.leaf_index, s.name, s.format, l.received_at, l.grade, l.key, l.commitment, p.source_event_id,"
+            " p.headers, p.raw, p.salt FROM ledger_leaf l JOIN auditlog_source s ON s.id = l.source_id"
+            " LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
+            " WHERE l.tenant_id = %s AND l.event_id = %s",
+            [viewer.tenant.pk, event_id],
+        )
+        row = cursor.fetchone()
+    if row is None or (viewer.role == Role.ABUSE and not visible_events(viewer).filter(event_id=event_id).exists()):
+        raise NotFound(f"there is no event {event_id}")
+    index, source, fmt, received_at, grade, key, committed, given, headers, raw, salt = row
+    return Raw(
+        index, source, fmt, received_at, grade, key, bytes(committed), given or "", bytes(headers or b""),
+        bytes(raw) if raw is not None else None, bytes(salt) if salt is not None else None,
+    )  # fmt: skip
+
+
+def chain_of(tenant: Tenant, act: Act) -> Chain:
+    """The chain behind an act: its grant path, its token, and the actors it names."""
+    actor = act.payload.actor
+    claimed = None
+    if act.principal and (act.principal_claimed or not act.path.grants):
+        issuer, _, subject = act.principal.partition("|")
+        known = kinds_of(tenant, generation_of(tenant), {act.principal}).get(act.principal, "unknown")
+        claimed = Party(issuer, subject, known)
+    return build_chain(
+        path=act.path,
+        token=act.token or None,
+        acting=act_chain(actor) if actor else (),
+        claimed_principal=claimed,
+        grade=act.grade,
+    )
+
+
+SPEND_KEYS = {
+    "agent": "actor",
+    "provider": "provider",
+    "principal": "principal",
+    "rail": "rail",
+    "session": "session",
+    "task": "task",
+    "project": "project",
+    "grant": '"grant"',
+    "day": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    "month": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM')",
+}
+
+
+def spend_by(
+    viewer: Viewer, keys: Sequence[str], *, since: datetime | None = None, until: datetime | None = None
+) -> list[dict]:
+    """Spend grouped by `keys` (of SPEND_KEYS), one row a currency: currencies are never added up. Credits apart."""
+    columns = ", ".join(f"{SPEND_KEYS[key]} AS k{number}" for number, key in enumerate(keys))
+    grouping = ", ".join(str(number + 1) for number in range(len(keys) + 2))
+    conditions = ["tenant_id = %s", "generation = %s", "has_spend"]
+    params: list = [viewer.tenant.pk, generation_of(viewer.tenant)]
+    for condition, value in (("at >= %s", since), ("at < %s", until)):
+        if value is not None:
+            conditions.append(condition)
+            params.append(value)
+    if viewer.role == Role.ABUSE:
+        conditions.append("provider = %s")
+        params.append(viewer.provider)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns + ', ' if columns else ''}currency, rail = '{CREDIT_RAIL}',"
+            " sum(taken_minor - returned_minor)::bigint, sum(returned_minor)::bigint, count(*)"
+            f" FROM projection_charge WHERE {' AND '.join(conditions)} GROUP BY {grouping} ORDER BY {grouping}",
+            params,
+        )
+        rows = cursor.fetchall()
+    return [
+        dict(zip(keys, row[: len(keys)], strict=True))
+        | {"currency": row[-5], "credits": row[-4], "spent_minor": row[-3], "returned_minor": row[-2], "charges": row[-1]}
+        for row in rows
+    ]
+
+
+def _page(sql: str, params: Sequence) -> list[dict]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def split_party(key: str) -> dict[str, str] | None:
+    if not key:
+        return None
+    issuer, _, subject = key.partition("|")
+    return {"iss": issuer, "sub": subject}
+
+
+def parties_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:
+    rows = _page(
+        "SELECT key AS cursor, kinds, first_at, last_at FROM projection_party"
+        " WHERE tenant_id = %s AND generation = %s AND key > %s ORDER BY key LIMIT %s",
+        [tenant.pk, generation_of(tenant), after, size],
+    )
+    return [
+        {"cursor": r["cursor"], **split_party(r["cursor"]), "kind": kinds.kind_of(r["kinds"]),
+         "first_at": r["first_at"], "last_at": r["last_at"]}
+        for r in rows
+    ]  # fmt: skip
+
+
+def grants_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:
+    """Grants with what stands of them; the whole statement lies in the event that `event` names."""
+    rows = _page(
+        "SELECT id AS cursor, id, nullif(parent, '') AS parent, stated, subject, actor, principal, complete, proven, depth,"
+        " granted_at, expires_at, revoked_at, leaf_index, record FROM projection_grant"
+        " WHERE tenant_id = %s AND generation = %s AND id > %s ORDER BY id LIMIT %s",
+        [tenant.pk, generation_of(tenant), after, size],
+    )
+    for row in rows:
+        grant = resolve(_decode_grant_record(bytes(row.pop("record"))))
+        for name in ("subject", "actor", "principal"):
+            row[name] = split_party(row[name])
+        row |= {
+            "authorization_details": msgspec.to_builtins(grant.details) if grant else None,
+            "limits": msgspec.to_builtins(grant.limits) if grant else None,
+            "gates": list(grant.gates) if grant and grant.gates else [],
+            "standing": grant.standing if grant else "unknown",
+            "attester": grant.attester if grant else None,
+            "event": grant.event_id if grant else None,
+            "conflicts": list(grant.conflicts) if grant else [],
+        }
+    return rows
+
+
+def tokens_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:
+    rows = _page(
+        "SELECT jti AS cursor, jti, nullif(parent_jti, '') AS parent_jti, stated, nullif(via_grant, '') AS \"grant\","
+        " subject, actor, issued_at, expires_at, revoked_at, leaf_index FROM projection_token"
+        " WHERE tenant_id = %s AND generation = %s AND jti > %s ORDER BY jti LIMIT %s",
+        [tenant.pk, generation_of(tenant), after, size],
+    )
+    for row in rows:
+        row |= {"subject": split_party(row["subject"]), "actor": split_party(row["actor"])}
+    return rows
+
+
+def limits_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:
+    """What was said of limits, oldest first. The cursor is `leaf-position`."""
+    leaf, _, position = (after or "-1-0").rpartition("-")
+    rows = _page(
+        "SELECT leaf_index || '-' || position AS cursor, leaf_index, event_id AS event, verb, holder, nullif(\"grant\", '')"
+        " AS \"grant\", scope, nullif(scope_id, '') AS scope_id, nullif(provider, '') AS provider, currency, \"interval\","
+        " nullif(zone, '') AS zone, max_minor, enforcement, set_by, occurred_at FROM projection_limit"
+        " WHERE tenant_id = %s AND generation = %s AND (leaf_index, position) > (%s, %s)"
+        " ORDER BY leaf_index, position LIMIT %s",
+        [tenant.pk, generation_of(tenant), _number(leaf), _number(position), size],
+    )
+    for row in rows:
+        row |= {"holder": split_party(row["holder"]), "set_by": split_party(row["set_by"])}
+    return rows
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return -1
+
+
+def sources_page(tenant: Tenant) -> list[dict]:
+    """Every source, what it may speak for, its keys, and when it was last heard."""
+    rows = _page(
+        "SELECT s.name, s.format, s.issuer, nullif(s.provider, '') AS provider, s.layers, s.speaks_for, s.state,"
+        " (SELECT array_agg(k.kid ORDER BY k.id) FROM auditlog_sourcekey k WHERE k.source_id = s.id AND k.retired_at IS NULL)"
+        " AS keys, (SELECT max(e.received_at) FROM projection_event e WHERE e.tenant_id = s.tenant_id AND e.generation = %s"
+        " AND e.source = s.name) AS last_received_at"
+        " FROM auditlog_source s WHERE s.tenant_id = %s ORDER BY s.name",
+        [generation_of(tenant), tenant.pk],
+    )
+    return [row | {"keys": row["keys"] or []} for row in rows]

@@ -40,5 +40,7 @@ def drive(tenant: str) -> None:
 def drive_all() -> None:
     """Beat's round: whatever the wake-ups missed, and what waited for its grace period."""
     from auditlog.drive import drive_every_tenant
+    from auditlog.health import beat
 
+    beat("worker", now=timezone.now())
     drive_every_tenant(now=timezone.now)

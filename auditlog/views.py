@@ -1,48 +1,44 @@
 """Edges of the record: the ingest endpoint and the reads of the API. Each translates, calls one verb or query, answers."""
 
-import structlog
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.utils import timezone
+from django_filters import FilterSet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from auditlog import ingest as road
-from auditlog import tasks
-from auditlog.core.errors import DeliveryTooLarge, Refused, WrongContentType
+from auditlog import queries, tasks
+from auditlog.chain_json import chain_json
+from auditlog.core.errors import DeliveryTooLarge, NotFound, NotPermitted, Refused, UnknownSource, WrongContentType
+from auditlog.filters import EventFilter, FindingFilter, MomentField
 from auditlog.formats import Delivery
-from config import errors
+from auditlog.models import Role
+from auditlog.serializers import EventSerializer, FindingSerializer, TriageSerializer
+from auditlog.triage import triage
 
-log = structlog.get_logger()
 DEFAULT_TENANT = "default"
-
-
-def ingest_first(get_response):
-    """Middleware: deliveries skip sessions, users, cookies and forms, none of which they have."""
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith("/ingest/"):
-            return ingest_view(request)
-        return get_response(request)
-
-    return middleware
 
 
 def ingest_view(request: HttpRequest) -> HttpResponse:
     """`POST /ingest/<source>` and `/ingest/<tenant>/<source>`: RFC 8935 for one event, RFC 8936 shapes for a batch."""
     parts = request.path_info.removeprefix("/ingest/").strip("/").split("/")
     if len(parts) > 2 or not all(parts):
-        return JsonResponse({"err": "invalid_request", "description": "expected /ingest/<source>"}, status=404)
+        raise UnknownSource("expected /ingest/<source> or /ingest/<tenant>/<source>")
     if request.method != "POST":
-        answer = JsonResponse({"err": "invalid_request", "description": "events are sent by POST"}, status=405)
-        answer.headers["Allow"] = "POST"
-        return answer
+        return HttpResponseNotAllowed(["POST"])
     tenant, source = parts if len(parts) == 2 else (DEFAULT_TENANT, parts[0])
-    try:
-        delivery = _delivery(request)
-        taken = road.ingest(tenant, source, delivery, now=timezone.now())
-    except Exception as error:
-        answer = errors.refusal(error)  # raises again what no table row knows
-        if answer.status_code >= 500:
-            log.error("ingest unavailable", tenant=tenant, source=source, error=type(error).__name__)
-        return answer
+    taken = road.ingest(tenant, source, _delivery(request), now=timezone.now())
     tasks.wake(tenant)  # after the commit: a projector that woke earlier would not see the new leaves
     return _batch_answer(taken) if taken.batch else _single_answer(taken)
 
@@ -60,7 +56,7 @@ def _delivery(request: HttpRequest) -> Delivery:
 
 def _single_answer(taken: road.Taken) -> HttpResponse:
     for refused in taken.refused.values():
-        return errors.refusal(refused)
+        raise refused
     [appended] = taken.appended.values()
     return HttpResponse(status=202, headers={"Location": f"/api/v1/events/{appended.event_id}"})
 
@@ -79,3 +75,211 @@ def _error(refused: Refused) -> dict[str, str]:
     return {"err": refused.err, "description": str(refused)}
 
 
+
+
+# --- reads ----------------------------------------------------------------------------------------------------------
+
+PAGE = 50
+MAX_PAGE = 500
+
+
+def page_of(request: Request, rows: Sequence, *, cursor: Callable[[Any], Any], size: int) -> tuple[list, str | None]:
+    """One page of `size` rows and the address of the next; `rows` holds one more when there is a next."""
+    shown = list(rows[:size])
+    if len(rows) <= size:
+        return shown, None
+    query = request.query_params.copy()
+    query["before"] = str(cursor(shown[-1]))
+    return shown, request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+
+
+def page_size(request: Request) -> int:
+    given = request.query_params.get("limit", str(PAGE))
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= MAX_PAGE:
+        raise ParseError(f"expected limit between 1 and {MAX_PAGE}, found {given[:20]!r}")
+    return int(given)
+
+
+def before(request: Request) -> int | None:
+    given = request.query_params.get("before")
+    if given is None:
+        return None
+    if not given.isascii() or not given.isdigit() or len(given) > 18:
+        raise ParseError(f"expected before to be a number taken from `next`, found {given[:20]!r}")
+    return int(given)
+
+
+def filtered(filterset: type[FilterSet], request: Request, rows: QuerySet) -> QuerySet:
+    """Apply a filter set. An unknown parameter is an error: a misspelt filter must not look like an answer."""
+    unknown = set(request.query_params) - set(filterset.base_filters) - {"limit", "before", "format"}
+    if unknown:
+        raise ParseError(f"no filter {', '.join(sorted(unknown))[:80]}; there are: {', '.join(filterset.base_filters)}")
+    checked = filterset(request.query_params, queryset=rows)
+    if not checked.is_valid():
+        raise ParseError("; ".join(f"{name}: {' '.join(errors)}" for name, errors in checked.errors.items()))
+    return checked.qs
+
+
+def _parameters(filterset: type[FilterSet]) -> list[OpenApiParameter]:
+    return [OpenApiParameter(name, str) for name in (*filterset.base_filters, "limit", "before")]
+
+
+class EventList(APIView):
+    """Events, newest leaf first. A party is written `iss|sub`."""
+
+    @extend_schema(parameters=_parameters(EventFilter), responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        size = page_size(request)
+        events = filtered(EventFilter, request, queries.visible_events(request.viewer))
+        if (cursor := before(request)) is not None:
+            events = events.filter(leaf_index__lt=cursor)
+        shown, next_ = page_of(request, events.defer("detail")[: size + 1], cursor=lambda e: e.leaf_index, size=size)
+        return Response({"results": EventSerializer(shown, many=True).data, "next": next_})
+
+
+class EventDetail(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, event_id: UUID) -> Response:
+        event = queries.visible_events(request.viewer).filter(event_id=event_id).first()
+        if event is not None:
+            return Response(EventSerializer(event).data)
+        raw = queries.raw_event(request.viewer, event_id)  # in the ledger, and the projector is on its way
+        return Response(
+            {"id": str(event_id), "source": raw.source, "source_event_id": raw.source_event_id,
+             "leaf_index": raw.leaf_index, "received_at": raw.received_at, "grade": raw.grade, "projected": False}
+        )  # fmt: skip
+
+
+class EventRaw(APIView):
+    """The exact bytes that the source sent: of a SET, the compact JWS."""
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def get(self, request: Request, event_id: UUID) -> HttpResponse:
+        raw = queries.raw_event(request.viewer, event_id)
+        if raw.raw is None:
+            raise Gone("the payload was erased; its leaf stays provable")
+        content_type = "application/secevent+jwt" if raw.format == "set" else "application/octet-stream"
+        answer = HttpResponse(raw.raw, content_type=content_type)
+        # Never shown as a page: the bytes are whatever a sender wrote.
+        answer.headers["Content-Disposition"] = f'attachment; filename="{event_id}"'
+        if raw.headers:
+            answer.headers["Answerable-Signed-Headers"] = b64encode(raw.headers).decode()
+        return answer
+
+
+class EventChain(APIView):
+    """Who acted for whom behind an event, oldest hop first, and what was in force `at` a time (default: the act's)."""
+
+    @extend_schema(parameters=[OpenApiParameter("at", str)], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, event_id: UUID) -> Response:
+        if not queries.visible_events(request.viewer).filter(event_id=event_id).exists():
+            queries.raw_event(request.viewer, event_id)
+            raise NotYet("the event is in the ledger, and not projected yet; ask again in a second")
+        act = queries.load_acts(request.viewer.tenant, [event_id])[str(event_id)]
+        try:
+            at = MomentField(required=False).clean(request.query_params.get("at", "")) or act.occurred_at
+        except ValidationError as error:
+            raise ParseError(error.messages[0]) from None
+        return Response(chain_json(queries.chain_of(request.viewer.tenant, act), act, at=at))
+
+
+class PartyList(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        return _keyed(request, queries.parties_page, "after")
+
+
+class GrantList(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        return _keyed(request, queries.grants_page, "after")
+
+
+class TokenList(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        return _keyed(request, queries.tokens_page, "after")
+
+
+class LimitList(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        return _keyed(request, queries.limits_page, "after")
+
+
+def _keyed(request: Request, read: Callable, parameter: str) -> Response:
+    """A list ordered by its key, a page at a time. The abuse desk sees events, not whole parties and grants."""
+    if request.viewer.role == Role.ABUSE:
+        raise NotPermitted("the abuse desk reads its own provider's events")
+    size = page_size(request)
+    rows = read(request.viewer.tenant, after=request.query_params.get(parameter, ""), size=size + 1)
+    shown, next_ = rows[:size], None
+    if len(rows) > size:
+        query = request.query_params.copy()
+        query[parameter] = shown[-1]["cursor"]
+        next_ = request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+    return Response({"results": [{k: v for k, v in row.items() if k != "cursor"} for row in shown], "next": next_})
+
+
+class SourceList(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        return Response({"results": queries.sources_page(request.viewer.tenant), "next": None})
+
+
+class Spend(APIView):
+    """What was spent: the greatest of captured and settled, minus refunds, a charge; currencies are never added up."""
+
+    @extend_schema(
+        parameters=[OpenApiParameter(name, str) for name in ("by", "since", "until")], responses=OpenApiTypes.OBJECT
+    )
+    def get(self, request: Request) -> Response:
+        keys = [key for key in request.query_params.get("by", "").split(",") if key]
+        unknown = [key for key in keys if key not in queries.SPEND_KEYS]
+        if unknown or len(set(keys)) != len(keys):
+            raise ParseError(f"expected `by` of {', '.join(queries.SPEND_KEYS)}, found {','.join(keys)[:80]!r}")
+        try:
+            since, until = (MomentField(required=False).clean(request.query_params.get(n, "")) for n in ("since", "until"))
+        except ValidationError as error:
+            raise ParseError(error.messages[0]) from None
+        return Response({"results": queries.spend_by(request.viewer, keys, since=since, until=until), "next": None})
+
+
+class FindingList(APIView):
+    @extend_schema(parameters=_parameters(FindingFilter), responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        size = page_size(request)
+        findings = filtered(FindingFilter, request, queries.visible_findings(request.viewer))
+        if (cursor := before(request)) is not None:
+            findings = findings.filter(pk__lt=cursor)
+        shown, next_ = page_of(request, findings[: size + 1], cursor=lambda f: f.pk, size=size)
+        return Response({"results": FindingSerializer(shown, many=True).data, "next": next_})
+
+
+class FindingDetail(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, finding_id: int) -> Response:
+        finding = queries.visible_findings(request.viewer).filter(pk=finding_id).first()
+        if finding is None:
+            raise NotFound(f"there is no finding {finding_id}")
+        return Response(FindingSerializer(finding).data)
+
+
+class FindingTriage(APIView):
+    @extend_schema(request=TriageSerializer, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, finding_id: int) -> Response:
+        given = TriageSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        finding = triage(request.viewer, finding_id, **given.validated_data, now=timezone.now())
+        return Response(FindingSerializer(finding).data)
+
+
+class Gone(APIException):
+    status_code = 410
+    default_detail = "Gone"
+
+
+class NotYet(APIException):
+    status_code = 404
+    default_detail = "Not projected yet"
+    wait = 1

@@ -3,13 +3,14 @@
 The environment comes first; without it the state folder of a running quickstart is asked (`services.json`).
 """
 
-import json
 import os
 import secrets
 from pathlib import Path
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
+
+from config.embedded import find_running
 
 
 def state_dir() -> Path:
@@ -22,10 +23,10 @@ def state_dir() -> Path:
 
 
 def services() -> dict[str, str]:
-    """Addresses that a running quickstart wrote down; empty when there is none or it is not ours to read."""
+    """Addresses of the servers that a running quickstart started; empty when none runs here or it is not ours to read."""
     try:
-        return json.loads((state_dir() / "services.json").read_text())
-    except (OSError, ValueError):
+        return find_running(state_dir()) or {}
+    except OSError:
         return {}
 
 
@@ -60,11 +61,6 @@ def secret_key() -> str:
         return secrets.token_urlsafe(48)
 
 
-def source_secret(variable: str) -> bytes | None:
-    """A sender's shared secret by the name of its variable; a quickstart also keeps them in 0600 files."""
-    if given := os.environ.get(variable):
-        return given.encode()
-    try:
-        return (state_dir() / "secrets" / Path(variable).name).read_bytes()
-    except OSError:
-        return None
+def log_key_file() -> Path:
+    """Where the log's 32-byte signing key lies: `ANSWERABLE_LOG_KEY_FILE`, else the state folder. Never the database."""
+    return Path(os.environ.get("ANSWERABLE_LOG_KEY_FILE") or state_dir() / "log.key")

@@ -28,9 +28,10 @@ INSTALLED_APPS = [
     "auditlog",
     "disputes",
     "dashboard",
+    "config",
 ]
 MIDDLEWARE = [
-    "auditlog.views.ingest_first",  # the hot path needs no session, no user, no cookie
+    "config.door.ingest_first",  # the hot path needs no session, no user, no cookie
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.headers.security_headers",
@@ -71,6 +72,10 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -121,6 +126,9 @@ SPECTACULAR_SETTINGS = {
 
 CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 # The name a log signs under (C2SP checkpoint origin), never taken from host or port.
+STATE_DIR = env.state_dir()
+LOG_KEY_FILE = env.log_key_file()
+WEB_WORKERS = int(os.environ.get("WEB_CONCURRENCY", "1"))
 LOG_ORIGIN = os.environ.get("ANSWERABLE_LOG_ORIGIN", "answerable.example/log")
 
 structlog.configure(

@@ -1,6 +1,16 @@
 """Tables, in four kinds: directory (who uses the service), ledger (insert-only), projections (disposable), findings."""
 
-from auditlog.models.directory import ApiToken, Membership, Organisation, OwnedName, Role, Source, SourceKey, Tenant
+from auditlog.models.directory import (
+    ApiToken,
+    Heartbeat,
+    Membership,
+    Organisation,
+    OwnedName,
+    Role,
+    Source,
+    SourceKey,
+    Tenant,
+)
 from auditlog.models.findings import Finding, RefusalCount, Triage
 from auditlog.models.ledger import Checkpoint, Leaf, LedgerEntry, LogHead, Payload, Tile
 from auditlog.models.projections import (
@@ -15,7 +25,7 @@ from auditlog.models.projections import (
 )
 
 __all__ = [
-    "ApiToken", "Charge", "Checkpoint", "Dirty", "Event", "Finding", "Grant", "Leaf", "LedgerEntry", "LimitStatement",
+    "ApiToken", "Charge", "Checkpoint", "Dirty", "Event", "Finding", "Grant", "Heartbeat", "Leaf", "LedgerEntry", "LimitStatement",
     "LogHead", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Role",
     "Source", "SourceKey", "Tenant", "Tile", "Token", "Triage",
 ]  # fmt: skip

@@ -62,6 +62,16 @@ class ApiToken(models.Model):
         return f"{self.name} ({self.role})"
 
 
+class Heartbeat(models.Model):
+    """When a process of the service was last at work."""
+
+    name = models.CharField(max_length=20, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Organisation(models.Model):
     """Who answers for parties, issuers and sources."""
 

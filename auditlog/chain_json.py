@@ -1,0 +1,129 @@
+"""The chain of an act as the API gives it: hops oldest first, what was in force, and where it breaks."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from auditlog.core.act import Act
+from auditlog.core.authority import (
+    Judgement,
+    first_revocation,
+    judge_action,
+    judge_audience,
+    judge_depth,
+    judge_resource,
+    judge_window,
+    widenings,
+)
+from auditlog.core.chain import Break, Chain, Grant
+from auditlog.core.event import Party
+
+
+def chain_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
+    grants = {grant.id: grant for grant in chain.path.grants}
+    breaks = [*chain.breaks, *_authority_breaks(chain, act, at)]
+    return {
+        "complete": chain.complete,
+        "proven": chain.proven,
+        "principal": _party(chain.principal, claimed=chain.principal_claimed) if chain.principal else None,
+        "at": at,
+        "hops": [
+            {
+                "position": hop.position,
+                "party": _party(hop.party),
+                "delegated_by": _key(hop.delegated_by),
+                "attester": hop.attester,
+                "grant": hop.grant,
+                "token": hop.token,
+                "scopes": _details(grants.get(hop.grant or "")),
+                "limits": _limits(grants.get(hop.grant or "")),
+                "granted_at": hop.granted_at,
+                "expires_at": hop.expires_at,
+                "standing": hop.standing,
+                "derived_from": hop.derived_from,
+                "grade": hop.grade,
+                "leaf_index": hop.leaf_index,
+                "breaks": [_break(b) for b in breaks if b.hop == hop.position],
+            }
+            for hop in chain.hops
+        ],
+        "effective": effective_json(chain, at) if chain.path.grants else None,
+        "breaks": [_break(b) for b in breaks],
+    }
+
+
+def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
+    """What all grants together allowed at `at`: every hop's own terms, whose intersection counts."""
+    grants = chain.path.grants
+    ends = [g.expires_at for g in grants if g.expires_at is not None]
+    begins = [g.not_before for g in grants if g.not_before is not None]
+    audiences = [set(g.audience) for g in grants if g.audience is not None]
+    revoked = first_revocation(chain.path, at)
+    window = judge_window(chain.path, at)
+    return {
+        "in_force": revoked is None and window.result == "pass" and chain.complete,
+        "scopes": [{"grant": g.id, "authorization_details": _details(g)} for g in grants if g.details is not None],
+        "known": grants[0].details is not None,
+        "limits": [limit for g in grants for limit in _limits(g) or ()],
+        "not_before": max(begins, default=None),
+        "expires_at": min(ends, default=None),
+        "audience": sorted(set.intersection(*audiences)) if audiences else None,
+        "gates": sorted({kind for g in grants for kind in g.gates or ()}),
+        "revoked_at": revoked[1].revoked_at if revoked else None,
+    }
+
+
+def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
+    path = chain.path
+    found = [Break(w.hop - 1 + _root_hop(chain), f"{w.kind}_widened" if w.kind in ("scope", "limit") else
+                   {"expiry": "outlives_parent", "depth": "depth_exceeded"}[w.kind], w.reason, w.grant.leaf_index)
+             for w in widenings(path)]  # fmt: skip
+    judgements: list[tuple[str, Judgement]] = [
+        ("outside_window", judge_window(path, at)),
+        ("depth_exceeded", judge_depth(path)),
+        ("audience_mismatch", judge_audience(path, act.provider)),
+    ]
+    if act.is_act and not act.is_payment:
+        judgements.append(("action_not_allowed", judge_action(path, verb=act.verb, provider=act.provider)))
+        judgements.append(
+            ("resource_not_allowed",
+             judge_resource(path, verb=act.verb, provider=act.provider, resource=act.object))
+        )  # fmt: skip
+    for code, judgement in judgements:
+        if judgement.result == "fail" and judgement.hop is not None:
+            hop = judgement.hop - 1 + _root_hop(chain)
+            found.append(Break(hop, code, judgement.reason, judgement.leaf_index))
+    if (revoked := first_revocation(path, at)) is not None:
+        hop, grant = revoked
+        reason = f"grant {grant.id} was revoked at {grant.revoked_at}"
+        found.append(Break(hop - 1 + _root_hop(chain), "revoked", reason, grant.revoked_leaf))
+    return found
+
+
+def _root_hop(chain: Chain) -> int:
+    """Where the first grant's actor stands: after the principal, when the path knows one."""
+    return 1 if chain.path.grants and chain.path.grants[0].subject is not None else 0
+
+
+def _break(found: Break) -> dict[str, Any]:
+    return {"hop": found.hop, "code": found.code, "reason": found.reason, "leaf_index": found.leaf_index}
+
+
+def _party(party: Party, **more: Any) -> dict[str, Any]:
+    return {"iss": party.iss, "sub": party.sub, "kind": party.kind, **more}
+
+
+def _key(key: str | None) -> dict[str, str] | None:
+    if not key:
+        return None
+    issuer, _, subject = key.partition("|")
+    return {"iss": issuer, "sub": subject}
+
+
+def _details(grant: Grant | None) -> list | None:
+    return None if grant is None or grant.details is None else msgspec.to_builtins(grant.details)
+
+
+def _limits(grant: Grant | None) -> list | None:
+    return None if grant is None or grant.limits is None else msgspec.to_builtins(grant.limits)

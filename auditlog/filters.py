@@ -1,0 +1,74 @@
+"""Filters of the API's lists: one name a query parameter, exact values, times in ISO 8601 or as NumericDate."""
+
+from datetime import UTC, datetime
+
+import django_filters
+from django.core.exceptions import ValidationError
+from django.forms import CharField
+from django.utils.dateparse import parse_date, parse_datetime
+
+from auditlog.models import Event, Finding
+
+
+class MomentField(CharField):
+    """`2026-11-21T10:00:00Z`, `2026-11-21` (its beginning, UTC) or seconds since 1970."""
+
+    def clean(self, value):
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            at = parse_datetime(text.replace(" ", "+"))
+            if at is None and (day := parse_date(text)) is not None:
+                at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            if at is None:
+                at = datetime.fromtimestamp(float(text), tz=UTC)
+        except (ValueError, OverflowError, OSError):
+            raise ValidationError(f"expected a time such as 2026-11-21T10:00:00Z, found {text[:40]!r}") from None
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+class MomentFilter(django_filters.Filter):
+    field_class = MomentField
+
+
+def _exact(name: str) -> django_filters.CharFilter:
+    return django_filters.CharFilter(field_name=name, lookup_expr="exact")
+
+
+class EventFilter(django_filters.FilterSet):
+    type = _exact("type")
+    principal = _exact("principal")
+    actor = _exact("actor")
+    provider = _exact("provider")
+    account = _exact("account")
+    target = _exact("target")
+    grant = _exact("via_grant")
+    token = _exact("token")
+    txn = _exact("txn")
+    session = _exact("session")
+    task = _exact("task")
+    charge = _exact("charge")
+    invoice = _exact("invoice")
+    request_id = _exact("request_id")
+    ip = _exact("ip")
+    source = _exact("source")
+    source_event_id = _exact("source_event_id")
+    since = MomentFilter(field_name="occurred_at", lookup_expr="gte")
+    until = MomentFilter(field_name="occurred_at", lookup_expr="lt")
+
+    class Meta:
+        model = Event
+        fields: list[str] = []
+
+
+class FindingFilter(django_filters.FilterSet):
+    rule = _exact("rule")
+    severity = django_filters.ChoiceFilter(choices=Finding.Severity.choices)
+    state = django_filters.ChoiceFilter(choices=Finding.State.choices)
+    principal = _exact("principal")
+    since = MomentFilter(field_name="detected_at", lookup_expr="gte")
+
+    class Meta:
+        model = Finding
+        fields: list[str] = []

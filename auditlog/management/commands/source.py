@@ -1,0 +1,99 @@
+"""`source add|list|suspend|resume`: senders. What is added here is accepted as soon as the command returns."""
+
+import json
+import os
+from pathlib import Path
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from auditlog import formats
+from auditlog.configure import add_source, set_source_state
+from auditlog.core.errors import AnswerableError
+from auditlog.core.event import LAYERS
+from auditlog.models import Source, Tenant
+from auditlog.source_secrets import keep_source_secret
+
+
+class Command(BaseCommand):
+    help = "Add, list, suspend or resume a source."
+
+    def add_arguments(self, parser):
+        commands = parser.add_subparsers(dest="command", required=True)
+        add = commands.add_parser("add", help="add a source")
+        add.add_argument("name")
+        add.add_argument("--format", required=True, choices=formats.NAMES)
+        add.add_argument("--issuer", required=True, help="the `iss` of its events")
+        add.add_argument("--jwks", type=Path, metavar="FILE", help="its public keys, as a JWKS (RFC 7517)")
+        add.add_argument("--secret-env", default="", metavar="VAR", help="variable that holds its shared secret")
+        add.add_argument("--provider", default="", help="the provider whose own word it is")
+        add.add_argument("--layer", action="append", choices=LAYERS, help="a layer it may speak for (default: all)")
+        add.add_argument("--speaks-for", action="append", metavar="ISS", help="an issuer it may speak for (default: all)")
+        listing = commands.add_parser("list", help="list the sources")
+        suspend = commands.add_parser("suspend", help="refuse a source's events until it is resumed")
+        suspend.add_argument("name")
+        resume = commands.add_parser("resume", help="take a suspended source's events again")
+        resume.add_argument("name")
+        for parser in (add, listing, suspend, resume):
+            parser.add_argument("--tenant", default="default")
+
+    def handle(self, *args, **options):
+        tenant = Tenant.objects.filter(name=options["tenant"]).first()
+        if tenant is None:
+            raise CommandError(f"no tenant {options['tenant']!r}; add it with `tenant add`")
+        try:
+            getattr(self, options["command"])(tenant, options)
+        except AnswerableError as error:
+            raise CommandError(str(error)) from None
+
+    def add(self, tenant: Tenant, options) -> None:
+        variable = options["secret_env"]
+        source = add_source(
+            tenant, options["name"], format=options["format"], issuer=options["issuer"], jwks=_jwks(options["jwks"]),
+            secret_env=variable, provider=options["provider"], layers=options["layer"],
+            speaks_for=options["speaks_for"], now=timezone.now(),
+        )  # fmt: skip
+        if variable and (secret := os.environ.get(variable)):
+            # Beside a quickstart the service was started without this variable: it finds the secret in this file.
+            keep_source_secret(variable, secret.encode())
+        address = source.name if tenant.name == "default" else f"{tenant.name}/{source.name}"
+        self.stdout.write(f"source {source.name} added; it sends to POST /ingest/{address}")
+        if not source.layers:
+            self.stderr.write("it may speak for every layer: name those it is the authority on with --layer")
+        if not source.speaks_for:
+            self.stderr.write("it may speak for every issuer: name its own with --speaks-for")
+
+    def list(self, tenant: Tenant, options) -> None:
+        for source in Source.objects.filter(tenant=tenant).order_by("name"):
+            keys = ", ".join(source.keys.filter(retired_at=None).values_list("kid", flat=True)) or "no keys"
+            layers = ", ".join(source.layers) or "all layers"
+            self.stdout.write(f"{source.name}\t{source.format}\t{source.state}\t{source.issuer}\t{layers}\t{keys}")
+
+    def suspend(self, tenant: Tenant, options) -> None:
+        set_source_state(_source(tenant, options["name"]), Source.State.SUSPENDED, now=timezone.now())
+        self.stdout.write(f"source {options['name']} is suspended: its events are refused with 403")
+
+    def resume(self, tenant: Tenant, options) -> None:
+        set_source_state(_source(tenant, options["name"]), Source.State.ACTIVE, now=timezone.now())
+        self.stdout.write(f"source {options['name']} is active")
+
+
+def _source(tenant: Tenant, name: str) -> Source:
+    source = Source.objects.filter(tenant=tenant, name=name).first()
+    if source is None:
+        raise CommandError(f"no source {name!r} in tenant {tenant.name!r}")
+    return source
+
+
+def _jwks(path: Path | None) -> dict | None:
+    if path is None:
+        return None
+    try:
+        jwks = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path} is not a JWKS: {error}") from None
+    if isinstance(jwks, dict) and "keys" not in jwks and "kty" in jwks:
+        jwks = {"keys": [jwks]}
+    if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
+        raise CommandError(f'{path} is not a JWKS: expected {{"keys": [...]}}')
+    return jwks

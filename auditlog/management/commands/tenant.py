@@ -1,0 +1,30 @@
+"""`tenant add NAME`: a tenant with a log of its own."""
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from auditlog.configure import add_tenant
+from auditlog.core.errors import AnswerableError
+from auditlog.models import Tenant
+
+
+class Command(BaseCommand):
+    help = "Add a tenant, or list them."
+
+    def add_arguments(self, parser):
+        commands = parser.add_subparsers(dest="command", required=True)
+        add = commands.add_parser("add", help="add a tenant")
+        add.add_argument("name")
+        add.add_argument("--title", default="")
+        commands.add_parser("list", help="list the tenants")
+
+    def handle(self, *args, **options):
+        if options["command"] == "list":
+            for tenant in Tenant.objects.order_by("name"):
+                self.stdout.write(tenant.name)
+            return
+        try:
+            tenant = add_tenant(options["name"], title=options["title"], now=timezone.now())
+        except AnswerableError as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(f"tenant {tenant.name} added; its events carry aud urn:answerable:{tenant.name}")

@@ -1,0 +1,226 @@
+"""Publish: sign the log's head, at least every second while a log grows (third step of the road, beside it).
+
+One process does this: the leader, by advisory lock for liveness and by fence for safety (a paused leader that wakes
+finds a newer fence and stops). It is the only one that reads the log's signing key.
+
+A head is signed only when committed, only after re-reading the new leaves and their payloads, recomputing every
+commitment and leaf hash, and arriving at the same root by the publisher's own tiles: a flipped bit anywhere on that
+way is found before it is signed (what killed the Yeti 2022 log).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+from nacl.signing import SigningKey
+
+from auditlog.append import EPOCH, OWN, microseconds
+from auditlog.bulk import copy_rows
+from auditlog.core import leaf as leaves
+from auditlog.core.checkpoint import Checkpoint, signed
+from auditlog.core.errors import LedgerCorrupt
+from auditlog.core.merkle import EMPTY, Edge, leaf_hash
+from auditlog.models import Tenant
+from auditlog.models.ledger import KIND_NAMES
+
+log = structlog.get_logger()
+TILE = 256
+READ_AT_ONCE = 5_000
+EVERY = 0.25  # seconds between looks; a growing log is signed well within the second promised
+
+
+def signing_key() -> SigningKey:
+    """The log's Ed25519 key from its file, made on first use by whoever may write there."""
+    return SigningKey(settings.LOG_KEY_FILE.read_bytes())
+
+
+def origin_of(tenant: Tenant) -> str:
+    """The log's name in checkpoints: configured, never taken from host or port."""
+    return f"{settings.LOG_ORIGIN}/{tenant.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRow:
+    """A leaf as stored, with its payload where that still exists."""
+
+    index: int
+    kind: str
+    source: str
+    received_at: datetime
+    grade: str
+    key: str
+    commitment: bytes
+    salt: bytes | None
+    source_event_id: str
+    headers: bytes
+    raw: bytes | None
+
+    def checked_hash(self) -> bytes:
+        """The leaf hash, after checking that payload and commitment agree. Raises LedgerCorrupt."""
+        if self.raw is not None and self.salt is not None:
+            made = leaves.commitment(self.salt, self.source_event_id.encode(), self.headers, self.raw)
+            if made != self.commitment:
+                raise LedgerCorrupt(f"leaf {self.index}: stored payload or salt is not what the leaf commits to")
+        return leaf_hash(
+            leaves.leaf_bytes(
+                kind=self.kind,
+                source=self.source,
+                received_us=microseconds(self.received_at),
+                grade=self.grade,
+                key=self.key,
+                committed=self.commitment,
+            )
+        )
+
+
+def read_leaves(tenant: Tenant, start: int, end: int) -> Iterator[LeafRow]:
+    """Leaves [start, end) in order. Raises LedgerCorrupt at the first gap."""
+    sources = _source_names(tenant)
+    expected = start
+    while expected < end:
+        with connection.cursor() as cursor:
+            cursor.execute(_LEAVES, [tenant.pk, EPOCH, expected, min(end, expected + READ_AT_ONCE)])
+            rows = cursor.fetchall()
+        if not rows:
+            raise LedgerCorrupt(f"leaf {expected}: missing")
+        for index, kind, source_id, received_at, grade, key, committed, salt, event_id, headers, raw in rows:
+            if index != expected:
+                raise LedgerCorrupt(f"leaf {expected}: missing")
+            yield LeafRow(
+                index, KIND_NAMES[kind], sources.get(source_id, OWN), received_at, grade, key, bytes(committed),
+                bytes(salt) if salt is not None else None, event_id or "", bytes(headers or b""),
+                bytes(raw) if raw is not None else None,
+            )  # fmt: skip
+            expected += 1
+
+
+_LEAVES = """
+    SELECT l.leaf_index, l.kind, l.source_id, l.received_at, l.grade, l.key, l.commitment, p.salt, p.source_event_id,
+           p.headers, p.raw
+    FROM ledger_leaf l LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)
+    WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index >= %s AND l.leaf_index < %s ORDER BY l.leaf_index
+"""
+
+
+def _source_names(tenant: Tenant) -> dict[int, str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, name FROM auditlog_source WHERE tenant_id = %s", [tenant.pk])
+        return dict(cursor.fetchall())
+
+
+def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> str | None:
+    """Sign the committed head of one log. Returns the note, or None when nothing is new.
+
+    Raises LedgerCorrupt when stored leaves do not lead to the head's root; nothing is signed then.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT size, edge, fence FROM ledger_head WHERE tenant_id = %s AND epoch = %s", [tenant.pk, EPOCH])
+            size, edge, stored_fence = cursor.fetchone()
+            cursor.execute(
+                "SELECT size, edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s ORDER BY size DESC LIMIT 1",
+                [tenant.pk, EPOCH],
+            )
+            last = cursor.fetchone()
+        before = Edge.unpacked(last[0], bytes(last[1])) if last else EMPTY
+        if stored_fence != fence:
+            raise LedgerCorrupt(f"another publisher holds fence {stored_fence}, ours is {fence}: stop")
+        if size < before.size:
+            raise LedgerCorrupt(f"the head has {size} leaves, and {before.size} were signed: the database is behind")
+        if size == before.size:
+            return None
+        hashes = [row.checked_hash() for row in read_leaves(tenant, before.size, size)]
+        derived = before.extended(hashes)
+        if derived.root() != Edge.unpacked(size, bytes(edge)).root():
+            raise LedgerCorrupt(f"leaves {before.size} to {size - 1} do not lead to the root that was committed")
+        _write_tiles(tenant, before.size, hashes)
+        note = signed(Checkpoint(origin_of(tenant), size, derived.root()), key)
+        copy_rows(
+            "ledger_checkpoint",
+            {"tenant_id": "int8", "epoch": "int2", "size": "int8", "root": "bytea", "edge": "bytea", "note": "text",
+             "signed_at": "timestamptz"},
+            [(tenant.pk, EPOCH, size, derived.root(), derived.packed(), note, now)],
+        )  # fmt: skip
+    return note
+
+
+def _write_tiles(tenant: Tenant, start: int, hashes: list[bytes]) -> None:
+    """Write the tiles that the new leaves fill, level by level (C2SP tlog-tiles: 256 hashes each, insert-only)."""
+    level, first, new = 0, start, hashes
+    while new:
+        whole_from = first // TILE * TILE
+        known = _partial(tenant, level, whole_from, first)
+        row = known + new
+        tiles = [(whole_from // TILE + n, row[n * TILE : (n + 1) * TILE]) for n in range(len(row) // TILE)]
+        copy_rows(
+            "ledger_tile",
+            {"tenant_id": "int8", "epoch": "int2", "level": "int2", "number": "int8", "hashes": "bytea"},
+            [(tenant.pk, EPOCH, level, number, b"".join(part)) for number, part in tiles],
+        )
+        if not tiles:
+            return
+        level, first, new = level + 1, tiles[0][0], [_tile_root(part) for _, part in tiles]
+
+
+def _partial(tenant: Tenant, level: int, start: int, end: int) -> list[bytes]:
+    """Hashes [start, end) of a level, all of one tile that is not full yet."""
+    if start == end:
+        return []
+    if level == 0:
+        return [row.checked_hash() for row in read_leaves(tenant, start, end)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT hashes FROM ledger_tile WHERE tenant_id = %s AND epoch = %s AND level = %s AND number >= %s"
+            " AND number < %s ORDER BY number",
+            [tenant.pk, EPOCH, level - 1, start, end],
+        )
+        below = [bytes(hashes) for (hashes,) in cursor.fetchall()]
+    if len(below) != end - start:
+        raise LedgerCorrupt(f"tiles {start} to {end - 1} of level {level - 1} are not all there")
+    return [_tile_root([tile[at : at + 32] for at in range(0, len(tile), 32)]) for tile in below]
+
+
+def _tile_root(hashes: Iterable[bytes]) -> bytes:
+    return EMPTY.extended(list(hashes)).root()
+
+
+def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime], stop: Callable[[], bool]) -> None:
+    """Be the publisher until told to stop, or until a log cannot be signed; wait while another process leads."""
+    key = signing_key()
+    while not stop():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(hashtext('answerable.publish'), 0)")
+            if cursor.fetchone()[0]:
+                break
+        time.sleep(1.0)
+    fences: dict[int, int] = {}
+    broken: set[int] = set()
+    while not stop():
+        began = time.monotonic()
+        for tenant in tenants():
+            if tenant.pk in broken:
+                continue
+            try:
+                if tenant.pk not in fences:
+                    fences[tenant.pk] = take_fence(tenant)
+                publish(tenant, key=key, fence=fences[tenant.pk], now=now())
+            except LedgerCorrupt as corrupt:
+                # Never signed again by this process: somebody must look first. The other logs go on.
+                broken.add(tenant.pk)
+                log.critical("log not signed", tenant=tenant.name, reason=str(corrupt))
+        time.sleep(max(0.0, EVERY - (time.monotonic() - began)))
+
+
+def take_fence(tenant: Tenant) -> int:
+    """A new fence: every earlier publisher of this log finds its own outdated, even if it only slept."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE ledger_head SET fence = fence + 1 WHERE tenant_id = %s AND epoch = %s RETURNING fence",
+            [tenant.pk, EPOCH],
+        )
+        return cursor.fetchone()[0]

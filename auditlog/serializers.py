@@ -1,0 +1,105 @@
+"""The API's shapes. Reads only: deliveries never pass a serializer."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from auditlog.models import Event, Finding
+
+
+def party(key: str, **more: Any) -> dict[str, Any] | None:
+    """`iss|sub`, split at the first bar; None for nobody."""
+    if not key:
+        return None
+    issuer, _, subject = key.partition("|")
+    return {"iss": issuer, "sub": subject, **more}
+
+
+class MoneySerializer(serializers.Serializer):
+    amount_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    phase = serializers.CharField()
+    rail = serializers.CharField()
+    charge = serializers.CharField(allow_null=True)
+    invoice = serializers.CharField(allow_null=True)
+    authority = serializers.CharField(allow_null=True)
+
+
+class EventSerializer(serializers.BaseSerializer):
+    """One event as the list and the detail give it."""
+
+    def to_representation(self, event: Event) -> dict[str, Any]:
+        money = None
+        if event.amount_minor is not None:
+            money = {
+                "amount_minor": event.amount_minor,
+                "currency": event.currency,
+                "phase": event.phase,
+                "rail": event.rail,
+                "charge": event.charge or None,
+                "invoice": event.invoice or None,
+                "authority": event.payment_authority or None,
+            }
+        return {
+            "id": str(event.event_id),
+            "source": event.source,
+            "source_event_id": event.source_event_id,
+            "leaf_index": event.leaf_index,
+            "type": event.type,
+            "occurred_at": event.occurred_at,
+            "received_at": event.received_at,
+            "outcome": event.outcome,
+            "environment": event.environment,
+            "principal": party(event.principal, claimed=event.principal_claimed),
+            "actor": party(event.actor, kind=event.actor_kind),
+            "provider": event.provider or None,
+            "account": event.account or None,
+            "verb": event.verb or None,
+            "target": {"type": event.target_type or None, "id": event.target} if event.target else None,
+            "resource": event.resource or None,
+            "money": money,
+            "grant": event.via_grant or None,
+            "token": event.token or None,
+            "txn": event.txn or None,
+            "session": event.session or None,
+            "task": event.task or None,
+            "request_id": event.request_id or None,
+            "grade": event.grade,
+            "within_remit": event.within_remit,
+            "chain": {"complete": event.chain_complete, "proven": event.chain_proven, "depth": event.chain_depth},
+            "projected": True,
+        }
+
+
+class FindingSerializer(serializers.BaseSerializer):
+    def to_representation(self, finding: Finding) -> dict[str, Any]:
+        money = None
+        if finding.money_at_risk_minor is not None:
+            money = {"amount_minor": finding.money_at_risk_minor, "currency": finding.currency or None}
+        return {
+            "id": finding.pk,
+            "rule": finding.rule,
+            "rule_version": finding.rule_version,
+            "severity": finding.severity,
+            "state": finding.state,
+            "title": finding.title,
+            "principal": party(finding.principal),
+            "actor": party(finding.actor),
+            "grant": finding.grant or None,
+            "provider": finding.provider or None,
+            "event_ids": [str(event_id) for event_id in finding.event_ids],
+            "leaves": finding.leaves,
+            "money_at_risk": money,
+            "first_at": finding.first_at,
+            "last_at": finding.last_at,
+            "detected_at": finding.detected_at,
+            "withdrawn_by_leaf": finding.withdrawn_by_leaf,
+            "evidence": finding.evidence,
+        }
+
+
+class TriageSerializer(serializers.Serializer):
+    state = serializers.ChoiceField(choices=["open", "acknowledged", "resolved", "false_positive"])
+    reason = serializers.CharField(max_length=4000)
+
+

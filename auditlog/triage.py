@@ -1,0 +1,39 @@
+"""Triage: what a person makes of a finding. Every step is kept, with who and why."""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from auditlog.access import Viewer
+from auditlog.core.errors import NotFound, NotPossible
+from auditlog.models import Finding, Triage
+from auditlog.queries import visible_findings
+
+STATES = ("open", "acknowledged", "resolved", "false_positive")
+
+
+@transaction.atomic
+def triage(viewer: Viewer, finding_id: int, *, state: str, reason: str, now: datetime) -> Finding:
+    """Move a finding to `state`. Raises NotPermitted, NotFound or NotPossible.
+
+    A withdrawn finding cannot be moved: its ground is gone, and it opens again by itself if that comes back.
+    """
+    viewer.must("triage")
+    finding = visible_findings(viewer).select_for_update(of=("self",)).filter(pk=finding_id).first()
+    if finding is None:
+        raise NotFound(f"there is no finding {finding_id}")
+    if state not in STATES:
+        raise NotPossible(f"expected one of {', '.join(STATES)}, found {state[:40]!r}")
+    if finding.state == Finding.State.WITHDRAWN:
+        raise NotPossible("this finding was withdrawn: what it stood on is gone")
+    if not reason.strip():
+        raise NotPossible("a reason is needed: somebody will ask for it later")
+    if finding.state == state:
+        raise NotPossible(f"the finding is {state} already")
+    Triage.objects.create(
+        finding=finding, at=now, by=viewer.name, user_id=viewer.user_id, from_state=finding.state, to_state=state,
+        reason=reason.strip(),
+    )  # fmt: skip
+    finding.state = state
+    finding.save(update_fields=["state"])
+    return finding

@@ -1,0 +1,21 @@
+"""Addresses of the record's API, under /api/v1/."""
+
+from django.urls import path
+
+from auditlog import views
+
+urlpatterns = [
+    path("events", views.EventList.as_view(), name="event-list"),
+    path("events/<uuid:event_id>", views.EventDetail.as_view(), name="event"),
+    path("events/<uuid:event_id>/raw", views.EventRaw.as_view(), name="event-raw"),
+    path("events/<uuid:event_id>/chain", views.EventChain.as_view(), name="event-chain"),
+    path("parties", views.PartyList.as_view(), name="party-list"),
+    path("grants", views.GrantList.as_view(), name="grant-list"),
+    path("tokens", views.TokenList.as_view(), name="token-list"),
+    path("limits", views.LimitList.as_view(), name="limit-list"),
+    path("spend", views.Spend.as_view(), name="spend"),
+    path("sources", views.SourceList.as_view(), name="source-list"),
+    path("findings", views.FindingList.as_view(), name="finding-list"),
+    path("findings/<int:finding_id>", views.FindingDetail.as_view(), name="finding"),
+    path("findings/<int:finding_id>/triage", views.FindingTriage.as_view(), name="finding-triage"),
+]

@@ -1,0 +1,60 @@
+"""/healthz, /readyz and /metrics."""
+
+import time
+
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from auditlog import health
+from config.celery import app
+
+_broker = {"at": -10.0, "ok": False}
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """This process answers. Nothing else is asked."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 once ingest and projection work; 503 with what is missing otherwise."""
+    found = health.checks(now=timezone.now(), broker_ok=_broker_answers())
+    ready = all(check.ok for check in found)
+    body = {"ready": ready, "checks": {check.name: {"ok": check.ok, "detail": check.detail} for check in found}}
+    return JsonResponse(body, status=200 if ready else 503)
+
+
+def _broker_answers() -> bool:
+    """Asked at most once a second: a load balancer may ask /readyz more often than a broker likes."""
+    if time.monotonic() - _broker["at"] > 1:
+        try:
+            with app.connection_for_write(connect_timeout=1) as connection:
+                connection.ensure_connection(max_retries=1, timeout=1)
+            _broker["ok"] = True
+        except (OperationalError, OSError):
+            _broker["ok"] = False
+        _broker["at"] = time.monotonic()
+    return bool(_broker["ok"])
+
+
+class _Gauges:
+    def collect(self):
+        families: dict[str, GaugeMetricFamily] = {}
+        for name, text, labels, value in health.gauges(timezone.now()):
+            family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
+            family.add_metric(list(labels.values()), value)
+        return families.values()
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text. Read from the database, so it does not matter which worker answers."""
+    registry = CollectorRegistry()
+    try:
+        registry.register(_Gauges())
+        return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    except DatabaseError:
+        return HttpResponse("database unavailable\n", status=503, content_type="text/plain")
