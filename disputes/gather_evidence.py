@@ -1,0 +1,42 @@
+"""Gather evidence: the acts, the record around them, and whether their bytes hold. A fixed number of queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from auditlog import queries
+from auditlog.core.act import Act
+from auditlog.core.errors import NotFound
+from auditlog.core.record import Record
+from auditlog.models import Tenant
+from disputes.core.criteria import Integrity
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    acts: tuple[Act, ...]  # in the order asked for
+    record: Record
+    integrity: dict[str, Integrity]
+
+
+def gather(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "") -> Evidence:
+    """Everything the engine looks at. Raises NotFound, naming every event that there is not (at `provider`, if given)."""
+    acts = load_acts(tenant, event_ids, provider=provider)
+    distinct = list({act.event_id: act for act in acts}.values())
+    checks = queries.integrity_of(tenant, distinct)
+    integrity = {
+        event_id: Integrity(c.leaf_index, c.commitment_ok, c.signature_ok, c.checkpoint_size, c.grade, c.reason)
+        for event_id, c in checks.items()
+    }
+    return Evidence(acts, queries.record_around(tenant, distinct), integrity)
+
+
+def load_acts(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "") -> tuple[Act, ...]:
+    """The acts in the order asked for. Another provider's event is as unknown to `provider` as one that never was."""
+    wanted = [str(event_id) for event_id in event_ids]
+    found = queries.load_acts(tenant, wanted) if wanted else {}
+    known = {event_id: act for event_id, act in found.items() if not provider or act.provider == provider}
+    missing = [event_id for event_id in dict.fromkeys(wanted) if event_id not in known]
+    if missing:
+        raise NotFound(f"no such event, or not projected yet: {', '.join(missing[:20])}")
+    return tuple(known[event_id] for event_id in wanted)

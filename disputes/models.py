@@ -1,0 +1,199 @@
+"""Tables of the argument. A case changes state; all else is written once (`sql/written_once.sql`), so that what was
+decided, by whom and on what ground stays as it was. Every key leads with the tenant.
+"""
+
+from django.db import models
+
+from disputes.core import status
+
+
+class Case(models.Model):
+    """A dispute over one or more acts."""
+
+    class Kind(models.TextChoices):
+        SCOPE = "scope", "Scope: did the agent do what it was allowed to?"
+        AMOUNT = "amount", "Amount: is the sum right?"
+        ABUSE = "abuse", "Abuse: does it harm somebody else?"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    ref = models.CharField(max_length=20)  # D-2026-000001
+    kind = models.CharField(max_length=6, choices=Kind)
+    title = models.CharField(max_length=200)
+    complaint = models.TextField(blank=True)
+    claimed_minor = models.BigIntegerField(null=True)  # minor units of `claimed_currency`
+    claimed_currency = models.CharField(max_length=3, blank=True)
+    state = models.CharField(max_length=16, choices=[(state, state.replace("_", " ")) for state in status.STATES])
+    suspended_from = models.CharField(max_length=16, blank=True)
+    was_reopened = models.BooleanField(default=False)
+    awaiting = models.CharField(max_length=10)
+    merged_into = models.CharField(max_length=20, blank=True)
+    # Party keys and the provider, where all contested acts agree on one.
+    principal = models.TextField(blank=True)
+    respondent = models.TextField(blank=True)  # who acted
+    provider = models.CharField(max_length=120, blank=True)
+    policy_version = models.CharField(max_length=20)
+    opened_from = models.ForeignKey("auditlog.Finding", models.PROTECT, null=True, db_index=False)
+    opened_by = models.CharField(max_length=150)
+    opened_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "dispute_case"
+        constraints = [models.UniqueConstraint(fields=["tenant", "ref"], name="case_ref_once")]
+        indexes = [
+            models.Index(fields=["tenant", "-id"], name="case_newest"),
+            models.Index(fields=["tenant", "state", "-id"], name="case_by_state"),
+            models.Index(fields=["tenant", "awaiting", "-id"], name="case_by_awaiting"),
+            models.Index(fields=["tenant", "provider", "-id"], name="case_by_provider"),  # the abuse desk's list
+            models.Index(fields=["tenant", "opened_from"], name="case_by_finding"),
+        ]
+
+    def __str__(self) -> str:
+        return self.ref
+
+
+class CaseNumber(models.Model):
+    """The last number given to a case, per tenant and year. A rolled-back case leaves no gap, a crash may."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "year")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    year = models.SmallIntegerField()
+    last = models.IntegerField()
+
+    class Meta:
+        db_table = "dispute_number"
+
+    def __str__(self) -> str:
+        return f"{self.year}: {self.last}"
+
+
+class ContestedAct(models.Model):
+    """One act that a case is about. Verdicts are per act."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="acts", db_index=False, db_constraint=False)
+    position = models.SmallIntegerField()
+    event_id = models.UUIDField()
+    amount_minor = models.BigIntegerField(null=True)  # contested of it; minor units of `currency`
+    currency = models.CharField(max_length=3, blank=True)
+
+    class Meta:
+        db_table = "dispute_act"
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "case", "event_id"], name="contested_act_once")]
+        # Which cases is an event in: asked by the event's page.
+        indexes = [models.Index(fields=["tenant", "event_id"], name="contested_act_by_event")]
+
+    def __str__(self) -> str:
+        return str(self.event_id)
+
+
+class Transition(models.Model):
+    """One step of a case. `digest` covers the step and the digest before it; leaf `leaf_index` commits to it."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="transitions", db_index=False, db_constraint=False)
+    position = models.IntegerField()
+    from_state = models.CharField(max_length=16, blank=True)
+    to_state = models.CharField(max_length=16)
+    person = models.CharField(max_length=170)  # key: differs for different people
+    actor = models.CharField(max_length=150)
+    role = models.CharField(max_length=10)
+    reason = models.TextField(blank=True)
+    policy_version = models.CharField(max_length=20)
+    at = models.DateTimeField()
+    previous = models.CharField(max_length=64, blank=True)  # hex SHA-256
+    digest = models.CharField(max_length=64)
+    leaf_index = models.BigIntegerField()
+
+    class Meta:
+        db_table = "dispute_transition"
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "case", "position"], name="transition_position_once")]
+
+    def __str__(self) -> str:
+        return f"{self.from_state} -> {self.to_state}"
+
+
+class Assessment(models.Model):
+    """One run of the engine over a case's acts, as it came out. `digest` covers the digests of its verdicts."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="assessments", db_index=False, db_constraint=False)
+    number = models.IntegerField()
+    at = models.DateTimeField()
+    engine = models.CharField(max_length=40)
+    policy_version = models.CharField(max_length=20)
+    verdicts = models.JSONField()
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        db_table = "dispute_assessment"
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "case", "number"], name="assessment_number_once")]
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class Proposal(models.Model):
+    """What the handler proposes, with the verdicts as they stood then."""
+
+    class Outcome(models.TextChoices):
+        UPHELD = "upheld", "The complaint is upheld"
+        PARTLY_UPHELD = "partly_upheld", "The complaint is upheld in part"
+        REJECTED = "rejected", "The complaint is rejected"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="proposals", db_index=False, db_constraint=False)
+    number = models.IntegerField()
+    outcome = models.CharField(max_length=13, choices=Outcome)
+    reason = models.TextField()
+    person = models.CharField(max_length=170)
+    proposer = models.CharField(max_length=150)
+    role = models.CharField(max_length=10)
+    at = models.DateTimeField()
+    verdicts = models.JSONField()
+    assessment_digest = models.CharField(max_length=64)
+
+    class Meta:
+        db_table = "dispute_proposal"
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "case", "number"], name="proposal_number_once")]
+
+    def __str__(self) -> str:
+        return self.outcome
+
+
+class Approval(models.Model):
+    """The second person's word on a proposal. Written once a proposal, by somebody other than its proposer."""
+
+    class Result(models.TextChoices):
+        APPROVED = "approved"
+        RETURNED = "returned"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="approvals", db_index=False, db_constraint=False)
+    proposal = models.OneToOneField(Proposal, models.PROTECT, related_name="approval", db_constraint=False)
+    result = models.CharField(max_length=8, choices=Result)
+    reason = models.TextField()
+    proposer = models.CharField(max_length=170)  # the proposal's `person`; a foreign key keeps it true
+    person = models.CharField(max_length=170)
+    approver = models.CharField(max_length=150)
+    role = models.CharField(max_length=10)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "dispute_approval"
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=~models.Q(person=models.F("proposer")), name="approval_four_eyes")
+        ]
+
+    def __str__(self) -> str:
+        return self.result

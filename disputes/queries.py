@@ -1,0 +1,129 @@
+"""Reads of the argument: for the API and the dashboard alike. The abuse desk sees cases at its own provider only."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+
+from auditlog.access import Viewer
+from auditlog.core.errors import NotFound
+from auditlog.models import Finding, Role
+from disputes.adjudicate import adjudicate
+from disputes.core.history import Taken, first_break
+from disputes.core.status import BY_VERB, Refusal, check_transition, nexts
+from disputes.models import Case, ContestedAct, Proposal, Transition
+from disputes.record_step import person_of, standing_of
+
+_REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
+
+
+def visible_cases(viewer: Viewer) -> QuerySet[Case]:
+    cases = Case.objects.filter(tenant=viewer.tenant).select_related("tenant")
+    return cases.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else cases
+
+
+def find_case(viewer: Viewer, ref: str) -> Case:
+    """Raises NotFound, also for a case that the viewer may not see."""
+    case = visible_cases(viewer).filter(ref=ref).first() if _REF.match(ref) else None
+    if case is None:
+        raise NotFound(f"no case {ref}")
+    return case
+
+
+def find_finding(viewer: Viewer, finding_id: int) -> Finding:
+    findings = Finding.objects.filter(tenant=viewer.tenant, pk=finding_id)
+    if viewer.role == Role.ABUSE:
+        findings = findings.filter(provider=viewer.provider)
+    finding = findings.first()
+    if finding is None:
+        raise NotFound(f"no finding {finding_id}")
+    return finding
+
+
+def list_cases(
+    viewer: Viewer, *, state: str = "", awaiting: str = "", before: str = "", limit: int = 50
+) -> tuple[list[Case], str | None]:
+    """Cases newest first, and the ref to continue before; None when these were the last."""
+    cases = visible_cases(viewer)
+    if state:
+        cases = cases.filter(state=state)
+    if awaiting:
+        cases = cases.filter(awaiting=awaiting)
+    if before:
+        cases = cases.filter(id__lt=find_case(viewer, before).id)
+    page = list(cases.order_by("-id")[: limit + 1])
+    return page[:limit], page[limit - 1].ref if len(page) > limit else None
+
+
+def cases_of_event(viewer: Viewer, event_id: str) -> list[Case]:
+    acts = ContestedAct.objects.filter(tenant=viewer.tenant, event_id=event_id)
+    return list(visible_cases(viewer).filter(id__in=acts.values("case_id")).order_by("-id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step that the case could take, and whether the viewer may take it. `verb`: move, propose or approve."""
+
+    to: str
+    verb: str
+    who: str  # which right it takes: case or decide
+    needs_reason: bool
+    why_not: str  # "" when the viewer may
+
+    @property
+    def allowed(self) -> bool:
+        return not self.why_not
+
+
+@dataclass(frozen=True, slots=True)
+class CasePage:
+    case: Case
+    acts: list[ContestedAct]
+    verdicts: list[dict[str, Any]]  # in the order of `acts`
+    is_assessed: bool  # False: the verdicts were computed just now and are kept nowhere
+    transitions: list[Transition]
+    broken_at: int | None  # position of the first transition that its hash chain does not fit
+    proposals: list[Proposal]  # each with `.approval`, where there is one
+    moves: list[Move]
+
+    @property
+    def verdict_of(self) -> dict[str, dict[str, Any]]:
+        return {verdict["event_id"]: verdict for verdict in self.verdicts}
+
+
+def case_page(viewer: Viewer, ref: str) -> CasePage:
+    """A case with everything that its page shows, and what may be done next and by whom."""
+    case = find_case(viewer, ref)
+    acts = list(case.acts.all())
+    last = case.assessments.order_by("-number").first()
+    transitions = list(case.transitions.all())
+    return CasePage(
+        case=case,
+        acts=acts,
+        verdicts=last.verdicts if last else adjudicate(case.tenant, [act.event_id for act in acts]),
+        is_assessed=last is not None,
+        transitions=transitions,
+        broken_at=first_break((_taken(case, row), row.digest) for row in transitions),
+        proposals=list(case.proposals.select_related("approval")),
+        moves=next_moves(viewer, case),
+    )
+
+
+def next_moves(viewer: Viewer, case: Case) -> list[Move]:
+    """Every step out of the case's state, with the reason when the viewer may not take it."""
+    standing, person = standing_of(case), person_of(viewer)
+    rights = {right for right in ("case", "decide") if viewer.may(right)}
+    moves = []
+    for step in nexts(standing):
+        refusal: Refusal | None = check_transition(standing, step.after, person=person, may=rights, reason=None)
+        verb = BY_VERB.get(step.after, "approve" if (step.before, step.after) == ("review", "assessment") else "move")
+        moves.append(Move(step.after, verb, step.who, step.needs_reason, refusal.reason if refusal else ""))
+    return moves
+
+
+def _taken(case: Case, row: Transition) -> Taken:
+    return Taken(
+        case.ref, row.position, row.from_state, row.to_state, row.person, row.actor, row.role, row.reason,
+        row.policy_version, row.at, row.previous,
+    )  # fmt: skip

@@ -1,0 +1,174 @@
+"""Wire forms of the argument. Bounds are those of the columns and verbs behind them."""
+
+from rest_framework import serializers
+
+from disputes.core.status import AWAITING, STATES
+from disputes.core.verdict import VERDICTS
+from disputes.models import Approval, Case, Proposal
+from disputes.open_case import MAX_ACTS
+
+_TEXT = 4_000
+
+
+class AdjudicationRequest(serializers.Serializer):
+    event_ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MAX_ACTS)
+
+
+class CriterionSerializer(serializers.Serializer):
+    id = serializers.CharField()
+    name = serializers.CharField()
+    result = serializers.ChoiceField(["pass", "fail", "unknown", "na"])
+    reason = serializers.CharField()
+    evidence = serializers.ListField(child=serializers.DictField())
+
+
+class LiabilitySerializer(serializers.Serializer):
+    bearer = serializers.CharField()
+    basis = serializers.CharField()
+    amount_minor = serializers.IntegerField(allow_null=True)
+    currency = serializers.CharField(allow_null=True)
+
+
+class VerdictSerializer(serializers.Serializer):
+    event_id = serializers.UUIDField()
+    verdict = serializers.ChoiceField(VERDICTS)
+    decisive = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    codes = serializers.ListField(child=serializers.CharField())
+    criteria = CriterionSerializer(many=True)
+    liability = LiabilitySerializer()
+    would_change = serializers.ListField(child=serializers.CharField())
+    digest = serializers.CharField()
+
+
+class AdjudicationResults(serializers.Serializer):
+    results = VerdictSerializer(many=True)
+
+
+class CaseRequest(serializers.Serializer):
+    event_ids = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_ACTS, default=list)
+    finding = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=2**63 - 1)
+    kind = serializers.ChoiceField(Case.Kind.choices, default=Case.Kind.SCOPE)
+    title = serializers.CharField(max_length=200)
+    complaint = serializers.CharField(max_length=20_000, allow_blank=True, default="")
+    claimed_minor = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2**63 - 1)
+    claimed_currency = serializers.RegexField(r"^[A-Za-z]{3}\Z", required=False, default="", allow_blank=True)
+
+
+class CaseFilter(serializers.Serializer):
+    state = serializers.ChoiceField(STATES, required=False)
+    awaiting = serializers.ChoiceField(sorted(set(AWAITING.values())), required=False)
+    before = serializers.CharField(max_length=20, required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=500, default=50)
+
+
+class TransitionRequest(serializers.Serializer):
+    to = serializers.ChoiceField(STATES)
+    reason = serializers.CharField(max_length=_TEXT, allow_blank=True, default="")
+    outcome = serializers.ChoiceField(Proposal.Outcome.choices, required=False, default="")
+    merged_into = serializers.CharField(max_length=20, required=False, default="")
+
+
+class ProposalRequest(serializers.Serializer):
+    outcome = serializers.ChoiceField(Proposal.Outcome.choices)
+    reason = serializers.CharField(max_length=_TEXT)
+
+
+class ApprovalRequest(serializers.Serializer):
+    result = serializers.ChoiceField(Approval.Result.choices, default=Approval.Result.APPROVED)
+    reason = serializers.CharField(max_length=_TEXT)
+
+
+class CaseSerializer(serializers.Serializer):
+    ref = serializers.CharField()
+    kind = serializers.ChoiceField(Case.Kind.choices)
+    title = serializers.CharField()
+    complaint = serializers.CharField()
+    claimed_minor = serializers.IntegerField(allow_null=True)
+    claimed_currency = serializers.CharField()
+    state = serializers.ChoiceField(STATES)
+    awaiting = serializers.CharField()
+    principal = serializers.CharField()
+    respondent = serializers.CharField()
+    provider = serializers.CharField()
+    policy_version = serializers.CharField()
+    finding = serializers.IntegerField(source="opened_from_id", allow_null=True)
+    merged_into = serializers.CharField()
+    opened_by = serializers.CharField()
+    opened_at = serializers.DateTimeField()
+
+
+class CaseList(serializers.Serializer):
+    results = CaseSerializer(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class TransitionSerializer(serializers.Serializer):
+    position = serializers.IntegerField()
+    from_state = serializers.CharField()
+    to_state = serializers.CharField()
+    actor = serializers.CharField()
+    role = serializers.CharField()
+    reason = serializers.CharField()
+    policy_version = serializers.CharField()
+    at = serializers.DateTimeField()
+    previous = serializers.CharField()
+    digest = serializers.CharField()
+    leaf_index = serializers.IntegerField()
+
+
+class TransitionList(serializers.Serializer):
+    results = TransitionSerializer(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class ApprovalSerializer(serializers.Serializer):
+    result = serializers.CharField()
+    reason = serializers.CharField()
+    approver = serializers.CharField()
+    role = serializers.CharField()
+    at = serializers.DateTimeField()
+
+
+class ProposalSerializer(serializers.Serializer):
+    number = serializers.IntegerField()
+    outcome = serializers.CharField()
+    reason = serializers.CharField()
+    proposer = serializers.CharField()
+    role = serializers.CharField()
+    at = serializers.DateTimeField()
+    assessment_digest = serializers.CharField()
+    approval = serializers.SerializerMethodField()
+
+    def get_approval(self, proposal: Proposal) -> dict | None:
+        found = getattr(proposal, "approval", None)
+        return ApprovalSerializer(found).data if found else None
+
+
+class MoveSerializer(serializers.Serializer):
+    to = serializers.CharField()
+    verb = serializers.CharField()
+    who = serializers.CharField()
+    needs_reason = serializers.BooleanField()
+    allowed = serializers.BooleanField()
+    why_not = serializers.CharField()
+
+
+class ContestedActSerializer(serializers.Serializer):
+    event_id = serializers.UUIDField()
+    amount_minor = serializers.IntegerField(allow_null=True)
+    currency = serializers.CharField()
+
+
+class CasePageSerializer(CaseSerializer):
+    """A case with its acts, verdicts, history and what may come next."""
+
+    def to_representation(self, page) -> dict:
+        return super().to_representation(page.case) | {
+            "acts": ContestedActSerializer(page.acts, many=True).data,
+            "verdicts": page.verdicts,
+            "is_assessed": page.is_assessed,
+            "transitions": TransitionSerializer(page.transitions, many=True).data,
+            "history_broken_at": page.broken_at,
+            "proposals": ProposalSerializer(page.proposals, many=True).data,
+            "moves": MoveSerializer(page.moves, many=True).data,
+        }
