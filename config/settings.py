@@ -1,6 +1,8 @@
 """Settings. Everything that differs between places comes from the environment; `config/env.py` reads it."""
 
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import structlog
 
@@ -94,7 +96,8 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 3600
-STATICFILES_DIRS: list[tuple[str, str]] = []
+# plotly.js from the installed package: /static/plotly/plotly.min.js.
+STATICFILES_DIRS = [("plotly", str(Path(find_spec("plotly").origin).parent / "package_data"))]
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 17 * 1024 * 1024
 

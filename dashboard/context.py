@@ -1,2 +1,29 @@
-def desk(request):
-    return {}
+"""What every page of the dashboard knows: the viewer, where they can go, how much is open."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from dashboard import queries
+
+_PLACES = (
+    ("overview", "Overview"),
+    ("findings", "Findings"),
+    ("events", "Events"),
+    ("charges", "Spend"),
+    ("parties", "Parties"),
+    ("cases", "Cases"),
+)
+
+
+def desk(request: HttpRequest) -> dict[str, Any]:
+    viewer = getattr(request, "viewer", None)
+    if viewer is None:
+        return {}
+    here = request.path
+    places = [
+        {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}
+        for name, label in _PLACES
+    ]
+    return {"viewer": viewer, "nav": places, "open_findings": queries.open_findings(viewer)}

@@ -1,0 +1,42 @@
+"""Who may see a page: the decorator every view wears."""
+
+from collections.abc import Callable
+from functools import wraps
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from auditlog.access import viewer_of
+from auditlog.core.errors import AnswerableError
+from config.errors import status_of
+
+NO_TENANT = (
+    "You are signed in, but this account belongs to no tenant yet. An administrator gives it a role under "
+    "Configuration, Memberships."
+)
+
+
+def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Ask for a login, give the view its `request.viewer`, and tell domain errors in words."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args, **kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        request.viewer = viewer_of(request.user)
+        if request.viewer is None:
+            return error_page(request, 403, "No tenant", NO_TENANT)
+        try:
+            response = view(request, *args, **kwargs)
+        except AnswerableError as error:
+            status, title = status_of(error)
+            return error_page(request, status, title, str(error))
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    return guarded
+
+
+def error_page(request: HttpRequest, status: int, title: str, detail: str = "") -> HttpResponse:
+    return render(request, "dashboard/error.html", {"status": status, "title": title, "detail": detail}, status=status)

@@ -1,0 +1,204 @@
+"""Charts: pure functions from plain rows to plotly figures. Colours are the page's; `charts.js` fills them in.
+
+Every bar and point carries in `customdata` the address of the list behind it. Every figure has a table twin with the
+same numbers and the same addresses, for readers without JavaScript and for screen readers.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import plotly.graph_objects as go
+
+from auditlog.core.money import amount_text
+
+Link = Callable[..., str]  # names of filters to the address of a list
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A figure with its words: `rows` are the table twin, each cell text or (text, address)."""
+
+    id: str
+    title: str
+    note: str
+    figure: dict[str, Any]
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+    height: int = 230
+
+    @property
+    def data_id(self) -> str:
+        return f"{self.id}-data"
+
+    @property
+    def table(self) -> list[list[tuple[str, str]]]:
+        """The twin's cells as (text, address); no address is ""."""
+        return [[cell if isinstance(cell, tuple) else (cell, "") for cell in row] for row in self.rows]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.rows
+
+
+def events_per_day(by_day: dict[tuple[date, str], int], *, days: Sequence[date], link: Link) -> Chart:
+    """Stacked bars: how many events of which layer happened on which UTC day."""
+    layers = [layer for layer in _LAYER_ORDER if any(kind == layer for _, kind in by_day)]
+    traces = [
+        go.Bar(
+            name=layer,
+            x=[day.isoformat() for day in days],
+            y=[by_day.get((day, layer), 0) for day in days],
+            customdata=[link(layer=layer, **_span(day)) for day in days],
+            hovertemplate="%{x}<br>%{y} events<extra>" + layer + "</extra>",
+        )
+        for layer in layers
+    ]
+    rows = [
+        [day.isoformat(), *((str(n), link(layer=layer, **_span(day))) if (n := by_day.get((day, layer), 0)) else "0"
+                            for layer in layers)]
+        for day in reversed(days)
+        if any(by_day.get((day, layer)) for layer in layers)
+    ]  # fmt: skip
+    return Chart(
+        "events-per-day", "Events per day, by layer", "By the day they happened (UTC).",
+        _figure(traces, barmode="stack", yaxis={"title": {"text": "events"}, "rangemode": "tozero"}, xaxis={"type": "date"}),
+        ("Day (UTC)", *layers), rows,
+    )  # fmt: skip
+
+
+def spend_per_day(
+    spent: Iterable[tuple[date, str, str, int]], *, days: Sequence[date], link: Link
+) -> list[Chart]:
+    """One chart a currency, stacked by provider: amounts of different currencies are never added or drawn together."""
+    by_currency: dict[str, dict[tuple[date, str], int]] = {}
+    for day, provider, currency, minor in spent:
+        amounts = by_currency.setdefault(currency, {})
+        amounts[day, provider] = amounts.get((day, provider), 0) + minor
+    charts = []
+    for currency, amounts in sorted(by_currency.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        providers = sorted({provider for _, provider in amounts})
+        traces = [
+            go.Bar(
+                name=provider or "provider unknown",
+                x=[day.isoformat() for day in days],
+                y=[_major(amounts.get((day, provider), 0), currency) for day in days],
+                text=[amount_text(amounts.get((day, provider), 0), currency) for day in days],
+                textposition="none",
+                customdata=[link(currency=currency, provider=provider, **_span(day)) for day in days],
+                hovertemplate="%{x}<br>%{text}<extra>" + _plain(provider or "provider unknown") + "</extra>",
+            )
+            for provider in providers
+        ]
+        rows = [
+            [
+                day.isoformat(),
+                *(
+                    (amount_text(minor, currency), link(currency=currency, provider=provider, **_span(day)))
+                    if (minor := amounts.get((day, provider))) is not None
+                    else "–"
+                    for provider in providers
+                ),
+            ]
+            for day in reversed(days)
+            if any((day, provider) in amounts for provider in providers)
+        ]
+        charts.append(
+            Chart(
+                f"spend-per-day-{currency.lower()}", f"Spend per day in {currency}, by provider",
+                "Captured or settled, minus what was given back; a charge counts on the day money first moved (UTC).",
+                _figure(traces, barmode="relative", yaxis={"title": {"text": currency}}, xaxis={"type": "date"}),
+                ("Day (UTC)", *(p or "provider unknown" for p in providers)), rows,
+            )  # fmt: skip
+        )
+    return charts
+
+
+def exposure(series: Iterable[tuple[date, str, int]], *, link: Link) -> list[Chart]:
+    """One chart a currency: what could still be charged at the end of each day."""
+    by_currency: dict[str, list[tuple[date, int]]] = {}
+    for day, currency, minor in series:
+        by_currency.setdefault(currency, []).append((day, minor))
+    charts = []
+    for currency, points in sorted(by_currency.items()):
+        if not any(minor for _, minor in points):
+            continue
+        trace = go.Scatter(
+            name="exposure", mode="lines+markers", line={"shape": "hv"}, fill="tozeroy",
+            x=[day.isoformat() for day, _ in points],
+            y=[_major(minor, currency) for _, minor in points],
+            text=[amount_text(minor, currency) for _, minor in points],
+            customdata=[link(until=_span(day)["until"]) for day, _ in points],
+            hovertemplate="%{x}<br>%{text}<extra></extra>",
+        )  # fmt: skip
+        rows = [
+            [day.isoformat(), (amount_text(minor, currency), link(until=_span(day)["until"]))]
+            for day, minor in reversed(points)
+        ]
+        charts.append(
+            Chart(
+                f"exposure-{currency.lower()}", f"Exposure in {currency}",
+                "What could still be charged at the end of each day: per payment authority the larger of its unused "
+                "ceiling and its open authorizations. Recurring charges to come are not in it yet.",
+                _figure([trace], yaxis={"title": {"text": currency}, "rangemode": "tozero"}, xaxis={"type": "date"},
+                        showlegend=False),
+                ("End of day (UTC)", "Exposure"), rows,
+            )  # fmt: skip
+        )
+    return charts
+
+
+def findings_by_rule(counts: Iterable[dict], *, link: Link) -> Chart:
+    """Horizontal bars of open findings, one a rule, stacked by severity."""
+    by_rule: dict[str, dict[str, int]] = {}
+    for row in counts:
+        by_rule.setdefault(row["rule"], {})[row["severity"]] = row["count"]
+    # The rule with most findings on top: plotly draws the first category at the bottom.
+    rules = sorted(by_rule, key=lambda rule: (sum(by_rule[rule].values()), rule))
+    severities = [s for s in _SEVERITY_ORDER if any(s in counted for counted in by_rule.values())]
+    traces = [
+        go.Bar(
+            name=severity, orientation="h", meta=f"severity-{severity}", y=rules,
+            x=[by_rule[rule].get(severity, 0) for rule in rules],
+            customdata=[link(rule=rule, severity=severity) for rule in rules],
+            hovertemplate="%{y}<br>%{x} " + severity + "<extra></extra>",
+        )
+        for severity in severities
+    ]  # fmt: skip
+    rows = [
+        [(rule, link(rule=rule)),
+         *((str(n), link(rule=rule, severity=s)) if (n := by_rule[rule].get(s, 0)) else "0" for s in severities)]
+        for rule in reversed(rules)
+    ]  # fmt: skip
+    return Chart(
+        "findings-by-rule", "Open findings, by rule", "All that are open now, whatever the time shown above.",
+        _figure(traces, barmode="stack", xaxis={"rangemode": "tozero", "dtick": None}, yaxis={"automargin": True, "type": "category"}),
+        ("Rule", *severities), rows, height=max(160, 70 + 26 * len(rules)),
+    )  # fmt: skip
+
+
+_LAYER_ORDER = ("authority", "orchestration", "domains", "provider", "money", "dispute", "other")
+_SEVERITY_ORDER = ("critical", "high", "medium", "low", "info")
+
+
+def _figure(traces: list, **layout: Any) -> dict[str, Any]:
+    figure = go.Figure(traces, layout={"margin": {"l": 48, "r": 8, "t": 8, "b": 36}, "hovermode": "closest", **layout})
+    plain = figure.to_plotly_json()
+    plain["layout"].pop("template", None)  # its colours are not ours, and it is most of the bytes
+    return plain
+
+
+def _span(day: date) -> dict[str, str]:
+    return {"since": day.isoformat(), "until": date.fromordinal(day.toordinal() + 1).isoformat()}
+
+
+def _major(minor: int, currency: str) -> float:
+    """For the height of a bar only; words on the page come from `amount_text`."""
+    places = len(amount_text(1, currency).split()[0].partition(".")[2])
+    return minor / 10**places
+
+
+def _plain(text: str) -> str:
+    """Plotly reads a little markup in labels; a sender's text must not be any."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "% {")

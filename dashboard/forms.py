@@ -1,0 +1,153 @@
+"""What readers type: filters and triage, with errors in words."""
+
+from datetime import UTC, date, datetime, time
+
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm
+from django.utils.dateparse import parse_datetime
+
+from auditlog.models import Finding
+from dashboard.queries import CHARGE_KEYS, EVENT_KEYS, LAYER_NAMES, SEVERITIES
+
+
+class Instant(forms.CharField):
+    """A time as people write it: a day, or a day and a time; UTC unless it says otherwise."""
+
+    default_error_messages = {"invalid": "Write a day as 2026-05-01, or a time as 2026-05-01 14:30 (UTC)."}
+
+    def __init__(self, **kwargs) -> None:
+        kwargs.setdefault("widget", forms.TextInput(attrs={"placeholder": "2026-05-01 14:30", "inputmode": "numeric"}))
+        super().__init__(required=False, **kwargs)
+
+    def clean(self, value):
+        value = super().clean(value)
+        if not value:
+            return None
+        try:
+            if len(value) == 10:
+                return datetime.combine(date.fromisoformat(value), time(), UTC)
+            at = parse_datetime(value.replace(" ", "T", 1))
+        except (ValueError, OverflowError):
+            at = None
+        if at is None:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+class _Filters(forms.Form):
+    """A form of optional exact filters; `chosen` are those that were given."""
+
+    def chosen(self) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in self.cleaned_data.items()
+            if value not in ("", None) and name not in ("since", "until", "sort", "after", "before")
+        }
+
+
+class EventFilters(_Filters):
+    layer = forms.ChoiceField(
+        required=False, choices=[("", "any layer"), *((name, name) for name in LAYER_NAMES)], label="Layer"
+    )
+    chain = forms.ChoiceField(
+        required=False, label="Acts by chain",
+        choices=[("", "all events"), ("proven", "acts, chain proven"), ("unproven", "acts, chain not proven")],
+    )  # fmt: skip
+    since = Instant(label="Since (UTC)")
+    until = Instant(label="Until (UTC), exclusive")
+    before = forms.IntegerField(required=False, min_value=0, widget=forms.HiddenInput)
+
+    field_order = ("type", "layer", "provider", "target", "principal", "actor", "grant", "charge", "since", "until")
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        for name, label in EVENT_KEYS.items():
+            self.fields[name] = forms.CharField(required=False, max_length=700, label=label)
+        self.fields["principal"].widget.attrs["placeholder"] = "iss|sub"
+        self.fields["actor"].widget.attrs["placeholder"] = "iss|sub"
+        self.fields["type"].widget.attrs["placeholder"] = "domain.registered"
+        self.order_fields(self.field_order)
+
+
+class ChargeFilters(_Filters):
+    since = Instant(label="Since (UTC)")
+    until = Instant(label="Until (UTC), exclusive")
+    after = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        for name, label in CHARGE_KEYS.items():
+            self.fields[name] = forms.CharField(required=False, max_length=700, label=label)
+        self.order_fields(("principal", "actor", "provider", "currency", "since", "until"))
+
+    def clean_currency(self) -> str:
+        return self.cleaned_data["currency"].upper()
+
+    def clean_after(self):
+        value = self.cleaned_data["after"]
+        if not value:
+            return None
+        at, _, leaf_index = value.rpartition("_")
+        try:
+            return datetime.fromisoformat(at), int(leaf_index)
+        except ValueError:
+            raise forms.ValidationError("This is not a place in the list.") from None
+
+
+class FindingFilters(_Filters):
+    rule = forms.CharField(required=False, max_length=60, label="Rule")
+    severity = forms.ChoiceField(
+        required=False, label="Severity", choices=[("", "any"), *((name, name) for name in SEVERITIES)]
+    )
+    state = forms.ChoiceField(
+        required=False, label="State", initial="open",
+        choices=[("", "open"), *((value, label) for value, label in Finding.State.choices if value != "open"), ("any", "any")],
+    )  # fmt: skip
+    principal = forms.CharField(
+        required=False, max_length=700, label="Principal", widget=forms.TextInput(attrs={"placeholder": "iss|sub"})
+    )
+    provider = forms.CharField(required=False, max_length=120, label="Provider")
+    sort = forms.ChoiceField(
+        required=False, label="Order", choices=[("", "worst first"), ("newest", "newest first")]
+    )
+    after = forms.RegexField(r"^\d+(\.\d+)?\Z", required=False, max_length=30, widget=forms.HiddenInput)
+
+    def __init__(self, *args, rules: list[str] = (), **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["rule"] = forms.ChoiceField(
+            required=False, label="Rule", choices=[("", "any"), *((rule, rule) for rule in rules)]
+        )
+        self.order_fields(("severity", "rule", "state", "principal", "provider", "sort"))
+
+    def clean(self):
+        data = super().clean()
+        # "newest" counts by id alone, "worst" by rank and id: one list's place means nothing in the other.
+        if data.get("after") and ("." in data["after"]) == (data.get("sort") == "newest"):
+            data["after"] = ""
+        return data
+
+    def chosen(self) -> dict[str, str]:
+        chosen = super().chosen()
+        if chosen.get("state") == "any":
+            del chosen["state"]
+        elif "state" not in chosen:
+            chosen["state"] = "open"
+        return chosen
+
+
+class TriageForm(forms.Form):
+    state = forms.ChoiceField(
+        label="New state", choices=[(value, label) for value, label in Finding.State.choices if value != "withdrawn"],
+        error_messages={"required": "Choose a state.", "invalid_choice": "There is no such state."},
+    )  # fmt: skip
+    reason = forms.CharField(
+        label="Reason", max_length=2000, widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Kept for ever with your name and the time.",
+        error_messages={"required": "Write why: the reason is kept with the decision."},
+    )  # fmt: skip
+
+
+class LoginForm(AuthenticationForm):
+    error_messages = AuthenticationForm.error_messages | {
+        "invalid_login": "This user name and password do not belong together. Both are case-sensitive.",
+    }

@@ -1,0 +1,646 @@
+"""What the pages read: plain reads over the projection tables, by tenant and current generation.
+
+The abuse desk sees its own provider's events and nothing else; every function here takes the `Viewer` for that reason.
+Lists are read a page at a time by key (leaf index, finding id), never by offset, and never a query a row.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from hmac import new as hmac
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Case, Count, IntegerField, Q, QuerySet, Sum, Value, When
+from django.urls import reverse
+
+from auditlog import queries as record
+from auditlog.access import Viewer
+from auditlog.append import EPOCH
+from auditlog.core import leaf as leaves
+from auditlog.core import party as kinds
+from auditlog.core.act import ACT_TYPES, Act
+from auditlog.core.chain import Chain, Grant, build_chain
+from auditlog.core.errors import NotFound, NotPermitted
+from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, act_chain, layer_of
+from auditlog.models import (
+    Charge,
+    Checkpoint,
+    Event,
+    Finding,
+    Leaf,
+    LogHead,
+    Payload,
+    ProjectionState,
+    Role,
+    Source,
+)
+from auditlog.models import Grant as GrantRow
+from auditlog.models import Party as PartyRow
+from auditlog.models.ledger import KIND_NAMES
+
+PAGE = 50
+# Filters of the events list that compare one column, as the API names them, with what a reader calls them.
+EVENT_KEYS = {
+    "type": "Type",
+    "principal": "Principal",
+    "actor": "Actor",
+    "provider": "Provider",
+    "account": "Account",
+    "target": "Target",
+    "grant": "Grant",
+    "token": "Token",
+    "txn": "Transaction",
+    "session": "Session",
+    "task": "Task",
+    "charge": "Charge",
+    "invoice": "Invoice",
+    "request_id": "Request",
+    "ip": "IP address",
+    "source": "Source",
+    "source_event_id": "Source event id",
+}
+ROW = (
+    "leaf_index", "event_id", "type", "source", "source_event_id", "occurred_at", "received_at", "outcome",
+    "environment", "principal", "principal_claimed", "actor", "provider", "target", "verb", "amount_minor", "currency",
+    "phase", "grade", "via_grant", "chain_complete", "chain_proven", "chain_depth",
+)  # fmt: skip
+SEVERITIES = ("critical", "high", "medium", "low", "info")
+_RANK = Case(
+    *(When(severity=name, then=Value(rank)) for rank, name in enumerate(reversed(SEVERITIES))),
+    output_field=IntegerField(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, and the key to ask for the next one with; "" when this is the last."""
+
+    rows: list
+    next: str = ""
+
+
+def is_desk(viewer: Viewer) -> bool:
+    """Whether the viewer is a provider's abuse desk, which sees only that provider's events."""
+    return viewer.role == Role.ABUSE
+
+
+def stub(viewer: Viewer, key: str) -> str:
+    """A party that the viewer may not see, under a name that is the same everywhere and tells nothing."""
+    return "hidden-" + hmac(bytes(viewer.tenant.pepper), b"stub:" + key.encode(), sha256).hexdigest()[:8]
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def visible_events(viewer: Viewer) -> QuerySet:
+    events = Event.objects.filter(tenant=viewer.tenant, generation=record.generation_of(viewer.tenant))
+    return events.filter(provider=viewer.provider) if is_desk(viewer) else events
+
+
+def list_events(
+    viewer: Viewer,
+    filters: Mapping[str, str],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: int | None = None,
+    limit: int = PAGE,
+) -> Page:
+    """Events that fit every filter, the last received first. `before` is the leaf index the previous page ended at."""
+    events = visible_events(viewer)
+    for name, value in filters.items():
+        if name == "grant":
+            events = events.filter(Q(grant=value) | Q(via_grant=value))
+        elif name == "layer":
+            known = [kind for kind, layer in LAYER_OF_TYPE.items() if layer == value]
+            events = events.filter(type__in=known) if known else events.exclude(type__in=list(LAYER_OF_TYPE))
+        elif name == "chain":
+            events = events.filter(type__in=list(ACT_TYPES), environment="live", chain_proven=value == "proven")
+        else:
+            events = events.filter(**{name: value})
+    if since:
+        events = events.filter(occurred_at__gte=since)
+    if until:
+        events = events.filter(occurred_at__lt=until)
+    if before is not None:
+        events = events.filter(leaf_index__lt=before)
+    rows = list(events.order_by("-leaf_index").values(*ROW)[: limit + 1])
+    return Page(rows[:limit], str(rows[limit - 1]["leaf_index"]) if len(rows) > limit else "")
+
+
+def events_by_id(viewer: Viewer, ids: Iterable[UUID]) -> dict[UUID, dict]:
+    rows = visible_events(viewer).filter(event_id__in=list(ids)).values(*ROW)
+    return {row["event_id"]: row for row in rows}
+
+
+@dataclass(slots=True)
+class EventView:
+    """One event with everything its page shows."""
+
+    leaf: dict[str, Any]
+    raw: bytes | None  # None: erased
+    headers: bytes
+    source_event_id: str
+    act: Act | None = None  # None: not yet projected
+    row: dict[str, Any] | None = None
+    chain: Chain | None = None
+    grants: tuple[Grant, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+    check: record.LeafCheck | None = None
+    key: dict[str, Any] | None = None
+    covering: Checkpoint | None = None
+    hidden: bool = False  # the viewer sees other hops as stubs only
+
+
+def event_view(viewer: Viewer, event_id: UUID) -> EventView:
+    """Raises NotFound, also for an event the viewer may not see: whether it exists is not theirs to learn."""
+    found = Leaf.objects.select_related("source").filter(tenant=viewer.tenant, event_id=event_id).first()
+    act = record.load_acts(viewer.tenant, [event_id]).get(str(event_id))
+    row = visible_events(viewer).filter(event_id=event_id).values().first()
+    if found is None or (is_desk(viewer) and row is None):
+        raise NotFound(f"no event {event_id}")
+    payload = Payload.objects.filter(tenant=viewer.tenant, epoch=EPOCH, leaf_index=found.leaf_index).first()
+    view = EventView(
+        leaf=leaf_facts(found),
+        raw=bytes(payload.raw) if payload else None,
+        headers=bytes(payload.headers) if payload else b"",
+        source_event_id=payload.source_event_id if payload else "",
+        hidden=is_desk(viewer),
+    )
+    if found.source_id:
+        used = found.source.keys.filter(thumbprint=found.key).values("kid", "added_at", "retired_at").first()
+        view.key = used
+    view.covering = (
+        Checkpoint.objects.filter(tenant=viewer.tenant, epoch=EPOCH, size__gt=found.leaf_index).order_by("size").first()
+    )
+    if act is None or row is None:
+        return view
+    view.act, view.row = act, row
+    view.check = record.integrity_of(viewer.tenant, [act]).get(act.event_id)
+    view.chain = chain_of(viewer, act, row["claimed_principal"])
+    view.grants = act.path.grants
+    view.findings = sorted(
+        visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=_RANK),
+        key=lambda finding: (-finding.rank, finding.pk),
+    )
+    return view
+
+
+def leaf_facts(leaf: Leaf) -> dict[str, Any]:
+    """A leaf in words, with its canonical bytes and their RFC 6962 hash."""
+    kind, source = KIND_NAMES[leaf.kind], leaf.source.name if leaf.source_id else "-"
+    canonical = record.leaf_bytes_of(kind, source, leaf.received_at, leaf.grade, leaf.key, bytes(leaf.commitment))
+    return {
+        "index": leaf.leaf_index,
+        "kind": kind,
+        "source": source,
+        "received_at": leaf.received_at,
+        "grade": leaf.grade,
+        "key": leaf.key,
+        "commitment": bytes(leaf.commitment).hex(),
+        "hash": sha256(b"\x00" + canonical).hexdigest(),
+        "canonical": canonical.decode(),
+        "event_id": leaf.event_id,
+        "max_bytes": leaves.MAX_BYTES,
+    }
+
+
+def chain_of(viewer: Viewer, act: Act, claimed_principal: str) -> Chain:
+    """The chain of one act as its page shows it, kinds as the record knows them."""
+    claimed = party_of(claimed_principal) if claimed_principal else None
+    acting = act_chain(act.payload.actor) if act.payload.actor else ()
+    chain = build_chain(
+        path=act.path, token=act.token or None, acting=acting, claimed_principal=claimed, grade=act.grade
+    )
+    keys = {hop.party.key for hop in chain.hops}
+    return with_kinds(chain, record.kinds_of(viewer.tenant, record.generation_of(viewer.tenant), keys))
+
+
+def with_kinds(chain: Chain, known: Mapping[str, str]) -> Chain:
+    hops = tuple(
+        replace(hop, party=Party(hop.party.iss, hop.party.sub, known.get(hop.party.key, hop.party.kind)))
+        for hop in chain.hops
+    )
+    return replace(chain, hops=hops)
+
+
+def party_of(key: str) -> Party:
+    iss, _, sub = key.partition("|")
+    return Party(iss, sub)
+
+
+def own_parties(act: Act) -> frozenset[str]:
+    """The parties that the event itself names: what its provider's desk may read in its bytes anyway."""
+    acting = act_chain(act.payload.actor) if act.payload.actor else ()
+    return frozenset(party.key for party in acting)
+
+
+# --- findings -------------------------------------------------------------------------------------------------------
+
+
+def visible_findings(viewer: Viewer) -> QuerySet:
+    findings = Finding.objects.filter(tenant=viewer.tenant)
+    return findings.filter(provider=viewer.provider) if is_desk(viewer) else findings
+
+
+def list_findings(
+    viewer: Viewer, filters: Mapping[str, str], *, sort: str = "severity", after: str = "", limit: int = PAGE
+) -> Page:
+    """The queue. `after` is `<rank>.<id>` (by severity) or `<id>` (newest first) of the last row of the page before."""
+    findings = visible_findings(viewer).filter(**filters).annotate(rank=_RANK)
+    if sort == "newest":
+        order = ("-id",)
+        if after:
+            findings = findings.filter(id__lt=int(after))
+    else:
+        order = ("-rank", "-id")
+        if after:
+            rank, _, last = after.partition(".")
+            findings = findings.filter(Q(rank__lt=int(rank)) | Q(rank=int(rank), id__lt=int(last)))
+    rows = list(findings.order_by(*order)[: limit + 1])
+    if len(rows) <= limit:
+        return Page(rows)
+    last = rows[limit - 1]
+    return Page(rows[:limit], str(last.pk) if sort == "newest" else f"{last.rank}.{last.pk}")
+
+
+def finding_counts(viewer: Viewer, *, state: str = "open") -> list[dict]:
+    """Findings of one state by rule and severity."""
+    rows = visible_findings(viewer).filter(state=state).values("rule", "severity").annotate(count=Count("id"))
+    return list(rows.order_by("rule", "severity"))
+
+
+def open_findings(viewer: Viewer) -> int:
+    return visible_findings(viewer).filter(state=Finding.State.OPEN).count()
+
+
+def finding_view(viewer: Viewer, finding_id: int) -> dict[str, Any]:
+    """A finding, its events in leaf order (those the viewer may see), and what people did. Raises NotFound."""
+    finding = visible_findings(viewer).filter(pk=finding_id).first()
+    if finding is None:
+        raise NotFound(f"no finding {finding_id}")
+    shown = finding.event_ids[:200]
+    rows = events_by_id(viewer, shown)
+    return {
+        "finding": finding,
+        "events": sorted(rows.values(), key=lambda row: row["leaf_index"]),
+        "unseen": len(shown) - len(rows),
+        "more": len(finding.event_ids) - len(shown),
+        "triage": list(finding.triage.all()),
+        "related": list(
+            visible_findings(viewer).filter(principal=finding.principal).exclude(pk=finding.pk).order_by("-id")[:10]
+        )
+        if finding.principal
+        else [],
+    }
+
+
+# --- charges --------------------------------------------------------------------------------------------------------
+
+CHARGE_KEYS = {
+    "principal": "Principal", "actor": "Actor", "provider": "Provider", "grant": "Grant", "currency": "Currency",
+    "rail": "Rail", "session": "Session", "task": "Task", "project": "Project",
+}  # fmt: skip
+
+
+def visible_charges(viewer: Viewer) -> QuerySet:
+    charges = Charge.objects.filter(tenant=viewer.tenant, generation=record.generation_of(viewer.tenant))
+    return charges.filter(provider=viewer.provider) if is_desk(viewer) else charges
+
+
+def list_charges(
+    viewer: Viewer,
+    filters: Mapping[str, str],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: tuple[datetime, int] | None = None,
+    limit: int = PAGE,
+) -> tuple[Page, list[dict]]:
+    """Charges, the latest first, and what all that fit come to, by currency and rail."""
+    charges = visible_charges(viewer).filter(**filters)
+    if since:
+        charges = charges.filter(at__gte=since)
+    if until:
+        charges = charges.filter(at__lt=until)
+    totals = spent_by(charges, "currency")
+    if after:
+        charges = charges.filter(Q(at__lt=after[0]) | Q(at=after[0], leaf_index__lt=after[1]))
+    rows = list(charges.order_by("-at", "-leaf_index")[: limit + 1])
+    for row in rows:
+        row.spent_minor = row.taken_minor - row.returned_minor
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Page(rows[:limit], f"{last.at.isoformat()}_{last.leaf_index}" if last else ""), totals
+
+
+def spent_by(charges: QuerySet, *columns: str) -> list[dict]:
+    """Spend and open authorizations by the given columns; always with the currency among them, largest first."""
+    rows = (
+        charges.values(*columns)
+        .annotate(
+            taken=Sum("taken_minor"),
+            returned=Sum("returned_minor"),
+            held=Sum("authorized_minor", filter=Q(has_spend=False)),
+            count=Count("lead"),
+        )
+        .order_by()
+    )
+    found = [row | {"spent": row["taken"] - row["returned"], "held": row["held"] or 0} for row in rows]
+    return sorted(found, key=lambda row: (row["currency"], -row["spent"]))
+
+
+# --- parties and grants ---------------------------------------------------------------------------------------------
+
+
+def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: str = "", limit: int = PAGE) -> Page:
+    """Parties by key. The abuse desk's are those its own provider's events name as actor or principal."""
+    generation = record.generation_of(viewer.tenant)
+    parties = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation)
+    if is_desk(viewer):
+        own = visible_events(viewer)
+        parties = parties.filter(key__in=own.values("actor").union(own.values("principal")))
+    if kind:
+        parties = parties.filter(kinds__in=[mask for mask in range(256) if kinds.kind_of(mask) == kind])
+    if contains:
+        parties = parties.filter(key__icontains=contains)
+    if after:
+        parties = parties.filter(key__gt=after)
+    rows = list(parties.order_by("key").values("key", "kinds", "first_at", "last_at")[: limit + 1])
+    keys = [row["key"] for row in rows[:limit]]
+    acted = dict(
+        visible_events(viewer).filter(actor__in=keys).values_list("actor").annotate(count=Count("leaf_index")).order_by()
+    )
+    named = dict(
+        visible_events(viewer)
+        .filter(principal__in=keys)
+        .values_list("principal")
+        .annotate(count=Count("leaf_index"))
+        .order_by()
+    )
+    for row in rows:
+        row |= {
+            "kind": kinds.kind_of(row.pop("kinds")),
+            "acted": acted.get(row["key"], 0),
+            "named": named.get(row["key"], 0),
+        }
+    return Page(rows[:limit], rows[limit - 1]["key"] if len(rows) > limit else "")
+
+
+def party_view(viewer: Viewer, key: str) -> dict[str, Any]:
+    """Everything about one party. Raises NotFound."""
+    generation = record.generation_of(viewer.tenant)
+    known = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation, key=key).first()
+    events = visible_events(viewer)
+    as_actor, as_principal = events.filter(actor=key), events.filter(principal=key)
+    if known is None or (is_desk(viewer) and not (as_actor.exists() or as_principal.exists())):
+        raise NotFound(f"no party {key}")
+    kind = kinds.kind_of(known.kinds)
+    charges = visible_charges(viewer)
+    grants = GrantRow.objects.filter(tenant=viewer.tenant, generation=generation)
+    side = "principal" if kind == "human" else "actor"
+    return {
+        "key": key,
+        "party": party_of(key),
+        "kind": kind,
+        "side": side,
+        "first_at": known.first_at,
+        "last_at": known.last_at,
+        "agents": _with_kinds(viewer, _others(as_principal.exclude(actor=key), "actor")),
+        "principals": _with_kinds(viewer, _others(as_actor.exclude(principal=key), "principal")),
+        "spend": spent_by(charges.filter(**{side: key}), "currency", "provider"),
+        "grants_held": [] if is_desk(viewer) else list(grants.filter(actor=key).order_by("-leaf_index")[:PAGE]),
+        "grants_named": []
+        if is_desk(viewer)
+        else list(grants.filter(principal=key).exclude(actor=key).order_by("-leaf_index")[:PAGE]),
+        "findings": list(
+            visible_findings(viewer)
+            .filter(Q(principal=key) | Q(actor=key))
+            .annotate(rank=_RANK)
+            .order_by("-rank", "-id")[:PAGE]
+        ),
+        "events": list(
+            events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15]
+        ),
+        "hidden": is_desk(viewer),
+    }
+
+
+def _others(events: QuerySet, column: str) -> list[dict]:
+    rows = events.values(column).annotate(count=Count("leaf_index")).order_by("-count", column)[:PAGE]
+    return [{"key": row[column], "count": row["count"]} for row in rows]
+
+
+def _with_kinds(viewer: Viewer, rows: list[dict]) -> list[dict]:
+    known = record.kinds_of(viewer.tenant, record.generation_of(viewer.tenant), {row["key"] for row in rows} - {""})
+    return [row | {"kind": known.get(row["key"], "unknown")} for row in rows]
+
+
+def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
+    """A grant as it stands, with those above and below it. Raises NotFound, NotPermitted."""
+    if is_desk(viewer):
+        raise NotPermitted("an abuse desk sees its own provider's events; grants are another party's papers")
+    generation = record.generation_of(viewer.tenant)
+    rows = GrantRow.objects.filter(tenant=viewer.tenant, generation=generation)
+    row = rows.filter(id=grant_id).first()
+    path = record.paths_to(viewer.tenant, [grant_id])[grant_id]
+    used = visible_events(viewer).filter(via_grant=grant_id)
+    if row is None and not used.exists():
+        raise NotFound(f"no grant {grant_id}")
+    chain = build_chain(path=path, token=None, acting=(), claimed_principal=None, grade="F")
+    known = record.kinds_of(viewer.tenant, generation, {hop.party.key for hop in chain.hops})
+    return {
+        "id": grant_id,
+        "row": row,
+        "grant": path.grants[-1] if path.grants and path.grants[-1].id == grant_id else None,
+        "path": path,
+        "chain": with_kinds(chain, known) if chain.hops or chain.breaks else None,
+        "below": list(rows.filter(parent=grant_id).order_by("leaf_index")[:PAGE]),
+        "spend": spent_by(visible_charges(viewer).filter(grant=grant_id), "currency", "provider"),
+        "events": list(used.order_by("-leaf_index").values(*ROW)[:15]),
+        "findings": list(visible_findings(viewer).filter(grant=grant_id).order_by("-id")[:PAGE]),
+    }
+
+
+# --- overview -------------------------------------------------------------------------------------------------------
+
+
+def activity(viewer: Viewer, *, since: datetime | None, until: datetime) -> dict[str, Any]:
+    """Events by day and layer, by source, and how many acts have a proven chain: one pass over the window."""
+    only = " AND provider = %s" if is_desk(viewer) else ""
+    after = " AND occurred_at >= %s" if since else ""
+    params: list = [viewer.tenant.pk, record.generation_of(viewer.tenant), until]
+    params += ([since] if since else []) + ([viewer.provider] if only else [])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (occurred_at AT TIME ZONE 'UTC')::date, type, source, environment = 'live', count(*),"
+            " count(*) FILTER (WHERE chain_proven), max(received_at)"
+            f" FROM projection_event WHERE tenant_id = %s AND generation = %s AND occurred_at < %s{after}{only}"
+            " GROUP BY 1, 2, 3, 4",
+            params,
+        )
+        rows = cursor.fetchall()
+    by_day: dict[tuple, int] = {}
+    by_source: dict[str, dict] = {}
+    acts = proven = total = 0
+    for day, event_type, source, live, count, with_chain, last in rows:
+        total += count
+        by_day[day, layer_of(event_type)] = by_day.get((day, layer_of(event_type)), 0) + count
+        heard = by_source.setdefault(source, {"count": 0, "last": last})
+        heard["count"] += count
+        heard["last"] = max(heard["last"], last)
+        if live and event_type in ACT_TYPES:
+            acts += count
+            proven += with_chain
+    return {"by_day": by_day, "by_source": by_source, "acts": acts, "proven": proven, "total": total}
+
+
+def sources(viewer: Viewer, heard: Mapping[str, dict]) -> list[dict]:
+    """Configured senders with what the window heard of them. The abuse desk sees its own provider's."""
+    rows = Source.objects.filter(tenant=viewer.tenant).order_by("name")
+    if is_desk(viewer):
+        rows = rows.filter(provider=viewer.provider)
+    return [
+        {"name": row.name, "state": row.state, "format": row.format, "provider": row.provider,
+         "count": heard.get(row.name, {}).get("count", 0), "last": heard.get(row.name, {}).get("last")}
+        for row in rows
+    ]  # fmt: skip
+
+
+def log_state(viewer: Viewer) -> dict[str, Any]:
+    head = LogHead.objects.filter(tenant=viewer.tenant, epoch=EPOCH).values_list("size", flat=True).first() or 0
+    last = Checkpoint.objects.filter(tenant=viewer.tenant, epoch=EPOCH).order_by("-size").first()
+    state = ProjectionState.objects.get(tenant=viewer.tenant, is_current=True)
+    return {
+        "size": head,
+        "checkpoint": last,
+        "unsigned": head - (last.size if last else 0),
+        "unprojected": head - state.position,
+        "undetected": max(0, state.position - state.detected),
+    }
+
+
+def spend_by_day(viewer: Viewer, *, since: datetime | None, until: datetime) -> list[tuple]:
+    """(day, provider, currency, spent minor units) of charges that moved money."""
+    only = " AND provider = %s" if is_desk(viewer) else ""
+    after = " AND at >= %s" if since else ""
+    params: list = [viewer.tenant.pk, record.generation_of(viewer.tenant), until]
+    params += ([since] if since else []) + ([viewer.provider] if only else [])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (at AT TIME ZONE 'UTC')::date, provider, currency, sum(taken_minor - returned_minor)::bigint"
+            f" FROM projection_charge WHERE tenant_id = %s AND generation = %s AND has_spend AND at < %s{after}{only}"
+            " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+            params,
+        )
+        return cursor.fetchall()
+
+
+def newest_event(viewer: Viewer) -> datetime | None:
+    return visible_events(viewer).order_by("-leaf_index").values_list("occurred_at", flat=True).first()
+
+
+def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple]]:
+    """What exposure over time is made of: ceilings (authority, currency, amount, at, ended), uses of them (authority,
+    currency, amount, at), holds (authority, currency, amount, opened, closed). Live and successful statements only.
+    """
+    only = " AND provider = %(provider)s" if is_desk(viewer) else ""
+    params = {
+        "tenant": viewer.tenant.pk,
+        "generation": record.generation_of(viewer.tenant),
+        "provider": viewer.provider,
+    }
+    base = (
+        "FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND environment = 'live'"
+        f" AND outcome = 'success'{only}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH ended AS (SELECT payment_authority, min(occurred_at) AS at"
+            f" {base} AND type = 'payment.authority_ended' AND payment_authority <> '' GROUP BY 1)"
+            " SELECT g.payment_authority, g.currency, g.amount_minor, g.occurred_at, ended.at FROM"
+            " (SELECT payment_authority, upper(currency) AS currency, max(amount_minor) AS amount_minor,"
+            f" min(occurred_at) AS occurred_at {base} AND type = 'payment.authority_granted'"
+            " AND amount_minor IS NOT NULL GROUP BY 1, 2) g LEFT JOIN ended USING (payment_authority)",
+            params,
+        )
+        ceilings = cursor.fetchall()
+        cursor.execute(
+            "SELECT payment_authority, upper(currency), max(amount_minor), min(occurred_at)"
+            f" {base} AND payment_authority = ANY(%(authorities)s) AND phase IN ('captured', 'settled')"
+            " AND payment_authority <> '' GROUP BY payment_authority, upper(currency), rail,"
+            " CASE WHEN charge = '' THEN event_id::text ELSE charge END",
+            params | {"authorities": [row[0] for row in ceilings]},
+        )
+        uses = cursor.fetchall()
+        cursor.execute(
+            "WITH held AS (SELECT DISTINCT rail, charge"
+            f" {base} AND type = 'payment.authorized' AND phase = 'authorized' AND charge <> '')"
+            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE phase = 'authorized'),"
+            " min(occurred_at) FILTER (WHERE phase = 'authorized'),"
+            " min(occurred_at) FILTER (WHERE phase IN ('captured', 'settled', 'reversed'))"
+            " FROM (SELECT *"
+            f" {base} AND amount_minor IS NOT NULL) e JOIN held USING (rail, charge)"
+            " GROUP BY rail, charge, upper(currency)",
+            params,
+        )
+        holds = [row for row in cursor.fetchall() if row[2] is not None]
+    return ceilings, uses, holds
+
+
+# --- search ---------------------------------------------------------------------------------------------------------
+
+
+def find(viewer: Viewer, text: str) -> list[tuple[str, str, str]]:
+    """What a pasted word could be: (what it is, the word, where it leads), the surest first."""
+    text = text.strip()
+    if not text or len(text) > 700:
+        return []
+    found: list[tuple[str, str, str]] = []
+    try:
+        event_id = UUID(text)
+    except ValueError:
+        pass
+    else:
+        if Leaf.objects.filter(tenant=viewer.tenant, event_id=event_id).exists() and (
+            not is_desk(viewer) or visible_events(viewer).filter(event_id=event_id).exists()
+        ):
+            return [("Event", text, reverse("dashboard:event", args=[event_id]))]
+    generation = record.generation_of(viewer.tenant)
+    parties = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation)
+    if is_desk(viewer):
+        own = visible_events(viewer)
+        parties = parties.filter(key__in=own.values("actor").union(own.values("principal")))
+    matching = parties.filter(Q(key=text) | Q(key__endswith=f"|{text}")).values_list("key", flat=True)[:10]
+    found += [("Party", key, reverse("dashboard:parties") + "?" + urlencode({"key": key})) for key in matching]
+    if not is_desk(viewer) and GrantRow.objects.filter(
+        tenant=viewer.tenant, generation=generation, id=text
+    ).exists():
+        found.append(("Grant", text, reverse("dashboard:grant", args=[text])))
+    if text.removeprefix("#").isdigit() and len(text) < 15:
+        number = int(text.removeprefix("#"))
+        if visible_findings(viewer).filter(pk=number).exists():
+            found.append(("Finding", f"#{number}", reverse("dashboard:finding", args=[number])))
+        at_leaf = visible_events(viewer).filter(leaf_index=number).values_list("event_id", flat=True).first()
+        if at_leaf:
+            found.append(("Event at leaf", str(number), reverse("dashboard:event", args=[at_leaf])))
+    spellings = {text, text.lower().rstrip("."), text.lower().removeprefix("https://").strip("/").rstrip(".")}
+    keys = ("target", "charge", "invoice", "txn", "session", "task", "request_id", "token", "source_event_id",
+            "account", "ip", "provider", "type", "source")  # fmt: skip
+    events = visible_events(viewer)
+    probes = [
+        events.filter(**{key: spelling}).order_by().values_list(Value(key), Value(spelling))[:1]
+        for key in keys
+        for spelling in sorted(spellings)
+    ]
+    first, *rest = probes
+    for key, spelling in first.union(*rest, all=True):
+        found.append((f"Events by {EVENT_KEYS[key].lower()}", spelling, reverse("dashboard:events") + "?" + urlencode({key: spelling})))
+    return found
+
+
+LAYER_NAMES = (*LAYERS, "other")
+WINDOWS = {"1": timedelta(days=1), "7": timedelta(days=7), "30": timedelta(days=30), "90": timedelta(days=90)}

@@ -1,0 +1,33 @@
+// Small comforts; every page works without them.
+"use strict";
+
+// The reader's own zone in the title of every time. The text stays UTC: it is what everybody else sees.
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    time.dataset.local = "1";
+    time.title += "\nyour time: " + at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  localTimes(document);
+  document.body.addEventListener("htmx:afterSwap", (event) => localTimes(event.target.parentNode || document));
+  document.body.addEventListener("htmx:responseError", (event) => {
+    // A list that could not be loaded must not look like an empty one: let the browser show the server's answer.
+    if (event.detail.requestConfig.verb === "get") window.location.assign(event.detail.pathInfo.finalRequestPath);
+  });
+});
+
+// "/" puts the cursor into the search box, unless somebody is typing.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const box = document.getElementById("search");
+  if (box) {
+    event.preventDefault();
+    box.focus();
+    box.select();
+  }
+});

@@ -1,0 +1,53 @@
+// Draws each figure that the server computed, in the page's own colours. A click leads to the events behind a mark.
+"use strict";
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function themed(figure, height, narrow) {
+  const ink = colour("--quiet"), line = colour("--line");
+  const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, tickfont: { color: ink, size: 11 }, automargin: true, fixedrange: true };
+  const layout = {
+    ...figure.layout,
+    height,
+    autosize: true,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: ink, family: colour("--font"), size: 12 },
+    colorway: Array.from({ length: 8 }, (_, n) => colour("--series-" + (n + 1))),
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, itemclick: "toggle" },
+    hoverlabel: { bgcolor: colour("--card"), bordercolor: line, font: { color: colour("--ink") } },
+    xaxis: { ...axis, ...figure.layout.xaxis },
+    yaxis: { ...axis, ...figure.layout.yaxis },
+  };
+  layout.margin = { ...figure.layout.margin, t: figure.data.length > 1 ? (narrow ? 44 : 28) : 8 };
+  const data = figure.data.map((trace) => {
+    const named = typeof trace.meta === "string" ? colour("--" + trace.meta) : "";
+    const marker = { ...trace.marker, line: { width: 0 } };
+    if (named) marker.color = named;
+    return { ...trace, marker };
+  });
+  return { data, layout };
+}
+
+function draw(box) {
+  const figure = JSON.parse(document.getElementById(box.dataset.chart).textContent);
+  const { data, layout } = themed(figure, Number(box.dataset.height), box.clientWidth < 480);
+  return Plotly.react(box, data, layout, { displayModeBar: false, responsive: true, displaylogo: false }).then(() => {
+    if (box.dataset.drawn) return;
+    box.dataset.drawn = "1";
+    box.on("plotly_click", (event) => {
+      const href = event.points[0] && event.points[0].customdata;
+      if (typeof href === "string" && /^\/(?!\/)/.test(href)) window.location.assign(href);
+    });
+  });
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  if (typeof Plotly === "undefined") return;
+  const boxes = [...document.querySelectorAll("[data-chart]")];
+  const drawAll = () => boxes.forEach(draw);
+  drawAll();
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+});

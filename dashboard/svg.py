@@ -1,0 +1,136 @@
+"""The delegation chain as SVG, drawn on the server: the same picture on the page and in an evidence packet. Pure.
+
+One column a hop, oldest first, the human at the left. Standing is told by line style, by shape and in words, never by
+colour alone. On a page classes take their look from `app.css`; `standalone=True` writes presentation attributes
+instead, for readers without our style sheet. Names come from senders, so every one is escaped, cut and made visible.
+"""
+
+from collections.abc import Callable
+from textwrap import wrap
+from xml.sax.saxutils import escape, quoteattr
+
+from auditlog.core.chain import Break, Chain, Hop
+from dashboard.text import visible
+
+BOX_W, BOX_H, GAP, TOP, PAD = 176, 76, 96, 34, 12
+_LINE = 15
+
+# The look outside our pages: light, printable, no style sheet needed.
+_STANDALONE = {
+    "c-box": 'fill="#ffffff" stroke="#1c1e21" stroke-width="1.5"',
+    "c-inner": 'fill="none" stroke="#1c1e21" stroke-width="1"',
+    "c-ghost": 'fill="none" stroke="#555555" stroke-width="1.5" stroke-dasharray="2 4"',
+    "c-name": 'fill="#1c1e21" font-family="sans-serif" font-size="13" font-weight="600"',
+    "c-text": 'fill="#444a50" font-family="sans-serif" font-size="11"',
+    "c-break": 'fill="#8f1d14" font-family="sans-serif" font-size="11" font-weight="600"',
+    "c-proven": 'stroke="#1c1e21" stroke-width="2" fill="none"',
+    "c-claimed": 'stroke="#1c1e21" stroke-width="2" stroke-dasharray="7 5" fill="none"',
+    "c-unknown": 'stroke="#555555" stroke-width="2" stroke-dasharray="2 4" fill="none"',
+    "c-cross": 'stroke="#8f1d14" stroke-width="2.5" fill="none"',
+    "c-head": 'fill="#1c1e21"',
+}
+_STANDING = {
+    "proven": "signed by a source that may speak for its issuer",
+    "claimed": "said by a source that may not speak for its issuer, or by the act alone",
+    "unknown": "no source spoke of it",
+}
+
+
+def draw(chain: Chain, *, standalone: bool = False, name: Callable[[Hop], str] | None = None) -> str:
+    """The picture. `name` gives a hop's shown name; by default its subject."""
+    look = (lambda kind: _STANDALONE[kind]) if standalone else (lambda kind: f'class="{kind}"')
+    name = name or (lambda hop: hop.party.sub)
+    missing = next((b for b in chain.breaks if b.code == "missing_parent"), None)
+    columns: list[Hop | Break] = ([missing] if missing else []) + list(chain.hops)
+    reasons = _notes(chain, shift=1 if missing else 0)
+    rows = max((len(lines) for lines in reasons.values()), default=0)
+    width = max(1, len(columns)) * (BOX_W + GAP) - GAP + 2 * PAD
+    height = TOP + BOX_H + 26 + rows * _LINE + PAD
+    parts = []
+    for place, column in enumerate(columns):
+        x = PAD + place * (BOX_W + GAP)
+        if isinstance(column, Hop):
+            parts += _hop(column, x, look, name)
+            if place:
+                broken = place in reasons
+                parts += _arrow(column, x, look, broken=broken)
+        else:
+            parts += [
+                f'<rect {look("c-ghost")} x="{x}" y="{TOP}" width="{BOX_W}" height="{BOX_H}" rx="4"/>',
+                _text(x + BOX_W / 2, TOP + 34, "unknown", look("c-name")),
+                _text(x + BOX_W / 2, TOP + 52, "who gave the first grant", look("c-text")),
+            ]
+        for line_number, line in enumerate(reasons.get(place, ())):
+            y = TOP + BOX_H + 24 + line_number * _LINE
+            parts.append(_text(x, y, line, look("c-break"), anchor="start"))
+    label = quoteattr(describe(chain, name))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+        f' role="img" aria-label={label}>{"".join(parts)}</svg>'
+    )
+
+
+def describe(chain: Chain, name: Callable[[Hop], str]) -> str:
+    """The chain in one sentence, for who cannot see the picture."""
+    hops = "; then ".join(f"{visible(name(hop))} ({hop.party.kind}, {hop.standing})" for hop in chain.hops)
+    breaks = " Broken: " + "; ".join(visible(b.reason) for b in chain.breaks) + "." if chain.breaks else ""
+    return f"Delegation chain, oldest first: {hops or 'nobody known'}.{breaks}"
+
+
+def meaning(standing: str) -> str:
+    return _STANDING.get(standing, standing)
+
+
+def _hop(hop: Hop, x: int, look: Callable[[str], str], name: Callable[[Hop], str]) -> list[str]:
+    full = escape(f"{visible(name(hop))}, {hop.party.kind}, {hop.standing}: {meaning(hop.standing)}")
+    middle = x + BOX_W / 2
+    radius = {"human": BOX_H / 2, "agent": 6}.get(hop.party.kind, 0)
+    kind = "c-box" if hop.party.kind != "unknown" else "c-ghost"
+    parts = [
+        f"<g><title>{full}</title>",
+        f'<rect {look(kind)} x="{x}" y="{TOP}" width="{BOX_W}" height="{BOX_H}" rx="{radius:g}"/>',
+    ]
+    if hop.party.kind in ("service", "workload"):  # a frame in the frame: a thing, not somebody who decides
+        parts.append(
+            f'<rect {look("c-inner")} x="{x + 4}" y="{TOP + 4}" width="{BOX_W - 8}" height="{BOX_H - 8}"/>'
+        )
+    grade = f" · grade {hop.grade}" if hop.grade else ""
+    parts += [
+        _text(middle, TOP + 22, hop.party.kind, look("c-text")),
+        _text(middle, TOP + 41, _cut(visible(name(hop)), 21), look("c-name")),
+        _text(middle, TOP + 60, f"{hop.standing}{grade}", look("c-text")),
+        "</g>",
+    ]
+    return parts
+
+
+def _arrow(hop: Hop, x: int, look: Callable[[str], str], *, broken: bool) -> list[str]:
+    start, end, y = x - GAP + 4, x - 10, TOP + BOX_H / 2
+    middle = (start + end) / 2
+    label = "by grant" if hop.grant else ("by token" if hop.token else "no grant")
+    parts = [
+        f'<path {look("c-" + hop.standing)} d="M{start} {y:g}H{end}"/>',
+        f'<path {look("c-head")} d="M{end} {y - 5:g}l9 5l-9 5z"/>',
+        _text(middle, y - 9, label, look("c-text")),
+        _text(middle, y + 18, hop.standing, look("c-text")),
+    ]
+    if broken:
+        parts.append(f'<path {look("c-cross")} d="M{middle - 6:g} {y - 6:g}l12 12m0 -12l-12 12"/>')
+    return parts
+
+
+def _notes(chain: Chain, *, shift: int) -> dict[int, list[str]]:
+    """What is broken, in words, under the column it belongs to."""
+    notes: dict[int, list[str]] = {}
+    for found in chain.breaks:
+        place = 0 if found.hop is None else min(found.hop, max(0, len(chain.hops) - 1)) + shift
+        notes.setdefault(place, []).extend(wrap(visible(found.reason), 38)[:5])
+    return notes
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _text(x: float, y: float, text: str, look: str, *, anchor: str = "middle") -> str:
+    return f'<text {look} x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -1,0 +1,183 @@
+"""How the pages write things: times, money, parties, and what is unknown."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django import template
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from auditlog.core.money import amount_text
+from dashboard.text import visible
+
+register = template.Library()
+_GRADES = {
+    "A": "object signature: the statement itself is signed and stays checkable by anyone with the public key",
+    "B": "asymmetric transport signature: the request was signed",
+    "C": "shared-secret MAC: whoever holds the secret, sender or we, could have made it",
+    "D": "authenticated channel: believed because of how it arrived",
+    "E": "fetched by us from the provider",
+    "F": "self-asserted: nobody but its author stands behind it",
+}
+_SEVERITY_SIGNS = {"critical": "◆", "high": "▲", "medium": "■", "low": "●", "info": "○"}
+
+
+@register.filter
+def shown(text) -> str:
+    """A sender's text with hidden characters written out; the template escapes it."""
+    return visible(str(text))
+
+
+@register.filter
+def shown_lines(text) -> str:
+    """As `shown`, with the line breaks kept."""
+    return "\n".join(visible(line) for line in str(text).split("\n"))
+
+
+@register.simple_tag
+def unknown(missing: str = "nobody stated it", word: str = "unknown") -> SafeString:
+    """The hatched mark. `missing` says what is missing and who could supply it."""
+    return format_html('<span class="unknown" title="{}">{}</span>', missing, word)
+
+
+@register.simple_tag
+def known(value, missing: str = "nobody stated it") -> SafeString:
+    return format_html("<bdi>{}</bdi>", visible(str(value))) if value not in ("", None) else unknown(missing)
+
+
+@register.filter
+def when(at: datetime | None, precision: str = "seconds") -> SafeString:
+    """A time in UTC. `app.js` adds the reader's own zone to the title."""
+    if at is None:
+        return unknown("no time was stated")
+    at = at.astimezone(UTC)
+    text = at.strftime("%Y-%m-%d %H:%M:%S")
+    if precision == "full" and at.microsecond:
+        text += f".{at.microsecond:06d}".rstrip("0")
+    if precision == "minutes":
+        text = text[:-3]
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}{}</time>', at.isoformat().replace("+00:00", "Z"),
+        at.strftime("%A %Y-%m-%d %H:%M:%S.%f"), text, SafeString('<span class="zone"> UTC</span>'),
+    )  # fmt: skip
+
+
+@register.filter
+def ago(at: datetime | None) -> SafeString:
+    """How long ago, in the largest unit that fits."""
+    if at is None:
+        return format_html('<span class="quiet">never</span>')
+    seconds = (timezone.now() - at) / timedelta(seconds=1)
+    words, ahead = "just now", seconds < -1
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if abs(seconds) >= size:
+            amount = f"{int(abs(seconds) // size)} {unit}"
+            words = f"in {amount}" if ahead else f"{amount} ago"
+            break
+    stamp = at.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        stamp.isoformat().replace("+00:00", "Z"), stamp.strftime("%Y-%m-%d %H:%M:%S UTC"), words,
+    )  # fmt: skip
+
+
+@register.simple_tag
+def money(amount_minor: int | None, currency: str, missing: str = "no amount was stated") -> SafeString:
+    if amount_minor is None:
+        return unknown(missing)
+    return format_html('<span class="money">{}</span>', amount_text(amount_minor, currency or "?"))
+
+
+@register.simple_tag
+def party(key: str, claimed: bool = False, missing: str = "no source named a party") -> SafeString:
+    """A party by its subject, its issuer small beneath; linked to its page."""
+    if not key:
+        return unknown(missing)
+    iss, _, sub = key.partition("|")
+    mark = SafeString(' <span class="claimed" title="named by the act alone; no grant proves it">claimed</span>')
+    return format_html(
+        '<span class="party"><a href="{}?{}" title="{}"><bdi>{}</bdi></a>{} <bdi class="iss">{}</bdi></span>',
+        reverse("dashboard:parties"), urlencode({"key": key}), visible(key), visible(sub or key),
+        mark if claimed else "", visible(_bare(iss)),
+    )  # fmt: skip
+
+
+def _bare(issuer: str) -> str:
+    return issuer.removeprefix("https://").rstrip("/")
+
+
+@register.simple_tag
+def grant(grant_id: str, missing: str = "the event names no grant, and no token leads to one") -> SafeString:
+    if not grant_id:
+        return unknown(missing)
+    return format_html(
+        '<a class="id" href="{}"><bdi>{}</bdi></a>', reverse("dashboard:grant", args=[grant_id]), visible(grant_id)
+    )
+
+
+@register.simple_tag
+def by(name: str, value: str, text: str = "") -> SafeString:
+    """A value as a link to all events that share it."""
+    if not value:
+        return unknown(f"the event states no {name.replace('_', ' ')}")
+    return format_html(
+        '<a class="id" href="{}?{}"><bdi>{}</bdi></a>', reverse("dashboard:events"), urlencode({name: value}),
+        visible(text or value),
+    )  # fmt: skip
+
+
+@register.filter
+def short(value) -> str:
+    """The first eight characters of an id."""
+    return str(value)[:8]
+
+
+@register.simple_tag
+def event(event_id: UUID | str) -> SafeString:
+    return format_html(
+        '<a class="id" href="{}" title="{}">{}</a>', reverse("dashboard:event", args=[event_id]), event_id,
+        str(event_id)[:8],
+    )  # fmt: skip
+
+
+@register.simple_tag
+def severity(name: str) -> SafeString:
+    return format_html(
+        '<span class="severity severity-{}"><span aria-hidden="true">{}</span> {}</span>',
+        name, _SEVERITY_SIGNS.get(name, ""), name,
+    )  # fmt: skip
+
+
+@register.filter
+def grade_meaning(grade: str) -> str:
+    return _GRADES.get(grade, "unknown grade")
+
+
+@register.filter
+def percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+@register.filter
+def words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+@register.simple_tag(takes_context=True)
+def here(context, **changes) -> str:
+    """This page's address with some parameters changed; None takes one away."""
+    query = context["request"].GET.copy()
+    for name, value in changes.items():
+        if value in (None, ""):
+            query.pop(name, None)
+        else:
+            query[name] = value
+    return f"?{query.urlencode()}" if query else context["request"].path
+
+
+@register.filter
+def pretty_size(size: int) -> str:
+    return f"{size:,} bytes"

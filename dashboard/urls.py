@@ -1,0 +1,22 @@
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+
+from dashboard import views
+
+app_name = "dashboard"
+urlpatterns = [
+    path("", views.overview, name="overview"),
+    path("login/", views.Login.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
+    path("search/", views.search, name="search"),
+    path("findings/", views.findings, name="findings"),
+    path("findings/<int:finding_id>/", views.finding, name="finding"),
+    path("events/", views.events, name="events"),
+    path("events/<uuid:event_id>/", views.event, name="event"),
+    path("spend/", views.charges, name="charges"),
+    path("parties/", views.parties, name="parties"),
+    path("grants/<path:grant_id>/", views.grant, name="grant"),
+    path("cases/", views.cases, name="cases"),
+    path("cases/<str:ref>/", views.case, name="case"),
+    path("plotly.css", views.plotly_css, name="plotly_css"),
+]

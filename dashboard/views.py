@@ -1,0 +1,349 @@
+"""The pages. Each translates: read what was asked, call one query or verb, answer. Rendering is in the templates."""
+
+import base64
+import binascii
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+from django.contrib import messages
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.safestring import mark_safe
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_GET, require_http_methods
+
+from auditlog.access import Viewer
+from auditlog.core.chain import Chain, Hop
+from auditlog.core.errors import AnswerableError, NotFound
+from auditlog.models import Finding
+from dashboard import charts, forms, queries, svg
+from dashboard.access import page
+from dashboard.exposure import exposure_by_day
+from dashboard.plotly_css import style_sheet
+
+
+class Login(LoginView):
+    template_name = "dashboard/login.html"
+    authentication_form = forms.LoginForm
+    redirect_authenticated_user = True
+
+
+@require_GET
+@cache_control(public=True, max_age=86_400)
+def plotly_css(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(style_sheet(), content_type="text/css; charset=utf-8")
+
+
+# --- overview -------------------------------------------------------------------------------------------------------
+
+
+@page
+@require_GET
+def overview(request: HttpRequest) -> HttpResponse:
+    viewer, now = request.viewer, timezone.now()
+    window = request.GET.get("days", "30")
+    window = window if window in queries.WINDOWS else "30"
+    first_day = (now - queries.WINDOWS[window]).date() + timedelta(days=1)
+    since = datetime.combine(first_day, datetime.min.time(), UTC)
+    days = [first_day + timedelta(days=n) for n in range((now.date() - first_day).days + 1)]
+    acts = queries.activity(viewer, since=since, until=now + timedelta(days=1))
+    spent = queries.spend_by_day(viewer, since=since, until=now + timedelta(days=1))
+    counts = queries.finding_counts(viewer)
+    log = queries.log_state(viewer)
+    context = {
+        "now": now,
+        "window": window,
+        "windows": list(queries.WINDOWS),
+        "since": first_day,
+        "acts": acts,
+        "unproven": acts["acts"] - acts["proven"],
+        "log": log,
+        "sources": queries.sources(viewer, acts["by_source"]),
+        "by_severity": _by_severity(counts),
+        "worst": queries.list_findings(viewer, {"state": "open"}, limit=8).rows,
+        "recent": queries.list_events(viewer, {}, limit=8).rows,
+        "spend_totals": _totals(spent),
+        "newest": queries.newest_event(viewer) if not acts["total"] else None,
+        "charts": [
+            charts.events_per_day(acts["by_day"], days=days, link=_events_link),
+            charts.findings_by_rule(counts, link=_findings_link),
+            *charts.spend_per_day(spent, days=days, link=_charges_link),
+            *charts.exposure(
+                exposure_by_day(days, *queries.exposure_facts(viewer), now=now), link=_events_link_of_authorities
+            ),
+        ],
+    }
+    return render(request, "dashboard/overview.html", context)
+
+
+def _by_severity(counts: list[dict]) -> list[tuple[str, int]]:
+    return [(name, sum(row["count"] for row in counts if row["severity"] == name)) for name in queries.SEVERITIES]
+
+
+def _totals(spent: list[tuple]) -> list[tuple[str, int]]:
+    totals: dict[str, int] = {}
+    for _, _, currency, minor in spent:
+        totals[currency] = totals.get(currency, 0) + minor
+    return sorted(totals.items())
+
+
+def _link(name: str, filters: dict[str, Any]) -> str:
+    given = {key: value for key, value in filters.items() if value not in ("", None)}
+    return reverse(f"dashboard:{name}") + (f"?{urlencode(given)}" if given else "")
+
+
+def _events_link(**filters: Any) -> str:
+    return _link("events", filters)
+
+
+def _events_link_of_authorities(**filters: Any) -> str:
+    return _link("events", {"layer": "money", **filters})
+
+
+def _charges_link(**filters: Any) -> str:
+    return _link("charges", filters)
+
+
+def _findings_link(**filters: Any) -> str:
+    return _link("findings", filters)
+
+
+# --- findings -------------------------------------------------------------------------------------------------------
+
+
+@page
+@require_GET
+def findings(request: HttpRequest) -> HttpResponse:
+    rules = sorted(queries.visible_findings(request.viewer).order_by().values_list("rule", flat=True).distinct())
+    form = forms.FindingFilters(request.GET, rules=rules)
+    listed = queries.Page([])
+    if form.is_valid():
+        data = form.cleaned_data
+        listed = queries.list_findings(request.viewer, form.chosen(), sort=data["sort"], after=data["after"])
+    return render(request, "dashboard/findings.html", {"form": form, "page": listed, "anything": bool(rules)})
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
+    view = queries.finding_view(request.viewer, finding_id)
+    form = forms.TriageForm(initial={"state": _next_state(view["finding"])})
+    status = 200
+    if request.method == "POST":
+        request.viewer.must("triage")
+        form = forms.TriageForm(request.POST)
+        if form.is_valid():
+            from auditlog.triage import triage
+
+            try:
+                triage(request.viewer, finding_id, now=timezone.now(), **form.cleaned_data)
+            except AnswerableError as error:
+                form.add_error(None, str(error))
+            else:
+                messages.success(request, f"Finding #{finding_id} is now {form.cleaned_data['state'].replace('_', ' ')}.")
+                return HttpResponseRedirect(request.path)
+        status = 422
+    context = view | {
+        "form": form,
+        "may_triage": request.viewer.may("triage"),
+        "evidence": None if view["unseen"] else _pretty(view["finding"].evidence),
+        "about": _about(view["finding"].rule),
+    }
+    return render(request, "dashboard/finding.html", context, status=status)
+
+
+def _next_state(finding: Finding) -> str:
+    return "acknowledged" if finding.state == "open" else "resolved"
+
+
+def _about(rule: str) -> Any:
+    """The detector of a rule, for its words; None when this installation no longer has it."""
+    try:
+        from auditlog.detectors import all_detectors
+
+        return next((detector for detector in all_detectors() if detector.rule == rule), None)
+    except ImportError:
+        return None
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+@page
+@require_GET
+def events(request: HttpRequest) -> HttpResponse:
+    form = forms.EventFilters(request.GET)
+    listed, chosen = queries.Page([]), {}
+    if form.is_valid():
+        data, chosen = form.cleaned_data, form.chosen()
+        listed = queries.list_events(
+            request.viewer, chosen, since=data["since"], until=data["until"], before=data["before"]
+        )
+    common = ("type", "layer", "provider", "target", "principal", "actor", "since", "until")
+    used = [name for name in form.fields if name not in common and name != "before" and request.GET.get(name)]
+    context = {
+        "form": form,
+        "page": listed,
+        "common": [form[name] for name in common],
+        "more": [form[name] for name in form.fields if name not in common and name != "before"],
+        "more_open": bool(used),
+        "chosen": chosen,
+    }
+    return render(request, "dashboard/events.html", context)
+
+
+@page
+@require_GET
+def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
+    view = queries.event_view(request.viewer, event_id)
+    context: dict[str, Any] = {"view": view, "event_id": event_id, "bytes": _reading(view)}
+    if view.act:
+        seen = queries.own_parties(view.act) if view.hidden else None
+        context |= {
+            "act": view.act,
+            "chain": view.chain,
+            "chain_svg": chain_svg(request.viewer, view.chain, seen),
+            "hops": [_hop_row(request.viewer, hop, seen) for hop in view.chain.hops],
+            "joins": _joins(view),
+            "payload": view.act.payload,
+            "client": view.act.payload.client,
+        }
+    return render(request, "dashboard/event.html", context)
+
+
+def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
+    """Safe to put into a page: `svg.draw` escapes every text. `seen` are the parties the viewer may see; None is all."""
+
+    def name(hop: Hop) -> str:
+        return hop.party.sub if seen is None or hop.party.key in seen else queries.stub(viewer, hop.party.key)
+
+    if seen is not None:  # reasons name grants and parties of others
+        breaks = tuple(replace(found, reason=found.code.replace("_", " ")) for found in chain.breaks)
+        chain = replace(chain, breaks=breaks)
+    return mark_safe(svg.draw(chain, name=name))  # noqa: S308
+
+
+def _hop_row(viewer: Viewer, hop: Hop, seen: frozenset[str] | None) -> dict[str, Any]:
+    is_seen = seen is None or hop.party.key in seen
+    return {
+        "hop": hop,
+        "seen": is_seen,
+        "stub": "" if is_seen else queries.stub(viewer, hop.party.key),
+        "grant_seen": seen is None,
+        "meaning": svg.meaning(hop.standing),
+    }
+
+
+def _joins(view: queries.EventView) -> list[tuple[str, str, str]]:
+    """Keys by which this event hangs together with others: (filter, what it is called, value)."""
+    names = ("txn", "session", "task", "charge", "invoice", "request_id", "token", "account", "target", "ip")
+    return [(name, queries.EVENT_KEYS[name], view.row[name]) for name in names if view.row[name]]
+
+
+def _reading(view: queries.EventView) -> dict[str, Any]:
+    """The stored bytes, and what they say, decoded for reading only: what counts is the bytes."""
+    if view.raw is None:
+        return {"erased": True}
+    text = view.raw.decode("utf-8", "backslashreplace")
+    reading: dict[str, Any] = {"raw": text, "size": len(view.raw), "headers": "", "parts": []}
+    if view.headers:
+        reading["headers"] = _pretty(msgspec.json.decode(view.headers))
+    pieces = text.split(".")
+    if len(pieces) == 3 and "{" not in pieces[0]:
+        reading["jws"] = True
+        for label, piece in zip(("Header", "Payload", "Signature"), pieces, strict=True):
+            reading["parts"].append({"label": label, "size": len(piece), "piece": piece, "text": _decoded(label, piece)})
+    else:
+        reading["parts"] = [{"label": "Body", "size": len(view.raw), "text": _pretty_json(text)}]
+    return reading
+
+
+def _decoded(label: str, piece: str) -> str:
+    try:
+        plain = base64.urlsafe_b64decode(piece + "=" * (-len(piece) % 4))
+    except (binascii.Error, ValueError):
+        return "not base64url"
+    return plain.hex() if label == "Signature" else _pretty_json(plain.decode("utf-8", "backslashreplace"))
+
+
+def _pretty_json(text: str) -> str:
+    try:
+        return _pretty(json.loads(text))
+    except ValueError:
+        return text
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+# --- spend, parties, grants -----------------------------------------------------------------------------------------
+
+
+@page
+@require_GET
+def charges(request: HttpRequest) -> HttpResponse:
+    form = forms.ChargeFilters(request.GET)
+    listed, totals = queries.Page([]), []
+    if form.is_valid():
+        data = form.cleaned_data
+        listed, totals = queries.list_charges(
+            request.viewer, form.chosen(), since=data["since"], until=data["until"], after=data["after"]
+        )
+    return render(request, "dashboard/charges.html", {"form": form, "page": listed, "totals": totals})
+
+
+@page
+@require_GET
+def parties(request: HttpRequest) -> HttpResponse:
+    if key := request.GET.get("key"):
+        return render(request, "dashboard/party.html", queries.party_view(request.viewer, key) | {"now": timezone.now()})
+    kind, contains = request.GET.get("kind", ""), request.GET.get("q", "")[:300]
+    listed = queries.list_parties(request.viewer, kind=kind, contains=contains, after=request.GET.get("after", ""))
+    kinds = ("human", "agent", "workload", "service", "unknown")
+    return render(request, "dashboard/parties.html", {"page": listed, "kind": kind, "q": contains, "kinds": kinds})
+
+
+@page
+@require_GET
+def grant(request: HttpRequest, grant_id: str) -> HttpResponse:
+    view = queries.grant_view(request.viewer, grant_id)
+    view["chain_svg"] = chain_svg(request.viewer, view["chain"], None) if view["chain"] else ""
+    view["hops"] = [_hop_row(request.viewer, hop, None) for hop in view["chain"].hops] if view["chain"] else []
+    return render(request, "dashboard/grant.html", view | {"now": timezone.now()})
+
+
+# --- search ---------------------------------------------------------------------------------------------------------
+
+
+@page
+@require_GET
+def search(request: HttpRequest) -> HttpResponse:
+    text = request.GET.get("q", "").strip()
+    found = queries.find(request.viewer, text)
+    if len(found) == 1:
+        return redirect(found[0][2])
+    return render(request, "dashboard/search.html", {"q": text, "found": found})
+
+
+# --- cases ----------------------------------------------------------------------------------------------------------
+
+
+@page
+@require_GET
+def cases(request: HttpRequest) -> HttpResponse:
+    return render(request, "dashboard/cases.html", {})
+
+
+@page
+@require_GET
+def case(request: HttpRequest, ref: str) -> HttpResponse:
+    raise NotFound(f"no case {ref}")

@@ -1,0 +1,103 @@
+"""A real browser against the real application: the demo story in a fresh tenant, served by a thread of this process.
+
+Skipped with one line where no Chromium is installed. Tests share one server, one story and one browser.
+"""
+
+import os
+import shutil
+from datetime import timedelta
+from socketserver import ThreadingMixIn
+from threading import Thread
+from types import SimpleNamespace
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+
+PASSWORD = "correct horse battery"
+ARGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+def chromium() -> str | None:
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *args) -> None:
+        pass
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+@pytest.fixture(scope="session")
+def site(django_db_setup, django_db_blocker):
+    """The address of a running service, the ids its pages need, and people who may log in."""
+    if chromium() is None:
+        pytest.skip("no Chromium found: install it or set CHROMIUM to run the browser tests")
+    from django.contrib.auth.models import User
+    from django.utils import timezone
+
+    from auditlog.configure import add_tenant
+    from auditlog.models import Finding, Grant, Membership
+    from auditlog.models import Event
+    from tests.browser.stage import set_stage
+
+    with django_db_blocker.unblock():
+        now = timezone.now()
+        tenant = add_tenant(f"browser-{os.getpid()}", now=now)
+        set_stage(tenant, now=now - timedelta(minutes=5))
+        people = {}
+        for role in ("admin", "auditor", "abuse"):
+            name = f"{role}-{os.getpid()}"
+            user = User.objects.create_user(name, password=PASSWORD, is_staff=role == "admin", is_superuser=role == "admin")
+            provider = ""
+            if role == "abuse":
+                provider = Event.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", flat=True)[0]
+            Membership.objects.create(tenant=tenant, user=user, role=role, provider=provider)
+            people[role] = name
+        bought = Event.objects.filter(tenant=tenant, type="domain.registered").order_by("-leaf_index").first()
+        webhook = Event.objects.filter(tenant=tenant, source__startswith="stripe").order_by("-leaf_index").first()
+        finding = Finding.objects.filter(tenant=tenant).order_by("-id").first()
+        from config.wsgi import application
+
+        server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield SimpleNamespace(
+            url=f"http://127.0.0.1:{server.server_port}", tenant=tenant, people=people, bought=bought, webhook=webhook,
+            finding=finding, grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
+        )  # fmt: skip
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser(site):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium(), args=ARGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def cookies(site, browser) -> dict[str, list]:
+    """Session cookies by role, each from one real login."""
+    found = {}
+    for role, name in site.people.items():
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{site.url}/login/")
+        page.get_by_label("Username").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"{site.url}/")
+        found[role] = context.cookies()
+        context.close()
+    return found

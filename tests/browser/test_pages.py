@@ -1,0 +1,178 @@
+"""Every page in a real browser: nothing refused by the CSP, nothing in the console, readable, reachable by keyboard."""
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+SHOTS = os.environ.get("SCREENSHOTS")  # a folder to leave pictures of every page in
+
+
+def pages(site) -> dict[str, str]:
+    return {
+        "overview": "/",
+        "findings": "/findings/",
+        "finding": f"/findings/{site.finding.pk}/",
+        "events": "/events/",
+        "events-none": "/events/?type=no.such",
+        "event": f"/events/{site.bought.event_id}/",
+        "webhook": f"/events/{site.webhook.event_id}/",
+        "spend": "/spend/",
+        "parties": "/parties/",
+        "human": "/parties/?key=" + quote(site.bought.principal),
+        "agent": "/parties/?key=" + quote(site.bought.actor),
+        "grant": f"/grants/{quote(site.grant.id)}/",
+        "search": "/search/?q=no-such-thing",
+        "cases": "/cases/",
+        "missing": "/events/00000000-0000-0000-0000-000000000000/",
+        "admin": "/admin/",
+        "admin-sources": "/admin/auditlog/source/",
+        "admin-ledger": "/admin/auditlog/ledgerentry/",
+        "admin-source": "/admin/auditlog/source/add/",
+    }
+
+
+class Watch:
+    """Console errors, page errors, failed and foreign requests of one page."""
+
+    def __init__(self, page, site) -> None:
+        self.heard: list[str] = []
+        page.on("console", lambda m: m.type in ("error", "warning") and self.heard.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda error: self.heard.append(f"error: {error}"))
+        page.on("request", lambda r: r.url.startswith(("data:", "blob:", site.url)) or self.heard.append(f"foreign: {r.url}"))
+
+
+def open_as(browser, cookies, role: str, *, width: int, dark: bool = False):
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+    )
+    context.add_cookies(cookies[role])
+    return context
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_every_page_is_quiet_fits_and_can_be_read(site, browser, cookies, width, dark):
+    context = open_as(browser, cookies, "admin", width=width, dark=dark)
+    problems = []
+    for name, path in pages(site).items():
+        page = context.new_page()
+        watch = Watch(page, site)
+        response = page.goto(site.url + path, wait_until="load")
+        if name == "overview":
+            page.wait_for_function("[...document.querySelectorAll('[data-chart]')].every((c) => c.dataset.drawn)")
+        if SHOTS:
+            page.screenshot(path=Path(SHOTS) / f"{name}-{width}-{'dark' if dark else 'light'}.png", full_page=True)
+        missing = [heard for heard in watch.heard if not (response.status == 404 and "404" in heard)]
+        problems += [f"{name}: {heard}" for heard in missing]
+        if not name.startswith("admin"):
+            over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if over > 0:
+                problems.append(f"{name}: {over} px wider than the window: " + page.evaluate(WIDEST))
+            problems += [f"{name}: {found}" for found in page.evaluate(CONTRAST)]
+        page.close()
+    context.close()
+
+    assert not problems, "\n".join(problems)
+
+
+WIDEST = """() => [...document.querySelectorAll('main *, header *')].filter((e) =>
+  e.getBoundingClientRect().right > document.documentElement.clientWidth + 1 && !e.closest('.scroll, svg'))
+  .slice(0, 4).map((e) => e.tagName + '.' + e.className).join(', ')"""
+
+# WCAG 2.2 contrast of every piece of text against the nearest painted background (1.4.3, normal size: 4.5).
+CONTRAST = """() => {
+  const paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const rgb = (text) => { paint.clearRect(0, 0, 1, 1); paint.fillStyle = text; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => { const f = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
+    if (c[3] > 250) return c; } return [255, 255, 255, 255]; };
+  const found = new Set();
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode.data.trim(), e = walk.currentNode.parentElement;
+    if (!text || !e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) || e.closest('script, .away')) continue;
+    const style = getComputedStyle(e), ink = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color);
+    const back = e.closest('svg') ? behind(e.closest('svg').parentElement) : behind(e);
+    const [a, b] = [light(ink), light(back)].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) found.add(`contrast ${ratio.toFixed(2)} of ${e.tagName}.${e.getAttribute('class') || ''} "${text.slice(0, 30)}"`);
+  }
+  return [...found].slice(0, 8);
+}"""
+
+
+def test_charts_are_drawn_and_a_bar_leads_to_its_events(site, browser, cookies):
+    context = open_as(browser, cookies, "admin", width=1280)
+    page = context.new_page()
+    page.goto(site.url + "/")
+    page.wait_for_selector("[data-chart='events-per-day-data'] .main-svg .trace")
+
+    bar = page.locator("[data-chart='events-per-day-data'] .bars .point path").last
+    box = bar.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_url("**/events/?*since=*")
+
+    assert page.locator("#list tbody tr").count() > 0
+    context.close()
+
+
+def test_overview_tells_its_numbers_without_javascript(site, browser, cookies):
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1280, "height": 900})
+    context.add_cookies(cookies["admin"])
+    page = context.new_page()
+    page.goto(site.url + "/")
+
+    page.locator(".twin summary").first.click()
+
+    assert page.locator(".twin table tbody tr").first.is_visible()
+    page.locator(".twin table tbody a").first.click()
+    assert page.locator("#list tbody tr").count() > 0
+    context.close()
+
+
+def test_keyboard_focus_is_seen_and_reaches_the_content(site, browser, cookies):
+    context = open_as(browser, cookies, "admin", width=1280)
+    page = context.new_page()
+    page.goto(site.url + "/findings/")
+    unseen = []
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        style = page.evaluate(
+            "() => { const s = getComputedStyle(document.activeElement);"
+            " return [document.activeElement.outerHTML.slice(0, 80), s.outlineStyle, parseFloat(s.outlineWidth)]; }"
+        )
+        if style[1] == "none" or style[2] < 2:
+            unseen.append(style[0])
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+
+    assert not unseen
+    assert page.evaluate("document.activeElement.id") == "search"
+    context.close()
+
+
+def test_filter_and_triage_work_in_place(site, browser, cookies):
+    context = open_as(browser, cookies, "admin", width=1280)
+    page = context.new_page()
+    watch = Watch(page, site)
+    page.goto(site.url + "/events/")
+    page.evaluate("window.stayed = true")
+    page.get_by_label("Type").fill("domain.registered")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**/events/?*type=domain.registered*")
+    assert page.evaluate("window.stayed") is True
+    assert set(page.locator("#list td[data-label=Event] a").all_inner_texts()) == {"domain.registered"}
+
+    page.goto(f"{site.url}/findings/{site.finding.pk}/")
+    page.evaluate("window.stayed = true")
+    page.get_by_label("Reason").fill("Seen with Ada; she did not ask for it.")
+    page.get_by_role("button", name="Record").click()
+    page.wait_for_selector(".notice-success")
+
+    assert page.evaluate("window.stayed") is True
+    assert "she did not ask for it" in page.locator("#triage .steps").inner_text()
+    assert not watch.heard
+    context.close()
