@@ -1,0 +1,251 @@
+"""`bench`: measure the road on this machine, each figure beside the bound that the same run measured."""
+
+import http.client
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, connections
+from django.utils import timezone
+
+from config import children, embedded
+from config.management.commands import quickstart
+
+
+class Command(BaseCommand):
+    help = "Load a scratch system (its own PostgreSQL and web workers) and print rates, percentiles, and ratios to the bound."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser):
+        parser.add_argument("what", choices=["ingest", "project", "detect"])
+        parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        parser.add_argument("--events", type=int, default=60_000)
+        parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
+        parser.add_argument("--connections", type=int, default=4)
+
+    def handle(self, *args, **options):
+        with ExitStack() as undo:
+            state = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="answerable-bench-", ignore_cleanup_errors=True)))
+            try:
+                tenant = _scratch(state, undo)
+                figures = getattr(self, options["what"])(tenant, state, undo, options)
+            except embedded.EmbeddedError as error:
+                raise CommandError(str(error)) from None
+        if options["json"]:
+            self.stdout.write(json.dumps(figures))
+        else:
+            for name, value in figures.items():
+                self.stdout.write(f"{name:32} {value:,}" if isinstance(value, int | float) else f"{name:32} {value}")
+
+    # --- ingest -------------------------------------------------------------------------------------------------
+
+    def ingest(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        from auditlog.models import LogHead
+        from auditlog.simulator.load import signed_batches, signed_sets
+
+        _source(tenant)
+        single = options["batch"] == 1
+        if single:
+            bodies = [compact for _, compact in signed_sets(options["events"], tenant=tenant.name, now=timezone.now())]
+        else:
+            bodies = list(signed_batches(options["events"], options["batch"], tenant=tenant.name, now=timezone.now()))
+        verify_only = _verify_only(tenant, [c for _, c in signed_sets(20_000, tenant=tenant.name, now=timezone.now())])
+        port = quickstart._free_port(None, any_will_do=True)
+        environment = os.environ | {"WEB_CONCURRENCY": str(quickstart.WEB_WORKERS)}
+        commands = children.commands(port, quickstart.WEB_WORKERS)
+        running = [
+            children.start(name, commands[name], environment=environment, logs=state) for name in ("publish", "web")
+        ]
+        undo.callback(children.stop, running)
+        _await_web(port, running)
+        size = LogHead.objects.get(tenant=tenant).size
+        content_type = "application/secevent+jwt" if single else "application/json"
+        warm = max(1, len(bodies) // 10)
+        _load(port, bodies[:warm], content_type, options["connections"])
+        took, latencies = _load(port, bodies[warm:], content_type, options["connections"])
+        taken = (len(bodies) - warm) * options["batch"]
+        grown = LogHead.objects.get(tenant=tenant).size - size
+        if grown != len(bodies) * options["batch"]:
+            raise CommandError(f"{len(bodies) * options['batch']} events were acknowledged, the log grew by {grown}")
+        rate = taken / took
+        return {
+            "events_per_s": round(rate),
+            "requests_per_s": round(rate / options["batch"]),
+            "p50_ms": round(_percentile(latencies, 50) * 1000, 1),
+            "p95_ms": round(_percentile(latencies, 95) * 1000, 1),
+            "p99_ms": round(_percentile(latencies, 99) * 1000, 1),
+            "verify_only_events_per_s": round(verify_only),
+            "ratio_to_verify_only": round(rate / verify_only, 2),
+            "events": taken,
+            "batch": options["batch"],
+            "connections": options["connections"],
+            "bytes_per_event_stored": round(_stored_bytes() / grown),
+        }
+
+    # --- project ------------------------------------------------------------------------------------------------
+
+    def project(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        from auditlog.project import project
+
+        _fill(tenant, options["events"])
+        began, cpu, total = time.perf_counter(), time.process_time(), 0
+        while done := project(tenant, now=timezone.now()):
+            total += done
+        took = time.perf_counter() - began
+        return {
+            "events_per_s": round(total / took),
+            "events": total,
+            "seconds": round(took, 2),
+            "python_cpu_share": round((time.process_time() - cpu) / took, 2),
+            "parse_only_events_per_s": round(_parse_only(tenant)),
+        }
+
+    def detect(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        from auditlog.detect import detect
+        from auditlog.project import project
+
+        _fill(tenant, options["events"])
+        while project(tenant, now=timezone.now()):
+            pass
+        began, total = time.perf_counter(), 0
+        while done := detect(tenant, now=timezone.now()):
+            total += done
+        took = time.perf_counter() - began
+        return {"events_per_s": round(total / took), "events": total, "seconds": round(took, 2)}
+
+
+def _scratch(state: Path, undo: ExitStack):
+    """Servers and tables of our own; nothing of a running system is touched."""
+    for variable in ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL"):
+        os.environ.pop(variable, None)
+    os.environ["ANSWERABLE_STATE_DIR"] = str(state)
+    quickstart._point_at(undo.enter_context(embedded.start(state)), state)
+    undo.callback(connections.close_all)
+    call_command("setup_database", verbosity=0)
+    return quickstart._default_tenant()
+
+
+def _source(tenant) -> None:
+    from auditlog.configure import add_source
+    from auditlog.simulator.load import load_source
+
+    spec = load_source()
+    add_source(tenant, spec.name, format="set", issuer=spec.issuer, jwks=spec.jwks, now=timezone.now(),
+               requests_per_second=0, events_per_second=0)  # fmt: skip
+
+
+def _fill(tenant, events: int) -> None:
+    """Append signed events without HTTP: what is measured comes after."""
+    from auditlog.formats import Delivery
+    from auditlog.ingest import ingest
+    from auditlog.simulator.load import load_source, signed_batches
+
+    _source(tenant)
+    for body in signed_batches(events, 1_000, tenant=tenant.name, now=timezone.now()):
+        ingest(tenant.name, load_source().name, Delivery(body, "application/json", {}), now=timezone.now())
+
+
+def _await_web(port: int, running: list[children.Child]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            line.request("GET", "/healthz")
+            if line.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+        for child in running:
+            if child.process.poll() is not None:
+                raise CommandError(f"{child.name} did not start:\n{child.last_lines()}")
+    raise CommandError("the web workers did not answer")
+
+
+def _load(port: int, bodies: list[bytes], content_type: str, connections_: int) -> tuple[float, list[float]]:
+    """Send all bodies over some connections. Returns the seconds it took and each request's own."""
+    from auditlog.simulator.load import load_source
+
+    path, pending, lock = f"/ingest/{load_source().name}", iter(bodies), threading.Lock()
+    latencies: list[float] = []
+    wrong: list[str] = []
+
+    def send() -> None:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while not wrong:
+            with lock:
+                body = next(pending, None)
+            if body is None:
+                return
+            began = time.perf_counter()
+            line.request("POST", path, body, {"Content-Type": content_type})
+            answer = line.getresponse()
+            text = answer.read()
+            latencies.append(time.perf_counter() - began)
+            if answer.status not in (200, 202) or (answer.status == 200 and b'"setErrs": {}' not in text):
+                wrong.append(f"{answer.status}: {text[:300]!r}")
+
+    threads = [threading.Thread(target=send) for _ in range(connections_)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if wrong:
+        raise CommandError(wrong[0])
+    return time.perf_counter() - began, latencies
+
+
+def _verify_only(tenant, sets: list[bytes]) -> float:
+    """Ed25519 checks a second on all workers' cores together, with nothing else: the bound of ingest."""
+    from auditlog.simulator.load import load_source
+
+    half = len(sets) // quickstart.WEB_WORKERS
+    parts = [sets[n * half : (n + 1) * half] for n in range(quickstart.WEB_WORKERS)]
+    [jwk] = load_source().jwks["keys"]
+    with multiprocessing.get_context("fork").Pool(quickstart.WEB_WORKERS) as pool:
+        rates = pool.starmap(_check_all, [(part, jwk) for part in parts])
+    return sum(rates)
+
+
+def _check_all(sets: list[bytes], jwk: dict) -> float:
+    from auditlog.core.keys import load
+    from auditlog.formats.set import _decoded
+
+    check = load(jwk, jwk["kid"]).check_for("EdDSA")
+    pairs = [(head, _decoded(signature)) for head, _, signature in (compact.rpartition(b".") for compact in sets)]
+    began = time.perf_counter()
+    for message, signature in pairs:
+        check(message, signature)
+    return len(pairs) / (time.perf_counter() - began)
+
+
+def _parse_only(tenant) -> float:
+    from auditlog.formats import named
+    from auditlog.ingest import sender_of
+    from auditlog.models import Payload, Source
+
+    sender = sender_of(Source.objects.select_related("tenant").filter(tenant=tenant).first())
+    rows = [bytes(raw) for raw in Payload.objects.filter(tenant=tenant).values_list("raw", flat=True)[10:10_010]]
+    began = time.perf_counter()
+    for raw in rows:
+        named("set").parse(raw, b"", sender)
+    return len(rows) / (time.perf_counter() - began)
+
+
+def _stored_bytes() -> int:
+    """Bytes of the ledger's tables with their indexes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(pg_total_relation_size(c)) FROM unnest(ARRAY['ledger_leaf', 'ledger_payload']) t(n), to_regclass(n) c")
+        return int(cursor.fetchone()[0])
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
