@@ -1,0 +1,22 @@
+"""Published vectors, read where they lie: `shared/vectors` beside the checkout. Tests skip where they are absent."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "vectors"
+
+
+def read(path: str):
+    """A JSON file of published vectors; skips the test, saying so, where the folder is absent."""
+    file = FOLDER / path
+    if not file.exists():
+        pytest.skip(f"published vectors are not here: shared/vectors/{path} beside the checkout")
+    return json.loads(file.read_text())
+
+
+def files(pattern: str) -> list[Path]:
+    if not FOLDER.is_dir():
+        pytest.skip("published vectors are not here: shared/vectors beside the checkout")
+    return sorted(FOLDER.glob(pattern))

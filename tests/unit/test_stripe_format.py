@@ -1,0 +1,205 @@
+"""Stripe webhooks, signed by the official library and around Stripe's own published objects."""
+
+import json
+import time
+
+import pytest
+import stripe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditlog.core.errors import Refused
+from auditlog.formats import Delivery, Sender
+from auditlog.formats import stripe as webhooks
+from tests import vectors
+
+SECRET = "whsec_dGVzdA"
+SENDER = Sender("default", "stripe", "https://stripe.example", secret=lambda: SECRET.encode())
+
+
+def fixture(name):
+    return vectors.read("stripe/fixtures3.json")["resources"][name]
+
+
+def body_of(event_type, thing, **more):
+    event = {
+        "id": "evt_1",
+        "object": "event",
+        "api_version": "2026-04-22",
+        "created": 1_795_000_000,
+        "type": event_type,
+        "livemode": True,
+        "pending_webhooks": 1,
+        "request": {"id": "req_1", "idempotency_key": "key-1"},
+        "data": {"object": thing},
+    } | more
+    return json.dumps(event).encode()
+
+
+def signature(body, secret=SECRET, at=None):
+    at = at or int(time.time())
+    made = stripe.WebhookSignature._compute_signature(f"{at}.{body.decode()}", secret)
+    return f"t={at},v1={made}"
+
+
+def receive(body, header=None, sender=SENDER, content_type="application/json"):
+    header = signature(body) if header is None else header
+    [statement] = webhooks.receive(Delivery(body, content_type, {"stripe-signature": header}), sender).statements.values()
+    return statement
+
+
+def refusal(*args, **kwargs):
+    with pytest.raises(Refused) as caught:
+        receive(*args, **kwargs)
+    return caught.value
+
+
+CHARGE = {"id": "ch_1", "object": "charge", "amount": 1200, "amount_captured": 1200, "amount_refunded": 0, "captured": True,
+          "currency": "usd", "invoice": "in_1"}  # fmt: skip
+
+
+def test_what_the_official_library_signs_and_verifies_is_taken():
+    body = body_of("charge.succeeded", CHARGE)
+    header = signature(body)
+    assert stripe.Webhook.construct_event(body, header, SECRET)["id"] == "evt_1"
+
+    event = receive(body, header).event
+
+    money = event.payload.money
+    assert (event.type, money.amount_minor, money.currency, money.phase) == ("payment.captured", 1200, "USD", "captured")
+    assert (money.rail, money.charge, money.invoice) == ("stripe", "ch_1", "in_1")
+    assert (event.payload.request_id, event.payload.call.idempotency_key) == ("req_1", "key-1")
+
+
+def test_any_matching_v1_will_do_and_other_schemes_do_not_count():
+    body = body_of("charge.succeeded", CHARGE)
+    good = signature(body)
+    time_part, v1 = good.split(",")
+
+    receive(body, f"{time_part},v0=abc,v1={'0' * 64},{v1}")
+    assert refusal(body, good.replace("v1=", "v0=")).err == "authentication_failed"
+
+
+def test_the_secret_is_used_as_given_and_not_decoded():
+    body = body_of("charge.succeeded", CHARGE)
+
+    assert refusal(body, signature(body, secret="dGVzdA")).err == "authentication_failed"
+
+
+@pytest.mark.parametrize("header", ["", "t=1", "v1=abc", "t=x,v1=abc", "garbage", "t=1,v1=é"])
+def test_headers_that_are_no_signature_are_refused(header):
+    assert refusal(body_of("charge.succeeded", CHARGE), header).err == "authentication_failed"
+
+
+def test_a_changed_amount_is_refused():
+    body = body_of("charge.succeeded", CHARGE)
+
+    assert refusal(body.replace(b"1200", b"9900"), signature(body)).err == "authentication_failed"
+
+
+def test_a_late_delivery_is_evidence_too():
+    body = body_of("charge.succeeded", CHARGE)
+
+    assert receive(body, signature(body, at=1_600_000_000)).source_event_id == "evt_1"
+
+
+def test_without_its_secret_the_source_takes_nothing():
+    sender = Sender("default", "stripe", "https://stripe.example", secret=lambda: None)
+
+    assert refusal(body_of("charge.succeeded", CHARGE), sender=sender).err == "invalid_key"
+
+
+def test_only_json_is_taken():
+    assert "application/json" in str(refusal(body_of("charge.succeeded", CHARGE), content_type="text/plain"))
+
+
+def test_a_retry_that_counts_its_webhooks_down_is_the_same_content():
+    first = body_of("charge.succeeded", CHARGE)
+    again = body_of("charge.succeeded", CHARGE, pending_webhooks=0)
+
+    assert webhooks.content(first, b"") == webhooks.content(again, b"")
+    assert webhooks.content(first, b"") != webhooks.content(first.replace(b"1200", b"1300"), b"")
+
+
+def test_test_mode_is_marked_and_zero_decimal_amounts_pass_through():
+    event = receive(body_of("charge.succeeded", CHARGE | {"currency": "jpy"}, livemode=False)).event
+
+    assert event.payload.environment == "test"
+    assert (event.payload.money.amount_minor, event.payload.money.currency) == (1200, "JPY")
+
+
+def test_an_uncaptured_charge_holds_its_amount():
+    thing = CHARGE | {"captured": False, "amount_captured": 0}
+
+    money = receive(body_of("charge.succeeded", thing)).event.payload.money
+
+    assert (money.phase, money.amount_minor) == ("authorized", 1200)
+
+
+def test_a_refund_counts_what_is_new_in_it():
+    thing = CHARGE | {"amount_refunded": 900}
+    body = body_of("charge.refunded", thing, data={"object": thing, "previous_attributes": {"amount_refunded": 500}})
+
+    assert receive(body).event.payload.money.amount_minor == 400
+
+
+def test_one_refund_told_twice_is_money_once():
+    refund = {"id": "re_1", "object": "refund", "amount": 400, "currency": "usd", "charge": "ch_1"}
+
+    event = receive(body_of("refund.created", refund)).event
+
+    assert event.type == "payment.refunded" and event.payload.money is None
+
+
+def test_an_amount_that_is_no_integer_is_refused():
+    assert refusal(body_of("charge.succeeded", CHARGE | {"amount_captured": 12.5})).err == "invalid_request"
+
+
+def test_a_type_we_do_not_know_is_kept_under_its_source():
+    event = receive(body_of("tax_rate.created", {"id": "txr_1", "object": "tax_rate"})).event
+
+    assert (event.type, event.payload.outcome) == ("other.stripe.tax_rate.created", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("event_type", "resource", "native"),
+    [
+        ("charge.succeeded", "charge", "payment.authorized"),
+        ("charge.failed", "charge", "payment.failed"),
+        ("payment_intent.succeeded", "payment_intent", "payment.captured"),
+        ("payment_intent.payment_failed", "payment_intent", "payment.failed"),
+        ("invoice.paid", "invoice", "invoice.paid"),
+        ("invoice.payment_failed", "invoice", "invoice.failed"),
+        ("customer.subscription.created", "subscription", "subscription.started"),
+        ("customer.subscription.deleted", "subscription", "subscription.ended"),
+        ("charge.dispute.created", "dispute", "dispute.opened"),
+        ("charge.dispute.closed", "dispute", "dispute.closed"),
+        ("issuing_authorization.created", "issuing.authorization", "payment.authorized"),
+        ("issuing_transaction.created", "issuing.transaction", "payment.captured"),
+        ("refund.created", "refund", "payment.refunded"),
+    ],
+)
+def test_stripes_own_published_objects_are_read(event_type, resource, native):
+    thing = fixture(resource)
+
+    event = receive(body_of(event_type, thing)).event
+
+    assert event.type == native
+    assert event.payload.action.target.id == thing["id"]
+    if event.payload.money:
+        assert event.payload.money.currency == thing["currency"].upper()
+        assert event.payload.money.amount_minor >= 0
+
+
+def test_every_published_object_passes_under_some_type():
+    for name, thing in vectors.read("stripe/fixtures3.json")["resources"].items():
+        receive(body_of(f"{name}.created", thing))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_escape_as_anything_but_a_refusal(body):
+    import hmac
+
+    made = hmac.new(SECRET.encode(), b"1." + body, "sha256").hexdigest()
+    with pytest.raises(Refused):
+        receive(body, f"t=1,v1={made}")
