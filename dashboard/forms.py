@@ -37,6 +37,9 @@ class Instant(forms.CharField):
 class _Filters(forms.Form):
     """A form of optional exact filters; `chosen` are those that were given."""
 
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, label_suffix="", **kwargs)
+
     def chosen(self) -> dict[str, str]:
         return {
             name: value

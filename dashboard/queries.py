@@ -390,7 +390,7 @@ def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: s
     return Page(rows[:limit], rows[limit - 1]["key"] if len(rows) > limit else "")
 
 
-def party_view(viewer: Viewer, key: str) -> dict[str, Any]:
+def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     """Everything about one party. Raises NotFound."""
     generation = record.generation_of(viewer.tenant)
     known = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation, key=key).first()
@@ -402,6 +402,8 @@ def party_view(viewer: Viewer, key: str) -> dict[str, Any]:
     charges = visible_charges(viewer)
     grants = GrantRow.objects.filter(tenant=viewer.tenant, generation=generation)
     side = "principal" if kind == "human" else "actor"
+    named = grants.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index")
+    is_open = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     return {
         "key": key,
         "party": party_of(key),
@@ -412,10 +414,8 @@ def party_view(viewer: Viewer, key: str) -> dict[str, Any]:
         "agents": _with_kinds(viewer, _others(as_principal.exclude(actor=key), "actor")),
         "principals": _with_kinds(viewer, _others(as_actor.exclude(principal=key), "principal")),
         "spend": spent_by(charges.filter(**{side: key}), "currency", "provider"),
-        "grants_held": [] if is_desk(viewer) else list(grants.filter(actor=key).order_by("-leaf_index")[:PAGE]),
-        "grants_named": []
-        if is_desk(viewer)
-        else list(grants.filter(principal=key).exclude(actor=key).order_by("-leaf_index")[:PAGE]),
+        "grants_open": [] if is_desk(viewer) else list(named.filter(is_open)[: PAGE + 1]),
+        "grants_ended": [] if is_desk(viewer) else list(named.exclude(is_open)[:PAGE]),
         "findings": list(
             visible_findings(viewer)
             .filter(Q(principal=key) | Q(actor=key))

@@ -27,7 +27,7 @@ from auditlog.models import Finding
 from dashboard import charts, forms, queries, svg
 from dashboard.access import page
 from dashboard.exposure import exposure_by_day
-from dashboard.plotly_css import style_sheet
+from dashboard.plotly_css import guard_ids, style_sheet
 
 
 class Login(LoginView):
@@ -60,6 +60,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     log = queries.log_state(viewer)
     context = {
         "now": now,
+        "guard_ids": guard_ids(),
         "window": window,
         "windows": list(queries.WINDOWS),
         "since": first_day,
@@ -244,7 +245,7 @@ def _hop_row(viewer: Viewer, hop: Hop, seen: frozenset[str] | None) -> dict[str,
 
 def _joins(view: queries.EventView) -> list[tuple[str, str, str]]:
     """Keys by which this event hangs together with others: (filter, what it is called, value)."""
-    names = ("txn", "session", "task", "charge", "invoice", "request_id", "token", "account", "target", "ip")
+    names = ("txn", "session", "task", "charge", "invoice", "request_id", "token")
     return [(name, queries.EVENT_KEYS[name], view.row[name]) for name in names if view.row[name]]
 
 
@@ -304,8 +305,9 @@ def charges(request: HttpRequest) -> HttpResponse:
 @page
 @require_GET
 def parties(request: HttpRequest) -> HttpResponse:
+    now = timezone.now()
     if key := request.GET.get("key"):
-        return render(request, "dashboard/party.html", queries.party_view(request.viewer, key) | {"now": timezone.now()})
+        return render(request, "dashboard/party.html", queries.party_view(request.viewer, key, now=now) | {"now": now})
     kind, contains = request.GET.get("kind", ""), request.GET.get("q", "")[:300]
     listed = queries.list_parties(request.viewer, kind=kind, contains=contains, after=request.GET.get("after", ""))
     kinds = ("human", "agent", "workload", "service", "unknown")

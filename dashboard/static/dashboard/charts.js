@@ -16,7 +16,7 @@ function themed(figure, height, narrow) {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink, family: colour("--font"), size: 12 },
     colorway: Array.from({ length: 8 }, (_, n) => colour("--series-" + (n + 1))),
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, itemclick: "toggle" },
+    legend: { orientation: "h", traceorder: "normal", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, itemclick: "toggle" },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: line, font: { color: colour("--ink") } },
     xaxis: { ...axis, ...figure.layout.xaxis },
     yaxis: { ...axis, ...figure.layout.yaxis },

@@ -1,0 +1,359 @@
+"""Configuration in the stock admin. What could shift blame goes through `configure`, which appends a leaf; ledger rows,
+findings and refusals can only be looked at.
+"""
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from auditlog import configure, formats
+from auditlog.access import issue_token
+from auditlog.append import append_note
+from auditlog.core.errors import ConfigurationError
+from auditlog.core.event import LAYERS
+from auditlog.models import (
+    ApiToken,
+    Finding,
+    LedgerEntry,
+    Membership,
+    Organisation,
+    OwnedName,
+    RefusalCount,
+    Role,
+    Source,
+    SourceKey,
+    Tenant,
+)
+
+admin.site.site_header = admin.site.site_title = "Answerable configuration"
+admin.site.index_title = "Configuration"
+
+
+class ReadOnly:
+    """Of an admin or an inline: look, never touch."""
+
+    def has_add_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+
+class NeverDeleted:
+    """What leaves name stays; suspend or empty it instead."""
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+
+def rehearse(act: Callable[[], object]) -> None:
+    """Run `act` and take it back, so that a form can tell its errors before anything is saved."""
+    try:
+        with transaction.atomic():
+            act()
+            transaction.set_rollback(True)
+    except ConfigurationError as error:
+        raise ValidationError(str(error)) from None
+
+
+@admin.register(Tenant)
+class TenantAdmin(NeverDeleted, admin.ModelAdmin):
+    list_display = ("name", "title", "created_at")
+    fields = ("name", "title")
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None):
+        return ("name",) if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form, change: bool) -> None:
+        if change:
+            obj.save(update_fields=["title"])
+        else:
+            added = configure.add_tenant(obj.name, title=obj.title, now=timezone.now())
+            obj.pk, obj.pepper, obj.created_at = added.pk, added.pepper, added.created_at
+
+
+class OwnedNameInline(admin.TabularInline):
+    model = OwnedName
+    fields = ("name",)
+    extra = 1
+    verbose_name_plural = "owned names and marks: what lookalikes are measured against"
+
+
+@admin.register(Organisation)
+class OrganisationAdmin(admin.ModelAdmin):
+    list_display = ("name", "tenant", "issuers")
+    list_filter = ("tenant",)
+    search_fields = ("name",)
+    fields = ("tenant", "name", "issuers")
+    inlines = (OwnedNameInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None):
+        return ("tenant",) if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Organisation, form, change: bool) -> None:
+        if change:
+            obj.save()
+        else:
+            obj.pk = configure.add_organisation(obj.tenant, obj.name, issuers=obj.issuers, now=timezone.now()).pk
+
+    def save_formset(self, request: HttpRequest, form, formset, change: bool) -> None:
+        for row in formset.save(commit=False):
+            row.tenant = form.instance.tenant
+            row.save()
+        for row in formset.deleted_objects:
+            row.delete()
+
+    def save_related(self, request: HttpRequest, form, formsets, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if form.has_changed() and change or any(formset.has_changed() for formset in formsets):
+            _note_organisation(form.instance, "changed")
+
+    def delete_model(self, request: HttpRequest, obj: Organisation) -> None:
+        _note_organisation(obj, "removed")
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset) -> None:
+        for organisation in queryset:
+            self.delete_model(request, organisation)
+
+
+def _note_organisation(organisation: Organisation, change: str) -> None:
+    names = list(organisation.owned_names.order_by("name").values_list("name", flat=True))
+    append_note(
+        organisation.tenant, "config",
+        {"change": f"organisation.{change}", "organisation": organisation.name, "issuers": organisation.issuers,
+         "names": names},
+        now=timezone.now(),
+    )  # fmt: skip
+
+
+class SourceKeyInline(ReadOnly, admin.TabularInline):
+    model = SourceKey
+    fields = readonly_fields = ("kid", "thumbprint", "added_at", "retired_at")
+    extra = 0
+    verbose_name_plural = "keys: add one by pasting it above, retire one by ticking it above"
+
+
+class SourceForm(forms.ModelForm):
+    layers = forms.MultipleChoiceField(
+        required=False, choices=[(layer, layer) for layer in LAYERS], widget=forms.CheckboxSelectMultiple,
+        help_text="Layers it may speak for; none ticked: all.",
+    )  # fmt: skip
+    new_key = forms.CharField(
+        required=False, label="Add a public key", widget=forms.Textarea(attrs={"rows": 5, "cols": 90, "spellcheck": "false"}),
+        help_text="Paste a public JWK (RFC 7517) with a kid, or a JWKS with keys. Adding a key appends a leaf to the log.",
+    )  # fmt: skip
+    retire = forms.ModelMultipleChoiceField(
+        queryset=SourceKey.objects.none(), required=False, label="Retire keys", widget=forms.CheckboxSelectMultiple,
+        help_text="No new event is taken under a retired key; what it signed stays as proven as it was.",
+    )  # fmt: skip
+
+    class Meta:
+        model = Source
+        fields = (
+            "tenant", "name", "format", "issuer", "organisation", "provider", "layers", "speaks_for", "state",
+            "secret_env", "requests_per_second", "events_per_second",
+        )  # fmt: skip
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.fields["retire"].queryset = self.instance.keys.filter(retired_at=None)
+        else:
+            del self.fields["retire"]
+        if "format" in self.fields:
+            self.fields["format"] = forms.ChoiceField(choices=[(name, name) for name in formats.NAMES])
+
+    def clean_new_key(self) -> list[dict]:
+        text = self.cleaned_data["new_key"].strip()
+        if not text:
+            return []
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise ValidationError(f"This is not JSON: {error}.") from None
+        keys = given.get("keys") if isinstance(given, dict) and "keys" in given else [given]
+        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+            raise ValidationError("Expected one JWK object, or an object whose `keys` is a list of them.")
+        return keys
+
+    def clean(self):
+        data = super().clean()
+        if self.errors:
+            return data
+        if self.instance.pk:
+            rehearse(lambda: self.add_keys(self.instance))
+        else:
+            rehearse(self.add_source)
+        return data
+
+    def add_source(self) -> Source:
+        data = self.cleaned_data
+        limits = {name: data[name] for name in ("requests_per_second", "events_per_second")}
+        return configure.add_source(
+            data["tenant"], data["name"], format=data["format"], issuer=data["issuer"], now=timezone.now(),
+            jwks={"keys": data["new_key"]}, secret_env=data["secret_env"], provider=data["provider"],
+            layers=list(data["layers"]), speaks_for=data["speaks_for"] or [], organisation=data["organisation"], **limits,
+        )  # fmt: skip
+
+    def add_keys(self, source: Source) -> None:
+        for jwk in self.cleaned_data["new_key"]:
+            configure.add_key(source, jwk, now=timezone.now())
+
+
+@admin.register(Source)
+class SourceAdmin(NeverDeleted, admin.ModelAdmin):
+    form = SourceForm
+    list_display = ("name", "tenant", "format", "issuer", "provider", "state", "speaks_for_all")
+    list_filter = ("tenant", "state", "format")
+    search_fields = ("name", "issuer")
+    inlines = (SourceKeyInline,)
+    list_select_related = ("tenant",)
+
+    @admin.display(description="may speak for")
+    def speaks_for_all(self, source: Source) -> str:
+        return ", ".join(source.speaks_for) or "any issuer (not restricted)"
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None):
+        # They are in every leaf it caused.
+        return ("tenant", "name", "format", "issuer") if obj else ()
+
+    def get_fields(self, request: HttpRequest, obj=None):
+        state = ("state",) if obj else ()
+        keys = ("new_key", "retire") if obj else ("new_key",)
+        return (
+            "tenant", "name", "format", "issuer", "organisation", "provider", "layers", "speaks_for", *state,
+            "secret_env", "requests_per_second", "events_per_second", *keys,
+        )  # fmt: skip
+
+    def get_inlines(self, request: HttpRequest, obj=None):
+        return self.inlines if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Source, form: SourceForm, change: bool) -> None:
+        now = timezone.now()
+        if not change:
+            added = form.add_source()
+            obj.pk, obj.created_at = added.pk, added.created_at
+            return
+        changed = [name for name in form.changed_data if name not in ("new_key", "retire", "state")]
+        if changed:
+            obj.save(update_fields=changed)
+            configure.note_source_change(obj, changed, now=now)
+        if "state" in form.changed_data:
+            configure.set_source_state(obj, obj.state, now=now)
+        form.add_keys(obj)
+        for key in form.cleaned_data.get("retire", ()):
+            configure.retire_key(key, now=now)
+
+
+def _provider_fits(form: forms.ModelForm) -> None:
+    data = form.cleaned_data
+    if data.get("role") == Role.ABUSE and not data.get("provider"):
+        form.add_error("provider", "The abuse role sees one provider's events: name the provider.")
+
+
+class MembershipForm(forms.ModelForm):
+    class Meta:
+        model = Membership
+        fields = ("tenant", "user", "role", "provider")
+
+    def clean(self):
+        _provider_fits(self)
+        return super().clean()
+
+
+@admin.register(Membership)
+class MembershipAdmin(admin.ModelAdmin):
+    form = MembershipForm
+    list_display = ("user", "tenant", "role", "provider")
+    list_filter = ("tenant", "role")
+    list_select_related = ("user", "tenant")
+    search_fields = ("user__username",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None):
+        return ("tenant", "user") if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Membership, form, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        configure.note_role_change(obj, "changed" if change else "given", now=timezone.now())
+
+    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+        configure.note_role_change(obj, "taken", now=timezone.now())
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset) -> None:
+        for membership in queryset:
+            self.delete_model(request, membership)
+
+
+class ApiTokenForm(forms.ModelForm):
+    class Meta:
+        model = ApiToken
+        fields = ("tenant", "name", "role", "provider", "expires_at")
+
+    def clean(self):
+        _provider_fits(self)
+        return super().clean()
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(admin.ModelAdmin):
+    form = ApiTokenForm
+    list_display = ("name", "tenant", "role", "provider", "expires_at", "created_at")
+    list_filter = ("tenant", "role")
+    list_select_related = ("tenant",)
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False  # issue another and delete this one
+
+    def save_model(self, request: HttpRequest, obj: ApiToken, form, change: bool) -> None:
+        token = issue_token(obj.tenant, name=obj.name, role=obj.role, provider=obj.provider, expires_at=obj.expires_at)
+        obj.pk = ApiToken.objects.get(digest=sha256(token.encode()).digest()).pk
+        request.issued_token = token
+
+    def response_add(self, request: HttpRequest, obj: ApiToken, post_url_continue=None):
+        """Show the token, this once. Not by a message: those travel through a cookie."""
+        context = self.admin_site.each_context(request) | {
+            "title": "Token issued", "token": request.issued_token, "opts": self.opts, "obj": obj,
+        }  # fmt: skip
+        response = TemplateResponse(request, "admin/auditlog/apitoken/issued.html", context)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("leaf_index", "tenant", "kind", "source", "event_id", "received_at", "grade", "key")
+    list_filter = ("tenant", "kind", "grade")
+    list_select_related = ("tenant", "source")
+    search_fields = ("=event_id",)
+    search_help_text = "A whole event id."
+    show_full_result_count = False
+
+
+@admin.register(Finding)
+class FindingAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("id", "tenant", "rule", "severity", "state", "title", "last_at")
+    list_filter = ("tenant", "state", "severity", "rule")
+    list_select_related = ("tenant",)
+    show_full_result_count = False
+
+
+@admin.register(RefusalCount)
+class RefusalCountAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("hour", "tenant", "source", "err", "count", "key", "sample")
+    list_filter = ("tenant", "source", "err")
+    list_select_related = ("tenant",)
+    ordering = ("-hour",)
+    show_full_result_count = False
