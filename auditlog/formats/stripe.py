@@ -153,7 +153,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
-    amount = next((thing[name] for name in _AMOUNTS.get(body.type, ("amount",)) if thing.get(name) is not None), None)
+    # What is only authorized was captured for nothing yet; its whole amount is held.
+    names = ("amount",) if phase == "authorized" else _AMOUNTS.get(body.type, ("amount",))
+    amount = next((thing[name] for name in names if thing.get(name) is not None), None)
     if body.type == "charge.refunded" and body.data.previous_attributes:
         before = body.data.previous_attributes.get("amount_refunded")
         amount = _integer(amount) - _integer(before or 0)
