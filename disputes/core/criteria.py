@@ -7,7 +7,7 @@ C11, C12, C13 and I2 are not judged by this engine yet and say so.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from auditlog.core.act import Act
@@ -28,7 +28,7 @@ from auditlog.core.chain import MAX_DEPTH, Path
 from auditlog.core.event import act_chain
 from auditlog.core.gates import check_gates
 from auditlog.core.intent import compare_domain, price_exceeded, stated_intent
-from auditlog.core.limits import Crossing, LimitFact, Spent, crossings, in_force
+from auditlog.core.limits import Crossing, LimitFact, Spent, binds, crossings, in_force, window_of
 from auditlog.core.money import CREDIT_RAIL, amount_text
 from auditlog.core.record import Record, TokenFact
 
@@ -107,7 +107,7 @@ class CriterionResult:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """An act with what it is judged by. A payment borrows action, resource and provider from the act it pays for,
+    """An act with what it is judged by. A payment borrows action, resource and provider from the act with its charge,
     and that act's path when it names no grant of its own.
     """
 
@@ -115,7 +115,7 @@ class Contested:
     record: Record
     policy: Policy
     path: Path
-    done: Act  # the act paid for, else the act itself
+    done: Act  # what it is judged through: the act paid for, else the act itself
 
     @property
     def complete(self) -> bool:
@@ -127,7 +127,7 @@ class Contested:
 
     @property
     def is_bare_payment(self) -> bool:
-        return self.done is self.act and _is_payment(self.act)
+        return _is_payment(self.done)
 
     @property
     def absent(self) -> str:
@@ -166,22 +166,25 @@ def judge(act: Act, record: Record, integrity: Integrity | None, policy: Policy)
 
 
 def contested(act: Act, record: Record, policy: Policy) -> Contested:
-    paid = _paid_for(act, record)
-    names_authority = act.grant or act.token or act.path.grants
-    path = act.path if names_authority or paid is None else paid.path
-    return Contested(act, record, policy, path, paid or act)
+    names_authority = bool(act.grant or act.token or act.path.grants)
+    done = _told_by(act, record, with_authority=not names_authority) or act
+    return Contested(act, record, policy, act.path if names_authority else done.path, done)
 
 
 def _is_payment(act: Act) -> bool:
     return act.type.startswith("payment.")
 
 
-def _paid_for(act: Act, record: Record) -> Act | None:
-    """The act with the payment's charge; the earliest, whatever order the record lists them in."""
+def _told_by(act: Act, record: Record, *, with_authority: bool) -> Act | None:
+    """What a payment is judged through: the act with its charge. `with_authority`: failing that, the agent's own side
+    of the payment, since a payment system names no grant. The earliest, whatever order the record lists them in.
+    """
     if not _is_payment(act) or not act.charge:
         return None
-    same = [o for o in record.siblings if (o.rail, o.charge) == (act.rail, act.charge) and not _is_payment(o)]
-    return min(same, key=lambda other: (other.occurred_at, other.leaf_index), default=None)
+    same = [o for o in record.siblings if (o.rail, o.charge) == (act.rail, act.charge) and o.event_id != act.event_id]
+    paid_for = [other for other in same if not _is_payment(other)]
+    ours = [other for other in same if with_authority and (other.grant or other.token)]
+    return min(paid_for or ours, key=lambda other: (other.occurred_at, other.leaf_index), default=None)
 
 
 def _not_yet(criterion: str, question: str) -> CriterionResult:
@@ -390,7 +393,7 @@ def audience(it: Contested) -> CriterionResult:
 def gates(it: Contested) -> CriterionResult:
     """C8: did a human answer every gate that the path lists for such an act, before it, for it, once."""
     if it.done is not it.act:
-        return CriterionResult("C8", "na", f"asked of act {it.done.event_id}, which this payment pays for", ({"event_id": it.done.event_id, "leaf": it.done.leaf_index},))
+        return CriterionResult("C8", "na", f"asked of {it.done.event_id}, which has the same charge", ({"event_id": it.done.event_id, "leaf": it.done.leaf_index},))
     checks = check_gates(it.act, it.record)
     if not checks:
         return CriterionResult("C8", "na", "no grant on the path lists a gate for such an act")
@@ -466,7 +469,8 @@ def limits(it: Contested) -> CriterionResult:
         others = ", ".join(sorted({fact.currency for fact in standing}))
         return CriterionResult("C5", "unknown", f"the limits are in {others}, the act spent {own.currency}, and no rate is on record",
                                _limit_evidence(standing), cure=f"a recorded rate from {own.currency} to {others} would decide")  # fmt: skip
-    before = [s for s in it.record.spending if s.event_id not in _own_events(it) and (s.at, s.leaf_index) < (own.at, own.leaf_index)]
+    since = _since(standing, own)
+    before = [s for s in it.record.spending if s.at >= since and (s.at, s.leaf_index) < (own.at, own.leaf_index)]
     over = [c for c in crossings(facts, [*before, own]) if own in c.counted]
     if not over:
         return CriterionResult("C5", "pass", f"with this act, spending stays within {len(standing)} limit{'s' if len(standing) > 1 else ''}", _limit_evidence(standing))
@@ -492,6 +496,14 @@ def _overrun(it: Contested, own: Spent, over: list[Crossing], refused: list[Limi
         ("over_limit",), f"out of scope by {by} on the {name}", hop, hop == 0 or it.proven_at(hop),
         min(own.spent_minor, most.over_minor),
     )  # fmt: skip
+
+
+def _since(standing: Iterable[LimitFact], own: Spent) -> datetime:
+    """Nothing spent before this counts in any interval that holds the act; a day to spare where zones changed."""
+    starts = [window_of(fact, own.at) for fact in standing if binds(fact, own)]
+    if not starts or None in starts:
+        return datetime.min.replace(tzinfo=UTC)
+    return min(starts) - timedelta(days=1)
 
 
 def _own_events(it: Contested) -> set[str]:

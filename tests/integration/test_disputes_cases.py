@@ -1,5 +1,6 @@
 """Cases through the verbs, on the real record: opened, assessed, proposed by one, approved by another."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -142,6 +143,40 @@ def test_a_case_is_opened_from_events(shop, handler):
     assert [row.to_state for row in first.transitions.all()] == ["filed"]
 
 
+def test_cases_opened_at_once_get_a_number_each(shop, handler):
+    bought = buys(shop, "superseal.cc")
+
+    def one(_):
+        try:
+            return opened(shop, handler, [bought]).ref
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        refs = list(threads.map(one, range(12)))
+
+    assert sorted(refs) == [f"D-2026-{number:06}" for number in range(1, 13)]
+
+
+def test_two_approvals_at_once_are_one(shop, handler, decider):
+    case = proposed(shop, handler, [buys(shop, "superseal.cc")])
+    others = [decider, person(shop, "admin", 2), person(shop, "security", 3), person(shop, "finance", 4)]
+
+    def one(viewer):
+        try:
+            return approve(case, viewer=viewer, reason="agreed", now=shop.now).approver
+        except NotPossible:
+            return None
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        approvers = [name for name in threads.map(one, others) if name]
+
+    assert len(approvers) == Approval.objects.filter(tenant=shop.row).count() == 1
+    assert queries.case_page(handler, case.ref).broken_at is None
+
+
 def test_a_case_is_opened_from_a_finding_about_its_acts(shop, handler):
     bought = buys(shop, "superseal.cc")
     grant_event = str(Leaf.objects.filter(tenant=shop.row, kind=KIND_NUMBERS["event"]).order_by("leaf_index").first().event_id)
@@ -216,7 +251,8 @@ def test_one_proposes_and_another_approves(shop, handler, decider):
     assert (page.case.state, page.is_assessed, page.broken_at) == ("decided", True, None)
     assert page.verdicts[0]["verdict"] == "within_scope_unanticipated"
     assert page.proposals[0].verdicts == page.verdicts
-    assert page.proposals[0].approval.approver == decider.name
+    approval = page.proposals[0].approval
+    assert (approval.approver, approval.person, approval.proposer) == (decider.name, f"token:{decider.name}", f"token:{handler.name}")
     assert [t.to_state for t in page.transitions] == ["filed", *TO_ASSESSMENT, "proposed", "review", "decided"]
 
 

@@ -343,7 +343,9 @@ def test_c9_three_times_of_a_revocation(chain, code, bearer):
     found = verdict(bought(chain=chain))
 
     assert (found.verdict, found.codes, found.liability.bearer) == ("out_of_scope", (code,), bearer)
-    assert answer("C9", bought(chain=chain)).evidence[0]["leaf"] == 9
+    c9 = answer("C9", bought(chain=chain))
+    assert c9.evidence[0]["leaf"] == 9
+    assert c9.reason.startswith("race:") == (code == "revocation_race")
 
 
 def test_c9_an_act_before_the_revocation_passes():
@@ -405,6 +407,14 @@ def test_c5_what_its_holder_raised_does_not_count():
     assert SHOPPER.key in answer("C5", bought(), record(limits=(low, by_holder))).reason
 
 
+def test_c5_a_human_may_raise_a_budget_of_their_own():
+    low = limit_fact(500, holder=ADA)
+    raised = limit_fact(5_000, verb="raised", holder=ADA, set_by=ADA, at=NOW - SECOND, leaf=4)
+
+    assert answer("C5", bought(), record(limits=(low,))).result == "fail"
+    assert answer("C5", bought(), record(limits=(low, raised))).result == "pass"
+
+
 def test_c5_a_lowered_limit_holds_from_then_on():
     lowered = limit_fact(100, verb="lowered", at=NOW + SECOND, leaf=20)
 
@@ -419,6 +429,16 @@ def test_c5_another_currency_is_unknown_only_when_no_limit_speaks_of_ours():
     assert answer("C5", bought(), record(limits=(euros, limit_fact(5_000)))).result == "pass"
     assert answer("C5", act(), record(limits=(euros,))).result == "na"
     assert verdict(bought(), record(limits=(euros,))).verdict == "indeterminate"
+
+
+def test_c5_counts_within_the_limits_own_interval():
+    monthly, ever = limit_fact(1_000, interval="month"), limit_fact(1_000)
+    last_month, this_month = (spent(500, event_id="s", at=NOW - timedelta(days=days)) for days in (25, 18))
+    old = {"at": NOW - timedelta(days=100)}
+
+    assert answer("C5", bought(), record(limits=(replace(monthly, **old),), spending=(last_month,))).result == "pass"
+    assert answer("C5", bought(), record(limits=(replace(monthly, **old),), spending=(this_month,))).result == "fail"
+    assert answer("C5", bought(), record(limits=(replace(ever, **old),), spending=(last_month,))).result == "fail"
 
 
 def test_c5_limits_of_grants_elsewhere_do_not_bind():
@@ -452,6 +472,13 @@ def test_a_payment_without_a_grant_borrows_the_path_of_its_act():
 
     assert verdict(payment).codes == ("no_authority",)
     assert verdict(payment, record(siblings=(bought(event_id="act-2"),))).verdict == "within_scope"
+
+
+def test_the_payment_systems_word_is_judged_through_the_agents_own():
+    ours = bought(event_id="pay-1", type="payment.captured", stated_verb="payment.capture", chain=revoked(HOUR))
+    stripes = bought(event_id="pay-2", type="payment.captured", stated_verb="", chain=path(), by=None, provider="", **BARE)
+
+    assert verdict(stripes, record(siblings=(ours,))).codes == ("revocation_race",)
 
 
 # --- I1 -------------------------------------------------------------------------------------------------------------
