@@ -8,6 +8,7 @@ from django.utils.dateparse import parse_datetime
 
 from auditlog.models import Finding
 from dashboard.queries import CHARGE_KEYS, EVENT_KEYS, LAYER_NAMES, SEVERITIES
+from disputes.models import Case, Proposal
 
 
 class Instant(forms.CharField):
@@ -148,6 +149,36 @@ class TriageForm(forms.Form):
         help_text="Kept for ever with your name and the time.",
         error_messages={"required": "Write why: the reason is kept with the decision."},
     )  # fmt: skip
+
+
+class OpenCaseForm(forms.Form):
+    finding = forms.IntegerField(widget=forms.HiddenInput)
+    kind = forms.ChoiceField(label="About", choices=Case.Kind.choices)
+    title = forms.CharField(label="Title", max_length=200)
+    complaint = forms.CharField(label="Complaint", required=False, max_length=4000, widget=forms.Textarea(attrs={"rows": 2}))
+
+
+class MoveForm(forms.Form):
+    """One step of a case. The choices are the steps that this person may take now."""
+
+    to = forms.ChoiceField(label="Step")
+    outcome = forms.ChoiceField(
+        label="Outcome", required=False, choices=[("", "–"), *Proposal.Outcome.choices], help_text="When you propose one."
+    )
+    reason = forms.CharField(
+        label="Reason", required=False, max_length=4000, widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Kept for ever with your name; most steps need one.",
+    )  # fmt: skip
+    merged_into = forms.CharField(label="Merged into", required=False, max_length=20)
+
+    def __init__(self, *args, moves, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["to"].choices = [(move.to, f"{move.verb}: {move.to.replace('_', ' ')}") for move in moves]
+        steps = {move.to for move in moves}
+        if "proposed" not in steps:
+            del self.fields["outcome"]
+        if "merged" not in steps:
+            del self.fields["merged_into"]
 
 
 class LoginForm(AuthenticationForm):

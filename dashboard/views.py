@@ -22,12 +22,18 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog.access import Viewer
 from auditlog.core.chain import Chain, Hop
-from auditlog.core.errors import AnswerableError, NotFound
+from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
+from auditlog.detectors import all_detectors
 from auditlog.models import Finding
+from auditlog.triage import triage
 from dashboard import charts, forms, queries, svg
 from dashboard.access import page
 from dashboard.exposure import exposure_by_day
 from dashboard.plotly_css import guard_ids, style_sheet
+from disputes.core.status import AWAITING, STATES
+from disputes.decide import move
+from disputes.open_case import open_case
+from disputes.queries import case_page, cases_of_event, find_finding, list_cases
 
 
 class Login(LoginView):
@@ -142,8 +148,6 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
         request.viewer.must("triage")
         form = forms.TriageForm(request.POST)
         if form.is_valid():
-            from auditlog.triage import triage
-
             try:
                 triage(request.viewer, finding_id, now=timezone.now(), **form.cleaned_data)
             except AnswerableError as error:
@@ -157,6 +161,9 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
         "may_triage": request.viewer.may("triage"),
         "evidence": None if view["unseen"] else _pretty(view["finding"].evidence),
         "about": _about(view["finding"].rule),
+        "case_form": forms.OpenCaseForm(initial={"finding": finding_id, "title": view["finding"].title[:200]})
+        if request.viewer.may("case")
+        else None,
     }
     return render(request, "dashboard/finding.html", context, status=status)
 
@@ -167,12 +174,7 @@ def _next_state(finding: Finding) -> str:
 
 def _about(rule: str) -> Any:
     """The detector of a rule, for its words; None when this installation no longer has it."""
-    try:
-        from auditlog.detectors import all_detectors
-
-        return next((detector for detector in all_detectors() if detector.rule == rule), None)
-    except ImportError:
-        return None
+    return next((detector for detector in all_detectors() if detector.rule == rule), None)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -214,6 +216,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             "chain_svg": chain_svg(request.viewer, view.chain, seen),
             "hops": [_hop_row(request.viewer, hop, seen) for hop in view.chain.hops],
             "joins": _joins(view),
+            "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
             "client": view.act.payload.client,
         }
@@ -340,12 +343,58 @@ def search(request: HttpRequest) -> HttpResponse:
 
 
 @page
-@require_GET
+@require_http_methods(["GET", "POST"])
 def cases(request: HttpRequest) -> HttpResponse:
-    return render(request, "dashboard/cases.html", {})
+    """The list; a POST opens a case about a finding."""
+    if request.method == "POST":
+        return _open_case(request)
+    state, awaiting = request.GET.get("state", ""), request.GET.get("awaiting", "")
+    rows, following = list_cases(
+        request.viewer, state=state, awaiting=awaiting, before=request.GET.get("before", ""), limit=queries.PAGE
+    )
+    context = {
+        "rows": rows, "next": following, "state": state, "awaiting": awaiting, "states": STATES,
+        "awaited": sorted(set(AWAITING.values())),
+    }  # fmt: skip
+    return render(request, "dashboard/cases.html", context)
+
+
+def _open_case(request: HttpRequest) -> HttpResponse:
+    request.viewer.must("case")
+    form = forms.OpenCaseForm(request.POST)
+    if not form.is_valid():
+        wrong = "; ".join(f"{name}: {' '.join(errors)}" for name, errors in form.errors.items())
+        raise ConfigurationError(f"the case was not opened: {wrong}")
+    data = form.cleaned_data
+    finding = find_finding(request.viewer, data.pop("finding"))
+    opened = open_case(request.viewer, finding=finding, now=timezone.now(), **data)
+    messages.success(request, f"Case {opened.ref} was opened.")
+    return redirect("dashboard:case", ref=opened.ref)
 
 
 @page
-@require_GET
+@require_http_methods(["GET", "POST"])
 def case(request: HttpRequest, ref: str) -> HttpResponse:
-    raise NotFound(f"no case {ref}")
+    shown = case_page(request.viewer, ref)
+    allowed = [move for move in shown.moves if move.allowed]
+    form, status = forms.MoveForm(moves=allowed), 200
+    if request.method == "POST":
+        form = forms.MoveForm(request.POST, moves=allowed)
+        status = 422
+        if form.is_valid():
+            try:
+                move(shown.case, form.cleaned_data.pop("to"), viewer=request.viewer, now=timezone.now(), **form.cleaned_data)
+            except AnswerableError as error:
+                form.add_error(None, str(error))
+            else:
+                messages.success(request, f"Case {ref} moved on.")
+                return HttpResponseRedirect(request.path)
+        elif not allowed:
+            raise NotPermitted("your role may take no step here")
+    verdict_of = shown.verdict_of
+    context = {
+        "page": shown, "case": shown.case, "form": form, "allowed": allowed,
+        "refused": [one for one in shown.moves if not one.allowed],
+        "verdicts": [(act, verdict_of.get(str(act.event_id))) for act in shown.acts],
+    }  # fmt: skip
+    return render(request, "dashboard/case.html", context, status=status)

@@ -37,6 +37,13 @@ def shown_lines(text) -> str:
     return "\n".join(visible(line) for line in str(text).split("\n"))
 
 
+@register.filter
+def safe_text(value) -> str:
+    """A value or a list of them as one visible line; the template escapes it."""
+    many = value if isinstance(value, (list, tuple)) else [value]
+    return visible("; ".join(str(one) for one in many))
+
+
 @register.simple_tag
 def unknown(missing: str = "nobody stated it", word: str = "unknown") -> SafeString:
     """The hatched mark. `missing` says what is missing and who could supply it."""

@@ -41,9 +41,10 @@ def site(django_db_setup, django_db_blocker):
     from django.contrib.auth.models import User
     from django.utils import timezone
 
+    from auditlog.access import Viewer
     from auditlog.configure import add_tenant
-    from auditlog.models import Finding, Grant, Membership
-    from auditlog.models import Event
+    from auditlog.models import Event, Finding, Grant, Membership
+    from disputes.open_case import open_case
     from tests.browser.stage import set_stage
 
     with django_db_blocker.unblock():
@@ -61,7 +62,9 @@ def site(django_db_setup, django_db_blocker):
             people[role] = name
         bought = Event.objects.filter(tenant=tenant, type="domain.registered").order_by("-leaf_index").first()
         webhook = Event.objects.filter(tenant=tenant, source__startswith="stripe").order_by("-leaf_index").first()
-        finding = Finding.objects.filter(tenant=tenant).order_by("-id").first()
+        finding = Finding.objects.filter(tenant=tenant, rule="intent.domain_mismatch").order_by("-id").first()
+        desk = Viewer(tenant, "security", "case desk")
+        case = open_case(desk, kind="scope", title=finding.title, complaint="I never asked for this.", finding=finding, now=now)
         from config.wsgi import application
 
         server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
@@ -69,7 +72,7 @@ def site(django_db_setup, django_db_blocker):
         thread.start()
         yield SimpleNamespace(
             url=f"http://127.0.0.1:{server.server_port}", tenant=tenant, people=people, bought=bought, webhook=webhook,
-            finding=finding, grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
+            finding=finding, case=case, grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
         )  # fmt: skip
         server.shutdown()
         thread.join()
