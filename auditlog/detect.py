@@ -98,6 +98,7 @@ def _judge(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> 
         ripe = [act for act in concerned if now - act.received_at >= GRACE]
         _wait_for(tenant, [act for act in concerned if now - act.received_at < GRACE])
         concerned = ripe
+    concerned += _settled(tenant, detector, work, known={act.leaf_index for act in concerned})
     keys = {_key(detector, act) for act in concerned}
     if detector.partition == ("event_id",):
         members = concerned
@@ -117,6 +118,23 @@ def _judge(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> 
         grouped[_key(detector, act)].append(act)
     found = {key: list(detector.find(acts, record)) if acts else [] for key, acts in grouped.items()}
     keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
+
+
+def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
+    """Acts with open findings of this rule that an event of this round may settle, to be judged again."""
+    settling = [act for act in work.acts if act.type in getattr(detector, "settled_by", ())]
+    if not settling:
+        return []
+    principals = {act.principal for act in settling} | {
+        act.payload.gate.by.key for act in settling if act.payload.gate and act.payload.gate.by
+    }
+    acts = select_acts(
+        tenant,
+        "event_id IN (SELECT unnest(event_ids) FROM finding f WHERE f.tenant_id = %s AND f.rule = %s"
+        " AND f.principal = ANY(%s) AND f.state IN ('open', 'acknowledged'))",
+        [tenant.pk, detector.rule, list(principals - {""})],
+    )
+    return [act for act in acts if act.leaf_index not in known]
 
 
 def _key(detector: Detector, act: Act) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ The suffix list is the snapshot bundled with tldextract: the network is never as
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,7 +69,8 @@ def parse(name: str) -> Name:
 def skeleton(label: str) -> str:
     """What a label looks like (UTS 39 section 4, by the confusables table), folded to ASCII shapes."""
     folded = []
-    for character in label.lower():
+    # Marks over and under letters go first: an accent is overlooked as easily as a twin.
+    for character in (c for c in unicodedata.normalize("NFKD", label.lower()) if not unicodedata.combining(c)):
         if character.isascii():
             folded.append(character)
             continue

@@ -23,6 +23,7 @@ class Detector(Protocol):
     types: frozenset[str]  # event types it looks at
     partition: tuple[str, ...]  # columns of an event that make one key
     waits: bool  # about absence: looks only when the grace period after receipt is over
+    # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
 
     def find(self, acts: Sequence[Act], record: Record) -> Iterable[Finding]: ...
 

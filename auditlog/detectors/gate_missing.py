@@ -16,6 +16,7 @@ false_positives = "The approval is in a system that does not report to us, or re
 types = used_after_revocation.types | {"payment.settled"}
 partition = ("event_id",)
 waits = True
+settled_by = frozenset({"approval.decided"})  # an approval that comes late takes the ground from findings made before
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
