@@ -116,7 +116,7 @@ class OrganisationAdmin(admin.ModelAdmin):
 
     def save_related(self, request: HttpRequest, form, formsets, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        if form.has_changed() and change or any(formset.has_changed() for formset in formsets):
+        if (form.has_changed() and change) or any(formset.has_changed() for formset in formsets):
             _note_organisation(form.instance, "changed")
 
     def delete_model(self, request: HttpRequest, obj: Organisation) -> None:

@@ -68,9 +68,7 @@ def events_per_day(by_day: dict[tuple[date, str], int], *, days: Sequence[date],
     )  # fmt: skip
 
 
-def spend_per_day(
-    spent: Iterable[tuple[date, str, str, int]], *, days: Sequence[date], link: Link
-) -> list[Chart]:
+def spend_per_day(spent: Iterable[tuple[date, str, str, int]], *, days: Sequence[date], link: Link) -> list[Chart]:
     """One chart a currency, stacked by provider: amounts of different currencies are never added or drawn together."""
     by_currency: dict[str, dict[tuple[date, str], int]] = {}
     for day, provider, currency, minor in spent:
@@ -106,11 +104,13 @@ def spend_per_day(
         ]
         charts.append(
             Chart(
-                f"spend-per-day-{currency.lower()}", f"Spend per day in {currency}, by provider",
+                f"spend-per-day-{currency.lower()}",
+                f"Spend per day in {currency}, by provider",
                 "Captured or settled, minus what was given back; a charge counts on the day money first moved (UTC).",
                 _figure(traces, barmode="relative", yaxis={"title": {"text": currency}}, xaxis={"type": "date"}),
-                ("Day (UTC)", *(p or "provider unknown" for p in providers)), rows,
-            )  # fmt: skip
+                ("Day (UTC)", *(p or "provider unknown" for p in providers)),
+                rows,
+            )
         )
     return charts
 
@@ -138,13 +138,19 @@ def exposure(series: Iterable[tuple[date, str, int]], *, link: Link) -> list[Cha
         ]
         charts.append(
             Chart(
-                f"exposure-{currency.lower()}", f"Exposure in {currency}",
+                f"exposure-{currency.lower()}",
+                f"Exposure in {currency}",
                 "What could still be charged at the end of each day: per payment authority the larger of its unused "
                 "ceiling and its open authorizations. Recurring charges to come are not in it yet.",
-                _figure([trace], yaxis={"title": {"text": currency}, "rangemode": "tozero"}, xaxis={"type": "date"},
-                        showlegend=False),
-                ("End of day (UTC)", "Exposure"), rows,
-            )  # fmt: skip
+                _figure(
+                    [trace],
+                    yaxis={"title": {"text": currency}, "rangemode": "tozero"},
+                    xaxis={"type": "date"},
+                    showlegend=False,
+                ),
+                ("End of day (UTC)", "Exposure"),
+                rows,
+            )
         )
     return charts
 

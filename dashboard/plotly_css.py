@@ -18,7 +18,7 @@ _GUARD = re.compile(r'document\.getElementById\("(\w{20,80})"\)\)\{var \w+=docum
 _RULE = re.compile(r""",?("(?:[^"\\]|\\.)*"):("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 
 
-class NoRules(Exception):
+class NoRulesError(Exception):
     """The installed bundle keeps its rules in a way we do not know."""
 
 
@@ -34,7 +34,7 @@ def guard_ids() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def style_sheet() -> str:
-    """Raises NoRules. In the bundle `X` stands for a plot and `Y` for its notifier."""
+    """Raises NoRulesError. In the bundle `X` stands for a plot and `Y` for its notifier."""
     bundle = _bundle()
     place = bundle.find('"X,X div":')
     rules = []
@@ -44,5 +44,5 @@ def style_sheet() -> str:
         rules.append(f"{selector}{{{body}}}")
         place = found.end()
     if len(rules) < 20:
-        raise NoRules(f"found {len(rules)} style rules in plotly's bundle, expected 20 or more")
+        raise NoRulesError(f"found {len(rules)} style rules in plotly's bundle, expected 20 or more")
     return "\n".join(rules)

@@ -29,7 +29,6 @@ from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, act_chain, layer_o
 from auditlog.models import (
     Charge,
     Checkpoint,
-    Event,
     Finding,
     Leaf,
     LogHead,
@@ -93,12 +92,42 @@ def stub(viewer: Viewer, key: str) -> str:
     return "hidden-" + hmac(bytes(viewer.tenant.pepper), b"stub:" + key.encode(), sha256).hexdigest()[:8]
 
 
+def seen_parties(viewer: Viewer, keys: Iterable[str]) -> frozenset[str]:
+    """Those of `keys` that the viewer may see by name: all, or for an abuse desk those that its own provider's events
+    themselves name as actor or principal. One query.
+    """
+    wanted = frozenset(keys) - {""}
+    if not wanted or not is_desk(viewer):
+        return wanted
+    named = visible_events(viewer).filter(Q(actor__in=wanted) | Q(claimed_principal__in=wanted)).order_by()
+    return wanted & {key for pair in named.values_list("actor", "claimed_principal").distinct() for key in pair}
+
+
+def conceal(viewer: Viewer, rows: list, columns: tuple[str, ...] = ("principal", "actor")) -> list:
+    """The rows (dicts or models), parties outside the viewer's sight under their stubs."""
+    if not is_desk(viewer):
+        return rows
+    read = (lambda row, name: row[name]) if rows and isinstance(rows[0], dict) else getattr
+    write = (lambda row, name, value: row.__setitem__(name, value)) if rows and isinstance(rows[0], dict) else setattr
+    seen = seen_parties(viewer, {read(row, name) for row in rows for name in columns})
+    for row in rows:
+        for name in columns:
+            if (key := read(row, name)) and key not in seen:
+                write(row, name, stub(viewer, key))
+    return rows
+
+
+def named_parties(viewer: Viewer) -> QuerySet:
+    """Keys of the parties an abuse desk may see, as a subquery."""
+    own = visible_events(viewer)
+    return own.values("actor").union(own.values("claimed_principal"))
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
 def visible_events(viewer: Viewer) -> QuerySet:
-    events = Event.objects.filter(tenant=viewer.tenant, generation=record.generation_of(viewer.tenant))
-    return events.filter(provider=viewer.provider) if is_desk(viewer) else events
+    return record.visible_events(viewer).order_by()
 
 
 def list_events(
@@ -129,11 +158,11 @@ def list_events(
     if before is not None:
         events = events.filter(leaf_index__lt=before)
     rows = list(events.order_by("-leaf_index").values(*ROW)[: limit + 1])
-    return Page(rows[:limit], str(rows[limit - 1]["leaf_index"]) if len(rows) > limit else "")
+    return Page(conceal(viewer, rows[:limit]), str(rows[limit - 1]["leaf_index"]) if len(rows) > limit else "")
 
 
 def events_by_id(viewer: Viewer, ids: Iterable[UUID]) -> dict[UUID, dict]:
-    rows = visible_events(viewer).filter(event_id__in=list(ids)).values(*ROW)
+    rows = conceal(viewer, list(visible_events(viewer).filter(event_id__in=list(ids)).values(*ROW)))
     return {row["event_id"]: row for row in rows}
 
 
@@ -233,18 +262,11 @@ def party_of(key: str) -> Party:
     return Party(iss, sub)
 
 
-def own_parties(act: Act) -> frozenset[str]:
-    """The parties that the event itself names: what its provider's desk may read in its bytes anyway."""
-    acting = act_chain(act.payload.actor) if act.payload.actor else ()
-    return frozenset(party.key for party in acting)
-
-
 # --- findings -------------------------------------------------------------------------------------------------------
 
 
 def visible_findings(viewer: Viewer) -> QuerySet:
-    findings = Finding.objects.filter(tenant=viewer.tenant)
-    return findings.filter(provider=viewer.provider) if is_desk(viewer) else findings
+    return record.visible_findings(viewer).order_by()
 
 
 def list_findings(
@@ -263,9 +285,9 @@ def list_findings(
             findings = findings.filter(Q(rank__lt=int(rank)) | Q(rank=int(rank), id__lt=int(last)))
     rows = list(findings.order_by(*order)[: limit + 1])
     if len(rows) <= limit:
-        return Page(rows)
+        return Page(conceal(viewer, rows))
     last = rows[limit - 1]
-    return Page(rows[:limit], str(last.pk) if sort == "newest" else f"{last.rank}.{last.pk}")
+    return Page(conceal(viewer, rows[:limit]), str(last.pk) if sort == "newest" else f"{last.rank}.{last.pk}")
 
 
 def finding_counts(viewer: Viewer, *, state: str = "open") -> list[dict]:
@@ -283,18 +305,19 @@ def finding_view(viewer: Viewer, finding_id: int) -> dict[str, Any]:
     finding = visible_findings(viewer).filter(pk=finding_id).first()
     if finding is None:
         raise NotFound(f"no finding {finding_id}")
-    shown = finding.event_ids[:200]
+    shown, principal = finding.event_ids[:200], finding.principal
     rows = events_by_id(viewer, shown)
     return {
-        "finding": finding,
+        "finding": conceal(viewer, [finding])[0],
         "events": sorted(rows.values(), key=lambda row: row["leaf_index"]),
         "unseen": len(shown) - len(rows),
         "more": len(finding.event_ids) - len(shown),
         "triage": list(finding.triage.all()),
-        "related": list(
-            visible_findings(viewer).filter(principal=finding.principal).exclude(pk=finding.pk).order_by("-id")[:10]
+        "related": conceal(
+            viewer,
+            list(visible_findings(viewer).filter(principal=principal).exclude(pk=finding.pk).order_by("-id")[:10]),
         )
-        if finding.principal
+        if principal
         else [],
     }
 
@@ -334,7 +357,7 @@ def list_charges(
     for row in rows:
         row.spent_minor = row.taken_minor - row.returned_minor
     last = rows[limit - 1] if len(rows) > limit else None
-    return Page(rows[:limit], f"{last.at.isoformat()}_{last.leaf_index}" if last else ""), totals
+    return Page(conceal(viewer, rows[:limit]), f"{last.at.isoformat()}_{last.leaf_index}" if last else ""), totals
 
 
 def spent_by(charges: QuerySet, *columns: str) -> list[dict]:
@@ -361,8 +384,7 @@ def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: s
     generation = record.generation_of(viewer.tenant)
     parties = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation)
     if is_desk(viewer):
-        own = visible_events(viewer)
-        parties = parties.filter(key__in=own.values("actor").union(own.values("principal")))
+        parties = parties.filter(key__in=named_parties(viewer))
     if kind:
         parties = parties.filter(kinds__in=[mask for mask in range(256) if kinds.kind_of(mask) == kind])
     if contains:
@@ -396,7 +418,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     known = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation, key=key).first()
     events = visible_events(viewer)
     as_actor, as_principal = events.filter(actor=key), events.filter(principal=key)
-    if known is None or (is_desk(viewer) and not (as_actor.exists() or as_principal.exists())):
+    if known is None or key not in seen_parties(viewer, [key]):
         raise NotFound(f"no party {key}")
     kind = kinds.kind_of(known.kinds)
     charges = visible_charges(viewer)
@@ -416,14 +438,17 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         "spend": spent_by(charges.filter(**{side: key}), "currency", "provider"),
         "grants_open": [] if is_desk(viewer) else list(named.filter(is_open)[: PAGE + 1]),
         "grants_ended": [] if is_desk(viewer) else list(named.exclude(is_open)[:PAGE]),
-        "findings": list(
-            visible_findings(viewer)
-            .filter(Q(principal=key) | Q(actor=key))
-            .annotate(rank=_RANK)
-            .order_by("-rank", "-id")[:PAGE]
+        "findings": conceal(
+            viewer,
+            list(
+                visible_findings(viewer)
+                .filter(Q(principal=key) | Q(actor=key))
+                .annotate(rank=_RANK)
+                .order_by("-rank", "-id")[:PAGE]
+            ),
         ),
-        "events": list(
-            events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15]
+        "events": conceal(
+            viewer, list(events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15])
         ),
         "hidden": is_desk(viewer),
     }
@@ -436,7 +461,8 @@ def _others(events: QuerySet, column: str) -> list[dict]:
 
 def _with_kinds(viewer: Viewer, rows: list[dict]) -> list[dict]:
     known = record.kinds_of(viewer.tenant, record.generation_of(viewer.tenant), {row["key"] for row in rows} - {""})
-    return [row | {"kind": known.get(row["key"], "unknown")} for row in rows]
+    rows = [row | {"kind": known.get(row["key"], "unknown")} for row in rows]
+    return conceal(viewer, rows, ("key",))
 
 
 def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
@@ -612,8 +638,7 @@ def find(viewer: Viewer, text: str) -> list[tuple[str, str, str]]:
     generation = record.generation_of(viewer.tenant)
     parties = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation)
     if is_desk(viewer):
-        own = visible_events(viewer)
-        parties = parties.filter(key__in=own.values("actor").union(own.values("principal")))
+        parties = parties.filter(key__in=named_parties(viewer))
     matching = parties.filter(Q(key=text) | Q(key__endswith=f"|{text}")).values_list("key", flat=True)[:10]
     found += [("Party", key, reverse("dashboard:parties") + "?" + urlencode({"key": key})) for key in matching]
     if not is_desk(viewer) and GrantRow.objects.filter(

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-_HIDDEN = frozenset("Cc Cf Cs Co Cn Zl Zp".split())
+_HIDDEN = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 
 
 def visible(text: str) -> str:

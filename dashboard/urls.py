@@ -1,5 +1,6 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
 from dashboard import views
 
@@ -18,5 +19,7 @@ urlpatterns = [
     path("grants/<path:grant_id>/", views.grant, name="grant"),
     path("cases/", views.cases, name="cases"),
     path("cases/<str:ref>/", views.case, name="case"),
+    # Browsers ask for it on pages that are not ours to mark up, such as the admin's.
+    path("favicon.ico", RedirectView.as_view(url="/static/dashboard/icon.svg")),
     path("plotly.css", views.plotly_css, name="plotly_css"),
 ]

@@ -209,10 +209,14 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
     view = queries.event_view(request.viewer, event_id)
     context: dict[str, Any] = {"view": view, "event_id": event_id, "bytes": _reading(view)}
     if view.act:
-        seen = queries.own_parties(view.act) if view.hidden else None
+        keys = {hop.party.key for hop in view.chain.hops} | {view.act.principal}
+        seen = queries.seen_parties(request.viewer, keys) if view.hidden else None
         context |= {
             "act": view.act,
             "chain": view.chain,
+            "principal": view.act.principal
+            if seen is None or view.act.principal in seen or not view.act.principal
+            else queries.stub(request.viewer, view.act.principal),
             "chain_svg": chain_svg(request.viewer, view.chain, seen),
             "hops": [_hop_row(request.viewer, hop, seen) for hop in view.chain.hops],
             "joins": _joins(view),
@@ -232,7 +236,7 @@ def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
     if seen is not None:  # reasons name grants and parties of others
         breaks = tuple(replace(found, reason=found.code.replace("_", " ")) for found in chain.breaks)
         chain = replace(chain, breaks=breaks)
-    return mark_safe(svg.draw(chain, name=name))  # noqa: S308
+    return mark_safe(svg.draw(chain, name=name))
 
 
 def _hop_row(viewer: Viewer, hop: Hop, seen: frozenset[str] | None) -> dict[str, Any]:
@@ -302,7 +306,13 @@ def charges(request: HttpRequest) -> HttpResponse:
         listed, totals = queries.list_charges(
             request.viewer, form.chosen(), since=data["since"], until=data["until"], after=data["after"]
         )
-    return render(request, "dashboard/charges.html", {"form": form, "page": listed, "totals": totals})
+    common = ("principal", "actor", "provider", "currency", "since", "until")
+    more = [form[name] for name in form.fields if name not in common and name != "after"]
+    context = {
+        "form": form, "page": listed, "totals": totals, "common": [form[name] for name in common], "more": more,
+        "more_open": any(request.GET.get(field.name) for field in more),
+    }  # fmt: skip
+    return render(request, "dashboard/charges.html", context)
 
 
 @page

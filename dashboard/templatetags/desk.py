@@ -103,6 +103,8 @@ def party(key: str, claimed: bool = False, missing: str = "no source named a par
     """A party by its subject, its issuer small beneath; linked to its page."""
     if not key:
         return unknown(missing)
+    if "|" not in key:  # a stub: see queries.conceal
+        return format_html('<span class="quiet" title="a party outside your provider; the same stub everywhere">{}</span>', key)
     iss, _, sub = key.partition("|")
     mark = SafeString(' <span class="claimed" title="named by the act alone; no grant proves it">claimed</span>')
     return format_html(

@@ -64,12 +64,13 @@ def test_every_page_is_quiet_fits_and_can_be_read(site, browser, cookies, width)
         watch.heard.clear()
         page.emulate_media(color_scheme="light")
         response = page.goto(site.url + path, wait_until="load")
-        if name == "overview":
-            page.wait_for_function("[...document.querySelectorAll('[data-chart]')].every((c) => c.dataset.drawn)")
         if name != "missing" and response.status != 200:
             problems.append(f"{name}: {response.status}")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(
+                f"[...document.querySelectorAll('[data-chart]')].every((c) => c.dataset.drawn === '{scheme}')"
+            )
             if SHOTS:
                 page.wait_for_timeout(300)
                 page.screenshot(path=Path(SHOTS) / f"{name}-{width}-{scheme}.png", full_page=True)

@@ -118,8 +118,32 @@ def test_an_abuse_desk_sees_its_own_providers_events_only(desk):
     assert "elsewhere" not in text_of(client.get("/"))
     assert client.get(f"/grants/{quote(desk.grant_id)}/").status_code == 403
     assert "search" in client.get("/search/", {"q": "elsewhere"}).request["PATH_INFO"]
-    assert "hidden-" in text_of(own)  # the principal comes from a grant, which is another party's paper
+    assert desk.grant_id not in re.sub(r"(?s)<pre.*?</pre>", "", own.content.decode())
     assert client.get("/findings/").status_code == 200
+
+
+def test_parties_that_an_abuse_desks_own_events_do_not_name_are_stubs(desk):
+    boss = desk.human("boss", issuer="https://id.acme.example")
+    lead = desk.agent("lead", issuer="https://conductor.example")
+    helper = desk.agent("helper", issuer="https://conductor.example")
+    first = desk.grant(boss, lead)
+    second = desk.grant(lead, helper, parent=first)
+    action = {"verb": "dns.set", "provider": "dnsco", "target": {"type": "zone", "id": "z"}}
+    desk.send(first, second, desk.event("action.performed", principal=None, actor=helper, grant=second.id, action=action))
+    desk.project()
+    client = signed_in(desk, "abuse", "dnsco")
+    event = Event.objects.get(tenant=desk.row, provider="dnsco")
+
+    page, listed = client.get(f"/events/{event.event_id}/"), client.get("/events/")
+
+    for shown in (page, listed):
+        assert "hidden-" in text_of(shown)
+        assert "boss" not in shown.content.decode()
+    assert "conductor.example|lead" not in page.content.decode()
+    assert client.get("/parties/", {"key": "|".join(boss.key)}).status_code == 404
+    assert client.get("/parties/", {"key": "|".join(helper.key)}).status_code == 200
+    assert "boss" not in text_of(client.get("/parties/"))
+    assert client.get("/search/", {"q": "boss"}).status_code == 200
 
 
 def test_an_abuse_desk_gets_no_finding_of_another_provider(desk):

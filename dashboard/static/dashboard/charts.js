@@ -1,6 +1,8 @@
 // Draws each figure that the server computed, in the page's own colours. A click leads to the events behind a mark.
 "use strict";
 
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -34,9 +36,11 @@ function themed(figure, height, narrow) {
 function draw(box) {
   const figure = JSON.parse(document.getElementById(box.dataset.chart).textContent);
   const { data, layout } = themed(figure, Number(box.dataset.height), box.clientWidth < 480);
+  const scheme = dark.matches ? "dark" : "light";
   return Plotly.react(box, data, layout, { displayModeBar: false, responsive: true, displaylogo: false }).then(() => {
-    if (box.dataset.drawn) return;
-    box.dataset.drawn = "1";
+    const isFirst = !box.dataset.drawn;
+    box.dataset.drawn = scheme;
+    if (!isFirst) return;
     box.on("plotly_click", (event) => {
       const href = event.points[0] && event.points[0].customdata;
       if (typeof href === "string" && /^\/(?!\/)/.test(href)) window.location.assign(href);
@@ -49,5 +53,5 @@ document.addEventListener("DOMContentLoaded", () => {
   const boxes = [...document.querySelectorAll("[data-chart]")];
   const drawAll = () => boxes.forEach(draw);
   drawAll();
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  dark.addEventListener("change", drawAll);
 });
