@@ -60,8 +60,10 @@ def parse(name: str) -> Name:
     """Raises ValueError when it is no domain name. A bare label ("acme") has an empty suffix."""
     ascii_name = to_ascii(name)
     parts = _extract(ascii_name)
-    label = parts.domain or parts.suffix
-    suffix = parts.suffix if parts.domain else ""
+    label, suffix = parts.domain or parts.suffix, parts.suffix if parts.domain else ""
+    if not parts.suffix and "." in ascii_name:
+        # The list's own default rule "*": of an ending it does not know, the last label is the suffix.
+        *_, label, suffix = ascii_name.split(".")
     return Name(ascii_name, to_unicode(label), suffix)
 
 
