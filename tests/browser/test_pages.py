@@ -68,9 +68,7 @@ def test_every_page_is_quiet_fits_and_can_be_read(site, browser, cookies, width)
             problems.append(f"{name}: {response.status}")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_function(
-                f"[...document.querySelectorAll('[data-chart]')].every((c) => c.dataset.drawn === '{scheme}')"
-            )
+            page.wait_for_selector(f"[data-chart]:not([data-drawn={scheme}])", state="detached")
             if SHOTS:
                 page.wait_for_timeout(300)
                 page.screenshot(path=Path(SHOTS) / f"{name}-{width}-{scheme}.png", full_page=True)
