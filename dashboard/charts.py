@@ -179,7 +179,7 @@ def findings_by_rule(counts: Iterable[dict], *, link: Link) -> Chart:
     ]  # fmt: skip
     return Chart(
         "findings-by-rule", "Open findings, by rule", "All that are open now, whatever the time shown above.",
-        _figure(traces, barmode="stack", xaxis={"rangemode": "tozero", "dtick": None}, yaxis={"automargin": True, "type": "category"}),
+        _figure(traces, barmode="stack", xaxis={"rangemode": "tozero", **_whole(max((sum(n.values()) for n in by_rule.values()), default=0))}, yaxis={"automargin": True, "type": "category"}),
         ("Rule", *severities), rows, height=max(160, 70 + 26 * len(rules)),
     )  # fmt: skip
 
@@ -189,10 +189,18 @@ _SEVERITY_ORDER = ("critical", "high", "medium", "low", "info")
 
 
 def _figure(traces: list, **layout: Any) -> dict[str, Any]:
-    figure = go.Figure(traces, layout={"margin": {"l": 48, "r": 8, "t": 8, "b": 36}, "hovermode": "closest", **layout})
+    figure = go.Figure(
+        traces,
+        layout={"margin": {"l": 48, "r": 8, "t": 8, "b": 36}, "hovermode": "closest", "showlegend": True, **layout},
+    )
     plain = figure.to_plotly_json()
     plain["layout"].pop("template", None)  # its colours are not ours, and it is most of the bytes
     return plain
+
+
+def _whole(largest: int) -> dict[str, int]:
+    """Small counts get whole ticks: there is no half finding."""
+    return {"dtick": 1} if largest <= 10 else {}
 
 
 def _span(day: date) -> dict[str, str]:

@@ -53,7 +53,8 @@ def draw(chain: Chain, *, standalone: bool = False, name: Callable[[Hop], str] |
             parts += _hop(column, x, look, name)
             if place:
                 broken = place in reasons
-                parts += _arrow(column, x, look, broken=broken)
+                from_nobody = missing is not None and place == 1
+                parts += _arrow(column, x, look, broken=broken, from_nobody=from_nobody)
         else:
             parts += [
                 f'<rect {look("c-ghost")} x="{x}" y="{TOP}" width="{BOX_W}" height="{BOX_H}" rx="4"/>',
@@ -97,22 +98,25 @@ def _hop(hop: Hop, x: int, look: Callable[[str], str], name: Callable[[Hop], str
     grade = f" · grade {hop.grade}" if hop.grade else ""
     parts += [
         _text(middle, TOP + 22, hop.party.kind, look("c-text")),
-        _text(middle, TOP + 41, _cut(visible(name(hop)), 21), look("c-name")),
+        _text(middle, TOP + 41, _cut(visible(name(hop)), 18), look("c-name")),
         _text(middle, TOP + 60, f"{hop.standing}{grade}", look("c-text")),
         "</g>",
     ]
     return parts
 
 
-def _arrow(hop: Hop, x: int, look: Callable[[str], str], *, broken: bool) -> list[str]:
+def _arrow(hop: Hop, x: int, look: Callable[[str], str], *, broken: bool, from_nobody: bool) -> list[str]:
     start, end, y = x - GAP + 4, x - 10, TOP + BOX_H / 2
     middle = (start + end) / 2
     label = "by grant" if hop.grant else ("by token" if hop.token else "no grant")
+    standing = hop.standing
+    if from_nobody:  # the hop stands in the grants we know; what led to it is the missing part
+        label, standing = "grant missing", "unknown"
     parts = [
-        f'<path {look("c-" + hop.standing)} d="M{start} {y:g}H{end}"/>',
+        f'<path {look("c-" + standing)} d="M{start} {y:g}H{end}"/>',
         f'<path {look("c-head")} d="M{end} {y - 5:g}l9 5l-9 5z"/>',
         _text(middle, y - 9, label, look("c-text")),
-        _text(middle, y + 18, hop.standing, look("c-text")),
+        _text(middle, y + 18, standing, look("c-text")),
     ]
     if broken:
         parts.append(f'<path {look("c-cross")} d="M{middle - 6:g} {y - 6:g}l12 12m0 -12l-12 12"/>')

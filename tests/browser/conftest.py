@@ -72,7 +72,7 @@ def site(django_db_setup, django_db_blocker):
         thread.start()
         yield SimpleNamespace(
             url=f"http://127.0.0.1:{server.server_port}", tenant=tenant, people=people, bought=bought, webhook=webhook,
-            finding=finding, case=case, grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
+            finding=finding, case=case, source=tenant.source_set.first(), grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
         )  # fmt: skip
         server.shutdown()
         thread.join()

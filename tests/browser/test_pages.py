@@ -32,6 +32,9 @@ def pages(site) -> dict[str, str]:
         "admin-sources": "/admin/auditlog/source/",
         "admin-ledger": "/admin/auditlog/ledgerentry/",
         "admin-source": "/admin/auditlog/source/add/",
+        "admin-source-change": f"/admin/auditlog/source/{site.source.pk}/change/",
+        "admin-organisation": "/admin/auditlog/organisation/add/",
+        "admin-token": "/admin/auditlog/apitoken/add/",
     }
 
 

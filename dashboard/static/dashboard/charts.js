@@ -23,7 +23,7 @@ function themed(figure, height, narrow) {
     xaxis: { ...axis, ...figure.layout.xaxis },
     yaxis: { ...axis, ...figure.layout.yaxis },
   };
-  layout.margin = { ...figure.layout.margin, t: figure.data.length > 1 ? (narrow ? 44 : 28) : 8 };
+  layout.margin = { ...figure.layout.margin, t: layout.showlegend === false ? 8 : narrow ? 44 : 28 };
   const data = figure.data.map((trace) => {
     const named = typeof trace.meta === "string" ? colour("--" + trace.meta) : "";
     const marker = { ...trace.marker, line: { width: 0 } };
