@@ -18,17 +18,17 @@ from django.conf import settings
 from django.db import connection, transaction
 from nacl.signing import SigningKey
 
-from auditlog.append import EPOCH, OWN, microseconds
-from auditlog.bulk import copy_rows
+from auditlog.append import EPOCH, OWN, append_note, microseconds
+from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core import leaf as leaves
-from auditlog.core.checkpoint import Checkpoint, signed
+from auditlog.core.checkpoint import Checkpoint, signed, vkey
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.core.merkle import EMPTY, Edge, leaf_hash
-from auditlog.models import Tenant
+from auditlog.core.tlog import TILE, subtree_root
+from auditlog.models import LogHead, LogKey, Tenant
 from auditlog.models.ledger import KIND_NAMES
 
 log = structlog.get_logger()
-TILE = 256
 READ_AT_ONCE = 5_000
 EVERY = 0.25  # seconds between looks; a growing log is signed well within the second promised
 
@@ -65,15 +65,17 @@ class LeafRow:
             made = leaves.commitment(self.salt, self.source_event_id.encode(), self.headers, self.raw)
             if made != self.commitment:
                 raise LedgerCorrupt(f"leaf {self.index}: stored payload or salt is not what the leaf commits to")
-        return leaf_hash(
-            leaves.leaf_bytes(
-                kind=self.kind,
-                source=self.source,
-                received_us=microseconds(self.received_at),
-                grade=self.grade,
-                key=self.key,
-                committed=self.commitment,
-            )
+        return leaf_hash(self.encoded())
+
+    def encoded(self) -> bytes:
+        """The leaf's canonical bytes."""
+        return leaves.leaf_bytes(
+            kind=self.kind,
+            source=self.source,
+            received_us=microseconds(self.received_at),
+            grade=self.grade,
+            key=self.key,
+            committed=self.commitment,
         )
 
 
@@ -150,43 +152,43 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
 
 
 def _write_tiles(tenant: Tenant, start: int, hashes: list[bytes]) -> None:
-    """Write the tiles that the new leaves fill, level by level (C2SP tlog-tiles: 256 hashes each, insert-only)."""
+    """Write the tiles that the new leaves fill, level by level (C2SP tlog-tiles: 256 hashes each, insert-only), and
+    keep what is left over of each level as the log's right edge.
+    """
+    edge = _edge(tenant)
     level, first, new = 0, start, hashes
     while new:
-        whole_from = first // TILE * TILE
-        known = _partial(tenant, level, whole_from, first)
-        row = known + new
-        tiles = [(whole_from // TILE + n, row[n * TILE : (n + 1) * TILE]) for n in range(len(row) // TILE)]
+        number, held = edge.get(level, (first // TILE, []))
+        if (number, len(held)) != (first // TILE, first % TILE):
+            raise LedgerCorrupt(f"the edge at level {level} holds {len(held)} hashes of tile {number}, not those before {first}")
+        row = held + new
+        tiles = [(number + n, row[n * TILE : (n + 1) * TILE]) for n in range(len(row) // TILE)]
         copy_rows(
             "ledger_tile",
             {"tenant_id": "int8", "epoch": "int2", "level": "int2", "number": "int8", "hashes": "bytea"},
-            [(tenant.pk, EPOCH, level, number, b"".join(part)) for number, part in tiles],
+            [(tenant.pk, EPOCH, level, full, b"".join(part)) for full, part in tiles],
         )
-        if not tiles:
-            return
-        level, first, new = level + 1, tiles[0][0], [_tile_root(part) for _, part in tiles]
+        edge[level] = (number + len(tiles), row[len(tiles) * TILE :])
+        first, new = number, [subtree_root(part) for _, part in tiles]
+        level += 1
+    upsert_rows(
+        "ledger_edge",
+        {"tenant_id": "int8", "epoch": "int2", "level": "int2", "number": "int8", "hashes": "bytea"},
+        [(tenant.pk, EPOCH, at, number, b"".join(held)) for at, (number, held) in edge.items() if at < max(level, 1)],
+        key=("tenant_id", "epoch", "level"),
+    )
 
 
-def _partial(tenant: Tenant, level: int, start: int, end: int) -> list[bytes]:
-    """Hashes [start, end) of a level, all of one tile that is not full yet."""
-    if start == end:
-        return []
-    if level == 0:
-        return [row.checked_hash() for row in read_leaves(tenant, start, end)]
+def _edge(tenant: Tenant) -> dict[int, tuple[int, list[bytes]]]:
+    """By level: the number of the tile that is not full yet, and its hashes."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT hashes FROM ledger_tile WHERE tenant_id = %s AND epoch = %s AND level = %s AND number >= %s"
-            " AND number < %s ORDER BY number",
-            [tenant.pk, EPOCH, level - 1, start, end],
+            "SELECT level, number, hashes FROM ledger_edge WHERE tenant_id = %s AND epoch = %s", [tenant.pk, EPOCH]
         )
-        below = [bytes(hashes) for (hashes,) in cursor.fetchall()]
-    if len(below) != end - start:
-        raise LedgerCorrupt(f"tiles {start} to {end - 1} of level {level - 1} are not all there")
-    return [_tile_root([tile[at : at + 32] for at in range(0, len(tile), 32)]) for tile in below]
-
-
-def _tile_root(hashes: Iterable[bytes]) -> bytes:
-    return EMPTY.extended(list(hashes)).root()
+        rows = cursor.fetchall()
+    return {
+        level: (number, [bytes(packed)[at : at + 32] for at in range(0, len(packed), 32)]) for level, number, packed in rows
+    }
 
 
 def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime], stop: Callable[[], bool]) -> None:
@@ -208,12 +210,24 @@ def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime]
             try:
                 if tenant.pk not in fences:
                     fences[tenant.pk] = take_fence(tenant)
+                    announce_key(tenant, key=key, now=now())
                 publish(tenant, key=key, fence=fences[tenant.pk], now=now())
             except LedgerCorrupt as corrupt:
                 # Never signed again by this process: somebody must look first. The other logs go on.
                 broken.add(tenant.pk)
                 log.critical("log not signed", tenant=tenant.name, reason=str(corrupt))
         time.sleep(max(0.0, EVERY - (time.monotonic() - began)))
+
+
+def announce_key(tenant: Tenant, *, key: SigningKey, now: datetime) -> None:
+    """Put the signing key's public half on record, in the log itself too, when it is new to this log."""
+    verifier_key = vkey(origin_of(tenant), bytes(key.verify_key))
+    with transaction.atomic():
+        head = LogHead.objects.select_for_update().get(tenant=tenant, epoch=EPOCH)
+        if LogKey.objects.filter(tenant=tenant, epoch=EPOCH, vkey=verifier_key).exists():
+            return
+        LogKey.objects.create(tenant=tenant, epoch=EPOCH, vkey=verifier_key, from_size=head.size, added_at=now)
+        append_note(tenant, "key", {"change": "log.key.added", "vkey": verifier_key}, now=now)
 
 
 def take_fence(tenant: Tenant) -> int:

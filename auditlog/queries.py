@@ -352,6 +352,10 @@ class Raw:
     raw: bytes | None  # None: erased
     salt: bytes | None
 
+    def encoded_leaf(self) -> bytes:
+        """The leaf's canonical bytes (core.leaf)."""
+        return leaf_bytes_of("event", self.source, self.received_at, self.grade, self.key, self.commitment)
+
 
 def raw_event(viewer: Viewer, event_id: UUID) -> Raw:
     """The bytes behind an event, projected or not. Raises NotFound, also for what the caller may not see."""
@@ -359,7 +363,7 @@ def raw_event(viewer: Viewer, event_id: UUID) -> Raw:
         cursor.execute(
             "SELECT l.leaf_index, s.name, s.format, l.received_at, l.grade, l.key, l.commitment, p.source_event_id,"
             " p.headers, p.raw, p.salt FROM ledger_leaf l JOIN auditlog_source s ON s.id = l.source_id"
-            " LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
+            " LEFT JOIN ledger_payload p ON p.tenant_id = l.tenant_id AND p.epoch = l.epoch AND p.leaf_index = l.leaf_index"
             " WHERE l.tenant_id = %s AND l.event_id = %s",
             [viewer.tenant.pk, event_id],
         )

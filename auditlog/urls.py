@@ -8,6 +8,7 @@ urlpatterns = [
     path("events", views.EventList.as_view(), name="event-list"),
     path("events/<uuid:event_id>", views.EventDetail.as_view(), name="event"),
     path("events/<uuid:event_id>/raw", views.EventRaw.as_view(), name="event-raw"),
+    path("events/<uuid:event_id>/proof", views.EventProof.as_view(), name="event-proof"),
     path("events/<uuid:event_id>/chain", views.EventChain.as_view(), name="event-chain"),
     path("parties", views.PartyList.as_view(), name="party-list"),
     path("grants", views.GrantList.as_view(), name="grant-list"),

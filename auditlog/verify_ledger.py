@@ -10,7 +10,8 @@ from auditlog.core.checkpoint import opened
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.core.merkle import EMPTY, Edge
 from auditlog.models import Tenant
-from auditlog.publish import TILE, origin_of, read_leaves
+from auditlog.core.tlog import TILE
+from auditlog.publish import origin_of, read_leaves
 
 LEDGER_TABLES = ("ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint")
 

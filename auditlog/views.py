@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
@@ -13,6 +14,7 @@ from django_filters import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import APIException, ParseError
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,10 +23,13 @@ from auditlog import ingest as road
 from auditlog import queries, tasks
 from auditlog.chain_json import chain_json
 from auditlog.core.errors import DeliveryTooLarge, NotFound, NotPermitted, Refused, UnknownSource, WrongContentType
+from auditlog.core.merkle import leaf_hash
+from auditlog.core.tlog import proof_text
 from auditlog.filters import EventFilter, FindingFilter, MomentField
 from auditlog.formats import Delivery
 from auditlog.models import Role
-from auditlog.serializers import EventSerializer, FindingSerializer, TriageSerializer
+from auditlog.proofs import NotCovered, prove_inclusion
+from auditlog.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
 from auditlog.triage import triage
 
 DEFAULT_TENANT = "default"
@@ -77,6 +82,13 @@ def _error(refused: Refused) -> dict[str, str]:
 
 
 
+class PlainText(BaseRenderer):
+    media_type, format, charset = "text/plain", "txt", "utf-8"
+
+    def render(self, data, accepted_media_type=None, renderer_context=None) -> bytes:
+        return data.encode() if isinstance(data, str) else orjson.dumps(data)
+
+
 # --- reads ----------------------------------------------------------------------------------------------------------
 
 PAGE = 50
@@ -109,15 +121,29 @@ def before(request: Request) -> int | None:
     return int(given)
 
 
+def only(request: Request, *known: str) -> None:
+    """Raises ParseError for any other parameter."""
+    if unknown := set(request.query_params) - {*known, "format"}:
+        raise ParseError(f"no filter {', '.join(sorted(unknown))[:80]}; there are: {', '.join(known)}")
+
+
 def filtered(filterset: type[FilterSet], request: Request, rows: QuerySet) -> QuerySet:
     """Apply a filter set. An unknown parameter is an error: a misspelt filter must not look like an answer."""
-    unknown = set(request.query_params) - set(filterset.base_filters) - {"limit", "before", "format"}
-    if unknown:
-        raise ParseError(f"no filter {', '.join(sorted(unknown))[:80]}; there are: {', '.join(filterset.base_filters)}")
+    only(request, *filterset.base_filters, "limit", "before")
     checked = filterset(request.query_params, queryset=rows)
     if not checked.is_valid():
         raise ParseError("; ".join(f"{name}: {' '.join(errors)}" for name, errors in checked.errors.items()))
     return checked.qs
+
+
+def _events(request: Request, events: list) -> list:
+    sight = Sight.of(request.viewer, {key for event in events for key in (event.principal, event.actor)})
+    return EventSerializer(events, many=True, context={"sight": sight}).data
+
+
+def _findings(request: Request, findings: list) -> list:
+    sight = Sight.of(request.viewer, {key for finding in findings for key in (finding.principal, finding.actor)})
+    return FindingSerializer(findings, many=True, context={"sight": sight}).data
 
 
 def _parameters(filterset: type[FilterSet]) -> list[OpenApiParameter]:
@@ -134,7 +160,7 @@ class EventList(APIView):
         if (cursor := before(request)) is not None:
             events = events.filter(leaf_index__lt=cursor)
         shown, next_ = page_of(request, events.defer("detail")[: size + 1], cursor=lambda e: e.leaf_index, size=size)
-        return Response({"results": EventSerializer(shown, many=True).data, "next": next_})
+        return Response({"results": _events(request, shown), "next": next_})
 
 
 class EventDetail(APIView):
@@ -142,7 +168,7 @@ class EventDetail(APIView):
     def get(self, request: Request, event_id: UUID) -> Response:
         event = queries.visible_events(request.viewer).filter(event_id=event_id).first()
         if event is not None:
-            return Response(EventSerializer(event).data)
+            return Response(_events(request, [event])[0])
         raw = queries.raw_event(request.viewer, event_id)  # in the ledger, and the projector is on its way
         return Response(
             {"id": str(event_id), "source": raw.source, "source_event_id": raw.source_event_id,
@@ -167,6 +193,37 @@ class EventRaw(APIView):
         return answer
 
 
+class EventProof(APIView):
+    """That the event is in the signed log: JSON with standard base64, or a C2SP tlog-proof for `Accept: text/plain`."""
+
+    renderer_classes = [JSONRenderer, PlainText]
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, event_id: UUID) -> Response:
+        raw = queries.raw_event(request.viewer, event_id)
+        tenant = request.viewer.tenant
+        try:
+            proof = prove_inclusion(tenant, raw.leaf_index)
+        except NotCovered as error:
+            raise NotYet(str(error)) from None
+        if request.accepted_renderer.format == "txt":
+            return Response(proof_text(proof.index, proof.hashes, proof.note))
+        leaf = raw.encoded_leaf()
+        return Response(
+            {
+                "leaf_index": proof.index,
+                "leaf_hash": b64encode(leaf_hash(leaf)).decode(),
+                "leaf": b64encode(leaf).decode(),
+                "salt": b64encode(raw.salt).decode() if raw.salt is not None else None,
+                "source_event_id": raw.source_event_id or None,
+                "signed_headers": b64encode(raw.headers).decode() or None,
+                "tree_size": proof.size,
+                "hashes": [b64encode(part).decode() for part in proof.hashes],
+                "checkpoint": proof.note,
+            }
+        )
+
+
 class EventChain(APIView):
     """Who acted for whom behind an event, oldest hop first, and what was in force `at` a time (default: the act's)."""
 
@@ -180,7 +237,9 @@ class EventChain(APIView):
             at = MomentField(required=False).clean(request.query_params.get("at", "")) or act.occurred_at
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
-        return Response(chain_json(queries.chain_of(request.viewer.tenant, act), act, at=at))
+        chain = queries.chain_of(request.viewer.tenant, act)
+        sight = Sight.of(request.viewer, {act.principal, *(hop.party.key for hop in chain.hops)})
+        return Response(chain_json(chain, act, at=at, sight=sight))
 
 
 class PartyList(APIView):
@@ -207,10 +266,15 @@ class LimitList(APIView):
         return _keyed(request, queries.limits_page, "after")
 
 
-def _keyed(request: Request, read: Callable, parameter: str) -> Response:
-    """A list ordered by its key, a page at a time. The abuse desk sees events, not whole parties and grants."""
+def _not_the_abuse_desk(request: Request) -> None:
     if request.viewer.role == Role.ABUSE:
         raise NotPermitted("the abuse desk reads its own provider's events")
+
+
+def _keyed(request: Request, read: Callable, parameter: str) -> Response:
+    """A list ordered by its key, a page at a time. The abuse desk sees events, not whole parties and grants."""
+    _not_the_abuse_desk(request)
+    only(request, parameter, "limit")
     size = page_size(request)
     rows = read(request.viewer.tenant, after=request.query_params.get(parameter, ""), size=size + 1)
     shown, next_ = rows[:size], None
@@ -224,6 +288,8 @@ def _keyed(request: Request, read: Callable, parameter: str) -> Response:
 class SourceList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
+        _not_the_abuse_desk(request)
+        only(request)
         return Response({"results": queries.sources_page(request.viewer.tenant), "next": None})
 
 
@@ -234,6 +300,7 @@ class Spend(APIView):
         parameters=[OpenApiParameter(name, str) for name in ("by", "since", "until")], responses=OpenApiTypes.OBJECT
     )
     def get(self, request: Request) -> Response:
+        only(request, "by", "since", "until")
         keys = [key for key in request.query_params.get("by", "").split(",") if key]
         unknown = [key for key in keys if key not in queries.SPEND_KEYS]
         if unknown or len(set(keys)) != len(keys):
@@ -253,7 +320,7 @@ class FindingList(APIView):
         if (cursor := before(request)) is not None:
             findings = findings.filter(pk__lt=cursor)
         shown, next_ = page_of(request, findings[: size + 1], cursor=lambda f: f.pk, size=size)
-        return Response({"results": FindingSerializer(shown, many=True).data, "next": next_})
+        return Response({"results": _findings(request, shown), "next": next_})
 
 
 class FindingDetail(APIView):
@@ -262,7 +329,7 @@ class FindingDetail(APIView):
         finding = queries.visible_findings(request.viewer).filter(pk=finding_id).first()
         if finding is None:
             raise NotFound(f"there is no finding {finding_id}")
-        return Response(FindingSerializer(finding).data)
+        return Response(_findings(request, [finding])[0])
 
 
 class FindingTriage(APIView):
@@ -271,7 +338,7 @@ class FindingTriage(APIView):
         given = TriageSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         finding = triage(request.viewer, finding_id, **given.validated_data, now=timezone.now())
-        return Response(FindingSerializer(finding).data)
+        return Response(_findings(request, [finding])[0])
 
 
 class Gone(APIException):

@@ -2,11 +2,14 @@
 
 import structlog
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
+from auditlog.core.errors import AnswerableError
 from auditlog.views import ingest_view
-from config.errors import refusal
+from config.errors import problem, refusal, status_of
 
 log = structlog.get_logger()
+MACHINES = ("/api/", "/log/", "/ingest/", "/.well-known/")
 
 
 def ingest_first(get_response):
@@ -21,4 +24,24 @@ def ingest_first(get_response):
                 log.error("ingest unavailable", path=request.path_info, error=type(error).__name__)
             return answer
 
+    return middleware
+
+
+def tell_errors(get_response):
+    """Domain errors of pages and public reads, in words: a problem for machines, a page for people."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        return get_response(request)
+
+    def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, AnswerableError):
+            return None
+        status, title = status_of(error)
+        if request.path_info.startswith(MACHINES):
+            return problem(status, title, str(error))
+        return render(
+            request, "dashboard/error.html", {"status": status, "title": title, "detail": str(error)}, status=status
+        )
+
+    middleware.process_exception = process_exception
     return middleware

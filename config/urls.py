@@ -1,24 +1,24 @@
 """Addresses of the whole. /ingest/ is answered before these are asked (config/door.py)."""
 
-from django.conf import settings
 from django.contrib import admin
 from django.http import JsonResponse
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from nacl.signing import SigningKey
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from auditlog.core.checkpoint import public_key_of
 from auditlog.core.keys import b64url, thumbprint
+from auditlog.models import LogKey
 from config import health
 
 
 def jwks(request):
-    """Our own public keys: today the one that signs the logs."""
-    try:
-        public = bytes(SigningKey(settings.LOG_KEY_FILE.read_bytes()).verify_key)
-    except OSError:
-        return JsonResponse({"keys": []})
-    jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64url(public), "alg": "EdDSA", "use": "sig"}
-    return JsonResponse({"keys": [{**jwk, "kid": thumbprint(jwk)}]})
+    """Our own public keys: those that sign the logs. Only the publisher ever reads the private ones."""
+    keys = {}
+    for row in LogKey.objects.order_by("id"):
+        _, public = public_key_of(row.vkey)
+        jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64url(public), "alg": "EdDSA", "use": "sig"}
+        keys[thumbprint(jwk)] = {**jwk, "kid": thumbprint(jwk)}
+    return JsonResponse({"keys": list(keys.values())})
 
 
 urlpatterns = [
@@ -27,11 +27,13 @@ urlpatterns = [
     path("metrics", health.metrics),
     path(".well-known/jwks.json", jwks),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="config/docs.html"), name="docs"),
     path("api/v1/", include("auditlog.urls")),
     path("api/v1/", include("disputes.urls")),
+    path("log/", include("auditlog.log_urls")),
     path("admin/", admin.site.urls),
     path("", include("dashboard.urls")),
 ]
 handler403 = "config.errors.permission_denied"
 handler404 = "config.errors.page_not_found"
+handler500 = "config.errors.server_error"

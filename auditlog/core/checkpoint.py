@@ -33,6 +33,18 @@ def vkey(name: str, public_key: bytes) -> str:
     return f"{name}+{key_id(name, public_key).hex()}+{b64encode(_ED25519 + public_key).decode()}"
 
 
+def public_key_of(verifier_key: str) -> tuple[str, bytes]:
+    """Name and public key of a verifier key. Raises ValueError when it is malformed or not Ed25519."""
+    name, _, rest = verifier_key.partition("+")
+    identifier, _, encoded = rest.partition("+")
+    blob = b64decode(encoded, validate=True)
+    if blob[:1] != _ED25519 or len(blob) != 33:
+        raise ValueError("expected an Ed25519 verifier key")
+    if key_id(name, blob[1:]).hex() != identifier:
+        raise ValueError("the verifier key's id does not fit its name and key")
+    return name, blob[1:]
+
+
 def signed(checkpoint: Checkpoint, key: SigningKey) -> str:
     """The note. Ed25519 is deterministic, so signing the same head again gives the same bytes."""
     signature = key.sign(checkpoint.body().encode()).signature

@@ -12,7 +12,7 @@ from auditlog.models.directory import (
     Tenant,
 )
 from auditlog.models.findings import Finding, RefusalCount, Triage
-from auditlog.models.ledger import Checkpoint, Leaf, LedgerEntry, LogHead, Payload, Tile
+from auditlog.models.ledger import Checkpoint, Edge, Leaf, LedgerEntry, LogHead, LogKey, Payload, Tile
 from auditlog.models.projections import (
     Charge,
     Dirty,
@@ -25,7 +25,7 @@ from auditlog.models.projections import (
 )
 
 __all__ = [
-    "ApiToken", "Charge", "Checkpoint", "Dirty", "Event", "Finding", "Grant", "Heartbeat", "Leaf", "LedgerEntry", "LimitStatement",
-    "LogHead", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Role",
+    "ApiToken", "Charge", "Checkpoint", "Dirty", "Edge", "Event", "Finding", "Grant", "Heartbeat", "Leaf", "LedgerEntry", "LimitStatement",
+    "LogHead", "LogKey", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Role",
     "Source", "SourceKey", "Tenant", "Tile", "Token", "Triage",
 ]  # fmt: skip

@@ -110,6 +110,40 @@ class Checkpoint(models.Model):
         return f"{self.tenant_id} at {self.size}"
 
 
+class LogKey(models.Model):
+    """A public key that signs this log, as a verifier key (C2SP signed-note). The private one is never in here."""
+
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    vkey = models.TextField()
+    from_size = models.BigIntegerField()  # checkpoints of this size or more may carry it
+    added_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "ledger_log_key"
+        constraints = [models.UniqueConstraint(fields=["tenant", "epoch", "vkey"], name="log_key_once")]
+
+    def __str__(self) -> str:
+        return self.vkey
+
+
+class Edge(models.Model):
+    """The tiles of the newest checkpoint that are not full yet, one a level. Derived: the publisher rewrites it."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "level")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    level = models.SmallIntegerField()
+    number = models.BigIntegerField()
+    hashes = models.BinaryField()
+
+    class Meta:
+        db_table = "ledger_edge"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}/edge/{self.level}"
+
+
 class LedgerEntry(models.Model):
     """A view of leaves for the admin, which wants one key column. Nothing can be written through it."""
 

@@ -19,7 +19,7 @@ END $$;
 DO $$
 DECLARE name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['ledger_leaf', 'ledger_payload', 'ledger_tile', 'ledger_checkpoint'] LOOP
+    FOREACH name IN ARRAY ARRAY['ledger_leaf', 'ledger_payload', 'ledger_tile', 'ledger_checkpoint', 'ledger_log_key'] LOOP
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION ledger_refuse()',
                        name || '_written_once', name);
         EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()',

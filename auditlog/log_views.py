@@ -1,0 +1,50 @@
+"""The log as the world sees it: C2SP tlog-tiles over HTTP, public, without a login. It holds no personal data."""
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+
+from auditlog import proofs
+from auditlog.core.errors import NotFound
+from auditlog.core.tlog import parse_tile_address
+from auditlog.models import LogKey, Tenant
+
+FOREVER = "public, max-age=31536000, immutable"  # a tile of a given width never changes
+BRIEFLY = "public, max-age=1"
+
+
+def _tenant(name: str) -> Tenant:
+    tenant = Tenant.objects.filter(name=name).first()
+    if tenant is None:
+        raise NotFound(f"no log {name[:60]!r}")
+    return tenant
+
+
+@require_safe
+def checkpoint(request: HttpRequest, tenant: str) -> HttpResponse:
+    """The newest signed head."""
+    _, note = proofs.newest_checkpoint(_tenant(tenant))
+    return _answer(note.encode(), "text/plain; charset=utf-8", BRIEFLY)
+
+
+@require_safe
+def tile(request: HttpRequest, tenant: str, address: str) -> HttpResponse:
+    """`<L>/<N>` or `<L>/<N>.p/<W>`; `entries/<N>` gives the leaves themselves."""
+    try:
+        wanted = parse_tile_address(address)
+    except ValueError as error:
+        raise NotFound(str(error)) from None
+    return _answer(proofs.tile_bytes(_tenant(tenant), wanted), "application/octet-stream", FOREVER)
+
+
+@require_safe
+def vkey(request: HttpRequest, tenant: str) -> HttpResponse:
+    """The verifier keys of this log, newest first, one a line."""
+    keys = LogKey.objects.filter(tenant=_tenant(tenant)).order_by("-id").values_list("vkey", flat=True)
+    if not keys:
+        raise NotFound("nothing was signed for this log yet")
+    return _answer("".join(f"{key}\n" for key in keys).encode(), "text/plain; charset=utf-8", BRIEFLY)
+
+
+def _answer(body: bytes, content_type: str, cache: str) -> HttpResponse:
+    headers = {"Cache-Control": cache, "Access-Control-Allow-Origin": "*"}
+    return HttpResponse(body, content_type=content_type, headers=headers)
