@@ -8,9 +8,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from auditlog.access import viewer_of
-from auditlog.core.errors import AnswerableError
-from config.errors import status_of
+from auditlog.core.errors import AnswerableError, NotFound, NotPermitted, NotPossible
 
+# As the API answers them (config/errors.py, which stands above the dashboard).
+ANSWERS: tuple[tuple[type[AnswerableError], int, str], ...] = (
+    (NotPermitted, 403, "Not permitted"),
+    (NotFound, 404, "Not found"),
+    (NotPossible, 409, "Not possible now"),
+    (AnswerableError, 400, "This cannot be done"),
+)
 NO_TENANT = (
     "You are signed in, but this account belongs to no tenant yet. An administrator gives it a role under "
     "Configuration, Memberships."
@@ -30,7 +36,7 @@ def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         try:
             response = view(request, *args, **kwargs)
         except AnswerableError as error:
-            status, title = status_of(error)
+            status, title = next((status, title) for kind, status, title in ANSWERS if isinstance(error, kind))
             return error_page(request, status, title, str(error))
         response.headers.setdefault("Cache-Control", "private, no-store")
         return response

@@ -181,7 +181,8 @@ def test_triage_keeps_who_and_why(desk):
 
 
 def test_the_event_page_shows_bytes_chain_and_leaf(desk):
-    page = text_of(signed_in(desk, "auditor").get(f"/events/{desk.bought.event_id}/"))
+    client = signed_in(desk, "auditor")
+    page = text_of(client.get(f"/events/{desk.bought.event_id}/"))
 
     assert "the bytes fit the leaf" in page
     assert "the signature holds" in page
