@@ -190,7 +190,7 @@ class SourceForm(forms.ModelForm):
 
     def clean(self):
         data = super().clean()
-        tenant = data.get("tenant") or self.instance.tenant_id and self.instance.tenant
+        tenant = data.get("tenant") or (self.instance.tenant_id and self.instance.tenant)
         if data.get("organisation") and tenant and data["organisation"].tenant_id != tenant.pk:
             self.add_error("organisation", "This organisation belongs to another tenant.")
         if self.errors:
