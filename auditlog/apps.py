@@ -3,3 +3,6 @@ from django.apps import AppConfig
 
 class AuditlogConfig(AppConfig):
     name = "auditlog"
+
+    def ready(self) -> None:
+        from auditlog import access_schema  # noqa: F401  registers itself

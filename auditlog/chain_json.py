@@ -18,9 +18,40 @@ from auditlog.core.authority import (
 )
 from auditlog.core.chain import Break, Chain, Grant
 from auditlog.core.event import Party
+from auditlog.serializers import Sight
 
 
-def chain_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
+def chain_json(chain: Chain, act: Act, *, at: datetime, sight: Sight = Sight()) -> dict[str, Any]:  # noqa: B008  frozen
+    """An abuse desk gets the shape of the chain: hops of others as stubs, and no grant but what its own events name."""
+    whole = _whole_json(chain, act, at=at)
+    return whole if sight.seen is None else _stubbed(whole, sight)
+
+
+def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
+    terms = dict.fromkeys(("delegated_by", "attester", "scopes", "limits", "granted_at", "expires_at"))
+
+    def party(shown: dict | None) -> dict | None:
+        more = {k: v for k, v in (shown or {}).items() if k not in ("iss", "sub")}
+        return shown and sight.party(f"{shown['iss']}|{shown['sub']}", **more)
+
+    def hop(shown: dict) -> dict:
+        mine = sight.sees(f"{shown['party']['iss']}|{shown['party']['sub']}")
+        hidden = {} if mine else {"grant": None, "token": None, "leaf_index": None}
+        return shown | terms | hidden | {"party": party(shown["party"]), "breaks": [quiet(b) for b in shown["breaks"]]}
+
+    def quiet(found: dict) -> dict:
+        return found | {"reason": None, "leaf_index": None}  # it names grants and parties
+
+    effective = whole["effective"] and {name: whole["effective"][name] for name in ("in_force", "known", "revoked_at")}
+    return whole | {
+        "principal": party(whole["principal"]),
+        "hops": [hop(each) for each in whole["hops"]],
+        "effective": effective,
+        "breaks": [quiet(each) for each in whole["breaks"]],
+    }
+
+
+def _whole_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
     grants = {grant.id: grant for grant in chain.path.grants}
     breaks = [*chain.breaks, *_authority_breaks(chain, act, at)]
     return {

@@ -1,17 +1,25 @@
 """Drive: walk a tenant's road from its positions until nothing is left. What tasks, commands and tests call."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 
-from django.db import connection
+import structlog
+from django.db import InterfaceError, OperationalError, connection
 
 from auditlog.detect import detect
 from auditlog.models import Tenant
 from auditlog.project import project
 
+log = structlog.get_logger()
 
-def drive_tenant(name: str, *, now: Callable[[], datetime]) -> bool:
-    """Project and detect until caught up. Returns False when another process is at it, which will see our work too."""
+
+def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float | None = None) -> bool:
+    """Project and detect until caught up, or for so many seconds. Returns whether something was left when they were over.
+
+    Does nothing when another process is at it, which will see our work too.
+    """
+    began = time.monotonic()
     tenant = Tenant.objects.get(name=name)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(hashtext('answerable.drive'), %s)", [tenant.pk])
@@ -21,15 +29,20 @@ def drive_tenant(name: str, *, now: Callable[[], datetime]) -> bool:
         while True:
             # Detection runs between batches, so that a long backlog does not hold back the first findings.
             if not project(tenant, now=now()) and not detect(tenant, now=now()):
-                return True
+                return False
             detect(tenant, now=now())
+            if for_at_most is not None and time.monotonic() - began > for_at_most:
+                return True
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(hashtext('answerable.drive'), %s)", [tenant.pk])
 
 
-def drive_every_tenant(*, now: Callable[[], datetime]) -> None:
-    """Walk the roads that have something on them: new leaves, or dirty rows whose time has come."""
+def drive_every_tenant(*, now: Callable[[], datetime], for_at_most: float | None = None) -> None:
+    """Walk the roads that have something on them: new leaves, or dirty rows whose time has come.
+
+    What stops one tenant is logged, and the others go on. `for_at_most` is in seconds a tenant.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT t.name FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id"
@@ -40,4 +53,9 @@ def drive_every_tenant(*, now: Callable[[], datetime]) -> None:
         )
         names = [name for (name,) in cursor.fetchall()]
     for name in names:
-        drive_tenant(name, now=now)
+        try:
+            drive_tenant(name, now=now, for_at_most=for_at_most)
+        except (OperationalError, InterfaceError):
+            raise  # the database itself: it stops all of them
+        except Exception:
+            log.exception("tenant not driven", tenant=name)

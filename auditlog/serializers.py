@@ -1,18 +1,47 @@
 """The API's shapes. Reads only: deliveries never pass a serializer."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import digest
 from typing import Any
 
+from django.db.models import Q
 from rest_framework import serializers
 
-from auditlog.models import Event, Finding
+from auditlog.access import Viewer
+from auditlog.models import Event, Finding, Role
+from auditlog.queries import visible_events
 
 
-def party(key: str, **more: Any) -> dict[str, Any] | None:
-    """`iss|sub`, split at the first bar; None for nobody."""
-    if not key:
-        return None
-    issuer, _, subject = key.partition("|")
-    return {"iss": issuer, "sub": subject, **more}
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Whom a caller sees by name. An abuse desk: those whom its own provider's events name as actor or principal."""
+
+    pepper: bytes = b""
+    seen: frozenset[str] | None = None  # None: everybody
+
+    @classmethod
+    def of(cls, viewer: Viewer, keys: Iterable[str]) -> "Sight":
+        if viewer.role != Role.ABUSE:
+            return cls()
+        wanted = frozenset(keys) - {""}
+        named = visible_events(viewer).filter(Q(actor__in=wanted) | Q(claimed_principal__in=wanted)).order_by()
+        pairs = named.values_list("actor", "claimed_principal").distinct()
+        return cls(bytes(viewer.tenant.pepper), wanted & {key for pair in pairs for key in pair})
+
+    def sees(self, key: str) -> bool:
+        return self.seen is None or key in self.seen
+
+    def party(self, key: str, **more: Any) -> dict[str, Any] | None:
+        """`iss|sub`, split at the first bar; None for nobody; a stub, the same everywhere, for whom it may not name."""
+        if not key:
+            return None
+        if not self.sees(key):
+            stub = digest(self.pepper, b"stub:" + key.encode(), sha256).hex()[:8]  # as the pages write it
+            return {"iss": None, "sub": f"hidden-{stub}", "hidden": True, **more}
+        issuer, _, subject = key.partition("|")
+        return {"iss": issuer, "sub": subject, **more}
 
 
 class MoneySerializer(serializers.Serializer):
@@ -29,6 +58,7 @@ class EventSerializer(serializers.BaseSerializer):
     """One event as the list and the detail give it."""
 
     def to_representation(self, event: Event) -> dict[str, Any]:
+        party = self.context["sight"].party
         money = None
         if event.amount_minor is not None:
             money = {
@@ -73,6 +103,7 @@ class EventSerializer(serializers.BaseSerializer):
 
 class FindingSerializer(serializers.BaseSerializer):
     def to_representation(self, finding: Finding) -> dict[str, Any]:
+        party = self.context["sight"].party
         money = None
         if finding.money_at_risk_minor is not None:
             money = {"amount_minor": finding.money_at_risk_minor, "currency": finding.currency or None}
@@ -101,5 +132,3 @@ class FindingSerializer(serializers.BaseSerializer):
 class TriageSerializer(serializers.Serializer):
     state = serializers.ChoiceField(choices=["open", "acknowledged", "resolved", "false_positive"])
     reason = serializers.CharField(max_length=4000)
-
-

@@ -9,9 +9,12 @@ from prometheus_client import Counter
 
 log = structlog.get_logger()
 WAKE_EVERY = 0.1  # seconds: at most one wake-up a tenant and process in this time
+QUIET = 5.0  # seconds without a try after a failed one: a broker that hangs must not hold every request
+SLICE = 2.0  # seconds on one tenant before the others have their turn
 UNSENT = Counter("answerable_wakeups_unsent", "Wake-ups that the broker did not take; beat drives the work instead")
 _last_sent: dict[str, float] = {}
 _last_look: dict[str, float] = {}  # of this worker process: when its last look at a tenant began
+_quiet_until = 0.0
 
 
 def wake(tenant: str) -> None:
@@ -20,10 +23,20 @@ def wake(tenant: str) -> None:
     if now - _last_sent.get(tenant, -1.0) < WAKE_EVERY:
         return  # the worker that was woken looks again after this long
     _last_sent[tenant] = now
+    _send(tenant, time.time())
+
+
+def _send(tenant: str, since: float, *, again: bool = True, countdown: float = 0.0) -> None:
+    """Send one wake-up, or count that it was not sent."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        UNSENT.inc()
+        return
     try:
-        drive.apply_async([tenant, time.time()], expires=30, ignore_result=True, retry=False)
+        drive.apply_async([tenant, since, again], countdown=countdown, expires=30, ignore_result=True, retry=False)
     except Exception as error:
         UNSENT.inc()
+        _quiet_until = time.monotonic() + QUIET
         log.warning("wake-up not sent", tenant=tenant, error=type(error).__name__)
 
 
@@ -36,20 +49,31 @@ def drive(tenant: str, since: float, again: bool = True) -> None:
     """
     from auditlog.drive import drive_tenant
 
+    _say_alive()
     if _last_look.get(tenant, 0.0) < since:
         _last_look[tenant] = time.time()
-        drive_tenant(tenant, now=timezone.now)
+        if drive_tenant(tenant, now=timezone.now, for_at_most=SLICE):
+            _send(tenant, time.time(), again=False)  # behind what waits for this worker
     if again:
         later = since + WAKE_EVERY
         # By countdown, not by sleeping: other tenants' work goes on meanwhile.
-        drive.apply_async([tenant, later, False], countdown=max(0.0, later - time.time()) + 0.02, expires=30, retry=False)
+        _send(tenant, later, again=False, countdown=max(0.0, later - time.time()) + 0.02)
 
 
 @shared_task(name="auditlog.drive_all", ignore_result=True)
 def drive_all() -> None:
     """Beat's round: whatever the wake-ups missed, and what waited for its grace period."""
     from auditlog.drive import drive_every_tenant
+
+    _say_alive()
+    drive_every_tenant(now=timezone.now, for_at_most=SLICE)
+
+
+def _say_alive() -> None:
+    """Not by beat's round alone: under load that waits in line for longer than a worker may be silent."""
     from auditlog.health import beat
 
-    beat("worker", now=timezone.now())
-    drive_every_tenant(now=timezone.now)
+    now = time.monotonic()
+    if now - _last_sent.get("", -1.0) >= 1.0:  # no tenant has this name
+        _last_sent[""] = now
+        beat("worker", now=timezone.now())

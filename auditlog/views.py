@@ -153,7 +153,7 @@ def _parameters(filterset: type[FilterSet]) -> list[OpenApiParameter]:
 class EventList(APIView):
     """Events, newest leaf first. A party is written `iss|sub`."""
 
-    @extend_schema(parameters=_parameters(EventFilter), responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="events_list", parameters=_parameters(EventFilter), responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         size = page_size(request)
         events = filtered(EventFilter, request, queries.visible_events(request.viewer))
@@ -313,7 +313,7 @@ class Spend(APIView):
 
 
 class FindingList(APIView):
-    @extend_schema(parameters=_parameters(FindingFilter), responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="findings_list", parameters=_parameters(FindingFilter), responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         size = page_size(request)
         findings = filtered(FindingFilter, request, queries.visible_findings(request.viewer))

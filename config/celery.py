@@ -13,8 +13,11 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
-    # A wake-up that cannot be sent at once is dropped: beat drives the same work a moment later.
-    broker_transport_options={"socket_timeout": 2, "socket_connect_timeout": 0.5, "visibility_timeout": 600},
+    # A wake-up that cannot be sent at once is dropped: beat drives the same work a moment later. Without `max_retries`
+    # kombu sleeps 2 and 4 s over a dead broker, in the middle of a request, whatever `task_publish_retry` says.
+    broker_transport_options={
+        "socket_timeout": 2, "socket_connect_timeout": 0.5, "visibility_timeout": 600, "max_retries": 0,
+    },
     task_publish_retry=False,
     timezone="UTC",
     beat_scheduler="celery.beat:Scheduler",  # in memory: the schedule below never changes at run time

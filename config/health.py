@@ -1,15 +1,16 @@
 """/healthz, /readyz and /metrics."""
 
+import os
 import time
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from auditlog import health
+from auditlog import health, tasks
 from config.celery import app
 
 _broker = {"at": -10.0, "ok": False}
@@ -33,7 +34,7 @@ def _broker_answers() -> bool:
     if time.monotonic() - _broker["at"] > 1:
         try:
             with app.connection_for_write(connect_timeout=1) as connection:
-                connection.ensure_connection(max_retries=1, timeout=1)
+                connection.ensure_connection(max_retries=0, timeout=1)  # a retry would sleep 2 s first
             _broker["ok"] = True
         except (OperationalError, OSError):
             _broker["ok"] = False
@@ -47,7 +48,10 @@ class _Gauges:
         for name, text, labels, value in health.gauges(timezone.now()):
             family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
             family.add_metric(list(labels.values()), value)
-        return families.values()
+        # The only number a process keeps to itself, so it says which one.
+        unsent = CounterMetricFamily("answerable_wakeups_unsent", "Wake-ups the broker did not take", labels=["process"])
+        unsent.add_metric([str(os.getpid())], tasks.UNSENT._value.get())
+        return [*families.values(), unsent]
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
@@ -56,5 +60,5 @@ def metrics(request: HttpRequest) -> HttpResponse:
     try:
         registry.register(_Gauges())
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         return HttpResponse("database unavailable\n", status=503, content_type="text/plain")
