@@ -6,13 +6,14 @@ from auditlog.models.directory import (
     Membership,
     Organisation,
     OwnedName,
+    RetentionPolicy,
     Role,
     Source,
     SourceKey,
     Tenant,
 )
 from auditlog.models.findings import Finding, RefusalCount, Triage
-from auditlog.models.ledger import Checkpoint, Edge, Leaf, LedgerEntry, LogHead, LogKey, Payload, Tile
+from auditlog.models.ledger import Checkpoint, Edge, Hold, Leaf, LedgerEntry, LogHead, LogKey, Payload, Release, Tile
 from auditlog.models.projections import (
     Charge,
     Dirty,
@@ -25,7 +26,7 @@ from auditlog.models.projections import (
 )
 
 __all__ = [
-    "ApiToken", "Charge", "Checkpoint", "Dirty", "Edge", "Event", "Finding", "Grant", "Heartbeat", "Leaf", "LedgerEntry", "LimitStatement",
-    "LogHead", "LogKey", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Role",
+    "ApiToken", "Charge", "Checkpoint", "Dirty", "Edge", "Event", "Finding", "Grant", "Heartbeat", "Hold", "Leaf", "LedgerEntry", "LimitStatement",
+    "LogHead", "LogKey", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Release", "RetentionPolicy", "Role",
     "Source", "SourceKey", "Tenant", "Tile", "Token", "Triage",
 ]  # fmt: skip

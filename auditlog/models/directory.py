@@ -102,6 +102,24 @@ class OwnedName(models.Model):
         return self.name
 
 
+class RetentionPolicy(models.Model):
+    """How long payloads of a type are kept. A new policy only counts what it would erase, until somebody arms it."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=60, help_text="Stands in every tombstone that the policy causes.")
+    event_type = models.CharField(max_length=200, blank=True, help_text="Empty: every type.")
+    keep_days = models.PositiveIntegerField()
+    is_armed = models.BooleanField(default=False, help_text="Unarmed, it only reports what it would erase.")
+    last_run_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_count = models.BigIntegerField(default=0, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="retention_policy_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Source(models.Model):
     """A configured sender. Its name is in every leaf it causes, so it never changes."""
 

@@ -127,6 +127,42 @@ class LogKey(models.Model):
         return self.vkey
 
 
+class Hold(models.Model):
+    """A legal hold over leaves [first_leaf, last_leaf]: nothing in it is erased. Made by the hold leaf at `leaf_index`."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    leaf_index = models.BigIntegerField()
+    first_leaf = models.BigIntegerField()
+    last_leaf = models.BigIntegerField()
+    case = models.TextField(blank=True)
+    reason = models.TextField()
+
+    class Meta:
+        db_table = "ledger_hold"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} hold {self.leaf_index}"
+
+
+class Release(models.Model):
+    """The end of a hold, made by the release leaf at `leaf_index`."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    leaf_index = models.BigIntegerField()
+    hold_leaf = models.BigIntegerField()
+
+    class Meta:
+        db_table = "ledger_release"
+        constraints = [models.UniqueConstraint(fields=["tenant", "epoch", "hold_leaf"], name="release_once")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} release of {self.hold_leaf}"
+
+
 class Edge(models.Model):
     """The tiles of the newest checkpoint that are not full yet, one a level. Derived: the publisher rewrites it."""
 

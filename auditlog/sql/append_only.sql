@@ -3,6 +3,11 @@
 
 CREATE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- The one way out: ledger_erase below, for the time of its own statement.
+    IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'ledger_payload'
+       AND current_setting('answerable.erasing', true) = OLD.tenant_id || '/' || OLD.leaf_index THEN
+        RETURN OLD;
+    END IF;
     RAISE EXCEPTION 'ledger rows are written once: % on % is refused', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'insufficient_privilege';
 END $$;
@@ -19,7 +24,8 @@ END $$;
 DO $$
 DECLARE name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['ledger_leaf', 'ledger_payload', 'ledger_tile', 'ledger_checkpoint', 'ledger_log_key'] LOOP
+    FOREACH name IN ARRAY ARRAY['ledger_leaf', 'ledger_payload', 'ledger_tile', 'ledger_checkpoint', 'ledger_log_key',
+                             'ledger_hold', 'ledger_release'] LOOP
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION ledger_refuse()',
                        name || '_written_once', name);
         EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()',
@@ -36,6 +42,38 @@ CREATE TRIGGER ledger_head_never_truncated BEFORE TRUNCATE ON ledger_head
 ALTER TABLE ledger_head SET (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 -- Salts, hashes and signatures do not compress: do not try.
 ALTER TABLE ledger_payload ALTER COLUMN raw SET STORAGE EXTERNAL;
+
+-- Erase the payload and salt of one leaf (a privacy duty). The leaf stays, and stays provable. Refused under a legal hold,
+-- and without a tombstone leaf of this log that names the leaf, which the caller appends in the same transaction.
+CREATE FUNCTION ledger_erase(of_tenant bigint, of_epoch smallint, of_leaf bigint, tombstone bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held bigint;
+    erased boolean;
+BEGIN
+    SELECT h.leaf_index INTO held FROM ledger_hold h
+    WHERE h.tenant_id = of_tenant AND h.epoch = of_epoch AND of_leaf BETWEEN h.first_leaf AND h.last_leaf
+      AND NOT EXISTS (SELECT 1 FROM ledger_release r WHERE r.tenant_id = h.tenant_id AND r.epoch = h.epoch
+                      AND r.hold_leaf = h.leaf_index)
+    LIMIT 1;
+    IF held IS NOT NULL THEN
+        RAISE EXCEPTION 'leaf % is under the legal hold of leaf %', of_leaf, held USING ERRCODE = 'object_in_use';
+    END IF;
+    IF NOT EXISTS (SELECT 1 FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)
+                   WHERE l.tenant_id = of_tenant AND l.epoch = of_epoch AND l.leaf_index = tombstone AND l.kind = 3
+                     AND convert_from(p.raw, 'UTF8')::jsonb -> 'leaves' @> to_jsonb(of_leaf)) THEN
+        RAISE EXCEPTION 'leaf % has no tombstone that names leaf %', tombstone, of_leaf
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    PERFORM set_config('answerable.erasing', of_tenant || '/' || of_leaf, true);
+    DELETE FROM ledger_payload WHERE tenant_id = of_tenant AND epoch = of_epoch AND leaf_index = of_leaf
+        AND EXISTS (SELECT 1 FROM ledger_leaf l WHERE l.tenant_id = of_tenant AND l.epoch = of_epoch
+                    AND l.leaf_index = of_leaf AND l.kind IN (0, 2));  -- events and conflicts; our own leaves stay whole
+    erased := FOUND;
+    PERFORM set_config('answerable.erasing', '', true);
+    RETURN erased;
+END $$;
+REVOKE ALL ON FUNCTION ledger_erase FROM PUBLIC;
 
 CREATE VIEW ledger_entry AS
     SELECT tenant_id || '-' || leaf_index AS id, tenant_id, leaf_index, kind, event_id, source_id, received_at, grade, key

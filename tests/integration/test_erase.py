@@ -1,0 +1,132 @@
+"""Erasure, legal hold and retention: what goes, what stays provable, and what may not go."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.db.utils import DatabaseError
+from nacl.signing import SigningKey
+
+from auditlog.core.errors import NotFound, NotPossible
+from auditlog.erase import due, erase, held_now, hold, release, retain
+from auditlog.models import Event, Leaf, Payload, RetentionPolicy
+from auditlog.proofs import prove_inclusion
+from auditlog.publish import publish, take_fence
+from auditlog.verify_ledger import verify
+
+KEY = SigningKey(b"\x07" * 32)
+BY = {"who": "dpo", "policy": "gdpr-17"}
+
+
+@pytest.fixture
+def log(world):
+    world.source("conductor", "https://conductor.example")
+    world.placed = [a.leaf_index for a in world.send(*(world.event("action.performed") for _ in range(4)))]
+    world.project()
+    return world
+
+
+def gone(log, index):
+    return not Payload.objects.filter(tenant=log.row, leaf_index=index).exists()
+
+
+def test_an_erased_payload_is_gone_its_leaf_is_provable_and_the_log_says_who_and_why(log):
+    publish(log.row, key=KEY, fence=take_fence(log.row), now=log.now)
+
+    erased = erase(log.row, [log.placed[1]], why="asked for by the person", now=log.now, **BY)
+
+    assert erased.count == 1 and gone(log, log.placed[1])
+    assert Event.objects.filter(tenant=log.row).count() == 3
+    publish(log.row, key=KEY, fence=take_fence(log.row), now=log.now)
+    assert prove_inclusion(log.row, log.placed[1]).index == log.placed[1]
+    assert verify(log.row, public_key=KEY.verify_key).erased == 1
+    body = bytes(Payload.objects.get(tenant=log.row, leaf_index=erased.tombstone).raw).decode()
+    assert all(part in body for part in ("dpo", "asked for by the person", "gdpr-17", f"[{log.placed[1]}]"))
+
+
+def test_the_same_event_again_after_its_erasure_is_a_repeat_and_is_not_stored(log):
+    again = log.event("action.performed")
+    [first] = log.send(again)
+    erase(log.row, [first.leaf_index], why="asked", now=log.now, **BY)
+
+    [result] = log.send(again)
+
+    assert result.repeated and gone(log, first.leaf_index)
+
+
+def test_nothing_under_a_hold_is_erased_and_nothing_beside_it_either(log):
+    hold(log.row, first=log.placed[1], last=log.placed[2], who="sam", reason="dispute", case="D-1", now=log.now)
+    size = Leaf.objects.filter(tenant=log.row).count()
+
+    with pytest.raises(NotPossible, match="legal hold"):
+        erase(log.row, log.placed, why="asked", now=log.now, **BY)
+
+    assert not any(gone(log, index) for index in log.placed)
+    assert Leaf.objects.filter(tenant=log.row).count() == size  # no tombstone of an erasure that was refused
+
+
+def test_a_released_hold_holds_nothing_and_cannot_be_released_twice(log):
+    held = hold(log.row, first=0, last=log.placed[3], who="sam", reason="dispute", now=log.now)
+    assert [h.leaf_index for h in held_now(log.row)] == [held]
+
+    release(log.row, held, who="sam", reason="settled", now=log.now)
+
+    assert held_now(log.row) == [] and erase(log.row, log.placed, why="asked", now=log.now, **BY).count == 4
+    with pytest.raises(NotPossible, match="already"):
+        release(log.row, held, who="sam", reason="again", now=log.now)
+    with pytest.raises(NotFound):
+        release(log.row, 0, who="sam", reason="no hold", now=log.now)
+
+
+def test_the_service_cannot_erase_around_the_function(log):
+    for statement in (
+        "SELECT ledger_erase(%s, 1::smallint, %s, 0)",
+        "SELECT ledger_erase(%s, 1::smallint, %s, 999999)",
+        "DELETE FROM ledger_payload WHERE tenant_id = %s AND leaf_index = %s",
+    ):
+        with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('answerable.erasing', %s, true)", [f"{log.row.pk}/{log.placed[0]}"])
+            cursor.execute(statement, [log.row.pk, log.placed[0]])
+    assert not gone(log, log.placed[0])
+
+
+def test_a_tombstone_of_another_leaf_or_another_log_does_not_do(log, now):
+    tombstone = erase(log.row, [log.placed[0]], why="asked", now=now, **BY).tombstone
+
+    with pytest.raises(DatabaseError, match="no tombstone"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT ledger_erase(%s, 1::smallint, %s, %s)", [log.row.pk, log.placed[1], tombstone])
+
+
+def test_our_own_leaves_are_not_erased(log):
+    with pytest.raises(NotFound):
+        erase(log.row, [0], why="asked", now=log.now, **BY)
+
+
+def test_an_erasure_without_a_reason_is_refused(log):
+    with pytest.raises(NotPossible, match="reason"):
+        erase(log.row, [log.placed[0]], why=" ", now=log.now, **BY)
+
+
+def test_a_policy_first_only_counts_and_erases_once_armed_but_never_what_is_held(log):
+    policy = RetentionPolicy.objects.create(tenant=log.row, name="30 days", event_type="action.performed", keep_days=30)
+    hold(log.row, first=log.placed[0], last=log.placed[0], who="sam", reason="dispute", now=log.now)
+    later = log.now + timedelta(days=31)
+    assert due(policy, now=log.now) == []
+
+    assert retain(policy, now=later) == 3
+    assert not any(gone(log, index) for index in log.placed)
+    policy.is_armed = True
+    assert retain(policy, now=later) == 3
+
+    assert [gone(log, index) for index in log.placed] == [False, True, True, True]
+    assert retain(policy, now=later) == 0
+
+
+def test_a_policy_of_one_type_leaves_others(log):
+    [other] = log.send(log.event("action.denied"))
+    log.project()
+    policy = RetentionPolicy.objects.create(tenant=log.row, name="p", event_type="action.denied", keep_days=0, is_armed=True)
+
+    retain(policy, now=log.now + timedelta(days=1))
+
+    assert gone(log, other.leaf_index) and not any(gone(log, index) for index in log.placed)
