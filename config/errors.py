@@ -1,7 +1,7 @@
 """Domain errors to HTTP answers, in one table. Problems are RFC 9457; refusals of events RFC 8935 section 2.4."""
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
-from django.db import DatabaseError, DataError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponseServerError, JsonResponse
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
