@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, connection
 from django.db.utils import InterfaceError
 
-from auditlog.models import Heartbeat
+from auditlog.models import Heartbeat, PublisherState
 from auditlog.verify_ledger import insert_only_faults
 
 WORKER_SILENT = timedelta(seconds=15)
@@ -28,7 +28,7 @@ def beat(name: str, *, now: datetime) -> None:
 def checks(*, now: datetime, broker_ok: bool) -> list[Check]:
     """Everything that ingest and projection need. A database that does not answer hides the rest."""
     try:
-        found = [_ledger(), _worker(now), _lag(now)]
+        found = [_ledger(), _worker(now), _lag(now), _signing()]
     except (DatabaseError, InterfaceError) as error:
         return [Check("database", False, type(error).__name__), _broker(broker_ok)]
     return [Check("database", True, "answers"), _broker(broker_ok), *found]
@@ -49,6 +49,12 @@ def _worker(now: datetime) -> Check:
         return Check("worker", False, "no worker was seen yet")
     age = now - seen
     return Check("worker", age < WORKER_SILENT, f"seen {age.total_seconds():.1f} s ago")
+
+
+def _signing() -> Check:
+    """Whether every log may be signed: a database that came back older than its signed head may not."""
+    refused = PublisherState.objects.filter(is_signing=False).values_list("tenant__name", "reason").order_by("tenant__name")
+    return Check("signing", not refused, "; ".join(f"{name}: {reason}" for name, reason in refused) or "every log")
 
 
 def _lag(now: datetime) -> Check:

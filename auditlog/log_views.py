@@ -6,7 +6,8 @@ from django.views.decorators.http import require_safe
 from auditlog import proofs
 from auditlog.core.errors import NotFound
 from auditlog.core.tlog import parse_tile_address
-from auditlog.models import LogKey, Tenant
+from auditlog.models import Checkpoint, LogKey, Tenant
+from auditlog.witness import cosigned_note
 
 FOREVER = "public, max-age=31536000, immutable"  # a tile of a given width never changes
 BRIEFLY = "public, max-age=1"
@@ -21,8 +22,10 @@ def _tenant(name: str) -> Tenant:
 
 @require_safe
 def checkpoint(request: HttpRequest, tenant: str) -> HttpResponse:
-    """The newest signed head."""
-    _, note = proofs.newest_checkpoint(_tenant(tenant))
+    """The newest signed head, with the lines of its witnesses."""
+    log = _tenant(tenant)
+    size, _ = proofs.newest_checkpoint(log)
+    note = cosigned_note(log, Checkpoint.objects.get(tenant=log, size=size))
     return _answer(note.encode(), "text/plain; charset=utf-8", BRIEFLY)
 
 

@@ -22,10 +22,11 @@ from auditlog.append import EPOCH, OWN, append_note, microseconds
 from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core import leaf as leaves
 from auditlog.core.checkpoint import Checkpoint, signed, vkey
-from auditlog.core.errors import LedgerCorrupt
+from auditlog.core.errors import LedgerBehind, LedgerCorrupt
 from auditlog.core.merkle import EMPTY, Edge, leaf_hash
 from auditlog.core.tlog import TILE, subtree_root
-from auditlog.models import LogHead, LogKey, Tenant
+from auditlog.heads import read_head, write_head
+from auditlog.models import LogHead, LogKey, PublisherState, Tenant
 from auditlog.models.ledger import KIND_NAMES
 
 log = structlog.get_logger()
@@ -134,6 +135,7 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             raise LedgerCorrupt(f"another publisher holds fence {stored_fence}, ours is {fence}: stop")
         if size < before.size:
             raise LedgerCorrupt(f"the head has {size} leaves, and {before.size} were signed: the database is behind")
+        _check_head_file(tenant, size)
         if size == before.size:
             return None
         hashes = [row.checked_hash() for row in read_leaves(tenant, before.size, size)]
@@ -142,6 +144,7 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             raise LedgerCorrupt(f"leaves {before.size} to {size - 1} do not lead to the root that was committed")
         _write_tiles(tenant, before.size, hashes)
         note = signed(Checkpoint(origin_of(tenant), size, derived.root()), key)
+        write_head(tenant.name, note)  # before anybody can see the checkpoint
         copy_rows(
             "ledger_checkpoint",
             {"tenant_id": "int8", "epoch": "int2", "size": "int8", "root": "bytea", "edge": "bytea", "note": "text",
@@ -149,6 +152,35 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             [(tenant.pk, EPOCH, size, derived.root(), derived.packed(), note, now)],
         )  # fmt: skip
     return note
+
+
+def _check_head_file(tenant: Tenant, size: int) -> None:
+    """Refuse when the database is behind, or beside, what was signed last. Raises LedgerBehind."""
+    try:
+        head = read_head(tenant.name)
+    except (ValueError, OSError) as error:
+        raise LedgerBehind(f"the independent head of log {tenant.name!r} cannot be read: {error}") from None
+    if head is None:
+        return
+    if head.size > size:
+        raise LedgerBehind(
+            f"{head.size} leaves were signed and the database has {size}: it was restored from an older copy"
+        )
+    if head.size and _root_at(tenant, head.size) != head.root:
+        raise LedgerBehind(f"the database's first {head.size} leaves are not those that were signed")
+
+
+def _root_at(tenant: Tenant, size: int) -> bytes:
+    """The root over the first `size` leaves: from its checkpoint, else from the leaves after the one before."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT size, edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size <= %s"
+            " ORDER BY size DESC LIMIT 1",
+            [tenant.pk, EPOCH, size],
+        )
+        row = cursor.fetchone()
+    edge = Edge.unpacked(row[0], bytes(row[1])) if row else EMPTY
+    return edge.extended([leaf.checked_hash() for leaf in read_leaves(tenant, edge.size, size)]).root()
 
 
 def _write_tiles(tenant: Tenant, start: int, hashes: list[bytes]) -> None:
@@ -202,6 +234,7 @@ def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime]
         time.sleep(1.0)
     fences: dict[int, int] = {}
     broken: set[int] = set()
+    told: dict[int, str] = {}
     while not stop():
         began = time.monotonic()
         for tenant in tenants():
@@ -212,11 +245,27 @@ def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime]
                     fences[tenant.pk] = take_fence(tenant)
                     announce_key(tenant, key=key, now=now())
                 publish(tenant, key=key, fence=fences[tenant.pk], now=now())
+                _say(tenant, "", told, now=now())
+            except LedgerBehind as behind:
+                # Asked again at every round: a person may have decided meanwhile.
+                _say(tenant, str(behind), told, now=now())
             except LedgerCorrupt as corrupt:
                 # Never signed again by this process: somebody must look first. The other logs go on.
                 broken.add(tenant.pk)
-                log.critical("log not signed", tenant=tenant.name, reason=str(corrupt))
+                _say(tenant, str(corrupt), told, now=now())
         time.sleep(max(0.0, EVERY - (time.monotonic() - began)))
+
+
+def _say(tenant: Tenant, reason: str, told: dict[int, str], *, now: datetime) -> None:
+    """Put on record, for /readyz and the pages, whether this log is signed; only when that changed."""
+    if told.get(tenant.pk) == reason:
+        return
+    told[tenant.pk] = reason
+    PublisherState.objects.update_or_create(
+        tenant=tenant, defaults={"is_signing": not reason, "reason": reason, "at": now}
+    )
+    if reason:
+        log.critical("log not signed", tenant=tenant.name, reason=reason)
 
 
 def announce_key(tenant: Tenant, *, key: SigningKey, now: datetime) -> None:

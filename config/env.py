@@ -61,6 +61,11 @@ def secret_key() -> str:
         return secrets.token_urlsafe(48)
 
 
+def heads_dir() -> Path:
+    """Where the last signed heads lie, outside the database's fate: `ANSWERABLE_HEADS_DIR`, else the state folder."""
+    return Path(os.environ.get("ANSWERABLE_HEADS_DIR") or state_dir() / "heads")
+
+
 def log_key_file() -> Path:
     """Where the log's 32-byte signing key lies: `ANSWERABLE_LOG_KEY_FILE`, else the state folder. Never the database."""
     return Path(os.environ.get("ANSWERABLE_LOG_KEY_FILE") or state_dir() / "log.key")

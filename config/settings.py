@@ -132,6 +132,7 @@ CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 # The name a log signs under (C2SP checkpoint origin), never taken from host or port.
 STATE_DIR = env.state_dir()
 LOG_KEY_FILE = env.log_key_file()
+HEADS_DIR = env.heads_dir()
 WEB_WORKERS = int(os.environ.get("WEB_CONCURRENCY", "1"))
 LOG_ORIGIN = os.environ.get("ANSWERABLE_LOG_ORIGIN", "answerable.example/log")
 

@@ -33,6 +33,45 @@ def vkey(name: str, public_key: bytes) -> str:
     return f"{name}+{key_id(name, public_key).hex()}+{b64encode(_ED25519 + public_key).decode()}"
 
 
+_COSIGNATURE = b"\x04"  # algorithm byte of cosignature/v1 keys (C2SP tlog-cosignature)
+
+
+def cosigner_of(verifier_key: str) -> tuple[str, bytes, bytes]:
+    """Name, public key and key id of a witness's cosignature/v1 key. Raises ValueError."""
+    name, _, rest = verifier_key.partition("+")
+    identifier, _, encoded = rest.partition("+")
+    blob = b64decode(encoded, validate=True)
+    if blob[:1] != _COSIGNATURE or len(blob) != 33:
+        raise ValueError("expected a cosignature/v1 verifier key")
+    key = sha256(name.encode() + b"\n" + blob).digest()[:4]
+    if key.hex() != identifier:
+        raise ValueError("the verifier key's id does not fit its name and key")
+    return name, blob[1:], key
+
+
+def cosigned_message(checkpoint: Checkpoint, timestamp: int) -> bytes:
+    """What a witness signs: the time it saw the head (seconds since 1970), and the head."""
+    return f"cosignature/v1\ntime {timestamp}\n{checkpoint.body()}".encode()
+
+
+def check_cosignature(line: str, checkpoint: Checkpoint, verifier_key: str) -> int:
+    """Check a witness's signature line on a checkpoint. Returns its timestamp; raises ValueError."""
+    name, public, key = cosigner_of(verifier_key)
+    mark, _, rest = line.partition(" ")
+    signer, _, value = rest.partition(" ")
+    if mark != "\u2014" or signer != name:
+        raise ValueError(f"expected a signature line of {name!r}, found {line[:80]!r}")
+    blob = b64decode(value, validate=True)
+    if blob[:4] != key or len(blob) != 4 + 8 + 64:
+        raise ValueError("the cosignature is by another key, or is no cosignature/v1")
+    timestamp = int.from_bytes(blob[4:12])
+    try:
+        VerifyKey(public).verify(cosigned_message(checkpoint, timestamp), blob[12:])
+    except BadSignatureError:
+        raise ValueError("the cosignature does not fit the checkpoint") from None
+    return timestamp
+
+
 def public_key_of(verifier_key: str) -> tuple[str, bytes]:
     """Name and public key of a verifier key. Raises ValueError when it is malformed or not Ed25519."""
     name, _, rest = verifier_key.partition("+")

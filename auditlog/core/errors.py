@@ -85,5 +85,9 @@ class LedgerCorrupt(AnswerableError):
     """Stored bytes and the tree disagree. Names the first bad leaf."""
 
 
+class LedgerBehind(AnswerableError):
+    """The database is behind, or beside, what was signed before. Nothing is signed until a person decides."""
+
+
 class ConfigurationError(AnswerableError):
     """A command or a form was given something that cannot be configured."""

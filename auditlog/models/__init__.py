@@ -11,9 +11,23 @@ from auditlog.models.directory import (
     Source,
     SourceKey,
     Tenant,
+    Witness,
 )
 from auditlog.models.findings import Finding, RefusalCount, Triage
-from auditlog.models.ledger import Checkpoint, Edge, Hold, Leaf, LedgerEntry, LogHead, LogKey, Payload, Release, Tile
+from auditlog.models.ledger import (
+    Checkpoint,
+    Cosignature,
+    Edge,
+    Hold,
+    Leaf,
+    LedgerEntry,
+    LogHead,
+    LogKey,
+    Payload,
+    PublisherState,
+    Release,
+    Tile,
+)
 from auditlog.models.projections import (
     Charge,
     Dirty,
@@ -26,7 +40,8 @@ from auditlog.models.projections import (
 )
 
 __all__ = [
-    "ApiToken", "Charge", "Checkpoint", "Dirty", "Edge", "Event", "Finding", "Grant", "Heartbeat", "Hold", "Leaf", "LedgerEntry", "LimitStatement",
-    "LogHead", "LogKey", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "RefusalCount", "Release", "RetentionPolicy", "Role",
+    "ApiToken", "Charge", "Checkpoint", "Cosignature", "Dirty", "Edge", "Event", "Finding", "Grant", "Heartbeat", "Hold", "Leaf", "LedgerEntry", "LimitStatement",
+    "LogHead", "LogKey", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "PublisherState", "RefusalCount", "Release", "RetentionPolicy", "Role",
     "Source", "SourceKey", "Tenant", "Tile", "Token", "Triage",
+    "Witness",
 ]  # fmt: skip

@@ -13,6 +13,9 @@ class Tenant(models.Model):
     title = models.CharField(max_length=200, blank=True)
     # Mixed into identities, so that nobody outside can compute an event's id from its content.
     pepper = models.BinaryField(max_length=32, editable=False)
+    witness_quorum = models.PositiveSmallIntegerField(
+        default=0, help_text="How many witnesses must have cosigned a checkpoint before it counts as witnessed."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -97,6 +100,24 @@ class OwnedName(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="owned_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Witness(models.Model):
+    """Somebody else who watches this tenant's log: a C2SP tlog-witness that our checkpoints are submitted to."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=200, help_text="The name in its verifier key.")
+    url = models.URLField(help_text="Its submission prefix; add-checkpoint is appended.")
+    vkey = models.TextField(help_text="Its verifier key, of type cosignature/v1.")
+    is_active = models.BooleanField(default=True)
+    last_size = models.BigIntegerField(default=0, editable=False)  # the newest head it cosigned
+    last_error = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="witness_once")]
 
     def __str__(self) -> str:
         return self.name

@@ -127,6 +127,39 @@ class LogKey(models.Model):
         return self.vkey
 
 
+class Cosignature(models.Model):
+    """A witness's signature line on a checkpoint (C2SP tlog-cosignature): it saw this head, after all earlier ones."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "epoch", "size", "witness")
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    epoch = models.SmallIntegerField()
+    size = models.BigIntegerField()
+    witness = models.CharField(max_length=200)
+    line = models.TextField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "ledger_cosignature"
+
+    def __str__(self) -> str:
+        return f"{self.witness} on {self.tenant_id} at {self.size}"
+
+
+class PublisherState(models.Model):
+    """What the publisher thinks of a log: whether it signs, and if not, why. Not part of the ledger."""
+
+    tenant = models.OneToOneField("auditlog.Tenant", models.CASCADE, primary_key=True)
+    is_signing = models.BooleanField(default=True)
+    reason = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "publisher_state"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}: {'signing' if self.is_signing else self.reason}"
+
+
 class Hold(models.Model):
     """A legal hold over leaves [first_leaf, last_leaf]: nothing in it is erased. Made by the hold leaf at `leaf_index`."""
 

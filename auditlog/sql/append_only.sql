@@ -25,7 +25,7 @@ DO $$
 DECLARE name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['ledger_leaf', 'ledger_payload', 'ledger_tile', 'ledger_checkpoint', 'ledger_log_key',
-                             'ledger_hold', 'ledger_release'] LOOP
+                             'ledger_hold', 'ledger_release', 'ledger_cosignature'] LOOP
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION ledger_refuse()',
                        name || '_written_once', name);
         EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()',

@@ -4,7 +4,8 @@
 GRANT USAGE ON SCHEMA public TO {app};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app};
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {app};
-REVOKE UPDATE, DELETE, TRUNCATE ON ledger_leaf, ledger_payload, ledger_tile, ledger_checkpoint, ledger_log_key, ledger_hold, ledger_release FROM {app};
+REVOKE UPDATE, DELETE, TRUNCATE ON ledger_leaf, ledger_payload, ledger_tile, ledger_checkpoint, ledger_log_key, ledger_hold, ledger_release,
+    ledger_cosignature FROM {app};
 GRANT EXECUTE ON FUNCTION ledger_erase TO {app};
 REVOKE INSERT, UPDATE, DELETE ON ledger_entry FROM {app};
 REVOKE DELETE, TRUNCATE ON ledger_head FROM {app};

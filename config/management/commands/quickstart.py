@@ -42,7 +42,8 @@ class Command(BaseCommand):
         parser.add_argument("--check", action="store_true", help="play the story in a state of its own, compare, stop")
 
     def handle(self, *args, **options):
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         with ExitStack() as undo:
             try:
                 self.began = time.monotonic()
@@ -191,6 +192,9 @@ class Command(BaseCommand):
 
 
 def _interrupt(*_):
+    """Stop, once: whoever presses Ctrl-C again must not cut the stopping short."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -200,7 +204,7 @@ def _throw_away(state: Path) -> None:
 
     if embedded.find_running(state):
         raise CommandError(f"a quickstart is running on {state}: stop it first")
-    ours = {"postgres", "postgres.new", "valkey", "run", "log", "secrets"}
+    ours = {"postgres", "postgres.new", "valkey", "run", "log", "secrets", "heads"}
     files = {"quickstart.json", "services.json", "passwords.json", "secret_key", "log.key", "embedded.lock", "servers.lock"}
     for entry in state.iterdir():
         if entry.name in ours and entry.is_dir() and not entry.is_symlink():
@@ -236,7 +240,7 @@ def _point_at(services: embedded.Services, state: Path) -> None:
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
     settings.SECRET_KEY = env.secret_key()
-    settings.STATE_DIR, settings.LOG_KEY_FILE = state, env.log_key_file()
+    settings.STATE_DIR, settings.LOG_KEY_FILE, settings.HEADS_DIR = state, env.log_key_file(), env.heads_dir()
     settings.DATABASES["default"].update(env.database(os.environ["DATABASE_URL"]))
     settings.DATABASES["owner"].update(env.database(os.environ["DATABASE_OWNER_URL"]))
     settings.CELERY_BROKER_URL = os.environ["CELERY_BROKER_URL"]

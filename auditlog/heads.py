@@ -1,0 +1,58 @@
+"""The independent head: the last note signed for each log, in a file outside the database's fate.
+
+It is written, and on disk, before a checkpoint is published. A database that comes back older than it (a restored
+backup, a lagging replica) would sign another history at sizes already signed: the publisher refuses, says so, and goes
+on refusing until a person decides (the Venafi incident of 2017).
+"""
+
+import os
+from base64 import b64decode
+from pathlib import Path
+
+from django.conf import settings
+
+from auditlog.core.checkpoint import Checkpoint
+
+
+def head_file(tenant: str) -> Path:
+    return settings.HEADS_DIR / tenant
+
+
+def write_head(tenant: str, note: str) -> None:
+    """Replace the head, durably: file, rename, folder."""
+    folder = settings.HEADS_DIR
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = folder / f".{tenant}.new"
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(note)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, folder / tenant)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_head(tenant: str) -> Checkpoint | None:
+    """What the file says was signed last; None when there is no file. Raises ValueError for one that is no note.
+
+    The signature is not asked for: whoever can write here can at worst stop the publisher.
+    """
+    try:
+        note = head_file(tenant).read_text()
+    except FileNotFoundError:
+        return None
+    origin, size, root, *_ = note.split("\n")
+    return Checkpoint(origin, int(size), b64decode(root, validate=True))
+
+
+def forget_head(tenant: str) -> Path | None:
+    """Set the head aside, by a person's decision. Returns where it lies now."""
+    file = head_file(tenant)
+    if not file.exists():
+        return None
+    kept = file.with_name(f"{tenant}.set-aside")
+    os.replace(file, kept)
+    return kept

@@ -1,0 +1,129 @@
+"""Witnesses: others who see every head of a log (C2SP tlog-witness), so that nobody can be shown another history.
+
+Submitting is beside the road: a slow, broken or lying witness delays nobody, and its line is kept only when it is a
+valid cosignature of our checkpoint.
+"""
+
+import http.client
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import structlog
+from django.db import connection, connections
+
+from auditlog.append import EPOCH
+from auditlog.core.checkpoint import Checkpoint, check_cosignature
+from auditlog.core.errors import AnswerableError
+from auditlog.models import Checkpoint as CheckpointRow
+from auditlog.models import Cosignature, Tenant, Witness
+from auditlog.proofs import prove_consistency
+from auditlog.publish import origin_of
+
+log = structlog.get_logger()
+TIMEOUT = 5.0  # seconds for one witness's answer
+MAX_ANSWER = 16 * 1024
+Post = Callable[[str, bytes], tuple[int, bytes]]
+
+
+class WitnessRefused(AnswerableError):
+    """The witness did not cosign. The message says what it answered."""
+
+
+def submit_all(tenant: Tenant, *, now: Callable[[], datetime], post: Post | None = None) -> int:
+    """Submit the newest checkpoint to every witness that has not cosigned it. Returns how many have, in all."""
+    row = CheckpointRow.objects.filter(tenant=tenant, epoch=EPOCH).order_by("-size").first()
+    if row is None:
+        return 0
+    done = set(Cosignature.objects.filter(tenant=tenant, epoch=EPOCH, size=row.size).values_list("witness", flat=True))
+    waiting = [w for w in Witness.objects.filter(tenant=tenant, is_active=True) if w.name not in done]
+    if waiting:
+        with ThreadPoolExecutor(len(waiting)) as pool:
+            done |= {name for name in pool.map(lambda w: _try(tenant, w, row, now(), post or http_post), waiting) if name}
+    return len(done)
+
+
+def _try(tenant: Tenant, witness: Witness, row: CheckpointRow, now: datetime, post: Post) -> str | None:
+    try:
+        line = submit(tenant, witness, row, post=post)
+        Cosignature.objects.get_or_create(
+            tenant=tenant, epoch=EPOCH, size=row.size, witness=witness.name, defaults={"line": line, "received_at": now}
+        )
+        Witness.objects.filter(pk=witness.pk).update(last_size=row.size, last_error="")
+        return witness.name
+    except (AnswerableError, OSError, ValueError) as error:
+        Witness.objects.filter(pk=witness.pk).update(last_error=str(error)[:500])
+        log.warning("not cosigned", tenant=tenant.name, witness=witness.name, reason=str(error)[:200])
+        return None
+    finally:
+        connections.close_all()  # of this thread
+
+
+def submit(tenant: Tenant, witness: Witness, row: CheckpointRow, *, post: Post) -> str:
+    """One add-checkpoint. Returns the cosignature line. Raises WitnessRefused, OSError or ValueError.
+
+    The witness says with 409 which size it knows; the proof is then made from there, once.
+    """
+    known = witness.last_size
+    for _ in range(2):
+        proof = prove_consistency(tenant, known, row.size) if 0 < known < row.size else []
+        lines = [f"old {known}", *(b64encode(part).decode() for part in proof)]
+        status, answer = post(f"{witness.url.rstrip('/')}/add-checkpoint", ("\n".join(lines) + f"\n\n{row.note}").encode())
+        if status != 409:
+            break
+        size = answer.decode("ascii", "replace").strip()
+        if not size.isdigit() or int(size) > row.size:
+            raise WitnessRefused(f"it says it knows a log of {size[:20]!r} leaves, and ours has {row.size}")
+        known = int(size)
+    if status != 200:
+        raise WitnessRefused(f"it answered {status}: {answer[:200].decode('utf-8', 'replace')}")
+    checkpoint = Checkpoint(origin_of(tenant), row.size, bytes(row.root))
+    for line in answer.decode("utf-8", "replace").split("\n"):
+        if line.startswith("\u2014 "):
+            check_cosignature(line, checkpoint, witness.vkey)
+            return line
+    raise WitnessRefused("its answer holds no signature line")
+
+
+def http_post(url: str, body: bytes) -> tuple[int, bytes]:
+    """POST with a short timeout and a bounded answer. https, or http to this machine only."""
+    parts = urlsplit(url)
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        raise WitnessRefused(f"expected an https address, found {url[:80]!r}")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    line = kind(parts.hostname or "", parts.port, timeout=TIMEOUT)
+    try:
+        line.request("POST", parts.path, body, {"Content-Type": "text/plain; charset=utf-8"})
+        answer = line.getresponse()
+        return answer.status, answer.read(MAX_ANSWER)
+    finally:
+        line.close()
+
+
+def cosigned_note(tenant: Tenant, row: CheckpointRow) -> str:
+    """The note with the lines of all witnesses that cosigned it."""
+    lines = Cosignature.objects.filter(tenant=tenant, epoch=EPOCH, size=row.size).order_by("witness")
+    return row.note + "".join(f"{cosignature.line}\n" for cosignature in lines)
+
+
+def witnessed_size(tenant: Tenant) -> int | None:
+    """The newest size that as many witnesses as the tenant's quorum have cosigned; None when there is no quorum to reach."""
+    if not tenant.witness_quorum:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(max(size), 0) FROM (SELECT size FROM ledger_cosignature WHERE tenant_id = %s AND epoch = %s"
+            " GROUP BY size HAVING count(*) >= %s) reached",
+            [tenant.pk, EPOCH, tenant.witness_quorum],
+        )
+        return cursor.fetchone()[0]
+
+
+def watch(tenants: Iterable[Tenant], *, now: Callable[[], datetime]) -> None:
+    """One round over all tenants that have witnesses."""
+    for tenant in tenants:
+        if Witness.objects.filter(tenant=tenant, is_active=True).exists():
+            submit_all(tenant, now=now)
