@@ -1,0 +1,22 @@
+"""`verify_packet`: check a bundle or packet offline, by the same file that lies inside it."""
+
+import sys
+
+from django.core.management.base import BaseCommand
+
+from auditlog.verifier import answerable_verify
+
+
+class Command(BaseCommand):
+    help = "Check a bundle or packet. Needs no database. Exits 0 when all holds, 1 when something is wrong, 2 for no bundle."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser):
+        parser.add_argument("file")
+        parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the file")
+        parser.add_argument("--json", action="store_true")
+
+    def handle(self, *args, **options):
+        arguments = [f"--vkey={key}" for key in options["vkey"]] + (["--json"] if options["json"] else [])
+        if code := answerable_verify.main([*arguments, "--", options["file"]]):
+            sys.exit(code)

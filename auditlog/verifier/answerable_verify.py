@@ -1,0 +1,865 @@
+#!/usr/bin/env python3
+"""Check an evidence bundle of Answerable, offline, with nothing but Python (3.8 or newer) and this one file.
+
+    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--json]
+
+It exits 0 when all holds, 1 when something is wrong (and names the first thing), 2 when it was not given a bundle.
+Get KEY, the log's verifier key, from somewhere else than the bundle: without it the bundle vouches for itself.
+
+What is checked, from the bytes up:
+
+1. bytes, signed headers, source event id and salt give the commitment that the leaf carries;
+2. the leaf is in the tree: its audit path leads to the checkpoint's root, or the whole tree is derived again (RFC 6962);
+3. the checkpoint is signed by the log (C2SP signed-note), and extends every earlier checkpoint in the bundle (RFC 9162);
+4. a Security Event Token is signed by its source's key (Ed25519, ES256, RS256, PS256), that key being in a `key` leaf of
+   the same log, before the event, proven like the event; and it was meant for this tenant, by that source's issuer.
+
+Nothing is imported from the project, and no signature library is used: what you read here is all there is.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import re
+import sys
+import zipfile
+import zlib
+from base64 import b64decode, b64encode
+from binascii import a2b_base64
+from functools import lru_cache
+
+FORMAT = "answerable-bundle/1"
+SMALL = 1 << 20  # bytes, of any member but the streamed ones
+LINE = 64 << 20  # bytes, of one line of a streamed member
+MEMBERS = 10_000
+DETAILS = 10_000  # leaves listed one by one in the report
+NEEDED = ("checkpoint", "leaves.jsonl", "manifest.json")
+OURS = (*NEEDED, "checkpoints.jsonl", "vkeys", "README.txt", "answerable_verify.py")
+
+
+class Bad(Exception):
+    """Something in the bundle is wrong: `where`, and what was found and expected."""
+
+    def __init__(self, where, what):
+        super().__init__("%s: %s" % (where, what))
+        self.where, self.what = where, what
+
+
+class Unusable(Exception):
+    """This is no bundle, or not one of a version we know, or the arguments make no sense."""
+
+
+def shown(value):
+    """Foreign text, safe for a terminal: escaped, in quotes, and short."""
+    return json.dumps(str(value)[:80])
+
+
+# --- Ed25519 (RFC 8032), as strict as libsodium: cofactorless, S below L, no small-order and no non-canonical points ----
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+ROOT_M1 = pow(2, (P - 1) // 4, P)
+ZERO = (0, 1, 1, 0)  # extended coordinates: x = X/Z, y = Y/Z, xy = T/Z
+
+
+def ed_add(a, b):
+    """Complete addition on the twisted Edwards curve (RFC 8032 section 5.1.4): doubling and zero included."""
+    x1, y1, z1, t1 = a
+    x2, y2, z2, t2 = b
+    m, n = (y1 - x1) * (y2 - x2) % P, (y1 + x1) * (y2 + x2) % P
+    c, d = 2 * t1 * t2 * D % P, 2 * z1 * z2 % P
+    e, f, g, h = n - m, d - c, d + c, n + m
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def ed_point(encoded):
+    """Decode a point (section 5.1.3). None when it is not the one canonical encoding of a point on the curve."""
+    y = int.from_bytes(encoded, "little")
+    sign, y = y >> 255, y & ((1 << 255) - 1)
+    if y >= P:
+        return None
+    u, v = (y * y - 1) % P, (D * y * y + 1) % P
+    x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
+    if v * x * x % P != u:
+        x = x * ROOT_M1 % P
+        if v * x * x % P != u:
+            return None
+    if x == 0 and sign:
+        return None
+    if x & 1 != sign:
+        x = P - x
+    return x, y, 1, x * y % P
+
+
+def is_small_order(point):
+    for _ in range(3):
+        point = ed_add(point, point)
+    return point[0] == 0 and point[1] == point[2]
+
+
+class Comb:
+    """Multiples of one point, 4 bits at a time: 960 additions once, then at most 64 for each product."""
+
+    def __init__(self, add, zero, point):
+        self.add, self.zero, self.rows = add, zero, []
+        for _ in range(64):
+            row = [zero, point]
+            for _ in range(14):
+                row.append(add(row[-1], point))
+            self.rows.append(row)
+            point = add(row[-1], point)
+
+    def times(self, number):
+        total = self.zero
+        for row in self.rows:
+            if number & 15:
+                total = self.add(total, row[number & 15])
+            number >>= 4
+        return total
+
+
+@lru_cache(maxsize=1)
+def ed_base():
+    y = 4 * pow(5, -1, P) % P
+    return Comb(ed_add, ZERO, ed_point(y.to_bytes(32, "little")))
+
+
+@lru_cache(maxsize=64)
+def ed_key(public):
+    """The negated public key, ready to be multiplied. None for a key that nobody should use."""
+    point = ed_point(public) if len(public) == 32 else None
+    if point is None or is_small_order(point):
+        return None
+    x, y, z, t = point
+    return Comb(ed_add, ZERO, (P - x, y, z, P - t))
+
+
+def ed25519(public, message, signature):
+    """Whether `signature` is one of `message` under `public`."""
+    key = ed_key(public)
+    if key is None or len(signature) != 64:
+        return False
+    s = int.from_bytes(signature[32:], "little")
+    if s >= L:
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
+    point = ed_add(ed_base().times(s), key.times(k))
+    inverse = pow(point[2], -1, P)
+    x, y = point[0] * inverse % P, point[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little") == signature[:32] and not is_small_order(point)
+
+
+# --- ECDSA on P-256 with SHA-256 (FIPS 186-4, RFC 7518 section 3.4) -------------------------------------------------------
+
+Q = 2**256 - 2**224 + 2**192 + 2**96 - 1
+N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+GENERATOR = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+INFINITY = (1, 1, 0)  # Jacobian coordinates: x = X/Z^2, y = Y/Z^3
+
+
+def p256_add(a, b):
+    x1, y1, z1 = a
+    x2, y2, z2 = b
+    if not z1:
+        return b
+    if not z2:
+        return a
+    zz1, zz2 = z1 * z1 % Q, z2 * z2 % Q
+    u1, u2, s1, s2 = x1 * zz2 % Q, x2 * zz1 % Q, y1 * z2 * zz2 % Q, y2 * z1 * zz1 % Q
+    h, r = (u2 - u1) % Q, (s2 - s1) % Q
+    if not h:
+        if r:
+            return INFINITY
+        yy = y1 * y1 % Q
+        m, s = 3 * (x1 - zz1) * (x1 + zz1) % Q, 4 * x1 * yy % Q
+        x = (m * m - 2 * s) % Q
+        return x, (m * (s - x) - 8 * yy * yy) % Q, 2 * y1 * z1 % Q
+    hh = h * h % Q
+    hhh, v = h * hh % Q, u1 * hh % Q
+    x = (r * r - hhh - 2 * v) % Q
+    return x, (r * (v - x) - s1 * hhh) % Q, z1 * z2 * h % Q
+
+
+@lru_cache(maxsize=1)
+def p256_base():
+    return Comb(p256_add, INFINITY, (*GENERATOR, 1))
+
+
+@lru_cache(maxsize=64)
+def p256_key(x, y):
+    if x >= Q or y >= Q or (y * y - (x * x * x - 3 * x + B)) % Q:
+        return None
+    return Comb(p256_add, INFINITY, (x, y, 1))
+
+
+def es256(x, y, message, signature):
+    """Whether `signature` (r || s, 64 bytes) is one of `message` under the public point (x, y)."""
+    key = p256_key(x, y)
+    if key is None or len(signature) != 64:
+        return False
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    if not (0 < r < N and 0 < s < N):
+        return False
+    digest = int.from_bytes(hashlib.sha256(message).digest(), "big")
+    w = pow(s, -1, N)
+    px, _, pz = p256_add(p256_base().times(digest * w % N), key.times(r * w % N))
+    return bool(pz) and px * pow(pz, -2, Q) % Q % N == r
+
+
+# --- RSA with SHA-256 (RFC 8017): PKCS #1 v1.5 and PSS with a salt of 32 bytes ----------------------------------------------
+
+SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
+
+
+def rsa(algorithm, modulus, exponent, message, signature):
+    bits = modulus.bit_length()
+    size = (bits + 7) // 8
+    if not 2048 <= bits <= 8192 or not 3 <= exponent < 1 << 64 or len(signature) != size:
+        return False
+    number = int.from_bytes(signature, "big")
+    if number >= modulus:
+        return False
+    encoded = pow(number, exponent, modulus).to_bytes(size, "big")
+    digest = hashlib.sha256(message).digest()
+    if algorithm == "RS256":
+        return encoded == b"\x00\x01" + b"\xff" * (size - 54) + b"\x00" + SHA256_INFO + digest
+    if bits % 8 == 1:  # the encoded message is then one byte shorter than the modulus
+        if encoded[0]:
+            return False
+        encoded = encoded[1:]
+    masked, h = encoded[:-33], encoded[-33:-1]
+    spare = 8 * len(encoded) - (bits - 1)
+    if encoded[-1] != 0xBC or masked[0] >> (8 - spare):
+        return False
+    mask = b"".join(hashlib.sha256(h + n.to_bytes(4, "big")).digest() for n in range(len(masked) // 32 + 1))
+    block = bytearray(a ^ b for a, b in zip(masked, mask))  # noqa: B905  the mask may be longer; Python 3.8 has no strict
+    block[0] &= 0xFF >> spare
+    if bytes(block[:-32]) != b"\x00" * (len(block) - 33) + b"\x01":
+        return False
+    return hashlib.sha256(b"\x00" * 8 + digest + bytes(block[-32:])).digest() == h
+
+
+# --- the tree (RFC 6962, RFC 9162) ------------------------------------------------------------------------------------------
+
+
+def leaf_hash(leaf):
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left, right):
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def climb(index, size, proof, take):
+    """Walk from leaf `index` to the root of `size` leaves. `take(part, is_left)` combines. Raises ValueError."""
+    first, last = index, size - 1
+    for part in proof:
+        if len(part) != 32:
+            raise ValueError("a hash of the proof is not 32 bytes")
+        if last == 0:
+            raise ValueError("the proof is too long")
+        is_left = bool(first & 1) or first == last
+        take(part, is_left)
+        while is_left and first and not first & 1:
+            first, last = first >> 1, last >> 1
+        first, last = first >> 1, last >> 1
+    if last:
+        raise ValueError("the proof is too short")
+
+
+def root_from_inclusion(index, size, leaf, proof):
+    """RFC 9162 section 2.1.3.2. Raises ValueError when the proof does not have the tree's shape."""
+    if not 0 <= index < size:
+        raise ValueError("leaf %d is not in a tree of %d leaves" % (index, size))
+    if len(leaf) != 32:
+        raise ValueError("a leaf hash is 32 bytes")
+    root = [leaf]
+
+    def take(part, is_left):
+        root[0] = node_hash(part, root[0]) if is_left else node_hash(root[0], part)
+
+    climb(index, size, proof, take)
+    return root[0]
+
+
+def check_consistency(old_size, new_size, old_root, new_root, proof):
+    """RFC 9162 section 2.1.4.2. Raises ValueError saying what does not fit."""
+    if not 0 <= old_size <= new_size:
+        raise ValueError("sizes run backwards: %d to %d" % (old_size, new_size))
+    if old_size in (0, new_size):
+        if proof:
+            raise ValueError("the proof must be empty")
+        if old_size == new_size and old_root != new_root:
+            raise ValueError("same size, other root")
+        return
+    if not proof:
+        raise ValueError("the proof is empty")
+    parts = list(proof) if old_size & (old_size - 1) else [old_root, *proof]
+    first, last = old_size - 1, new_size - 1
+    while first & 1:
+        first, last = first >> 1, last >> 1
+    if len(parts[0]) != 32:
+        raise ValueError("a hash of the proof is not 32 bytes")
+    roots = [parts[0], parts[0]]
+
+    def take(part, is_left):
+        if is_left:
+            roots[:] = node_hash(part, roots[0]), node_hash(part, roots[1])
+        else:
+            roots[1] = node_hash(roots[1], part)
+
+    climb(first, last + 1, parts[1:], take)
+    if roots[0] != old_root:
+        raise ValueError("the proof does not lead to the old root")
+    if roots[1] != new_root:
+        raise ValueError("the proof does not lead to the new root")
+
+
+class Tree:
+    """A tree that grows by one leaf: the roots of its perfect subtrees, largest first."""
+
+    def __init__(self):
+        self.size, self.parts = 0, []
+
+    def add(self, leaf):
+        carry = self.size
+        while carry & 1:
+            leaf = node_hash(self.parts.pop(), leaf)
+            carry >>= 1
+        self.parts.append(leaf)
+        self.size += 1
+
+    def root(self):
+        if not self.parts:
+            return hashlib.sha256(b"").digest()
+        root = self.parts[-1]
+        for left in reversed(self.parts[:-1]):
+            root = node_hash(left, root)
+        return root
+
+
+# --- signed notes (C2SP signed-note, tlog-checkpoint) -------------------------------------------------------------------------
+
+
+def parse_vkey(text):
+    """Name, key id and public key of `<name>+<hex id>+<base64(0x01 || key)>`. Raises ValueError."""
+    name, _, rest = text.strip().partition("+")
+    identifier, _, encoded = rest.partition("+")
+    try:
+        blob = b64decode(encoded, validate=True)
+    except ValueError:
+        blob = b""
+    if not name or len(blob) != 33 or blob[:1] != b"\x01":
+        raise ValueError("expected an Ed25519 verifier key, <name>+<id>+<base64>, found %s" % shown(text))
+    wanted = hashlib.sha256(name.encode() + b"\n" + blob).digest()[:4]
+    if wanted.hex() != identifier:
+        raise ValueError("the id in verifier key %s does not fit its name and key" % shown(text))
+    return name, wanted, blob[1:]
+
+
+def open_note(note, keys):
+    """Origin, size, root and the key that signed. `keys` is what parse_vkey gave. Raises ValueError."""
+    text, separator, signatures = note.partition("\n\n")
+    lines = text.split("\n")
+    if not separator or len(lines) < 3 or not signatures.endswith("\n"):
+        raise ValueError("a checkpoint has three lines, an empty one, and signatures")
+    if not re.match(r"(0|[1-9][0-9]{0,18})\Z", lines[1]):
+        raise ValueError("the tree size %s is not a number of at most 19 digits" % shown(lines[1]))
+    root = strict_base64(lines[2], "the root hash")
+    if len(root) != 32:
+        raise ValueError("the root hash is not 32 bytes")
+    mine = [key for key in keys if key[0] == lines[0]]
+    if not mine:
+        names = ", ".join(sorted({shown(name) for name, _, _ in keys})) or "none"
+        raise ValueError("it is of log %s, and the verifier keys are for: %s" % (shown(lines[0]), names))
+    for line in signatures.split("\n")[:-1][:100]:
+        mark, _, rest = line.partition(" ")
+        name, _, value = rest.partition(" ")
+        if mark != "\u2014" or name != lines[0]:
+            continue
+        blob = strict_base64(value, "a signature line")
+        for _, identifier, public in mine:
+            if blob[:4] == identifier:
+                if not ed25519(public, (text + "\n").encode(), blob[4:]):
+                    raise ValueError("the log's signature on it is wrong")
+                return lines[0], int(lines[1]), root, public
+    raise ValueError("it carries no signature by a key it is checked against")
+
+
+# --- reading what strangers wrote -------------------------------------------------------------------------------------------------
+
+
+def strict_base64(text, what):
+    """Raises ValueError unless `text` is the one standard base64 form of some bytes."""
+    if not isinstance(text, str):
+        raise ValueError("%s is not base64 text" % what)
+    try:
+        value = b64decode(text.encode("ascii"), validate=True)
+    except ValueError:
+        raise ValueError("%s is not base64" % what) from None
+    if b64encode(value).decode() != text:
+        raise ValueError("%s is not canonical base64" % what)
+    return value
+
+
+def from_base64url(text):
+    """Lenient about spare bits, as JWS libraries are. Raises ValueError."""
+    data = text if isinstance(text, bytes) else str(text).encode("ascii")
+    return a2b_base64(data.translate(bytes.maketrans(b"-_", b"+/")) + b"=" * (-len(data) % 4))
+
+
+def _whole(digits):
+    if len(digits) > 20:
+        raise ValueError("a number of %d digits" % len(digits))
+    return int(digits)
+
+
+def _once(pairs):
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return made
+
+
+def _no_constant(name):
+    raise ValueError("%s is not JSON" % name)
+
+
+def parse_json(data, what, strict=True):
+    """A JSON object. `strict` is for what our own exporter writes; signed claims may hold any JSON. Raises ValueError."""
+    try:
+        value = json.loads(
+            data.decode("utf-8") if isinstance(data, bytes) else data,
+            parse_int=_whole if strict else lambda digits: int(digits) if len(digits) <= 20 else 0,
+            object_pairs_hook=_once if strict else dict,
+            parse_constant=_no_constant,
+        )
+    except RecursionError:
+        raise ValueError("%s is nested too deeply" % what) from None
+    except ValueError as error:
+        raise ValueError("%s is not JSON: %s" % (what, str(error)[:200])) from None
+    if not isinstance(value, dict):
+        raise ValueError("%s is not a JSON object" % what)
+    return value
+
+
+def field(record, name, kind):
+    value = record.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError("%r is missing or of the wrong type" % name)
+    return value
+
+
+def hashes(record, name):
+    parts = field(record, name, list)
+    if len(parts) > 64:
+        raise ValueError("%r has %d hashes, at most 64 are possible" % (name, len(parts)))
+    return [strict_base64(part, "a hash of %r" % name) for part in parts]
+
+
+class Archive:
+    """The bundle's members. Nothing is ever written to disk, so names are only judged, not followed."""
+
+    def __init__(self, file):
+        try:
+            self.zip = zipfile.ZipFile(file)
+            members = self.zip.infolist()
+        except OSError as error:
+            raise Unusable("cannot read %s: %s" % (shown(file), error.strerror or error)) from None
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, IndexError) as error:
+            raise Unusable("this is not a zip archive that can be read: %s" % error) from None
+        if len(members) > MEMBERS:
+            raise Bad("archive", "has %d members, at most %d are taken" % (len(members), MEMBERS))
+        self.names = set()
+        for member in members:
+            name = member.filename
+            if name in self.names:
+                raise Bad("archive", "has two members named %s" % shown(name))
+            parts = name.split("/")
+            if re.search(r"[\x00-\x1f\x7f\\:]", name) or name.startswith("/") or ".." in parts or "" in parts[:-1]:
+                raise Bad("archive", "has a member with the unsafe name %s" % shown(name))
+            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Bad("archive", "member %s is encrypted or compressed in an unusual way" % shown(name))
+            if member.external_attr >> 16 & 0o170000 == 0o120000:
+                raise Bad("archive", "member %s is a symbolic link" % shown(name))
+            self.names.add(name)
+
+    def small(self, name):
+        data = b"".join(self._read(name, lambda stream: [stream.read(SMALL + 1)]))
+        if len(data) > SMALL:
+            raise Bad(name, "is larger than %d bytes" % SMALL)
+        return data
+
+    def lines(self, name):
+        def read(stream):
+            while True:
+                line = stream.readline(LINE + 1)
+                if not line:
+                    return
+                if len(line) > LINE:
+                    raise Bad(name, "has a line longer than %d bytes" % LINE)
+                yield line
+
+        return self._read(name, read)
+
+    def _read(self, name, read):
+        if name not in self.names:
+            raise Bad(name, "is not in the archive")
+        try:
+            with self.zip.open(name) as member, io.BufferedReader(member, 1 << 16) as stream:
+                yield from read(stream)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+            raise Bad(name, "is damaged: %s" % error) from None
+
+
+# --- leaves, payloads, keys, signatures ---------------------------------------------------------------------------------------------
+
+LEAF = re.compile(
+    rb'\["answerable-leaf/1","([a-z]{1,20})","([a-z0-9._-]{1,48})",(0|-?[1-9][0-9]{0,17}),"([A-F])","([A-Za-z0-9_-]{1,43})"'
+    rb',"([A-Za-z0-9_-]{43})"\]\Z'
+)
+COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+KEY_TYPES = {"Ed25519": "OKP", "EdDSA": "OKP", "ES256": "EC", "RS256": "RSA", "PS256": "RSA"}
+MEMBERS_OF_KEY = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
+
+
+def commitment(salt, event_id, headers, raw):
+    lengths = len(event_id).to_bytes(4, "big"), len(headers).to_bytes(4, "big")
+    return hashlib.sha256(salt + lengths[0] + event_id + lengths[1] + headers + raw).digest()
+
+
+def thumbprint(jwk):
+    """RFC 7638. Raises ValueError for what is no public key we know."""
+    names = MEMBERS_OF_KEY.get(jwk.get("kty"), ()) if isinstance(jwk.get("kty"), str) else ()
+    if not names or not all(isinstance(jwk.get(name), str) for name in names):
+        raise ValueError("the key is no public JWK of type OKP, EC or RSA")
+    text = "{%s}" % ",".join('"%s":"%s"' % (name, jwk[name]) for name in names)
+    return b64encode(hashlib.sha256(text.encode()).digest(), b"-_").rstrip(b"=").decode()
+
+
+def signature_fits(jwk, algorithm, message, signature):
+    """Whether `signature` is one of `message` under `jwk` with the JWS algorithm. Raises ValueError."""
+    if KEY_TYPES.get(algorithm) != jwk["kty"]:
+        raise ValueError("alg %s does not go with a key of type %s" % (shown(algorithm), shown(jwk["kty"])))
+    if jwk["kty"] == "RSA":
+        n, e = (int.from_bytes(from_base64url(jwk[name]), "big") for name in "ne")
+        return rsa(algorithm, n, e, message, signature)
+    x = from_base64url(jwk["x"])
+    if jwk["kty"] == "OKP":
+        if jwk["crv"] != "Ed25519":
+            raise ValueError("expected curve Ed25519, found %s" % shown(jwk["crv"]))
+        return ed25519(x, message, signature)
+    y = from_base64url(jwk["y"])
+    if jwk["crv"] != "P-256" or len(x) != 32 or len(y) != 32:
+        raise ValueError("expected a point of curve P-256")
+    return es256(int.from_bytes(x, "big"), int.from_bytes(y, "big"), message, signature)
+
+
+class Keys:
+    """What the log itself says of its sources and their keys, in leaves that are proven like all others."""
+
+    def __init__(self):
+        self.jwks, self.retired, self.sources = {}, {}, {}
+
+    def learn(self, index, kind, raw):
+        body = parse_json(raw, "what the service wrote", strict=False)
+        change, source, stamp = body.get("change"), body.get("source"), body.get("thumbprint")
+        if kind == "key" and change == "key.added":
+            jwk = field(body, "jwk", dict)
+            if thumbprint(jwk) != stamp:
+                raise ValueError("the key in it does not have the thumbprint it states")
+            self.jwks[source, stamp] = jwk
+            self.retired.pop((source, stamp), None)
+        elif kind == "key" and change == "key.retired":
+            self.retired[source, stamp] = index
+        elif kind == "config" and change == "source.added":
+            self.sources[source] = body.get("format"), body.get("issuer")
+        elif kind == "tombstone" and change == "erased" and isinstance(body.get("leaves"), list):
+            return [leaf for leaf in body["leaves"] if isinstance(leaf, int)]
+        return []
+
+
+def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
+    """"good", or why it cannot be told from here. Raises ValueError when the signature is wrong or its key is missing."""
+    form, issuer = keys.sources.get(source, (None, None))
+    if form not in (None, "set") or headers or not COMPACT.match(raw):
+        if form == "set":
+            raise ValueError("source %s sends Security Event Tokens, and these bytes are none" % shown(source))
+        return "grade %s, format %s: no signature that this verifier knows" % (grade, form or "unknown")
+    signing_input, _, signature = raw.rpartition(b".")
+    header_part, _, claims_part = signing_input.partition(b".")
+    header = parse_json(from_base64url(header_part), "the JOSE header", strict=False)
+    media_type = str(header.get("typ", "")).lower()
+    if form is None and media_type not in ("secevent+jwt", "application/secevent+jwt"):
+        return "grade %s, format unknown: no signature that this verifier knows" % grade
+    jwk = keys.jwks.get((source, stamp))
+    if jwk is None:
+        raise ValueError("no key leaf before it gives source %s the key %s" % (shown(source), shown(stamp)))
+    if not signature_fits(jwk, header.get("alg"), signing_input, from_base64url(signature)):
+        raise ValueError("the source's signature does not fit the bytes")
+    claims = parse_json(from_base64url(claims_part), "what was signed", strict=False)
+    audience = claims.get("aud")
+    if "urn:answerable:" + tenant not in (audience if isinstance(audience, list) else [audience]):
+        raise ValueError("it was signed for another audience: %s" % shown(audience))
+    if claims.get("jti") != event_id:
+        raise ValueError("its signed jti is %s, and it stands under %s" % (shown(claims.get("jti")), shown(event_id)))
+    if issuer is not None and claims.get("iss") != issuer:
+        raise ValueError("its signed iss is %s, and the source's is %s" % (shown(claims.get("iss")), shown(issuer)))
+    return "good"
+
+
+# --- the bundle ---------------------------------------------------------------------------------------------------------------------
+
+
+def verify(file, vkeys=()):
+    """Check a bundle. Returns the report, whose `problem` is None when all holds; raises Unusable."""
+    report = {"result": "bad", "problem": None, "notes": []}
+    try:
+        trusted = [parse_vkey(text) for text in vkeys]
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    try:
+        archive = Archive(file)
+        with archive.zip:
+            _verify(archive, trusted, report)
+        report["result"] = "ok"
+    except Bad as bad:
+        report["problem"] = {"where": bad.where, "what": bad.what}
+    except (Unusable, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a hostile file found a hole: that is a refusal, not a traceback
+        report["problem"] = {"where": "bundle", "what": "cannot be read (%s)" % type(error).__name__}
+    return report
+
+
+def _verify(archive, trusted, report):
+    manifest = _manifest(archive)
+    whole = manifest["scope"] == "whole"
+    try:
+        listed = [parse_vkey(line) for line in archive.small("vkeys").decode().splitlines()[:100]] if "vkeys" in archive.names else []
+        note = archive.small("checkpoint").decode()
+    except ValueError as error:
+        raise Bad("vkeys", str(error)) from None
+    try:
+        origin, size, root, public = open_note(note, trusted or listed)
+    except ValueError as error:
+        raise Bad("checkpoint", str(error)) from None
+    tenant = manifest["tenant"]
+    if manifest["origin"] != origin or origin.rpartition("/")[2] != tenant or manifest["size"] != size:
+        raise Bad("manifest.json", "speaks of another log or size than the checkpoint")
+    report.update(origin=origin, tenant=tenant, size=size, root=root.hex(), scope=manifest["scope"])
+    report.update(signed_by=public.hex(), key_given=bool(trusted))
+    if not trusted:
+        report["notes"].append(
+            "No verifier key was given: the checkpoint was checked against the bundle's own key. That shows only that the"
+            " bundle agrees with itself. Get the log's key from elsewhere and give it with --vkey."
+        )
+    earlier = _earlier(archive, origin, trusted + listed, trusted, report)
+    if not whole:
+        for old_size, old_root, proof in earlier:
+            try:
+                check_consistency(old_size, size, old_root, root, proof)
+            except ValueError as error:
+                raise Bad("checkpoint of %d leaves" % old_size, "the signed checkpoint does not extend it: %s" % error) from None
+        earlier = iter(())
+    _leaves(archive, manifest, size, root, earlier, report)
+    others = sorted(archive.names.difference(OURS))
+    if others:
+        report["notes"].append("In the archive, and covered by no proof: %s" % ", ".join(shown(name) for name in others[:20]))
+
+
+def _manifest(archive):
+    if not set(NEEDED) & archive.names:
+        raise Unusable("this archive is no bundle: it has none of %s" % ", ".join(NEEDED))
+    try:
+        manifest = parse_json(archive.small("manifest.json"), "the manifest")
+        if manifest.get("format") != FORMAT:
+            raise Unusable("expected format %s, found %s" % (FORMAT, shown(manifest.get("format"))))
+        for name, kind in (("tenant", str), ("origin", str), ("scope", str), ("size", int), ("leaves", int)):
+            field(manifest, name, kind)
+        if manifest["scope"] not in ("whole", "part"):
+            raise ValueError("scope is neither whole nor part")
+    except ValueError as error:
+        raise Bad("manifest.json", str(error)) from None
+    return manifest
+
+
+def _earlier(archive, origin, keys, trusted, report):
+    """Earlier checkpoints, oldest first: (size, root, consistency proof or [])."""
+    report["earlier_checkpoints"], before, foreign = 0, -1, 0
+    if "checkpoints.jsonl" not in archive.names:
+        return
+    for number, line in enumerate(archive.lines("checkpoints.jsonl"), 1):
+        try:
+            record = parse_json(line, "the line")
+            name, size, root, public = open_note(field(record, "note", str), keys)
+            proof = hashes(record, "consistency") if "consistency" in record else []
+        except ValueError as error:
+            raise Bad("checkpoints.jsonl, line %d" % number, str(error)) from None
+        if name != origin or size <= before:
+            raise Bad("checkpoints.jsonl, line %d" % number, "is of another log, or out of order")
+        foreign += bool(trusted) and public not in [key for _, _, key in trusted]
+        before = size
+        report["earlier_checkpoints"] += 1
+        yield size, root, proof
+    if foreign:
+        report["notes"].append("%d earlier checkpoints are signed by keys of the bundle that were not given" % foreign)
+
+
+def _leaves(archive, manifest, size, root, earlier, report):
+    whole, tenant = manifest["scope"] == "whole", manifest["tenant"]
+    tree, keys, missing, buried = Tree(), Keys(), {}, {}
+    counts = {"leaves": 0, "events": 0, "payloads_checked": 0, "erased": 0, "withheld": 0, "signatures_good": 0}
+    unchecked, late = {}, 0
+    details = []
+    report.update(counts=counts, signatures_not_checked=unchecked)
+    report.update({} if whole else {"leaves": details})
+    mark = next(earlier, None) if whole else None
+    before = -1
+    for number, line in enumerate(archive.lines("leaves.jsonl")):
+        where = "leaves.jsonl, line %d" % (number + 1)
+        try:
+            record = parse_json(line, "the line")
+            index = field(record, "index", int)
+            where = "leaf %d" % index
+            if not before < index < size or (whole and index != number):
+                raise ValueError("it is out of order, or beyond the checkpoint's %d leaves" % size)
+            before = index
+            leaf = strict_base64(record.get("leaf"), "the leaf")
+            parts = LEAF.match(leaf)
+            if parts is None:
+                raise ValueError("its bytes are no leaf in canonical form")
+            kind, source, received, grade, stamp, committed = (part.decode() for part in parts.groups())
+            seen, event_id, headers, raw = _payload(record, from_base64url(committed))
+            if whole:
+                while mark and mark[0] == tree.size:
+                    mark = _passed(tree, mark, earlier)
+                tree.add(leaf_hash(leaf))
+            elif root_from_inclusion(index, size, leaf_hash(leaf), hashes(record, "proof")) != root:
+                raise ValueError("its audit path does not lead to the checkpoint's root")
+
+            counts["leaves"] += 1
+            is_event = kind in ("event", "conflict")
+            counts["events"] += is_event
+            said = ""
+            if not seen:
+                missing[index] = kind
+            elif is_event:
+                said = check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant)
+                late += said == "good" and (source, stamp) in keys.retired
+                if said == "good":
+                    counts["signatures_good"] += 1
+                else:
+                    unchecked[said] = unchecked.get(said, 0) + 1
+            elif source == "-":
+                for buried_leaf in keys.learn(index, kind, raw):
+                    buried.setdefault(buried_leaf, index)
+        except ValueError as error:
+            raise Bad(where, str(error)) from None
+        counts["payloads_checked"] += seen
+        if not whole and len(details) < DETAILS:
+            details.append(
+                {"index": index, "kind": kind, "source": source, "received_us": int(received), "grade": grade, "key": stamp,
+                 "payload": "checked" if seen else "missing", "signature": said}
+            )  # fmt: skip
+    if counts["leaves"] != manifest["leaves"]:
+        raise Bad("leaves.jsonl", "has %d leaves, the manifest says %d" % (counts["leaves"], manifest["leaves"]))
+    if whole:
+        while mark and mark[0] == tree.size:
+            mark = _passed(tree, mark, earlier)
+        if mark:
+            raise Bad("checkpoints.jsonl", "a checkpoint of %d leaves, and the log has %d" % (mark[0], tree.size))
+        if tree.size != size:
+            raise Bad("leaves.jsonl", "has %d leaves, the signed checkpoint has %d" % (tree.size, size))
+        if tree.root() != root:
+            raise Bad("leaves.jsonl", "the leaves do not lead to the root that was signed for them")
+    for index, kind in missing.items():
+        grave = buried.get(index)
+        erased = grave is not None and kind in ("event", "conflict") and grave > index
+        counts["erased" if erased else "withheld"] += 1
+        if whole and not erased:
+            raise Bad("leaf %d" % index, "its payload is left out, and no tombstone in the log says that it was erased")
+    for entry in details:
+        if entry["payload"] == "missing":
+            entry["payload"] = "erased, by leaf %d" % buried[entry["index"]] if entry["index"] in buried else "withheld"
+    if late:
+        report["notes"].append("%d events stand after the leaf that retired their key; a sender may have been under way" % late)
+
+
+def _passed(tree, mark, earlier):
+    if tree.root() != mark[1]:
+        raise ValueError("the leaves before it do not lead to the root signed for %d leaves" % mark[0])
+    return next(earlier, None)
+
+
+def _payload(record, committed):
+    """Whether the payload is there, source event id, headers, bytes: after checking them against the commitment."""
+    payload = record.get("payload")
+    if payload is None:
+        return False, "", b"", b""
+    if not isinstance(payload, dict):
+        raise ValueError("its payload is not an object")
+    salt, headers, raw = (strict_base64(payload.get(name), name) for name in ("salt", "headers", "raw"))
+    event_id = field(payload, "source_event_id", str)
+    if len(salt) != 32:
+        raise ValueError("its salt is not 32 bytes")
+    if commitment(salt, event_id.encode(), headers, raw) != committed:
+        raise ValueError("its bytes, headers, source event id or salt are not what the leaf commits to")
+    return True, event_id, headers, raw
+
+
+# --- telling it ---------------------------------------------------------------------------------------------------------------------
+
+
+def told(report):
+    """The report as text."""
+    lines = []
+    if report["problem"]:
+        lines.append("BAD: %s: %s" % (report["problem"]["where"], report["problem"]["what"]))
+    else:
+        counts = report["counts"]
+        lines.append("OK: %s of log %s" % ("the whole" if report["scope"] == "whole" else "a part", shown(report["origin"])))
+        lines.append("  checkpoint   %d leaves, root %s" % (report["size"], report["root"]))
+        lines.append("  signed by    %s (%s)" % (report["signed_by"], "the key you gave" if report["key_given"] else "a key from the bundle"))
+        lines.append("  consistent   with %d earlier checkpoints" % report["earlier_checkpoints"])
+        lines.append("  leaves       %(leaves)d proven, %(events)d of them events" % counts)
+        lines.append("  payloads     %(payloads_checked)d checked, %(erased)d erased, %(withheld)d withheld" % counts)
+        lines.append("  signatures   %(signatures_good)d of sources good" % counts)
+        for why, count in sorted(report["signatures_not_checked"].items()):
+            lines.append("               %d not checked here: %s" % (count, shown(why)))
+        for leaf in report.get("leaves", [])[:50]:
+            lines.append(
+                "  leaf %-8d %s from %s, grade %s, payload %s%s"
+                % (leaf["index"], leaf["kind"], leaf["source"], leaf["grade"], leaf["payload"],
+                   ", signature " + leaf["signature"] if leaf["signature"] else "")
+            )  # fmt: skip
+    return "\n".join(lines + ["NOTE: " + note for note in report["notes"]])
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Check an evidence bundle of Answerable offline.")
+    parser.add_argument("bundle", help="the bundle, a zip archive")
+    parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the bundle")
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    options = parser.parse_args(arguments)
+    try:
+        report = verify(options.bundle, options.vkey)
+    except Unusable as error:
+        report = {"result": "unusable", "problem": {"where": "input", "what": str(error)}, "notes": []}
+    if options.json:
+        print(json.dumps(report, indent=2))
+    elif report["result"] == "unusable":
+        print("UNUSABLE: " + report["problem"]["what"])
+    else:
+        print(told(report))
+    return {"ok": 0, "bad": 1, "unusable": 2}[report["result"]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
