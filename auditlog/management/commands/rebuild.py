@@ -1,6 +1,6 @@
 """`rebuild`: projections from zero, by the same code, swapped in at the end."""
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog.drive import drive_tenant
@@ -16,6 +16,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         tenants = Tenant.objects.filter(name=options["tenant"]) if options["tenant"] else Tenant.objects.all()
+        if options["tenant"] and not tenants.exists():
+            raise CommandError(f"no tenant {options['tenant']!r}")
         for tenant in tenants.order_by("id"):
             count = rebuild(tenant, now=timezone.now())
             drive_tenant(tenant.name, now=timezone.now)

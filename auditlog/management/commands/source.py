@@ -2,7 +2,10 @@
 
 import json
 import os
+import urllib.error
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -12,7 +15,9 @@ from auditlog.configure import add_source, set_source_state
 from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
 from auditlog.models import Source, Tenant
-from auditlog.source_secrets import keep_source_secret
+from auditlog.source_secrets import keep_source_secret, source_secret
+
+MAX_JWKS = 1 << 20
 
 
 class Command(BaseCommand):
@@ -25,6 +30,7 @@ class Command(BaseCommand):
         add.add_argument("--format", required=True, choices=formats.NAMES)
         add.add_argument("--issuer", required=True, help="the `iss` of its events")
         add.add_argument("--jwks", type=Path, metavar="FILE", help="its public keys, as a JWKS (RFC 7517)")
+        add.add_argument("--jwks-url", metavar="URL", help="where its JWKS is read from, once, now")
         add.add_argument("--secret-env", default="", metavar="VAR", help="variable that holds its shared secret")
         add.add_argument("--provider", default="", help="the provider whose own word it is")
         add.add_argument("--layer", action="append", choices=LAYERS, help="a layer it may speak for (default: all)")
@@ -48,8 +54,11 @@ class Command(BaseCommand):
 
     def add(self, tenant: Tenant, options) -> None:
         variable = options["secret_env"]
+        if options["jwks"] and options["jwks_url"]:
+            raise CommandError("give --jwks or --jwks-url, not both")
+        jwks = _fetched_jwks(options["jwks_url"]) if options["jwks_url"] else _jwks(options["jwks"])
         source = add_source(
-            tenant, options["name"], format=options["format"], issuer=options["issuer"], jwks=_jwks(options["jwks"]),
+            tenant, options["name"], format=options["format"], issuer=options["issuer"], jwks=jwks,
             secret_env=variable, provider=options["provider"], layers=options["layer"],
             speaks_for=options["speaks_for"], now=timezone.now(),
         )  # fmt: skip
@@ -58,6 +67,8 @@ class Command(BaseCommand):
             keep_source_secret(variable, secret.encode())
         address = source.name if tenant.name == "default" else f"{tenant.name}/{source.name}"
         self.stdout.write(f"source {source.name} added; it sends to POST /ingest/{address}")
+        if variable and source_secret(variable) is None:
+            self.stderr.write(f"{variable} is not set here: events are refused until the service has it in its environment")
         if not source.layers:
             self.stderr.write("it may speak for every layer: name those it is the authority on with --layer")
         if not source.speaks_for:
@@ -89,11 +100,30 @@ def _jwks(path: Path | None) -> dict | None:
     if path is None:
         return None
     try:
-        jwks = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return _checked_jwks(path.read_bytes(), str(path))
+    except OSError as error:
         raise CommandError(f"{path} is not a JWKS: {error}") from None
+
+
+def _fetched_jwks(url: str) -> dict:
+    """Whoever can change what is read here can sign as this source: TLS, unless it is this machine."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
+        raise CommandError(f"expected an https address, found {url[:200]!r}")
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return _checked_jwks(answer.read(MAX_JWKS), url)
+    except (OSError, urllib.error.URLError) as error:
+        raise CommandError(f"{url} cannot be read: {error}") from None
+
+
+def _checked_jwks(text: bytes, where: str) -> dict:
+    try:
+        jwks = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"{where} is not a JWKS: {error}") from None
     if isinstance(jwks, dict) and "keys" not in jwks and "kty" in jwks:
         jwks = {"keys": [jwks]}
     if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
-        raise CommandError(f'{path} is not a JWKS: expected {{"keys": [...]}}')
+        raise CommandError(f'{where} is not a JWKS: expected {{"keys": [...]}}')
     return jwks

@@ -3,7 +3,7 @@
 import sys
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from nacl.signing import SigningKey
 
 from auditlog.core.errors import LedgerCorrupt
@@ -25,6 +25,8 @@ class Command(BaseCommand):
             self.stderr.write("the log's key is not readable here: signatures of checkpoints are not checked")
         bad = [*insert_only_faults()]
         tenants = Tenant.objects.filter(name=options["tenant"]) if options["tenant"] else Tenant.objects.all()
+        if options["tenant"] and not tenants.exists():
+            raise CommandError(f"no tenant {options['tenant']!r}")
         for tenant in tenants.order_by("id"):
             try:
                 result = verify(tenant, public_key=public)

@@ -1,5 +1,6 @@
 """`quickstart`: the whole service on this machine, with a demo story sent through its own front door."""
 
+import errno
 import json
 import os
 import secrets
@@ -214,13 +215,15 @@ def _throw_away(state: Path) -> None:
 
 
 def _free_port(wanted: int | None, *, any_will_do: bool) -> int:
-    """The port asked for, if nobody listens there. A check without a wish takes any."""
+    """The port asked for, if nobody listens there. 0 is any, and so is no wish for a check."""
+    port = wanted if wanted is not None else 0 if any_will_do else 8000
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", 0 if wanted is None and any_will_do else wanted or 8000))
-        except OSError:
-            raise CommandError(f"port {wanted or 8000} is taken: choose another with --port") from None
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            why = "taken" if getattr(error, "errno", 0) == errno.EADDRINUSE else f"not to be had ({error})"
+            raise CommandError(f"port {port} is {why}: choose another with --port") from None
         return probe.getsockname()[1]
 
 
