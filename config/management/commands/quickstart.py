@@ -83,6 +83,8 @@ class Command(BaseCommand):
         self._step("setting up the database")
         call_command("setup_database", verbosity=0)
         tenant = _default_tenant()
+        if options["check"] and _holds_events(tenant):
+            raise CommandError("--check wants a state folder of its own, and this one holds events already")
         users, token = _people(tenant, state)
         undo.callback(connections.close_all)
 
@@ -114,16 +116,14 @@ class Command(BaseCommand):
     # --- the demo -----------------------------------------------------------------------------------------------
 
     def _demo(self, url: str, tenant, *, check: bool) -> bool:
-        from auditlog.models import Finding, Leaf
+        from auditlog.models import Finding
         from auditlog.simulator.demo import compare, configure_story, settled
         from auditlog.simulator.play import play
         from auditlog.simulator.story import demo_story
 
-        if Leaf.objects.filter(tenant=tenant, event_id__isnull=False).exists():
-            if not check:
-                self._step("the demo story is in this state folder already")
-                return True
-            raise CommandError("--check wants a state folder of its own, and this one holds events already")
+        if _holds_events(tenant):
+            self._step("the demo story is in this state folder already")
+            return True
         now = timezone.now()
         story = demo_story(seed=7, now=now, tenant=tenant.name)
         configure_story(tenant, story, now=now)
@@ -254,6 +254,12 @@ def _default_tenant():
     from auditlog.models import Tenant
 
     return Tenant.objects.filter(name="default").first() or add_tenant("default", now=timezone.now())
+
+
+def _holds_events(tenant) -> bool:
+    from auditlog.models import Leaf
+
+    return Leaf.objects.filter(tenant=tenant, event_id__isnull=False).exists()
 
 
 def _people(tenant, state: Path) -> tuple[dict, str]:
