@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from auditlog.append import EPOCH
 from auditlog.core.errors import NotFound
-from auditlog.core.merkle import consistency_proof, inclusion_proof
+from auditlog.core.merkle import Edge, consistency_proof, inclusion_proof
 from auditlog.core.tlog import TILE, TileAddress, entry_bundle, subtree_root, tile_of_node
 from auditlog.models import Tenant
 from auditlog.publish import read_leaves
@@ -87,9 +87,17 @@ def _one_snapshot() -> None:
 
 
 def _nodes(tenant: Tenant, size: int) -> tuple[Callable[[int, int], bytes], dict]:
+    """A lookup of tree nodes, and the tiles that it read. The right edge comes with the checkpoint, not from tiles."""
     read: dict[tuple[int, int], list[bytes]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size = %s", [tenant.pk, EPOCH, size]
+        )
+        edge = Edge.unpacked(size, bytes(cursor.fetchone()[0])).nodes()
 
     def node(level: int, index: int) -> bytes:
+        if (level, index) in edge:
+            return edge[level, index]
         address, start, end = tile_of_node(level, index)
         key = (address.level, address.number)
         if key not in read:

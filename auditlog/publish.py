@@ -82,7 +82,7 @@ class LeafRow:
 
 def read_leaves(tenant: Tenant, start: int, end: int) -> Iterator[LeafRow]:
     """Leaves [start, end) in order. Raises LedgerCorrupt at the first gap."""
-    sources = _source_names(tenant)
+    sources = source_names(tenant)
     expected = start
     while expected < end:
         with connection.cursor() as cursor:
@@ -109,7 +109,7 @@ _LEAVES = """
 """
 
 
-def _source_names(tenant: Tenant) -> dict[int, str]:
+def source_names(tenant: Tenant) -> dict[int, str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT id, name FROM auditlog_source WHERE tenant_id = %s", [tenant.pk])
         return dict(cursor.fetchall())

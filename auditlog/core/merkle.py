@@ -48,6 +48,15 @@ class Edge:
             size += 1
         return Edge(size, tuple(hashes))
 
+    def nodes(self) -> dict[tuple[int, int], bytes]:
+        """The edge's hashes by their place (level, index) in the tree."""
+        found, start = {}, 0
+        for hash_ in self.hashes:
+            level = (self.size - start).bit_length() - 1
+            found[level, start >> level] = hash_
+            start += 1 << level
+        return found
+
     def packed(self) -> bytes:
         return b"".join(self.hashes)
 
