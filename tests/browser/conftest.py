@@ -33,7 +33,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(django_db_setup, django_db_blocker):
     """The address of a running service, the ids its pages need, and people who may log in."""
     if chromium() is None:
@@ -79,7 +79,7 @@ def site(django_db_setup, django_db_blocker):
         server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(site):
     from playwright.sync_api import sync_playwright
 
@@ -89,7 +89,7 @@ def browser(site):
         running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cookies(site, browser) -> dict[str, list]:
     """Session cookies by role, each from one real login."""
     found = {}
