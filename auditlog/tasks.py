@@ -69,6 +69,26 @@ def drive_all() -> None:
     drive_every_tenant(now=timezone.now, for_at_most=SLICE)
 
 
+@shared_task(name="auditlog.verify_logs", ignore_result=True)
+def verify_logs(tenant: str = "") -> None:
+    """Verify the next window of one log or of all, and keep what came of it."""
+    from auditlog.inspect_log import verify_next
+    from auditlog.models import Tenant
+
+    for row in Tenant.objects.filter(name=tenant) if tenant else Tenant.objects.order_by("id"):
+        verify_next(row, now=timezone.now)
+
+
+@shared_task(name="auditlog.retain", ignore_result=True)
+def retain() -> None:
+    """Run every retention policy: the armed ones erase, the others count."""
+    from auditlog.erase import retain as run
+    from auditlog.models import RetentionPolicy
+
+    for policy in RetentionPolicy.objects.select_related("tenant").order_by("id"):
+        run(policy, now=timezone.now())
+
+
 def _say_alive() -> None:
     """Not by beat's round alone: under load that waits in line for longer than a worker may be silent."""
     from auditlog.health import beat

@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from celery.schedules import crontab
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("answerable")
@@ -22,6 +23,8 @@ app.conf.update(
     timezone="UTC",
     beat_scheduler="celery.beat:Scheduler",  # in memory: the schedule below never changes at run time
     beat_schedule={
+        "verify-nightly": {"task": "auditlog.verify_logs", "schedule": crontab(hour=2, minute=30)},
+        "retain-nightly": {"task": "auditlog.retain", "schedule": crontab(hour=3, minute=30)},
         "drive-every-road": {"task": "auditlog.drive_all", "schedule": 1.0, "options": {"expires": 5}},
     },
 )

@@ -8,15 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from auditlog.access import viewer_of
-from auditlog.core.errors import AnswerableError, NotFound, NotPermitted, NotPossible
 
-# As the API answers them (config/errors.py, which stands above the dashboard).
-ANSWERS: tuple[tuple[type[AnswerableError], int, str], ...] = (
-    (NotPermitted, 403, "Not permitted"),
-    (NotFound, 404, "Not found"),
-    (NotPossible, 409, "Not possible now"),
-    (AnswerableError, 400, "This cannot be done"),
-)
 NO_TENANT = (
     "You are signed in, but this account belongs to no tenant yet. An administrator gives it a role under "
     "Configuration, Memberships."
@@ -24,7 +16,7 @@ NO_TENANT = (
 
 
 def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Ask for a login, give the view its `request.viewer`, and tell domain errors in words."""
+    """Ask for a login and give the view its `request.viewer`. Domain errors are told by whoever serves the pages."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args, **kwargs) -> HttpResponse:
@@ -33,11 +25,7 @@ def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         request.viewer = viewer_of(request.user)
         if request.viewer is None:
             return error_page(request, 403, "No tenant", NO_TENANT)
-        try:
-            response = view(request, *args, **kwargs)
-        except AnswerableError as error:
-            status, title = next((status, title) for kind, status, title in ANSWERS if isinstance(error, kind))
-            return error_page(request, status, title, str(error))
+        response = view(request, *args, **kwargs)
         response.headers.setdefault("Cache-Control", "private, no-store")
         return response
 

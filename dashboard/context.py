@@ -14,6 +14,7 @@ _PLACES = (
     ("charges", "Spend"),
     ("parties", "Parties"),
     ("cases", "Cases"),
+    ("integrity", "Integrity"),
 )
 
 

@@ -17,6 +17,7 @@ urlpatterns = [
     path("spend/", views.charges, name="charges"),
     path("parties/", views.parties, name="parties"),
     path("grants/<path:grant_id>/", views.grant, name="grant"),
+    path("integrity/", views.integrity, name="integrity"),
     path("cases/", views.cases, name="cases"),
     path("cases/<str:ref>/", views.case, name="case"),
     # Browsers ask for it on pages that are not ours to mark up, such as the admin's.

@@ -24,7 +24,9 @@ from auditlog.access import Viewer
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
 from auditlog.detectors import all_detectors
-from auditlog.models import Finding
+from auditlog.inspect_log import inspect
+from auditlog.models import Finding, Role
+from auditlog.tasks import verify_logs
 from auditlog.triage import triage
 from dashboard import charts, forms, queries, svg
 from dashboard.access import page
@@ -408,3 +410,22 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
         "verdicts": [(act, verdict_of.get(str(act.event_id))) for act in shown.acts],
     }  # fmt: skip
     return render(request, "dashboard/case.html", context, status=status)
+
+
+# --- integrity ------------------------------------------------------------------------------------------------------
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def integrity(request: HttpRequest) -> HttpResponse:
+    """Whether the log holds: its size and signature, witnesses, holds, verification, and which sources are heard."""
+    viewer = request.viewer
+    if viewer.role == Role.ABUSE:
+        raise NotPermitted("the abuse desk reads its own provider's events")
+    if request.method == "POST":
+        viewer.must("triage")
+        verify_logs.apply_async([viewer.tenant.name], expires=600, retry=False)
+        messages.success(request, "A verification was asked for. It shows below once a worker has done it.")
+        return redirect("dashboard:integrity")
+    found = inspect(viewer.tenant, now=timezone.now())
+    return render(request, "dashboard/integrity.html", {"log": found, "may_verify": viewer.may("triage")})

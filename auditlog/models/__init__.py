@@ -13,7 +13,7 @@ from auditlog.models.directory import (
     Tenant,
     Witness,
 )
-from auditlog.models.findings import Finding, RefusalCount, Triage
+from auditlog.models.findings import Finding, RefusalCount, Triage, Verification
 from auditlog.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -43,5 +43,5 @@ __all__ = [
     "ApiToken", "Charge", "Checkpoint", "Cosignature", "Dirty", "Edge", "Event", "Finding", "Grant", "Heartbeat", "Hold", "Leaf", "LedgerEntry", "LimitStatement",
     "LogHead", "LogKey", "Membership", "Organisation", "OwnedName", "Party", "Payload", "ProjectionState", "PublisherState", "RefusalCount", "Release", "RetentionPolicy", "Role",
     "Source", "SourceKey", "Tenant", "Tile", "Token", "Triage",
-    "Witness",
+    "Verification", "Witness",
 ]  # fmt: skip

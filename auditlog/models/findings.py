@@ -75,6 +75,24 @@ class Triage(models.Model):
         return f"{self.from_state} -> {self.to_state}"
 
 
+class Verification(models.Model):
+    """One run of `verify_ledger` over a window of a log: what it covered, and what it found."""
+
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    at = models.DateTimeField()
+    first_leaf = models.BigIntegerField()
+    end_leaf = models.BigIntegerField()  # exclusive; where the next run goes on
+    seconds = models.FloatField()
+    problem = models.TextField(blank=True)  # empty: all of it holds
+
+    class Meta:
+        db_table = "verification"
+        indexes = [models.Index(fields=["tenant", "-id"], name="verification_newest")]
+
+    def __str__(self) -> str:
+        return self.problem or f"leaves {self.first_leaf} to {self.end_leaf} hold"
+
+
 class RefusalCount(models.Model):
     """Deliveries that were refused, counted per source, key, reason and hour. Bounded: an unknown key counts as ""."""
 

@@ -1,0 +1,70 @@
+"""The Integrity page and the nightly verification behind it."""
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from auditlog.inspect_log import verify_next
+from auditlog.models import Membership
+from tests.integration.test_publish import sign, vandalise
+
+
+@pytest.fixture
+def log(world):
+    world.source("conductor", "https://conductor.example")
+    world.send(*(world.event("action.performed") for _ in range(5)))
+    world.project()
+    return world
+
+
+def desk(log, role, **more):
+    user = get_user_model().objects.create_user(f"{role}-{log.tenant}", password="x")
+    Membership.objects.create(tenant=log.row, user=user, role=role, **more)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_page_shows_the_log_its_sources_and_what_nobody_has_said_yet(log):
+    text = desk(log, "auditor").get("/integrity/").content.decode()
+
+    assert "conductor" in text and "Not verified yet" in text and "No witness watches" in text
+    assert "the publisher has not signed this log yet" in text
+
+
+def test_a_verification_is_shown_with_what_it_covered_and_a_bad_leaf_by_name(log):
+    sign(log)
+    verify_next(log.row, now=lambda: log.now)
+    good = desk(log, "security").get("/integrity/").content.decode()
+    vandalise("UPDATE ledger_leaf SET grade = 'F' WHERE tenant_id = %s AND leaf_index = 4", log.row.pk)
+    verify_next(log.row, now=lambda: log.now)
+    bad = desk(log, "finance").get("/integrity/").content.decode()
+
+    assert "all of it holds" in good and "✗" not in good
+    assert "✗ leaf" in bad
+
+
+def test_a_run_goes_on_where_the_last_one_ended_and_begins_anew_at_the_end(log, monkeypatch):
+    from auditlog import inspect_log
+    from auditlog.append import append_note
+
+    for n in range(600):
+        append_note(log.row, "config", {"n": n}, now=log.now)
+    sign(log)
+    monkeypatch.setattr(inspect_log, "WINDOW", 256)
+
+    runs = [verify_next(log.row, now=lambda: log.now) for _ in range(4)]
+
+    size = runs[2].end_leaf
+    assert [(r.first_leaf, r.end_leaf) for r in runs] == [(0, 256), (256, 512), (512, size), (0, 256)]
+    assert not any(run.problem for run in runs)
+
+
+def test_the_auditor_looks_and_the_abuse_desk_does_not(log):
+    assert desk(log, "auditor").post("/integrity/").status_code == 403
+    assert desk(log, "abuse", provider="registrar").get("/integrity/").status_code == 403
+    assert Client().get("/integrity/").status_code == 302
+
+
+def test_asking_for_a_verification_answers_with_the_page(log):
+    assert desk(log, "security").post("/integrity/").status_code == 302
