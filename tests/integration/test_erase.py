@@ -130,3 +130,23 @@ def test_a_policy_of_one_type_leaves_others(log):
     retain(policy, now=log.now + timedelta(days=1))
 
     assert gone(log, other.leaf_index) and not any(gone(log, index) for index in log.placed)
+
+
+def test_the_commands_hold_release_and_erase(log, capsys):
+    from django.core.management import CommandError, call_command
+
+    event = str(Event.objects.filter(tenant=log.row).order_by("leaf_index").first().event_id)
+    said = {"who": "sam", "reason": "dispute", "tenant": log.tenant}
+    erasing = {"who": "dpo", "why": "asked", "policy": "p", "tenant": log.tenant}
+    call_command("hold", "add", "0", str(log.placed[-1]), **said)
+    held = held_now(log.row)[0].leaf_index
+    call_command("hold", "list", tenant=log.tenant)
+    with pytest.raises(CommandError, match="legal hold"):
+        call_command("erase", event, **erasing)
+    call_command("hold", "release", str(held), **said)
+    call_command("erase", event, **erasing)
+
+    told = capsys.readouterr().out
+    assert f"{held}\t0-{log.placed[-1]}" in told and "1 payloads erased" in told
+    with pytest.raises(CommandError, match="no event"):
+        call_command("erase", "00000000-0000-0000-0000-000000000000", **erasing)
