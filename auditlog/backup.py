@@ -28,9 +28,8 @@ from auditlog.core.checkpoint import Checkpoint, opened, public_key_of
 from auditlog.core.errors import AnswerableError, LedgerCorrupt, NotPossible
 from auditlog.core.merkle import EMPTY
 from auditlog.export import read_in_steps
-from auditlog.models import LogKey, Tenant
 from auditlog.models import Checkpoint as CheckpointRow
-from auditlog.models import LogHead
+from auditlog.models import LogHead, LogKey, Tenant
 from auditlog.publish import origin_of
 from auditlog.verify_ledger import verify
 

@@ -42,7 +42,7 @@ class Bad(Exception):
     """Something in the bundle is wrong: `where`, and what was found and expected."""
 
     def __init__(self, where, what):
-        super().__init__("%s: %s" % (where, what))
+        super().__init__(f"{where}: {what}")
         self.where, self.what = where, what
 
 
@@ -55,7 +55,7 @@ def shown(value):
     return json.dumps(str(value)[:80])
 
 
-# --- Ed25519 (RFC 8032), as strict as libsodium: cofactorless, S below L, no small-order and no non-canonical points ----
+# --- Ed25519 (RFC 8032), as strict as libsodium: cofactorless, S below L, no small-order and no non-canonical points 
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
@@ -151,7 +151,7 @@ def ed25519(public, message, signature):
     return (y | (x & 1) << 255).to_bytes(32, "little") == signature[:32] and not is_small_order(point)
 
 
-# --- ECDSA on P-256 with SHA-256 (FIPS 186-4, RFC 7518 section 3.4) -------------------------------------------------------
+# --- ECDSA on P-256 with SHA-256 (FIPS 186-4, RFC 7518 section 3.4) -----------------------------------------
 
 Q = 2**256 - 2**224 + 2**192 + 2**96 - 1
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -212,7 +212,7 @@ def es256(x, y, message, signature):
     return bool(pz) and px * pow(pz, -2, Q) % Q % N == r
 
 
-# --- RSA with SHA-256 (RFC 8017): PKCS #1 v1.5 and PSS with a salt of 32 bytes ----------------------------------------------
+# --- RSA with SHA-256 (RFC 8017): PKCS #1 v1.5 and PSS with a salt of 32 bytes ------------------------------
 
 SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 
@@ -245,7 +245,7 @@ def rsa(algorithm, modulus, exponent, message, signature):
     return hashlib.sha256(b"\x00" * 8 + digest + bytes(block[-32:])).digest() == h
 
 
-# --- the tree (RFC 6962, RFC 9162) ------------------------------------------------------------------------------------------
+# --- the tree (RFC 6962, RFC 9162) --------------------------------------------------------------------------
 
 
 def leaf_hash(leaf):
@@ -276,7 +276,7 @@ def climb(index, size, proof, take):
 def root_from_inclusion(index, size, leaf, proof):
     """RFC 9162 section 2.1.3.2. Raises ValueError when the proof does not have the tree's shape."""
     if not 0 <= index < size:
-        raise ValueError("leaf %d is not in a tree of %d leaves" % (index, size))
+        raise ValueError(f"leaf {index} is not in a tree of {size} leaves")
     if len(leaf) != 32:
         raise ValueError("a leaf hash is 32 bytes")
     root = [leaf]
@@ -291,7 +291,7 @@ def root_from_inclusion(index, size, leaf, proof):
 def check_consistency(old_size, new_size, old_root, new_root, proof):
     """RFC 9162 section 2.1.4.2. Raises ValueError saying what does not fit."""
     if not 0 <= old_size <= new_size:
-        raise ValueError("sizes run backwards: %d to %d" % (old_size, new_size))
+        raise ValueError(f"sizes run backwards: {old_size} to {new_size}")
     if old_size in (0, new_size):
         if proof:
             raise ValueError("the proof must be empty")
@@ -344,7 +344,7 @@ class Tree:
         return root
 
 
-# --- signed notes (C2SP signed-note, tlog-checkpoint) -------------------------------------------------------------------------
+# --- signed notes (C2SP signed-note, tlog-checkpoint) -------------------------------------------------------
 
 
 def parse_vkey(text):
@@ -356,10 +356,10 @@ def parse_vkey(text):
     except ValueError:
         blob = b""
     if not name or len(blob) != 33 or blob[:1] != b"\x01":
-        raise ValueError("expected an Ed25519 verifier key, <name>+<id>+<base64>, found %s" % shown(text))
+        raise ValueError(f"expected an Ed25519 verifier key, <name>+<id>+<base64>, found {shown(text)}")
     wanted = hashlib.sha256(name.encode() + b"\n" + blob).digest()[:4]
     if wanted.hex() != identifier:
-        raise ValueError("the id in verifier key %s does not fit its name and key" % shown(text))
+        raise ValueError(f"the id in verifier key {shown(text)} does not fit its name and key")
     return name, wanted, blob[1:]
 
 
@@ -370,14 +370,14 @@ def open_note(note, keys):
     if not separator or len(lines) < 3 or not signatures.endswith("\n"):
         raise ValueError("a checkpoint has three lines, an empty one, and signatures")
     if not re.match(r"(0|[1-9][0-9]{0,18})\Z", lines[1]):
-        raise ValueError("the tree size %s is not a number of at most 19 digits" % shown(lines[1]))
+        raise ValueError(f"the tree size {shown(lines[1])} is not a number of at most 19 digits")
     root = strict_base64(lines[2], "the root hash")
     if len(root) != 32:
         raise ValueError("the root hash is not 32 bytes")
     mine = [key for key in keys if key[0] == lines[0]]
     if not mine:
         names = ", ".join(sorted({shown(name) for name, _, _ in keys})) or "none"
-        raise ValueError("it is of log %s, and the verifier keys are for: %s" % (shown(lines[0]), names))
+        raise ValueError(f"it is of log {shown(lines[0])}, and the verifier keys are for: {names}")
     for line in signatures.split("\n")[:-1][:100]:
         mark, _, rest = line.partition(" ")
         name, _, value = rest.partition(" ")
@@ -392,19 +392,19 @@ def open_note(note, keys):
     raise ValueError("it carries no signature by a key it is checked against")
 
 
-# --- reading what strangers wrote -------------------------------------------------------------------------------------------------
+# --- reading what strangers wrote ---------------------------------------------------------------------------
 
 
 def strict_base64(text, what):
     """Raises ValueError unless `text` is the one standard base64 form of some bytes."""
     if not isinstance(text, str):
-        raise ValueError("%s is not base64 text" % what)
+        raise ValueError(f"{what} is not base64 text")
     try:
         value = b64decode(text.encode("ascii"), validate=True)
     except ValueError:
-        raise ValueError("%s is not base64" % what) from None
+        raise ValueError(f"{what} is not base64") from None
     if b64encode(value).decode() != text:
-        raise ValueError("%s is not canonical base64" % what)
+        raise ValueError(f"{what} is not canonical base64")
     return value
 
 
@@ -416,7 +416,7 @@ def from_base64url(text):
 
 def _whole(digits):
     if len(digits) > 20:
-        raise ValueError("a number of %d digits" % len(digits))
+        raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
 
@@ -428,7 +428,7 @@ def _once(pairs):
 
 
 def _no_constant(name):
-    raise ValueError("%s is not JSON" % name)
+    raise ValueError(f"{name} is not JSON")
 
 
 def parse_json(data, what, strict=True):
@@ -441,26 +441,26 @@ def parse_json(data, what, strict=True):
             parse_constant=_no_constant,
         )
     except RecursionError:
-        raise ValueError("%s is nested too deeply" % what) from None
+        raise ValueError(f"{what} is nested too deeply") from None
     except ValueError as error:
-        raise ValueError("%s is not JSON: %s" % (what, str(error)[:200])) from None
+        raise ValueError(f"{what} is not JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
-        raise ValueError("%s is not a JSON object" % what)
+        raise ValueError(f"{what} is not a JSON object")
     return value
 
 
 def field(record, name, kind):
     value = record.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError("%r is missing or of the wrong type" % name)
+        raise ValueError(f"{name!r} is missing or of the wrong type")
     return value
 
 
 def hashes(record, name):
     parts = field(record, name, list)
     if len(parts) > 64:
-        raise ValueError("%r has %d hashes, at most 64 are possible" % (name, len(parts)))
-    return [strict_base64(part, "a hash of %r" % name) for part in parts]
+        raise ValueError(f"{name!r} has {len(parts)} hashes, at most 64 are possible")
+    return [strict_base64(part, f"a hash of {name!r}") for part in parts]
 
 
 class Archive:
@@ -471,29 +471,29 @@ class Archive:
             self.zip = zipfile.ZipFile(file)
             members = self.zip.infolist()
         except OSError as error:
-            raise Unusable("cannot read %s: %s" % (shown(file), error.strerror or error)) from None
+            raise Unusable(f"cannot read {shown(file)}: {error.strerror or error}") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError, IndexError) as error:
-            raise Unusable("this is not a zip archive that can be read: %s" % error) from None
+            raise Unusable(f"this is not a zip archive that can be read: {error}") from None
         if len(members) > MEMBERS:
-            raise Bad("archive", "has %d members, at most %d are taken" % (len(members), MEMBERS))
+            raise Bad("archive", f"has {len(members)} members, at most {MEMBERS} are taken")
         self.names = set()
         for member in members:
             name = member.filename
             if name in self.names:
-                raise Bad("archive", "has two members named %s" % shown(name))
+                raise Bad("archive", f"has two members named {shown(name)}")
             parts = name.split("/")
             if re.search(r"[\x00-\x1f\x7f\\:]", name) or name.startswith("/") or ".." in parts or "" in parts[:-1]:
-                raise Bad("archive", "has a member with the unsafe name %s" % shown(name))
+                raise Bad("archive", f"has a member with the unsafe name {shown(name)}")
             if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise Bad("archive", "member %s is encrypted or compressed in an unusual way" % shown(name))
+                raise Bad("archive", f"member {shown(name)} is encrypted or compressed in an unusual way")
             if member.external_attr >> 16 & 0o170000 == 0o120000:
-                raise Bad("archive", "member %s is a symbolic link" % shown(name))
+                raise Bad("archive", f"member {shown(name)} is a symbolic link")
             self.names.add(name)
 
     def small(self, name):
         data = b"".join(self._read(name, lambda stream: [stream.read(SMALL + 1)]))
         if len(data) > SMALL:
-            raise Bad(name, "is larger than %d bytes" % SMALL)
+            raise Bad(name, f"is larger than {SMALL} bytes")
         return data
 
     def lines(self, name):
@@ -503,7 +503,7 @@ class Archive:
                 if not line:
                     return
                 if len(line) > LINE:
-                    raise Bad(name, "has a line longer than %d bytes" % LINE)
+                    raise Bad(name, f"has a line longer than {LINE} bytes")
                 yield line
 
         return self._read(name, read)
@@ -515,10 +515,10 @@ class Archive:
             with self.zip.open(name) as member, io.BufferedReader(member, 1 << 16) as stream:
                 yield from read(stream)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-            raise Bad(name, "is damaged: %s" % error) from None
+            raise Bad(name, f"is damaged: {error}") from None
 
 
-# --- leaves, payloads, keys, signatures ---------------------------------------------------------------------------------------------
+# --- leaves, payloads, keys, signatures ---------------------------------------------------------------------
 
 LEAF = re.compile(
     rb'\["answerable-leaf/1","([a-z]{1,20})","([a-z0-9._-]{1,48})",(0|-?[1-9][0-9]{0,17}),"([A-F])","([A-Za-z0-9_-]{1,43})"'
@@ -539,21 +539,21 @@ def thumbprint(jwk):
     names = MEMBERS_OF_KEY.get(jwk.get("kty"), ()) if isinstance(jwk.get("kty"), str) else ()
     if not names or not all(isinstance(jwk.get(name), str) for name in names):
         raise ValueError("the key is no public JWK of type OKP, EC or RSA")
-    text = "{%s}" % ",".join('"%s":"%s"' % (name, jwk[name]) for name in names)
+    text = "{{{}}}".format(",".join(f'"{name}":"{jwk[name]}"' for name in names))
     return b64encode(hashlib.sha256(text.encode()).digest(), b"-_").rstrip(b"=").decode()
 
 
 def signature_fits(jwk, algorithm, message, signature):
     """Whether `signature` is one of `message` under `jwk` with the JWS algorithm. Raises ValueError."""
     if KEY_TYPES.get(algorithm) != jwk["kty"]:
-        raise ValueError("alg %s does not go with a key of type %s" % (shown(algorithm), shown(jwk["kty"])))
+        raise ValueError("alg {} does not go with a key of type {}".format(shown(algorithm), shown(jwk["kty"])))
     if jwk["kty"] == "RSA":
         n, e = (int.from_bytes(from_base64url(jwk[name]), "big") for name in "ne")
         return rsa(algorithm, n, e, message, signature)
     x = from_base64url(jwk["x"])
     if jwk["kty"] == "OKP":
         if jwk["crv"] != "Ed25519":
-            raise ValueError("expected curve Ed25519, found %s" % shown(jwk["crv"]))
+            raise ValueError("expected curve Ed25519, found {}".format(shown(jwk["crv"])))
         return ed25519(x, message, signature)
     y = from_base64url(jwk["y"])
     if jwk["crv"] != "P-256" or len(x) != 32 or len(y) != 32:
@@ -590,31 +590,31 @@ def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
     form, issuer = keys.sources.get(source, (None, None))
     if form not in (None, "set") or headers or not COMPACT.match(raw):
         if form == "set":
-            raise ValueError("source %s sends Security Event Tokens, and these bytes are none" % shown(source))
-        return "grade %s, format %s: no signature that this verifier knows" % (grade, form or "unknown")
+            raise ValueError(f"source {shown(source)} sends Security Event Tokens, and these bytes are none")
+        return "grade {}, format {}: no signature that this verifier knows".format(grade, form or "unknown")
     signing_input, _, signature = raw.rpartition(b".")
     header_part, _, claims_part = signing_input.partition(b".")
     header = parse_json(from_base64url(header_part), "the JOSE header", strict=False)
     media_type = str(header.get("typ", "")).lower()
     if form is None and media_type not in ("secevent+jwt", "application/secevent+jwt"):
-        return "grade %s, format unknown: no signature that this verifier knows" % grade
+        return f"grade {grade}, format unknown: no signature that this verifier knows"
     jwk = keys.jwks.get((source, stamp))
     if jwk is None:
-        raise ValueError("no key leaf before it gives source %s the key %s" % (shown(source), shown(stamp)))
+        raise ValueError(f"no key leaf before it gives source {shown(source)} the key {shown(stamp)}")
     if not signature_fits(jwk, header.get("alg"), signing_input, from_base64url(signature)):
         raise ValueError("the source's signature does not fit the bytes")
     claims = parse_json(from_base64url(claims_part), "what was signed", strict=False)
     audience = claims.get("aud")
     if "urn:answerable:" + tenant not in (audience if isinstance(audience, list) else [audience]):
-        raise ValueError("it was signed for another audience: %s" % shown(audience))
+        raise ValueError(f"it was signed for another audience: {shown(audience)}")
     if claims.get("jti") != event_id:
-        raise ValueError("its signed jti is %s, and it stands under %s" % (shown(claims.get("jti")), shown(event_id)))
+        raise ValueError("its signed jti is {}, and it stands under {}".format(shown(claims.get("jti")), shown(event_id)))
     if issuer is not None and claims.get("iss") != issuer:
-        raise ValueError("its signed iss is %s, and the source's is %s" % (shown(claims.get("iss")), shown(issuer)))
+        raise ValueError("its signed iss is {}, and the source's is {}".format(shown(claims.get("iss")), shown(issuer)))
     return "good"
 
 
-# --- the bundle ---------------------------------------------------------------------------------------------------------------------
+# --- the bundle ---------------------------------------------------------------------------------------------
 
 
 def verify(file, vkeys=()):
@@ -634,7 +634,7 @@ def verify(file, vkeys=()):
     except (Unusable, KeyboardInterrupt):
         raise
     except Exception as error:  # a hostile file found a hole: that is a refusal, not a traceback
-        report["problem"] = {"where": "bundle", "what": "cannot be read (%s)" % type(error).__name__}
+        report["problem"] = {"where": "bundle", "what": f"cannot be read ({type(error).__name__})"}
     return report
 
 
@@ -642,7 +642,8 @@ def _verify(archive, trusted, report):
     manifest = _manifest(archive)
     whole = manifest["scope"] == "whole"
     try:
-        listed = [parse_vkey(line) for line in archive.small("vkeys").decode().splitlines()[:100]] if "vkeys" in archive.names else []
+        listed = archive.small("vkeys").decode().splitlines()[:100] if "vkeys" in archive.names else []
+        listed = [parse_vkey(line) for line in listed]
         note = archive.small("checkpoint").decode()
     except ValueError as error:
         raise Bad("vkeys", str(error)) from None
@@ -666,21 +667,21 @@ def _verify(archive, trusted, report):
             try:
                 check_consistency(old_size, size, old_root, root, proof)
             except ValueError as error:
-                raise Bad("checkpoint of %d leaves" % old_size, "the signed checkpoint does not extend it: %s" % error) from None
+                raise Bad(f"checkpoint of {old_size} leaves", f"the signed checkpoint does not extend it: {error}") from None
         earlier = iter(())
     _leaves(archive, manifest, size, root, earlier, report)
     others = sorted(archive.names.difference(OURS))
     if others:
-        report["notes"].append("In the archive, and covered by no proof: %s" % ", ".join(shown(name) for name in others[:20]))
+        report["notes"].append("In the archive, and covered by no proof: {}".format(", ".join(shown(name) for name in others[:20])))
 
 
 def _manifest(archive):
     if not set(NEEDED) & archive.names:
-        raise Unusable("this archive is no bundle: it has none of %s" % ", ".join(NEEDED))
+        raise Unusable("this archive is no bundle: it has none of {}".format(", ".join(NEEDED)))
     try:
         manifest = parse_json(archive.small("manifest.json"), "the manifest")
         if manifest.get("format") != FORMAT:
-            raise Unusable("expected format %s, found %s" % (FORMAT, shown(manifest.get("format"))))
+            raise Unusable("expected format {}, found {}".format(FORMAT, shown(manifest.get("format"))))
         for name, kind in (("tenant", str), ("origin", str), ("scope", str), ("size", int), ("leaves", int)):
             field(manifest, name, kind)
         if manifest["scope"] not in ("whole", "part"):
@@ -701,15 +702,15 @@ def _earlier(archive, origin, keys, trusted, report):
             name, size, root, public = open_note(field(record, "note", str), keys)
             proof = hashes(record, "consistency") if "consistency" in record else []
         except ValueError as error:
-            raise Bad("checkpoints.jsonl, line %d" % number, str(error)) from None
+            raise Bad(f"checkpoints.jsonl, line {number}", str(error)) from None
         if name != origin or size <= before:
-            raise Bad("checkpoints.jsonl, line %d" % number, "is of another log, or out of order")
+            raise Bad(f"checkpoints.jsonl, line {number}", "is of another log, or out of order")
         foreign += bool(trusted) and public not in [key for _, _, key in trusted]
         before = size
         report["earlier_checkpoints"] += 1
         yield size, root, proof
     if foreign:
-        report["notes"].append("%d earlier checkpoints are signed by keys of the bundle that were not given" % foreign)
+        report["notes"].append(f"{foreign} earlier checkpoints are signed by keys of the bundle that were not given")
 
 
 def _leaves(archive, manifest, size, root, earlier, report):
@@ -723,13 +724,13 @@ def _leaves(archive, manifest, size, root, earlier, report):
     mark = next(earlier, None) if whole else None
     before = -1
     for number, line in enumerate(archive.lines("leaves.jsonl")):
-        where = "leaves.jsonl, line %d" % (number + 1)
+        where = f"leaves.jsonl, line {number + 1}"
         try:
             record = parse_json(line, "the line")
             index = field(record, "index", int)
-            where = "leaf %d" % index
+            where = f"leaf {index}"
             if not before < index < size or (whole and index != number):
-                raise ValueError("it is out of order, or beyond the checkpoint's %d leaves" % size)
+                raise ValueError(f"it is out of order, or beyond the checkpoint's {size} leaves")
             before = index
             leaf = strict_base64(record.get("leaf"), "the leaf")
             parts = LEAF.match(leaf)
@@ -769,32 +770,33 @@ def _leaves(archive, manifest, size, root, earlier, report):
                  "payload": "checked" if seen else "missing", "signature": said}
             )  # fmt: skip
     if counts["leaves"] != manifest["leaves"]:
-        raise Bad("leaves.jsonl", "has %d leaves, the manifest says %d" % (counts["leaves"], manifest["leaves"]))
+        raise Bad("leaves.jsonl", f"has {counts['leaves']} leaves, the manifest says {manifest['leaves']}")
     if whole:
         while mark and mark[0] == tree.size:
             mark = _passed(tree, mark, earlier)
         if mark:
-            raise Bad("checkpoints.jsonl", "a checkpoint of %d leaves, and the log has %d" % (mark[0], tree.size))
+            raise Bad("checkpoints.jsonl", f"a checkpoint of {mark[0]} leaves, and the log has {tree.size}")
         if tree.size != size:
-            raise Bad("leaves.jsonl", "has %d leaves, the signed checkpoint has %d" % (tree.size, size))
+            raise Bad("leaves.jsonl", f"has {tree.size} leaves, the signed checkpoint has {size}")
         if tree.root() != root:
             raise Bad("leaves.jsonl", "the leaves do not lead to the root that was signed for them")
-    for index, kind in missing.items():
-        grave = buried.get(index)
-        erased = grave is not None and kind in ("event", "conflict") and grave > index
-        counts["erased" if erased else "withheld"] += 1
-        if whole and not erased:
-            raise Bad("leaf %d" % index, "its payload is left out, and no tombstone in the log says that it was erased")
+    graves = {
+        index: buried[index] for index, kind in missing.items() if kind in ("event", "conflict") and buried.get(index, -1) > index
+    }
+    counts["erased"], counts["withheld"] = len(graves), len(missing) - len(graves)
+    if whole and counts["withheld"]:
+        index = min(missing.keys() - graves.keys())
+        raise Bad(f"leaf {index}", "its payload is left out, and no tombstone in the log says that it was erased")
     for entry in details:
         if entry["payload"] == "missing":
-            entry["payload"] = "erased, by leaf %d" % buried[entry["index"]] if entry["index"] in buried else "withheld"
+            entry["payload"] = f"erased, by leaf {graves[entry['index']]}" if entry["index"] in graves else "withheld"
     if late:
-        report["notes"].append("%d events stand after the leaf that retired their key; a sender may have been under way" % late)
+        report["notes"].append(f"{late} events stand after the leaf that retired their key; a sender may have been under way")
 
 
 def _passed(tree, mark, earlier):
     if tree.root() != mark[1]:
-        raise ValueError("the leaves before it do not lead to the root signed for %d leaves" % mark[0])
+        raise ValueError(f"the leaves before it do not lead to the root signed for {mark[0]} leaves")
     return next(earlier, None)
 
 
@@ -814,31 +816,32 @@ def _payload(record, committed):
     return True, event_id, headers, raw
 
 
-# --- telling it ---------------------------------------------------------------------------------------------------------------------
+# --- telling it ---------------------------------------------------------------------------------------------
 
 
 def told(report):
     """The report as text."""
     lines = []
     if report["problem"]:
-        lines.append("BAD: %s: %s" % (report["problem"]["where"], report["problem"]["what"]))
+        lines.append("BAD: {}: {}".format(report["problem"]["where"], report["problem"]["what"]))
     else:
         counts = report["counts"]
-        lines.append("OK: %s of log %s" % ("the whole" if report["scope"] == "whole" else "a part", shown(report["origin"])))
-        lines.append("  checkpoint   %d leaves, root %s" % (report["size"], report["root"]))
-        lines.append("  signed by    %s (%s)" % (report["signed_by"], "the key you gave" if report["key_given"] else "a key from the bundle"))
-        lines.append("  consistent   with %d earlier checkpoints" % report["earlier_checkpoints"])
-        lines.append("  leaves       %(leaves)d proven, %(events)d of them events" % counts)
-        lines.append("  payloads     %(payloads_checked)d checked, %(erased)d erased, %(withheld)d withheld" % counts)
-        lines.append("  signatures   %(signatures_good)d of sources good" % counts)
+        what, whose = "the whole" if report["scope"] == "whole" else "a part", "the key you gave"
+        if not report["key_given"]:
+            whose = "a key from the bundle"
+        lines.append(f"OK: {what} of log {shown(report['origin'])}")
+        lines.append(f"  checkpoint   {report['size']} leaves, root {report['root']}")
+        lines.append(f"  signed by    {report['signed_by']} ({whose})")
+        lines.append(f"  consistent   with {report['earlier_checkpoints']} earlier checkpoints")
+        lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
+        lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased, {counts['withheld']} withheld")
+        lines.append(f"  signatures   {counts['signatures_good']} of sources good")
         for why, count in sorted(report["signatures_not_checked"].items()):
-            lines.append("               %d not checked here: %s" % (count, shown(why)))
+            lines.append(f"               {count} not checked here: {shown(why)}")
         for leaf in report.get("leaves", [])[:50]:
-            lines.append(
-                "  leaf %-8d %s from %s, grade %s, payload %s%s"
-                % (leaf["index"], leaf["kind"], leaf["source"], leaf["grade"], leaf["payload"],
-                   ", signature " + leaf["signature"] if leaf["signature"] else "")
-            )  # fmt: skip
+            signature = f", signature {leaf['signature']}" if leaf["signature"] else ""
+            origin = f"{leaf['kind']} from {leaf['source']}, grade {leaf['grade']}"
+            lines.append(f"  leaf {leaf['index']:<8} {origin}, payload {leaf['payload']}{signature}")
     return "\n".join(lines + ["NOTE: " + note for note in report["notes"]])
 
 

@@ -236,8 +236,8 @@ def _consistent(module, *arguments):
     return True
 
 
-def test_it_imports_the_standard_library_only():
-    for node in ast.walk(ast.parse(FILE.read_text())):
+def test_it_imports_the_standard_library_only_and_reads_as_python_3_8():
+    for node in ast.walk(ast.parse(FILE.read_text(), feature_version=(3, 8))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         assert all(name.split(".")[0] in sys.stdlib_module_names for name in names), names
