@@ -25,7 +25,8 @@ from auditlog.core.errors import NotFound, NotPossible
 from auditlog.models import Leaf, LogKey, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.proofs import NotCovered, newest_checkpoint, prove_consistency, prove_inclusion
-from auditlog.publish import LeafRow, origin_of, read_leaves
+from auditlog.publish import origin_of
+from auditlog.stored import LeafRow, read_leaves
 
 FORMAT = "answerable-bundle/1"
 AT_ONCE = 250  # leaves read at once: payloads can have a mebibyte each

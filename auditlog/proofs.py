@@ -13,7 +13,7 @@ from auditlog.core.errors import NotFound
 from auditlog.core.merkle import Edge, consistency_proof, inclusion_proof
 from auditlog.core.tlog import TILE, TileAddress, entry_bundle, subtree_root, tile_of_node
 from auditlog.models import Tenant
-from auditlog.publish import read_leaves
+from auditlog.stored import read_leaves
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ way is found before it is signed (what killed the Yeti 2022 log).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
@@ -18,19 +17,18 @@ from django.conf import settings
 from django.db import connection, transaction
 from nacl.signing import SigningKey
 
-from auditlog.append import EPOCH, OWN, append_note, microseconds
+from auditlog.append import EPOCH, append_note
 from auditlog.bulk import copy_rows, upsert_rows
-from auditlog.core import leaf as leaves
 from auditlog.core.checkpoint import Checkpoint, signed, vkey
 from auditlog.core.errors import LedgerBehind, LedgerCorrupt
-from auditlog.core.merkle import EMPTY, Edge, leaf_hash
+from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
 from auditlog.heads import read_head, write_head
 from auditlog.models import LogHead, LogKey, PublisherState, Tenant
-from auditlog.models.ledger import KIND_NAMES
+from auditlog.stored import read_leaves, source_names, stored_hashes
 
 log = structlog.get_logger()
-READ_AT_ONCE = 5_000
+AT_ONCE = 50_000  # leaves re-read in one stream
 EVERY = 0.25  # seconds between looks; a growing log is signed well within the second promised
 
 
@@ -42,77 +40,6 @@ def signing_key() -> SigningKey:
 def origin_of(tenant: Tenant) -> str:
     """The log's name in checkpoints: configured, never taken from host or port."""
     return f"{settings.LOG_ORIGIN}/{tenant.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class LeafRow:
-    """A leaf as stored, with its payload where that still exists."""
-
-    index: int
-    kind: str
-    source: str
-    received_at: datetime
-    grade: str
-    key: str
-    commitment: bytes
-    salt: bytes | None
-    source_event_id: str
-    headers: bytes
-    raw: bytes | None
-
-    def checked_hash(self) -> bytes:
-        """The leaf hash, after checking that payload and commitment agree. Raises LedgerCorrupt."""
-        if self.raw is not None and self.salt is not None:
-            made = leaves.commitment(self.salt, self.source_event_id.encode(), self.headers, self.raw)
-            if made != self.commitment:
-                raise LedgerCorrupt(f"leaf {self.index}: stored payload or salt is not what the leaf commits to")
-        return leaf_hash(self.encoded())
-
-    def encoded(self) -> bytes:
-        """The leaf's canonical bytes."""
-        return leaves.leaf_bytes(
-            kind=self.kind,
-            source=self.source,
-            received_us=microseconds(self.received_at),
-            grade=self.grade,
-            key=self.key,
-            committed=self.commitment,
-        )
-
-
-def read_leaves(tenant: Tenant, start: int, end: int) -> Iterator[LeafRow]:
-    """Leaves [start, end) in order. Raises LedgerCorrupt at the first gap."""
-    sources = source_names(tenant)
-    expected = start
-    while expected < end:
-        with connection.cursor() as cursor:
-            cursor.execute(_LEAVES, [tenant.pk, EPOCH, expected, min(end, expected + READ_AT_ONCE)])
-            rows = cursor.fetchall()
-        if not rows:
-            raise LedgerCorrupt(f"leaf {expected}: missing")
-        for index, kind, source_id, received_at, grade, key, committed, salt, event_id, headers, raw in rows:
-            if index != expected:
-                raise LedgerCorrupt(f"leaf {expected}: missing")
-            yield LeafRow(
-                index, KIND_NAMES[kind], sources.get(source_id, OWN), received_at, grade, key, bytes(committed),
-                bytes(salt) if salt is not None else None, event_id or "", bytes(headers or b""),
-                bytes(raw) if raw is not None else None,
-            )  # fmt: skip
-            expected += 1
-
-
-_LEAVES = """
-    SELECT l.leaf_index, l.kind, l.source_id, l.received_at, l.grade, l.key, l.commitment, p.salt, p.source_event_id,
-           p.headers, p.raw
-    FROM ledger_leaf l LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)
-    WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index >= %s AND l.leaf_index < %s ORDER BY l.leaf_index
-"""
-
-
-def source_names(tenant: Tenant) -> dict[int, str]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT id, name FROM auditlog_source WHERE tenant_id = %s", [tenant.pk])
-        return dict(cursor.fetchall())
 
 
 def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> str | None:
@@ -138,9 +65,14 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
         _check_head_file(tenant, size)
         if size == before.size:
             return None
-        hashes = [row.checked_hash() for row in read_leaves(tenant, before.size, size)]
+        names = source_names(tenant)
+        hashes = []
+        for start in range(before.size, size, AT_ONCE):
+            hashes += stored_hashes(tenant, start, min(size, start + AT_ONCE), names)[0]
         derived = before.extended(hashes)
         if derived.root() != Edge.unpacked(size, bytes(edge)).root():
+            for row in read_leaves(tenant, before.size, size):
+                row.checked_hash()  # a payload that does not fit its leaf says so by name
             raise LedgerCorrupt(f"leaves {before.size} to {size - 1} do not lead to the root that was committed")
         _write_tiles(tenant, before.size, hashes)
         note = signed(Checkpoint(origin_of(tenant), size, derived.root()), key)

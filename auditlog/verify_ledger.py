@@ -5,23 +5,20 @@ tile that differs is looked at leaf by leaf, to name the first bad one and say w
 into windows and taken up where the last one ended.
 """
 
-from binascii import b2a_base64
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 
 from django.db import connection, transaction
-from psycopg import sql
 
-from auditlog.append import EPOCH, OWN
+from auditlog.append import EPOCH
 from auditlog.core.checkpoint import key_id, opened, public_key_of
 from auditlog.core.errors import LedgerCorrupt
-from auditlog.core.leaf import KINDS
 from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
 from auditlog.models import Checkpoint, LogKey, Tenant
-from auditlog.publish import source_names, origin_of, read_leaves
+from auditlog.publish import origin_of
+from auditlog.stored import read_leaves, source_names, stored_hashes
 
 WINDOW = 32_768  # leaves read at once
 LEDGER_TABLES = ("ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint")
@@ -80,80 +77,9 @@ def _tiles_of_leaves(tenant: Tenant, start: int, end: int) -> Iterator[tuple[lis
     names = source_names(tenant)
     for first in range(start, end, WINDOW):
         # A window is read to its end before anything else is asked: one connection carries one stream.
-        hashes, erased = _hashes(tenant, first, min(end, first + WINDOW), names)
+        hashes, erased = stored_hashes(tenant, first, min(end, first + WINDOW), names)
         for at in range(0, len(hashes), TILE):
             yield hashes[at : at + TILE], erased if at == 0 else 0
-
-
-def _hashes(tenant: Tenant, start: int, end: int, names: dict[int, str]) -> tuple[list[bytes], int]:
-    heads: dict[bytes, tuple[bytes, bytes]] = {}
-    hashes: list[bytes] = []
-    expected, erased = start, 0
-    for place, fields, preimage, committed in _rows(tenant, start, end):
-        if int.from_bytes(place[:8]) != expected:
-            raise LedgerCorrupt(f"leaf {expected}: missing")
-        expected += 1
-        if preimage is None:
-            erased += 1
-        else:
-            committed = sha256(preimage).digest()
-        head = heads.get(fields)
-        if head is None:
-            head = heads[fields] = _head(fields, names)
-        at = int.from_bytes(place[8:], signed=True) + _SINCE_2000
-        encoded = b2a_base64(committed, newline=False)[:43].translate(_URL_SAFE)
-        hashes.append(sha256(b'%b%d%b%b"]' % (head[0], at, head[1], encoded)).digest())
-    if expected != end:
-        raise LedgerCorrupt(f"leaf {expected}: missing")
-    return hashes, erased
-
-
-_SINCE_2000 = 946_684_800_000_000  # microseconds from 1970 to PostgreSQL's own beginning of time
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
-
-
-def _head(fields: bytes, names: dict[int, str]) -> tuple[bytes, bytes]:
-    """A leaf's bytes around its time, after the 0x00 of RFC 6962: what leaves of one source and key share."""
-    kind, source, grade, key = fields.split(b"|", 3)
-    name = names[int(source)] if source else OWN
-    return (
-        f'\x00["answerable-leaf/1","{KINDS[int(kind)]}","{name}",'.encode(),
-        b',"%b","%b","' % (grade, key),
-    )
-
-
-def _rows(tenant: Tenant, start: int, end: int) -> Iterator[tuple[bytes, bytes, bytes | None, bytes]]:
-    """(index and time, the other fields, what the commitment is the hash of or None when erased, commitment), in order.
-
-    Two index scans side by side by COPY: whatever the statistics say, a join by look-ups would cost more than the hashes.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_nestloop = off")
-        cursor.execute("SET LOCAL enable_hashjoin = off")
-        statement = sql.SQL(_SQL).format(
-            tenant=sql.Literal(tenant.pk), epoch=sql.Literal(EPOCH), start=sql.Literal(start), end=sql.Literal(end)
-        )
-        with cursor.copy(statement) as copy:
-            copy.set_types(["bytea", "bytea", "bytea", "bytea"])
-            yield from copy.rows()
-        cursor.execute("SET LOCAL enable_nestloop = on")
-        cursor.execute("SET LOCAL enable_hashjoin = on")
-
-
-_SQL = """
-    COPY (
-    SELECT int8send(l.leaf_index) || timestamptz_send(l.received_at),
-           convert_to(l.kind || '|' || coalesce(l.source_id::text, '') || '|' || l.grade || '|' || l.key, 'UTF8'),
-           p.salt || int4send(octet_length(p.source_event_id)) || convert_to(p.source_event_id, 'UTF8')
-             || int4send(octet_length(p.headers)) || p.headers || p.raw,
-           l.commitment
-    FROM ledger_leaf l LEFT JOIN ledger_payload p ON p.tenant_id = l.tenant_id AND p.epoch = l.epoch
-           AND p.leaf_index = l.leaf_index AND p.tenant_id = {tenant} AND p.epoch = {epoch}
-           AND p.leaf_index >= {start} AND p.leaf_index < {end}
-    WHERE l.tenant_id = {tenant} AND l.epoch = {epoch} AND l.leaf_index >= {start} AND l.leaf_index < {end}
-    ORDER BY l.leaf_index
-    ) TO STDOUT (FORMAT BINARY)
-"""
 
 
 def _check_tile(tenant: Tenant, number: int, hashes: list[bytes]) -> None:

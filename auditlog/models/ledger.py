@@ -1,5 +1,6 @@
 """The ledger: insert-only, but for the log's head. Keys lead with (tenant, epoch).
 
+Foreign keys are not checked by the database here: a check a row costs more than the row, and both sides are ours.
 `sql/append_only.sql` forbids UPDATE, DELETE and TRUNCATE by trigger and by grant; `append.py` writes by COPY.
 """
 
@@ -32,13 +33,13 @@ class Leaf(models.Model):
     """A place in the log: all that the leaf's canonical bytes are made of (core.leaf)."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     leaf_index = models.BigIntegerField()
     kind = models.SmallIntegerField(choices=[(n, k) for k, n in KIND_NUMBERS.items()])
     # Of events and conflicts: derived from tenant, source and source event id, so that it doubles as the identity.
     event_id = models.UUIDField(null=True)
-    source = models.ForeignKey("auditlog.Source", models.PROTECT, null=True, db_index=False)
+    source = models.ForeignKey("auditlog.Source", models.PROTECT, null=True, db_index=False, db_constraint=False)
     received_at = models.DateTimeField()
     grade = models.CharField(max_length=1)
     key = models.CharField(max_length=43)  # thumbprint; "-" for none
@@ -59,7 +60,7 @@ class Payload(models.Model):
     """The exact bytes of a leaf, and the salt that ties them to it. Apart, so that they can be erased."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     leaf_index = models.BigIntegerField()
     salt = models.BinaryField(max_length=32)
@@ -78,7 +79,7 @@ class Tile(models.Model):
     """A full tile of 256 hashes (C2SP tlog-tiles), written by the publisher as it re-derives the tree."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "level", "number")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     level = models.SmallIntegerField()
     number = models.BigIntegerField()
@@ -95,7 +96,7 @@ class Checkpoint(models.Model):
     """A signed head, as published. `edge` lets the next one be derived without reading the whole log."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "size")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     size = models.BigIntegerField()
     root = models.BinaryField(max_length=32)
@@ -113,7 +114,7 @@ class Checkpoint(models.Model):
 class LogKey(models.Model):
     """A public key that signs this log, as a verifier key (C2SP signed-note). The private one is never in here."""
 
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     vkey = models.TextField()
     from_size = models.BigIntegerField()  # checkpoints of this size or more may carry it
@@ -131,7 +132,7 @@ class Cosignature(models.Model):
     """A witness's signature line on a checkpoint (C2SP tlog-cosignature): it saw this head, after all earlier ones."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "size", "witness")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     size = models.BigIntegerField()
     witness = models.CharField(max_length=200)
@@ -164,7 +165,7 @@ class Hold(models.Model):
     """A legal hold over leaves [first_leaf, last_leaf]: nothing in it is erased. Made by the hold leaf at `leaf_index`."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     leaf_index = models.BigIntegerField()
     first_leaf = models.BigIntegerField()
@@ -183,7 +184,7 @@ class Release(models.Model):
     """The end of a hold, made by the release leaf at `leaf_index`."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "leaf_index")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     leaf_index = models.BigIntegerField()
     hold_leaf = models.BigIntegerField()
@@ -200,7 +201,7 @@ class Edge(models.Model):
     """The tiles of the newest checkpoint that are not full yet, one a level. Derived: the publisher rewrites it."""
 
     pk = models.CompositePrimaryKey("tenant_id", "epoch", "level")
-    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False, db_constraint=False)
     epoch = models.SmallIntegerField()
     level = models.SmallIntegerField()
     number = models.BigIntegerField()

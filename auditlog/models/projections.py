@@ -12,7 +12,7 @@ class ProjectionState(models.Model):
     """How far a tenant's generation has been projected. `position` is the next leaf index to read."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     position = models.BigIntegerField(default=0)
     detected = models.BigIntegerField(default=0)  # the next leaf index that detection looks at
@@ -42,7 +42,7 @@ class Event(models.Model):
     """A typed event with its chain resolved. Empty text means "not stated"."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     leaf_index = models.BigIntegerField()
     event_id = models.UUIDField()
@@ -116,7 +116,7 @@ class Party(models.Model):
     """Anyone named by an event. Kinds are a bit mask of all that was ever said; see core.party."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "key")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     key = models.TextField()
     kinds = models.SmallIntegerField()
@@ -134,7 +134,7 @@ class Grant(models.Model):
     """One grant id: the statement that stands, its revocation, and its path. `statements` keeps all that was said."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "id")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     id = models.TextField()
     parent = models.TextField()
@@ -165,7 +165,7 @@ class Grant(models.Model):
 
 class Token(models.Model):
     pk = models.CompositePrimaryKey("tenant_id", "generation", "jti")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     jti = models.TextField()
     parent_jti = models.TextField()
@@ -199,7 +199,7 @@ class LimitStatement(models.Model):
     """One thing said of a limit, by an event or inside a grant. In force is the latest by time; see core.limits."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index", "position")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     leaf_index = models.BigIntegerField()
     position = models.SmallIntegerField()  # within the event
@@ -231,7 +231,7 @@ class Charge(models.Model):
     """What one charge came to (core.money.Charge). `lead` names the event whose chain answers for it."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "rail", "charge", "currency")
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     rail = models.TextField()
     charge = models.TextField()
@@ -269,7 +269,7 @@ class Dirty(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     kind = models.CharField(max_length=9)  # event | grant | principal | refusal
     key = models.TextField()
     leaf_index = models.BigIntegerField()  # the leaf that made it dirty

@@ -10,7 +10,7 @@ from django.db.utils import DatabaseError
 from auditlog.append import EPOCH, append_note
 from auditlog.core.merkle import Edge
 from auditlog.models import Leaf, LogHead, Payload
-from auditlog.publish import read_leaves
+from auditlog.stored import read_leaves
 
 
 def derived_root(tenant):

@@ -9,7 +9,8 @@ from auditlog.core.errors import LedgerCorrupt
 from auditlog.core.merkle import Edge, check_consistency, consistency_proof
 from auditlog.models import Checkpoint, LogHead, Tile
 from auditlog.core.tlog import TILE
-from auditlog.publish import origin_of, publish, read_leaves, take_fence
+from auditlog.publish import origin_of, publish, take_fence
+from auditlog.stored import read_leaves
 from auditlog.verify_ledger import insert_only_faults, verify
 
 KEY = SigningKey(b"\x07" * 32)
