@@ -4,7 +4,19 @@ import os
 
 from celery import Celery
 from celery.schedules import crontab
+from kombu.transport import redis
 
+
+def _parameters_of_a_live_connection(self, *args, _of=redis.Channel._connparams, **kwargs):
+    """kombu 5.7 gives back and acknowledges messages over a channel whose connection is gone, and the AttributeError
+    ends the whole worker. A connection error, which this is, makes it reconnect. Wake-ups lost that way come again.
+    """
+    if getattr(self.connection, "client", None) is None:
+        raise ConnectionResetError("the connection of this channel is gone")
+    return _of(self, *args, **kwargs)
+
+
+redis.Channel._connparams = _parameters_of_a_live_connection
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("answerable")
 app.config_from_object("django.conf:settings", namespace="CELERY")
