@@ -123,7 +123,8 @@ def restore(
     """Load a backup into an empty database, verify every log, then commit. All of it or nothing.
 
     `heads` are notes signed after the backup may have been made, or folders of them; `vkeys` the logs' verifier keys where
-    they are known from elsewhere, `own_key` the public half of the key that signs here. Raises BadBackup, LedgerCorrupt, or NotPossible when a log is behind its head.
+    they are known from elsewhere, `own_key` the public half of the key that signs here. Raises BadBackup, LedgerCorrupt,
+    or NotPossible when a log is behind its head.
     """
     notes = _head_notes(heads)
     try:

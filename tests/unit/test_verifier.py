@@ -144,6 +144,14 @@ def test_ed25519_says_what_libsodium_says_of_crafted_and_damaged_signatures():
             s = (r + k * a) % verifier.L
             cases.append((public, message, big_r + s.to_bytes(32, "little")))
             cases.append((public, message, big_r + (s + verifier.L).to_bytes(32, "little")))
+    for a in (0, rng.randrange(1, verifier.L)):  # a key of small order, and an honest one whose R is: the equation holds
+        public = _encoded(small[2] if a == 0 else base.times(a))
+        for j in range(8):
+            s = rng.randrange(verifier.L)
+            off = verifier.Comb(verifier.ed_add, verifier.ZERO, small[2]).times(j)
+            big_r = _encoded(verifier.ed_add(base.times(s), off) if a == 0 else verifier.ZERO)
+            k = int.from_bytes(hashlib.sha512(big_r + public + message).digest(), "little")
+            cases.append((public, message, big_r + (s if a == 0 else k * a % verifier.L).to_bytes(32, "little")))
     encodings = [_encoded(point) for point in small]
     encodings += [(verifier.P + n).to_bytes(32, "little") for n in range(3)] + [b"\x01" + b"\x00" * 30 + b"\x80"]
     for public in encodings:  # keys and R of small order, canonical or not: S = 0 fits some of them
@@ -161,6 +169,25 @@ def test_ed25519_says_what_libsodium_says_of_crafted_and_damaged_signatures():
 
     assert answers == [_libsodium(*case) for case in cases]
     assert any(answers) and not all(answers)
+
+
+def test_points_have_one_encoding_and_lie_on_their_curve():
+    assert [verifier.ed_point((verifier.P + n).to_bytes(32, "little")) for n in range(19)] == [None] * 19
+    assert verifier.ed_point(b"\x01" + b"\x00" * 30 + b"\x80") is None and verifier.ed_point(b"\x01" + b"\x00" * 31)
+    x, y = verifier.GENERATOR
+    assert verifier.p256_key(x, y) and verifier.p256_key(x, y - 1) is None and verifier.p256_key(x + verifier.Q, y) is None
+
+
+def test_a_pss_signature_with_another_trailer_or_padding_is_refused():
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    numbers, secret, message = key.public_key().public_numbers(), key.private_numbers().d, b"bytes"
+    good = key.sign(message, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+    encoded = pow(int.from_bytes(good, "big"), numbers.e, numbers.n)
+
+    assert verifier.rsa("PS256", numbers.n, numbers.e, message, good)
+    for bit in (0, 5, 9, 270, 600, 1500, 2040):
+        forged = pow(encoded ^ 1 << bit, secret, numbers.n).to_bytes(256, "big")
+        assert not verifier.rsa("PS256", numbers.n, numbers.e, message, forged), bit
 
 
 def test_es256_and_rsa_say_what_cryptography_says():
@@ -448,6 +475,14 @@ def test_in_a_whole_log_too(tmp_path, what, reason):
     spoil(what, bundle)
 
     assert reason in problem(bundle.write(tmp_path / "b.zip"))
+
+
+def test_a_change_after_the_last_earlier_checkpoint_is_found_by_the_signed_root(tmp_path):
+    bundle = Bundle(whole=True).sign()
+    bundle.earlier = []
+    spoil("leaf", bundle)
+
+    assert "leaves.jsonl: the leaves do not lead to the root that was signed" in problem(bundle.write(tmp_path / "b.zip"))
 
 
 def test_a_log_that_ends_before_its_checkpoint_is_refused(tmp_path):
