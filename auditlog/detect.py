@@ -113,9 +113,11 @@ def _judge(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> 
     if not keys:
         return
     record = record_around(tenant, members)
-    grouped: dict[tuple[str, ...], list[Act]] = {key: [] for key in keys}
-    for act in members:
-        grouped[_key(detector, act)].append(act)
+    grouped: dict[tuple[str, ...], list[Act]] = {}
+    for act in members:  # in leaf order, so that findings are made in that order too
+        grouped.setdefault(_key(detector, act), []).append(act)
+    for key in keys - grouped.keys():
+        grouped[key] = []
     found = {key: list(detector.find(acts, record)) if acts else [] for key, acts in grouped.items()}
     keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
 
