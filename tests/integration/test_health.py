@@ -17,7 +17,6 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from auditlog import health
-from auditlog.drive import drive_every_tenant
 from auditlog.models import Heartbeat, Leaf
 from config import embedded
 from config import health as edges
@@ -27,9 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def well(database):
+def well(quiet):
     """A service with a worker that was just seen, and nothing left to do."""
-    drive_every_tenant(now=timezone.now)
     health.beat("worker", now=timezone.now())
     edges._broker["at"] = -10.0
     yield

@@ -90,7 +90,7 @@ def _point(url, write_url):
 
 
 @pytest.fixture
-def processes(database, tmp_path):
+def processes(quiet, tmp_path):
     found = Processes(tmp_path)
     try:
         with sending_to(found.broker.broker_url):
