@@ -268,7 +268,7 @@ def test_a_dead_broker_holds_no_request_and_beat_drives_what_came_meanwhile(awak
         took.append(post(live, mismatch(live, f"wonder{n}.club")))
         time.sleep(0.11)
 
-    assert max(took) < 1.0
+    assert max(took) < 5.0  # not the minutes that a dead broker can take
     assert tasks.UNSENT._value.get() >= unsent + 6  # one may have gone into the socket of the dying
     awake.restart_broker()
     eventually(lambda: found(live) == 9, 40)
@@ -287,7 +287,7 @@ def test_a_broker_that_hangs_holds_one_request_and_not_every(processes, live):
     finally:
         server.process.send_signal(signal.SIGCONT)
 
-    assert sorted(took)[-2] < 1.0 and max(took) < 4.0
+    assert sorted(took)[-2] < 1.0 and max(took) < 10.0
 
 
 def test_a_worker_killed_at_work_loses_nothing_and_doubles_nothing(processes, live):
