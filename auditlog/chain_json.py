@@ -16,8 +16,9 @@ from auditlog.core.authority import (
     judge_window,
     widenings,
 )
-from auditlog.core.chain import Break, Chain, Grant
+from auditlog.core.chain import Break, Chain
 from auditlog.core.event import Party
+from auditlog.core.statement import Grant
 from auditlog.serializers import Sight
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
 import structlog
 from django.db import connection, transaction
 
@@ -20,17 +19,7 @@ from auditlog import formats
 from auditlog.append import EPOCH
 from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core import party as kinds
-from auditlog.core.chain import (
-    Grant,
-    GrantRecord,
-    GrantStatement,
-    Path,
-    Revocation,
-    TokenRecord,
-    TokenStatement,
-    path_to,
-    resolve,
-)
+from auditlog.core.chain import Path, path_to
 from auditlog.core.errors import Refused
 from auditlog.core.event import (
     Actor,
@@ -42,9 +31,19 @@ from auditlog.core.event import (
     TokenObject,
     encode_payload,
     layer_of,
-    moment,
 )
 from auditlog.core.money import MoneyFact, charges
+from auditlog.core.statement import (
+    Grant,
+    History,
+    Revocation,
+    Statement,
+    decode_grant_history,
+    decode_token_history,
+    encode_history,
+    resolve_grant,
+    resolve_token,
+)
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
@@ -63,18 +62,18 @@ EVENT_TYPES = {
     "via_grant": "text", "chain_complete": "bool", "chain_proven": "bool", "chain_depth": "int2", "txn": "text",
     "session": "text", "task": "text", "project": "text", "request_id": "text", "trace_id": "text", "ip": "text",
     "idempotency_key": "text", "phase": "varchar", "amount_minor": "int8", "currency": "varchar", "rail": "text",
-    "charge": "text", "invoice": "text", "payment_authority": "text", "detail": "bytea",
+    "charge": "text", "invoice": "text", "payment_authority": "text", "jkt": "text", "detail": "bytea",
 }  # fmt: skip
 GRANT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "id": "text", "parent": "text", "stated": "bool", "subject": "text",
     "actor": "text", "principal": "text", "complete": "bool", "proven": "bool", "depth": "int2",
     "granted_at": "timestamptz", "expires_at": "timestamptz", "revoked_at": "timestamptz", "leaf_index": "int8",
-    "record": "bytea",
+    "history": "bytea",
 }  # fmt: skip
 TOKEN_TYPES = {
     "tenant_id": "int8", "generation": "int4", "jti": "text", "parent_jti": "text", "stated": "bool", "grant": "text",
     "via_grant": "text", "subject": "text", "actor": "text", "issued_at": "timestamptz", "expires_at": "timestamptz",
-    "revoked_at": "timestamptz", "leaf_index": "int8", "record": "bytea",
+    "revoked_at": "timestamptz", "leaf_index": "int8", "history": "bytea",
 }  # fmt: skip
 LIMIT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "position": "int2", "event_id": "uuid",
@@ -96,9 +95,6 @@ CHARGE_TYPES = {
 _GRANTED = frozenset({"delegation.granted", "mandate.issued"})
 _GRANT_ENDED = frozenset({"delegation.revoked", "mandate.revoked", "consent.withdrawn"})
 _TOKEN_STATED = frozenset({"token.issued", "token.exchanged"})
-_decode_grant_record = msgspec.json.Decoder(GrantRecord).decode
-_decode_token_record = msgspec.json.Decoder(TokenRecord).decode
-encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -259,14 +255,14 @@ def _speaks_for(source: Source, party: Party | Actor | None) -> bool:
 
 def _fold_grants(batch: Batch) -> set[str]:
     """Merge what the batch says of grants, recompute the paths of those and of all below. Returns their ids."""
-    statements: dict[str, list[GrantStatement]] = {}
+    statements: dict[str, list[Statement[GrantObject]]] = {}
     revocations: dict[str, list[Revocation]] = {}
     for read in batch.reads:
         said, event = read.event.payload.grant, read.event
         if event.type in _GRANTED and isinstance(said, GrantObject) and event.payload.outcome == "success":
             proven = read.within_remit and _speaks_for(read.source, said.subject)
             statements.setdefault(said.id, []).append(
-                GrantStatement(said, event.occurred_at, read.leaf_index, str(read.event_id), read.source.name,
+                Statement(said, event.occurred_at, read.leaf_index, str(read.event_id), read.source.name,
                                event.issuer, read.grade, proven)
             )  # fmt: skip
         elif event.type in _GRANT_ENDED and said and event.payload.outcome == "success":
@@ -276,15 +272,15 @@ def _fold_grants(batch: Batch) -> set[str]:
     if not changed:
         return set()
 
-    records = {grant_id: GrantRecord() for grant_id in changed} | _family(batch, changed)
+    histories = {grant_id: History() for grant_id in changed} | _family(batch, changed)
     for grant_id in changed:
-        records[grant_id] = records[grant_id].with_more(
+        histories[grant_id] = histories[grant_id].with_more(
             statements.get(grant_id, ()), revocations.get(grant_id, ())
         )
-    grants = {grant_id: grant for grant_id, record in records.items() if (grant := resolve(record))}
-    below = _descendants(changed, grants)
+    grants = {grant_id: grant for grant_id, history in histories.items() if (grant := resolve_grant(history))}
+    below = _below(changed, {g.id: g.parent for g in grants.values() if g.parent and not g.root})
     rows = [
-        _grant_row(batch, grant_id, records[grant_id], grants.get(grant_id), path_to(grant_id, grants))
+        _grant_row(batch, grant_id, histories[grant_id], grants.get(grant_id), path_to(grant_id, grants))
         for grant_id in sorted(below)
     ]
     upsert_rows("projection_grant", GRANT_TYPES, rows, key=("tenant_id", "generation", "id"))
@@ -298,12 +294,12 @@ def _revocation(read: Read) -> Revocation:
                       read.within_remit)  # fmt: skip
 
 
-def _family(batch: Batch, ids: Iterable[str]) -> dict[str, GrantRecord]:
-    """Records of the grants, of all below them and of all above those: two recursive queries, whatever the depth."""
+def _family(batch: Batch, ids: Iterable[str]) -> dict[str, History[GrantObject]]:
+    """Histories of the grants, of all below them and of all above those: two recursive queries, whatever the depth."""
     with connection.cursor() as cursor:
         cursor.execute(_FAMILY, {"tenant": batch.tenant.pk, "generation": batch.generation, "ids": list(ids),
                                  "parents": _new_parents(batch)})  # fmt: skip
-        return {grant_id: _decode_grant_record(bytes(record)) for grant_id, record in cursor.fetchall()}
+        return {grant_id: decode_grant_history(bytes(history)) for grant_id, history in cursor.fetchall()}
 
 
 def _new_parents(batch: Batch) -> list[str]:
@@ -327,16 +323,16 @@ _FAMILY = """
         SELECT g.parent FROM projection_grant g JOIN up u ON g.id = u.id
         WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s AND g.parent <> ''
     )
-    SELECT g.id, g.record FROM projection_grant g JOIN (SELECT DISTINCT id FROM up) u USING (id)
+    SELECT g.id, g.history FROM projection_grant g JOIN (SELECT DISTINCT id FROM up) u USING (id)
     WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
 """
 
 
-def _descendants(ids: Iterable[str], grants: Mapping[str, Grant]) -> set[str]:
+def _below(ids: Iterable[str], parents: Mapping[str, str]) -> set[str]:
+    """The ids, and all whose parents lead to one of them."""
     children: dict[str, list[str]] = {}
-    for grant in grants.values():
-        if grant.parent and not grant.root:
-            children.setdefault(grant.parent, []).append(grant.id)
+    for child, parent in parents.items():
+        children.setdefault(parent, []).append(child)
     found, pending = set(ids), list(ids)
     while pending:
         for child in children.get(pending.pop(), ()):
@@ -346,12 +342,11 @@ def _descendants(ids: Iterable[str], grants: Mapping[str, Grant]) -> set[str]:
     return found
 
 
-def _grant_row(batch: Batch, grant_id: str, record: GrantRecord, grant: Grant | None, path: Path) -> tuple:
-    revoked = min((r.at for r in record.revocations if r.proven), default=None)
-    leaf = max((s.leaf_index for s in (*record.statements, *record.revocations)), default=0)
+def _grant_row(batch: Batch, grant_id: str, history: History[GrantObject], grant: Grant | None, path: Path) -> tuple:
+    revoked, leaf = history.ended.at if history.ended else None, history.last_leaf
     if grant is None:
         return (*batch.scope, grant_id, "", False, "", "", "", False, False, 0, None, None, revoked, leaf,
-                encode(record))  # fmt: skip
+                encode_history(history))  # fmt: skip
     return (
         *batch.scope,
         grant_id,
@@ -367,7 +362,7 @@ def _grant_row(batch: Batch, grant_id: str, record: GrantRecord, grant: Grant | 
         grant.expires_at,
         revoked,
         leaf,
-        encode(record),
+        encode_history(history),
     )
 
 
@@ -376,14 +371,14 @@ def _grant_row(batch: Batch, grant_id: str, record: GrantRecord, grant: Grant | 
 
 def _fold_tokens(batch: Batch) -> set[str]:
     """Merge what the batch says of tokens. Returns the ids of those and of all exchanged from them."""
-    statements: dict[str, list[TokenStatement]] = {}
+    statements: dict[str, list[Statement[TokenObject]]] = {}
     revocations: dict[str, list[Revocation]] = {}
     for read in batch.reads:
         said, event = read.event.payload.token, read.event
         if event.type in _TOKEN_STATED and isinstance(said, TokenObject) and event.payload.outcome == "success":
             proven = read.within_remit and _speaks_for(read.source, said.subject)
             statements.setdefault(said.jti, []).append(
-                TokenStatement(said, event.occurred_at, read.leaf_index, str(read.event_id), read.source.name,
+                Statement(said, event.occurred_at, read.leaf_index, str(read.event_id), read.source.name,
                                event.issuer, read.grade, proven)
             )  # fmt: skip
         elif event.type == "token.revoked" and said and event.payload.outcome == "success":
@@ -393,31 +388,29 @@ def _fold_tokens(batch: Batch) -> set[str]:
         return set()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT jti, record FROM projection_token WHERE tenant_id = %s AND generation = %s AND jti = ANY(%s)",
+            "SELECT jti, history FROM projection_token WHERE tenant_id = %s AND generation = %s AND jti = ANY(%s)",
             [*batch.scope, list(changed)],
         )
-        records = {jti: _decode_token_record(bytes(record)) for jti, record in cursor.fetchall()}
+        histories = {jti: decode_token_history(bytes(history)) for jti, history in cursor.fetchall()}
     rows = []
     for jti in sorted(changed):
-        record = records.get(jti, TokenRecord()).with_more(statements.get(jti, ()), revocations.get(jti, ()))
-        stands = record.stands
-        token = stands.token if stands else None
-        leaf = max(s.leaf_index for s in (*record.statements, *record.revocations))
+        history = histories.get(jti, History()).with_more(statements.get(jti, ()), revocations.get(jti, ()))
+        token = resolve_token(jti, history)
         rows.append(
             (
                 *batch.scope,
                 jti,
-                (token.parent_jti or "") if token else "",
-                token is not None,
-                (token.grant or "") if token else "",
+                token.parent or "",
+                token.stated,
+                token.grant or "",
                 "",
-                token.subject.key if token and token.subject else "",
-                token.actor.key if token and token.actor else "",
-                stands.at if stands else None,
-                moment(token.expires_at) if token and token.expires_at is not None else None,
-                record.revoked_at,
-                leaf,
-                encode(record),
+                token.subject.key if token.subject else "",
+                token.actors[-1].key if token.actors else "",
+                token.issued_at,
+                token.expires_at,
+                token.revoked_at,
+                history.last_leaf,
+                encode_history(history),
             )
         )
     upsert_rows("projection_token", TOKEN_TYPES, rows, key=("tenant_id", "generation", "jti"))
@@ -425,7 +418,10 @@ def _fold_tokens(batch: Batch) -> set[str]:
 
 
 def _via_grants_of_tokens(batch: Batch, changed: set[str]) -> set[str]:
-    """Find the grant that answers for each changed token and for all exchanged from it: its own, else a parent's."""
+    """Find the grant that answers for each changed token and for all exchanged from it: its own, else a parent's.
+
+    Returns all of those: a token that arrives or ends changes what stands behind every token below it.
+    """
     if not changed:
         return set()
     with connection.cursor() as cursor:
@@ -445,7 +441,7 @@ def _via_grants_of_tokens(batch: Batch, changed: set[str]) -> set[str]:
             " WHERE t.tenant_id = %s AND t.generation = %s AND t.jti = m.jti",
             [[jti for jti, _ in moved], [via for _, via in moved], *batch.scope],
         )
-    return {jti for jti, _ in moved}
+    return _below(changed, {jti: parent for jti, (parent, _, _) in family.items() if parent})
 
 
 _TOKEN_FAMILY = """
@@ -484,6 +480,12 @@ def stated_grant(payload: Payload) -> str:
 
 def stated_token(payload: Payload) -> str:
     return payload.token.jti if isinstance(payload.token, TokenObject) else payload.token or ""
+
+
+def _bound_key(payload: Payload) -> str:
+    """The key that this event's grant or token object is bound to."""
+    stated = [said for said in (payload.token, payload.grant) if isinstance(said, (TokenObject, GrantObject))]
+    return next((said.cnf.jkt for said in stated if said.cnf and said.cnf.jkt), "")
 
 
 def _vias(batch: Batch) -> dict[int, str]:
@@ -582,6 +584,7 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
         money.charge if money else "",
         money.invoice if money else "",
         money.authority if money else "",
+        _bound_key(payload),
         encode_payload(payload),
     )
 

@@ -15,20 +15,25 @@ from auditlog.append import EPOCH, OWN, microseconds
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import Act
-from auditlog.core.chain import Chain, Grant, GrantRecord, Path, TokenRecord, build_chain, path_to, resolve
+from auditlog.core.chain import NO_PATH, NO_TOKENS, Chain, Path, build_chain, path_to, tokens_to, with_kinds
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.event import Party, Payload, act_chain, moment
 from auditlog.core.keys import load
 from auditlog.core.limits import LimitFact, Spent
-from auditlog.core.record import Approval, Owned, Record, TokenFact
-from auditlog.ingest import sender_of
 from auditlog.core.money import CREDIT_RAIL
+from auditlog.core.record import Approval, Owned, Record
+from auditlog.core.statement import (
+    Grant,
+    Token,
+    decode_grant_history,
+    decode_token_history,
+    resolve_grant,
+    resolve_token,
+)
+from auditlog.ingest import sender_of
 from auditlog.models import Event, Finding, OwnedName, ProjectionState, Role, Source, Tenant
 
 decode_payload = msgspec.json.Decoder(Payload).decode
-_decode_grant_record = msgspec.json.Decoder(GrantRecord).decode
-_decode_token_record = msgspec.json.Decoder(TokenRecord).decode
-_NO_PATH = Path((), None, cycle=False)
 
 
 def generation_of(tenant: Tenant) -> int:
@@ -58,7 +63,7 @@ def select_acts(tenant: Tenant, where: str, params: Sequence, *, order: str = "l
         rows = cursor.fetchall()
     paths = paths_to(tenant, {row[21] for row in rows})
     return [
-        Act(str(row[0]), *row[1:34], payload=decode_payload(bytes(row[34])), path=paths.get(row[21], _NO_PATH))
+        Act(str(row[0]), *row[1:34], payload=decode_payload(bytes(row[34])), path=paths.get(row[21], NO_PATH))
         for row in rows
     ]
 
@@ -77,7 +82,7 @@ def load_grants(tenant: Tenant, ids: Collection[str]) -> dict[str, Grant]:
     with connection.cursor() as cursor:
         cursor.execute(_ABOVE, {"tenant": tenant.pk, "generation": generation_of(tenant), "ids": wanted})
         rows = cursor.fetchall()
-    resolved = ((grant_id, resolve(_decode_grant_record(bytes(record)))) for grant_id, record in rows)
+    resolved = ((grant_id, resolve_grant(decode_grant_history(bytes(history)))) for grant_id, history in rows)
     return {grant_id: grant for grant_id, grant in resolved if grant is not None}
 
 
@@ -88,7 +93,7 @@ _ABOVE = """
         SELECT g.parent FROM projection_grant g JOIN up u ON g.id = u.id
         WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s AND g.parent <> ''
     )
-    SELECT g.id, g.record FROM projection_grant g JOIN up USING (id)
+    SELECT g.id, g.history FROM projection_grant g JOIN up USING (id)
     WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
 """
 
@@ -122,7 +127,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
         approvals=tuple(approvals),
         siblings=tuple(_siblings(tenant, acts)),
         kinds=kinds_of(tenant, generation, parties | setters | gate_keepers | {a.by for a in approvals}),
-        tokens=_tokens(tenant, generation, {act.token for act in acts} - {""}),
+        tokens=load_tokens(tenant, {act.token for act in acts}),
         owned=owned_names(tenant),
         lineage=lineage,
     )
@@ -143,7 +148,7 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     paths = paths_to(tenant, {row[10] for row in rows})
     spent = []
     for lead, leaf, at, provider, currency, amount, authorized, rail, principal, actor, grant, *scope, has_spend in rows:
-        path = paths.get(grant, _NO_PATH)
+        path = paths.get(grant, NO_PATH)
         spent.append(
             Spent(str(lead), leaf, at, provider, currency, amount if has_spend else 0, authorized, rail,
                   frozenset({principal, actor, *path.parties} - {""}), frozenset(g.id for g in path.grants), *scope)
@@ -241,21 +246,26 @@ def _siblings(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
     )
 
 
-def _tokens(tenant: Tenant, generation: int, jtis: set[str]) -> dict[str, TokenFact]:
-    if not jtis:
+def load_tokens(tenant: Tenant, jtis: Collection[str]) -> dict[str, Token]:
+    """The tokens and all that they were exchanged from, as they stand: one recursive query."""
+    wanted = [jti for jti in jtis if jti]
+    if not wanted:
         return {}
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT jti, stated, expires_at, revoked_at, leaf_index, record FROM projection_token"
-            " WHERE tenant_id = %s AND generation = %s AND jti = ANY(%s)",
-            [tenant.pk, generation, list(jtis)],
-        )
-        found = {}
-        for jti, stated, expires_at, revoked_at, leaf_index, record in cursor.fetchall():
-            ended = [r for r in _decode_token_record(bytes(record)).revocations if r.proven]
-            known_at = min(ended, key=lambda r: (r.at, r.leaf_index)).known_at if ended else None
-            found[jti] = TokenFact(jti, stated, expires_at, revoked_at, known_at, leaf_index)
-        return found
+        cursor.execute(_EXCHANGED_FROM, {"tenant": tenant.pk, "generation": generation_of(tenant), "jtis": wanted})
+        return {jti: resolve_token(jti, decode_token_history(bytes(history))) for jti, history in cursor.fetchall()}
+
+
+_EXCHANGED_FROM = """
+    WITH RECURSIVE up AS (
+        SELECT unnest(%(jtis)s::text[]) AS jti
+        UNION
+        SELECT t.parent_jti FROM projection_token t JOIN up u ON t.jti = u.jti
+        WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.parent_jti <> ''
+    )
+    SELECT t.jti, t.history FROM projection_token t JOIN up USING (jti)
+    WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s
+"""
 
 
 # --- integrity of single leaves -------------------------------------------------------------------------------------
@@ -378,20 +388,19 @@ def raw_event(viewer: Viewer, event_id: UUID) -> Raw:
 
 
 def chain_of(tenant: Tenant, act: Act) -> Chain:
-    """The chain behind an act: its grant path, its token, and the actors it names."""
+    """The chain behind an act: its grant path, its tokens, and the actors it names, kinds as the record knows them."""
     actor = act.payload.actor
-    claimed = None
-    if act.principal and (act.principal_claimed or not act.path.grants):
-        issuer, _, subject = act.principal.partition("|")
-        known = kinds_of(tenant, generation_of(tenant), {act.principal}).get(act.principal, "unknown")
-        claimed = Party(issuer, subject, known)
-    return build_chain(
+    claimed = act.principal if act.principal_claimed or not act.path.grants else ""
+    chain = build_chain(
         path=act.path,
-        token=act.token or None,
+        tokens=tokens_to(act.token, load_tokens(tenant, [act.token])) if act.token else NO_TOKENS,
         acting=act_chain(actor) if actor else (),
-        claimed_principal=claimed,
+        claimed_principal=Party.of(claimed) if claimed else None,
         grade=act.grade,
+        mode=act.payload.mode,
     )
+    known = kinds_of(tenant, generation_of(tenant), {hop.party.key for hop in chain.hops})
+    return with_kinds(chain, known)
 
 
 SPEND_KEYS = {
@@ -469,12 +478,12 @@ def grants_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:
     """Grants with what stands of them; the whole statement lies in the event that `event` names."""
     rows = _page(
         "SELECT id AS cursor, id, nullif(parent, '') AS parent, stated, subject, actor, principal, complete, proven, depth,"
-        " granted_at, expires_at, revoked_at, leaf_index, record FROM projection_grant"
+        " granted_at, expires_at, revoked_at, leaf_index, history FROM projection_grant"
         " WHERE tenant_id = %s AND generation = %s AND id > %s ORDER BY id LIMIT %s",
         [tenant.pk, generation_of(tenant), after, size],
     )
     for row in rows:
-        grant = resolve(_decode_grant_record(bytes(row.pop("record"))))
+        grant = resolve_grant(decode_grant_history(bytes(row.pop("history"))))
         for name in ("subject", "actor", "principal"):
             row[name] = split_party(row[name])
         row |= {

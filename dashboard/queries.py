@@ -5,7 +5,7 @@ Lists are read a page at a time by key (leaf index, finding id), never by offset
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from hmac import new as hmac
@@ -23,9 +23,10 @@ from auditlog.append import EPOCH
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import ACT_TYPES, Act
-from auditlog.core.chain import Chain, Grant, build_chain
+from auditlog.core.chain import Chain, build_chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
-from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, act_chain, layer_of
+from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
+from auditlog.core.statement import Grant
 from auditlog.models import (
     Charge,
     Checkpoint,
@@ -210,7 +211,7 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
         return view
     view.act, view.row = act, row
     view.check = record.integrity_of(viewer.tenant, [act]).get(act.event_id)
-    view.chain = chain_of(viewer, act, row["claimed_principal"])
+    view.chain = record.chain_of(viewer.tenant, act)
     view.grants = act.path.grants
     view.findings = sorted(
         visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=_RANK),
@@ -236,30 +237,6 @@ def leaf_facts(leaf: Leaf) -> dict[str, Any]:
         "event_id": leaf.event_id,
         "max_bytes": leaves.MAX_BYTES,
     }
-
-
-def chain_of(viewer: Viewer, act: Act, claimed_principal: str) -> Chain:
-    """The chain of one act as its page shows it, kinds as the record knows them."""
-    claimed = party_of(claimed_principal) if claimed_principal else None
-    acting = act_chain(act.payload.actor) if act.payload.actor else ()
-    chain = build_chain(
-        path=act.path, token=act.token or None, acting=acting, claimed_principal=claimed, grade=act.grade
-    )
-    keys = {hop.party.key for hop in chain.hops}
-    return with_kinds(chain, record.kinds_of(viewer.tenant, record.generation_of(viewer.tenant), keys))
-
-
-def with_kinds(chain: Chain, known: Mapping[str, str]) -> Chain:
-    hops = tuple(
-        replace(hop, party=Party(hop.party.iss, hop.party.sub, known.get(hop.party.key, hop.party.kind)))
-        for hop in chain.hops
-    )
-    return replace(chain, hops=hops)
-
-
-def party_of(key: str) -> Party:
-    iss, _, sub = key.partition("|")
-    return Party(iss, sub)
 
 
 # --- findings -------------------------------------------------------------------------------------------------------
@@ -428,7 +405,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     is_open = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     return {
         "key": key,
-        "party": party_of(key),
+        "party": Party.of(key),
         "kind": kind,
         "side": side,
         "first_at": known.first_at,
@@ -476,7 +453,7 @@ def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
     used = visible_events(viewer).filter(via_grant=grant_id)
     if row is None and not used.exists():
         raise NotFound(f"no grant {grant_id}")
-    chain = build_chain(path=path, token=None, acting=(), claimed_principal=None, grade="F")
+    chain = build_chain(path=path)
     known = record.kinds_of(viewer.tenant, generation, {hop.party.key for hop in chain.hops})
     return {
         "id": grant_id,

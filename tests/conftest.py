@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker):
     """Tables are made once, as the owner; the application role gets its grants and nothing more."""

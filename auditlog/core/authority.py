@@ -20,10 +20,11 @@ import rfc8785
 
 from auditlog.core import domain
 from auditlog.core.act import Act
-from auditlog.core.chain import Grant, Path
+from auditlog.core.chain import Path
 from auditlog.core.event import Detail, Limit
 from auditlog.core.keys import b64url
 from auditlog.core.money import amount_text
+from auditlog.core.statement import Grant
 
 Result = Literal["pass", "fail", "unknown", "na"]
 # What a child's own wildcard looks like when it is matched against its parent's pattern.

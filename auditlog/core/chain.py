@@ -1,53 +1,20 @@
-"""Delegation chains: grants as the record knows them, joined into paths from a human outward.
+"""Delegation chains: grants and tokens as the record knows them, joined into one line from a human outward.
 
 Our order is oldest first: position 0 is the root. Senders nest the other way round (RFC 8693 section 4.1) or point
-to parents; whoever builds a path here has already turned it round.
+to parents; whoever builds a path here has already turned it round. A client is not an actor and `may_act` is not a
+hop. Evidence that disagrees is a break that is shown, never a choice made in silence.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-import msgspec
-from msgspec import Struct
-
-from auditlog.core.event import Detail, GrantObject, Intent, Limit, Party, TokenObject, moment
+from auditlog.core.event import Party
+from auditlog.core.statement import Grant, Standing, Token
 
 MAX_DEPTH = 256  # a longer path is cut and reported: real ones have under ten hops
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """One hop: `subject` lets `actor` act for it. None means not stated."""
-
-    id: str
-    parent: str | None
-    root: bool
-    subject: Party | None
-    actor: Party | None
-    details: tuple[Detail, ...] | None
-    limits: tuple[Limit, ...] | None
-    not_before: datetime | None
-    expires_at: datetime | None  # exclusive
-    audience: tuple[str, ...] | None
-    max_depth: int | None
-    redelegate: bool | None
-    gates: tuple[str, ...] | None
-    intent: Intent | None
-    jkt: str | None
-    granted_at: datetime
-    leaf_index: int
-    event_id: str
-    source: str
-    attester: str  # issuer of the statement
-    grade: str
-    standing: Literal["proven", "claimed"]
-    revoked_at: datetime | None = None
-    revoked_known_at: datetime | None = None
-    revoked_leaf: int | None = None
-    notified: Mapping[str, datetime] = field(default_factory=dict)  # provider -> when it learned of the revocation
-    conflicts: tuple[int, ...] = ()  # leaves that say something else under this id
+Link = TypeVar("Link", Grant, Token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +41,55 @@ class Path:
         return (*keys, *(grant.actor.key for grant in self.grants if grant.actor))
 
 
+@dataclass(frozen=True, slots=True)
+class TokenPath:
+    """The token that was shown and those it was exchanged from (RFC 8693), oldest first."""
+
+    jti: str  # as shown; "" for none
+    tokens: tuple[Token, ...] = ()
+    missing: str | None = None  # jti that no source ever spoke of
+    cycle: bool = False
+
+    @property
+    def grant(self) -> str | None:
+        """The grant that answers for the token: its own, else the nearest parent's."""
+        return next((token.grant for token in reversed(self.tokens) if token.grant), None)
+
+
+NO_PATH = Path((), None, cycle=False)
+NO_TOKENS = TokenPath("")
+
+
 def path_to(grant_id: str, grants: Mapping[str, Grant]) -> Path:
-    """Walk parents from `grant_id` to the root. No recursion: depth and cycles are bounded here."""
-    walked: list[Grant] = []
+    """Walk parents from `grant_id` to the root."""
+    return Path(*_walk(grant_id, grants.get, lambda grant: None if grant.root else grant.parent))
+
+
+def tokens_to(jti: str, tokens: Mapping[str, Token]) -> TokenPath:
+    """Walk parents from `jti` to the token that was not exchanged from another. One whose end alone is known is missing."""
+    return TokenPath(
+        jti,
+        *_walk(jti, lambda each: token if (token := tokens.get(each)) and token.stated else None, lambda token: token.parent),
+    )
+
+
+def _walk(
+    start: str, find: Callable[[str], Link | None], parent: Callable[[Link], str | None]
+) -> tuple[tuple[Link, ...], str | None, bool]:
+    """(links oldest first, the missing one, whether it is a circle). No recursion: depth and cycles are bounded here."""
+    walked: list[Link] = []
     seen: set[str] = set()
-    current: str | None = grant_id
-    while current is not None:
+    current: str | None = start
+    while current:
         if current in seen or len(walked) >= MAX_DEPTH:
-            return Path(tuple(reversed(walked)), None, cycle=True)
-        grant = grants.get(current)
-        if grant is None:
-            return Path(tuple(reversed(walked)), current, cycle=False)
+            return tuple(reversed(walked)), None, True
+        link = find(current)
+        if link is None:
+            return tuple(reversed(walked)), current, False
         seen.add(current)
-        walked.append(grant)
-        current = None if grant.root else grant.parent
-    return Path(tuple(reversed(walked)), None, cycle=False)
+        walked.append(link)
+        current = parent(link)
+    return tuple(reversed(walked)), None, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +102,30 @@ class Hop:
     attester: str | None
     grant: str | None
     token: str | None
-    standing: Literal["proven", "claimed", "unknown"]
-    derived_from: str  # grant | token | act | sub_id | actor
+    standing: Standing
+    derived_from: Literal["grant", "token", "act", "sub_id"]
     grade: str | None
     granted_at: datetime | None = None
     expires_at: datetime | None = None
     leaf_index: int | None = None
 
+    @property
+    def attester_gains(self) -> bool | None:
+        """Whether whoever vouches for this hop speaks for the party that received it: its word in its own favour."""
+        return None if self.attester is None else self.attester == self.party.iss
+
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Why a chain does not hold. `hop` is the position of the hop that fails, None when a whole hop is missing."""
+    """Why a chain does not hold. `hop` is the position of the hop that fails, None when a whole hop is missing.
+    `supplier` is the issuer that could supply what is missing, where that is known.
+    """
 
     hop: int | None
     code: str
     reason: str
     leaf_index: int | None = None
+    supplier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,192 +137,160 @@ class Chain:
     principal: Party | None
     principal_claimed: bool
     breaks: tuple[Break, ...]
+    tokens: TokenPath = NO_TOKENS
+    mode: str = "delegation"
 
 
 def build_chain(
-    *, path: Path, token: str | None, acting: Iterable[Party], claimed_principal: Party | None, grade: str
+    *,
+    path: Path,
+    tokens: TokenPath = NO_TOKENS,
+    acting: Iterable[Party] = (),
+    claimed_principal: Party | None = None,
+    grade: str = "F",
+    mode: str = "delegation",
 ) -> Chain:
-    """The chain of one act: its grant path, then the parties of its `act` claim that no grant speaks of.
+    """The chain of one act, oldest hop first: its grant path, then the parties that only its tokens name, then those
+    that only the act's own `act` claim (`acting`, oldest first) names.
 
-    `acting` is the act's own actor chain, oldest first. A party there that the path already holds is the same hop;
-    one that it does not hold is a *claimed* hop: somebody says it acted, nobody granted it anything.
+    A hop that a grant or a token event states is proven when its source may speak for it; a party that only the act
+    itself names is *claimed*: somebody says it acted, nobody is on record as having let it.
     """
-    hops: list[Hop] = []
-    breaks: list[Break] = []
-    if path.cycle:
-        breaks.append(Break(0, "cycle", "the grants point at each other in a circle, or further than we follow"))
-    if path.missing is not None:
-        breaks.append(Break(None, "missing_parent", f"no source ever spoke of grant {path.missing}"))
-    first = path.grants[0] if path.grants else None
-    if first is not None and not first.root and path.missing is None and not path.cycle:
-        breaks.append(Break(0, "no_root", f"grant {first.id} names no parent and does not say it is a root"))
-    if first is not None and first.subject is not None:
-        hops.append(
-            Hop(0, first.subject, None, first.attester, None, None, first.standing, "grant", first.grade,
-                leaf_index=first.leaf_index)
-        )
-    elif not path.grants and claimed_principal is not None:
-        hops.append(Hop(0, claimed_principal, None, None, None, None, "claimed", "sub_id", grade))
-    for number, grant in enumerate(path.grants):
-        if grant.actor is None:
-            breaks.append(Break(len(hops), "no_actor", f"grant {grant.id} does not say who may act", grant.leaf_index))
-            continue
-        giver = grant.subject.key if grant.subject else None
-        if number and giver and path.grants[number - 1].actor and giver != path.grants[number - 1].actor.key:
-            breaks.append(
-                Break(len(hops), "delegator_mismatch",
-                      f"grant {grant.id} is given by {giver}, but its parent went to {path.grants[number - 1].actor.key}",
-                      grant.leaf_index)
-            )
-        last = number == len(path.grants) - 1
-        hops.append(
-            Hop(len(hops), grant.actor, giver, grant.attester, grant.id, token if last else None, grant.standing,
-                "grant", grant.grade, grant.granted_at, grant.expires_at, grant.leaf_index)
-        )
-    known = {hop.party.key for hop in hops}
-    for party in acting:
-        if party.key in known:
-            continue
-        known.add(party.key)
-        previous = hops[-1].party.key if hops else None
-        if path.grants:
-            breaks.append(
-                Break(len(hops), "actor_not_granted", f"{party.key} acted, but no grant on the path names it")
-            )
-        hops.append(Hop(len(hops), party, previous, None, None, None, "claimed", "act", grade))
+    builder = _Builder(path, tokens, grade)
+    builder.add_grants(claimed_principal)
+    builder.add_tokens()
+    builder.add_acting(acting)
+    hops, breaks = tuple(builder.hops), tuple(builder.breaks)
     complete = path.ends_at_root and not any(b.code in ("no_actor", "cycle") for b in breaks)
-    principal = path.principal
+    first = tokens.tokens[0].subject if tokens.tokens else None
     return Chain(
-        hops=tuple(hops),
+        hops=hops,
         path=path,
         complete=complete,
         proven=complete and all(hop.standing == "proven" for hop in hops),
-        principal=principal or claimed_principal,
-        principal_claimed=principal is None,
-        breaks=tuple(breaks),
+        principal=path.principal or claimed_principal or (first if not path.grants else None),
+        principal_claimed=path.principal is None,
+        breaks=breaks,
+        tokens=tokens,
+        mode=mode,
     )
 
 
-class GrantStatement(Struct, frozen=True):
-    """One source's statement of a grant, as kept with its projection."""
+class _Builder:
+    """The hops and breaks of one chain while it grows."""
 
-    grant: GrantObject
-    at: datetime
-    leaf_index: int
-    event_id: str
-    source: str
-    attester: str
-    grade: str
-    proven: bool
+    def __init__(self, path: Path, tokens: TokenPath, grade: str) -> None:
+        self.path, self.tokens, self.grade = path, tokens, grade
+        self.hops: list[Hop] = []
+        self.breaks: list[Break] = []
+        self.known: set[str] = set()
+        self.held = {token.holder.key: token.jti for token in tokens.tokens if token.holder}
+
+    def _break(self, hop: int | None, code: str, reason: str, **more: Any) -> None:
+        self.breaks.append(Break(hop, code, reason, **more))
+
+    def _add(self, party: Party, **more: Any) -> None:
+        more = {"delegated_by": self.hops[-1].party.key if self.hops else None, "attester": None, "grant": None, "token": None} | more
+        self.hops.append(Hop(len(self.hops), party, **more))
+        self.known.add(party.key)
+
+    def add_grants(self, claimed_principal: Party | None) -> None:
+        path = self.path
+        first = path.grants[0] if path.grants else None
+        if path.cycle:
+            self._break(0, "cycle", "the grants point at each other in a circle, or further than we follow")
+        if path.missing is not None:
+            self._break(None, "missing_parent", f"no source ever spoke of grant {path.missing}",
+                        supplier=first.attester if first else None)  # fmt: skip
+        if first is not None and not first.root and path.missing is None and not path.cycle:
+            self._break(0, "no_root", f"grant {first.id} names no parent and does not say it is a root", supplier=first.attester)
+        if first is not None and first.subject is not None:
+            self._add(first.subject, attester=first.attester, standing=first.standing, derived_from="grant",
+                      grade=first.grade, leaf_index=first.leaf_index)  # fmt: skip
+        elif first is None and claimed_principal is not None and not self.tokens.tokens:
+            self._add(claimed_principal, standing="claimed", derived_from="sub_id", grade=self.grade)
+        for number, grant in enumerate(path.grants):
+            self._add_grant(grant, path.grants[number - 1] if number else None, is_last=number == len(path.grants) - 1)
+
+    def _add_grant(self, grant: Grant, above: Grant | None, *, is_last: bool) -> None:
+        if grant.actor is None:
+            self._break(len(self.hops), "no_actor", f"grant {grant.id} does not say who may act", leaf_index=grant.leaf_index,
+                        supplier=grant.attester)  # fmt: skip
+            return
+        giver = grant.subject.key if grant.subject else None
+        if above is not None and giver and above.actor and giver != above.actor.key:
+            self._break(len(self.hops), "delegator_mismatch",
+                        f"grant {grant.id} is given by {giver}, but its parent went to {above.actor.key}",
+                        leaf_index=grant.leaf_index)  # fmt: skip
+        if grant.conflicts:
+            self._break(len(self.hops), "conflicting_statements",
+                        f"grant {grant.id} was stated otherwise too, at {_leaves(grant.conflicts)}", leaf_index=grant.conflicts[0])  # fmt: skip
+        shown = self.tokens.jti if is_last and not self.tokens.tokens else None
+        self._add(grant.actor, delegated_by=giver, attester=grant.attester, grant=grant.id,
+                  token=self.held.get(grant.actor.key) or shown or None, standing=grant.standing, derived_from="grant",
+                  grade=grant.grade, granted_at=grant.granted_at, expires_at=grant.expires_at, leaf_index=grant.leaf_index)  # fmt: skip
+
+    def add_tokens(self) -> None:
+        tokens, path = self.tokens, self.path
+        if tokens.missing is not None:
+            self._break(None, "orphan_token", f"no source ever spoke of token {tokens.missing}",
+                        supplier=tokens.tokens[0].attester if tokens.tokens else None)  # fmt: skip
+        if tokens.cycle:
+            self._break(None, "cycle", "the tokens point at each other in a circle, or further than we follow")
+        if tokens.grant and path.grants and tokens.grant not in {grant.id for grant in path.grants}:
+            self._break(len(self.hops) - 1, "token_grant_conflict",
+                        f"the act names grant {path.grants[-1].id}, and its token {tokens.jti} was issued under {tokens.grant}",
+                        leaf_index=tokens.tokens[-1].leaf_index)  # fmt: skip
+        if tokens.tokens and not path.grants and path.missing is None:
+            self._break(None, "no_grant", f"no grant stands behind token {tokens.jti}: what it allowed is not known",
+                        supplier=tokens.tokens[0].attester)  # fmt: skip
+        for number, token in enumerate(tokens.tokens):
+            self._add_token(token, tokens.tokens[number - 1] if number else None)
+
+    def _add_token(self, token: Token, parent: Token | None) -> None:
+        said = {"attester": token.attester, "token": token.jti, "standing": token.standing, "derived_from": "token",
+                "grade": token.grade, "granted_at": token.issued_at, "expires_at": token.expires_at,
+                "leaf_index": token.leaf_index}  # fmt: skip
+        if token.conflicts:
+            self._break(None, "conflicting_statements",
+                        f"token {token.jti} was stated otherwise too, at {_leaves(token.conflicts)}", leaf_index=token.conflicts[0])  # fmt: skip
+        if token.subject is not None and token.subject.key not in self.known:
+            if self.hops:
+                self._break(0, "subject_conflict",
+                            f"token {token.jti} is about {token.subject.key}, whom nothing else on this chain names",
+                            leaf_index=token.leaf_index)  # fmt: skip
+            else:
+                self._add(token.subject, **said | {"token": None})
+        # A token that nests who acted before must name the one its parent was issued to (RFC 8693 section 4.1).
+        if parent and parent.actors and len(token.actors) > 1 and token.actors[-2].key != parent.actors[-1].key:
+            self._break(len(self.hops), "act_conflict",
+                        f"token {token.jti} says that {token.actors[-2].key} acted before, and it was exchanged from one of"
+                        f" {parent.actors[-1].key}", leaf_index=token.leaf_index)  # fmt: skip
+        for party in token.actors:
+            if party.key not in self.known:
+                if self.path.grants:
+                    self._break(len(self.hops), "actor_not_granted",
+                                f"token {token.jti} names {party.key}, and no grant on the path does", leaf_index=token.leaf_index)  # fmt: skip
+                self._add(party, **said)
+
+    def add_acting(self, acting: Iterable[Party]) -> None:
+        for party in acting:
+            if party.key in self.known:
+                continue
+            if self.path.grants or self.tokens.tokens:
+                named = "grant" if self.path.grants else "token"
+                self._break(len(self.hops), "actor_not_granted", f"{party.key} acted, but no {named} on the path names it")
+            self._add(party, standing="claimed", derived_from="act", grade=self.grade)
 
 
-class Revocation(Struct, frozen=True):
-    """One source's statement that a grant or token ended. From a provider's own source it is the notice there."""
-
-    at: datetime
-    known_at: datetime
-    leaf_index: int
-    source: str
-    provider: str
-    proven: bool
+def _leaves(indexes: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, indexes[:5]))
+    return f"{'leaf' if len(indexes) == 1 else 'leaves'} {shown}" + (" and more" if len(indexes) > 5 else "")
 
 
-class GrantRecord(Struct, frozen=True):
-    """All that was ever said of one grant id, in leaf order."""
-
-    statements: list[GrantStatement] = []
-    revocations: list[Revocation] = []
-
-    def with_more(self, statements: Iterable[GrantStatement], revocations: Iterable[Revocation]) -> "GrantRecord":
-        return GrantRecord(
-            sorted([*self.statements, *statements], key=lambda s: s.leaf_index),
-            sorted([*self.revocations, *revocations], key=lambda r: r.leaf_index),
-        )
-
-
-def moment_or_none(seconds: float | None) -> datetime | None:
-    return None if seconds is None else moment(seconds)
-
-
-def resolve(record: GrantRecord) -> Grant | None:
-    """The grant as it stands, or None when only its revocation is known.
-
-    Of several statements the proven one stands before the claimed, then the earliest by its own time, then the one
-    with the smaller bytes: never the one that happened to arrive first. The others are kept as conflicts where they
-    say something else.
-    """
-    if not record.statements:
-        return None
-    stands = min(record.statements, key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.grant), s.event_id))
-    said = stands.grant
-    counted = [r for r in record.revocations if r.proven]
-    first = min(counted, key=lambda r: (r.at, r.known_at, r.leaf_index), default=None)
-    notified: dict[str, datetime] = {}
-    for revocation in record.revocations:
-        if revocation.provider:
-            at = min(revocation.at, notified.get(revocation.provider, revocation.at))
-            notified[revocation.provider] = at
-    return Grant(
-        id=said.id,
-        parent=said.parent or None,
-        root=said.root,
-        subject=said.subject,
-        actor=said.actor,
-        details=None if said.authorization_details is None else tuple(said.authorization_details),
-        limits=None if said.limits is None else tuple(said.limits),
-        not_before=moment_or_none(said.not_before),
-        expires_at=moment_or_none(said.expires_at),
-        audience=None if said.audience is None else tuple(said.audience),
-        max_depth=said.max_depth,
-        redelegate=said.redelegate,
-        gates=None if said.gates is None else tuple(said.gates),
-        intent=said.intent,
-        jkt=said.cnf.jkt if said.cnf and said.cnf.jkt else None,
-        granted_at=stands.at,
-        leaf_index=stands.leaf_index,
-        event_id=stands.event_id,
-        source=stands.source,
-        attester=stands.attester,
-        grade=stands.grade,
-        standing="proven" if stands.proven else "claimed",
-        revoked_at=first.at if first else None,
-        revoked_known_at=first.known_at if first else None,
-        revoked_leaf=first.leaf_index if first else None,
-        notified=notified,
-        conflicts=tuple(s.leaf_index for s in record.statements if s.grant != said),
+def with_kinds(chain: Chain, known: Mapping[str, str]) -> Chain:
+    """The same chain with each party's kind as the record knows it."""
+    hops = tuple(
+        replace(hop, party=Party(hop.party.iss, hop.party.sub, known.get(hop.party.key, hop.party.kind))) for hop in chain.hops
     )
-
-
-class TokenStatement(Struct, frozen=True):
-    token: TokenObject
-    at: datetime
-    leaf_index: int
-    event_id: str
-    source: str
-    attester: str
-    grade: str
-    proven: bool
-
-
-class TokenRecord(Struct, frozen=True):
-    statements: list[TokenStatement] = []
-    revocations: list[Revocation] = []
-
-    def with_more(self, statements: Iterable[TokenStatement], revocations: Iterable[Revocation]) -> "TokenRecord":
-        return TokenRecord(
-            sorted([*self.statements, *statements], key=lambda s: s.leaf_index),
-            sorted([*self.revocations, *revocations], key=lambda r: r.leaf_index),
-        )
-
-    @property
-    def stands(self) -> TokenStatement | None:
-        """As for grants: proven first, then the earliest by its own time."""
-        return min(
-            self.statements,
-            key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.token), s.event_id),
-            default=None,
-        )
-
-    @property
-    def revoked_at(self) -> datetime | None:
-        return min((r.at for r in self.revocations if r.proven), default=None)
+    return replace(chain, hops=hops)

@@ -42,6 +42,11 @@ class Party(Struct, frozen=True):
         """`iss|sub`, to be split at the first `|`; an issuer never contains one."""
         return f"{self.iss}|{self.sub}"
 
+    @classmethod
+    def of(cls, key: str) -> "Party":
+        issuer, _, subject = key.partition("|")
+        return cls(issuer, subject)
+
 
 class Actor(Struct, frozen=True):
     """Who acts now; `act` inside is who it acts for in turn: outermost current, deepest earliest (RFC 8693 4.1)."""
@@ -225,29 +230,12 @@ class Event(Struct, frozen=True):
 
 
 _TYPES: dict[str, tuple[str, ...]] = {
-    "authority": (
-        "session.started session.ended delegation.granted delegation.denied delegation.revoked token.issued "
-        "token.exchanged token.exchange_failed token.revoked consent.granted consent.withdrawn mandate.issued "
-        "mandate.revoked approval.requested approval.decided"
-    ).split(),
-    "orchestration": (
-        "project.created provider.linked provider.unlinked account.requested account.created account.linked "
-        "terms.accepted resource.requested resource.provisioned resource.failed resource.updated resource.removed "
-        "credential.issued credential.rotated credential.revoked limit.set limit.raised limit.lowered limit.reached"
-    ).split(),
-    "domains": (
-        "domain.searched domain.checked domain.registered domain.registration_failed domain.renewed "
-        "domain.transferred domain.deleted"
-    ).split(),
-    "provider": "action.performed action.denied deployment.completed".split(),
-    "money": (
-        "payment.authority_granted payment.authority_ended payment.quoted payment.authorized payment.captured "
-        "payment.failed payment.settled payment.refunded invoice.issued invoice.paid invoice.failed "
-        "subscription.started subscription.changed subscription.ended usage.metered budget.alerted"
-    ).split(),
-    "dispute": (
-        "dispute.opened dispute.updated dispute.closed dispute.funds_withdrawn dispute.funds_reinstated"
-    ).split(),
+    "authority": ["session.started", "session.ended", "delegation.granted", "delegation.denied", "delegation.revoked", "token.issued", "token.exchanged", "token.exchange_failed", "token.revoked", "consent.granted", "consent.withdrawn", "mandate.issued", "mandate.revoked", "approval.requested", "approval.decided"],
+    "orchestration": ["project.created", "provider.linked", "provider.unlinked", "account.requested", "account.created", "account.linked", "terms.accepted", "resource.requested", "resource.provisioned", "resource.failed", "resource.updated", "resource.removed", "credential.issued", "credential.rotated", "credential.revoked", "limit.set", "limit.raised", "limit.lowered", "limit.reached"],
+    "domains": ["domain.searched", "domain.checked", "domain.registered", "domain.registration_failed", "domain.renewed", "domain.transferred", "domain.deleted"],
+    "provider": ["action.performed", "action.denied", "deployment.completed"],
+    "money": ["payment.authority_granted", "payment.authority_ended", "payment.quoted", "payment.authorized", "payment.captured", "payment.failed", "payment.settled", "payment.refunded", "invoice.issued", "invoice.paid", "invoice.failed", "subscription.started", "subscription.changed", "subscription.ended", "usage.metered", "budget.alerted"],
+    "dispute": ["dispute.opened", "dispute.updated", "dispute.closed", "dispute.funds_withdrawn", "dispute.funds_reinstated"],
 }
 LAYERS = tuple(_TYPES)
 LAYER_OF_TYPE = {event_type: layer for layer, types in _TYPES.items() for event_type in types}

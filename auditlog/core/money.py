@@ -120,6 +120,6 @@ def amount_text(amount_minor: int, currency: str) -> str:
     return f"{sign}{whole:,}.{rest:0{places}d} {currency}"
 
 
-_PLACES = dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0) | dict.fromkeys(
-    "BHD IQD JOD KWD LYD OMR TND".split(), 3
+_PLACES = dict.fromkeys(["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"], 0) | dict.fromkeys(
+    ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3
 )

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from auditlog.core.act import Act
+from auditlog.core.chain import NO_TOKENS, TokenPath, tokens_to
 from auditlog.core.limits import LimitFact, Spent
+from auditlog.core.statement import Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +39,18 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenFact:
-    """What the record knows of a token that an act used."""
-
-    jti: str
-    stated: bool  # a source spoke of it
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    revoked_known_at: datetime | None
-    leaf_index: int
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     limits: tuple[LimitFact, ...] = ()
     spending: tuple[Spent, ...] = ()
     approvals: tuple[Approval, ...] = ()
     siblings: tuple[Act, ...] = ()  # other acts with the same charge, request id or target, in leaf order
     kinds: Mapping[str, str] = field(default_factory=dict)  # party key -> kind
-    tokens: Mapping[str, TokenFact] = field(default_factory=dict)  # jti -> fact
+    tokens: Mapping[str, Token] = field(default_factory=dict)  # jti -> the token, and all that it was exchanged from
     owned: tuple[Owned, ...] = ()
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
+
+    def token_path(self, jti: str) -> TokenPath:
+        return tokens_to(jti, self.tokens) if jti else NO_TOKENS
 
     def kind_of(self, party: str) -> str:
         return self.kinds.get(party, "unknown")

@@ -18,11 +18,7 @@ runbook = (
 )
 false_positives = "The provider's clock runs ahead of the token server's by more than the gap."
 types = frozenset(
-    "project.created provider.linked account.requested account.created account.linked terms.accepted "
-    "resource.requested resource.provisioned resource.updated resource.removed credential.issued credential.rotated "
-    "domain.registered domain.renewed domain.transferred domain.deleted action.performed deployment.completed "
-    "payment.authority_granted payment.authorized payment.captured subscription.started subscription.changed "
-    "usage.metered token.issued token.exchanged".split()
+    ["project.created", "provider.linked", "account.requested", "account.created", "account.linked", "terms.accepted", "resource.requested", "resource.provisioned", "resource.updated", "resource.removed", "credential.issued", "credential.rotated", "domain.registered", "domain.renewed", "domain.transferred", "domain.deleted", "action.performed", "deployment.completed", "payment.authority_granted", "payment.authorized", "payment.captured", "subscription.started", "subscription.changed", "usage.metered", "token.issued", "token.exchanged"]
 )
 partition = ("event_id",)
 waits = False

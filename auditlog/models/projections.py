@@ -4,7 +4,6 @@ A rebuild writes a new generation from leaf zero with the same code and swaps it
 is read. Party keys are `iss|sub`.
 """
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 
@@ -90,6 +89,7 @@ class Event(models.Model):
     charge = models.TextField()
     invoice = models.TextField()
     payment_authority = models.TextField()
+    jkt = models.TextField()  # thumbprint of the key that a grant or token of this event is bound to (RFC 7800 `cnf`)
     detail = models.BinaryField()  # the typed payload as JSON (core.event.Payload)
 
     class Meta:
@@ -102,7 +102,7 @@ class Event(models.Model):
                 _key(name)
                 for name in (
                     "principal", "actor", "provider", "account", "target", "grant", "token", "via_grant", "txn",
-                    "session", "task", "charge", "invoice", "request_id", "ip",
+                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt",
                 )
             ),
             models.Index(fields=["tenant", "generation", "source", "source_event_id"], name="event_by_source_id"),
@@ -131,7 +131,7 @@ class Party(models.Model):
 
 
 class Grant(models.Model):
-    """One grant id: the statement that stands, its revocation, and its path. `statements` keeps all that was said."""
+    """One grant id: the statement that stands, its revocation, and its path. `history` keeps all that was said."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "id")
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
@@ -149,7 +149,7 @@ class Grant(models.Model):
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
     leaf_index = models.BigIntegerField()
-    record = models.BinaryField()  # all statements and revocations, as JSON (core.chain reads it)
+    history = models.BinaryField()  # all that was said of it, as JSON (core.statement.History)
 
     class Meta:
         db_table = "projection_grant"
@@ -178,7 +178,7 @@ class Token(models.Model):
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
     leaf_index = models.BigIntegerField()
-    record = models.BinaryField()
+    history = models.BinaryField()  # as a grant's
 
     class Meta:
         db_table = "projection_token"

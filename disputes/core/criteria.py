@@ -30,7 +30,8 @@ from auditlog.core.gates import check_gates
 from auditlog.core.intent import compare_domain, price_exceeded, stated_intent
 from auditlog.core.limits import Crossing, LimitFact, Spent, binds, crossings, in_force, window_of
 from auditlog.core.money import CREDIT_RAIL, amount_text
-from auditlog.core.record import Record, TokenFact
+from auditlog.core.record import Record
+from auditlog.core.statement import Token
 
 NAMES: Mapping[str, str] = {
     "C0": "record integrity",
@@ -377,7 +378,7 @@ def window(it: Contested) -> CriterionResult:
     return _of(it, "C6", judged, "outside_window", cure=cure)
 
 
-def _token_fail(it: Contested, criterion: str, reason: str, code: str, token: TokenFact) -> CriterionResult:
+def _token_fail(it: Contested, criterion: str, reason: str, code: str, token: Token) -> CriterionResult:
     """A fail of the token that was shown. It stands at the hop of whoever showed it."""
     last = len(it.path.grants)
     return CriterionResult(criterion, "fail", reason, ({"event_id": it.act.event_id, "leaf": token.leaf_index},), (code,),

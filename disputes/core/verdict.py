@@ -16,9 +16,9 @@ import msgspec
 import rfc8785
 
 from auditlog.core.act import Act
-from auditlog.core.chain import Grant
 from auditlog.core.event import encode_payload
 from auditlog.core.record import Record
+from auditlog.core.statement import Grant
 from disputes.core.criteria import Contested, CriterionResult, Integrity, Policy, contested, judge
 from disputes.core.liability import Liability, allocate
 

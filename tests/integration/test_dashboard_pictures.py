@@ -23,7 +23,7 @@ def chain(*names: str, missing: str | None = None):
     parties = [Party("https://id.example", name, "agent") for name in names]
     human = Party("https://id.example", "ada", "human")
     return build_chain(
-        path=Path((), missing, cycle=False), token=None, acting=parties, claimed_principal=human, grade="A"
+        path=Path((), missing, cycle=False), acting=parties, claimed_principal=human, grade="A"
     )
 
 

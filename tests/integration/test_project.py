@@ -16,7 +16,7 @@ from tests.world import TenantWorld
 
 TABLES = ("event", "party", "grant", "token", "limit", "charge")
 # Where a leaf lies and when it came follows from arrival; everything else must not.
-ARRIVAL = {"tenant_id", "generation", "leaf_index", "record"}
+ARRIVAL = {"tenant_id", "generation", "leaf_index", "history"}
 
 
 def snapshot(tenant, *, ignoring=ARRIVAL):

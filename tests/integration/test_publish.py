@@ -7,8 +7,8 @@ from nacl.signing import SigningKey
 from auditlog.core.checkpoint import opened, vkey
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.core.merkle import Edge, check_consistency, consistency_proof
-from auditlog.models import Checkpoint, LogHead, Tile
 from auditlog.core.tlog import TILE
+from auditlog.models import Checkpoint, LogHead, Tile
 from auditlog.publish import origin_of, publish, take_fence
 from auditlog.stored import read_leaves
 from auditlog.verify_ledger import insert_only_faults, verify

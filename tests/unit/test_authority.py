@@ -19,8 +19,9 @@ from auditlog.core.authority import (
     resource_matches,
     widenings,
 )
-from auditlog.core.chain import Grant, Path, path_to
+from auditlog.core.chain import Path, path_to
 from auditlog.core.event import Deny, Detail, Limit, Party
+from auditlog.core.statement import Grant
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from auditlog.core.act import Act
-from auditlog.core.chain import Grant, Path
+from auditlog.core.chain import Path
 from auditlog.core.event import Action, Actor, Deny, Detail, Gate, Intent, Limit, Party, Payload, Target
 from auditlog.core.limits import LimitFact, Spent
-from auditlog.core.record import Approval, Record, TokenFact
+from auditlog.core.record import Approval, Record
+from auditlog.core.statement import Grant, Token
 from disputes.core.criteria import NAMES, Integrity, Policy, judge
 from disputes.core.verdict import reach
 
@@ -170,7 +171,7 @@ STRANGER = Party("https://evil.example", "mallory", "agent")
         (act(path(grant("a", parent="b", standing="claimed"), cycle=True)), record(), "unknown"),
         (act(path(grant(redelegate=True), grant("g2", parent="g1", subject=STRANGER, actor=BUYER)), by=BUYER), record(), "fail"),
         (act(token="tok"), record(), "unknown"),
-        (act(token="tok"), record(tokens={"tok": TokenFact("tok", True, None, None, None, 4)}), "pass"),
+        (act(token="tok"), record(tokens={"tok": Token("tok", "proven", 4)}), "pass"),
     ],
 )  # fmt: skip
 def test_c1_chain(the_act, the_record, result):
@@ -292,8 +293,8 @@ def test_scope_window_audience_and_depth(criterion, chain, more, result):
 def test_an_expired_or_revoked_token_is_held_against_the_act():
     used = act(token="tok")
 
-    expired = record(tokens={"tok": TokenFact("tok", True, NOW - HOUR, None, None, 4)})
-    revoked = record(tokens={"tok": TokenFact("tok", True, None, NOW - SECOND, NOW, 4)})
+    expired = record(tokens={"tok": Token("tok", "proven", 4, expires_at=NOW - HOUR)})
+    revoked = record(tokens={"tok": Token("tok", "proven", 4, revoked_at=NOW - SECOND, revoked_known_at=NOW)})
 
     assert verdict(used, expired).codes == ("outside_window",)
     assert verdict(used, revoked).codes == ("revocation_race",)

@@ -1,0 +1,244 @@
+"""What was said of a grant or a token, by whom, and what of it stands.
+
+Senders repeat themselves, contradict one another and arrive in any order; so all that was said is kept, and what
+stands is chosen by rules that do not know the order of arrival.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from auditlog.core.event import Detail, GrantObject, Intent, Limit, Party, TokenObject, act_chain, moment
+
+Standing = Literal["proven", "claimed", "unknown"]
+Said = TypeVar("Said", GrantObject, TokenObject)
+
+
+class Statement(Struct, Generic[Said], frozen=True):
+    """One source's statement of a grant or token. `proven`: the source may speak for its layer and its subject."""
+
+    said: Said
+    at: datetime
+    leaf_index: int
+    event_id: str
+    source: str
+    attester: str  # issuer of the statement
+    grade: str
+    proven: bool
+
+
+class Revocation(Struct, frozen=True):
+    """One source's statement that a grant or token ended. From a provider's own source it is the notice there."""
+
+    at: datetime
+    known_at: datetime
+    leaf_index: int
+    source: str
+    provider: str
+    proven: bool
+
+
+class History(Struct, Generic[Said], frozen=True):
+    """All that was ever said of one grant or token, in leaf order."""
+
+    statements: list[Statement[Said]] = []
+    revocations: list[Revocation] = []
+
+    def with_more(self, statements: Iterable[Statement[Said]], revocations: Iterable[Revocation]) -> "History[Said]":
+        return History(
+            sorted([*self.statements, *statements], key=lambda s: s.leaf_index),
+            sorted([*self.revocations, *revocations], key=lambda r: r.leaf_index),
+        )
+
+    @property
+    def stands(self) -> Statement[Said] | None:
+        """The proven before the claimed, then the earliest by its own time, then the one with the smaller bytes: never
+        the one that happened to arrive first. None when only a revocation is known.
+        """
+        return min(
+            self.statements, key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.said), s.event_id), default=None
+        )
+
+    @property
+    def ended(self) -> Revocation | None:
+        """The first revocation by a source that may say so."""
+        counted = [r for r in self.revocations if r.proven]
+        return min(counted, key=lambda r: (r.at, r.known_at, r.leaf_index), default=None)
+
+    @property
+    def notified(self) -> dict[str, datetime]:
+        """By provider: when it said itself that this had ended."""
+        found: dict[str, datetime] = {}
+        for revocation in self.revocations:
+            if revocation.provider:
+                found[revocation.provider] = min(revocation.at, found.get(revocation.provider, revocation.at))
+        return found
+
+    @property
+    def conflicts(self) -> tuple[int, ...]:
+        """Leaves that say something else than what stands."""
+        stands = self.stands
+        return tuple(s.leaf_index for s in self.statements if stands and s.said != stands.said)
+
+    @property
+    def last_leaf(self) -> int:
+        return max((s.leaf_index for s in (*self.statements, *self.revocations)), default=0)
+
+
+decode_grant_history = msgspec.json.Decoder(History[GrantObject]).decode
+decode_token_history = msgspec.json.Decoder(History[TokenObject]).decode
+encode_history = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One hop: `subject` lets `actor` act for it. None means not stated."""
+
+    id: str
+    parent: str | None
+    root: bool
+    subject: Party | None
+    actor: Party | None
+    details: tuple[Detail, ...] | None
+    limits: tuple[Limit, ...] | None
+    not_before: datetime | None
+    expires_at: datetime | None  # exclusive
+    audience: tuple[str, ...] | None
+    max_depth: int | None
+    redelegate: bool | None
+    gates: tuple[str, ...] | None
+    intent: Intent | None
+    jkt: str | None
+    granted_at: datetime
+    leaf_index: int
+    event_id: str
+    source: str
+    attester: str  # issuer of the statement
+    grade: str
+    standing: Standing
+    revoked_at: datetime | None = None
+    revoked_known_at: datetime | None = None
+    revoked_leaf: int | None = None
+    notified: Mapping[str, datetime] = field(default_factory=dict)  # provider -> when it learned of the revocation
+    conflicts: tuple[int, ...] = ()  # leaves that say something else under this id
+
+
+def resolve_grant(history: History[GrantObject]) -> Grant | None:
+    """The grant as it stands, or None when only its revocation is known."""
+    stands, ended = history.stands, history.ended
+    if stands is None:
+        return None
+    said = stands.said
+    return Grant(
+        id=said.id,
+        parent=said.parent or None,
+        root=said.root,
+        subject=said.subject,
+        actor=said.actor,
+        details=_tuple(said.authorization_details),
+        limits=_tuple(said.limits),
+        not_before=moment_or_none(said.not_before),
+        expires_at=moment_or_none(said.expires_at),
+        audience=_tuple(said.audience),
+        max_depth=said.max_depth,
+        redelegate=said.redelegate,
+        gates=_tuple(said.gates),
+        intent=said.intent,
+        jkt=said.cnf.jkt if said.cnf and said.cnf.jkt else None,
+        granted_at=stands.at,
+        leaf_index=stands.leaf_index,
+        event_id=stands.event_id,
+        source=stands.source,
+        attester=stands.attester,
+        grade=stands.grade,
+        standing="proven" if stands.proven else "claimed",
+        revoked_at=ended.at if ended else None,
+        revoked_known_at=ended.known_at if ended else None,
+        revoked_leaf=ended.leaf_index if ended else None,
+        notified=history.notified,
+        conflicts=history.conflicts,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A credential under a grant, or exchanged from another (RFC 8693). `standing` "unknown": no source spoke of it,
+    only of its end. None means not stated.
+    """
+
+    jti: str
+    standing: Standing
+    leaf_index: int
+    parent: str | None = None
+    grant: str | None = None
+    subject: Party | None = None
+    actors: tuple[Party, ...] = ()  # of its `act` claim, oldest first
+    audience: tuple[str, ...] | None = None
+    scope: tuple[str, ...] | None = None
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None  # exclusive
+    jkt: str | None = None
+    event_id: str = ""
+    source: str = ""
+    attester: str = ""
+    grade: str = "F"
+    revoked_at: datetime | None = None
+    revoked_known_at: datetime | None = None
+    revoked_leaf: int | None = None
+    notified: Mapping[str, datetime] = field(default_factory=dict)
+    conflicts: tuple[int, ...] = ()
+
+    @property
+    def stated(self) -> bool:
+        return self.standing != "unknown"
+
+    @property
+    def holder(self) -> Party | None:
+        """Who acts with it: its current actor, else its subject itself."""
+        return self.actors[-1] if self.actors else self.subject
+
+
+def resolve_token(jti: str, history: History[TokenObject]) -> Token:
+    """The token as it stands."""
+    stands, ended = history.stands, history.ended
+    end = {
+        "revoked_at": ended.at if ended else None,
+        "revoked_known_at": ended.known_at if ended else None,
+        "revoked_leaf": ended.leaf_index if ended else None,
+        "notified": history.notified,
+    }
+    if stands is None:
+        return Token(jti, "unknown", history.last_leaf, **end)
+    said = stands.said
+    return Token(
+        jti=jti,
+        standing="proven" if stands.proven else "claimed",
+        leaf_index=stands.leaf_index,
+        parent=said.parent_jti or None,
+        grant=said.grant or None,
+        subject=said.subject,
+        actors=act_chain(said.actor) if said.actor else (),
+        audience=_tuple(said.audience),
+        scope=None if said.scope is None else tuple(said.scope.split()),
+        issued_at=moment_or_none(said.issued_at) or stands.at,
+        expires_at=moment_or_none(said.expires_at),
+        jkt=said.cnf.jkt if said.cnf and said.cnf.jkt else None,
+        event_id=stands.event_id,
+        source=stands.source,
+        attester=stands.attester,
+        grade=stands.grade,
+        conflicts=history.conflicts,
+        **end,
+    )
+
+
+def moment_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)
+
+
+def _tuple(values: list | None) -> tuple | None:
+    return None if values is None else tuple(values)
