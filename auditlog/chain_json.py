@@ -109,7 +109,7 @@ def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
 def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     path = chain.path
     found = [Break(w.hop - 1 + _root_hop(chain), f"{w.kind}_widened" if w.kind in ("scope", "limit") else
-                   {"expiry": "outlives_parent", "depth": "depth_exceeded"}[w.kind], w.reason, w.grant.leaf_index)
+                   {"expiry": "outlives_parent", "depth": "depth_exceeded"}[w.kind], w.reason, w.by.leaf_index)
              for w in widenings(path)]  # fmt: skip
     judgements: list[tuple[str, Judgement]] = [
         ("outside_window", judge_window(path, at)),

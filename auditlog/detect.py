@@ -27,7 +27,7 @@ from auditlog.queries import record_around, select_acts
 
 BATCH = 2_000
 GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
-COLUMNS = {"principal": "principal", "event_id": "event_id", "grant": '"grant"', "provider": "provider"}
+COLUMNS = {"principal": "principal", "grant": '"grant"', "token": "token", "actor": "actor", "jkt": "jkt"}
 
 
 @dataclass(slots=True)
@@ -62,8 +62,12 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         _judge_leaves(tenant, state.detected, upto, now=now)
         _judge_refusals(tenant, work.refusals, now=now)
         if not work.is_empty:
+            single = [detector for detector in all_detectors() if detector.partition == ("event_id",)]
+            for waits in (False, True):
+                _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
             for detector in all_detectors():
-                _judge(tenant, detector, work, now=now)
+                if detector.partition != ("event_id",):
+                    _judge_keys(tenant, detector, work, now=now)
         ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
         return taken
 
@@ -92,34 +96,50 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     return Work(acts, keys.get("principal", set()) - {""}, keys.get("refusal", set()))
 
 
-def _judge(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> None:
-    concerned = [act for act in work.acts if act.type in detector.types]
-    if detector.waits:
-        ripe = [act for act in concerned if now - act.received_at >= GRACE]
-        _wait_for(tenant, [act for act in concerned if now - act.received_at < GRACE])
-        concerned = ripe
-    concerned += _settled(tenant, detector, work, known={act.leaf_index for act in concerned})
+def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
+    """Detectors that judge each event by itself: they share one look at the record around the events."""
+    types = frozenset().union(*(detector.types for detector in detectors))
+    waits = any(detector.waits for detector in detectors)
+    concerned = _ripe(tenant, [act for act in work.acts if act.type in types], waits=waits, now=now)
+    settled = {detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned}) for detector in detectors}
+    again = {act.leaf_index: act for acts in settled.values() for act in acts}
+    # A payment is judged through the act it pays for, and the other way round: look at those again too.
+    members = _with_companions(tenant, types, [*concerned, *again.values()], waits=waits, now=now)
+    if not members:
+        return
+    record = record_around(tenant, members)
+    for detector in detectors:
+        mine = [act for act in members if act.type in detector.types]
+        found = {_key(detector, act): list(detector.find([act], record)) for act in mine}
+        keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+
+
+def _judge_keys(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> None:
+    """A detector that judges all events of a key together."""
+    concerned = _ripe(tenant, [act for act in work.acts if act.type in detector.types], waits=detector.waits, now=now)
     keys = {_key(detector, act) for act in concerned}
-    if detector.partition == ("event_id",):
-        members = concerned
-        # A payment is judged through the act it pays for, and the other way round: look at those again too.
-        members = _with_companions(tenant, detector, members, now=now)
-        keys = {_key(detector, act) for act in members}
-    else:
-        if detector.partition == ("principal",):
-            keys |= {(principal,) for principal in work.principals}
-        keys = {key for key in keys if all(key)}
-        members = _members(tenant, detector, keys)
+    if detector.partition == ("principal",):
+        keys |= {(principal,) for principal in work.principals}
+    keys = {key for key in keys if all(key)}
     if not keys:
         return
+    members = _members(tenant, detector, keys)
+    if detector.waits:
+        members = [act for act in members if now - act.received_at >= GRACE]
     record = record_around(tenant, members)
     grouped: dict[tuple[str, ...], list[Act]] = {}
     for act in members:  # in leaf order, so that findings are made in that order too
         grouped.setdefault(_key(detector, act), []).append(act)
-    for key in keys - grouped.keys():
-        grouped[key] = []
-    found = {key: list(detector.find(acts, record)) if acts else [] for key, acts in grouped.items()}
-    keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
+    found = {key: list(detector.find(grouped[key], record)) if key in grouped else [] for key in [*grouped, *(keys - grouped.keys())]}
+    keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+
+
+def _ripe(tenant: Tenant, acts: list[Act], *, waits: bool, now: datetime) -> list[Act]:
+    """The acts that may be judged now. For rules about absence the others come again when their grace is over."""
+    if not waits:
+        return acts
+    _wait_for(tenant, [act for act in acts if now - act.received_at < GRACE])
+    return [act for act in acts if now - act.received_at >= GRACE]
 
 
 def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
@@ -151,27 +171,28 @@ def _members(tenant: Tenant, detector: Detector, keys: set[tuple[str, ...]]) -> 
     arrays = ", ".join("%s::text[]" for _ in columns)
     names = ", ".join(f"k{number}" for number in range(len(columns)))
     joined = ", ".join(f"e.{column}" for column in columns)
+    stated = " AND ".join(f"e.{column} <> ''" for column in columns)  # without it the partial indexes are no use
     return select_acts(
         tenant,
-        f"type = ANY(%s) AND ({joined}) IN (SELECT {names} FROM unnest({arrays}) AS k({names}))",
+        f"type = ANY(%s) AND {stated} AND ({joined}) IN (SELECT {names} FROM unnest({arrays}) AS k({names}))",
         [list(detector.types), *([key[number] for key in keys] for number in range(len(columns)))],
     )
 
 
-def _with_companions(tenant: Tenant, detector: Detector, acts: list[Act], *, now: datetime) -> list[Act]:
+def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, waits: bool, now: datetime) -> list[Act]:
     """The acts and, for charges and requests they share, the others: what arrives last can settle what came first."""
     charges = {act.charge for act in acts} - {""}
     requests = {act.request_id for act in acts} - {""}
     if not (charges or requests):
-        return acts
+        return sorted(acts, key=lambda act: act.leaf_index)
     known = {act.leaf_index for act in acts}
     others = select_acts(
         tenant,
         "type = ANY(%s) AND ((charge = ANY(%s) AND charge <> '') OR (request_id = ANY(%s) AND request_id <> ''))"
         " AND leaf_index <> ALL(%s)",
-        [list(detector.types), list(charges), list(requests), list(known)],
+        [list(types), list(charges), list(requests), list(known)],
     )
-    ripe = [other for other in others if not detector.waits or now - other.received_at >= GRACE]
+    ripe = [other for other in others if not waits or now - other.received_at >= GRACE]
     return sorted([*acts, *ripe], key=lambda act: act.leaf_index)
 
 
@@ -206,7 +227,7 @@ def _judge_leaves(tenant: Tenant, start: int, end: int, *, now: datetime) -> Non
     ]
     if facts:
         found = {(finding.anchor,): [finding] for finding in integrity.conflict_findings(facts)}
-        keep(tenant, integrity.DUPLICATE_CONFLICT, integrity.VERSION, found, withdrawn_by=end - 1, now=now)
+        _keep(tenant, integrity.DUPLICATE_CONFLICT, integrity.VERSION, found, withdrawn_by=end - 1, now=now)
 
 
 _CONFLICTS = """
@@ -231,13 +252,19 @@ def _judge_refusals(tenant: Tenant, sources: set[str], *, now: datetime) -> None
         integrity.RefusalFact(r.source, r.key, r.err, r.hour, r.count, r.first_at, r.last_at, r.sample) for r in rows
     ]
     found = {(finding.anchor,): [finding] for finding in integrity.signature_findings(facts)}
-    keep(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
+    _keep(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
 
 
 # --- keeping --------------------------------------------------------------------------------------------------------
 
 
-def keep(
+def keep(tenant: Tenant, detector: Detector, found: dict[tuple[str, ...], list[Finding]], *, withdrawn_by: int, now: datetime) -> None:
+    """Keep what a detector found for these keys of its partition. One rule may have several partitions."""
+    named = {(*detector.partition, *key): findings for key, findings in found.items()}
+    _keep(tenant, detector.rule, detector.version, named, withdrawn_by=withdrawn_by, now=now)
+
+
+def _keep(
     tenant: Tenant,
     rule: str,
     version: int,

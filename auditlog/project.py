@@ -147,6 +147,18 @@ def project(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         return 0 if state is None else _advance(tenant, state, now=now, limit=limit)
 
 
+def refresh_statistics() -> None:
+    """Have the planner look again when the projections have doubled since it last did: see sql/statistics.sql."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relpages, pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class"
+            " WHERE oid = 'projection_event'::regclass"
+        )
+        known, pages = cursor.fetchone()
+        if pages > 2 * known + 32:
+            cursor.execute("SELECT projection_analyze()")
+
+
 def rebuild(tenant: Tenant, *, now: datetime) -> int:
     """Project everything anew from leaf zero, then swap in one transaction. Returns the number of leaves.
 
@@ -165,6 +177,7 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
             with transaction.atomic():
                 state = ProjectionState.objects.select_for_update().get(tenant=tenant, generation=fresh.generation)
                 done = _advance(tenant, state, now=now, limit=BATCH)
+            refresh_statistics()
             total += done
             if done < BATCH:
                 break
@@ -595,7 +608,7 @@ def _reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
         with connection.cursor() as cursor:
             cursor.execute(
                 'UPDATE projection_event e SET via_grant = t.via_grant FROM projection_token t'
-                " WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s)"
+                " WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s) AND e.token <> ''"
                 ' AND e."grant" = \'\' AND t.tenant_id = e.tenant_id AND t.generation = e.generation'
                 " AND t.jti = e.token AND e.via_grant <> t.via_grant RETURNING t.via_grant, e.token",
                 {"tenant": batch.tenant.pk, "generation": batch.generation, "tokens": list(tokens)},
@@ -618,7 +631,7 @@ _REATTRIBUTE = """
                g.principal = '' AS claimed, g.complete, g.proven, g.depth
         FROM projection_event e JOIN projection_grant g
           ON g.tenant_id = e.tenant_id AND g.generation = e.generation AND g.id = e.via_grant
-        WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant = ANY(%(ids)s)
+        WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant = ANY(%(ids)s) AND e.via_grant <> ''
           AND (e.principal, e.principal_claimed, e.chain_complete, e.chain_proven, e.chain_depth) IS DISTINCT FROM
               (coalesce(nullif(g.principal, ''), e.claimed_principal), g.principal = '', g.complete, g.proven, g.depth)
     ), moved AS (

@@ -22,14 +22,7 @@ from auditlog.core.keys import load
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.money import CREDIT_RAIL
 from auditlog.core.record import Approval, Owned, Record
-from auditlog.core.statement import (
-    Grant,
-    Token,
-    decode_grant_history,
-    decode_token_history,
-    resolve_grant,
-    resolve_token,
-)
+from auditlog.core.statement import Grant, Token, grant_of, token_of
 from auditlog.ingest import sender_of
 from auditlog.models import Event, Finding, OwnedName, ProjectionState, Role, Source, Tenant
 
@@ -47,7 +40,7 @@ _ACT_COLUMNS = (
     "event_id, leaf_index, type, source, issuer, grade, occurred_at, received_at, outcome, environment, principal,"
     " principal_claimed, actor, provider, account, target, resource, verb, operation, \"grant\", token, via_grant, txn,"
     " session, task, project, request_id, idempotency_key, phase, amount_minor, currency, rail, charge, within_remit,"
-    " detail"
+    " jkt, detail"
 )
 
 
@@ -63,7 +56,7 @@ def select_acts(tenant: Tenant, where: str, params: Sequence, *, order: str = "l
         rows = cursor.fetchall()
     paths = paths_to(tenant, {row[21] for row in rows})
     return [
-        Act(str(row[0]), *row[1:34], payload=decode_payload(bytes(row[34])), path=paths.get(row[21], NO_PATH))
+        Act(str(row[0]), *row[1:35], payload=decode_payload(bytes(row[35])), path=paths.get(row[21], NO_PATH))
         for row in rows
     ]
 
@@ -82,7 +75,7 @@ def load_grants(tenant: Tenant, ids: Collection[str]) -> dict[str, Grant]:
     with connection.cursor() as cursor:
         cursor.execute(_ABOVE, {"tenant": tenant.pk, "generation": generation_of(tenant), "ids": wanted})
         rows = cursor.fetchall()
-    resolved = ((grant_id, resolve_grant(decode_grant_history(bytes(history)))) for grant_id, history in rows)
+    resolved = ((grant_id, grant_of(bytes(history))) for grant_id, history in rows)
     return {grant_id: grant for grant_id, grant in resolved if grant is not None}
 
 
@@ -120,15 +113,17 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     limits = limits_bound_to(tenant, parties=parties, grants=grants)
     setters = {limit.set_by for limit in limits} - {""}
     lineage = lineage_of(tenant, setters)
+    initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
     gate_keepers = {act.payload.gate.by.key for act in acts if act.payload.gate and act.payload.gate.by}
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
         approvals=tuple(approvals),
         siblings=tuple(_siblings(tenant, acts)),
-        kinds=kinds_of(tenant, generation, parties | setters | gate_keepers | {a.by for a in approvals}),
+        kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | {a.by for a in approvals}),
         tokens=load_tokens(tenant, {act.token for act in acts}),
         owned=owned_names(tenant),
+        held=_held(tenant, acts),
         lineage=lineage,
     )
 
@@ -162,7 +157,7 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
             ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at FROM projection_limit l'
-            " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR l.\"grant\" = ANY(%s))"
+            " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],
         )
@@ -190,6 +185,30 @@ def lineage_of(tenant: Tenant, parties: Collection[str]) -> dict[str, frozenset[
     return {actor: frozenset(keys - {actor}) for actor, keys in above.items()}
 
 
+def _held(tenant: Tenant, acts: Sequence[Act]) -> dict[str, tuple[Path, ...]]:
+    """By party that somebody else acted for, where the authority used does not pass through it: its own grants."""
+    initiators = {
+        party.key
+        for act in acts
+        if act.payload.actor and act.payload.actor.act and act.path.grants
+        for party in act_chain(act.payload.actor)[:-1]
+        if party.key not in act.path.parties
+    }
+    if not initiators:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT actor, id FROM projection_grant WHERE tenant_id = %s AND generation = %s AND actor = ANY(%s) AND stated",
+            [tenant.pk, generation_of(tenant), list(initiators)],
+        )
+        rows = cursor.fetchall()
+    paths = paths_to(tenant, {grant_id for _, grant_id in rows})
+    held: dict[str, list[Path]] = {}
+    for actor, grant_id in sorted(rows):
+        held.setdefault(actor, []).append(paths[grant_id])
+    return {actor: tuple(found) for actor, found in held.items()}
+
+
 def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[str, str]:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -209,7 +228,8 @@ def _approvals(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> lis
     requests = {act.request_id for act in acts} - {""}
     deciding = select_acts(
         tenant,
-        "type = 'approval.decided' AND outcome = 'success' AND (request_id = ANY(%s) OR principal = ANY(%s))",
+        "type = 'approval.decided' AND outcome = 'success' AND ((request_id = ANY(%s) AND request_id <> '')"
+        " OR (principal = ANY(%s) AND principal <> ''))",
         [list(requests), list(principals)],
     )
     gated = [(act, act.payload.gate) for act in deciding if act.payload.gate and act.payload.gate.by]
@@ -253,7 +273,7 @@ def load_tokens(tenant: Tenant, jtis: Collection[str]) -> dict[str, Token]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(_EXCHANGED_FROM, {"tenant": tenant.pk, "generation": generation_of(tenant), "jtis": wanted})
-        return {jti: resolve_token(jti, decode_token_history(bytes(history))) for jti, history in cursor.fetchall()}
+        return {jti: token_of(jti, bytes(history)) for jti, history in cursor.fetchall()}
 
 
 _EXCHANGED_FROM = """
@@ -483,7 +503,7 @@ def grants_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:
         [tenant.pk, generation_of(tenant), after, size],
     )
     for row in rows:
-        grant = resolve_grant(decode_grant_history(bytes(row.pop("history"))))
+        grant = grant_of(bytes(row.pop("history")))
         for name in ("subject", "actor", "principal"):
             row[name] = split_party(row[name])
         row |= {

@@ -78,6 +78,7 @@ class Act:
     rail: str
     charge: str
     within_remit: bool
+    jkt: str  # the key that a grant or token of this event is bound to
     payload: Payload
     path: Path
 

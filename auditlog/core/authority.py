@@ -20,11 +20,11 @@ import rfc8785
 
 from auditlog.core import domain
 from auditlog.core.act import Act
-from auditlog.core.chain import Path
-from auditlog.core.event import Detail, Limit
+from auditlog.core.chain import Path, TokenPath
+from auditlog.core.event import Detail, Limit, TokenObject
 from auditlog.core.keys import b64url
 from auditlog.core.money import amount_text
-from auditlog.core.statement import Grant
+from auditlog.core.statement import Grant, Token
 
 Result = Literal["pass", "fail", "unknown", "na"]
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
@@ -253,6 +253,44 @@ def _utc(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
 
 
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The key that authority is bound to (`cnf`, RFC 7800), and what bound it."""
+
+    jkt: str  # SHA-256 thumbprint (RFC 7638), base64url
+    name: str
+    standing: str
+    leaf_index: int
+
+
+def key_bound(act: Act, tokens: TokenPath) -> Binding | None:
+    """What binds the key of this act: the token shown, else the grant it acts under. Of an event that issues a token:
+    the grant it is issued under, where both are for the same party. None: nothing is bound.
+    """
+    last = act.path.grants[-1] if act.path.grants else None
+    shown = tokens.tokens[-1] if tokens.tokens and tokens.tokens[-1].jti == act.token else None
+    if isinstance(act.payload.token, TokenObject):
+        same = last and shown and last.actor and shown.holder and last.actor.key == shown.holder.key
+        return Binding(last.jkt, f"grant {last.id}", last.standing, last.leaf_index) if same and last.jkt else None
+    for link in (shown, last):
+        if link is not None and link.jkt:
+            return Binding(link.jkt, named(link), link.standing, link.leaf_index)
+    return None
+
+
+def key_shown(act: Act, tokens: TokenPath) -> str:
+    """The key that this act was done with, as far as its source says: an attestation of type `jkt`. Of an event that
+    issues a token: the key it was bound to. "" is unknown.
+    """
+    if isinstance(act.payload.token, TokenObject):
+        return act.payload.token.cnf.jkt if act.payload.token.cnf else ""
+    attestation = act.payload.attestation
+    return attestation.digest if attestation and attestation.type == "jkt" else ""
+
+
 # --- attenuation ----------------------------------------------------------------------------------------------------
 
 
@@ -261,14 +299,19 @@ class Widening:
     """A hop that gave more than it had. `kind`: scope | limit | expiry | depth."""
 
     kind: str
-    hop: int
-    grant: Grant
+    hop: int | None  # None: a token's place is not a position on the grant path
+    by: Grant | Token
+    above: Grant | Token  # what it exceeds
     found: str
     allowed: str
 
     @property
     def reason(self) -> str:
-        return f"grant {self.grant.id} gives {self.found}, its parent has {self.allowed}"
+        return f"{named(self.by)} gives {self.found}, {named(self.above)} above it has {self.allowed}"
+
+
+def named(link: Grant | Token) -> str:
+    return f"grant {link.id}" if isinstance(link, Grant) else f"token {link.jti}"
 
 
 def widenings(path: Path) -> list[Widening]:
@@ -278,13 +321,69 @@ def widenings(path: Path) -> list[Widening]:
         above, child = path.grants[:place], path.grants[place]
         found.extend(_widened_scope(above, child, place + 1))
         found.extend(_widened_limits(above, child, place + 1))
-        ends = [g.expires_at for g in above if g.expires_at is not None]
-        if child.expires_at is not None and ends and child.expires_at > min(ends):
-            found.append(Widening("expiry", place + 1, child, f"until {_utc(child.expires_at)}", f"until {_utc(min(ends))}"))
-        depths = [g.max_depth for g in above if g.max_depth is not None]
-        if child.max_depth is not None and depths and child.max_depth > min(depths):
-            found.append(Widening("depth", place + 1, child, f"depth {child.max_depth}", f"depth {min(depths)}"))
+        first = min((g for g in above if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
+        if first and child.expires_at is not None and child.expires_at > first.expires_at:
+            found.append(_outlives(child, first, place + 1))
+        begins = max((g for g in above if g.not_before is not None), key=lambda g: g.not_before, default=None)
+        if begins and child.not_before is not None and child.not_before < begins.not_before:
+            found.append(Widening("expiry", place + 1, child, begins, f"from {_utc(child.not_before)}", f"from {_utc(begins.not_before)}"))
+        least = min((g for g in above if g.max_depth is not None), key=lambda g: g.max_depth, default=None)
+        if least and child.max_depth is not None and child.max_depth > least.max_depth:
+            found.append(Widening("depth", place + 1, child, least, f"depth {child.max_depth}", f"depth {least.max_depth}"))
     return found
+
+
+def given_by_a_stranger(path: Path) -> int | None:
+    """The first hop whose giver is nobody above it. The principal may give at every hop: that is more, not less."""
+    for place, grant in enumerate(path.grants[1:], start=1):
+        above = {party.key for g in path.grants[:place] for party in (g.subject, g.actor) if party}
+        if grant.subject is not None and above and grant.subject.key not in above:
+            return place + 1
+    return None
+
+
+def token_widenings(tokens: TokenPath, path: Path) -> list[Widening]:
+    """Every token that exceeds the tokens it was exchanged from, or the grants it was issued under, oldest first.
+
+    An exchange may change the audience, which is what it is for (RFC 8693 section 2.1), but not leave the grants'.
+    """
+    found: list[Widening] = []
+    for place, token in enumerate(tokens.tokens):
+        above = tokens.tokens[:place]
+        scoped = next((t for t in reversed(above) if t.scope is not None), None)
+        extra = [s for s in token.scope or () if scoped and not any(covers(p, s) for p in scoped.scope)]
+        if extra:
+            found.append(Widening("scope", None, token, scoped, f"scope {' '.join(extra)}", f"scope {' '.join(scoped.scope) or 'nothing'}"))
+        listed = next((g for g in reversed(path.grants) if g.audience is not None), None)
+        beyond = [a for a in token.audience or () if listed and _comparable(token.audience, listed.audience) and a not in listed.audience]
+        if beyond:
+            found.append(Widening("scope", None, token, listed, f"audience {', '.join(beyond)}", f"audience {', '.join(listed.audience)}"))
+        # Not compared with the token it was exchanged from: an exchange a second later for as long is an ordinary day.
+        first = min((g for g in path.grants if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
+        if first and token.expires_at is not None and token.expires_at > first.expires_at:
+            found.append(_outlives(token, first, None))
+    return found
+
+
+def _outlives(by: Grant | Token, above: Grant | Token, hop: int | None) -> Widening:
+    return Widening("expiry", hop, by, above, f"until {_utc(by.expires_at)}", f"until {_utc(above.expires_at)}")
+
+
+def _comparable(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether two audiences use the same kind of name: a URL and a provider's short name cannot be told apart or equal."""
+    return {"://" in name for name in one} == {"://" in name for name in other}
+
+
+def judge_token_audience(tokens: TokenPath, provider: str, issuer: str) -> Judgement:
+    """C7 of the token that was shown: is whoever took it in its audience, under its short name or its issuer's."""
+    token = tokens.tokens[-1] if tokens.tokens and tokens.missing != tokens.jti else None
+    if token is None or token.audience is None:
+        return Judgement("pass", "the token names no audience")
+    if provider in token.audience or issuer in token.audience:
+        return Judgement("pass", f"{provider or issuer} is in the audience of token {token.jti}")
+    if not provider or not _comparable(token.audience, [provider]):
+        return Judgement("unknown", "the token's audience and the act's provider have no name in common to compare")
+    return Judgement("fail", f"token {token.jti} is for {', '.join(token.audience)}, and was used at {provider}", leaf_index=token.leaf_index)
 
 
 def _widened_scope(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[Widening]:
@@ -293,11 +392,11 @@ def _widened_scope(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[W
         for detail in child.details:
             excess = _excess(nearest.details, detail)
             if excess:
-                yield Widening("scope", hop, child, excess, _described(nearest.details))
+                yield Widening("scope", hop, child, nearest, excess, _described(nearest.details))
                 break
     listed = next((g for g in reversed(above) if g.audience is not None), None)
     if child.audience is not None and listed is not None and (extra := set(child.audience) - set(listed.audience)):
-        yield Widening("scope", hop, child, f"audience {', '.join(sorted(extra))}", f"audience {', '.join(listed.audience)}")
+        yield Widening("scope", hop, child, listed, f"audience {', '.join(sorted(extra))}", f"audience {', '.join(listed.audience)}")
 
 
 def _excess(parents: Sequence[Detail], child: Detail) -> str:
@@ -337,10 +436,11 @@ def limit_key(limit: Limit) -> tuple[str, str, str, str]:
 
 def _widened_limits(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[Widening]:
     for limit in child.limits or ():
-        same = [p for g in above for p in g.limits or () if limit_key(p) == limit_key(limit) and p.max_minor is not None]
+        same = [(g, p) for g in above for p in g.limits or () if limit_key(p) == limit_key(limit) and p.max_minor is not None]
         if not same:
             continue
-        least = min(p.max_minor for p in same)
-        if limit.max_minor is None or limit.max_minor > least:
-            found = "no limit" if limit.max_minor is None else amount_text(limit.max_minor, limit.currency.upper())
-            yield Widening("limit", hop, child, f"{limit.scope} {found}", f"{limit.scope} {amount_text(least, limit.currency.upper())}")
+        giver, least = min(same, key=lambda pair: pair[1].max_minor)
+        if limit.max_minor is None or limit.max_minor > least.max_minor:
+            currency = limit.currency.upper()
+            found = "no limit" if limit.max_minor is None else amount_text(limit.max_minor, currency)
+            yield Widening("limit", hop, child, giver, f"{limit.scope} {found}", f"{limit.scope} {amount_text(least.max_minor, currency)}")

@@ -35,7 +35,7 @@ def check_gates(act: Act, record: Record) -> list[GateCheck]:
 def paid_by(payment: Act, record: Record) -> Act | None:
     if not payment.charge:
         return None
-    for other in record.siblings:
+    for other in record.siblings_of(payment):
         if other.charge == payment.charge and other.rail == payment.rail and not other.is_payment:
             return other
     return None
@@ -118,7 +118,7 @@ def _used_by(approval: Approval, act: Act, record: Record) -> Act | None:
     """The earlier act that this approval was used up by, if there is one."""
     if approval.event_id == act.event_id:
         return None
-    for other in record.siblings:
+    for other in record.siblings_of(act):
         if other.event_id == act.event_id or not other.happened or other.is_payment:
             continue
         earlier = (other.occurred_at, other.leaf_index) < (act.occurred_at, act.leaf_index)

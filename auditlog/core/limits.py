@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from auditlog.core.money import CREDIT_RAIL, interval_start
@@ -121,10 +122,11 @@ def crossings(facts: Sequence[LimitFact], spending: Sequence[Spent]) -> list[Cro
     for fact in facts:
         if fact.verb != "reached":
             by_key.setdefault(fact.key, []).append(fact)
-    found: dict[tuple, Crossing] = {}
+    found: dict[tuple, _Over] = {}
     for key, versions in by_key.items():
         versions.sort(key=lambda f: (f.at, f.leaf_index))
         sums: dict[tuple, list[Spent]] = {}
+        totals: dict[tuple, int] = {}
         for spent in ordered:
             limit = next((f for f in reversed(versions) if f.at <= spent.at), None)
             if limit is None or limit.max_minor is None or not binds(limit, spent):
@@ -133,10 +135,21 @@ def crossings(facts: Sequence[LimitFact], spending: Sequence[Spent]) -> list[Cro
             bucket = (key, each, window_of(limit, spent.at))
             counted = sums.setdefault(bucket, [])
             counted.append(spent)
-            total = sum(s.spent_minor for s in counted)
+            totals[bucket] = total = totals.get(bucket, 0) + spent.spent_minor
             if total > limit.max_minor:
-                first = found.get(bucket)
-                found[bucket] = Crossing(
-                    limit, each, bucket[2], total, first.crossed_by if first else spent, tuple(counted)
-                )
-    return sorted(found.values(), key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
+                crossed_by = found[bucket].crossed_by if bucket in found else spent
+                found[bucket] = _Over(limit, each, bucket[2], total, crossed_by, counted, len(counted))
+    crossed = [Crossing(o.limit, o.provider, o.start, o.total, o.crossed_by, tuple(o.counted[: o.upto])) for o in found.values()]
+    return sorted(crossed, key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
+
+
+class _Over(NamedTuple):
+    """A crossing while it grows: `counted` is still being added to, and its first `upto` are what went over."""
+
+    limit: LimitFact
+    provider: str
+    start: datetime | None
+    total: int
+    crossed_by: Spent
+    counted: list[Spent]
+    upto: int

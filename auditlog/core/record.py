@@ -1,11 +1,13 @@
 """The record around acts: what a detector or the verdict engine may look at besides the acts themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 from auditlog.core.act import Act
-from auditlog.core.chain import NO_TOKENS, TokenPath, tokens_to
+from auditlog.core.chain import NO_TOKENS, Path, TokenPath, tokens_to
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.statement import Token
 
@@ -38,8 +40,10 @@ class Owned:
         return party.partition("|")[0] in self.issuers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
+    """Lookups are by key, since one record serves the judging of thousands of acts."""
+
     limits: tuple[LimitFact, ...] = ()
     spending: tuple[Spent, ...] = ()
     approvals: tuple[Approval, ...] = ()
@@ -47,6 +51,7 @@ class Record:
     kinds: Mapping[str, str] = field(default_factory=dict)  # party key -> kind
     tokens: Mapping[str, Token] = field(default_factory=dict)  # jti -> the token, and all that it was exchanged from
     owned: tuple[Owned, ...] = ()
+    held: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by initiator: the paths to its own grants
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
 
     def token_path(self, jti: str) -> TokenPath:
@@ -54,3 +59,63 @@ class Record:
 
     def kind_of(self, party: str) -> str:
         return self.kinds.get(party, "unknown")
+
+    def spending_of(self, party: str) -> list[Spent]:
+        """Every charge that has the party on its chain."""
+        return self._spending.get(party, [])
+
+    def limits_on(self, spending: Iterable[Spent]) -> list[LimitFact]:
+        """Everything said of limits that are held by a party of these charges, or carried by one of their grants."""
+        parties = {party for spent in spending for party in spent.parties}
+        grants = {grant for spent in spending for grant in spent.grants}
+        found = {id(f): f for key in parties for f in self._limits.get(("holder", key), ())}
+        found |= {id(f): f for key in grants for f in self._limits.get(("grant", key), ())}
+        return sorted(found.values(), key=lambda f: f.leaf_index)
+
+    def limit_of(self, event_id: str) -> LimitFact | None:
+        """What an event said of a limit; not what a grant says that it carries."""
+        return self._limit_events.get(event_id)
+
+    def said_of(self, limit: LimitFact) -> list[LimitFact]:
+        """Everything said of the same limit."""
+        return self._same_limit.get(limit.key, [])
+
+    def siblings_of(self, act: Act) -> list[Act]:
+        """Acts that share the charge, the request or the target, in leaf order."""
+        found = {s.leaf_index: s for key in _ties(act) for s in self._siblings.get(key, ())}
+        return [found[leaf] for leaf in sorted(found)]
+
+    @cached_property
+    def _spending(self) -> dict[str, list[Spent]]:
+        return _grouped((party, spent) for spent in self.spending for party in spent.parties)
+
+    @cached_property
+    def _limits(self) -> dict[tuple[str, str], list[LimitFact]]:
+        return _grouped(
+            pair for f in self.limits for pair in ((("holder", f.holder), f), (("grant", f.grant), f)) if pair[0][1]
+        )
+
+    @cached_property
+    def _limit_events(self) -> dict[str, LimitFact]:
+        return {f.event_id: f for f in self.limits if f.verb != "grant"}
+
+    @cached_property
+    def _same_limit(self) -> dict[tuple[str, ...], list[LimitFact]]:
+        return _grouped((f.key, f) for f in self.limits)
+
+    @cached_property
+    def _siblings(self) -> dict[tuple[str, ...], list[Act]]:
+        return _grouped((key, act) for act in self.siblings for key in _ties(act))
+
+
+def _ties(act: Act) -> list[tuple[str, ...]]:
+    """What acts can have in common."""
+    ties = [("charge", act.rail, act.charge), ("request", act.request_id), ("target", act.target)]
+    return [tie for tie in ties if tie[-1]]
+
+
+def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list]:
+    found: dict[Any, list] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found

@@ -7,6 +7,7 @@ stands is chosen by rules that do not know the order of arrival.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -234,6 +235,17 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         conflicts=history.conflicts,
         **end,
     )
+
+
+@lru_cache(maxsize=4096)
+def grant_of(history: bytes) -> Grant | None:
+    """The grant as it stands by its stored history. Remembered: one round of detection asks for it many times."""
+    return resolve_grant(decode_grant_history(history))
+
+
+@lru_cache(maxsize=4096)
+def token_of(jti: str, history: bytes) -> Token:
+    return resolve_token(jti, decode_token_history(history))
 
 
 def moment_or_none(seconds: float | None) -> datetime | None:

@@ -26,13 +26,12 @@ STEPS = 2
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
-    said = {limit.event_id: limit for limit in record.limits if limit.verb != "grant"}
     reached: dict[str, Act] = {}  # provider -> the reaching that nothing has answered yet
     steps: list[Act] = []
     for act in sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index)):
         if act.outcome != "success" or act.environment != "live":
             continue
-        limit = said.get(act.event_id)
+        limit = record.limit_of(act.event_id)
         place = limit.provider if limit else act.provider
         if act.type == "limit.reached":
             reached[place] = act

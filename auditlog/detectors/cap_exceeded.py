@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
-from auditlog.core.limits import Crossing, crossings, in_force
+from auditlog.core.limits import Crossing, LimitFact, crossings, in_force
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 
@@ -22,10 +22,11 @@ waits = False
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    mine = [spent for spent in record.spending if principal in spent.parties]
+    mine = record.spending_of(principal)
+    limits = record.limits_on(mine)
     found: dict[str, Finding] = {}
-    for crossing in crossings(record.limits, mine):
-        if crossing.limit.scope == "global" and each_within_own_limit(crossing, record):
+    for crossing in crossings(limits, mine):
+        if crossing.limit.scope == "global" and each_within_own_limit(crossing, limits):
             continue  # the sum over providers is another finding
         raised = crossing_finding(rule, principal, crossing, title=_title(crossing), severity=_severity(crossing))
         before = found.get(raised.anchor)
@@ -35,18 +36,12 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     yield from found.values()
 
 
-def each_within_own_limit(crossing: Crossing, record: Record) -> bool:
+def each_within_own_limit(crossing: Crossing, limits: Sequence[LimitFact]) -> bool:
     """Whether every provider that the crossed sum comes from has a limit of its own, and kept to it."""
-    over = {c.provider for c in crossings(record.limits, crossing.counted) if c.limit.provider or c.limit.scope == "provider"}
-    own = {
-        limit.provider
-        for limit in in_force(record.limits, crossing.counted[-1].at).values()
-        if limit.provider and limit.max_minor is not None
-    }
-    each = any(
-        limit.scope == "provider" and not limit.provider and limit.max_minor is not None
-        for limit in in_force(record.limits, crossing.counted[-1].at).values()
-    )
+    over = {c.provider for c in crossings(limits, crossing.counted) if c.limit.provider or c.limit.scope == "provider"}
+    standing = [limit for limit in in_force(limits, crossing.counted[-1].at).values() if limit.max_minor is not None]
+    own = {limit.provider for limit in standing if limit.provider}
+    each = any(limit.scope == "provider" and not limit.provider for limit in standing)
     providers = {spent.provider for spent in crossing.counted}
     return len(providers) > 1 and not over and (each or providers <= own)
 

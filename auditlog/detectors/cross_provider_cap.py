@@ -25,10 +25,11 @@ waits = False
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    mine = [spent for spent in record.spending if principal in spent.parties]
+    mine = record.spending_of(principal)
+    limits = record.limits_on(mine)
     seen: set[str] = set()
-    for crossing in crossings(record.limits, mine):
-        if crossing.limit.scope != "global" or not cap_exceeded.each_within_own_limit(crossing, record):
+    for crossing in crossings(limits, mine):
+        if crossing.limit.scope != "global" or not cap_exceeded.each_within_own_limit(crossing, limits):
             continue
         parts: dict[str, int] = {}
         for spent in crossing.counted:

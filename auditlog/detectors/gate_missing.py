@@ -6,14 +6,15 @@ from auditlog.core.act import Act
 from auditlog.core.finding import Finding
 from auditlog.core.gates import check_gates
 from auditlog.core.record import Record
-from auditlog.detectors import finding, used_after_revocation
+from auditlog.core.use import USE_TYPES
+from auditlog.detectors import finding
 
 rule = "authority.gate_missing"
 version = 1
 title = "A human's approval is missing"
 runbook = "Ask whoever ran the gate for the approval and what it was bound to; without one they bear the act."
 false_positives = "The approval is in a system that does not report to us, or reports late."
-types = used_after_revocation.types | {"payment.settled"}
+types = USE_TYPES | {"payment.settled"}
 partition = ("event_id",)
 waits = True
 settled_by = frozenset({"approval.decided"})  # an approval that comes late takes the ground from findings made before

@@ -20,9 +20,8 @@ waits = False
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
-    said = {limit.event_id: limit for limit in record.limits}
     for act in acts:
-        limit = said.get(act.event_id)
+        limit = record.limit_of(act.event_id)
         if limit is None or act.outcome != "success" or not raised_by_holder(limit, record):
             continue
         before = _before(limit, record)
@@ -55,7 +54,7 @@ def raised_by_holder(limit: LimitFact, record: Record) -> bool:
 
 
 def _before(limit: LimitFact, record: Record) -> LimitFact | None:
-    earlier = [f for f in record.limits if f.key == limit.key and (f.at, f.leaf_index) < (limit.at, limit.leaf_index)]
+    earlier = [f for f in record.said_of(limit) if (f.at, f.leaf_index) < (limit.at, limit.leaf_index)]
     return in_force(earlier, limit.at).get(limit.key)
 
 

@@ -21,7 +21,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.is_act or not act.happened or _named(act):
             continue
-        if act.charge and any(s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings):
+        if act.charge and any(s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings_of(act)):
             continue
         yield finding(
             rule,

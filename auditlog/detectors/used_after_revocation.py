@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from auditlog.core.act import Act
 from auditlog.core.authority import first_revocation
 from auditlog.core.finding import Finding
-from auditlog.core.gates import paid_by
 from auditlog.core.record import Record
+from auditlog.core.statement import Token
+from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 
 rule = "authority.used_after_revocation"
@@ -17,20 +18,9 @@ runbook = (
     "where it can be undone, and make sure that tokens under the grant are dead."
 )
 false_positives = "The provider's clock runs ahead of the token server's by more than the gap."
-types = frozenset(
-    ["project.created", "provider.linked", "account.requested", "account.created", "account.linked", "terms.accepted", "resource.requested", "resource.provisioned", "resource.updated", "resource.removed", "credential.issued", "credential.rotated", "domain.registered", "domain.renewed", "domain.transferred", "domain.deleted", "action.performed", "deployment.completed", "payment.authority_granted", "payment.authorized", "payment.captured", "subscription.started", "subscription.changed", "usage.metered", "token.issued", "token.exchanged"]
-)
+types = USE_TYPES
 partition = ("event_id",)
 waits = False
-
-
-def is_use(act: Act, record: Record) -> bool:
-    """Whether this is a use of authority, and not the payment system's later word on one."""
-    if not act.happened or act.environment != "live":
-        return False
-    if not act.is_payment:
-        return True
-    return paid_by(act, record) is None and bool(act.grant or act.token)
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
@@ -38,16 +28,16 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if not is_use(act, record):
             continue
         on_path = first_revocation(act.path, act.occurred_at)
-        token = record.tokens.get(act.token)
+        token = next((t for t in _tokens(act, record) if t.revoked_at is not None and t.revoked_at <= act.occurred_at), None)
         if on_path is not None:
-            hop, grant = on_path
-            what, at, leaf, known_at = f"grant {grant.id}", grant.revoked_at, grant.revoked_leaf, grant.revoked_known_at
-            notice = grant.notified.get(act.provider)
-        elif token is not None and token.revoked_at is not None and token.revoked_at <= act.occurred_at:
-            hop, what, at, leaf = None, f"token {token.jti}", token.revoked_at, token.leaf_index
-            known_at, notice = token.revoked_known_at, None
+            hop, ended = on_path
+            what = f"grant {ended.id}"
+        elif token is not None:
+            hop, ended, what = None, token, f"token {token.jti}"
         else:
             continue
+        at, leaf, known_at = ended.revoked_at, ended.revoked_leaf, ended.revoked_known_at
+        notice = ended.notified.get(act.provider)
         late = (act.occurred_at - at).total_seconds()
         race = notice is None or notice > act.occurred_at
         yield finding(
@@ -55,7 +45,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             act.event_id,
             [act],
             severity="high" if race and late < 60 else "critical",
-            title=f"{act.verb or act.type} was done {_ago(late)} after {what} was revoked",
+            title=f"{act.verb or act.type} was done {ago(late)} after {what} was revoked",
             grant=act.via_grant or None,
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
@@ -65,7 +55,14 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _ago(seconds: float) -> str:
+def _tokens(act: Act, record: Record) -> Sequence[Token]:
+    """What was shown and what it was exchanged from; a token of which only the end is known is one too."""
+    path = record.token_path(act.token)
+    unstated = [record.tokens[path.missing]] if path.missing in record.tokens else []
+    return [*unstated, *path.tokens]
+
+
+def ago(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:

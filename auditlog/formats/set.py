@@ -24,7 +24,18 @@ from auditlog.core.errors import (
     WrongContentType,
     WrongIssuer,
 )
-from auditlog.core.event import LAYER_OF_TYPE, Event, Id, Issuer, Party, Payload, Seconds, Subject, decode_payload, moment
+from auditlog.core.event import (
+    LAYER_OF_TYPE,
+    Event,
+    Id,
+    Issuer,
+    Party,
+    Payload,
+    Seconds,
+    Subject,
+    decode_payload,
+    moment,
+)
 from auditlog.core.keys import ALGORITHMS
 from auditlog.formats import Delivery, Received, Sender, Statement
 

@@ -19,7 +19,19 @@ from msgspec import Struct
 
 from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import BadSignature, DeliveryTooLarge, MalformedEvent, UnknownKey, WrongContentType
-from auditlog.core.event import Action, Call, Event, Id, Money, Payload, Seconds, Target, decode_payload, encode_payload, moment
+from auditlog.core.event import (
+    Action,
+    Call,
+    Event,
+    Id,
+    Money,
+    Payload,
+    Seconds,
+    Target,
+    decode_payload,
+    encode_payload,
+    moment,
+)
 from auditlog.formats import Delivery, Received, Sender, Statement
 
 CONTENT_TYPES = ("application/json",)

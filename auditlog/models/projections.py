@@ -221,7 +221,10 @@ class LimitStatement(models.Model):
 
     class Meta:
         db_table = "projection_limit"
-        indexes = [models.Index(fields=["tenant", "generation", "holder"], name="limit_by_holder")]
+        indexes = [
+            models.Index(fields=["tenant", "generation", "holder"], name="limit_by_holder"),
+            models.Index(fields=["tenant", "generation", "grant"], name="limit_by_grant", condition=~models.Q(grant="")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.scope} {self.provider} {self.max_minor} {self.currency}"

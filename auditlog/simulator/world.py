@@ -345,6 +345,7 @@ class World:
         audience: Sequence[str] | None = None,
         scope: str | None = None,
         expires_in: timedelta = timedelta(hours=12),
+        cnf: dict | None = None,
         at: datetime | None = None,
         **event: Any,
     ) -> Signed:
@@ -361,6 +362,7 @@ class World:
             "scope": scope,
             "issued_at": numeric(happened),
             "expires_at": numeric(happened + expires_in),
+            "cnf": cnf,
         }
         event.setdefault("principal", granted.principal)
         event.setdefault("actor", granted.actors)

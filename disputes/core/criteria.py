@@ -15,6 +15,7 @@ from auditlog.core.authority import (
     Judgement,
     Result,
     first_revocation,
+    given_by_a_stranger,
     judge_action,
     judge_audience,
     judge_depth,
@@ -182,7 +183,7 @@ def _told_by(act: Act, record: Record, *, with_authority: bool) -> Act | None:
     """
     if not _is_payment(act) or not act.charge:
         return None
-    same = [o for o in record.siblings if (o.rail, o.charge) == (act.rail, act.charge) and o.event_id != act.event_id]
+    same = [o for o in record.siblings_of(act) if (o.rail, o.charge) == (act.rail, act.charge) and o.event_id != act.event_id]
     paid_for = [other for other in same if not _is_payment(other)]
     ours = [other for other in same if with_authority and (other.grant or other.token)]
     return min(paid_for or ours, key=lambda other: (other.occurred_at, other.leaf_index), default=None)
@@ -233,7 +234,7 @@ def chain_complete(it: Contested) -> CriterionResult:
     hops = [{"grant": g.id, "leaf": g.leaf_index, "event_id": g.event_id, "hop": n} for n, g in enumerate(path.grants, start=1)]
     if path.cycle:
         return _circle(it, hops)
-    stranger = _given_by_a_stranger(it)
+    stranger = given_by_a_stranger(it.path)
     if stranger is not None and it.proven_to(stranger):
         grant = path.grants[stranger - 1]
         return _c1("fail", f"grant {grant.id} was given by {grant.subject.key}, whom nobody on the path above had let act",
@@ -284,15 +285,6 @@ def _circle(it: Contested, hops: list[Evidence]) -> CriterionResult:
                "proven statements of the grants in the circle would decide")  # fmt: skip
 
 
-def _given_by_a_stranger(it: Contested) -> int | None:
-    """The first hop whose giver is nobody above it. The principal may give at every hop: that is more, not less."""
-    for place, grant in enumerate(it.path.grants[1:], start=1):
-        above = {party.key for g in it.path.grants[:place] for party in (g.subject, g.actor) if party}
-        if grant.subject is not None and above and grant.subject.key not in above:
-            return place + 1
-    return None
-
-
 def _not_granted(it: Contested) -> str | None:
     """A party of the act's own `act` claim that the path does not hold: it says it acted, nobody let it."""
     actor = it.act.payload.actor
@@ -338,9 +330,9 @@ def attenuation(it: Contested) -> CriterionResult:
     first = found[0]
     return CriterionResult(
         "C2", "fail", first.reason,
-        tuple({"grant": w.grant.id, "hop": w.hop, "leaf": w.grant.leaf_index, "event_id": w.grant.event_id} for w in found),
+        tuple({"grant": w.by.id, "hop": w.hop, "leaf": w.by.leaf_index, "event_id": w.by.event_id} for w in found),
         tuple(dict.fromkeys(_WIDENED[w.kind] for w in found)),
-        f"within scope if grant {first.grant.id} gave no more than {first.allowed}", first.hop, it.proven_to(first.hop),
+        f"within scope if grant {first.by.id} gave no more than {first.allowed}", first.hop, it.proven_to(first.hop),
     )  # fmt: skip
 
 
@@ -510,7 +502,7 @@ def _since(standing: Iterable[LimitFact], own: Spent) -> datetime:
 def _own_events(it: Contested) -> set[str]:
     """The act and what else tells of its charge: they are one spending."""
     act = it.act
-    same = {o.event_id for o in it.record.siblings if act.charge and (o.rail, o.charge) == (act.rail, act.charge)}
+    same = {o.event_id for o in it.record.siblings_of(act) if act.charge and (o.rail, o.charge) == (act.rail, act.charge)}
     return {act.event_id} | same
 
 

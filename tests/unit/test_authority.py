@@ -228,7 +228,7 @@ def test_a_child_may_narrow_and_repeat_but_not_widen(parent, child, kinds):
 def test_a_middle_grant_that_states_nothing_does_not_hide_a_widening():
     found = widenings(path({"details": (detail(["dns.*"]),)}, {}, {"details": (detail(["worker.deploy"]),)}))
 
-    assert [(w.kind, w.hop, w.grant.id) for w in found] == [("scope", 3, "g2")]
+    assert [(w.kind, w.hop, w.by.id) for w in found] == [("scope", 3, "g2")]
 
 
 def test_a_path_stops_at_a_missing_parent_a_root_and_a_cycle():

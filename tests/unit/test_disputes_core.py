@@ -65,7 +65,7 @@ def act(chain=None, **more) -> Act:
         provider="registrar", account="", target=name, resource=name, stated_verb="domain.register", operation="",
         grant=chain.grants[-1].id if chain.grants else chain.missing or "", token="",
         via_grant=chain.grants[-1].id if chain.grants else "", txn="", session="", task="", project="", request_id="",
-        idempotency_key="", phase="", amount_minor=None, currency="", rail="", charge="", within_remit=True,
+        idempotency_key="", phase="", amount_minor=None, currency="", rail="", charge="", within_remit=True, jkt="",
         payload=payload, path=chain,
     )  # fmt: skip
     return Act(**(fields | more))

@@ -20,8 +20,9 @@ class Command(BaseCommand):
                 f"DATABASE_URL and DATABASE_OWNER_URL both use role {app!r}: the application must not own the ledger"
             )
         call_command("migrate", database="owner", interactive=False, verbosity=options["verbosity"])
-        grants = (files("auditlog") / "sql" / "grants.sql").read_text()
         with connections["owner"].cursor() as cursor:
-            cursor.execute(sql.SQL(grants).format(app=sql.Identifier(app)))
+            for name in ("grants.sql", "statistics.sql"):
+                statements = (files("auditlog") / "sql" / name).read_text()
+                cursor.execute(sql.SQL(statements).format(app=sql.Identifier(app)))
         if options["verbosity"]:
             self.stdout.write(f"tables are up to date; {app} may add to the ledger and change nothing in it")

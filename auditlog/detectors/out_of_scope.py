@@ -1,0 +1,54 @@
+"""authority.out_of_scope: an act that the grants on its path do not allow: not this act, not yet, or not to this actor."""
+
+from collections.abc import Iterable, Sequence
+
+from auditlog.core.act import Act
+from auditlog.core.authority import Judgement, judge_action, judge_resource
+from auditlog.core.finding import Finding
+from auditlog.core.record import Record
+from auditlog.core.use import USE_TYPES, is_use
+from auditlog.detectors import finding
+
+rule = "authority.out_of_scope"
+version = 1
+title = "An act outside its grants"
+runbook = "Undo the act where it can be undone; ask who let it through, since the scope was known before it."
+false_positives = "A verb or resource that the sender names otherwise than the grant does; align the two vocabularies."
+types = USE_TYPES - {"token.issued", "token.exchanged", "delegation.granted", "mandate.issued"}
+partition = ("event_id",)
+waits = False
+CLOCKS = 30  # seconds that two honest clocks may differ
+
+
+def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
+    for act in acts:
+        if not act.path.grants or not is_use(act, record):
+            continue
+        judged = next((j for j in _judgements(act) if j.result == "fail"), None)
+        if judged is None:
+            continue
+        yield finding(
+            rule,
+            act.event_id,
+            [act],
+            severity="critical" if act.path.grants[judged.hop - 1].standing == "proven" else "medium",
+            title=judged.reason,
+            grant=judged.grant,
+            money_at_risk_minor=act.amount_minor,
+            currency=act.currency or None,
+            evidence={"hop": judged.hop, "leaf": judged.leaf_index, "verb": act.verb, "object": act.object},
+        )
+
+
+def _judgements(act: Act) -> Iterable[Judgement]:
+    yield judge_action(act.path, verb=act.verb, provider=act.provider, payment=act.is_payment)
+    yield judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment)
+    for hop, grant in enumerate(act.path.grants, start=1):
+        if grant.not_before is not None and act.occurred_at < grant.not_before:
+            early = (grant.not_before - act.occurred_at).total_seconds()
+            if early >= CLOCKS:
+                yield Judgement("fail", f"grant {grant.id} began {early:.0f} s after the act", hop, grant.id, grant.leaf_index)
+    last = act.path.grants[-1]
+    if act.actor and act.path.ends_at_root and last.actor is not None and act.actor not in act.path.parties:
+        reason = f"grant {last.id} lets {last.actor.key} act, and {act.actor} did"
+        yield Judgement("fail", reason, len(act.path.grants), last.id, last.leaf_index)
