@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from auditlog.append import EPOCH, identity
 from auditlog.bulk import copy_rows
 from auditlog.core.act import Act
+from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
 from auditlog.detectors import Detector, all_detectors, integrity
 from auditlog.models import ProjectionState, RefusalCount, Tenant
@@ -150,11 +151,12 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
     principals = {act.principal for act in settling} | {
         act.payload.gate.by.key for act in settling if act.payload.gate and act.payload.gate.by
     }
+    granted = {act.payload.grant.actor.key for act in settling if isinstance(act.payload.grant, GrantObject) and act.payload.grant.actor}
     acts = select_acts(
         tenant,
         "event_id IN (SELECT unnest(event_ids) FROM finding f WHERE f.tenant_id = %s AND f.rule = %s"
-        " AND f.principal = ANY(%s) AND f.state IN ('open', 'acknowledged'))",
-        [tenant.pk, detector.rule, list(principals - {""})],
+        " AND (f.principal = ANY(%s) OR f.evidence->>'initiator' = ANY(%s)) AND f.state IN ('open', 'acknowledged'))",
+        [tenant.pk, detector.rule, list(principals - {""}), list(granted)],
     )
     return [act for act in acts if act.leaf_index not in known]
 

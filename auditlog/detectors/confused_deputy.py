@@ -25,6 +25,7 @@ false_positives = "An initiator whose grant no source has reported yet."
 types = out_of_scope.types
 partition = ("event_id",)
 waits = True  # the initiator's own grant may arrive a moment later
+settled_by = frozenset({"delegation.granted", "mandate.issued"})  # or much later
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:

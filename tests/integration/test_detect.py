@@ -538,3 +538,136 @@ def test_two_detectors_at_once_do_not_double_anything(desk):
         thread.join()
 
     assert len(found(desk, "spend.retry_loop")) == 1
+
+
+# --- credentials ----------------------------------------------------------------------------------------------------
+
+
+def at_work(world, count, *, token=None, at=None, ip="203.0.113.7", agent="atlas/1.2 (linux)", build="sha256:one", **event):
+    """An agent's acts from one place, an hour apart."""
+    return [
+        world.event(
+            "action.performed", grant=world.root, token=token, at=(at or world.at) + timedelta(hours=n),
+            client={"ip": ip, "user_agent": agent}, attestation={"type": "image", "digest": build}, **event,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_grants_that_point_at_each_other_are_one_finding_whatever_comes_first(desk):
+    one = desk.grant(desk.lead, desk.helper, id="ring-a", parent="ring-b", root=False, at=desk.at)
+    two = desk.grant(desk.helper, desk.lead, id="ring-b", parent="ring-a", root=False, at=desk.at)
+    below = desk.grant(desk.lead, desk.helper, parent="ring-b", root=False, at=desk.at)
+    desk.send(below, two, one)
+
+    [finding] = found(desk, "authority.cycle")
+
+    assert (finding.anchor, finding.evidence["members"]) == ("grant ring-a", ["ring-b", "ring-a"])
+
+
+def test_tokens_exchanged_from_each_other_are_a_circle_too(desk):
+    for jti, parent in (("t-a", "t-b"), ("t-b", "t-a")):
+        desk.send(desk.event("token.exchanged", token={"jti": jti, "parent_jti": parent}, at=desk.at))
+
+    [finding] = found(desk, "authority.cycle")
+
+    assert finding.anchor == "token t-a"
+
+
+def test_one_key_bound_to_two_agents_is_found_and_a_key_renewed_for_one_is_not(desk):
+    shared, own = {"cnf": {"jkt": "K-shared"}}, {"cnf": {"jkt": "K-own"}}
+    desk.send(
+        desk.grant(desk.ada, desk.lead, actions=["**"], at=desk.at, **shared),
+        desk.grant(desk.ada, desk.lead, actions=["**"], at=desk.at + MINUTE, **own),
+        desk.grant(desk.ada, desk.lead, actions=["**"], at=desk.at + 2 * MINUTE, **own),
+    )
+    assert found(desk) == []
+
+    desk.send(desk.grant(desk.ada, desk.helper, actions=["**"], at=desk.at + MINUTE, **shared))
+
+    [finding] = found(desk, "authority.shared_key")
+    assert finding.evidence["agents"] == [f"{BOTS}|helper", f"{BOTS}|lead"]
+
+
+def test_a_token_used_by_another_agent_than_its_holder_is_found_and_by_its_own_chain_is_not(desk):
+    child = desk.grant(desk.lead, desk.helper, parent=desk.root, at=desk.at - MINUTE)
+    token = desk.token(child, at=desk.at)
+    use = {"at": desk.at + MINUTE, "action": {"verb": "file.read", "provider": "disk", "resource": "a"}}
+    desk.send(child, token, desk.event("action.performed", token=token, actor=[desk.lead, desk.helper], **use))
+    assert found(desk) == []
+
+    thief = desk.agent("thief", issuer=BOTS)
+    desk.send(desk.event("action.performed", token=token, actor=thief, **use))
+
+    desk.settle()
+    rules = set(Finding.objects.filter(tenant=desk.row).values_list("rule", flat=True))
+    assert rules == {"authority.shared_key", "authority.out_of_scope"}
+
+
+def test_a_token_used_from_where_its_holder_never_was_is_found(desk):
+    token = desk.token(desk.root, at=desk.at - MINUTE)
+    desk.send(token, *at_work(desk, 8, token=token), *at_work(desk, 1, token=token, at=desk.at + 9 * 60 * MINUTE, ip="198.51.100.9", agent="curl/8"))
+
+    [finding] = found(desk, "authority.token_elsewhere")
+
+    assert len(finding.event_ids) == 1 and "198.51.100.0/24" in finding.title
+
+
+def test_another_build_of_the_runtime_alone_is_elsewhere(desk):
+    desk.send(*at_work(desk, 8), *at_work(desk, 1, at=desk.at + 9 * 60 * MINUTE, build="sha256:two"))
+
+    [finding] = found(desk, "authority.token_elsewhere")
+
+    assert "sha256:two" in finding.title
+
+
+def test_a_new_address_a_new_version_and_a_first_week_are_an_ordinary_day(desk):
+    desk.send(
+        *at_work(desk, 8),
+        *at_work(desk, 3, at=desk.at + 9 * 60 * MINUTE, ip="203.0.114.1"),
+        *at_work(desk, 3, at=desk.at + 13 * 60 * MINUTE, agent="atlas/1.3 (linux)"),
+        *at_work(desk, 2, at=desk.at, actor=desk.agent("new", issuer=BOTS), ip="192.0.2.1"),
+    )
+
+    assert [rule for rule in found(desk) if rule == "authority.token_elsewhere"] == []
+
+
+def test_an_agent_that_stays_where_it_moved_is_found_once_and_is_then_at_home(desk):
+    desk.send(*at_work(desk, 8), *at_work(desk, 12, at=desk.at + 9 * 60 * MINUTE, ip="198.51.100.9", agent="atlas on arm"))
+
+    [finding] = found(desk, "authority.token_elsewhere")
+
+    assert len(finding.event_ids) == 5
+
+
+def test_a_token_that_nobody_spoke_of_is_one_finding_until_its_issuer_speaks(desk):
+    token = desk.token(desk.root, at=desk.at - MINUTE)
+    desk.send(*(desk.event("action.performed", token=token, actor=desk.lead, at=desk.at + n * MINUTE) for n in range(4)))
+
+    assert found(desk, after=timedelta(seconds=5)) == []  # its issuer may only be slow
+    [finding] = found(desk, "authority.orphan_token")
+    assert len(finding.event_ids) == 4
+    desk.send(token)
+    assert found(desk) == []
+
+
+def test_a_deputy_that_acts_for_an_agent_without_the_right_is_found_until_that_agents_own_grant_arrives(desk):
+    asker, bob = desk.agent("asker", issuer="https://asker.example"), desk.human("bob", issuer="https://id.bob.example")
+    act = {"verb": "dns.write", "provider": "cloud", "resource": "acme.io"}
+    desk.send(desk.event("action.performed", actor=[asker, desk.lead], grant=desk.root, at=desk.at, action=act))
+    [finding] = found(desk, "authority.confused_deputy")
+    assert finding.evidence["initiator"] == "https://asker.example|asker"
+
+    desk.send(desk.grant(bob, asker, actions=["mail.*"], resources=["acme.io"], at=desk.at - MINUTE))
+    assert len(found(desk, "authority.confused_deputy")) == 1
+    desk.send(desk.grant(bob, asker, actions=["dns.*"], resources=["acme.io"], at=desk.at - MINUTE))
+
+    assert found(desk) == []
+
+
+def test_a_deputy_that_acts_for_whoever_granted_to_it_is_fine(desk):
+    child = desk.grant(desk.lead, desk.helper, parent=desk.root, at=desk.at - MINUTE)
+    act = {"verb": "dns.write", "provider": "cloud", "resource": "acme.io"}
+    desk.send(child, desk.event("action.performed", actor=[desk.lead, desk.helper], grant=child, at=desk.at, action=act))
+
+    assert found(desk) == []
