@@ -14,6 +14,9 @@ from auditlog.core.authority import (
     judge_depth,
     judge_resource,
     judge_window,
+    key_bound,
+    key_shown,
+    token_widenings,
     widenings,
 )
 from auditlog.core.chain import Break, Chain
@@ -29,7 +32,7 @@ def chain_json(chain: Chain, act: Act, *, at: datetime, sight: Sight = Sight()) 
 
 
 def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
-    terms = dict.fromkeys(("delegated_by", "attester", "scopes", "limits", "granted_at", "expires_at"))
+    terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "scopes", "limits", "granted_at", "expires_at"))
 
     def party(shown: dict | None) -> dict | None:
         more = {k: v for k, v in (shown or {}).items() if k not in ("iss", "sub")}
@@ -41,7 +44,7 @@ def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
         return shown | terms | hidden | {"party": party(shown["party"]), "breaks": [quiet(b) for b in shown["breaks"]]}
 
     def quiet(found: dict) -> dict:
-        return found | {"reason": None, "leaf_index": None}  # it names grants and parties
+        return found | {"reason": None, "leaf_index": None, "supplier": None}  # it names grants and parties
 
     effective = whole["effective"] and {name: whole["effective"][name] for name in ("in_force", "known", "revoked_at")}
     return whole | {
@@ -58,6 +61,7 @@ def _whole_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
     return {
         "complete": chain.complete,
         "proven": chain.proven,
+        "mode": chain.mode,
         "principal": _party(chain.principal, claimed=chain.principal_claimed) if chain.principal else None,
         "at": at,
         "hops": [
@@ -76,6 +80,8 @@ def _whole_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
                 "derived_from": hop.derived_from,
                 "grade": hop.grade,
                 "leaf_index": hop.leaf_index,
+                "attester_gains": hop.attester_gains,
+                "recorded_before_act": None if hop.leaf_index is None else hop.leaf_index < act.leaf_index,
                 "breaks": [_break(b) for b in breaks if b.hop == hop.position],
             }
             for hop in chain.hops
@@ -106,11 +112,24 @@ def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
     }
 
 
+_WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_exceeded"}
+
+
 def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
-    path = chain.path
-    found = [Break(w.hop - 1 + _root_hop(chain), f"{w.kind}_widened" if w.kind in ("scope", "limit") else
-                   {"expiry": "outlives_parent", "depth": "depth_exceeded"}[w.kind], w.reason, w.by.leaf_index)
-             for w in widenings(path)]  # fmt: skip
+    path, root = chain.path, _root_hop(chain)
+    found = [
+        Break(None if w.hop is None else w.hop - 1 + root, _WIDENED[w.kind], w.reason, w.by.leaf_index)
+        for w in (*widenings(path), *token_widenings(chain.tokens, path))
+    ]
+    bound, shown = key_bound(act, chain.tokens), key_shown(act, chain.tokens)
+    if bound is not None and shown and shown != bound.jkt:
+        found.append(Break(len(chain.hops) - 1, "key_mismatch", f"key {shown} was used, and {bound.name} is bound to {bound.jkt}", bound.leaf_index))
+    for token in chain.tokens.tokens:
+        if token.revoked_at is not None and token.revoked_at <= at:
+            found.append(Break(None, "revoked", f"token {token.jti} was revoked at {token.revoked_at}", token.revoked_leaf))
+    used = chain.tokens.tokens[-1] if chain.tokens.tokens else None
+    if used is not None and used.expires_at is not None and used.expires_at <= at:
+        found.append(Break(None, "outside_window", f"token {used.jti} expired at {used.expires_at}", used.leaf_index))
     judgements: list[tuple[str, Judgement]] = [
         ("outside_window", judge_window(path, at)),
         ("depth_exceeded", judge_depth(path)),
@@ -139,7 +158,8 @@ def _root_hop(chain: Chain) -> int:
 
 
 def _break(found: Break) -> dict[str, Any]:
-    return {"hop": found.hop, "code": found.code, "reason": found.reason, "leaf_index": found.leaf_index}
+    return {"hop": found.hop, "code": found.code, "reason": found.reason, "leaf_index": found.leaf_index,
+            "supplier": found.supplier}  # fmt: skip
 
 
 def _party(party: Party, **more: Any) -> dict[str, Any]:

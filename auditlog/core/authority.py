@@ -266,6 +266,10 @@ class Binding:
     leaf_index: int
 
 
+def key_bound_by(link: Grant | Token | None) -> Binding | None:
+    return Binding(link.jkt, named(link), link.standing, link.leaf_index) if link is not None and link.jkt else None
+
+
 def key_bound(act: Act, tokens: TokenPath) -> Binding | None:
     """What binds the key of this act: the token shown, else the grant it acts under. Of an event that issues a token:
     the grant it is issued under, where both are for the same party. None: nothing is bound.
@@ -274,11 +278,8 @@ def key_bound(act: Act, tokens: TokenPath) -> Binding | None:
     shown = tokens.tokens[-1] if tokens.tokens and tokens.tokens[-1].jti == act.token else None
     if isinstance(act.payload.token, TokenObject):
         same = last and shown and last.actor and shown.holder and last.actor.key == shown.holder.key
-        return Binding(last.jkt, f"grant {last.id}", last.standing, last.leaf_index) if same and last.jkt else None
-    for link in (shown, last):
-        if link is not None and link.jkt:
-            return Binding(link.jkt, named(link), link.standing, link.leaf_index)
-    return None
+        return key_bound_by(last) if same else None
+    return key_bound_by(shown) or key_bound_by(last)
 
 
 def key_shown(act: Act, tokens: TokenPath) -> str:

@@ -2,7 +2,7 @@
 
 `judge` answers them in their fixed order, C0 to C13, then I1 and I2. A grant that the record lacks can only take
 authority away, never add any. So with a missing parent a `fail` stays a `fail`, while a `pass` becomes `unknown`.
-C11, C12, C13 and I2 are not judged by this engine yet and say so.
+C12, C13 and I2 are not judged by this engine yet and say so.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +22,9 @@ from auditlog.core.authority import (
     judge_resource,
     judge_revocation,
     judge_window,
+    key_bound,
+    key_bound_by,
+    key_shown,
     resource_matches,
     widenings,
 )
@@ -159,7 +162,7 @@ def judge(act: Act, record: Record, integrity: Integrity | None, policy: Policy)
         chain,
         *(_by_path(it, chain, answer) for answer in (attenuation, action, resource, limits, window, audience, gates)),
         *(_by_path(it, chain, answer) for answer in (revocation, depth)),
-        _not_yet("C11", "whether the acting key is the one that the last grant binds (`cnf`)"),
+        actor_binding(it),
         _not_yet("C12", "what the principal could have done in person"),
         _not_yet("C13", "whether a key or nonce was used again"),
         intent(it),
@@ -424,6 +427,28 @@ def revocation(it: Contested) -> CriterionResult:
     if grant.revoked_known_at is not None and grant.revoked_known_at > it.act.received_at:
         result = replace(result, reason=result.reason + "; learned later")
     return replace(result, evidence=({**result.evidence[0], "leaf": grant.revoked_leaf},))
+
+
+def actor_binding(it: Contested) -> CriterionResult:
+    """C11: was the act done with the key that its last grant or token is bound to (`cnf`). Without `cnf` it is `na`.
+
+    Where the act does not say which key was used, the token that was taken does: it could not be used without its own.
+    """
+    tokens = it.record.token_path(it.act.token)
+    bound, shown = key_bound(it.act, tokens), key_shown(it.act, tokens)
+    if bound is None:
+        return CriterionResult("C11", "na", "neither the token nor the last grant is bound to a key")
+    here = ({"event_id": it.act.event_id, "leaf": bound.leaf_index},)
+    last = it.path.grants[-1] if it.path.grants else None
+    if not shown and bound.name.startswith("token "):
+        shown, bound = bound.jkt, key_bound_by(last) or bound
+    if not shown:
+        return CriterionResult("C11", "unknown", f"{bound.name} is bound to key {bound.jkt}, and the act does not say which key was used",
+                               here, cure="which key the act was done with, from whoever took it, would decide")  # fmt: skip
+    if shown == bound.jkt:
+        return CriterionResult("C11", "pass", f"done with the key that {bound.name} is bound to", here)
+    return CriterionResult("C11", "fail", f"done with key {shown}, and {bound.name} is bound to {bound.jkt}", here, ("key_mismatch",),
+                           f"within scope if done with key {bound.jkt}", len(it.path.grants) or None, bound.standing == "proven")  # fmt: skip
 
 
 def depth(it: Contested) -> CriterionResult:

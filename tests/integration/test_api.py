@@ -91,7 +91,8 @@ def desk(world):
 
 def finding_of(world, **more):
     """A finding as it stands after a detector spoke."""
-    world.send(world.registers("won-der.club", price_minor=900, grant=world.child, intent={"targets": ["wonder.club"]}, at=world.at))
+    world.send(world.registers("won-der.club", price_minor=900, grant=world.child, intent={"targets": ["wonder.club"]},
+                               at=world.at + timedelta(minutes=10)))  # fmt: skip
     world.settle()
     return Finding.objects.get(tenant=world.row, rule="intent.domain_mismatch", **more)
 

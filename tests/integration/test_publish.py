@@ -1,5 +1,7 @@
 """Signing heads: only what was re-read and re-derived, and never against what was signed before."""
 
+import itertools
+
 import pytest
 from django.db import connections, transaction
 from nacl.signing import SigningKey
@@ -75,7 +77,7 @@ def test_checkpoints_across_tile_ends_are_consistent_and_tiles_are_whole(log):
         return Edge(0, ()).extended(hashes[index << level : (index + 1) << level]).root()
 
     notes = list(Checkpoint.objects.filter(tenant=log.row).order_by("size"))
-    for old, new in zip(notes, notes[1:], strict=False):
+    for old, new in itertools.pairwise(notes):
         check_consistency(old.size, new.size, bytes(old.root), bytes(new.root), consistency_proof(old.size, new.size, node))
     tiles = list(Tile.objects.filter(tenant=log.row, level=0).order_by("number"))
     assert [bytes(tile.hashes) for tile in tiles] == [b"".join(hashes[n * TILE : (n + 1) * TILE]) for n in range(2)]

@@ -8,7 +8,7 @@ import pytest
 
 from auditlog.core.act import Act
 from auditlog.core.chain import Path
-from auditlog.core.event import Action, Actor, Deny, Detail, Gate, Intent, Limit, Party, Payload, Target
+from auditlog.core.event import Action, Actor, Attestation, Deny, Detail, Gate, Intent, Limit, Party, Payload, Target
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.record import Approval, Record
 from auditlog.core.statement import Grant, Token
@@ -57,6 +57,7 @@ def act(chain=None, **more) -> Act:
         action=Action(verb="domain.register", provider="registrar", target=Target("domain", name), resource=name),
         gate=more.pop("gate", None),
         intent=more.pop("intent", None),
+        attestation=more.pop("attestation", None),
     )
     fields = dict(
         event_id="act-1", leaf_index=10, type="domain.registered", source="conductor",
@@ -298,6 +299,31 @@ def test_an_expired_or_revoked_token_is_held_against_the_act():
 
     assert verdict(used, expired).codes == ("outside_window",)
     assert verdict(used, revoked).codes == ("revocation_race",)
+
+
+BOUND = path(grant(details=ANY, jkt="K1"))
+
+
+@pytest.mark.parametrize(
+    ("chain", "attested", "token_key", "result"),
+    [
+        (path(grant(details=ANY)), None, None, "na"),
+        (BOUND, None, None, "unknown"),
+        (BOUND, "K1", None, "pass"),
+        (BOUND, "K2", None, "fail"),
+        (BOUND, None, "K1", "pass"),
+        (BOUND, None, "K2", "fail"),
+        (path(grant(details=ANY)), None, "K1", "pass"),
+    ],
+)
+def test_c11_the_key_that_was_used_must_be_the_one_that_the_grant_binds(chain, attested, token_key, result):
+    shown = {"attestation": Attestation("jkt", attested)} if attested else {}
+    the_act = act(chain, token="tok" if token_key else "", **shown)
+
+    found = answer("C11", the_act, record(tokens={"tok": Token("tok", "proven", 4, jkt=token_key)} if token_key else {}))
+
+    assert found.result == result, found.reason
+    assert found.codes == (("key_mismatch",) if result == "fail" else ())
 
 
 GATED = path(grant(details=ANY, gates=("purchase",)))

@@ -1,5 +1,7 @@
 """Names as names: case, dots, IDNA, the suffix list, and what looks like what."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,10 +49,8 @@ def test_relations_between_what_was_asked_and_what_was_bought(wanted, found, rel
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_name_or_refused(text):
-    try:
+    with contextlib.suppress(ValueError):
         domain.parse(text)
-    except ValueError:
-        pass
 
 
 @given(st.text(max_size=40))
