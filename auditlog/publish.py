@@ -19,7 +19,7 @@ from nacl.signing import SigningKey
 
 from auditlog.append import EPOCH, append_note
 from auditlog.bulk import copy_rows, upsert_rows
-from auditlog.core.checkpoint import Checkpoint, signed, vkey
+from auditlog.core.checkpoint import Checkpoint, opened, signed, vkey
 from auditlog.core.errors import LedgerBehind, LedgerCorrupt, Superseded
 from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
@@ -79,6 +79,13 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             raise LedgerCorrupt(f"leaves {before.size} to {size - 1} do not lead to the root that was committed")
         _write_tiles(tenant, before, hashes)
         note = signed(Checkpoint(origin_of(tenant), size, derived.root()), key)
+        # Read as others will read it: a bit that flipped since in our own memory is not shown to anybody.
+        try:
+            shown = opened(note, origin=origin_of(tenant), public_key=bytes(key.verify_key))
+        except ValueError as error:
+            raise LedgerCorrupt(f"the checkpoint made for {size} leaves does not hold: {error}") from None
+        if (shown.size, shown.root) != (size, Edge.unpacked(size, bytes(edge)).root()):
+            raise LedgerCorrupt(f"the checkpoint made for {size} leaves says something else")
         write_head(tenant.name, note)  # before anybody can see the checkpoint
         copy_rows(
             "ledger_checkpoint",

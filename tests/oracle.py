@@ -68,7 +68,8 @@ class Oracle:
     def sign(self, fence: int | None = None) -> str | None:
         """Publish as the leader does, and look at the result as the outside does."""
         log = self.log
-        announce_key(log.row, key=self.key, now=log.now)
+        if fence is None:
+            announce_key(log.row, key=self.key, now=log.now)
         note = publish(log.row, key=self.key, fence=take_fence(log.row) if fence is None else fence, now=log.now)
         self.look()
         return note
