@@ -202,7 +202,8 @@ def _stored(tenant_id: int, indexes: list[int]) -> dict[int, tuple[bytes, bytes]
 def _write(tenant_id: int, rows: Sequence[_Row], head: Edge) -> None:
     """COPY leaves and payloads, then move the head: all of it or nothing."""
     extended = head.extended([row.hash for row in rows])
-    with connection.cursor() as cursor:
+    # Django does not translate what COPY raises: a full disk must be a 503 here too.
+    with connection.wrap_database_errors, connection.cursor() as cursor:
         with cursor.copy(
             "COPY ledger_leaf (tenant_id, epoch, leaf_index, kind, event_id, source_id, received_at, grade, key,"
             " commitment) FROM STDIN (FORMAT BINARY)"
