@@ -187,6 +187,17 @@ class TokenObject(Struct, frozen=True, omit_defaults=True):
     cnf: Confirmation | None = None
 
 
+class Sequence(Struct, frozen=True, omit_defaults=True):
+    """The statement's number in a stream of its source, so that a missing one is noticed.
+
+    A source numbers the statements of a stream one by one, each number once, from whichever it likes; several streams
+    (one a process or partition) have names. A `source.heartbeat` that takes the next number also shows what was lost last.
+    """
+
+    number: Annotated[int, Meta(ge=0, le=2**53 - 1)]  # what every JSON reader keeps exactly (RFC 8259 section 6)
+    stream: Annotated[str, Meta(max_length=120)] = ""
+
+
 class Payload(Struct, frozen=True, omit_defaults=True):
     """The value under the event's URN: all optional but `outcome`."""
 
@@ -209,6 +220,7 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     limit: Limit | None = None
     intent: Intent | None = None
     gate: Gate | None = None
+    sequence: Sequence | None = None
 
 
 class Event(Struct, frozen=True):
@@ -248,6 +260,8 @@ _TYPES: dict[str, tuple[str, ...]] = {
     "dispute": (
         "dispute.opened dispute.updated dispute.closed dispute.funds_withdrawn dispute.funds_reinstated"
     ).split(),
+    # What a source says of itself, which every source may: "I am here", at least as often as it promised.
+    "source": ["source.heartbeat"],
 }
 LAYERS = tuple(_TYPES)
 LAYER_OF_TYPE = {event_type: layer for layer, types in _TYPES.items() for event_type in types}

@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 
 from auditlog import append, tasks
 from auditlog.configure import add_tenant
-from auditlog.ingest import ingest
 from config import embedded
 from tests.faults.conftest import at
 from tests.oracle import Oracle, Violation

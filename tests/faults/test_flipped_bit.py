@@ -5,8 +5,8 @@ import pytest
 from auditlog import append, publish
 from auditlog.core.errors import LedgerBehind, LedgerCorrupt
 from auditlog.core.merkle import Edge
-from auditlog.health import checks
 from auditlog.heads import head_file
+from auditlog.health import checks
 from auditlog.inspect_log import verify_next
 from auditlog.models import Checkpoint, LogHead, PublisherState
 from tests.faults.insider import flip
