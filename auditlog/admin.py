@@ -163,7 +163,7 @@ class SourceForm(forms.ModelForm):
         model = Source
         fields = (
             "tenant", "name", "format", "issuer", "organisation", "provider", "layers", "speaks_for", "state",
-            "secret_env", "requests_per_second", "events_per_second",
+            "secret_env", "requests_per_second", "events_per_second", "heartbeat_seconds",
         )  # fmt: skip
 
     def __init__(self, *args, **kwargs) -> None:
@@ -207,7 +207,8 @@ class SourceForm(forms.ModelForm):
         return configure.add_source(
             data["tenant"], data["name"], format=data["format"], issuer=data["issuer"], now=timezone.now(),
             jwks={"keys": data["new_key"]}, secret_env=data["secret_env"], provider=data["provider"],
-            layers=list(data["layers"]), speaks_for=data["speaks_for"] or [], organisation=data["organisation"], **limits,
+            layers=list(data["layers"]), speaks_for=data["speaks_for"] or [], organisation=data["organisation"],
+            heartbeat_seconds=data["heartbeat_seconds"], **limits,
         )  # fmt: skip
 
     def add_keys(self, source: Source) -> None:
@@ -237,7 +238,7 @@ class SourceAdmin(NeverDeleted, admin.ModelAdmin):
         keys = ("new_key", "retire") if obj else ("new_key",)
         return (
             "tenant", "name", "format", "issuer", "organisation", "provider", "layers", "speaks_for", *state,
-            "secret_env", "requests_per_second", "events_per_second", *keys,
+            "secret_env", "requests_per_second", "events_per_second", "heartbeat_seconds", *keys,
         )  # fmt: skip
 
     def get_inlines(self, request: HttpRequest, obj=None):
@@ -249,12 +250,14 @@ class SourceAdmin(NeverDeleted, admin.ModelAdmin):
             added = form.add_source()
             obj.pk, obj.created_at = added.pk, added.created_at
             return
-        changed = [name for name in form.changed_data if name not in ("new_key", "retire", "state")]
+        changed = [name for name in form.changed_data if name not in ("new_key", "retire", "state", "heartbeat_seconds")]
         if changed:
             obj.save(update_fields=changed)
             configure.note_source_change(obj, changed, now=now)
         if "state" in form.changed_data:
             configure.set_source_state(obj, obj.state, now=now)
+        if "heartbeat_seconds" in form.changed_data:
+            configure.promise_heartbeat(obj, obj.heartbeat_seconds, now=now)
         form.add_keys(obj)
         for key in form.cleaned_data.get("retire", ()):
             configure.retire_key(key, now=now)

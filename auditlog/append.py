@@ -24,6 +24,7 @@ from auditlog.models.ledger import KIND_NUMBERS
 
 EPOCH = 1
 OWN = "-"  # the source and key of leaves that the service writes itself
+FROZEN = "20s"  # without a word from a process that holds a log's lock
 _EVENT, _CONFLICT = KIND_NUMBERS["event"], KIND_NUMBERS["conflict"]
 _UUID8_KEEP = ~((0xF << 76) | (0x3 << 62))  # room for the version and variant bits, RFC 9562 section 5.8
 _UUID8_SET = (0x8 << 76) | (0x2 << 62)
@@ -132,12 +133,17 @@ def microseconds(at: datetime) -> int:
 
 
 def _lock(tenant_id: int) -> Edge:
-    """Take the log's lock until the transaction ends, and read where the log ends."""
+    """Take the log's lock until the transaction ends, and read where the log ends.
+
+    Whoever freezes while holding it loses it, and its transaction, after a while: nobody else could append meanwhile.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT size, edge FROM ledger_head WHERE tenant_id = %s AND epoch = %s FOR UPDATE", [tenant_id, EPOCH]
+            "SELECT size, edge, set_config('idle_in_transaction_session_timeout', %s, true) FROM ledger_head"
+            " WHERE tenant_id = %s AND epoch = %s FOR UPDATE",
+            [FROZEN, tenant_id, EPOCH],
         )
-        size, edge = cursor.fetchone()
+        size, edge, _ = cursor.fetchone()
     return Edge.unpacked(size, bytes(edge))
 
 
@@ -196,7 +202,8 @@ def _stored(tenant_id: int, indexes: list[int]) -> dict[int, tuple[bytes, bytes]
 def _write(tenant_id: int, rows: Sequence[_Row], head: Edge) -> None:
     """COPY leaves and payloads, then move the head: all of it or nothing."""
     extended = head.extended([row.hash for row in rows])
-    with connection.cursor() as cursor:
+    # Django does not translate what COPY raises: a full disk must be a 503 here too.
+    with connection.wrap_database_errors, connection.cursor() as cursor:
         with cursor.copy(
             "COPY ledger_leaf (tenant_id, epoch, leaf_index, kind, event_id, source_id, received_at, grade, key,"
             " commitment) FROM STDIN (FORMAT BINARY)"

@@ -8,7 +8,9 @@ from django.db import connection
 def copy_rows(table: str, types: Mapping[str, str], rows: Iterable[Sequence]) -> None:
     """Insert `rows`, whose values follow the order of `types` (column -> PostgreSQL type)."""
     columns = ", ".join(f'"{column}"' for column in types)
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+    statement = f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)"
+    # Django does not translate what COPY raises.
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(list(types.values()))
         for row in rows:
             copy.write_row(row)

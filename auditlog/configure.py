@@ -1,5 +1,6 @@
 """Configure: tenants, sources and keys. Every change that could shift blame appends a leaf, so nobody makes it unseen."""
 
+import json
 import os
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,17 @@ from auditlog.append import EPOCH, append_note
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.event import LAYERS
 from auditlog.core.keys import load, public_jwk
-from auditlog.models import LogHead, Membership, Organisation, OwnedName, ProjectionState, Source, SourceKey, Tenant
+from auditlog.models import (
+    Dirty,
+    LogHead,
+    Membership,
+    Organisation,
+    OwnedName,
+    ProjectionState,
+    Source,
+    SourceKey,
+    Tenant,
+)
 
 
 @transaction.atomic
@@ -42,9 +53,13 @@ def add_source(
     layers: list[str] | None = None,
     speaks_for: list[str] | None = None,
     organisation: Organisation | None = None,
+    heartbeat_seconds: int | None = None,
     **limits: int,
 ) -> Source:
-    """A source that may send as soon as this commits. Raises ConfigurationError; nothing is changed then."""
+    """A source that may send as soon as this commits. Raises ConfigurationError; nothing is changed then.
+
+    `heartbeat_seconds`: it promises to be heard at least this often, and its silence is then found.
+    """
     formats.named(format)
     for layer in layers or []:
         if layer not in LAYERS:
@@ -53,7 +68,8 @@ def add_source(
         raise ConfigurationError(f"an issuer contains no '|', found {issuer!r}")
     source = Source(
         tenant=tenant, name=name, format=format, issuer=issuer, secret_env=secret_env, provider=provider,
-        layers=layers or [], speaks_for=speaks_for or [], organisation=organisation, **limits,
+        layers=layers or [], speaks_for=speaks_for or [], organisation=organisation, heartbeat_seconds=heartbeat_seconds,
+        heartbeat_since=now if heartbeat_seconds else None, **limits,
     )  # fmt: skip
     if Source.objects.filter(tenant=tenant, name=name).exists():
         raise ConfigurationError(f"there is a source {name!r} already in tenant {tenant.name!r}")
@@ -64,9 +80,11 @@ def add_source(
         tenant,
         "config",
         {"change": "source.added", "source": name, "format": format, "issuer": issuer, "provider": provider,
-         "layers": source.layers, "speaks_for": source.speaks_for},
+         "layers": source.layers, "speaks_for": source.speaks_for, **({"heartbeat_s": heartbeat_seconds} if heartbeat_seconds else {})},
         now=now,
     )  # fmt: skip
+    if heartbeat_seconds:
+        _listen(source, now=now)
     for jwk in (jwks or {}).get("keys", []):
         add_key(source, jwk, now=now)
     if format == "set" and not source.keys.exists():
@@ -112,8 +130,27 @@ def retire_key(key: SourceKey, *, now: datetime) -> None:
 @transaction.atomic
 def set_source_state(source: Source, state: str, *, now: datetime) -> None:
     source.state = state
-    source.save(update_fields=["state"])
+    source.heartbeat_since = now if source.heartbeat_seconds else None  # its silence while suspended was ours
+    source.save(update_fields=["state", "heartbeat_since"])
     append_note(source.tenant, "config", {"change": f"source.{state}", "source": source.name}, now=now)
+    if source.heartbeat_seconds:
+        _listen(source, now=now)
+
+
+@transaction.atomic
+def promise_heartbeat(source: Source, seconds: int | None, *, now: datetime) -> None:
+    """From now on the source is to be heard at least every so many seconds; None takes the promise back."""
+    source.heartbeat_seconds, source.heartbeat_since = seconds, now if seconds else None
+    _checked(source).save(update_fields=["heartbeat_seconds", "heartbeat_since"])
+    append_note(source.tenant, "config", {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0}, now=now)
+    _listen(source, now=now)
+
+
+def _listen(source: Source, *, now: datetime) -> None:
+    """Have detection look at the source's silence: now, which also plans when to look next."""
+    Dirty.objects.create(
+        tenant=source.tenant, kind="silence", key=json.dumps([source.name]), leaf_index=-1, due_at=now
+    )
 
 
 def note_source_change(source: Source, fields: list[str], *, now: datetime) -> None:

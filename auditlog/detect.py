@@ -21,10 +21,11 @@ from auditlog.bulk import copy_rows
 from auditlog.core.act import Act
 from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
-from auditlog.detectors import Detector, all_detectors, integrity
+from auditlog.detectors import Detector, SourceDetector, all_detectors, clock_skew, integrity, source_gap, source_silent
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.queries import record_around, select_acts
+from auditlog.source_facts import clock_facts, gap_facts, silence_of
 
 BATCH = 2_000
 GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
@@ -38,6 +39,7 @@ class Work:
     acts: list[Act]
     principals: set[str] = field(default_factory=set)
     refusals: set[str] = field(default_factory=set)
+    heard: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # keys of the rules about sources, by kind
     upto: int = 0  # the leaf that withdrawals name
 
     @property
@@ -62,6 +64,7 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         work.upto = max(0, state.position - 1)
         _judge_leaves(tenant, state.detected, upto, now=now)
         _judge_refusals(tenant, work.refusals, now=now)
+        _judge_sources(tenant, work, now=now)
         if not work.is_empty:
             single = [detector for detector in all_detectors() if detector.partition == ("event_id",)]
             for waits in (False, True):
@@ -94,7 +97,8 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         " OR (\"grant\" = ANY(%s) AND \"grant\" <> '') OR (token = ANY(%s) AND token <> '')",
         [start, end, [int(leaf) for leaf in keys.get("event", ())], grants, grants, tokens],
     )
-    return Work(acts, keys.get("principal", set()) - {""}, keys.get("refusal", set()))
+    heard = {kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))] for kind in ("sequence", "silence", "clock")}
+    return Work(acts, keys.get("principal", set()) - {""}, keys.get("refusal", set()), heard)
 
 
 def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
@@ -255,6 +259,45 @@ def _judge_refusals(tenant: Tenant, sources: set[str], *, now: datetime) -> None
     ]
     found = {(finding.anchor,): [finding] for finding in integrity.signature_findings(facts)}
     _keep(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
+
+
+def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
+    """Gaps, silence and clocks of the sources that were heard from, or whose time has come."""
+    for source, stream in work.heard["sequence"]:
+        facts = gap_facts(tenant, source, stream)
+        ripe = [fact for fact in facts if now - fact.gap.revealed_at >= GRACE]
+        _keep_of(tenant, source_gap, {(source, stream): ripe}, work, now=now)
+        if young := [fact.gap.revealed_at for fact in facts if now - fact.gap.revealed_at < GRACE]:
+            _look_again(tenant, "sequence", (source, stream), due_at=min(young) + GRACE, now=now)
+    for (source,) in work.heard["silence"]:
+        fact = silence_of(tenant, source)
+        due_at = fact.since + fact.every + GRACE if fact else now
+        _keep_of(tenant, source_silent, {(source,): [fact] if fact and due_at <= now else []}, work, now=now)
+        if due_at > now:
+            _look_again(tenant, "silence", (source,), due_at=due_at, now=now)
+    if hours := work.heard["clock"]:
+        by_key: dict[tuple[str, ...], list[clock_skew.Fact]] = {key: [] for key in hours}
+        for fact in clock_facts(tenant, hours):
+            by_key[fact.source, fact.key, fact.hour.isoformat()].append(fact)
+        _keep_of(tenant, clock_skew, by_key, work, now=now)
+
+
+def _keep_of(
+    tenant: Tenant, detector: SourceDetector, facts: dict[tuple[str, ...], list], work: Work, *, now: datetime
+) -> None:
+    found = {key: list(detector.find(many)) for key, many in facts.items()}
+    keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
+
+
+def _look_again(tenant: Tenant, kind: str, key: tuple[str, ...], *, due_at: datetime, now: datetime) -> None:
+    """Have this key looked at when its time has come; once, however often it is asked for until then."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO projection_dirty (tenant_id, kind, key, leaf_index, due_at)"
+            " SELECT %(tenant)s, %(kind)s, %(key)s, -1, %(due_at)s WHERE NOT EXISTS (SELECT 1 FROM projection_dirty"
+            " WHERE tenant_id = %(tenant)s AND kind = %(kind)s AND key = %(key)s AND due_at > %(now)s AND due_at <= %(due_at)s)",
+            {"tenant": tenant.pk, "kind": kind, "key": json.dumps(key), "due_at": due_at, "now": now},
+        )
 
 
 # --- keeping --------------------------------------------------------------------------------------------------------

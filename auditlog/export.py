@@ -115,7 +115,8 @@ def _with_context(tenant: Tenant, chosen: list[int]) -> list[int]:
                 if kind == KIND_NUMBERS["tombstone"]:
                     names_one = not wanted.isdisjoint(body.get("leaves", ()))
                 else:
-                    names_one = index < last and (body.get("source") in sources or body["change"] == "log.key.added")
+                    # Every key of the log, so that a checkpoint by one that was rotated away is seen to be.
+                    names_one = (index < last and body.get("source") in sources) or body["change"] == "log.key.added"
                 if names_one:
                     wanted.add(index)
     size, _ = newest_checkpoint(tenant)

@@ -95,6 +95,12 @@ def gauges(now: datetime) -> list[tuple[str, str, dict[str, str], float]]:
             " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
         refusals = cursor.fetchall()
+        cursor.execute(
+            "SELECT t.name, u.source, count(*) FROM projection_unparsed u JOIN auditlog_tenant t ON t.id = u.tenant_id"
+            " JOIN projection_state s ON s.tenant_id = u.tenant_id AND s.generation = u.generation AND s.is_current"
+            " GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+        unparsed = cursor.fetchall()
     found = []
     for tenant, size, unprojected, undetected, age in rows:
         labels = {"tenant": tenant}
@@ -109,4 +115,7 @@ def gauges(now: datetime) -> list[tuple[str, str, dict[str, str], float]]:
     for tenant, source, err, count in refusals:
         found.append(("answerable_refused_events", "Refused events by source and reason",
                       {"tenant": tenant, "source": source, "err": err}, int(count)))  # fmt: skip
+    for tenant, source, count in unparsed:
+        found.append(("answerable_unparsed_leaves", "Event leaves that no longer parse and are left out of every page",
+                      {"tenant": tenant, "source": source}, count))  # fmt: skip
     return found

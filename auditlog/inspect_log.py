@@ -9,9 +9,23 @@ from django.db import connection
 
 from auditlog.append import EPOCH
 from auditlog.core.errors import LedgerCorrupt
+from auditlog.detectors import source_detectors
 from auditlog.erase import held_now
-from auditlog.models import Checkpoint, Hold, LogHead, PublisherState, RefusalCount, Tenant, Verification, Witness
+from auditlog.models import (
+    Checkpoint,
+    Finding,
+    Hold,
+    LogHead,
+    PublisherState,
+    RefusalCount,
+    Source,
+    SourceActivity,
+    Tenant,
+    Verification,
+    Witness,
+)
 from auditlog.queries import generation_of
+from auditlog.source_facts import Missing, Unparsed, missing_by_source, unparsed_leaves
 from auditlog.verify_ledger import verify
 from auditlog.witness import witnessed_size
 
@@ -37,10 +51,13 @@ def verify_next(tenant: Tenant, *, now: Callable[[], datetime]) -> Verification:
 class SourceHealth:
     name: str
     state: str
-    last_received_at: datetime | None
-    events: int
+    every: timedelta | None  # it promised to be heard at least this often
+    heard: SourceActivity | None
+    late: timedelta | None  # beyond its promise, by so much
+    missing: Missing | None
     refused_today: int
     conflicts: int
+    found: tuple[Finding, ...]  # open findings about how it is heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +72,14 @@ class Inspection:
     erased: int
     verifications: list[Verification]
     sources: list[SourceHealth]
+    unparsed: int  # event leaves that no longer parse
+    unparsed_leaves: list[Unparsed]  # the first of them
 
 
 def inspect(tenant: Tenant, *, now: datetime) -> Inspection:
     """Everything the Integrity page shows, in a fixed number of queries."""
     size = LogHead.objects.get(tenant=tenant, epoch=EPOCH).size
+    unparsed, examples = unparsed_leaves(tenant)
     checkpoint = Checkpoint.objects.filter(tenant=tenant, epoch=EPOCH).order_by("-size").first()
     return Inspection(
         size=size,
@@ -72,6 +92,8 @@ def inspect(tenant: Tenant, *, now: datetime) -> Inspection:
         erased=_erased(tenant),
         verifications=list(Verification.objects.filter(tenant=tenant).order_by("-id")[:5]),
         sources=_sources(tenant, now),
+        unparsed=unparsed,
+        unparsed_leaves=examples,
     )
 
 
@@ -87,17 +109,34 @@ def _erased(tenant: Tenant) -> int:
 
 
 def _sources(tenant: Tenant, now: datetime) -> list[SourceHealth]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT s.name, s.state, max(e.received_at), count(e.leaf_index) FROM auditlog_source s"
-            " LEFT JOIN projection_event e ON e.tenant_id = s.tenant_id AND e.generation = %s AND e.source = s.name"
-            " WHERE s.tenant_id = %s GROUP BY 1, 2 ORDER BY 1",
-            [generation_of(tenant), tenant.pk],
-        )
-        rows = cursor.fetchall()
+    heard = {row.source: row for row in SourceActivity.objects.filter(tenant=tenant, generation=generation_of(tenant))}
+    missing = missing_by_source(tenant)
     refused: dict[str, int] = {}
     conflicts: dict[str, int] = {}
     for count in RefusalCount.objects.filter(tenant=tenant, last_at__gte=now - timedelta(days=1)):
         told = conflicts if count.err == "duplicate_conflict" else refused
         told[count.source] = told.get(count.source, 0) + count.count
-    return [SourceHealth(*row, refused.get(row[0], 0), conflicts.get(row[0], 0)) for row in rows]
+    found: dict[str, list[Finding]] = {}
+    rules = [detector.rule for detector in source_detectors()]
+    for finding in Finding.objects.filter(tenant=tenant, rule__in=rules, state__in=("open", "acknowledged")).order_by("id"):
+        found.setdefault(finding.evidence["source"], []).append(finding)
+    return [
+        SourceHealth(
+            source.name, source.state, _promise(source), heard.get(source.name), _late(source, heard.get(source.name), now),
+            missing.get(source.name), refused.get(source.name, 0), conflicts.get(source.name, 0),
+            tuple(found.get(source.name, ())),
+        )
+        for source in Source.objects.filter(tenant=tenant).order_by("name")
+    ]  # fmt: skip
+
+
+def _promise(source: Source) -> timedelta | None:
+    return timedelta(seconds=source.heartbeat_seconds) if source.heartbeat_seconds else None
+
+
+def _late(source: Source, heard: SourceActivity | None, now: datetime) -> timedelta | None:
+    every = _promise(source)
+    if every is None or source.state != Source.State.ACTIVE:
+        return None
+    since = max(filter(None, (source.heartbeat_since or source.created_at, heard and heard.received_at)))
+    return now - since - every if now - since > every else None

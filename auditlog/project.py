@@ -4,6 +4,9 @@ The cursor moves in the same transaction as its output, so a projector that dies
 Every derived row is a function of the set of leaves, never of the order they came in: a batch writes its own rows,
 then recomputes what they touch (a grant that arrives completes all below it). Queries are per batch, not per event.
 
+A leaf that no longer parses, or whose content the tables do not take, is left out and counted (`UnparsedLeaf`): it stays
+in the ledger, and one bad leaf stops nobody.
+
 `rebuild` runs the same fold from leaf zero into a new generation and swaps it in.
 """
 
@@ -13,7 +16,7 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 
 from auditlog import formats
 from auditlog.append import EPOCH
@@ -47,10 +50,21 @@ from auditlog.core.statement import (
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.project_sources import (
+    KIND_OF_RULE,
+    TABLES,
+    fold_clocks,
+    fold_sequences,
+    look_at_all_sources,
+    write_heard,
+    write_unparsed,
+)
 
 log = structlog.get_logger()
 BATCH = 2_000
 _EVENT = KIND_NUMBERS["event"]
+# What the content of a leaf can raise: text that UTF-8 or the database does not take, a number too large, too deep.
+POISON = (DataError, ValueError, OverflowError, RecursionError)
 
 EVENT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "event_id": "uuid", "source": "varchar",
@@ -108,6 +122,7 @@ class Read:
     grade: str
     event: Event
     within_remit: bool  # the source may speak for the event's layer
+    key: str  # thumbprint
 
 
 @dataclass(slots=True)
@@ -129,6 +144,7 @@ class Batch:
     reads: list[Read]
     last_leaf: int
     dirty: set[tuple[str, str]] = field(default_factory=set)
+    unparsed: list[tuple[int, str, str]] = field(default_factory=list)  # leaf index, source, why
 
     @property
     def scope(self) -> list[int]:
@@ -189,6 +205,7 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
                 total += _advance(tenant, state, now=now, limit=BATCH)
             ProjectionState.objects.filter(tenant=tenant, generation=old.generation).update(is_current=False)
             ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(is_current=True)
+            look_at_all_sources(tenant, state.generation, rules=list(KIND_OF_RULE), now=now)
         _drop_generations(tenant, keep=fresh.generation)
         return total
     finally:
@@ -198,7 +215,7 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
 
 def _drop_generations(tenant: Tenant, *, keep: int) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in ("event", "party", "grant", "token", "limit", "charge", "state"):
+        for table in ("event", "party", "grant", "token", "limit", "charge", *TABLES, "state"):
             cursor.execute(
                 f"DELETE FROM projection_{table} WHERE tenant_id = %s AND generation <> %s", [tenant.pk, keep]
             )
@@ -210,9 +227,19 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
         rows = cursor.fetchall()
     if not rows:
         return 0
+    sources = {source.pk: source for source in Source.objects.select_related("tenant").filter(tenant=tenant)}
     batch = Batch(tenant, state.generation, [], rows[-1][0])
-    batch.reads = list(_parsed(tenant, rows))
-    _fold(batch)
+    batch.reads = list(_parsed(batch, rows, sources))
+    try:
+        with transaction.atomic():
+            _fold(batch)
+    except POISON as error:
+        if len(rows) > 1:  # by halves down to the one that it is
+            return _advance(tenant, state, now=now, limit=len(rows) // 2)
+        batch = Batch(tenant, state.generation, [], rows[-1][0])
+        _leave_out(batch, rows[0][0], sources[rows[0][3]].name, error)
+    write_heard(batch, [(row[0], sources[row[3]].name, row[4], row[6] is None) for row in rows if row[1] == _EVENT])
+    write_unparsed(batch)
     _write_dirty(batch, now=now)
     state.position = rows[-1][0] + 1
     state.projected_at = now
@@ -223,29 +250,34 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
 
 
 _READ = """
-    SELECT l.leaf_index, l.kind, l.event_id, l.source_id, l.received_at, l.grade, p.raw, p.headers
+    SELECT l.leaf_index, l.kind, l.event_id, l.source_id, l.received_at, l.grade, p.raw, p.headers, l.key
     FROM ledger_leaf l LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)
     WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index >= %s ORDER BY l.leaf_index LIMIT %s
 """
 
 
-def _parsed(tenant: Tenant, rows: Iterable[tuple]) -> Iterable[Read]:
+def _parsed(batch: Batch, rows: Iterable[tuple], sources: Mapping[int, Source]) -> Iterable[Read]:
     """Event leaves, parsed by their source's format. Erased payloads and our own leaves say nothing here."""
-    sources = {source.pk: source for source in Source.objects.select_related("tenant").filter(tenant=tenant)}
     parsers = {pk: (formats.named(source.format).parse, sender_of(source)) for pk, source in sources.items()}
-    for leaf_index, kind, event_id, source_id, received_at, grade, raw, headers in rows:
+    for leaf_index, kind, event_id, source_id, received_at, grade, raw, headers, key in rows:
         if kind != _EVENT or raw is None:
             continue
         source = sources[source_id]
         parse, sender = parsers[source_id]
         try:
             event = parse(bytes(raw), bytes(headers), sender)
-        except Refused as refused:
-            # It was accepted once, so a newer parser is stricter. The leaf stays; the operator must hear of it.
-            log.error("leaf no longer parses", tenant=tenant.name, leaf_index=leaf_index, reason=str(refused)[:200])
+        except Exception as error:
+            # It was accepted once: a newer parser is stricter, or has a fault of its own. Whichever, the others go on.
+            _leave_out(batch, leaf_index, source.name, error)
             continue
-        remit = not source.layers or layer_of(event.type) in source.layers
-        yield Read(leaf_index, event_id, source, received_at, grade, event, remit)
+        remit = not source.layers or layer_of(event.type) in (*source.layers, "source")
+        yield Read(leaf_index, event_id, source, received_at, grade, event, remit, key)
+
+
+def _leave_out(batch: Batch, leaf_index: int, source: str, error: Exception) -> None:
+    reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+    batch.unparsed.append((leaf_index, source, reason))
+    log.error("leaf no longer parses", tenant=batch.tenant.name, leaf_index=leaf_index, reason=reason[:200])
 
 
 def _fold(batch: Batch) -> None:
@@ -257,6 +289,8 @@ def _fold(batch: Batch) -> None:
     _write_limits(batch)
     _reattribute(batch, grants, tokens)
     _fold_charges(batch)
+    fold_sequences(batch)
+    fold_clocks(batch)
 
 
 def _speaks_for(source: Source, party: Party | Actor | None) -> bool:

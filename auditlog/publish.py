@@ -9,27 +9,29 @@ way is found before it is signed (what killed the Yeti 2022 log).
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from nacl.signing import SigningKey
 
 from auditlog.append import EPOCH, append_note
 from auditlog.bulk import copy_rows, upsert_rows
-from auditlog.core.checkpoint import Checkpoint, signed, vkey
-from auditlog.core.errors import LedgerBehind, LedgerCorrupt
+from auditlog.core.checkpoint import Checkpoint, opened, signed, vkey
+from auditlog.core.errors import LedgerBehind, LedgerCorrupt, Superseded
 from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
 from auditlog.heads import read_head, write_head
-from auditlog.models import LogHead, LogKey, PublisherState, Tenant
+from auditlog.models import Heartbeat, LogHead, LogKey, PublisherState, Tenant
 from auditlog.stored import read_leaves, source_names, stored_hashes
 
 log = structlog.get_logger()
 AT_ONCE = 50_000  # leaves re-read in one stream
 EVERY = 0.25  # seconds between looks; a growing log is signed well within the second promised
+TAKEOVER = 60.0  # seconds without a sign of life before the next in line ends the leader's session
+ALIVE = "publisher"  # the leader's heartbeat
 
 
 def signing_key() -> SigningKey:
@@ -45,7 +47,8 @@ def origin_of(tenant: Tenant) -> str:
 def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> str | None:
     """Sign the committed head of one log. Returns the note, or None when nothing is new.
 
-    Raises LedgerCorrupt when stored leaves do not lead to the head's root; nothing is signed then.
+    Raises LedgerCorrupt when stored leaves do not lead to the head's root, LedgerBehind when the independent head knows
+    more or other leaves, Superseded when another publisher took over; nothing is signed then.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -59,7 +62,7 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             last = cursor.fetchone()
         before = Edge.unpacked(last[0], bytes(last[1])) if last else EMPTY
         if stored_fence != fence:
-            raise LedgerCorrupt(f"another publisher holds fence {stored_fence}, ours is {fence}: stop")
+            raise Superseded(f"another publisher holds fence {stored_fence}, ours is {fence}: stop")
         if size < before.size:
             raise LedgerCorrupt(f"the head has {size} leaves, and {before.size} were signed: the database is behind")
         _check_head_file(tenant, size)
@@ -74,8 +77,15 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             for row in read_leaves(tenant, before.size, size):
                 row.checked_hash()  # a payload that does not fit its leaf says so by name
             raise LedgerCorrupt(f"leaves {before.size} to {size - 1} do not lead to the root that was committed")
-        _write_tiles(tenant, before.size, hashes)
+        _write_tiles(tenant, before, hashes)
         note = signed(Checkpoint(origin_of(tenant), size, derived.root()), key)
+        # Read as others will read it: a bit that flipped since in our own memory is not shown to anybody.
+        try:
+            shown = opened(note, origin=origin_of(tenant), public_key=bytes(key.verify_key))
+        except ValueError as error:
+            raise LedgerCorrupt(f"the checkpoint made for {size} leaves does not hold: {error}") from None
+        if (shown.size, shown.root) != (size, Edge.unpacked(size, bytes(edge)).root()):
+            raise LedgerCorrupt(f"the checkpoint made for {size} leaves says something else")
         write_head(tenant.name, note)  # before anybody can see the checkpoint
         copy_rows(
             "ledger_checkpoint",
@@ -115,12 +125,13 @@ def _root_at(tenant: Tenant, size: int) -> bytes:
     return edge.extended([leaf.checked_hash() for leaf in read_leaves(tenant, edge.size, size)]).root()
 
 
-def _write_tiles(tenant: Tenant, start: int, hashes: list[bytes]) -> None:
+def _write_tiles(tenant: Tenant, before: Edge, hashes: list[bytes]) -> None:
     """Write the tiles that the new leaves fill, level by level (C2SP tlog-tiles: 256 hashes each, insert-only), and
     keep what is left over of each level as the log's right edge.
     """
     edge = _edge(tenant)
-    level, first, new = 0, start, hashes
+    _check_partial_tiles(before, edge)
+    level, first, new = 0, before.size, hashes
     while new:
         number, held = edge.get(level, (first // TILE, []))
         if (number, len(held)) != (first // TILE, first % TILE):
@@ -143,6 +154,33 @@ def _write_tiles(tenant: Tenant, start: int, hashes: list[bytes]) -> None:
     )
 
 
+def _check_partial_tiles(before: Edge, edge: Mapping[int, tuple[int, list[bytes]]]) -> None:
+    """Hold the tiles that are not full against the edge that was signed: a flipped bit there would fill a tile for ever.
+
+    A level's hashes fold into the part of the signed edge between its own tree levels and the next tile level's.
+    """
+    for level in range((max(before.size, 1).bit_length() - 1) // 8 + 1):
+        number, held = edge.get(level, (before.size >> 8 * (level + 1), []))
+        higher, own = (before.size >> 8 * (level + 1)).bit_count(), (before.size >> 8 * level & TILE - 1).bit_count()
+        if number != before.size >> 8 * (level + 1) or EMPTY.extended(held).hashes != before.hashes[higher : higher + own]:
+            first = number * TILE ** (level + 1)
+            raise LedgerCorrupt(
+                f"leaf {first}: the partial tile {level}/{number} from there on is not what was signed for {before.size} leaves"
+            )
+
+
+def check_right_edge(tenant: Tenant) -> None:
+    """Hold the partial tiles, which proofs are made from, against the newest checkpoint. Raises LedgerCorrupt."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT size, edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s ORDER BY size DESC LIMIT 1",
+            [tenant.pk, EPOCH],
+        )
+        row = cursor.fetchone()
+    if row is not None:
+        _check_partial_tiles(Edge.unpacked(row[0], bytes(row[1])), _edge(tenant))
+
+
 def _edge(tenant: Tenant) -> dict[int, tuple[int, list[bytes]]]:
     """By level: the number of the tile that is not full yet, and its hashes."""
     with connection.cursor() as cursor:
@@ -155,20 +193,78 @@ def _edge(tenant: Tenant) -> dict[int, tuple[int, list[bytes]]]:
     }
 
 
-def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime], stop: Callable[[], bool]) -> None:
-    """Be the publisher until told to stop, or until a log cannot be signed; wait while another process leads."""
+def lead(
+    tenants: Callable[[], Iterable[Tenant]],
+    *,
+    now: Callable[[], datetime],
+    stop: Callable[[], bool],
+    takeover: float = TAKEOVER,
+) -> None:
+    """Be the publisher until told to stop; wait in line while another process leads.
+
+    Back into the line go a leader whose place was taken while it slept, and one that the database left: the session
+    that held the lock is gone with it. `takeover` is in seconds.
+    """
     key = signing_key()
+    broken: set[int] = set()  # never signed again by this process
+    while not stop():
+        try:
+            if _wait_in_line(stop, now=now, takeover=takeover):
+                _sign_all(tenants, key=key, broken=broken, now=now, stop=stop)
+        except Superseded as superseded:
+            log.warning("another publisher took over", reason=str(superseded))
+        except (OperationalError, InterfaceError) as error:
+            # A server that restarts, a full disk: as soon as it answers again, signing goes on.
+            log.error("publisher waits for the database", error=type(error).__name__)
+            time.sleep(1.0)
+        finally:
+            connection.close()  # and with it the lock
+
+
+def _wait_in_line(stop: Callable[[], bool], *, now: Callable[[], datetime], takeover: float) -> bool:
+    """Wait until no other process leads. Returns False when told to stop.
+
+    A leader that is frozen keeps its session, and its lock, for ever. So its sign of life is watched, by our own clock
+    only; when it stands still for too long the session is ended. Should it wake up, it finds another fence.
+    """
+    seen, since = None, time.monotonic()
     while not stop():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(hashtext('answerable.publish'), 0)")
             if cursor.fetchone()[0]:
-                break
-        time.sleep(1.0)
+                return True
+            alive = Heartbeat.objects.filter(name=ALIVE).values_list("at", flat=True).first()
+            if alive != seen:
+                seen, since = alive, time.monotonic()
+            elif time.monotonic() - since > takeover:
+                log.warning("the leading publisher gives no sign of life: its session is ended", last_seen=str(alive))
+                cursor.execute(_END_LEADER)
+                since = time.monotonic()
+        time.sleep(min(1.0, takeover / 4))
+    return False
+
+
+# A role may end its own sessions.
+_END_LEADER = """
+    SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database() AND l.objid = 0 AND l.objsubid = 2
+      AND l.classid = hashtext('answerable.publish')::oid AND l.pid <> pg_backend_pid()
+"""
+
+
+def _sign_all(
+    tenants: Callable[[], Iterable[Tenant]], *, key: SigningKey, broken: set[int], now: Callable[[], datetime],
+    stop: Callable[[], bool],
+) -> None:
+    """Sign round after round. Raises Superseded when another publisher took over."""
     fences: dict[int, int] = {}
-    broken: set[int] = set()
     told: dict[int, str] = {}
+    beat = -1.0
     while not stop():
         began = time.monotonic()
+        if began - beat >= 1.0:
+            beat = began
+            Heartbeat.objects.update_or_create(name=ALIVE, defaults={"at": now()})
         for tenant in tenants():
             if tenant.pk in broken:
                 continue
@@ -181,8 +277,11 @@ def lead(tenants: Callable[[], Iterable[Tenant]], *, now: Callable[[], datetime]
             except LedgerBehind as behind:
                 # Asked again at every round: a person may have decided meanwhile.
                 _say(tenant, str(behind), told, now=now())
+            except OSError as error:
+                # Of the independent head: without it on disk nothing may be signed. Its disk may get room again.
+                _say(tenant, f"the independent head cannot be written: {error.strerror or error}", told, now=now())
             except LedgerCorrupt as corrupt:
-                # Never signed again by this process: somebody must look first. The other logs go on.
+                # Somebody must look first. The other logs go on.
                 broken.add(tenant.pk)
                 _say(tenant, str(corrupt), told, now=now())
         time.sleep(max(0.0, EVERY - (time.monotonic() - began)))
@@ -201,12 +300,19 @@ def _say(tenant: Tenant, reason: str, told: dict[int, str], *, now: datetime) ->
 
 
 def announce_key(tenant: Tenant, *, key: SigningKey, now: datetime) -> None:
-    """Put the signing key's public half on record, in the log itself too, when it is new to this log."""
+    """Put the signing key's public half on record, in the log itself too, when it is new to this log.
+
+    Raises LedgerCorrupt for a key that the log had before another one.
+    """
     verifier_key = vkey(origin_of(tenant), bytes(key.verify_key))
     with transaction.atomic():
         head = LogHead.objects.select_for_update().get(tenant=tenant, epoch=EPOCH)
-        if LogKey.objects.filter(tenant=tenant, epoch=EPOCH, vkey=verifier_key).exists():
+        known = list(LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id").values_list("vkey", flat=True))
+        if verifier_key in known[-1:]:
             return
+        if verifier_key in known:
+            # Whoever has a key that was rotated away must not be able to sign on with it, and nor must we.
+            raise LedgerCorrupt(f"the key {verifier_key} was rotated away from: sign with the newest one, or with a fresh one")
         LogKey.objects.create(tenant=tenant, epoch=EPOCH, vkey=verifier_key, from_size=head.size, added_at=now)
         append_note(tenant, "key", {"change": "log.key.added", "vkey": verifier_key}, now=now)
 

@@ -142,7 +142,7 @@ def _rows(tenant: Tenant, start: int, end: int) -> Iterator[tuple[bytes, bytes, 
 
     Two index scans side by side by COPY: whatever the statistics say, a join by look-ups would cost more than the hashes.
     """
-    with connection.cursor() as cursor:
+    with connection.wrap_database_errors, connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_nestloop = off")
         cursor.execute("SET LOCAL enable_hashjoin = off")
         statement = sql.SQL(_SQL).format(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from django.db import connection, transaction
 
 from auditlog.append import EPOCH
-from auditlog.core.checkpoint import key_id, opened, public_key_of
+from auditlog.core.checkpoint import opened, public_key_of
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
 from auditlog.models import Checkpoint, LogKey, Tenant
-from auditlog.publish import origin_of
+from auditlog.publish import check_right_edge, origin_of
 from auditlog.stored import read_leaves, source_names, stored_hashes
 
 WINDOW = 32_768  # leaves read at once
@@ -68,6 +68,7 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
         if edge.root() != Edge.unpacked(size, bytes(packed)).root():
             raise LedgerCorrupt(f"leaf {max(0, size - 1)}: the stored leaves do not lead to the head's root")
         _nothing_beyond(tenant, size)
+        check_right_edge(tenant)
     _check_upper_tiles(tenant, start, end)
     return Verified(start, end, size, len(checkpoints), erased, edge.root() if end == size else None)
 
@@ -167,29 +168,27 @@ def _within(rows: list[Checkpoint], first: int, last: int) -> Iterator[Checkpoin
         at += 1
 
 
-def _keys(tenant: Tenant, public_key) -> dict[bytes, bytes]:
-    """By key id: public keys that may have signed this log's notes."""
-    origin = origin_of(tenant)
+def _keys(tenant: Tenant, public_key) -> list[tuple[int, bytes]]:
+    """The log's public keys, each with the size from which on it signed, oldest first."""
     if public_key is not None:
-        return {key_id(origin, bytes(public_key)): bytes(public_key)}
-    keys = (public_key_of(vkey) for vkey in LogKey.objects.filter(tenant=tenant).values_list("vkey", flat=True))
-    return {key_id(name, key): key for name, key in keys}
+        return [(0, bytes(public_key))]
+    rows = LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id")
+    return [(row.from_size, public_key_of(row.vkey)[1]) for row in rows]
 
 
-def _check_checkpoint(tenant: Tenant, edge: Edge, row: Checkpoint, keys: dict[bytes, bytes]) -> None:
+def _check_checkpoint(tenant: Tenant, edge: Edge, row: Checkpoint, keys: list[tuple[int, bytes]]) -> None:
     if bytes(row.root) != edge.root():
         raise LedgerCorrupt(f"leaf {row.size - 1}: the first {row.size} leaves do not lead to the root signed for them")
-    problem = "no known key signed it"
-    for key in keys.values():
-        try:
-            checkpoint = opened(row.note, origin=origin_of(tenant), public_key=key)
-        except ValueError as error:
-            problem = str(error)
-            continue
-        if (checkpoint.size, checkpoint.root) == (row.size, edge.root()):
-            return
-        problem = "it was signed for another head"
-    if keys:
+    if not keys:
+        return
+    # The key of its time only: one that was rotated away, and stolen since, signs nothing more.
+    key = next((key for from_size, key in reversed(keys) if from_size < row.size), keys[0][1])
+    try:
+        checkpoint = opened(row.note, origin=origin_of(tenant), public_key=key)
+        problem = "" if (checkpoint.size, checkpoint.root) == (row.size, edge.root()) else "it was signed for another head"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
         raise LedgerCorrupt(f"leaf {row.size - 1}: the signature of checkpoint {row.size} does not hold: {problem}")
 
 

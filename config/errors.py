@@ -1,7 +1,7 @@
 """Domain errors to HTTP answers, in one table. Problems are RFC 9457; refusals of events RFC 8935 section 2.4."""
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponseServerError, JsonResponse
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
@@ -26,6 +26,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (DataError, 400, "Bad request"),  # a value that the database has no room for: NUL, a number too large
     (OperationalError, 503, "Database unavailable"),
     (InterfaceError, 503, "Database unavailable"),
+    (InternalError, 503, "Database unavailable"),  # a transaction that slept too long: the database ended it
 )
 
 

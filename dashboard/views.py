@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog.access import Viewer
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
-from auditlog.detectors import all_detectors
+from auditlog.detectors import all_detectors, source_detectors
 from auditlog.inspect_log import inspect
 from auditlog.models import Finding, Role
 from auditlog.tasks import verify_logs
@@ -176,7 +176,7 @@ def _next_state(finding: Finding) -> str:
 
 def _about(rule: str) -> Any:
     """The detector of a rule, for its words; None when this installation no longer has it."""
-    return next((detector for detector in all_detectors() if detector.rule == rule), None)
+    return next((detector for detector in (*all_detectors(), *source_detectors()) if detector.rule == rule), None)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,11 @@ from auditlog.core.event import Payload
 
 # Which types are acts of an agent. Statements about authority, limits, invoices and disputes are not.
 ACT_TYPES = frozenset(
-    ["project.created", "provider.linked", "provider.unlinked", "account.requested", "account.created", "account.linked", "terms.accepted", "resource.requested", "resource.provisioned", "resource.updated", "resource.removed", "credential.issued", "credential.rotated", "credential.revoked", "domain.registered", "domain.renewed", "domain.transferred", "domain.deleted", "action.performed", "deployment.completed", "payment.authority_granted", "payment.authorized", "payment.captured", "subscription.started", "subscription.changed", "usage.metered"]
+    "project.created provider.linked provider.unlinked account.requested account.created account.linked "
+    "terms.accepted resource.requested resource.provisioned resource.updated resource.removed credential.issued "
+    "credential.rotated credential.revoked domain.registered domain.renewed domain.transferred domain.deleted "
+    "action.performed deployment.completed payment.authority_granted payment.authorized payment.captured "
+    "subscription.started subscription.changed usage.metered".split()
 )
 # The payment system's word on an act, told after it: judged through the act with the same charge.
 PAYMENT_TYPES = frozenset(

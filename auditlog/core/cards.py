@@ -14,7 +14,8 @@ from auditlog.core.errors import MalformedEvent
 _SUSPECT = re.compile(rb'"[0-9](?:[ \-]*[0-9]){12,18}"|\\u00[23]')
 _PREFIX = re.compile(r"4|5[0-8]|6[0-9]|3[0-9]|2[2-7]|1800|2131|9792")
 _ID_FIELDS = frozenset(
-    ["id", "jti", "sub", "iss", "txn", "grant", "parent", "parent_jti", "token", "session", "task", "project", "request_id", "trace_id", "charge", "authority", "invoice", "idempotency_key", "account", "ray_id", "uid", "key", "kid"]
+    "id jti sub iss txn grant parent parent_jti token session task project request_id trace_id charge authority "
+    "invoice idempotency_key account ray_id uid key kid".split()
 )
 
 

@@ -89,5 +89,9 @@ class LedgerBehind(AnswerableError):
     """The database is behind, or beside, what was signed before. Nothing is signed until a person decides."""
 
 
+class Superseded(AnswerableError):
+    """Another publisher took over while this one slept. The log is fine; this publisher must not sign it any more."""
+
+
 class ConfigurationError(AnswerableError):
     """A command or a form was given something that cannot be configured."""

@@ -192,6 +192,17 @@ class TokenObject(Struct, frozen=True, omit_defaults=True):
     cnf: Confirmation | None = None
 
 
+class Sequence(Struct, frozen=True, omit_defaults=True):
+    """The statement's number in a stream of its source, so that a missing one is noticed.
+
+    A source numbers the statements of a stream one by one, each number once, from whichever it likes; several streams
+    (one a process or partition) have names. A `source.heartbeat` that takes the next number also shows what was lost last.
+    """
+
+    number: Annotated[int, Meta(ge=0, le=2**53 - 1)]  # what every JSON reader keeps exactly (RFC 8259 section 6)
+    stream: Annotated[str, Meta(max_length=120)] = ""
+
+
 class Payload(Struct, frozen=True, omit_defaults=True):
     """The value under the event's URN: all optional but `outcome`."""
 
@@ -214,6 +225,7 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     limit: Limit | None = None
     intent: Intent | None = None
     gate: Gate | None = None
+    sequence: Sequence | None = None
 
 
 class Event(Struct, frozen=True):
@@ -230,12 +242,31 @@ class Event(Struct, frozen=True):
 
 
 _TYPES: dict[str, tuple[str, ...]] = {
-    "authority": ["session.started", "session.ended", "delegation.granted", "delegation.denied", "delegation.revoked", "token.issued", "token.exchanged", "token.exchange_failed", "token.revoked", "consent.granted", "consent.withdrawn", "mandate.issued", "mandate.revoked", "approval.requested", "approval.decided"],
-    "orchestration": ["project.created", "provider.linked", "provider.unlinked", "account.requested", "account.created", "account.linked", "terms.accepted", "resource.requested", "resource.provisioned", "resource.failed", "resource.updated", "resource.removed", "credential.issued", "credential.rotated", "credential.revoked", "limit.set", "limit.raised", "limit.lowered", "limit.reached"],
-    "domains": ["domain.searched", "domain.checked", "domain.registered", "domain.registration_failed", "domain.renewed", "domain.transferred", "domain.deleted"],
-    "provider": ["action.performed", "action.denied", "deployment.completed"],
-    "money": ["payment.authority_granted", "payment.authority_ended", "payment.quoted", "payment.authorized", "payment.captured", "payment.failed", "payment.settled", "payment.refunded", "invoice.issued", "invoice.paid", "invoice.failed", "subscription.started", "subscription.changed", "subscription.ended", "usage.metered", "budget.alerted"],
-    "dispute": ["dispute.opened", "dispute.updated", "dispute.closed", "dispute.funds_withdrawn", "dispute.funds_reinstated"],
+    "authority": (
+        "session.started session.ended delegation.granted delegation.denied delegation.revoked token.issued "
+        "token.exchanged token.exchange_failed token.revoked consent.granted consent.withdrawn mandate.issued "
+        "mandate.revoked approval.requested approval.decided"
+    ).split(),
+    "orchestration": (
+        "project.created provider.linked provider.unlinked account.requested account.created account.linked "
+        "terms.accepted resource.requested resource.provisioned resource.failed resource.updated resource.removed "
+        "credential.issued credential.rotated credential.revoked limit.set limit.raised limit.lowered limit.reached"
+    ).split(),
+    "domains": (
+        "domain.searched domain.checked domain.registered domain.registration_failed domain.renewed "
+        "domain.transferred domain.deleted"
+    ).split(),
+    "provider": "action.performed action.denied deployment.completed".split(),
+    "money": (
+        "payment.authority_granted payment.authority_ended payment.quoted payment.authorized payment.captured "
+        "payment.failed payment.settled payment.refunded invoice.issued invoice.paid invoice.failed "
+        "subscription.started subscription.changed subscription.ended usage.metered budget.alerted"
+    ).split(),
+    "dispute": (
+        "dispute.opened dispute.updated dispute.closed dispute.funds_withdrawn dispute.funds_reinstated"
+    ).split(),
+    # What a source says of itself, which every source may: "I am here", at least as often as it promised.
+    "source": ["source.heartbeat"],
 }
 LAYERS = tuple(_TYPES)
 LAYER_OF_TYPE = {event_type: layer for layer, types in _TYPES.items() for event_type in types}

@@ -5,7 +5,11 @@ from auditlog.core.gates import paid_by
 from auditlog.core.record import Record
 
 USE_TYPES = frozenset(
-    ["project.created", "provider.linked", "account.requested", "account.created", "account.linked", "terms.accepted", "resource.requested", "resource.provisioned", "resource.updated", "resource.removed", "credential.issued", "credential.rotated", "domain.registered", "domain.renewed", "domain.transferred", "domain.deleted", "action.performed", "deployment.completed", "payment.authority_granted", "payment.authorized", "payment.captured", "subscription.started", "subscription.changed", "usage.metered", "token.issued", "token.exchanged", "delegation.granted", "mandate.issued"]
+    "project.created provider.linked account.requested account.created account.linked terms.accepted "
+    "resource.requested resource.provisioned resource.updated resource.removed credential.issued "
+    "credential.rotated domain.registered domain.renewed domain.transferred domain.deleted action.performed "
+    "deployment.completed payment.authority_granted payment.authorized payment.captured subscription.started "
+    "subscription.changed usage.metered token.issued token.exchanged delegation.granted mandate.issued".split()
 )
 
 

@@ -78,6 +78,30 @@ def all_detectors() -> tuple[Detector, ...]:
     )  # fmt: skip
 
 
+class SourceDetector(Protocol):
+    """A detector that looks at how a source is heard, not at what it says: its facts are counted by the projection.
+
+    `detect.py` gives it all facts of one key that are older than the grace period, where the rule waits for that.
+    """
+
+    rule: str
+    version: int
+    title: str
+    runbook: str
+    false_positives: str
+    partition: tuple[str, ...]  # fields of a fact that make one key
+    waits: bool
+
+    def find(self, facts: Sequence) -> Iterable[Finding]: ...
+
+
+def source_detectors() -> tuple[SourceDetector, ...]:
+    """Those of the integrity of sources, in the order of the design's table."""
+    from auditlog.detectors import clock_skew, source_gap, source_silent
+
+    return source_gap, source_silent, clock_skew
+
+
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:
     """A finding on these acts, which give its times, principal, actor, grant and provider unless said otherwise."""
     ordered = sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index))

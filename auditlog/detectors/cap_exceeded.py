@@ -14,7 +14,10 @@ title = "Spend went over a limit"
 runbook = "Look at the charge that crossed the limit and at who enforces it: the overrun is what to reclaim."
 false_positives = "The limit was raised by a human in a system that does not report to us."
 types = frozenset(
-    ["domain.registered", "domain.renewed", "domain.transferred", "action.performed", "resource.provisioned", "resource.updated", "payment.authorized", "payment.captured", "payment.settled", "payment.refunded", "usage.metered", "subscription.started", "subscription.changed", "invoice.paid", "deployment.completed", "limit.set", "limit.raised", "limit.lowered", "delegation.granted", "mandate.issued"]
+    "domain.registered domain.renewed domain.transferred action.performed resource.provisioned resource.updated "
+    "payment.authorized payment.captured payment.settled payment.refunded usage.metered subscription.started "
+    "subscription.changed invoice.paid deployment.completed limit.set limit.raised limit.lowered "
+    "delegation.granted mandate.issued".split()
 )
 partition = ("principal",)
 waits = False

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
 slug = RegexValidator(r"^[a-z0-9][a-z0-9._-]{0,47}\Z", "Use 1 to 48 of a-z, 0-9, dot, dash and underscore.")
@@ -164,6 +164,12 @@ class Source(models.Model):
     secret_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the shared secret.")
     requests_per_second = models.PositiveIntegerField(default=4_000)
     events_per_second = models.PositiveIntegerField(default=100_000)
+    heartbeat_seconds = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)],
+        help_text="It promises to be heard at least this often, by a `source.heartbeat` when nothing else happens."
+        " Empty: it promises nothing.",
+    )  # fmt: skip
+    heartbeat_since = models.DateTimeField(null=True, editable=False)  # when that was promised
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

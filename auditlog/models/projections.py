@@ -266,6 +266,88 @@ class Charge(models.Model):
         return f"{self.rail}/{self.charge}"
 
 
+class SourceActivity(models.Model):
+    """When a source was last heard, by its last leaf."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "source")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    source = models.CharField(max_length=48)
+    events = models.BigIntegerField()
+    erased = models.BigIntegerField()  # of them, those whose payload is gone
+    leaf_index = models.BigIntegerField()
+    received_at = models.DateTimeField()  # of that leaf: the newest by order, whatever our clock did
+
+    class Meta:
+        db_table = "projection_source"
+
+    def __str__(self) -> str:
+        return self.source
+
+
+class UnparsedLeaf(models.Model):
+    """An event leaf that says nothing in the projections, because its bytes no longer parse. It stays in the ledger."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    leaf_index = models.BigIntegerField()
+    source = models.CharField(max_length=48)
+    reason = models.TextField()  # escaped wherever shown
+
+    class Meta:
+        db_table = "projection_unparsed"
+
+    def __str__(self) -> str:
+        return f"leaf {self.leaf_index}: {self.reason}"
+
+
+class SequenceRun(models.Model):
+    """Numbers `first` to `last` of a source's stream, all received (core.sequence). One row where nothing is missing."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "source", "stream", "first")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    source = models.CharField(max_length=48)
+    stream = models.CharField(max_length=120)
+    first = models.BigIntegerField()
+    last = models.BigIntegerField()
+    events = models.BigIntegerField()
+    leaf_index = models.BigIntegerField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_sequence"
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.stream} {self.first} to {self.last}"
+
+
+class ClockHour(models.Model):
+    """How a source's `iat` stood to our receipt, by key and hour of receipt (detectors.clock_skew)."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "source", "key", "hour")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    source = models.CharField(max_length=48)
+    key = models.CharField(max_length=43)
+    hour = models.DateTimeField()
+    events = models.BigIntegerField()
+    ahead = models.BigIntegerField()
+    least_lag_us = models.BigIntegerField()  # receipt minus `iat`, microseconds
+    most_lag_us = models.BigIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    leaf_index = models.BigIntegerField()  # of the least lag
+    event_id = models.UUIDField()
+
+    class Meta:
+        db_table = "projection_clock"
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.hour}"
+
+
 class Dirty(models.Model):
     """What detection must look at again, beside the new leaves: something older changed its meaning, or a rule about
     absence waits for `due_at`. Written in the transaction that changed it.
@@ -273,7 +355,7 @@ class Dirty(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
-    kind = models.CharField(max_length=9)  # event | grant | principal | refusal
+    kind = models.CharField(max_length=9)  # event | grant | principal | refusal | sequence | silence | clock
     key = models.TextField()
     leaf_index = models.BigIntegerField()  # the leaf that made it dirty
     due_at = models.DateTimeField()

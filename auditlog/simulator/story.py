@@ -31,7 +31,7 @@ RULES = tuple(
     authority.confused_deputy authority.shared_key authority.token_elsewhere
     integrity.signature_failed integrity.duplicate_conflict integrity.source_gap integrity.source_silent
     integrity.clock_skew
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 HOUR = timedelta(hours=1)
@@ -135,10 +135,10 @@ class _Workday:
     token: Signed
 
 
-_TOPICS = "harbour orchard lantern meadow quarry saddle thicket willow anvil cinder drumlin ember".split()  # noqa: SIM905
-_SECTIONS = "preface outline glossary appendix summary abstract caption footnote index errata legend".split()  # noqa: SIM905
-_STYLES = "plain formal brief warm terse vivid".split()  # noqa: SIM905
-_POOLS = "amber basalt cobalt dune fern garnet heath iris juniper kelp larch moss nettle ochre pine quartz".split()  # noqa: SIM905
+_TOPICS = "harbour orchard lantern meadow quarry saddle thicket willow anvil cinder drumlin ember".split()
+_SECTIONS = "preface outline glossary appendix summary abstract caption footnote index errata legend".split()
+_STYLES = "plain formal brief warm terse vivid".split()
+_POOLS = "amber basalt cobalt dune fern garnet heath iris juniper kelp larch moss nettle ochre pine quartz".split()
 
 
 class _Teller:

@@ -10,7 +10,8 @@ What is checked, from the bytes up:
 
 1. bytes, signed headers, source event id and salt give the commitment that the leaf carries;
 2. the leaf is in the tree: its audit path leads to the checkpoint's root, or the whole tree is derived again (RFC 6962);
-3. the checkpoint is signed by the log (C2SP signed-note), and extends every earlier checkpoint in the bundle (RFC 9162);
+3. the checkpoint is signed by the log (C2SP signed-note), by the key that the log had then, and extends every earlier
+   checkpoint in the bundle (RFC 9162);
 4. a Security Event Token is signed by its source's key (Ed25519, ES256, RS256, PS256), that key being in a `key` leaf of
    the same log, before the event, proven like the event; and it was meant for this tenant, by that source's issuer.
 
@@ -566,6 +567,7 @@ class Keys:
 
     def __init__(self):
         self.jwks, self.retired, self.sources = {}, {}, {}
+        self.log = []  # (leaf, public key) of the log itself, oldest first
 
     def learn(self, index, kind, raw):
         body = parse_json(raw, "what the service wrote", strict=False)
@@ -578,11 +580,22 @@ class Keys:
             self.retired.pop((source, stamp), None)
         elif kind == "key" and change == "key.retired":
             self.retired[source, stamp] = index
+        elif kind == "key" and change == "log.key.added":
+            self.log.append((index, parse_vkey(field(body, "vkey", str))[2]))
         elif kind == "config" and change == "source.added":
             self.sources[source] = body.get("format"), body.get("issuer")
         elif kind == "tombstone" and change == "erased" and isinstance(body.get("leaves"), list):
             return [leaf for leaf in body["leaves"] if isinstance(leaf, int)]
         return []
+
+
+def check_signers(keys, runs):
+    """A checkpoint is signed by the log's key of its time. One that was rotated away may be stolen, and signs nothing more."""
+    for first, last, public in runs:
+        for size in (first, last):
+            mine = [key for index, key in keys.log if index < size]
+            if mine and mine[-1] != public:
+                raise Bad(f"checkpoint of {size} leaves", "it is signed by a key that the log had rotated away from, or did not have yet")
 
 
 def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
@@ -661,7 +674,8 @@ def _verify(archive, trusted, report):
             "No verifier key was given: the checkpoint was checked against the bundle's own key. That shows only that the"
             " bundle agrees with itself. Get the log's key from elsewhere and give it with --vkey."
         )
-    earlier = _earlier(archive, origin, trusted + listed, trusted, report)
+    runs = []  # of checkpoints signed by one key: [first size, last size, key]
+    earlier = _earlier(archive, origin, trusted + listed, trusted, report, runs)
     if not whole:
         for old_size, old_root, proof in earlier:
             try:
@@ -669,7 +683,8 @@ def _verify(archive, trusted, report):
             except ValueError as error:
                 raise Bad(f"checkpoint of {old_size} leaves", f"the signed checkpoint does not extend it: {error}") from None
         earlier = iter(())
-    _leaves(archive, manifest, size, root, earlier, report)
+    keys = _leaves(archive, manifest, size, root, earlier, report)
+    check_signers(keys, [*runs, [size, size, public]])
     others = sorted(archive.names.difference(OURS))
     if others:
         report["notes"].append("In the archive, and covered by no proof: {}".format(", ".join(shown(name) for name in others[:20])))
@@ -691,7 +706,7 @@ def _manifest(archive):
     return manifest
 
 
-def _earlier(archive, origin, keys, trusted, report):
+def _earlier(archive, origin, keys, trusted, report, runs):
     """Earlier checkpoints, oldest first: (size, root, consistency proof or [])."""
     report["earlier_checkpoints"], before, foreign = 0, -1, 0
     if "checkpoints.jsonl" not in archive.names:
@@ -707,6 +722,10 @@ def _earlier(archive, origin, keys, trusted, report):
             raise Bad(f"checkpoints.jsonl, line {number}", "is of another log, or out of order")
         foreign += bool(trusted) and public not in [key for _, _, key in trusted]
         before = size
+        if runs and runs[-1][2] == public:
+            runs[-1][1] = size
+        else:
+            runs.append([size, size, public])
         report["earlier_checkpoints"] += 1
         yield size, root, proof
     if foreign:
@@ -792,6 +811,7 @@ def _leaves(archive, manifest, size, root, earlier, report):
             entry["payload"] = f"erased, by leaf {graves[entry['index']]}" if entry["index"] in graves else "withheld"
     if late:
         report["notes"].append(f"{late} events stand after the leaf that retired their key; a sender may have been under way")
+    return keys
 
 
 def _passed(tree, mark, earlier):

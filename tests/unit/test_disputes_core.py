@@ -27,7 +27,7 @@ KINDS = {ADA.key: "human", SHOPPER.key: "agent", BUYER.key: "agent"}
 
 def grant(id="g1", *, subject=ADA, actor=SHOPPER, parent=None, standing="proven", **more) -> Grant:
     base = dict.fromkeys(
-        "details limits not_before expires_at audience max_depth redelegate gates intent jkt".split()  # noqa: SIM905
+        "details limits not_before expires_at audience max_depth redelegate gates intent jkt".split()
     )
     return Grant(
         id=id, parent=parent, root=more.pop("root", parent is None), subject=subject, actor=actor,

@@ -1,4 +1,4 @@
-"""`source add|list|suspend|resume`: senders. What is added here is accepted as soon as the command returns."""
+"""`source add|heartbeat|list|suspend|resume`: senders. What is added here is accepted as soon as the command returns."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog import formats
-from auditlog.configure import add_source, set_source_state
+from auditlog.configure import add_source, promise_heartbeat, set_source_state
 from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
 from auditlog.models import Source, Tenant
@@ -35,12 +35,18 @@ class Command(BaseCommand):
         add.add_argument("--provider", default="", help="the provider whose own word it is")
         add.add_argument("--layer", action="append", choices=LAYERS, help="a layer it may speak for (default: all)")
         add.add_argument("--speaks-for", action="append", metavar="ISS", help="an issuer it may speak for (default: all)")
+        add.add_argument(
+            "--heartbeat", type=int, metavar="SECONDS", help="it promises to be heard at least this often (default: no promise)"
+        )
+        heartbeat = commands.add_parser("heartbeat", help="change how often a source promises to be heard")
+        heartbeat.add_argument("name")
+        heartbeat.add_argument("seconds", type=int, help="0: it promises nothing any more")
         listing = commands.add_parser("list", help="list the sources")
         suspend = commands.add_parser("suspend", help="refuse a source's events until it is resumed")
         suspend.add_argument("name")
         resume = commands.add_parser("resume", help="take a suspended source's events again")
         resume.add_argument("name")
-        for parser in (add, listing, suspend, resume):
+        for parser in (add, heartbeat, listing, suspend, resume):
             parser.add_argument("--tenant", default="default")
 
     def handle(self, *args, **options):
@@ -60,7 +66,7 @@ class Command(BaseCommand):
         source = add_source(
             tenant, options["name"], format=options["format"], issuer=options["issuer"], jwks=jwks,
             secret_env=variable, provider=options["provider"], layers=options["layer"],
-            speaks_for=options["speaks_for"], now=timezone.now(),
+            speaks_for=options["speaks_for"], heartbeat_seconds=options["heartbeat"], now=timezone.now(),
         )  # fmt: skip
         if variable and (secret := os.environ.get(variable)):
             # Beside a quickstart the service was started without this variable: it finds the secret in this file.
@@ -73,6 +79,12 @@ class Command(BaseCommand):
             self.stderr.write("it may speak for every layer: name those it is the authority on with --layer")
         if not source.speaks_for:
             self.stderr.write("it may speak for every issuer: name its own with --speaks-for")
+
+    def heartbeat(self, tenant: Tenant, options) -> None:
+        seconds = options["seconds"] or None
+        promise_heartbeat(_source(tenant, options["name"]), seconds, now=timezone.now())
+        promise = f"promises to be heard every {seconds} s" if seconds else "promises nothing any more"
+        self.stdout.write(f"source {options['name']} {promise}")
 
     def list(self, tenant: Tenant, options) -> None:
         for source in Source.objects.filter(tenant=tenant).order_by("name"):
