@@ -286,7 +286,7 @@ def _keep_of(
     tenant: Tenant, detector: SourceDetector, facts: dict[tuple[str, ...], list], work: Work, *, now: datetime
 ) -> None:
     found = {key: list(detector.find(many)) for key, many in facts.items()}
-    keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
+    _keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
 
 
 def _look_again(tenant: Tenant, kind: str, key: tuple[str, ...], *, due_at: datetime, now: datetime) -> None:

@@ -9,7 +9,8 @@ from django.db import InterfaceError, OperationalError, connection
 
 from auditlog.detect import detect
 from auditlog.models import Tenant
-from auditlog.project import project, refresh_statistics
+from auditlog.planner import refresh_statistics
+from auditlog.project import project
 
 log = structlog.get_logger()
 

@@ -50,6 +50,7 @@ from auditlog.core.statement import (
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.planner import refresh_statistics
 from auditlog.project_sources import (
     KIND_OF_RULE,
     TABLES,
@@ -161,18 +162,6 @@ def project(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
             ProjectionState.objects.select_for_update(skip_locked=True).filter(tenant=tenant, is_current=True).first()
         )
         return 0 if state is None else _advance(tenant, state, now=now, limit=limit)
-
-
-def refresh_statistics() -> None:
-    """Have the planner look again when the projections have doubled since it last did: see sql/statistics.sql."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT relpages, pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class"
-            " WHERE oid = 'projection_event'::regclass"
-        )
-        known, pages = cursor.fetchone()
-        if pages > 2 * known + 32:
-            cursor.execute("SELECT projection_analyze()")
 
 
 def rebuild(tenant: Tenant, *, now: datetime) -> int:
