@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
+import structlog
 from django.conf import settings
 from django.db import connection
 
@@ -19,6 +20,7 @@ from auditlog.append import Appended, append_statements
 from auditlog.core.errors import (
     ConflictingEvent,
     DeliveryTooLarge,
+    MalformedEvent,
     Refused,
     SourceSuspended,
     TooManyRequests,
@@ -28,6 +30,7 @@ from auditlog.core.keys import Key, load
 from auditlog.models import Source
 from auditlog.source_secrets import source_secret
 
+log = structlog.get_logger()
 MAX_BODY = 16 * 1024 * 1024
 
 
@@ -53,7 +56,7 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
         raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
     known.requests.spend(1)
     try:
-        received = formats.named(source.format).receive(delivery, known.sender)
+        received = _received(source, delivery, known.sender)
     except Refused as refused:
         count_refusals(source, [refused], now=now)
         raise
@@ -71,6 +74,15 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
     if bad:
         count_refusals(source, bad.values(), now=now)
     return Taken(received.batch, appended, bad)
+
+
+def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender) -> formats.Received:
+    """What the format makes of the delivery. Bytes that its parser falls over are the sender's fault, and said to be."""
+    try:
+        return formats.named(source.format).receive(delivery, sender)
+    except (ValueError, OverflowError, RecursionError) as error:
+        log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
+        raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None
 
 
 @dataclass(slots=True)
