@@ -1,6 +1,7 @@
 """Fault 9: too much, and poison. Whoever sends it is told so; nobody else notices; nothing is dropped in silence."""
 
 import json
+import os
 import tracemalloc
 import uuid
 from random import Random
@@ -218,6 +219,8 @@ def test_ten_times_too_much_is_answered_429_and_every_202_is_kept(tenant, now, s
     statuses = burst(log, 150)
 
     assert statuses == [202] * 15 + [429] * 135
+    metrics = CLIENT.get("/metrics").content.decode()
+    assert f'source="conductor",tenant="{log.tenant}"}} 135.0' in metrics.replace(f'process="{os.getpid()}",', "")
     assert Leaf.objects.filter(tenant=log.row, event_id__isnull=False).count() == 15
     log.oracle.sign()
     log.oracle.check()
