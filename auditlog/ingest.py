@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
+import structlog
 from django.conf import settings
 from django.db import connection
+from prometheus_client import Counter as Metric
 
 from auditlog import formats
 from auditlog.append import Appended, append_statements
 from auditlog.core.errors import (
     ConflictingEvent,
     DeliveryTooLarge,
+    MalformedEvent,
     Refused,
     SourceSuspended,
     TooManyRequests,
@@ -28,6 +31,9 @@ from auditlog.core.keys import Key, load
 from auditlog.models import Source
 from auditlog.source_secrets import source_secret
 
+log = structlog.get_logger()
+# In the process, not in the database: a row for each would make the flood worse.
+THROTTLED = Metric("answerable_throttled", "Deliveries answered 429", ["tenant", "source"])
 MAX_BODY = 16 * 1024 * 1024
 
 
@@ -51,15 +57,15 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
         raise SourceSuspended(f"source {name!r} is suspended")
     if len(delivery.body) > MAX_BODY:
         raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
-    known.requests.spend(1)
+    _spend(known.requests, 1, source)
     try:
-        received = formats.named(source.format).receive(delivery, known.sender)
+        received = _received(source, delivery, known.sender)
     except Refused as refused:
         count_refusals(source, [refused], now=now)
         raise
     good = {given: s for given, s in received.statements.items() if not isinstance(s, Refused)}
     bad = {given: s for given, s in received.statements.items() if isinstance(s, Refused)}
-    known.events.spend(len(good))
+    _spend(known.events, len(good), source)
 
     appended = dict(zip(good, append_statements(source, list(good.values()), now=now), strict=True))
     for given, result in list(appended.items()):
@@ -71,6 +77,23 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
     if bad:
         count_refusals(source, bad.values(), now=now)
     return Taken(received.batch, appended, bad)
+
+
+def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender) -> formats.Received:
+    """What the format makes of the delivery. Bytes that its parser falls over are the sender's fault, and said to be."""
+    try:
+        return formats.named(source.format).receive(delivery, sender)
+    except (ValueError, OverflowError, RecursionError) as error:
+        log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
+        raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None
+
+
+def _spend(bucket: "Bucket", amount: int, source: Source) -> None:
+    try:
+        bucket.spend(amount)
+    except TooManyRequests:
+        THROTTLED.labels(source.tenant.name, source.name).inc()
+        raise
 
 
 @dataclass(slots=True)

@@ -556,10 +556,10 @@ def _number(text: str) -> int:
 def sources_page(tenant: Tenant) -> list[dict]:
     """Every source, what it may speak for, its keys, and when it was last heard."""
     rows = _page(
-        "SELECT s.name, s.format, s.issuer, nullif(s.provider, '') AS provider, s.layers, s.speaks_for, s.state,"
+        "SELECT s.name, s.format, s.issuer, nullif(s.provider, '') AS provider, s.layers, s.speaks_for, s.state, s.heartbeat_seconds,"
         " (SELECT array_agg(k.kid ORDER BY k.id) FROM auditlog_sourcekey k WHERE k.source_id = s.id AND k.retired_at IS NULL)"
-        " AS keys, (SELECT max(e.received_at) FROM projection_event e WHERE e.tenant_id = s.tenant_id AND e.generation = %s"
-        " AND e.source = s.name) AS last_received_at"
+        " AS keys, (SELECT a.received_at FROM projection_source a WHERE a.tenant_id = s.tenant_id AND a.generation = %s"
+        " AND a.source = s.name) AS last_received_at"
         " FROM auditlog_source s WHERE s.tenant_id = %s ORDER BY s.name",
         [generation_of(tenant), tenant.pk],
     )

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from auditlog import health, tasks
+from auditlog import health, ingest, tasks
 from config.celery import app
 
 _broker = {"at": -10.0, "ok": False}
@@ -48,10 +48,17 @@ class _Gauges:
         for name, text, labels, value in health.gauges(timezone.now()):
             family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
             family.add_metric(list(labels.values()), value)
-        # The only number a process keeps to itself, so it says which one.
+        # Numbers that a process keeps to itself, so it says which one.
+        process = str(os.getpid())
         unsent = CounterMetricFamily("answerable_wakeups_unsent", "Wake-ups the broker did not take", labels=["process"])
-        unsent.add_metric([str(os.getpid())], tasks.UNSENT._value.get())
-        return [*families.values(), unsent]
+        unsent.add_metric([process], tasks.UNSENT._value.get())
+        throttled = CounterMetricFamily(
+            "answerable_throttled", "Deliveries answered 429", labels=["tenant", "source", "process"]
+        )
+        for sample in next(iter(ingest.THROTTLED.collect())).samples:
+            if sample.name.endswith("_total"):
+                throttled.add_metric([sample.labels["tenant"], sample.labels["source"], process], sample.value)
+        return [*families.values(), unsent, throttled]
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

@@ -292,7 +292,7 @@ def decode_payload(raw: bytes | msgspec.Raw) -> Payload:
         payload = _decode_payload(raw)
     except msgspec.ValidationError as error:
         raise MalformedEvent(f"payload: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvent(f"payload is not JSON we can read: {error}") from None
     if payload.actor is not None and payload.actor.act is not None:
         act_chain(payload.actor)

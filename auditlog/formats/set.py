@@ -83,7 +83,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         raise WrongContentType(f"expected {' or '.join(CONTENT_TYPES)}, found {delivery.content_type or 'none'!r}")
     try:
         document = _sets(delivery.body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}: {error}') from None
     if set(document) != {"sets"}:
         raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}, found members {sorted(document)[:5]}')
@@ -143,7 +143,7 @@ def _header(segment: bytes) -> tuple[str, str]:
     """`alg` and `kid` of a JOSE header (RFC 7515 section 4). A sender's headers repeat, so they are cached."""
     try:
         header = msgspec.json.decode(_decoded(segment), type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvent(f"the JOSE header is not a JSON object: {error}") from None
     media_type = str(header.get("typ", "")).lower().removeprefix("application/")
     if media_type != "secevent+jwt":
@@ -170,7 +170,7 @@ def _event(claims_json: bytes, sender: Sender) -> Event:
         claims = _claims(claims_json)
     except msgspec.ValidationError as error:
         raise MalformedEvent(f"claims: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedEvent(f"the claims are not JSON we can read: {error}") from None
     if claims.sub is not msgspec.UNSET or claims.exp is not msgspec.UNSET:
         raise MalformedEvent("a SET has neither `sub` nor `exp`: use `sub_id`, and mind not to send access tokens")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from auditlog import heads
 from auditlog.append import append_note
 from auditlog.configure import add_tenant
 from auditlog.models import Leaf, LogHead
@@ -58,6 +59,29 @@ def test_what_was_acknowledged_survives_the_death_of_the_server(server_folder, t
     acknowledged, found = killed_under_load(server_folder(tmp_path / "state"), synchronous_commit="on")
 
     assert len(acknowledged) >= 150 and acknowledged <= found
+
+
+def test_the_independent_head_is_on_disk_before_it_takes_its_place_and_its_place_is_too(tmp_path, settings, monkeypatch):
+    settings.HEADS_DIR = tmp_path / "heads"
+    done = []
+
+    class Watched:
+        def __getattr__(self, name):
+            real = getattr(os, name)
+            if name not in ("fsync", "replace"):
+                return real
+
+            def call(*args):
+                is_folder = name == "fsync" and os.path.isdir(f"/proc/self/fd/{args[0]}")
+                done.append(f"{name} folder" if is_folder else name)
+                return real(*args)
+
+            return call
+
+    monkeypatch.setattr(heads, "os", Watched())
+    heads.write_head("t", "origin\n1\n" + "A" * 43 + "=\n\nsignature\n")
+
+    assert done == ["fsync", "replace", "fsync folder"]
 
 
 def test_control_commits_that_do_not_wait_for_the_disk_are_caught(server_folder, tmp_path):

@@ -104,6 +104,22 @@ def test_keys_are_added_and_retired_and_states_changed_in_the_log(staff, tenant)
     assert notes(tenant)[-4:] == ["key.added", "key.retired", "source.changed", "source.suspended"]
 
 
+def test_a_promise_to_be_heard_is_made_and_taken_back_in_the_log(staff, tenant):
+    staff.post("/admin/auditlog/source/add/", source_form(tenant, heartbeat_seconds="60"))
+    source = Source.objects.get(tenant=tenant)
+    path = f"/admin/auditlog/source/{source.pk}/change/"
+    made = source.heartbeat_seconds, source.heartbeat_since
+
+    refused = staff.post(path, change_form(heartbeat_seconds="0"))
+    staff.post(path, change_form(heartbeat_seconds=""))
+
+    assert made[0] == 60 and made[1] is not None
+    assert refused.status_code == 200 and "greater than or equal to 1" in refused.content.decode()
+    source.refresh_from_db()
+    assert source.heartbeat_seconds is None and source.heartbeat_since is None
+    assert notes(tenant)[-1] == "source.heartbeat"
+
+
 def test_a_tenant_starts_with_a_log(staff, tenant):
     staff.post("/admin/auditlog/tenant/add/", {"name": f"{tenant.name}-two", "title": "Two"})
 

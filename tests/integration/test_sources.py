@@ -176,6 +176,8 @@ def test_a_source_that_promised_nothing_or_is_suspended_may_be_silent(promised):
     set_source_state(source, "suspended", now=desk.now + 2 * MINUTE)
     settled(desk, after=3 * MINUTE)
     assert found(desk, "integrity.source_silent") == []
+    settled(desk, after=HOUR)
+    assert found(desk, "integrity.source_silent") == []  # nor later: we refuse what it says
     set_source_state(source, "active", now=desk.now + HOUR)
     settled(desk, after=HOUR + MINUTE)
     assert found(desk, "integrity.source_silent") == []  # it has a minute from now on
@@ -369,6 +371,21 @@ def test_a_rebuild_with_a_parser_that_reads_it_brings_it_back(unreadable, monkey
 
     assert not UnparsedLeaf.objects.filter(tenant=unreadable.row).exists()
     assert Event.objects.filter(tenant=unreadable.row).count() == 3
+
+
+def test_a_rebuild_that_reads_more_takes_the_ground_from_what_was_missing(desk, monkeypatch):
+    one, two, three = numbered(desk, 1, 2, 3)
+    real = set_format.parse
+    monkeypatch.setattr(set_format, "parse", lambda raw, *more: 1 / 0 if bytes(raw) == two.raw else real(raw, *more))
+    desk.send(one, two, three)
+    settled(desk)
+    assert gaps_found(desk) == [[[2, 2]]]
+
+    monkeypatch.undo()
+    rebuild(desk.row, now=desk.now + MINUTE)
+    settled(desk, after=2 * MINUTE)
+
+    assert gaps_found(desk) == []
 
 
 def test_a_leaf_whose_content_the_tables_do_not_take_is_found_among_thousands_and_left_out(desk, monkeypatch):
