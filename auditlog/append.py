@@ -3,18 +3,23 @@
 Indexes have no gaps, an event is in the tree once and for ever, and what was committed is durable before anybody
 hears of it. All that does not need the lock (identities, salts, commitments, leaf hashes) is done before it is taken:
 a leaf does not contain its index.
+
+A log commits one transaction after another, and each waits for the disk. So what arrives in this process while one is
+under way shares the next (group commit): one event a request is not bound by one disk flush a request.
 """
 
 import os
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import rfc8785
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from auditlog.core import leaf as leaves
 from auditlog.core.merkle import Edge, leaf_hash
@@ -24,6 +29,7 @@ from auditlog.models.ledger import KIND_NUMBERS
 
 EPOCH = 1
 OWN = "-"  # the source and key of leaves that the service writes itself
+TOGETHER = 2_000  # rows of several callers in one transaction
 FROZEN = "20s"  # without a word from a process that holds a log's lock
 _EVENT, _CONFLICT = KIND_NUMBERS["event"], KIND_NUMBERS["conflict"]
 _UUID8_KEEP = ~((0xF << 76) | (0x3 << 62))  # room for the version and variant bits, RFC 9562 section 5.8
@@ -60,13 +66,95 @@ def append_statements(source: Source, statements: Sequence[Statement], *, now: d
     if not statements:
         return []
     rows = [_Row.of(source, statement, now=now) for statement in statements]
+    if connection.in_atomic_block:  # whoever opened that transaction wants these rows in it
+        return _append(source.tenant_id, rows)
+    with _gatherings_lock:
+        gathering = _gatherings.setdefault(source.tenant_id, _Gathering(source.tenant_id))
+    return gathering.append(rows)
+
+
+def _append(tenant_id: int, rows: Sequence["_Row"]) -> list[Appended]:
     with transaction.atomic():
-        head = _lock(source.tenant_id)
-        known = _known(source, rows)
-        results, new = _settle(source, rows, known, head.size, now=now)
+        head = _lock(tenant_id)
+        results, new = _settle(tenant_id, rows, _known(tenant_id, rows), head.size)
         if new:
-            _write(source.tenant_id, new, head)
+            _write(tenant_id, new, head)
     return results
+
+
+class _Waiting:
+    """One caller's rows, until somebody's transaction has them in it."""
+
+    __slots__ = ("error", "is_next", "results", "rows", "woken")
+
+    def __init__(self, rows: Sequence["_Row"]) -> None:
+        self.rows, self.woken, self.is_next = rows, threading.Event(), False
+        self.results: list[Appended] = []
+        # What stands if whoever leads ends without a word: nothing is known to be durable.
+        self.error: Exception | None = OperationalError("the transaction that these events were part of did not end")
+
+
+class _Gathering:
+    """The callers of this process that wait for one tenant's log. One of them leads: it commits for all that wait, then
+    hands over to the first that came meanwhile, so nobody serves others for long.
+    """
+
+    def __init__(self, tenant_id: int) -> None:
+        self.tenant_id = tenant_id
+        self.lock = threading.Lock()
+        self.waiting: list[_Waiting] = []
+        self.is_led = False
+
+    def append(self, rows: Sequence["_Row"]) -> list[Appended]:
+        mine = _Waiting(rows)
+        with self.lock:
+            self.waiting.append(mine)
+            mine.is_next, self.is_led = not self.is_led, True
+        if not mine.is_next:
+            mine.woken.wait()
+        if mine.is_next:
+            self._lead()
+        if mine.error is not None:
+            raise mine.error
+        return mine.results
+
+    def _lead(self) -> None:
+        with self.lock:
+            together = [self.waiting.pop(0)]
+            count = len(together[0].rows)
+            while self.waiting and (count := count + len(self.waiting[0].rows)) <= TOGETHER:
+                together.append(self.waiting.pop(0))
+        try:
+            self._commit(together)
+        finally:
+            with self.lock:
+                successor = self.waiting[0] if self.waiting else None
+                self.is_led = successor is not None
+            for each in together:
+                each.woken.set()
+            if successor is not None:
+                successor.is_next = True
+                successor.woken.set()
+
+    def _commit(self, together: Sequence[_Waiting]) -> None:
+        """Nobody's error is another's, but for a database that is gone: then all are told the same."""
+        try:
+            results = iter(_append(self.tenant_id, [row for each in together for row in each.rows]))
+            for each in together:
+                each.results, each.error = list(islice(results, len(each.rows))), None
+        except (OperationalError, InterfaceError) as error:
+            for each in together:
+                each.error = error
+        except Exception as error:
+            if len(together) == 1:
+                together[0].error = error
+            else:
+                for each in together:
+                    self._commit([each])
+
+
+_gatherings: dict[int, _Gathering] = {}
+_gatherings_lock = threading.Lock()
 
 
 def append_note(tenant: Tenant, kind: str, body: dict[str, Any], *, now: datetime) -> int:
@@ -85,7 +173,7 @@ class _Row:
 
     __slots__ = (
         "commitment", "event_id", "grade", "hash", "headers", "key", "kind", "leaf_index", "raw", "received_at", "salt",
-        "source_event_id", "source_id",
+        "source", "source_event_id", "source_id",
     )  # fmt: skip
 
     def __init__(self, kind, event_id, source_id, source_name, source_event_id, headers, raw, grade, key, received_at):
@@ -108,14 +196,17 @@ class _Row:
 
     @classmethod
     def of(cls, source: Source, statement: Statement, *, now: datetime) -> "_Row":
-        return cls(
+        row = cls(
             _EVENT,
             identity(source.tenant.pepper, source.name, statement.source_event_id),
             source.pk, source.name, statement.source_event_id, statement.headers, statement.raw, statement.grade,
             statement.key, now,
         )  # fmt: skip
+        row.source = source
+        return row
 
-    def as_conflict(self, source: Source) -> "_Row":
+    def as_conflict(self) -> "_Row":
+        source = self.source
         content = sha256(named(source.format).content(self.raw, self.headers)).digest()
         event_id = identity(source.tenant.pepper, source.name, self.source_event_id, conflict=content)
         return _Row(
@@ -147,25 +238,24 @@ def _lock(tenant_id: int) -> Edge:
     return Edge.unpacked(size, bytes(edge))
 
 
-def _known(source: Source, rows: Sequence[_Row]) -> dict[uuid.UUID, int]:
+def _known(tenant_id: int, rows: Sequence[_Row]) -> dict[uuid.UUID, int]:
     """Which identities the ledger already has, and at which leaf."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT event_id, leaf_index FROM ledger_leaf WHERE tenant_id = %s AND event_id = ANY(%s)",
-            [source.tenant_id, [row.event_id for row in rows]],
+            [tenant_id, [row.event_id for row in rows]],
         )
         return dict(cursor.fetchall())
 
 
 def _settle(
-    source: Source, rows: Sequence[_Row], known: dict[uuid.UUID, int], size: int, *, now: datetime
+    tenant_id: int, rows: Sequence[_Row], known: dict[uuid.UUID, int], size: int
 ) -> tuple[list[Appended], list[_Row]]:
-    """Decide for each row: new, a repeat, or a conflict. Rows of one batch can repeat each other too."""
-    content = named(source.format).content
+    """Decide for each row: new, a repeat, or a conflict. Rows of one transaction can repeat each other too."""
     results: list[Appended] = []
     new: list[_Row] = []
     fresh: dict[uuid.UUID, _Row] = {}
-    stored = _stored(source.tenant_id, list(known.values())) if known else {}
+    stored = _stored(tenant_id, list(known.values())) if known else {}
     for row in rows:
         if (first := fresh.get(row.event_id)) is not None:
             index, before = first.leaf_index, (first.raw, first.headers)
@@ -178,12 +268,13 @@ def _settle(
             results.append(Appended(row.leaf_index, row.event_id))
             continue
         # An erased payload cannot be compared: the identity alone says it was here.
+        content = named(row.source.format).content
         if before is None or content(*before) == content(row.raw, row.headers):
             results.append(Appended(index, row.event_id, repeated=True))
             continue
         results.append(Appended(index, row.event_id, conflict=True))
-        conflict = row.as_conflict(source)
-        if conflict.event_id not in fresh and not _known(source, [conflict]):
+        conflict = row.as_conflict()
+        if conflict.event_id not in fresh and not _known(tenant_id, [conflict]):
             conflict.place(size + len(new))
             fresh[conflict.event_id] = conflict
             new.append(conflict)

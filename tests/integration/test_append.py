@@ -1,15 +1,18 @@
 """The append: gap-free under concurrency, exactly once, and nothing of a failed one."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 from django.db import connection, connections, transaction
-from django.db.utils import DatabaseError
+from django.db.utils import DatabaseError, OperationalError
 
-from auditlog.append import EPOCH, append_note
+from auditlog import append as appending
+from auditlog.append import EPOCH, Appended, append_note
 from auditlog.core.merkle import Edge
 from auditlog.models import Leaf, LogHead, Payload
+from auditlog.simulator.world import Signed
 from auditlog.stored import read_leaves
 
 
@@ -48,12 +51,107 @@ def test_eight_senders_of_the_same_and_other_events_leave_no_gap_and_no_double(w
     assert len(set(derived_root(world.row))) == 1
 
 
+@pytest.fixture
+def crowd(world):
+    """Callers that arrive while a commit is under way, each in its own thread: what each was told, by jti."""
+    world.source("conductor", "https://conductor.example")
+    world.configure("conductor")
+
+    def send(many, first):
+        told, threads = {}, []
+
+        def one(signed):
+            try:
+                told[signed.jti] = world.send(signed)[0]
+            except Exception as error:
+                told[signed.jti] = error
+            finally:
+                connections.close_all()
+
+        with transaction.atomic(), connection.cursor() as cursor:  # holds the log's lock until all have come
+            cursor.execute("SELECT 1 FROM ledger_head WHERE tenant_id = %s FOR UPDATE", [world.row.pk])
+            for number, signed in enumerate([first, *many]):
+                threads.append(threading.Thread(target=one, args=(signed,)))
+                threads[-1].start()
+                gathering = appending._gatherings.get(world.row.pk)
+                while number and len(appending._gatherings[world.row.pk].waiting) < number:
+                    time.sleep(0.001)
+                while not number and not (gathering and gathering.is_led and not gathering.waiting):
+                    gathering = appending._gatherings.get(world.row.pk)
+                    time.sleep(0.001)
+        for thread in threads:
+            thread.join()
+        return told
+
+    return world, send
+
+
+def test_callers_that_wait_share_the_next_transaction(crowd):
+    world, send = crowd
+    many = [world.event("action.performed") for _ in range(12)]
+    first = world.event("action.performed")
+
+    told = send(many, first)
+
+    assert sorted(told[s.jti].leaf_index for s in [first, *many]) == list(range(told[first.jti].leaf_index, told[first.jti].leaf_index + 13))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT xmin::text) FROM ledger_leaf WHERE tenant_id = %s AND leaf_index >= %s",
+                       [world.row.pk, told[first.jti].leaf_index])  # fmt: skip
+        assert cursor.fetchone()[0] == 2
+    assert len(set(derived_root(world.row))) == 1
+
+
+def test_a_repeat_and_a_conflict_among_callers_that_wait_are_told_to_whom_they_concern(crowd):
+    world, send = crowd
+    one = world.event("action.performed", jti="same")
+    other = world.event("action.performed", jti="same", outcome="failure")
+    again = Signed(**{f: getattr(one, f) for f in one.__dataclass_fields__} | {"jti": "again"})
+
+    told = send([one, other, again], world.event("action.performed"))
+
+    assert isinstance(told["same"], Appended | Exception)
+    stored = [bytes(p.raw) for p in Payload.objects.filter(tenant=world.row, source_event_id="same").order_by("leaf_index")]
+    assert stored == [one.raw, other.raw] and told["again"].repeated  # the second is a conflict leaf
+
+
+def test_what_one_caller_does_wrong_is_told_to_nobody_else(crowd, monkeypatch):
+    world, send = crowd
+    many, bad = [world.event("action.performed") for _ in range(4)], world.event("action.performed")
+    real = appending._write
+
+    def write(tenant_id, rows, head):
+        if any(row.raw == bad.raw for row in rows):
+            raise ValueError("poison")
+        real(tenant_id, rows, head)
+
+    monkeypatch.setattr(appending, "_write", write)
+
+    told = send([*many[:2], bad, *many[2:]], world.event("action.performed"))
+
+    assert isinstance(told[bad.jti], ValueError)
+    assert sorted(told[s.jti].leaf_index for s in many) == list(range(4, 8))
+
+
+def test_a_database_that_goes_is_told_to_all_that_wait(crowd, monkeypatch):
+    world, send = crowd
+    many = [world.event("action.performed") for _ in range(4)]
+    calls = []
+
+    def gone(*_):
+        calls.append(1)
+        raise OperationalError("the server went away")
+
+    monkeypatch.setattr(appending, "_write", gone)
+
+    told = send(many, world.event("action.performed"))
+
+    assert all(isinstance(each, OperationalError) for each in told.values()) and len(calls) == 2
+
+
 def test_an_append_that_fails_half_way_leaves_nothing(world, monkeypatch):
     world.source("conductor", "https://conductor.example")
     world.send(world.event("action.performed"))
     before = LogHead.objects.get(tenant=world.row).size
-    import auditlog.append as appending
-
     real = Edge.packed
     monkeypatch.setattr(appending.Edge, "packed", lambda self: (_ for _ in ()).throw(RuntimeError("power cut")))
     with pytest.raises(RuntimeError):
