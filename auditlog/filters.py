@@ -4,10 +4,13 @@ from datetime import UTC, datetime
 
 import django_filters
 from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef
 from django.forms import CharField
 from django.utils.dateparse import parse_date, parse_datetime
 
-from auditlog.models import Event, Finding
+from auditlog.core import holding
+from auditlog.models import Event, Finding, Holding
+from auditlog.standing import LIVE
 
 
 class MomentField(CharField):
@@ -72,3 +75,31 @@ class FindingFilter(django_filters.FilterSet):
     class Meta:
         model = Finding
         fields: list[str] = []
+
+
+class HoldingFilter(django_filters.FilterSet):
+    provider = _exact("provider")
+    kind = django_filters.ChoiceFilter(choices=[(kind, kind) for kind in holding.KINDS])
+    account = _exact("account")
+    id = _exact("id")
+    live = django_filters.ChoiceFilter(choices=[("true", "true"), ("false", "false")], method="only_live")
+    actor = django_filters.CharFilter(method="made_by")
+    principal = django_filters.CharFilter(method="made_for")
+
+    class Meta:
+        model = Holding
+        fields: list[str] = []
+
+    def only_live(self, rows, name, value):
+        return rows.filter(LIVE) if value == "true" else rows.exclude(LIVE)
+
+    def made_by(self, rows, name, value):
+        return self._made(rows, actor=value)
+
+    def made_for(self, rows, name, value):
+        return self._made(rows, principal=value)
+
+    def _made(self, rows, **who):
+        """By the acts that made them: whose name they were in may change when a chain is completed."""
+        acts = Event.objects.filter(tenant=OuterRef("tenant"), generation=OuterRef("generation"), event_id=OuterRef("event_id"), **who)
+        return rows.filter(Exists(acts))

@@ -35,6 +35,7 @@ from auditlog.core.event import (
     encode_payload,
     layer_of,
 )
+from auditlog.core.holding import Told, told_of
 from auditlog.core.money import MoneyFact, charges
 from auditlog.core.statement import (
     Grant,
@@ -105,6 +106,11 @@ CHARGE_TYPES = {
     "leaf_index": "int8", "at": "timestamptz", "principal": "text", "actor": "text", "provider": "text",
     "grant": "text", "session": "text", "task": "text", "project": "text", "taken_minor": "int8",
     "returned_minor": "int8", "authorized_minor": "int8", "has_spend": "bool",
+}  # fmt: skip
+HOLDING_TYPES = {
+    "tenant_id": "int8", "generation": "int4", "provider": "text", "kind": "varchar", "id": "text", "event_id": "uuid",
+    "made_at": "timestamptz", "last_made_at": "timestamptz", "how": "varchar", "account": "text", "matched_by": "text",
+    "ended_at": "timestamptz", "ended_by": "uuid",
 }  # fmt: skip
 
 _GRANTED = frozenset({"delegation.granted", "mandate.issued"})
@@ -204,7 +210,7 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
 
 def _drop_generations(tenant: Tenant, *, keep: int) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in ("event", "party", "grant", "token", "limit", "charge", *TABLES, "state"):
+        for table in ("event", "party", "grant", "token", "limit", "charge", "holding", *TABLES, "state"):
             cursor.execute(
                 f"DELETE FROM projection_{table} WHERE tenant_id = %s AND generation <> %s", [tenant.pk, keep]
             )
@@ -278,6 +284,7 @@ def _fold(batch: Batch) -> None:
     _write_limits(batch)
     _reattribute(batch, grants, tokens)
     _fold_charges(batch)
+    _fold_holdings(batch)
     fold_sequences(batch)
     fold_clocks(batch)
 
@@ -822,6 +829,35 @@ _CHARGE_EVENTS = """
     FROM projection_event e JOIN found USING (leaf_index)
     WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
 """
+
+
+def _fold_holdings(batch: Batch) -> None:
+    """What was made and what ended. The first making gives the row its event, whatever arrives first."""
+    told: dict[tuple[str, str, str], list[tuple[Told, UUID]]] = {}
+    for read in batch.reads:
+        action = read.event.payload.action
+        said = told_of(read.event, (action.provider if action else "") or read.source.provider)
+        if said is not None:
+            told.setdefault((said.provider, said.kind, said.id), []).append((said, read.event_id))
+    rows = []
+    for key, many in sorted(told.items()):
+        made = sorted(((t.at, event_id, t) for t, event_id in many if t.how), key=lambda each: each[:2])
+        ended = sorted((t.at, event_id) for t, event_id in many if not t.how)
+        first = made[0] if made else None
+        rows.append(
+            (*batch.scope, *key, first[1] if first else None, first[0] if first else None, made[-1][0] if made else None,
+             first[2].how if first else "", first[2].account if first else "", first[2].matched_by if first else "",
+             ended[-1][0] if ended else None, ended[-1][1] if ended else None)
+        )  # fmt: skip
+    # Row comparison with NULL is NULL, so each side that knows nothing is asked for first.
+    earlier = "t.made_at IS NULL OR (excluded.made_at IS NOT NULL AND (excluded.made_at, excluded.event_id) < (t.made_at, t.event_id))"
+    later = "t.ended_at IS NULL OR (excluded.ended_at IS NOT NULL AND (excluded.ended_at, excluded.ended_by) > (t.ended_at, t.ended_by))"
+    firsts = {c: f"CASE WHEN {earlier} THEN excluded.{c} ELSE t.{c} END" for c in ("event_id", "made_at", "how", "account", "matched_by")}
+    lasts = {c: f"CASE WHEN {later} THEN excluded.{c} ELSE t.{c} END" for c in ("ended_at", "ended_by")}
+    upsert_rows(
+        "projection_holding", HOLDING_TYPES, rows, key=("tenant_id", "generation", "provider", "kind", "id"),
+        merge=firsts | lasts | {"last_made_at": "greatest(t.last_made_at, excluded.last_made_at)"},
+    )  # fmt: skip
 
 
 def _write_dirty(batch: Batch, *, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,15 +21,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from auditlog import ingest as road
-from auditlog import queries, tasks
+from auditlog import queries, standing, tasks
 from auditlog.chain_json import chain_json
 from auditlog.core.errors import DeliveryTooLarge, NotFound, NotPermitted, Refused, UnknownSource, WrongContentType
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.tlog import proof_text
-from auditlog.filters import EventFilter, FindingFilter, MomentField
+from auditlog.filters import EventFilter, FindingFilter, HoldingFilter, MomentField
 from auditlog.formats import Delivery
 from auditlog.models import Role
 from auditlog.proofs import NotCovered, prove_inclusion
+from auditlog.reach import KINDS as REACH_KINDS
+from auditlog.reach import Start, blast_radius, descendants, leaves_under
 from auditlog.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
 from auditlog.triage import triage
 
@@ -95,13 +98,15 @@ PAGE = 50
 MAX_PAGE = 500
 
 
-def page_of(request: Request, rows: Sequence, *, cursor: Callable[[Any], Any], size: int) -> tuple[list, str | None]:
+def page_of(
+    request: Request, rows: Sequence, *, cursor: Callable[[Any], Any], size: int, name: str = "before"
+) -> tuple[list, str | None]:
     """One page of `size` rows and the address of the next; `rows` holds one more when there is a next."""
     shown = list(rows[:size])
     if len(rows) <= size:
         return shown, None
     query = request.query_params.copy()
-    query["before"] = str(cursor(shown[-1]))
+    query[name] = str(cursor(shown[-1]))
     return shown, request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
 
 
@@ -127,9 +132,9 @@ def only(request: Request, *known: str) -> None:
         raise ParseError(f"no filter {', '.join(sorted(unknown))[:80]}; there are: {', '.join(known)}")
 
 
-def filtered(filterset: type[FilterSet], request: Request, rows: QuerySet) -> QuerySet:
+def filtered(filterset: type[FilterSet], request: Request, rows: QuerySet, *, cursor: str = "before") -> QuerySet:
     """Apply a filter set. An unknown parameter is an error: a misspelt filter must not look like an answer."""
-    only(request, *filterset.base_filters, "limit", "before")
+    only(request, *filterset.base_filters, "limit", cursor)
     checked = filterset(request.query_params, queryset=rows)
     if not checked.is_valid():
         raise ParseError("; ".join(f"{name}: {' '.join(errors)}" for name, errors in checked.errors.items()))
@@ -146,8 +151,8 @@ def _findings(request: Request, findings: list) -> list:
     return FindingSerializer(findings, many=True, context={"sight": sight}).data
 
 
-def _parameters(filterset: type[FilterSet]) -> list[OpenApiParameter]:
-    return [OpenApiParameter(name, str) for name in (*filterset.base_filters, "limit", "before")]
+def _parameters(filterset: type[FilterSet], *, cursor: str = "before") -> list[OpenApiParameter]:
+    return [OpenApiParameter(name, str) for name in (*filterset.base_filters, "limit", cursor)]
 
 
 class EventList(APIView):
@@ -245,25 +250,25 @@ class EventChain(APIView):
 class PartyList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.parties_page, "after")
+        return _keyed(request, queries.parties_page)
 
 
 class GrantList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.grants_page, "after")
+        return _keyed(request, queries.grants_page)
 
 
 class TokenList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.tokens_page, "after")
+        return _keyed(request, queries.tokens_page)
 
 
 class LimitList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.limits_page, "after")
+        return _keyed(request, queries.limits_page)
 
 
 def _not_the_abuse_desk(request: Request) -> None:
@@ -271,10 +276,10 @@ def _not_the_abuse_desk(request: Request) -> None:
         raise NotPermitted("the abuse desk reads its own provider's events")
 
 
-def _keyed(request: Request, read: Callable, parameter: str) -> Response:
+def _keyed(request: Request, read: Callable, *filters: str, parameter: str = "after") -> Response:
     """A list ordered by its key, a page at a time. The abuse desk sees events, not whole parties and grants."""
     _not_the_abuse_desk(request)
-    only(request, parameter, "limit")
+    only(request, *filters, parameter, "limit")
     size = page_size(request)
     rows = read(request.viewer.tenant, after=request.query_params.get(parameter, ""), size=size + 1)
     shown, next_ = rows[:size], None
@@ -310,6 +315,122 @@ class Spend(APIView):
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
         return Response({"results": queries.spend_by(request.viewer, keys, since=since, until=until), "next": None})
+
+
+def _start(request: Request) -> Start:
+    named = [(kind, request.query_params[kind]) for kind in REACH_KINDS if request.query_params.get(kind)]
+    if len(named) != 1:
+        raise ParseError(f"expected one of {', '.join(REACH_KINDS)}, found {', '.join(kind for kind, _ in named) or 'none'}")
+    return Start(*named[0])
+
+
+class Reach(APIView):
+    """What a grant, token, party (`iss|sub`) or key (`jkt`) touched, in numbers, and what may be had back."""
+
+    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in REACH_KINDS], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, *REACH_KINDS)
+        return Response(blast_radius(request.viewer, _start(request)))
+
+
+class ReachActs(APIView):
+    """The events under a grant, token, party or key, newest leaf first."""
+
+    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "before")], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, *REACH_KINDS, "limit", "before")
+        size = page_size(request)
+        leaves = leaves_under(request.viewer, _start(request), before=before(request), size=size + 1)
+        events = list(queries.visible_events(request.viewer).filter(leaf_index__in=leaves).defer("detail"))
+        shown, next_ = page_of(request, events, cursor=lambda e: e.leaf_index, size=size)
+        return Response({"results": _events(request, shown), "next": next_})
+
+
+class ReachDescendants(APIView):
+    """The grants and tokens under a grant, token, party or key."""
+
+    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        start = _start(request)
+        return _keyed(request, lambda _, after, size: descendants(request.viewer, start, after=after, size=size), *REACH_KINDS)
+
+
+class GrantCompare(APIView):
+    """Two grants hop by hop: `one` and `other`."""
+
+    @extend_schema(parameters=[OpenApiParameter("one", str), OpenApiParameter("other", str)], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, "one", "other")
+        one, other = (request.query_params.get(name, "") for name in ("one", "other"))
+        if not one or not other:
+            raise ParseError("expected two grants, `one` and `other`")
+        return Response(standing.compare(request.viewer, one, other))
+
+
+class Permissions(APIView):
+    """Who may do what, and does: a row for each grant, provider and action pattern, by `principal` or `agent`."""
+
+    @extend_schema(parameters=[OpenApiParameter(n, str) for n in ("principal", "agent", "limit", "after")], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, "principal", "agent", "limit", "after")
+        size = page_size(request)
+        of = {name: request.query_params.get(name, "") for name in ("principal", "agent", "after")}
+        rows = standing.permissions(request.viewer, **of, size=size + 1, now=timezone.now())
+        grants = list(dict.fromkeys(row["cursor"] for row in rows))
+        next_ = None
+        if len(grants) > size:
+            rows = [row for row in rows if row["cursor"] != grants[-1]]
+            query = request.query_params.copy()
+            query["after"] = grants[-2]
+            next_ = request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+        return Response({"results": [{k: v for k, v in row.items() if k != "cursor"} for row in rows], "next": next_})
+
+
+class Inventory(APIView):
+    """What agents made or linked, newest first: accounts, domains, subscriptions, resources, credentials."""
+
+    @extend_schema(parameters=_parameters(HoldingFilter, cursor="after"), responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        size, rows = page_size(request), filtered(HoldingFilter, request, standing.holdings(request.viewer), cursor="after")
+        if after := request.query_params.get("after", ""):
+            at, event_id = _place(after, UUID)
+            rows = rows.extra(where=["(made_at, event_id) < (%s, %s)"], params=[at, event_id])
+        shown, next_ = page_of(request, rows[: size + 1], cursor=lambda r: f"{r.made_at.isoformat()} {r.event_id}", size=size, name="after")
+        events = standing.makers(request.viewer, shown)
+        sight = Sight.of(request.viewer, {key for event in events.values() for key in (event.principal, event.actor)})
+        return Response({"results": [standing.holding_json(r, events.get(r.event_id), sight.party) for r in shown], "next": next_})
+
+
+class Timeline(APIView):
+    """One session, task or transaction across all sources, in the order in which it happened."""
+
+    THREADS = ("session", "task", "txn")
+
+    @extend_schema(parameters=[OpenApiParameter(n, str) for n in (*THREADS, "limit", "after")], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, *self.THREADS, "limit", "after")
+        named = {name: request.query_params[name] for name in self.THREADS if request.query_params.get(name)}
+        if len(named) != 1:
+            raise ParseError(f"expected one of {', '.join(self.THREADS)}, found {', '.join(named) or 'none'}")
+        size, rows = page_size(request), standing.timeline(request.viewer, **named)
+        if after := request.query_params.get("after", ""):
+            at, leaf = _place(after, int)
+            rows = rows.extra(where=["(occurred_at, leaf_index) > (%s, %s)"], params=[at, leaf])
+        shown, next_ = page_of(request, rows.defer("detail")[: size + 1],
+                               cursor=lambda e: f"{e.occurred_at.isoformat()} {e.leaf_index}", size=size, name="after")  # fmt: skip
+        return Response({"results": _events(request, shown), "next": next_})
+
+
+def _place(after: str, key: Callable[[str], Any]) -> tuple[datetime, Any]:
+    """A cursor of a time and a key, as `next` gave it."""
+    at, _, named = after.partition(" ")
+    try:
+        moment, found = datetime.fromisoformat(at), key(named)
+        if moment.tzinfo is None or (isinstance(found, int) and not 0 <= found < 2**62):
+            raise ValueError
+    except ValueError:
+        raise ParseError(f"expected `after` as taken from `next`, found {after[:60]!r}") from None
+    return moment, found
 
 
 class FindingList(APIView):

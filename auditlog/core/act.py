@@ -44,6 +44,11 @@ _VERBS = {
 }
 
 
+def verb_of(event_type: str, stated: str) -> str:
+    """What was done; from the type when the sender did not say. "" is unknown."""
+    return stated or _VERBS.get(event_type, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Act:
     """Keys are text, "" where nothing was stated. `path` is the grant path at the time of asking, not of receipt."""
@@ -89,7 +94,7 @@ class Act:
     @property
     def verb(self) -> str:
         """What was done; from the type when the sender did not say. "" is unknown."""
-        return self.stated_verb or _VERBS.get(self.type, "")
+        return verb_of(self.type, self.stated_verb)
 
     @property
     def object(self) -> str:

@@ -186,6 +186,7 @@ class Token(models.Model):
             models.Index(
                 fields=["tenant", "generation", "parent_jti"], name="token_by_parent", condition=~models.Q(parent_jti="")
             ),
+            models.Index(fields=["tenant", "generation", "actor"], name="token_by_actor", condition=~models.Q(actor="")),
             models.Index(
                 fields=["tenant", "generation", "via_grant"], name="token_by_grant", condition=~models.Q(via_grant="")
             ),
@@ -346,6 +347,35 @@ class ClockHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.hour}"
+
+
+class Holding(models.Model):
+    """Something that was made or linked and may still be there (core.holding). `event_id` is its first making."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "provider", "kind", "id")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    provider = models.TextField()
+    kind = models.CharField(max_length=20)
+    id = models.TextField()
+    event_id = models.UUIDField(null=True)  # of the making; null: only its end is known
+    made_at = models.DateTimeField(null=True)
+    last_made_at = models.DateTimeField(null=True)
+    how = models.CharField(max_length=7)
+    account = models.TextField()
+    matched_by = models.TextField()
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.UUIDField(null=True)
+
+    class Meta:
+        db_table = "projection_holding"
+        indexes = [
+            models.Index(fields=["tenant", "generation", "event_id"], name="holding_by_event"),
+            models.Index(fields=["tenant", "generation", "-made_at", "-event_id"], name="holding_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} at {self.provider}"
 
 
 class Dirty(models.Model):

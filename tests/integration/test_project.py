@@ -14,7 +14,7 @@ from auditlog.models import Charge, Event, Grant, Party, ProjectionState, Token
 from auditlog.project import project, rebuild
 from tests.world import TenantWorld
 
-TABLES = ("event", "party", "grant", "token", "limit", "charge")
+TABLES = ("event", "party", "grant", "token", "limit", "charge", "holding")
 # Where a leaf lies and when it came follows from arrival; everything else must not.
 ARRIVAL = {"tenant_id", "generation", "leaf_index", "history"}
 
@@ -57,6 +57,11 @@ def a_stream(world):
     return [
         root, middle, leaf, first, second, bought,
         world.event("action.performed", token=second, source="conductor", at=at[6]),
+        *(
+            world.event(f"resource.{done}", grant=leaf, at=when,
+                        action={"provider": "cloud", "account": account, "target": {"type": "bucket", "id": "b-1"}})
+            for done, when, account in (("provisioned", at[7], "acct-1"), ("provisioned", at[9], "acct-2"), ("removed", at[8], ""))
+        ),
         world.event("action.performed", source="conductor", at=at[6], actor=helper, principal=ada),
         world.event("payment.settled", source="conductor", at=at[7], grant=root,
                     money={"amount_minor": 900, "currency": "USD", "phase": "settled", "rail": "stripe", "charge": charge}),
@@ -117,7 +122,7 @@ def expected(database, now):
 @given(st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_any_repeats_and_any_batches_give_the_same_projections(expected, now, data):
-    count = 17
+    count = 20
     order = data.draw(st.permutations(range(count)))
     repeats = data.draw(st.lists(st.integers(0, count - 1), max_size=8))
     batches = data.draw(st.lists(st.integers(0, 5), max_size=25))
@@ -134,7 +139,7 @@ def test_any_order_any_repeats_and_any_batches_give_the_same_projections(expecte
 def test_the_stream_is_not_trivial(expected):
     rows = {table: len(found) for table, (_, found) in expected.items()}
 
-    assert rows == {"event": 17, "party": 4, "grant": 3, "token": 2, "limit": 2, "charge": 2}
+    assert rows == {"event": 20, "party": 4, "grant": 3, "token": 2, "limit": 2, "charge": 2, "holding": 2}
 
 
 def test_a_child_before_its_parent_is_incomplete_until_the_parent_comes(world):

@@ -1,0 +1,93 @@
+"""Holdings: what agents made or linked and somebody now has: accounts, domains, subscriptions, resources, credentials.
+
+A holding is folded from statements of its making and its end, which may come in any order; what nobody said stays
+unknown.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from auditlog.core.event import Event
+
+_MADE = {
+    "account.created": ("account", "created"),
+    "account.linked": ("account", "linked"),
+    "project.created": ("project", "created"),
+    "provider.linked": ("link", "linked"),
+    "resource.provisioned": ("resource", "created"),
+    "domain.registered": ("domain", "created"),
+    "subscription.started": ("subscription", "created"),
+    "credential.issued": ("credential", "created"),
+    "payment.authority_granted": ("payment authority", "created"),
+}
+_ENDED = {
+    "provider.unlinked": "link",
+    "resource.removed": "resource",
+    "domain.deleted": "domain",
+    "domain.transferred": "domain",
+    "subscription.ended": "subscription",
+    "credential.revoked": "credential",
+    "payment.authority_ended": "payment authority",
+}
+KINDS = ("account", "project", "link", "resource", "domain", "subscription", "credential", "payment authority")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One statement of a holding's making (`how` is created or linked) or end (`how` is "")."""
+
+    provider: str
+    kind: str
+    id: str
+    how: str
+    account: str  # customer of record, as stated
+    matched_by: str  # by what a linked account was matched: e-mail, domain; "" unknown
+    at: datetime
+
+
+def told_of(event: Event, provider: str) -> Told | None:
+    """What this event says of a holding; None when it says nothing, failed, or was only a test."""
+    made, ended = _MADE.get(event.type), _ENDED.get(event.type)
+    payload = event.payload
+    if (made is None and ended is None) or payload.outcome != "success" or payload.environment != "live":
+        return None
+    kind, how = made or (ended, "")
+    action, money = payload.action, payload.money
+    account = action.account if action else ""
+    named = (action.target.id if action and action.target else "") or (action.resource if action else "")
+    if kind == "account":
+        named = account or named
+    if kind == "payment authority" and money and money.authority:
+        named = money.authority
+    if not named:
+        return None
+    return Told(provider, kind, named, how, account, _matched_by(payload.call.args if payload.call else None), event.occurred_at)
+
+
+def _matched_by(args: dict[str, msgspec.Raw] | None) -> str:
+    said = args.get("matched_by") if args else None
+    try:
+        return msgspec.json.decode(said, type=str)[:120] if said is not None else ""
+    except msgspec.MsgspecError:
+        return ""
+
+
+UNDO_DAYS = 5  # the add grace period in which a registrar may delete a name for a refund (ICANN AGP policy)
+
+
+def recoverable(kind: str, *, is_live: bool) -> str:
+    """What can be had back, in a word; who can do it decides."""
+    if not is_live:
+        return "ended"
+    return {
+        "domain": "deletable in its grace period, else until its transfer or expiry",
+        "subscription": "cancellable",
+        "credential": "revocable",
+        "payment authority": "revocable",
+        "link": "unlinkable",
+        "resource": "removable",
+        "account": "unknown",
+        "project": "unknown",
+    }[kind]

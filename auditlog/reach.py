@@ -1,0 +1,174 @@
+"""Reach: what a grant, a token, a party or a key led to, and what of it can be had back (its blast radius).
+
+Descendants are followed in the database, breadth first and without recursion limits; a node is visited once, so a
+circle ends. Reads here are for those who may see whole grants: not for an abuse desk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from auditlog.access import Viewer
+from auditlog.core.errors import NotPermitted
+from auditlog.core.holding import recoverable
+from auditlog.models import Role
+from auditlog.queries import generation_of, split_party
+
+KINDS = ("grant", "token", "party", "key")
+SHOWN = 50
+
+_SEEDS = {
+    "grant": ("SELECT %(key)s::text", "SELECT NULL::text WHERE false"),
+    "token": ("SELECT NULL::text WHERE false", "SELECT %(key)s::text"),
+    "party": (
+        "SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s",
+        "SELECT jti FROM projection_token WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s"
+        " AND actor <> ''",
+    ),
+    "key": (
+        "SELECT \"grant\" FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
+        " AND jkt = %(key)s AND jkt <> '' AND \"grant\" <> ''",
+        "SELECT token FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
+        " AND jkt = %(key)s AND jkt <> '' AND token <> ''",
+    ),
+}
+# Tokens below are those issued under a grant below, and those exchanged from a token below.
+_CLOSURE = """
+    WITH RECURSIVE grants AS (
+        SELECT id FROM ({grants}) seed(id)
+        UNION
+        SELECT g.id FROM grants above JOIN projection_grant g ON g.parent = above.id
+        WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s AND g.parent <> ''
+    ), seeds AS (
+        SELECT jti FROM ({tokens}) seed(jti)
+        UNION
+        SELECT t.jti FROM grants JOIN projection_token t ON t.via_grant = grants.id
+        WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.via_grant <> ''
+    ), tokens AS (
+        SELECT jti FROM seeds
+        UNION
+        SELECT t.jti FROM tokens above JOIN projection_token t ON t.parent_jti = above.jti
+        WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.parent_jti <> ''
+    )
+"""
+
+
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a reach begins at. `kind` is one of KINDS; a party's key is `iss|sub`, a key's its thumbprint."""
+
+    kind: str
+    key: str
+
+
+def leaves_under(viewer: Viewer, start: Start, *, before: int | None, size: int) -> list[int]:
+    """Leaf indexes of the events under the start, newest first: by its grants and tokens, and its own."""
+    return [leaf for (leaf,) in _rows(viewer, start, _ACTS + " ORDER BY leaf_index DESC LIMIT %(size)s", before=before, size=size)]
+
+
+def descendants(viewer: Viewer, start: Start, *, after: str, size: int) -> list[dict[str, Any]]:
+    """The grants and tokens under the start, by kind and id; `cursor` is what the next page comes after."""
+    rows = _rows(
+        viewer,
+        start,
+        """SELECT * FROM (
+            SELECT 'grant' AS kind, g.id, g.parent, g.subject, g.actor, g.granted_at AS at, g.expires_at, g.revoked_at, g.leaf_index
+            FROM grants JOIN projection_grant g ON g.id = grants.id AND g.tenant_id = %(tenant)s AND g.generation = %(generation)s
+            UNION ALL
+            SELECT 'token', t.jti, t.parent_jti, t.subject, t.actor, t.issued_at, t.expires_at, t.revoked_at, t.leaf_index
+            FROM tokens JOIN projection_token t ON t.jti = tokens.jti AND t.tenant_id = %(tenant)s AND t.generation = %(generation)s
+        ) found WHERE (kind, id) > (%(kind)s, %(after)s) ORDER BY kind, id LIMIT %(size)s""",
+        kind=after.partition(" ")[0],
+        after=after.partition(" ")[2],
+        size=size,
+    )
+    return [
+        {"cursor": f"{kind} {id}", "kind": kind, "id": id, "parent": parent or None, "subject": split_party(subject),
+         "actor": split_party(actor), "at": at, "expires_at": expires_at, "revoked_at": revoked_at, "leaf_index": leaf}
+        for kind, id, parent, subject, actor, at, expires_at, revoked_at, leaf in rows
+    ]  # fmt: skip
+
+
+def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
+    """What the start touched, in numbers, and what of it may be had back. Currencies are never added up."""
+    [(grants, tokens)] = _rows(viewer, start, "SELECT (SELECT count(*) FROM grants), (SELECT count(*) FROM tokens)")
+    acts = _rows(
+        viewer,
+        start,
+        f"SELECT count(*), min(e.occurred_at), max(e.occurred_at), array_agg(DISTINCT e.provider), array_agg(DISTINCT e.actor),"
+        f" array_agg(DISTINCT e.principal), count(DISTINCT e.source) FROM ({_ACTS}) found JOIN projection_event e USING (leaf_index)"
+        f" WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s",
+    )
+    spent = _rows(
+        viewer,
+        start,
+        f"SELECT c.currency, sum(c.taken_minor - c.returned_minor), sum(c.authorized_minor) FROM ({_ACTS}) found"
+        " JOIN projection_event e USING (leaf_index) JOIN projection_charge c ON c.lead = e.event_id AND c.rail = e.rail"
+        f" AND c.tenant_id = e.tenant_id AND c.generation = e.generation WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND c.has_spend GROUP BY 1 ORDER BY 1",
+    )
+    held = _rows(
+        viewer,
+        start,
+        f"SELECT h.kind, h.id, h.provider, h.account, h.how, h.made_at, h.ended_at, h.last_made_at, h.event_id FROM ({_ACTS}) found"
+        " JOIN projection_event e USING (leaf_index) JOIN projection_holding h ON h.event_id = e.event_id"
+        f" AND h.tenant_id = e.tenant_id AND h.generation = e.generation WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s ORDER BY h.made_at DESC, h.id LIMIT %(size)s",
+        size=SHOWN + 1,
+    )
+    [(count, first_at, last_at, providers, actors, principals, sources)] = acts
+    return {
+        "of": {"kind": start.kind, "key": start.key},
+        "grants": grants,
+        "tokens": tokens,
+        "acts": count,
+        "first_at": first_at,
+        "last_at": last_at,
+        "sources": sources,
+        "providers": _named(providers),
+        "agents": [split_party(key) for key in _named(actors)[:SHOWN]],
+        "agents_count": len(_named(actors)),
+        "principals": [split_party(key) for key in _named(principals)[:SHOWN]],
+        "spend": [{"currency": currency, "amount_minor": int(minor), "authorized_minor": int(held_)} for currency, minor, held_ in spent],
+        "holdings": [_held(*row) for row in held[:SHOWN]],
+        "holdings_more": len(held) > SHOWN,
+    }
+
+
+def _held(kind, id, provider, account, how, made_at, ended_at, last_made_at, event_id) -> dict[str, Any]:
+    is_live = ended_at is None or ended_at < last_made_at
+    return {"kind": kind, "id": id, "provider": provider or None, "account": account or None, "how": how, "made_at": made_at,
+            "live": is_live, "ended_at": None if is_live else ended_at, "recoverable": recoverable(kind, is_live=is_live),
+            "event": str(event_id)}  # fmt: skip
+
+
+def _named(values: Sequence[str] | None) -> list[str]:
+    return sorted(value for value in values or () if value)
+
+
+# One branch an index: an OR over them would read the whole table.
+_ACTS = """
+    SELECT leaf_index FROM (
+        SELECT e.leaf_index FROM grants JOIN projection_event e ON e.via_grant = grants.id AND e.via_grant <> '' WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
+        UNION
+        SELECT e.leaf_index FROM tokens JOIN projection_event e ON e.token = tokens.jti AND e.token <> '' WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
+        UNION
+        SELECT e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND %(start)s = 'party' AND e.actor = %(key)s AND e.actor <> ''
+        UNION
+        SELECT e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND %(start)s = 'key' AND e.jkt = %(key)s AND e.jkt <> ''
+    ) under WHERE leaf_index < %(before)s
+"""
+
+
+def _rows(viewer: Viewer, start: Start, query: str, *, before: int | None = None, **more: Any) -> list[tuple]:
+    """Raises NotPermitted for an abuse desk: what it may see are single events of its own provider."""
+    if viewer.role == Role.ABUSE:
+        raise NotPermitted("the abuse desk reads its own provider's events")
+    grants, tokens = _SEEDS[start.kind]
+    parameters = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "key": start.key, "start": start.kind,
+                  "before": 2**62 if before is None else before, **more}  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(_CLOSURE.format(grants=grants, tokens=tokens) + query, parameters)
+        return cursor.fetchall()

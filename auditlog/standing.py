@@ -1,0 +1,175 @@
+"""Standing: what privilege is there, who uses it, what differs between two grants, and what agents have made.
+
+The permission matrix lays every grant's allowances beside what was done under it: granted and unused is standing
+privilege, which is what a reviewer takes away first.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from django.db import connection
+from django.db.models import F, Q, QuerySet
+
+from auditlog.access import Viewer
+from auditlog.core.act import verb_of
+from auditlog.core.authority import action_matches
+from auditlog.core.chain import Path
+from auditlog.core.errors import NotFound, NotPermitted
+from auditlog.core.holding import recoverable
+from auditlog.core.statement import Grant, grant_of
+from auditlog.models import Event, Holding, Role
+from auditlog.queries import generation_of, paths_to, split_party, visible_events
+
+
+def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", size: int, now: datetime) -> list[dict[str, Any]]:
+    """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants."""
+    _not_the_abuse_desk(viewer)
+    wanted = [("principal", principal), ("actor", agent)]
+    named = [(column, value) for column, value in wanted if value]
+    where = "".join(f" AND {column} = %s" for column, _ in named)
+    scope = [viewer.tenant.pk, generation_of(viewer.tenant)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, history FROM projection_grant WHERE tenant_id = %s AND generation = %s AND stated"
+            f" AND id > %s{where} ORDER BY id LIMIT %s",
+            [*scope, after, *(value for _, value in named), size],
+        )
+        grants = [grant for _, history in cursor.fetchall() if (grant := grant_of(bytes(history)))]
+        cursor.execute(
+            "SELECT via_grant, provider, type, verb, count(*), max(occurred_at) FROM projection_event"
+            " WHERE tenant_id = %s AND generation = %s AND via_grant = ANY(%s) AND via_grant <> ''"
+            " AND outcome = 'success' AND environment = 'live' GROUP BY 1, 2, 3, 4",
+            [*scope, [grant.id for grant in grants]],
+        )
+        used: dict[str, list[tuple[str, str, int, datetime]]] = {}
+        for via, provider, type_, verb, count, last in cursor.fetchall():
+            if verb := verb_of(type_, verb):
+                used.setdefault(via, []).append((provider, verb, count, last))
+    return [row for grant in grants for row in _rows_of(grant, used.get(grant.id, []), now)]
+
+
+def _rows_of(grant: Grant, used: list[tuple[str, str, int, datetime]], now: datetime) -> list[dict[str, Any]]:
+    common = {
+        "cursor": grant.id,
+        "grant": grant.id,
+        "agent": split_party(grant.actor.key if grant.actor else ""),
+        "granted_at": grant.granted_at,
+        "expires_at": grant.expires_at,
+        "revoked_at": grant.revoked_at,
+        "lifetime_s": int((grant.expires_at - grant.granted_at).total_seconds()) if grant.expires_at else None,
+        "live": (grant.revoked_at is None or grant.revoked_at > now) and (grant.expires_at is None or grant.expires_at > now),
+        "standing": grant.standing,
+    }
+    rows = []
+    for detail in grant.details or ():
+        for provider in detail.providers or [""]:
+            for action in detail.actions or ["**"]:
+                fitting = [u for u in used if (not provider or u[0] == provider) and action_matches(action, u[1])]
+                rows.append(common | {"provider": provider or None, "action": action, "resources": list(detail.resources),
+                                      "allowed": True} | _use(fitting))  # fmt: skip
+    if grant.details is None:  # inherited, or in a root unknown: what was done is all there is to say
+        rows.append(common | {"provider": None, "action": None, "resources": [], "allowed": None} | _use(used))
+        return rows
+    outside = [u for u in used if not any(
+        (not d.providers or u[0] in d.providers or not u[0]) and any(action_matches(a, u[1]) for a in d.actions or ["**"]) for d in grant.details
+    )]  # fmt: skip
+    for provider, verb, count, last in sorted(outside):
+        rows.append(common | {"provider": provider or None, "action": verb, "resources": [], "allowed": False}
+                    | _use([(provider, verb, count, last)]))  # fmt: skip
+    return rows
+
+
+def _use(used: list[tuple[str, str, int, datetime]]) -> dict[str, Any]:
+    return {"used": sum(u[2] for u in used), "last_used": max((u[3] for u in used), default=None), "verbs": sorted({u[1] for u in used})[:20]}
+
+
+def compare(viewer: Viewer, one: str, other: str) -> dict[str, Any]:
+    """Two grants hop by hop: what each path says, and where the two differ. Raises NotFound for a grant not on record."""
+    _not_the_abuse_desk(viewer)
+    paths = paths_to(viewer.tenant, [one, other])
+    for grant_id in (one, other):
+        if not paths[grant_id].grants:
+            raise NotFound(f"no source ever spoke of grant {grant_id[:80]}")
+    left, right = (_terms(paths[grant_id]) for grant_id in (one, other))
+    shared = sum(1 for a, b in zip(paths[one].grants, paths[other].grants, strict=False) if a.id == b.id)
+    hops = []
+    for place in range(max(len(left), len(right))):
+        a, b = (terms[place] if place < len(terms) else None for terms in (left, right))
+        differs = sorted(key for key in (a or b) if (a or {}).get(key) != (b or {}).get(key)) if place >= shared else []
+        hops.append({"position": place, "one": a, "other": b, "same": place < shared, "differs": differs})
+    return {"one": one, "other": other, "shared_hops": shared, "hops": hops}
+
+
+def _terms(path: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "grant": grant.id,
+            "subject": split_party(grant.subject.key if grant.subject else ""),
+            "actor": split_party(grant.actor.key if grant.actor else ""),
+            "authorization_details": None if grant.details is None else msgspec.to_builtins(grant.details),
+            "limits": None if grant.limits is None else msgspec.to_builtins(grant.limits),
+            "audience": None if grant.audience is None else list(grant.audience),
+            "gates": None if grant.gates is None else list(grant.gates),
+            "not_before": grant.not_before,
+            "expires_at": grant.expires_at,
+            "max_depth": grant.max_depth,
+            "redelegate": grant.redelegate,
+            "revoked_at": grant.revoked_at,
+            "standing": grant.standing,
+        }
+        for grant in path.grants
+    ]
+
+
+# --- what there is --------------------------------------------------------------------------------------------------
+
+
+def holdings(viewer: Viewer) -> QuerySet[Holding]:
+    """What was made or linked, newest first; of an abuse desk, at its own provider."""
+    rows = Holding.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant), made_at__isnull=False)
+    rows = rows.order_by("-made_at", "-event_id")
+    return rows.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else rows
+
+
+LIVE = Q(ended_at__isnull=True) | Q(ended_at__lt=F("last_made_at"))
+
+
+def makers(viewer: Viewer, rows: list[Holding]) -> Mapping[Any, Event]:
+    """By event id: the acts that made these."""
+    events = visible_events(viewer).filter(event_id__in=[row.event_id for row in rows]).defer("detail")
+    return {event.event_id: event for event in events}
+
+
+def holding_json(row: Holding, event: Event | None, party) -> dict[str, Any]:
+    """One holding. What nobody said is null: unknown stays unknown."""
+    is_live = row.ended_at is None or row.ended_at < row.last_made_at
+    return {
+        "kind": row.kind,
+        "id": row.id,
+        "provider": row.provider or None,
+        "customer_of_record": row.account or None,
+        "how": row.how,
+        "matched_by": row.matched_by or None,
+        "made_at": row.made_at,
+        "live": is_live,
+        "ended_at": None if is_live else row.ended_at,
+        "recoverable": recoverable(row.kind, is_live=is_live),
+        "reachable_without_orchestrator": None,  # no sender says so yet
+        "transferable": None,
+        "made_by": party(event.actor) if event else None,
+        "principal": party(event.principal, claimed=event.principal_claimed) if event else None,
+        "grant": (event.via_grant or None) if event else None,
+        "event": str(row.event_id),
+    }
+
+
+def timeline(viewer: Viewer, **thread: str) -> QuerySet[Event]:
+    """Every event of a session, task or transaction, whoever tells it, in the order in which it happened."""
+    return visible_events(viewer).filter(**thread).order_by("occurred_at", "leaf_index")
+
+
+def _not_the_abuse_desk(viewer: Viewer) -> None:
+    if viewer.role == Role.ABUSE:
+        raise NotPermitted("the abuse desk reads its own provider's events")
