@@ -190,7 +190,9 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
                 done = _advance(tenant, state, now=now, limit=BATCH)
             refresh_statistics()
             total += done
-            if done < BATCH:
+            # A batch can be short because of one bad leaf: only having caught up ends this.
+            old = ProjectionState.objects.get(tenant=tenant, is_current=True)
+            if not done or (done < BATCH and state.position >= old.position):
                 break
         with transaction.atomic():
             # Under the old generation's lock nobody projects, so the new one can catch up with it exactly.

@@ -45,7 +45,7 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     """Check leaves [start, start + limit) of a log with all that is signed over them. Raises LedgerCorrupt.
 
     `start` is where an earlier run ended (a multiple of 256): what lies before is taken from the tiles. `public_key`
-    is the log's own, had from elsewhere; without it the keys on record are used, which a thorough liar could change.
+    is the log's newest, had from elsewhere; without it the keys on record are used, which a thorough liar could change.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -169,11 +169,15 @@ def _within(rows: list[Checkpoint], first: int, last: int) -> Iterator[Checkpoin
 
 
 def _keys(tenant: Tenant, public_key) -> list[tuple[int, bytes]]:
-    """The log's public keys, each with the size from which on it signed, oldest first."""
-    if public_key is not None:
-        return [(0, bytes(public_key))]
+    """The log's public keys, each with the size from which on it signed, oldest first.
+
+    Of the record, the keys before `public_key` are believed: what they signed must fit the same leaves as the newest head.
+    """
     rows = LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id")
-    return [(row.from_size, public_key_of(row.vkey)[1]) for row in rows]
+    recorded = [(row.from_size, public_key_of(row.vkey)[1]) for row in rows]
+    if public_key is None or (recorded and recorded[-1][1] == bytes(public_key)):
+        return recorded
+    return [(0, bytes(public_key))]
 
 
 def _check_checkpoint(tenant: Tenant, edge: Edge, row: Checkpoint, keys: list[tuple[int, bytes]]) -> None:

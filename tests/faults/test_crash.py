@@ -42,8 +42,15 @@ def size_of(log):
     return LogHead.objects.get(tenant=log.row).size
 
 
-@pytest.mark.parametrize("fault", [die, fail], ids=["killed", "failed"])
-@pytest.mark.parametrize("step", APPEND)
+def broken_at(steps, *, failing):
+    """Killed at every step; failed, with the process living on, where something may have been written by then."""
+    killed = [pytest.param(step, die, id=f"killed {step}") for step in steps]
+    return killed + [pytest.param(step, fail, id=f"failed {step}") for step in steps if step in failing]
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"), broken_at(APPEND, failing=("after leaves", "after head", "before commit", "after commit"))
+)
 def test_at_any_step_of_append_nothing_is_half_written_and_the_retry_is_taken_once(log, step, fault):
     signed, before = log.event("action.performed"), size_of(log)
 
@@ -99,8 +106,10 @@ def fill(log, count):
         log.oracle.saw(signed, taken.appended[signed.jti].leaf_index)
 
 
-@pytest.mark.parametrize("fault", [die, fail], ids=["killed", "failed"])
-@pytest.mark.parametrize("step", PUBLISH)
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    broken_at(PUBLISH, failing=("after edge", "after rename", "before commit of checkpoint", "after commit of checkpoint")),
+)
 def test_at_any_step_of_publish_no_two_histories_are_signed_and_the_next_publisher_goes_on(near_a_tile, step, fault):
     log = near_a_tile
     fill(log, 9)

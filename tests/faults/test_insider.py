@@ -156,7 +156,9 @@ def rotated(log):
     announce_key(log.row, key=second, now=log.now)
     fence = take_fence(log.row)
     publish(log.row, key=second, fence=fence, now=log.now)
-    verify(log.row)
+    verify(log.row, public_key=second.verify_key)  # the checkpoints of both keys, each of its time
+    with pytest.raises(LedgerCorrupt, match="signature"):
+        verify(log.row, public_key=KEY.verify_key)  # whoever still believes in the old one hears of the new
     log.send(log.event("action.performed"))
     hashes = [row.checked_hash() for row in read_leaves(log.row, 0, LogHead.objects.get(tenant=log.row).size)]
     edge = EMPTY.extended(hashes)
@@ -169,8 +171,9 @@ def rotated(log):
 
 
 def test_a_key_that_was_rotated_away_signs_nothing_more(rotated):
-    with pytest.raises(LedgerCorrupt, match="signature of checkpoint"):
-        verify(rotated.row)
+    for public in (None, rotated.second.verify_key):
+        with pytest.raises(LedgerCorrupt, match="signature of checkpoint"):
+            verify(rotated.row, public_key=public)
     assert by_stranger(rotated, bundle(rotated), key=rotated.second)["result"] == "bad"
     report = verifier.verify(bundle(rotated))  # and by the bundle's own account, with no key given
     assert report["result"] == "bad" and "rotated" in report["problem"]["what"]

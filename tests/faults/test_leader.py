@@ -152,10 +152,24 @@ def test_the_next_in_line_takes_over_from_a_frozen_leader_which_steps_back_when_
 
     assert fence_of(log) == taken  # the one that woke waits in line again, and takes no fence
     assert PublisherState.objects.get(tenant=log.row).is_signing  # nor did it call the log unsigned
-    assert f"{log.tenant}:" not in {c.name: c for c in checks(now=log.now, broker_ok=True)}["signing"].detail
+    assert log.tenant not in {c.name: c for c in checks(now=log.now, broker_ok=True)}["signing"].detail
     second.kill()
     fill(log, 1)
     signed_up_to(log, size_of(log))  # and is there when it is needed
+    log.oracle.check()
+
+
+def test_a_leader_that_finds_another_fence_goes_back_into_the_line_and_calls_no_log_unsigned(log, leaders):
+    leaders(takeover=60)
+    fill(log, 2)
+    signed_up_to(log, size_of(log))
+
+    taken = take_fence(log.row)  # by somebody who did not have to wait for its lock
+    fill(log, 2)
+
+    signed_up_to(log, size_of(log))  # nobody else is in the line, so it leads again, under a fence of its own
+    assert fence_of(log) == taken + 1
+    assert PublisherState.objects.get(tenant=log.row).is_signing
     log.oracle.check()
 
 
