@@ -23,6 +23,7 @@ from auditlog.core.errors import (
     SourceSuspended,
     TooManyRequests,
     UnknownSource,
+    WrongContentType,
 )
 from auditlog.core.keys import Key, load
 from auditlog.models import Source
@@ -53,7 +54,7 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
         raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
     known.requests.spend(1)
     try:
-        received = formats.named(source.format).receive(delivery, known.sender)
+        received = _received(delivery, source.format, known.sender)
     except Refused as refused:
         count_refusals(source, [refused], now=now)
         raise
@@ -71,6 +72,14 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
     if bad:
         count_refusals(source, bad.values(), now=now)
     return Taken(received.batch, appended, bad)
+
+
+def _received(delivery: formats.Delivery, format: str, sender: formats.Sender) -> formats.Received:
+    module = formats.named(format)
+    encoding = delivery.headers.get("content-encoding", "").lower()
+    if encoding and encoding not in getattr(module, "ENCODINGS", ()):
+        raise WrongContentType(f"expected no Content-Encoding for format {format!r}, found {encoding[:40]!r}")
+    return module.receive(delivery, sender)
 
 
 @dataclass(slots=True)
