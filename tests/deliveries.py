@@ -1,0 +1,140 @@
+"""A good delivery of every sender format, and how to make another of the same kind around any bytes.
+
+`deliver` signs or authenticates whatever body it is given, so that a test can reach the parser with hostile bytes.
+"""
+
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from auditlog.core.errors import Refused
+from auditlog.core.keys import b64url, load
+from auditlog.formats import Delivery, Sender, Statement, named
+from auditlog.simulator.signing import Signer
+
+TOKEN = "a-static-token-of-the-tests"
+ISSUER = "https://sender.example"
+
+
+def sender_of(format: str, **changes: Any) -> Sender:
+    return Sender(**{"tenant": "default", "name": format, "issuer": ISSUER, "secret": TOKEN.encode} | changes)
+
+
+def with_token(body: bytes, content_type: str = "application/json", **headers: str) -> Delivery:
+    return Delivery(body, content_type, {"authorization": TOKEN, "content-type": content_type} | headers)
+
+
+@dataclass(frozen=True)
+class Sample:
+    format: str
+    bodies: list[bytes]
+    deliver: Callable[[bytes], Delivery] = with_token
+    sender: Sender | None = None
+
+    @property
+    def known(self) -> Sender:
+        return self.sender or sender_of(self.format)
+
+
+def received(format: str, body: Any, *, sender: Sender | None = None, deliver=with_token, **headers: str) -> dict:
+    """What a format makes of a body; checks that the stored bytes give the same events again."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    module, sender = named(format), sender or sender_of(format)
+    statements = module.receive(deliver(raw, **headers), sender).statements
+    for statement in statements.values():
+        if isinstance(statement, Statement):
+            assert module.parse(statement.raw, statement.headers, sender) == statement.event
+            assert module.content(statement.raw, statement.headers)
+    return statements
+
+
+def event_in(format: str, body: Any, **how: Any):
+    [statement] = received(format, body, **how).values()
+    if isinstance(statement, Refused):
+        raise statement
+    return statement.event
+
+
+AUTH0 = {
+    "log_id": "90020260101000000000000000000000001",
+    "data": {
+        "log_id": "90020260101000000000000000000000001",
+        "type": "success_on_behalf_of_token_exchange",
+        "date": "2026-11-20T10:30:00.250Z",
+        "description": "",
+        "tenant_name": "acme",
+        "environment_name": "prod-eu-1",
+        "client_id": "app1",
+        "client_name": "Deploy helper",
+        "user_id": "auth0|ada",
+        "organization_id": "org_1",
+        "audience": "https://api.provider.example/",
+        "scope": ["worker:write", "domain:register"],
+        "ip": "203.0.113.7",
+        "user_agent": "agent/1",
+        "agent_id": "agt_7",
+        "details": {
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "access_token_jti": "jti-3",
+            "actor": {"sub": "agt_7", "act": {"sub": "agt_2", "act": {"sub": "assistant"}}},
+        },
+    },
+}
+
+SIGNER = Signer(ISSUER, "k1", seed=1)
+KEYS = {"k1": load(SIGNER.jwk, "k1")}
+
+SET = {
+    "iss": ISSUER,
+    "iat": 1_795_000_000,
+    "jti": "e1",
+    "aud": ["urn:answerable:default"],
+    "sub_id": {"format": "iss_sub", "iss": "https://id.example", "sub": "ada"},
+    "events": {
+        "urn:answerable:event:payment.captured:v1": {
+            "outcome": "success",
+            "actor": {"iss": ISSUER, "sub": "agent-1", "kind": "agent", "act": {"iss": ISSUER, "sub": "agent-0"}},
+            "money": {"amount_minor": 1200, "currency": "USD", "phase": "captured", "rail": "stripe", "charge": "ch_1"},
+        }
+    },
+}
+STRIPE = {
+    "id": "evt_1",
+    "object": "event",
+    "api_version": "2026-04-22",
+    "created": 1_795_000_000,
+    "type": "charge.succeeded",
+    "livemode": True,
+    "pending_webhooks": 1,
+    "request": {"id": "req_1", "idempotency_key": "key-1"},
+    "data": {
+        "object": {"id": "ch_1", "object": "charge", "amount": 1200, "amount_captured": 1200, "captured": True, "currency": "usd"}
+    },
+}
+
+
+def timestamped_mac(body: bytes, secret: bytes = TOKEN.encode(), at: int = 1_795_000_000) -> str:
+    return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, 'sha256').hexdigest()}"
+
+
+def compact_jws(payload: bytes, **header: Any) -> bytes:
+    """Any bytes as an EdDSA-signed compact JWS of SIGNER."""
+    head = b64url(json.dumps({"alg": "EdDSA", "kid": "k1"} | header).encode())
+    message = f"{head}.{b64url(payload)}".encode()
+    return message + b"." + b64url(SIGNER._key.sign(message).signature).encode()
+
+
+def _signed_set(body: bytes) -> Delivery:
+    """The hostile part of a SET is inside its signature."""
+    return Delivery(compact_jws(body, typ="secevent+jwt"), "application/secevent+jwt", {})
+
+
+SAMPLES: dict[str, Sample] = {
+    "set": Sample("set", [json.dumps(SET).encode()], _signed_set, sender_of("set", keys=KEYS)),
+    "stripe": Sample("stripe", [json.dumps(STRIPE).encode()],
+                     lambda body: Delivery(body, "application/json", {"stripe-signature": timestamped_mac(body)})),
+    "auth0": Sample("auth0", [json.dumps(AUTH0).encode(), b"\n".join(json.dumps(AUTH0 | {"log_id": i}).encode() for i in "ab")]),
+}  # fmt: skip
