@@ -84,6 +84,27 @@ AUTH0 = {
     },
 }
 
+KEYCLOAK = {
+    "id": "kc-1",
+    "time": 1_795_000_000_123,
+    "type": "TOKEN_EXCHANGE",
+    "realmId": "acme",
+    "realmName": "acme",
+    "clientId": "deployer",
+    "userId": "user-ada",
+    "sessionId": "sess-1",
+    "ipAddress": "203.0.113.7",
+    "details": {
+        "audience": "provider-api",
+        "scope": "openid deploy",
+        "username": "ada",
+        "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "subject_token_client_id": "assistant",
+        "token_id": "tok-9",
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "auth_method": "token_exchange",
+    },
+}
 SIGNER = Signer(ISSUER, "k1", seed=1)
 KEYS = {"k1": load(SIGNER.jwk, "k1")}
 
@@ -137,4 +158,5 @@ SAMPLES: dict[str, Sample] = {
     "stripe": Sample("stripe", [json.dumps(STRIPE).encode()],
                      lambda body: Delivery(body, "application/json", {"stripe-signature": timestamped_mac(body)})),
     "auth0": Sample("auth0", [json.dumps(AUTH0).encode(), b"\n".join(json.dumps(AUTH0 | {"log_id": i}).encode() for i in "ab")]),
+    "keycloak": Sample("keycloak", [json.dumps(KEYCLOAK).encode()]),
 }  # fmt: skip

@@ -62,6 +62,10 @@ def test_every_secret_name_is_seen_by_the_first_scan():
         assert b"[removed]" in redact(json.dumps({name: "x"}).encode()).raw, name
 
 
+def test_a_formats_own_names_are_seen_by_the_first_scan_too():
+    assert redact(b'{"representation": "x"}', names=NEVER_STORED | {"representation"}).raw == b'{"representation":"[removed]"}'
+
+
 def test_deep_documents_do_not_crash():
     with pytest.raises(MalformedEvent):
         redact(b'{"password":' * 5000 + b"1" + b"}" * 5000)
