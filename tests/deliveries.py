@@ -105,6 +105,25 @@ KEYCLOAK = {
         "auth_method": "token_exchange",
     },
 }
+OCSF = {
+    "class_uid": 6003,
+    "category_uid": 6,
+    "activity_id": 1,
+    "activity_name": "Create",
+    "type_uid": 600301,
+    "type_name": "API Activity: Create",
+    "time": 1_795_000_000_123,
+    "severity_id": 1,
+    "status_id": 1,
+    "metadata": {"version": "1.9.0-dev", "uid": "ocsf-1", "correlation_uid": "corr-1", "product": {"vendor_name": "Keycard"}},
+    "actor": {"user": {"uid": "user-ada", "type_id": 1, "account": {"uid": "zone-1"}}, "session": {"uid": "sess-1"}},
+    "ai_agent": {"uid": "agent-7", "name": "deployer"},
+    "delegation": {"uid": "dlg-2", "parent_uid": "dlg-1", "scopes": ["deploy"], "created_time": 1_794_999_000_000},
+    "api": {"operation": "resources.create", "request": {"uid": "req-1"}, "service": {"name": "provisioning"}},
+    "resources": [{"type": "database", "uid": "db-1", "name": "primary"}],
+    "src_endpoint": {"ip": "203.0.113.7"},
+    "http_request": {"user_agent": "agent/1"},
+}
 SIGNER = Signer(ISSUER, "k1", seed=1)
 KEYS = {"k1": load(SIGNER.jwk, "k1")}
 
@@ -159,4 +178,5 @@ SAMPLES: dict[str, Sample] = {
                      lambda body: Delivery(body, "application/json", {"stripe-signature": timestamped_mac(body)})),
     "auth0": Sample("auth0", [json.dumps(AUTH0).encode(), b"\n".join(json.dumps(AUTH0 | {"log_id": i}).encode() for i in "ab")]),
     "keycloak": Sample("keycloak", [json.dumps(KEYCLOAK).encode()]),
+    "ocsf": Sample("ocsf", [json.dumps(OCSF).encode()]),
 }  # fmt: skip
