@@ -124,6 +124,37 @@ OCSF = {
     "src_endpoint": {"ip": "203.0.113.7"},
     "http_request": {"user_agent": "agent/1"},
 }
+CLOUDFLARE_PUSHED = {
+    "AuditLogID": "cf-1",
+    "ActionType": "create",
+    "ActionResult": "success",
+    "ActionTimestamp": "2026-11-20T10:30:00Z",
+    "ActionDescription": "Create record",
+    "ActorContext": "api_token",
+    "ActorEmail": "ada@acme.example",
+    "ActorID": "user-1",
+    "ActorIPAddress": "203.0.113.7",
+    "ActorTokenDetails": {"id": "tok-1", "name": "agent token"},
+    "ActorType": "user",
+    "AccountID": "acc-1",
+    "AccountName": "Acme",
+    "Raw": {"cf_ray_id": "8f00", "method": "POST", "status_code": 200, "uri": "/zones/z1/dns_records", "user_agent": "agent/1"},
+    "ResourceID": "rec-1",
+    "ResourceProduct": "dns_records",
+    "ResourceType": "dns_record",
+    "ZoneID": "z1",
+    "ZoneName": "acme.example",
+}
+CLOUDFLARE_LISTED = {
+    "id": "cf-1",
+    "account": {"id": "acc-1", "name": "Acme"},
+    "action": {"type": "create", "result": "success", "time": "2026-11-20T10:30:00Z", "description": "Create record"},
+    "actor": {"id": "user-1", "type": "user", "context": "api_token", "email": "ada@acme.example",
+              "ip_address": "203.0.113.7", "token_id": "tok-1", "token_name": "agent token"},
+    "raw": {"cf_ray_id": "8f00", "method": "POST", "status_code": 200, "uri": "/zones/z1/dns_records", "user_agent": "agent/1"},
+    "resource": {"id": "rec-1", "type": "dns_record", "product": "dns_records"},
+    "zone": {"id": "z1", "name": "acme.example"},
+}  # fmt: skip
 SIGNER = Signer(ISSUER, "k1", seed=1)
 KEYS = {"k1": load(SIGNER.jwk, "k1")}
 
@@ -179,4 +210,5 @@ SAMPLES: dict[str, Sample] = {
     "auth0": Sample("auth0", [json.dumps(AUTH0).encode(), b"\n".join(json.dumps(AUTH0 | {"log_id": i}).encode() for i in "ab")]),
     "keycloak": Sample("keycloak", [json.dumps(KEYCLOAK).encode()]),
     "ocsf": Sample("ocsf", [json.dumps(OCSF).encode()]),
+    "cloudflare": Sample("cloudflare", [json.dumps(CLOUDFLARE_PUSHED).encode(), json.dumps({"success": True, "result": [CLOUDFLARE_LISTED]}).encode()]),
 }  # fmt: skip
