@@ -155,6 +155,34 @@ CLOUDFLARE_LISTED = {
     "resource": {"id": "rec-1", "type": "dns_record", "product": "dns_records"},
     "zone": {"id": "z1", "name": "acme.example"},
 }  # fmt: skip
+CLOUDTRAIL = {
+    "eventVersion": "1.08",
+    "userIdentity": {
+        "type": "AssumedRole",
+        "principalId": "AROAEXAMPLE:agent-run-7",
+        "arn": "arn:aws:sts::123456789012:assumed-role/Deployer/agent-run-7",
+        "accountId": "123456789012",
+        "accessKeyId": "ASIASESSIONEXAMPLE2",
+        "sessionContext": {
+            "sessionIssuer": {"type": "Role", "principalId": "AROAEXAMPLE", "arn": "arn:aws:iam::123456789012:role/Deployer",
+                              "accountId": "123456789012", "userName": "Deployer"},
+            "attributes": {"creationDate": "2026-11-20T10:00:00Z", "mfaAuthenticated": "false"},
+            "sourceIdentity": "ada@acme.example",
+        },
+    },
+    "eventTime": "2026-11-20T10:30:00Z",
+    "eventSource": "route53domains.amazonaws.com",
+    "eventName": "RegisterDomain",
+    "awsRegion": "us-east-1",
+    "sourceIPAddress": "203.0.113.7",
+    "userAgent": "aws-sdk/2",
+    "requestParameters": {"domainName": "new.example", "durationInYears": 1},
+    "responseElements": {"operationId": "op-1"},
+    "requestID": "req-1",
+    "eventID": "ct-1",
+    "eventType": "AwsApiCall",
+    "recipientAccountId": "123456789012",
+}  # fmt: skip
 SIGNER = Signer(ISSUER, "k1", seed=1)
 KEYS = {"k1": load(SIGNER.jwk, "k1")}
 
@@ -211,4 +239,5 @@ SAMPLES: dict[str, Sample] = {
     "keycloak": Sample("keycloak", [json.dumps(KEYCLOAK).encode()]),
     "ocsf": Sample("ocsf", [json.dumps(OCSF).encode()]),
     "cloudflare": Sample("cloudflare", [json.dumps(CLOUDFLARE_PUSHED).encode(), json.dumps({"success": True, "result": [CLOUDFLARE_LISTED]}).encode()]),
+    "cloudtrail": Sample("cloudtrail", [json.dumps(CLOUDTRAIL).encode(), json.dumps({"Records": [CLOUDTRAIL]}).encode()]),
 }  # fmt: skip

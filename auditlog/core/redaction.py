@@ -58,16 +58,18 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED) -> Redacted
     except orjson.JSONDecodeError as error:
         raise MalformedEvent(f"expected JSON: {error}") from None
     removed: list[str] = []
+    is_secret = _secrets(names)
     pending: list[tuple[Any, str]] = [(root, "")]
     while pending:
         holder, path = pending.pop()
         for name, value in holder.items() if type(holder) is dict else enumerate(holder):
             kind = type(value)
-            if type(name) is str and kind is not bool and value and value != REMOVED and normal(name) in names:
+            if type(name) is str and is_secret[name] and kind is not bool and value and value != REMOVED:
                 holder[name] = REMOVED
                 removed.append(f"{path}{name}")
             elif kind is str:
-                if len(value) > 8 and (kept := _kept(value)) != value:
+                # First letters of Bearer, Basic, Payment, DPoP and eyJ: a cheap look before the patterns.
+                if len(value) > 8 and (value[0] in "bBpPdDeE" or value[:4] == "spt_") and (kept := _kept(value)) != value:
                     holder[name] = kept
                     removed.append(f"{path}{name}")
             elif kind is dict or kind is list:
@@ -84,7 +86,22 @@ def _hints(names: frozenset[str]) -> tuple[bytes, ...]:
     return (*_HINTS, *(name.encode() for name in sorted(names - NEVER_STORED)))
 
 
-@lru_cache(maxsize=8192)
+class _Secrets(dict[str, bool]):
+    """Whether a name is a secret's, remembered: senders use few names, a hostile one many."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+
+    def __missing__(self, name: str) -> bool:
+        if len(self) > 10_000:
+            self.clear()
+        self[name] = known = normal(name) in self.names
+        return known
+
+
+_secrets = lru_cache(maxsize=32)(_Secrets)
+
+
 def normal(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 

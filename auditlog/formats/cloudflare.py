@@ -147,7 +147,7 @@ def _about(entry: Entry) -> str:
     """Whether it is about a token or a domain: by type and product, else by the path of the request."""
     path = str(entry.raw.get("uri") or "").partition("?")[0]
     kinds = f"{entry.resource.get('type') or ''} {entry.resource.get('product') or ''}".lower()
-    if "/user/tokens" in path or "/tokens" in path and path.startswith("/accounts/") or "token" in kinds:
+    if "/user/tokens" in path or (path.startswith("/accounts/") and "/tokens" in path) or "token" in kinds:
         return "token"
     if "/registrar/" in path or "registrar" in kinds:
         return "registrar"

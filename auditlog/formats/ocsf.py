@@ -147,7 +147,8 @@ def _who(said: Ocsf, sender: Sender) -> tuple[Actor | None, Party | None]:
 
 def _user(user: Any, sender: Sender) -> Party | None:
     """Kinds by `type_id` (1 user, 2 admin, 3 system, 4 service); a bare type name is no proof that it is a human."""
-    kind: Kind = {1: "human", 2: "human", 3: "service", 4: "service"}.get(inner(user, "type_id"), "unknown")
+    number = inner(user, "type_id")
+    kind: Kind = "human" if number in (1, 2) else "service" if number in (3, 4) else "unknown"
     return party(sender.issuer, inner(user, "uid") or inner(user, "name"), kind)
 
 

@@ -176,7 +176,7 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
         amount = _integer(amount) - _integer(before or 0)
     if amount is None or not isinstance(thing.get("currency"), str):
         return None
-    kind = thing.get("object")
+    kind = str(thing.get("object"))
     charge = {
         "charge": thing.get("id"),
         "issuing.authorization": thing.get("id"),
@@ -187,7 +187,7 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
         amount_minor=abs(_integer(amount)),
         currency=thing["currency"].upper(),
         phase=phase,
-        rail="card_issuing" if str(kind).startswith("issuing.") else "stripe",
+        rail="card_issuing" if kind.startswith("issuing.") else "stripe",
         charge=_id(charge),
         invoice=_id(thing.get("id") if kind == "invoice" else thing.get("invoice")),
     )
