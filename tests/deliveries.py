@@ -5,6 +5,7 @@
 
 import hmac
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -219,6 +220,19 @@ def timestamped_mac(body: bytes, secret: bytes = TOKEN.encode(), at: int = 1_795
     return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, 'sha256').hexdigest()}"
 
 
+NATIVE = {"type": "payment.captured", "timestamp": "2026-11-20T10:30:00Z", "data": {
+    "outcome": "success", "txn": "txn-1", "sub_id": {"format": "iss_sub", "iss": "https://id.example", "sub": "ada"},
+    "actor": {"iss": ISSUER, "sub": "agent-1", "kind": "agent", "act": {"iss": ISSUER, "sub": "agent-0"}},
+    "money": {"amount_minor": 1200, "currency": "USD", "phase": "captured", "rail": "stripe", "charge": "ch_1"},
+}}  # fmt: skip
+WHSEC = "whsec_" + b64encode(TOKEN.encode()).decode()
+
+
+def standard_webhook(body: bytes, id: str = "msg_1", at: str = "1795000000") -> Delivery:
+    mac = b64encode(hmac.digest(TOKEN.encode(), f"{id}.{at}.".encode() + body, "sha256")).decode()
+    return Delivery(body, "application/json", {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": f"v1,{mac}"})
+
+
 def compact_jws(payload: bytes, **header: Any) -> bytes:
     """Any bytes as an EdDSA-signed compact JWS of SIGNER."""
     head = b64url(json.dumps({"alg": "EdDSA", "kid": "k1"} | header).encode())
@@ -240,4 +254,6 @@ SAMPLES: dict[str, Sample] = {
     "ocsf": Sample("ocsf", [json.dumps(OCSF).encode()]),
     "cloudflare": Sample("cloudflare", [json.dumps(CLOUDFLARE_PUSHED).encode(), json.dumps({"success": True, "result": [CLOUDFLARE_LISTED]}).encode()]),
     "cloudtrail": Sample("cloudtrail", [json.dumps(CLOUDTRAIL).encode(), json.dumps({"Records": [CLOUDTRAIL]}).encode()]),
+    "standard_webhooks": Sample("standard_webhooks", [json.dumps(NATIVE).encode()], standard_webhook,
+                                sender_of("standard_webhooks", secret=WHSEC.encode)),
 }  # fmt: skip

@@ -34,6 +34,7 @@ NO_KEY = "-"
 
 _array = msgspec.json.Decoder(list[Raw]).decode
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
+_headers = msgspec.json.Decoder(dict[str, str]).decode
 # A string without end runs to the end: trying again from each quote in it would take quadratic time.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _IDS = ("id", "log_id", "eventID", "AuditLogID", "event_id")
@@ -87,6 +88,11 @@ def stated(
     signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
     event = parse(clean.raw, signed, sender)
     return Statement(event.source_event_id, clean.raw, signed, grade, key, event)
+
+
+def told(headers: bytes) -> dict[str, str]:
+    """The signed headers of a stored statement."""
+    return _headers(headers) if headers else {}
 
 
 def split(delivery: Delivery, *, wrappers: Sequence[str] = ()) -> tuple[list[bytes], bool]:

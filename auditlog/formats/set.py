@@ -30,15 +30,14 @@ from auditlog.core.event import (
     Event,
     Id,
     Issuer,
-    Party,
     Payload,
     Seconds,
-    Subject,
     decode_payload,
     moment,
 )
 from auditlog.core.keys import ALGORITHMS
 from auditlog.formats import About, Delivery, Received, Sender, Statement
+from auditlog.formats.envelope import URN, SubjectId
 
 CONTENT_TYPES = ("application/secevent+jwt", "application/json")
 ABOUT = About(
@@ -59,16 +58,7 @@ ABOUT = About(
 MAX_SET = 256 * 1024
 MAX_BATCH = 1_000
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
-_URN = re.compile(r"urn:answerable:event:([a-z0-9_.-]{1,120}):v1\Z")
 _EMBEDDED = ("jwk", "jku", "x5u", "x5c")
-
-
-class SubjectId(Struct):
-    """RFC 9493; only `iss_sub` names a party."""
-
-    format: str = ""
-    iss: Issuer | None = None
-    sub: Subject | None = None
 
 
 class Claims(Struct):
@@ -202,7 +192,7 @@ def _event(claims_json: bytes, sender: Sender) -> Event:
         raise MalformedEvent("a string holds U+0000, which no name or text has")
 
     [(uri, raw_payload)] = claims.events.items()
-    match = _URN.match(uri)
+    match = URN.match(uri)
     event_type = match[1] if match else ""
     if event_type in LAYER_OF_TYPE:
         payload = decode_payload(raw_payload)
@@ -212,9 +202,7 @@ def _event(claims_json: bytes, sender: Sender) -> Event:
             payload = decode_payload(raw_payload)
         except MalformedEvent:
             payload = Payload(outcome="unknown")  # kept whole in the signed bytes
-    principal = None
-    if claims.sub_id is not None and claims.sub_id.iss and claims.sub_id.sub:
-        principal = Party(claims.sub_id.iss, claims.sub_id.sub)
+    principal = claims.sub_id.party if claims.sub_id else None
     issued_at = moment(claims.iat)
     return Event(
         source_event_id=claims.jti,
