@@ -233,6 +233,10 @@ def standard_webhook(body: bytes, id: str = "msg_1", at: str = "1795000000") -> 
     return Delivery(body, "application/json", {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": f"v1,{mac}"})
 
 
+CLOUDEVENT = {"specversion": "1.0", "id": "ce-1", "source": "https://orchestrator.example/runs", "type": NATIVE["type"],
+              "time": NATIVE["timestamp"], "subject": "db-1", "datacontenttype": "application/json", "data": NATIVE["data"]}  # fmt: skip
+
+
 def compact_jws(payload: bytes, **header: Any) -> bytes:
     """Any bytes as an EdDSA-signed compact JWS of SIGNER."""
     head = b64url(json.dumps({"alg": "EdDSA", "kid": "k1"} | header).encode())
@@ -256,4 +260,5 @@ SAMPLES: dict[str, Sample] = {
     "cloudtrail": Sample("cloudtrail", [json.dumps(CLOUDTRAIL).encode(), json.dumps({"Records": [CLOUDTRAIL]}).encode()]),
     "standard_webhooks": Sample("standard_webhooks", [json.dumps(NATIVE).encode()], standard_webhook,
                                 sender_of("standard_webhooks", secret=WHSEC.encode)),
+    "cloudevents": Sample("cloudevents", [json.dumps(CLOUDEVENT).encode(), json.dumps([CLOUDEVENT, CLOUDEVENT | {"id": "ce-2"}]).encode()]),
 }  # fmt: skip
