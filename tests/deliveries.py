@@ -8,6 +8,7 @@ import json
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from auditlog.core.errors import Refused
@@ -237,6 +238,21 @@ CLOUDEVENT = {"specversion": "1.0", "id": "ce-1", "source": "https://orchestrato
               "time": NATIVE["timestamp"], "subject": "db-1", "datacontenttype": "application/json", "data": NATIVE["data"]}  # fmt: skip
 
 
+SIGNED_BODY = {"id": "rs-1", "type": NATIVE["type"], "time": NATIVE["timestamp"], "data": NATIVE["data"]}
+
+
+def signed_request(body: bytes, components: str = '"@method" "@authority" "@path" "content-digest"', **changes: str) -> Delivery:
+    """RFC 9421 by hand, Ed25519."""
+    digest = "sha-256=:" + b64encode(sha256(body).digest()).decode() + ":"
+    headers = {":method": "POST", ":scheme": "https", ":authority": "log.example", ":path": "/ingest/robot", "content-digest": digest}
+    values = {"@method": "POST", "@authority": "log.example", "@path": "/ingest/robot", "content-digest": digest}
+    params = f'({components});created=1795000000;keyid="k1"'
+    base = "".join(f"{name}: {values[name[1:-1]]}\n" for name in components.split()) + f'"@signature-params": {params}'
+    signature = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
+    headers |= {"signature-input": f"sig1={params}", "signature": f"sig1=:{signature}:"}
+    return Delivery(body, "application/json", headers | changes)
+
+
 def compact_jws(payload: bytes, **header: Any) -> bytes:
     """Any bytes as an EdDSA-signed compact JWS of SIGNER."""
     head = b64url(json.dumps({"alg": "EdDSA", "kid": "k1"} | header).encode())
@@ -261,4 +277,5 @@ SAMPLES: dict[str, Sample] = {
     "standard_webhooks": Sample("standard_webhooks", [json.dumps(NATIVE).encode()], standard_webhook,
                                 sender_of("standard_webhooks", secret=WHSEC.encode)),
     "cloudevents": Sample("cloudevents", [json.dumps(CLOUDEVENT).encode(), json.dumps([CLOUDEVENT, CLOUDEVENT | {"id": "ce-2"}]).encode()]),
+    "http_signatures": Sample("http_signatures", [json.dumps(SIGNED_BODY).encode()], signed_request, sender_of("http_signatures", keys=KEYS)),
 }  # fmt: skip

@@ -20,7 +20,7 @@ from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
 from auditlog.core.keys import Key
 
-NAMES = ("set", "stripe", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents")
+NAMES = ("set", "stripe", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents", "http_signatures")
 
 
 @dataclass(frozen=True, slots=True)
