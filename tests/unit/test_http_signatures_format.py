@@ -174,3 +174,25 @@ def test_hostile_headers_are_read_in_linear_time():
         with pytest.raises((BadSignature, UnknownKey)):
             push(signed_request(BODY, **{"signature-input": hostile}))
     assert time.perf_counter() - started < 1
+
+
+def test_a_digest_of_a_kind_we_do_not_know_proves_nothing():
+    for header in ("", "md5=:AAAA:", "sha-256=AAAA"):
+        with pytest.raises(BadSignature, match="expected Content-Digest"):
+            check_content_digest(b"", header)
+
+
+def test_a_component_signed_twice_is_refused():
+    headers = {":method": "POST", "signature": "s=:AAAA:", "signature-input": 's=("@method" "@method")'}
+    [signed] = signatures(headers)
+
+    with pytest.raises(BadSignature, match="twice"):
+        signature_base(signed, headers)
+
+
+def test_one_member_of_a_dictionary_header_is_signed_alone():
+    headers = {"signature-agent": 'one="https://a", two="https://b"', "signature": "s=:AAAA:",
+               "signature-input": 's=("signature-agent";key="two")'}  # fmt: skip
+    [signed] = signatures(headers)
+
+    assert signature_base(signed, headers).split(b"\n")[0] == b'"signature-agent";key="two": "https://b"'
