@@ -20,6 +20,7 @@ from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,
     action,
+    called,
     canonical,
     client,
     decoded,
@@ -29,6 +30,7 @@ from auditlog.formats.values import (
     party,
     shown,
     type_or_other,
+    verb_of,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
@@ -132,7 +134,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         mode=_mode(actor, principal, native),
         actor=actor,
         action=action(
-            log.type,
+            verb_of(native, log.type),
             provider=sender.provider,
             account=log.organization_id,
             target=("agent", log.agent_id) if log.agent_id else ("client", log.client_id),
@@ -140,6 +142,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         ),
         token=_token(details, principal, actor, audience, log, native),
         session=fitted(log.session_id),
+        call=called(log.type, error=log.description if outcome in ("failure", "denied") else ""),
         client=client(log.ip, log.user_agent),
     )
     at = instant(log.date)

@@ -19,7 +19,20 @@ from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Payload
 from auditlog.core.redaction import NEVER_STORED
 from auditlog.formats import About, Delivery, Received, Sender, records
-from auditlog.formats.values import acting, action, canonical, client, decoded, event, fitted, inner, instant, party
+from auditlog.formats.values import (
+    acting,
+    action,
+    called,
+    canonical,
+    client,
+    decoded,
+    event,
+    fitted,
+    inner,
+    instant,
+    party,
+    verb_of,
+)
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 # A made token's value lies in the response under `value`.
@@ -120,15 +133,17 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     native = ours or ("action.denied" if failed else "action.performed")
     token = fitted(entry.actor.get("token_id"))
     name = entry.resource.get("value") if about == "registrar" else None
+    operation = f"{about or entry.resource.get('product') or 'account'}.{_CREATED.get(entry.verb, entry.verb)}".lower()
     payload = Payload(
         outcome="failure" if failed else "success" if entry.result else "unknown",
         mode="direct",
         actor=_actor(entry, sender),
         action=action(
-            f"{about or entry.resource.get('product') or 'account'}.{_CREATED.get(entry.verb, entry.verb)}".lower(),
+            verb_of(native, operation),
             provider=sender.provider, account=entry.account,
             target=(entry.resource.get("type") or about, entry.resource.get("id") or entry.zone), resource=name or entry.zone,
         ),
+        call=called(operation),
         token=token or None,
         request_id=fitted(entry.raw.get("cf_ray_id")),
         client=client(entry.actor.get("ip_address"), entry.raw.get("user_agent"), entry.raw.get("cf_ray_id")),

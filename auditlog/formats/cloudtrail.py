@@ -20,6 +20,7 @@ from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,
     action,
+    called,
     canonical,
     client,
     decoded,
@@ -30,6 +31,7 @@ from auditlog.formats.values import (
     party,
     seconds,
     shown,
+    verb_of,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
@@ -121,14 +123,16 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     if native == "token.exchanged":
         token = _session_token(said, identity, caller, source, sender) or token
     service = said.eventSource.partition(".")[0]
+    operation = f"{service}.{said.eventName}"
     payload = Payload(
         outcome=outcome,
         mode="delegation" if source else "direct",
         actor=actor,
-        action=action(f"{service}.{said.eventName}", provider=sender.provider, account=said.recipientAccountId or identity.accountId,
+        action=action(verb_of(native, operation), provider=sender.provider, account=said.recipientAccountId or identity.accountId,
                       target=_target(said, service), resource=_domain(said)),
         token=token,
         session=fitted(inner(identity.sessionContext, "sessionIssuer", "principalId") and identity.principalId),
+        call=called(operation, error=said.errorCode),
         request_id=fitted(said.requestID),
         client=client(said.sourceIPAddress, said.userAgent),
     )  # fmt: skip

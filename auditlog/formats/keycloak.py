@@ -21,6 +21,7 @@ from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,
     action,
+    called,
     canonical,
     client,
     decoded,
@@ -31,6 +32,7 @@ from auditlog.formats.values import (
     party,
     shown,
     type_or_other,
+    verb_of,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
@@ -119,10 +121,11 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         outcome=("failure" if failed else "success") if known else "unknown",
         mode="impersonation" if base == "IMPERSONATE" else "delegation" if actor else "direct",
         actor=actor,
-        action=action(said.type, provider=sender.provider, account=said.realmName or said.realmId,
+        action=action(verb_of(native, said.type), provider=sender.provider, account=said.realmName or said.realmId,
                       target=("client", said.clientId), resource=audience),
         token=_token(said, native, principal, actor, details),
         session=fitted(said.sessionId),
+        call=called(said.type, error=said.error),
         client=client(said.ipAddress, details.get("user_agent")),
     )  # fmt: skip
     return event(sender, id=id, type=native, at=instant(said.time), payload=payload, principal=principal)

@@ -20,6 +20,7 @@ from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,
     action,
+    called,
     canonical,
     client,
     decoded,
@@ -31,6 +32,7 @@ from auditlog.formats.values import (
     party,
     seconds,
     type_or_other,
+    verb_of,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
@@ -110,10 +112,11 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         outcome=outcome,
         mode="delegation" if principal and actor and principal.key != actor.key else "direct",
         actor=actor,
-        action=action(operation, provider=sender.provider, account=inner(said.actor, "user", "account", "uid"),
+        action=action(verb_of(native, operation), provider=sender.provider, account=inner(said.actor, "user", "account", "uid"),
                       target=target, resource=resource),
         grant=_grant(said, native, principal, actor),
         session=fitted(session),
+        call=called(operation),
         request_id=fitted(inner(said.api, "request", "uid")),
         trace_id=fitted(inner(said.metadata, "correlation_uid")),
         client=client(inner(said.src_endpoint, "ip"), inner(said.http_request, "user_agent")),

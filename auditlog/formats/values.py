@@ -19,6 +19,7 @@ from auditlog.core.event import (
     UNREADABLE,
     Action,
     Actor,
+    Call,
     Client,
     Event,
     Kind,
@@ -123,6 +124,16 @@ def action(
         target=Target(kind, id) if kind or id else None,
         resource=fitted(resource),
     )
+
+
+def verb_of(native: str, theirs: Any) -> Any:
+    """A sender's own verb, where the type does not say what was done: grants speak of `domain.register`."""
+    return theirs if native.startswith(("action.", "other.")) else ""
+
+
+def called(operation: Any, *, idempotency_key: Any = "", error: Any = "") -> Call | None:
+    operation, key, error = fitted(operation), fitted(idempotency_key), shown(error)
+    return Call(operation=operation, idempotency_key=key, error=error) if operation or key or error else None
 
 
 def client(ip: Any = "", user_agent: Any = "", ray_id: Any = "") -> Client | None:
