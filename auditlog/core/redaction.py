@@ -45,8 +45,11 @@ class Redacted:
     headers: dict[str, str]
 
 
-def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED) -> Redacted:
-    """Remove the secrets of one JSON document; `names` are as `normal` gives them. Raises MalformedEvent when it cannot be read to look for them."""
+def redact(
+    document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: frozenset[str] = frozenset()
+) -> Redacted:
+    """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
+    look like a credential and stays. Raises MalformedEvent when the document cannot be read to look for secrets."""
     lowered = document.lower()
     for hint in _hints(names):  # a plain loop: one scan in C a hint, and most documents have none
         if hint in lowered:
@@ -70,6 +73,8 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED) -> Redacted
             elif kind is str:
                 # First letters of Bearer, Basic, Payment, DPoP and eyJ: a cheap look before the patterns.
                 if len(value) > 8 and (value[0] in "bBpPdDeE" or value[:4] == "spt_") and (kept := _kept(value)) != value:
+                    if type(name) is str and normal(name) in keep:
+                        continue
                     holder[name] = kept
                     removed.append(f"{path}{name}")
             elif kind is dict or kind is list:

@@ -112,7 +112,9 @@ _log = msgspec.json.Decoder(Log).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, parse=parse, wrappers=("logs",))
+    return records.received(
+        delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="D"), wrappers=("logs",)
+    )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

@@ -64,12 +64,11 @@ _event = msgspec.json.Decoder(CloudEvent).decode
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     if delivery.content_type in (STRUCTURED, BATCH):
-        plain = Delivery(delivery.body, "application/json", delivery.headers)
-        return records.received(plain, sender, parse=parse)
+        return _structured(Delivery(delivery.body, "application/json", delivery.headers), sender)
     if "ce-id" in delivery.headers:
         return _binary(delivery, sender)
     if delivery.content_type == "application/json":
-        return records.received(delivery, sender, parse=parse)
+        return _structured(delivery, sender)
     raise WrongContentType(f"expected {STRUCTURED}, {BATCH} or ce- headers, found {delivery.content_type[:80]!r}")
 
 
@@ -95,6 +94,10 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         payload = msgspec.structs.replace(payload, trace_id=_trace(said.traceparent))
     id = fitted(f"{said.source} {said.id}")
     return event(sender, id=id, type=native, at=instant(said.time), payload=payload, txn=txn or said.txn or "", principal=principal)
+
+
+def _structured(delivery: Delivery, sender: Sender) -> Received:
+    return records.received(delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="D"))
 
 
 def _binary(delivery: Delivery, sender: Sender) -> Received:

@@ -118,7 +118,12 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if _is_validation(delivery):
         records.check_static_token(delivery.headers.get("authorization", ""), sender.secret())
         return Received({}, batch=True)
-    return records.received(delivery, sender, parse=parse, grade=_grade, wrappers=("result",), names=REMOVED)
+    return records.received(
+        delivery,
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade=_grade(raw), names=REMOVED),
+        wrappers=("result",),
+    )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

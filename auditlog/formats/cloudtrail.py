@@ -107,7 +107,9 @@ _notified = msgspec.json.Decoder(Notified).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, parse=parse, grade="E", wrappers=("Records",))
+    return records.received(
+        delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="E"), wrappers=("Records",)
+    )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

@@ -99,7 +99,12 @@ _event = msgspec.json.Decoder(KeycloakEvent).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, parse=parse, wrappers=("events",), names=REMOVED)
+    return records.received(
+        delivery,
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED),
+        wrappers=("events",),
+    )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

@@ -96,7 +96,7 @@ _ocsf = msgspec.json.Decoder(Ocsf).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, parse=parse, grade="E")
+    return records.received(delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="E"))
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

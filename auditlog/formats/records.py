@@ -43,28 +43,29 @@ _IDS = ("id", "log_id", "eventID", "AuditLogID", "event_id")
 def received(
     delivery: Delivery,
     sender: Sender,
+    state: Callable[[bytes], Statement],
     *,
-    parse: Callable[[bytes, bytes, Sender], Event],
-    grade: Callable[[bytes], str] | str = "D",
     wrappers: Sequence[str] = (),
-    names: frozenset[str] = NEVER_STORED,
-    authorization: str = "authorization",
 ) -> Received:
     """The statements of a delivery that a static token lets in. Raises Refused when nothing in it is good."""
-    check_static_token(delivery.headers.get(authorization, ""), sender.secret(), header=authorization.title())
+    check_static_token(delivery.headers.get("authorization", ""), sender.secret())
     found, alone = split(delivery, wrappers=wrappers)
+    return each(found, state, batch=not alone)
+
+
+def each(found: Sequence[bytes], state: Callable[[bytes], Statement], *, batch: bool = True) -> Received:
+    """Every record's statement, or why it is refused. Raises the first refusal when all are."""
     statements: dict[str, Statement | Refused] = {}
     for position, raw in enumerate(found):
         try:
-            statement = stated(raw, sender, parse=parse, names=names, grade=grade if isinstance(grade, str) else grade(raw))
-            name = statement.source_event_id
-            statements[name if name not in statements else f"{name}#{position}"] = statement
+            statement: Statement | Refused = state(raw)
+            name = statement.source_event_id  # type: ignore[union-attr]
         except Refused as refused:
-            name = _name(raw, position)
-            statements[name if name not in statements else f"{name}#{position}"] = refused
+            statement, name = refused, _name(raw, position)
+        statements[name if name not in statements else f"{name}#{position}"] = statement
     if statements and all(isinstance(statement, Refused) for statement in statements.values()):
         raise next(refused for refused in statements.values() if isinstance(refused, Refused))
-    return Received(statements, batch=not (alone and len(statements) == 1))
+    return Received(statements, batch=batch)
 
 
 def stated(
@@ -75,12 +76,13 @@ def stated(
     grade: str,
     key: str = NO_KEY,
     names: frozenset[str] = NEVER_STORED,
+    keep: frozenset[str] = frozenset(),
     headers: dict[str, str] | None = None,
 ) -> Statement:
     """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored."""
     bounded(raw)
     refuse_card_numbers(raw)
-    clean = redact(raw, names=names)
+    clean = redact(raw, names=names, keep=keep)
     if clean.headers:
         # What we have changed no signature fits any more: it is worth its channel at most.
         grade, key = max(grade, "D"), NO_KEY
