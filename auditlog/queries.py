@@ -20,9 +20,9 @@ from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.event import Party, Payload, act_chain, moment
 from auditlog.core.keys import load
 from auditlog.core.limits import LimitFact, Spent
+from auditlog.core.money import CREDIT_RAIL
 from auditlog.core.record import Approval, Owned, Record, TokenFact
 from auditlog.ingest import sender_of
-from auditlog.core.money import CREDIT_RAIL
 from auditlog.models import Event, Finding, OwnedName, ProjectionState, Role, Source, Tenant
 
 decode_payload = msgspec.json.Decoder(Payload).decode
@@ -305,9 +305,11 @@ def _signature(source: Source, stamp: str, raw: bytes, headers: bytes) -> tuple[
     keys = {key.kid: load(key.jwk, key.kid) for key in source.keys.all() if key.thumbprint == stamp}
     signed_headers: Mapping[str, str] = msgspec.json.decode(headers) if headers else {}
     module = formats.named(source.format)
-    delivery = formats.Delivery(raw, module.CONTENT_TYPES[0], signed_headers)
     try:
-        module.receive(delivery, sender_of(source, keys))
+        if hasattr(module, "check_stored"):
+            module.check_stored(raw, headers, sender_of(source, keys))
+        else:
+            module.receive(formats.Delivery(raw, module.CONTENT_TYPES[0], signed_headers), sender_of(source, keys))
     except AnswerableError as error:
         if source.secret_env and not keys:
             return None, f"the shared secret cannot confirm it now: {error}"

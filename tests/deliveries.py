@@ -253,6 +253,32 @@ def signed_request(body: bytes, components: str = '"@method" "@authority" "@path
     return Delivery(body, "application/json", headers | changes)
 
 
+APP = {
+    "id": "rec-1",
+    "at": "2026-11-20T10:30:00Z",
+    "side": "provider",
+    "request": {
+        "method": "POST",
+        "path": "/api/provisioning/resources",
+        "headers": {"API-Version": "0.1d", "Idempotency-Key": "idem-1", "Stripe-Signature": "t=1795000000,v1=00"},
+        "body": {
+            "service_id": "postgres/small",
+            "project_id": "proj_1",
+            "orchestrator_resource_id": "res_orch_1",
+            "environment": "prod",
+            "actor": {"email": "ada@acme.example", "ip_address": "203.0.113.7"},
+            "payment_credentials": {"type": "stripe_payment_token", "stripe_payment_token": "spt_123abc"},
+            "orchestrator": {"type": "stripe", "stripe": {"organization": "org_1", "account": "acct_1"}},
+        },
+    },
+    "response": {"status": 200, "body": {"id": "db-1", "status": "complete", "complete": {"access_configuration": {"url": "postgres://u:p@h"}}}},
+}
+
+
+def recorded(body: bytes, **headers: str) -> Delivery:
+    return Delivery(body, "application/json", {"recorder-signature": timestamped_mac(body)} | headers)
+
+
 def compact_jws(payload: bytes, **header: Any) -> bytes:
     """Any bytes as an EdDSA-signed compact JWS of SIGNER."""
     head = b64url(json.dumps({"alg": "EdDSA", "kid": "k1"} | header).encode())
@@ -278,4 +304,5 @@ SAMPLES: dict[str, Sample] = {
                                 sender_of("standard_webhooks", secret=WHSEC.encode)),
     "cloudevents": Sample("cloudevents", [json.dumps(CLOUDEVENT).encode(), json.dumps([CLOUDEVENT, CLOUDEVENT | {"id": "ce-2"}]).encode()]),
     "http_signatures": Sample("http_signatures", [json.dumps(SIGNED_BODY).encode()], signed_request, sender_of("http_signatures", keys=KEYS)),
+    "app": Sample("app", [json.dumps(APP).encode()], recorded),
 }  # fmt: skip

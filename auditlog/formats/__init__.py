@@ -6,6 +6,7 @@ A format module offers
     parse(raw, headers, sender) -> Event       the same parse of stored bytes, for the projector
     content(raw, headers) -> bytes             what makes two deliveries of one event the same statement
     ABOUT                                      what it is, for the person who connects it
+    check_stored(raw, headers, sender)         only where `receive` cannot check stored bytes again
     CONTENT_TYPES, ENCODINGS                   media types it takes; content encodings (none when absent)
 
 `receive` raises Refused when the delivery as a whole is no good; a bad statement among good ones is a Refused value.
@@ -20,7 +21,7 @@ from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
 from auditlog.core.keys import Key
 
-NAMES = ("set", "stripe", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents", "http_signatures")
+NAMES = ("set", "stripe", "app", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents", "http_signatures")
 
 
 @dataclass(frozen=True, slots=True)
