@@ -253,6 +253,27 @@ def signed_request(body: bytes, components: str = '"@method" "@authority" "@path
     return Delivery(body, "application/json", headers | changes)
 
 
+CLI = {
+    "at": "2026-11-20T10:30:00Z",
+    "argv": ["stripe", "projects", "add", "provider-x/managed-database", "--json"],
+    "actor": {"iss": ISSUER, "sub": "agent-1", "kind": "agent"},
+    "session": "sess-1",
+    "output": {
+        "ok": True,
+        "command": "projects add",
+        "version": "0.41",
+        "data": {"service": {"key": "res_1", "name": "primary-db", "provider": "provider-x", "provider_id": "prvdr_1",
+                             "service_id": "managed-database", "status": "complete"}},
+        "warnings": [],
+        "next_steps": [],
+        "meta": {"authenticated": True, "project_initialized": True},
+    },
+}  # fmt: skip
+POLLED = {
+    "at": "2026-11-20T10:31:00Z",
+    "polled": {"object": "v2.provisioning.resource", "id": "res_1", "status": "complete", "environment": "prod",
+               "provider": "prvdr_1", "provider_name": "provider-x", "livemode": True, "service_ref": {"service_id": "managed-database"}},
+}  # fmt: skip
 APP = {
     "id": "rec-1",
     "at": "2026-11-20T10:30:00Z",
@@ -305,4 +326,5 @@ SAMPLES: dict[str, Sample] = {
     "cloudevents": Sample("cloudevents", [json.dumps(CLOUDEVENT).encode(), json.dumps([CLOUDEVENT, CLOUDEVENT | {"id": "ce-2"}]).encode()]),
     "http_signatures": Sample("http_signatures", [json.dumps(SIGNED_BODY).encode()], signed_request, sender_of("http_signatures", keys=KEYS)),
     "app": Sample("app", [json.dumps(APP).encode()], recorded),
+    "projects_cli": Sample("projects_cli", [json.dumps(CLI).encode(), json.dumps(POLLED).encode()]),
 }  # fmt: skip
