@@ -78,9 +78,10 @@ def stated(
     names: frozenset[str] = NEVER_STORED,
     keep: frozenset[str] = frozenset(),
     headers: dict[str, str] | None = None,
+    limit: int = MAX_RECORD,
 ) -> Statement:
     """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored."""
-    bounded(raw)
+    bounded(raw, limit=limit)
     refuse_card_numbers(raw)
     clean = redact(raw, names=names, keep=keep)
     if clean.headers:
@@ -153,10 +154,10 @@ def refuse_charset(delivery: Delivery) -> None:
         raise WrongContentType(f"expected charset utf-8, found {charset[:40]!r}")
 
 
-def bounded(record: bytes) -> None:
+def bounded(record: bytes, *, limit: int = MAX_RECORD) -> None:
     """Raises Refused for a record that is too large, too deep, or not UTF-8."""
-    if len(record) > MAX_RECORD:
-        raise DeliveryTooLarge(f"a record has at most {MAX_RECORD:,} bytes, found {len(record):,}")
+    if len(record) > limit:
+        raise DeliveryTooLarge(f"a record has at most {limit:,} bytes, found {len(record):,}")
     if not record.isascii():
         try:
             record.decode()
