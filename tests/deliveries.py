@@ -274,6 +274,27 @@ POLLED = {
     "polled": {"object": "v2.provisioning.resource", "id": "res_1", "status": "complete", "environment": "prod",
                "provider": "prvdr_1", "provider_name": "provider-x", "livemode": True, "service_ref": {"service_id": "managed-database"}},
 }  # fmt: skip
+AP2_MANDATE = {
+    "iss": "https://wallet.example",
+    "sub": "ada",
+    "vct": "mandate.payment.open.1",
+    "iat": 1_795_000_000,
+    "exp": 1_795_086_400,
+    "cnf": {"jwk": {"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}},
+    "constraints": [
+        {"type": "payment.amount_range", "max": 20000, "currency": "USD"},
+        {"type": "payment.allowed_payees", "allowed": [{"id": "merchant_1", "name": "Acme", "website": "https://acme.example"}]},
+    ],
+}
+AP2_RECEIPT = {"status": "Success", "iss": "https://psp.example", "iat": 1_795_000_100, "reference": "abc", "payment_id": "pay_1",
+               "psp_confirmation_id": "psp_1", "network_confirmation_id": "net_1"}  # fmt: skip
+
+
+def ap2_artifact(body: bytes) -> Delivery:
+    """Signed whatever it is: a mandate where it names a `vct`, else a receipt."""
+    return Delivery(compact_jws(body) + (b"~" if b'"vct"' in body else b""), "text/plain", {})
+
+
 APP = {
     "id": "rec-1",
     "at": "2026-11-20T10:30:00Z",
@@ -327,4 +348,5 @@ SAMPLES: dict[str, Sample] = {
     "http_signatures": Sample("http_signatures", [json.dumps(SIGNED_BODY).encode()], signed_request, sender_of("http_signatures", keys=KEYS)),
     "app": Sample("app", [json.dumps(APP).encode()], recorded),
     "projects_cli": Sample("projects_cli", [json.dumps(CLI).encode(), json.dumps(POLLED).encode()]),
+    "ap2": Sample("ap2", [json.dumps(AP2_MANDATE).encode(), json.dumps(AP2_RECEIPT).encode()], ap2_artifact, sender_of("ap2", keys=KEYS)),
 }  # fmt: skip
