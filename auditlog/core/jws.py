@@ -16,7 +16,7 @@ from auditlog.core.keys import ALGORITHMS, Key
 
 MAX_JWS = 64 * 1024
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]*\Z")
-_TO_STANDARD = str.maketrans("-_", "+/")
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def b64url_bytes(segment: str) -> bytes:
     if not _SEGMENT.match(segment):
         raise MalformedEvent("expected base64url without padding")
     try:
-        return a2b_base64(segment.translate(_TO_STANDARD) + "=" * (-len(segment) % 4))
+        return a2b_base64(segment.encode().translate(_TO_STANDARD) + b"=" * (-len(segment) % 4))
     except ValueError as error:
         raise MalformedEvent(f"not base64url: {error}") from None
 

@@ -8,6 +8,7 @@ first token is checked under a configured key. Every disclosure must be referenc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256, sha384, sha512
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -66,7 +67,7 @@ def open_chain(chain: str) -> tuple[Token, ...]:
 def check_chain(tokens: tuple[Token, ...], keys: Mapping[str, Key]) -> Key:
     """Verify every hop. Returns the configured key of the first. Raises BadSignature, UnknownKey or MalformedEvent."""
     root = check_jws(tokens[0].jws, key_of(tokens[0].jws, keys))
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         jwk = before.next_jwk
         if jwk is None:
             raise BadSignature("a hop follows a token that names no key for it (cnf.jwk)")

@@ -132,17 +132,21 @@ def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
     parent = next((f"ap2:{reference(t)}" for t in reversed(tokens[:-1]) if mandate_of(t) is not None), None)
     id = f"ap2:{reference(last)}"
     is_open = said["vct"] in _OPEN
-    acts = acting(holders if is_open else holders[:-1])
+    acts = acting(holders)  # a closed mandate names no further key
     checkout = said.get("checkout_hash") or said.get("transaction_id")
+    given, amount = constraints(said), said.get("payment_amount")
+    intent, cap = _intent(given), _cap(given)
+    if isinstance(amount, dict) and isinstance(amount.get("currency"), str):
+        cap = _minor(amount.get("amount")), amount["currency"].upper()
     payload = Payload(
         outcome="success",
         mode="delegation" if acts else "direct",
         actor=None if is_open else acts,
         action=action(target=("checkout" if "checkout" in said["vct"] else "payment", checkout),
                       resource=inner(said, "payee", "website") or inner(said, "payee", "id")),
-        grant=_grant(said, id, parent, holders, principal, last) if is_open else parent,
-        money=_ceiling(said, id),
-        intent=_intent(said),
+        grant=_grant({"exp": last.claims.get("exp")} | said, id, parent, holders, principal, cap, intent) if is_open else parent,
+        money=Money(cap[0], cap[1], "ceiling", rail=RAIL, authority=id) if cap else None,
+        intent=intent,
     )  # fmt: skip
     native = "payment.authority_granted" if said["vct"] == "mandate.payment.1" else "mandate.issued"
     return event(sender, id=id, type=native, at=instant(issued), payload=payload, txn=fitted(checkout), principal=principal)
@@ -171,34 +175,46 @@ def _holder(token: Token, sender: Sender) -> Party | None:
 
 
 def _grant(
-    said: dict, id: str, parent: str | None, holders: list[Party | None], principal: Party | None, token: Token
+    said: dict,
+    id: str,
+    parent: str | None,
+    holders: list[Party | None],
+    principal: Party | None,
+    cap: tuple[int, str] | None,
+    intent: Intent | None,
 ) -> GrantObject:
-    before = holders[-2] if len(holders) > 1 and parent else principal
-    holder, limit = holders[-1], _limit(said)
+    holder = holders[-1]
     return GrantObject(
         id=id,
         parent=parent,
         root=parent is None,
-        subject=before,
+        subject=holders[-2] if len(holders) > 1 and parent else principal,
         actor=holder,
-        limits=[limit] if limit else None,
+        limits=[Limit(scope="grant", max_minor=cap[0], currency=cap[1], interval="once")] if cap else None,
         not_before=seconds(said.get("iat")),
-        expires_at=seconds(said.get("exp", token.claims.get("exp"))),
-        intent=_intent(said),
+        expires_at=seconds(said.get("exp")),
+        intent=intent,
         cnf=Confirmation(jkt=holder.sub.rpartition(":")[2]) if holder else None,
     )
 
 
-def constraints(said: dict, kind: str) -> list[dict[str, Any]]:
-    given = said.get("constraints")
-    return [one for one in given if isinstance(one, dict) and one.get("type") == kind] if isinstance(given, list) else []
+Constraints = dict[str, list[dict[str, Any]]]
 
 
-def _cap(said: dict) -> tuple[int, str] | None:
+def constraints(said: dict) -> Constraints:
+    """An open mandate's constraints, by their type."""
+    found: Constraints = {}
+    for one in _list(said.get("constraints")):
+        if isinstance(one, dict) and isinstance(kind := one.get("type"), str):
+            found.setdefault(kind, []).append(one)
+    return found
+
+
+def _cap(given: Constraints) -> tuple[int, str] | None:
     """The most that an open mandate allows in all: its budget, or the one payment of a mandate without recurrence."""
-    budget, once = constraints(said, "payment.budget"), constraints(said, "payment.amount_range")
-    found = budget[0] if budget else once[0] if once and not constraints(said, "payment.agent_recurrence") else None
-    if found is None or not isinstance(found.get("currency"), str) or found.get("max") is None:
+    once = given.get("payment.amount_range") if "payment.agent_recurrence" not in given else None
+    [found, *_] = given.get("payment.budget") or once or [{}]
+    if not isinstance(found.get("currency"), str) or found.get("max") is None:
         return None
     return _minor(found["max"]), found["currency"].upper()
 
@@ -210,31 +226,17 @@ def _minor(value: Any) -> int:
     return minor_units(value)
 
 
-def _limit(said: dict) -> Limit | None:
-    cap = _cap(said)
-    return Limit(scope="grant", max_minor=cap[0], currency=cap[1], interval="once") if cap else None
-
-
-def _ceiling(said: dict, id: str) -> Money | None:
-    amount = said.get("payment_amount")
-    if isinstance(amount, dict) and isinstance(amount.get("currency"), str):
-        cap = (_minor(amount.get("amount")), amount["currency"].upper())
-    else:
-        cap = _cap(said)
-    return Money(cap[0], cap[1], "ceiling", rail=RAIL, authority=id) if cap else None
-
-
-def _intent(said: dict) -> Intent | None:
+def _intent(given: Constraints) -> Intent | None:
     """What was allowed to be bought, from whom, and for how much at most."""
     targets, quantity = [], 0
-    for allowed in constraints(said, "payment.allowed_payees") + constraints(said, "checkout.allowed_merchants"):
+    for allowed in given.get("payment.allowed_payees", []) + given.get("checkout.allowed_merchants", []):
         targets += [fitted(inner(one, "website") or inner(one, "id")) for one in _list(allowed.get("allowed"))]
-    for lines in constraints(said, "checkout.line_items"):
+    for lines in given.get("checkout.line_items", []):
         for line in _list(lines.get("items")):
             targets += [fitted(inner(item, "id")) for item in _list(inner(line, "acceptable_items"))]
             count = inner(line, "quantity")
             quantity += count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
-    most = next(iter(constraints(said, "payment.amount_range")), {})
+    [most, *_] = given.get("payment.amount_range") or [{}]
     price = _minor(most["max"]) if most.get("max") is not None else None
     currency = most.get("currency") if isinstance(most.get("currency"), str) else None
     targets = [target for target in targets if target][:1000]
