@@ -295,6 +295,14 @@ def ap2_artifact(body: bytes) -> Delivery:
     return Delivery(compact_jws(body) + (b"~" if b'"vct"' in body else b""), "text/plain", {})
 
 
+ACP_ORDER = {"type": "order_create", "data": {"id": "ord_1", "checkout_session_id": "cs_1", "permalink_url": "https://acme.example/o/1",
+             "currency": "usd", "totals": [{"type": "total", "amount": 10766}]}}  # fmt: skip
+
+
+def merchant_signed(body: bytes, **headers: str) -> Delivery:
+    return Delivery(body, "application/json", {"merchant-signature": timestamped_mac(body)} | headers)
+
+
 APP = {
     "id": "rec-1",
     "at": "2026-11-20T10:30:00Z",
@@ -349,4 +357,5 @@ SAMPLES: dict[str, Sample] = {
     "app": Sample("app", [json.dumps(APP).encode()], recorded),
     "projects_cli": Sample("projects_cli", [json.dumps(CLI).encode(), json.dumps(POLLED).encode()]),
     "ap2": Sample("ap2", [json.dumps(AP2_MANDATE).encode(), json.dumps(AP2_RECEIPT).encode()], ap2_artifact, sender_of("ap2", keys=KEYS)),
+    "acp": Sample("acp", [json.dumps(ACP_ORDER).encode()], merchant_signed),
 }  # fmt: skip

@@ -29,12 +29,12 @@ MAX_TOLD = 20  # paths named in the headers
 _HINTS = (
     b"token", b"secret", b"passw", b"passphrase", b"authorization", b"cookie", b"private", b"api", b"assertion",
     b"samlresponse", b"verifier", b"accessconfig", b"access_config", b"access-config", b"cvc", b"cvv", b"track",
-    b"spt_", b"bearer ", b"basic ", b"payment ", b"eyj", b"\\u",
+    b"spt_", b"vt_", b"bearer ", b"basic ", b"payment ", b"eyj", b"\\u",
 )  # fmt: skip
 _CREDENTIAL = re.compile(r"(?i:bearer|basic|payment|dpop) +[A-Za-z0-9_.~+/=-]{8,}\Z")
 _COMPACT_JWS = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
-_PAYMENT_TOKEN = re.compile(r"spt_[A-Za-z0-9_]+\Z")
-_HASHED = "spt_sha256_"
+# Stripe's shared payment tokens and ACP's delegated ones: who holds one can charge it.
+_PAYMENT_TOKEN = re.compile(r"(spt|vt)_(?!sha256_)[A-Za-z0-9_]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def redact(
                 removed.append(f"{path}{name}")
             elif kind is str:
                 # First letters of Bearer, Basic, Payment, DPoP and eyJ: a cheap look before the patterns.
-                if len(value) > 8 and (value[0] in "bBpPdDeE" or value[:4] == "spt_") and (kept := _kept(value)) != value:
+                if len(value) > 4 and (value[0] in "bBpPdDeE" or value[:4] == "spt_" or value[:3] == "vt_") and (kept := _kept(value)) != value:
                     if type(name) is str and normal(name) in keep:
                         continue
                     holder[name] = kept
@@ -113,13 +113,12 @@ def normal(name: str) -> str:
 
 def payment_token(value: str) -> str:
     """The name under which a shared payment token is known here: its digest, the same in every format."""
-    if _PAYMENT_TOKEN.match(value) and not value.startswith(_HASHED):
-        return _HASHED + b64url(sha256(value.encode()).digest())
-    return value
+    match = _PAYMENT_TOKEN.match(value)
+    return f"{match[1]}_sha256_{b64url(sha256(value.encode()).digest())}" if match else value
 
 
 def _kept(value: str) -> str:
-    if value.startswith("spt_"):
+    if value.startswith(("spt_", "vt_")):
         return payment_token(value)
     if _CREDENTIAL.match(value) or _COMPACT_JWS.match(value):
         return REMOVED

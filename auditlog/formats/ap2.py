@@ -37,7 +37,7 @@ _CLOSED = ("mandate.payment.1", "mandate.checkout.1")
 
 ABOUT = About(
     title="AP2 mandates and receipts (v0.2)",
-    sent="POST of one mandate chain or receipt as text, or of {{\"artifacts\": [..]}} as JSON",
+    sent="POST of one mandate chain or receipt as text, or of {\"artifacts\": [..]} as JSON",
     authentication="each artifact's own signatures, from the first issuer's configured key down the chain",
     grade="A",
     carries="open mandates as grants with their limits, closed mandates, checkout and payment receipts",

@@ -29,6 +29,7 @@ def test_a_shared_payment_token_becomes_its_digest_and_stays_joinable():
     clean = redact(b'{"payment": {"stripe_payment_token": "spt_123abc"}}')
 
     assert b"spt_123abc" not in clean.raw
+    assert b"vt_123" not in redact(b'{"id": "vt_123"}').raw
     assert json.loads(clean.raw)["payment"]["stripe_payment_token"] == payment_token("spt_123abc")
     for n in range(50):  # a digest looks like a token itself, now and then
         once = payment_token(f"spt_{n}")
