@@ -303,6 +303,13 @@ def merchant_signed(body: bytes, **headers: str) -> Delivery:
     return Delivery(body, "application/json", {"merchant-signature": timestamped_mac(body)} | headers)
 
 
+X402_TERMS = {"scheme": "exact", "network": "eip155:8453", "asset": "USD", "payTo": "0x742d", "amount": "100000"}
+X402 = {
+    "at": 1_741_900_060,
+    "required": {"x402Version": 2, "resource": {"url": "https://api.example.com/weather"}, "accepts": [X402_TERMS]},
+    "settlement": {"success": True, "transaction": "0xdeadbeef", "network": "eip155:8453", "payer": "0xabc1"},
+}
+
 APP = {
     "id": "rec-1",
     "at": "2026-11-20T10:30:00Z",
@@ -358,4 +365,5 @@ SAMPLES: dict[str, Sample] = {
     "projects_cli": Sample("projects_cli", [json.dumps(CLI).encode(), json.dumps(POLLED).encode()]),
     "ap2": Sample("ap2", [json.dumps(AP2_MANDATE).encode(), json.dumps(AP2_RECEIPT).encode()], ap2_artifact, sender_of("ap2", keys=KEYS)),
     "acp": Sample("acp", [json.dumps(ACP_ORDER).encode()], merchant_signed),
+    "x402": Sample("x402", [json.dumps(X402).encode()], sender=sender_of("x402", keys=KEYS)),
 }  # fmt: skip

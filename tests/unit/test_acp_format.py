@@ -77,7 +77,7 @@ def test_an_orders_total_is_a_quote_and_never_a_charge():
 def test_the_latest_adjustment_gives_the_type(adjustment, native, outcome):
     earlier = {"id": "a0", "type": "refund", "status": "completed", "occurred_at": "2026-01-01T00:00:00Z"}
     made = copy.deepcopy(ACP_ORDER) | {"type": "order_update"}
-    made["data"]["adjustments"] = [adjustment | {"id": "a1", "occurred_at": "2026-02-01T00:00:00Z"}, earlier]
+    made["data"]["adjustments"] = [earlier, adjustment | {"id": "a1", "occurred_at": "2026-02-01T00:00:00Z"}, earlier]
 
     event = push(made).event
 
