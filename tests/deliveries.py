@@ -303,6 +303,11 @@ def merchant_signed(body: bytes, **headers: str) -> Delivery:
     return Delivery(body, "application/json", {"merchant-signature": timestamped_mac(body)} | headers)
 
 
+MPP_REQUEST = {"amount": "1000", "currency": "usd", "recipient": "acct_123"}
+MPP = {
+    "challenge": {"id": "chl_1", "realm": "api.example.com", "method": "example", "intent": "charge", "request": MPP_REQUEST},
+    "receipt": {"status": "success", "method": "example", "timestamp": "2025-01-15T12:00:00Z", "reference": "inv_12345"},
+}
 X402_TERMS = {"scheme": "exact", "network": "eip155:8453", "asset": "USD", "payTo": "0x742d", "amount": "100000"}
 X402 = {
     "at": 1_741_900_060,
@@ -366,4 +371,5 @@ SAMPLES: dict[str, Sample] = {
     "ap2": Sample("ap2", [json.dumps(AP2_MANDATE).encode(), json.dumps(AP2_RECEIPT).encode()], ap2_artifact, sender_of("ap2", keys=KEYS)),
     "acp": Sample("acp", [json.dumps(ACP_ORDER).encode()], merchant_signed),
     "x402": Sample("x402", [json.dumps(X402).encode()], sender=sender_of("x402", keys=KEYS)),
+    "mpp": Sample("mpp", [json.dumps(MPP).encode()]),
 }  # fmt: skip

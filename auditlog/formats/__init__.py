@@ -21,7 +21,7 @@ from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
 from auditlog.core.keys import Key
 
-NAMES = ("set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402")
+NAMES = ("set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402", "mpp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def stated(
     if clean.headers:
         # What we have changed no signature fits any more: it is worth its channel at most.
         grade, key = max(grade, "D"), NO_KEY
-    kept = (headers or {}) | clean.headers
+    kept = clean.headers | (headers or {})
     signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
     event = parse(clean.raw, signed, sender)
     return Statement(event.source_event_id, clean.raw, signed, grade, key, event)
