@@ -48,6 +48,7 @@ def test_the_published_receipt_is_a_settlement_of_the_challenges_amount():
     money = event.payload.money
 
     assert (event.type, event.occurred_at.isoformat()) == ("payment.settled", "2025-01-15T12:00:00+00:00")
+    assert money.phase == "settled"
     assert (money.amount_minor, money.currency, money.charge) == (case["expected"]["amount"], case["expected"]["currency"], case["expected"]["reference"])
     assert event.payload.request_id == case["input"]["challenge"]["id"]
 
@@ -127,7 +128,7 @@ def test_an_amount_that_is_no_integer_is_refused(amount):
 
 @pytest.mark.parametrize(
     "challenge",
-    ["", "Payment", "Payment id", 'Payment id="a", id="b"', 'Payment id="' + "\\" * 4000, header(request="!!"), header(request=b64(b"[]")), header(realm=None), {}, {"id": 5}],
+    ["", "Payment", "Payment id", header() + ', id="b"', 'Payment id="' + "\\" * 4000, header(request="!!"), header(request=b64(b"[]")), header(realm=None), {}, {"id": 5}],
 )
 def test_challenges_that_cannot_be_read_are_refused(challenge):
     assert refusal({"at": "2025-01-15T12:00:00Z", "challenge": challenge}).err == "invalid_request"
