@@ -117,7 +117,12 @@ OCSF = {
     "time": 1_795_000_000_123,
     "severity_id": 1,
     "status_id": 1,
-    "metadata": {"version": "1.9.0-dev", "uid": "ocsf-1", "correlation_uid": "corr-1", "product": {"vendor_name": "Keycard"}},
+    "metadata": {
+        "version": "1.9.0-dev",
+        "uid": "ocsf-1",
+        "correlation_uid": "corr-1",
+        "product": {"vendor_name": "Keycard"},
+    },
     "actor": {"user": {"uid": "user-ada", "type_id": 1, "account": {"uid": "zone-1"}}, "session": {"uid": "sess-1"}},
     "ai_agent": {"uid": "agent-7", "name": "deployer"},
     "delegation": {"uid": "dlg-2", "parent_uid": "dlg-1", "scopes": ["deploy"], "created_time": 1_794_999_000_000},
@@ -140,7 +145,13 @@ CLOUDFLARE_PUSHED = {
     "ActorType": "user",
     "AccountID": "acc-1",
     "AccountName": "Acme",
-    "Raw": {"cf_ray_id": "8f00", "method": "POST", "status_code": 200, "uri": "/zones/z1/dns_records", "user_agent": "agent/1"},
+    "Raw": {
+        "cf_ray_id": "8f00",
+        "method": "POST",
+        "status_code": 200,
+        "uri": "/zones/z1/dns_records",
+        "user_agent": "agent/1",
+    },
     "ResourceID": "rec-1",
     "ResourceProduct": "dns_records",
     "ResourceType": "dns_record",
@@ -212,7 +223,14 @@ STRIPE = {
     "pending_webhooks": 1,
     "request": {"id": "req_1", "idempotency_key": "key-1"},
     "data": {
-        "object": {"id": "ch_1", "object": "charge", "amount": 1200, "amount_captured": 1200, "captured": True, "currency": "usd"}
+        "object": {
+            "id": "ch_1",
+            "object": "charge",
+            "amount": 1200,
+            "amount_captured": 1200,
+            "captured": True,
+            "currency": "usd",
+        }
     },
 }
 
@@ -231,7 +249,9 @@ WHSEC = "whsec_" + b64encode(TOKEN.encode()).decode()
 
 def standard_webhook(body: bytes, id: str = "msg_1", at: str = "1795000000") -> Delivery:
     mac = b64encode(hmac.digest(TOKEN.encode(), f"{id}.{at}.".encode() + body, "sha256")).decode()
-    return Delivery(body, "application/json", {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": f"v1,{mac}"})
+    return Delivery(
+        body, "application/json", {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": f"v1,{mac}"}
+    )
 
 
 CLOUDEVENT = {"specversion": "1.0", "id": "ce-1", "source": "https://orchestrator.example/runs", "type": NATIVE["type"],
@@ -241,10 +261,18 @@ CLOUDEVENT = {"specversion": "1.0", "id": "ce-1", "source": "https://orchestrato
 SIGNED_BODY = {"id": "rs-1", "type": NATIVE["type"], "time": NATIVE["timestamp"], "data": NATIVE["data"]}
 
 
-def signed_request(body: bytes, components: str = '"@method" "@authority" "@path" "content-digest"', **changes: str) -> Delivery:
+def signed_request(
+    body: bytes, components: str = '"@method" "@authority" "@path" "content-digest"', **changes: str
+) -> Delivery:
     """RFC 9421 by hand, Ed25519."""
     digest = "sha-256=:" + b64encode(sha256(body).digest()).decode() + ":"
-    headers = {":method": "POST", ":scheme": "https", ":authority": "log.example", ":path": "/ingest/robot", "content-digest": digest}
+    headers = {
+        ":method": "POST",
+        ":scheme": "https",
+        ":authority": "log.example",
+        ":path": "/ingest/robot",
+        "content-digest": digest,
+    }
     values = {"@method": "POST", "@authority": "log.example", "@path": "/ingest/robot", "content-digest": digest}
     params = f'({components});created=1795000000;keyid="k1"'
     base = "".join(f"{name}: {values[name[1:-1]]}\n" for name in components.split()) + f'"@signature-params": {params}'
@@ -280,10 +308,20 @@ AP2_MANDATE = {
     "vct": "mandate.payment.open.1",
     "iat": 1_795_000_000,
     "exp": 1_795_086_400,
-    "cnf": {"jwk": {"kty": "EC", "crv": "P-256", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}},
+    "cnf": {
+        "jwk": {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+        }
+    },
     "constraints": [
         {"type": "payment.amount_range", "max": 20000, "currency": "USD"},
-        {"type": "payment.allowed_payees", "allowed": [{"id": "merchant_1", "name": "Acme", "website": "https://acme.example"}]},
+        {
+            "type": "payment.allowed_payees",
+            "allowed": [{"id": "merchant_1", "name": "Acme", "website": "https://acme.example"}],
+        },
     ],
 }
 AP2_RECEIPT = {"status": "Success", "iss": "https://psp.example", "iat": 1_795_000_100, "reference": "abc", "payment_id": "pay_1",
@@ -305,8 +343,19 @@ def merchant_signed(body: bytes, **headers: str) -> Delivery:
 
 MPP_REQUEST = {"amount": "1000", "currency": "usd", "recipient": "acct_123"}
 MPP = {
-    "challenge": {"id": "chl_1", "realm": "api.example.com", "method": "example", "intent": "charge", "request": MPP_REQUEST},
-    "receipt": {"status": "success", "method": "example", "timestamp": "2025-01-15T12:00:00Z", "reference": "inv_12345"},
+    "challenge": {
+        "id": "chl_1",
+        "realm": "api.example.com",
+        "method": "example",
+        "intent": "charge",
+        "request": MPP_REQUEST,
+    },
+    "receipt": {
+        "status": "success",
+        "method": "example",
+        "timestamp": "2025-01-15T12:00:00Z",
+        "reference": "inv_12345",
+    },
 }
 X402_TERMS = {"scheme": "exact", "network": "eip155:8453", "asset": "USD", "payTo": "0x742d", "amount": "100000"}
 X402 = {
@@ -333,7 +382,10 @@ APP = {
             "orchestrator": {"type": "stripe", "stripe": {"organization": "org_1", "account": "acct_1"}},
         },
     },
-    "response": {"status": 200, "body": {"id": "db-1", "status": "complete", "complete": {"access_configuration": {"url": "postgres://u:p@h"}}}},
+    "response": {
+        "status": 200,
+        "body": {"id": "db-1", "status": "complete", "complete": {"access_configuration": {"url": "postgres://u:p@h"}}},
+    },
 }
 
 
@@ -360,7 +412,7 @@ SAMPLES: dict[str, Sample] = {
     "auth0": Sample("auth0", [json.dumps(AUTH0).encode(), b"\n".join(json.dumps(AUTH0 | {"log_id": i}).encode() for i in "ab")]),
     "keycloak": Sample("keycloak", [json.dumps(KEYCLOAK).encode()]),
     "ocsf": Sample("ocsf", [json.dumps(OCSF).encode()]),
-    "cloudflare": Sample("cloudflare", [json.dumps(CLOUDFLARE_PUSHED).encode(), json.dumps({"success": True, "result": [CLOUDFLARE_LISTED]}).encode()]),
+    "cloudflare": Sample("cloudflare", [json.dumps(CLOUDFLARE_PUSHED).encode(), json.dumps({"success": True, "result": [CLOUDFLARE_LISTED | {"id": "cf-2"}]}).encode()]),
     "cloudtrail": Sample("cloudtrail", [json.dumps(CLOUDTRAIL).encode(), json.dumps({"Records": [CLOUDTRAIL]}).encode()]),
     "standard_webhooks": Sample("standard_webhooks", [json.dumps(NATIVE).encode()], standard_webhook,
                                 sender_of("standard_webhooks", secret=WHSEC.encode)),

@@ -26,14 +26,23 @@ class P256:
         self.kid = kid
         self._key = ec.derive_private_key(number, ec.SECP256R1())
         public = self._key.public_key().public_numbers()
-        self.jwk = {"kty": "EC", "crv": "P-256", "x": b64(public.x.to_bytes(32)), "y": b64(public.y.to_bytes(32)), "use": "sig", "alg": "ES256"}
+        self.jwk = {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": b64(public.x.to_bytes(32)),
+            "y": b64(public.y.to_bytes(32)),
+            "use": "sig",
+            "alg": "ES256",
+        }
 
     @property
     def loaded(self):
         return load(self.jwk, self.kid)
 
     def jwt(self, claims: dict, typ: str = "JWT", **header) -> str:
-        message = b64(json.dumps({"alg": "ES256", "typ": typ, "kid": self.kid} | header)) + "." + b64(json.dumps(claims))
+        message = (
+            b64(json.dumps({"alg": "ES256", "typ": typ, "kid": self.kid} | header)) + "." + b64(json.dumps(claims))
+        )
         r, s = decode_dss_signature(self._key.sign(message.encode(), ec.ECDSA(hashes.SHA256())))
         return f"{message}.{b64(r.to_bytes(32) + s.to_bytes(32))}"
 

@@ -195,9 +195,12 @@ def _derived(name: str, parameters: dict[str, str], headers: Mapping[str, str]) 
         case "@query", ():
             return f"?{query}"
         case "@query-param", ("name",):
-            values = [v for n, _, v in (pair.partition("=") for pair in query.split("&")) if unquote(n) == unquote(parameters["name"])]
+            values = [
+                v
+                for n, _, v in (pair.partition("=") for pair in query.split("&"))
+                if unquote(n) == unquote(parameters["name"])
+            ]
             if len(values) != 1:
                 raise BadSignature("a signed query parameter is there not exactly once")
             return values[0]
     raise BadSignature(f"component {name[:40]!r} is not one we know")
-

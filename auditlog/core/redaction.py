@@ -45,9 +45,7 @@ class Redacted:
     headers: dict[str, str]
 
 
-def redact(
-    document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: frozenset[str] = frozenset()
-) -> Redacted:
+def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: frozenset[str] = frozenset()) -> Redacted:
     """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
     look like a credential and stays. Raises MalformedEvent when the document cannot be read to look for secrets."""
     lowered = document.lower()
@@ -72,7 +70,11 @@ def redact(
                 removed.append(f"{path}{name}")
             elif kind is str:
                 # First letters of Bearer, Basic, Payment, DPoP and eyJ: a cheap look before the patterns.
-                if len(value) > 4 and (value[0] in "bBpPdDeE" or value[:4] == "spt_" or value[:3] == "vt_") and (kept := _kept(value)) != value:
+                if (
+                    len(value) > 4
+                    and (value[0] in "bBpPdDeE" or value[:4] == "spt_" or value[:3] == "vt_")
+                    and (kept := _kept(value)) != value
+                ):
                     if type(name) is str and normal(name) in keep:
                         continue
                     holder[name] = kept

@@ -12,4 +12,6 @@ def check_static_token(given: str, secret: bytes | None, *, header: str = "Autho
     sent = given.strip().encode()
     bare = sent[7:].strip() if sent[:7].lower() == b"bearer " else sent
     if not hmac.compare_digest(sent, secret) | hmac.compare_digest(bare, secret):
-        raise BadSignature(f"expected the source's secret in the {header} header, found {'another' if given else 'none'}")
+        raise BadSignature(
+            f"expected the source's secret in the {header} header, found {'another' if given else 'none'}"
+        )

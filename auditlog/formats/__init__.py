@@ -21,7 +21,10 @@ from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
 from auditlog.core.keys import Key
 
-NAMES = ("set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail", "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402", "mpp")
+NAMES = (
+    "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",
+    "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402", "mpp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class About:
     chains: str  # how its delegation chains are built, and in which order it gives them
     lacks: str
     tested: str
-    connect: tuple[str, ...]  # steps, for str.format with `address` (the source's ingest address) and `secret` (its variable)
+    connect: tuple[str, ...]  # steps, for str.format with `address` (of ingest) and `secret` (its variable's name)
 
 
 def named(name: str) -> ModuleType:

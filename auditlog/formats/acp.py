@@ -35,6 +35,7 @@ from auditlog.formats.values import (
     instant,
     minor_units,
     type_or_other,
+    verb_of,
 )
 
 CONTENT_TYPES = ("application/json",)
@@ -54,7 +55,7 @@ ABOUT = About(
     connect=(
         "Have the merchant send its order webhooks to {address}.",
         "Set the secret of Merchant-Signature as {secret} where the service runs.",
-        "Delegated payments: post {{\"type\": \"delegate_payment\", \"at\": .., \"idempotency_key\": .., \"data\": {{..}}}} "
+        'Delegated payments: post {{"type": "delegate_payment", "at": .., "idempotency_key": .., "data": {{..}}}} '
         "without payment_method.number and cvc, signed the same way or with Authorization: Bearer <the secret>.",
     ),
 )
@@ -125,7 +126,9 @@ def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Pa
     native, outcome, money = "action.performed", "success", _total(order)
     verb = {"order_create": "order.create", "order_update": "order.update"}.get(said.type, said.type)
     if last is not None and said.type != "order_create":
-        outcome = {"completed": "success", "pending": "pending", "failed": "failure"}.get(str(last.get("status")), "unknown")
+        outcome = {"completed": "success", "pending": "pending", "failed": "failure"}.get(
+            str(last.get("status")), "unknown"
+        )
         if last.get("type") == "dispute":
             native, money = "dispute.closed" if outcome == "success" else "dispute.opened", None
             outcome = "success"
@@ -133,7 +136,7 @@ def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Pa
             native, money = "payment.refunded", _adjustment(last)
     payload = Payload(
         outcome=outcome,
-        action=action(verb if native.startswith("action.") else "", provider=sender.provider, target=("order", order["id"]),
+        action=action(verb_of(native, verb), provider=sender.provider, target=("order", order["id"]),
                       resource=order.get("permalink_url")),
         session=fitted(order.get("checkout_session_id")),
         request_id=fitted(told.get("request-id")),
@@ -176,10 +179,10 @@ def _delegated(said: Message, sender: Sender) -> tuple[str, Payload, str]:
         outcome="failure" if failed else "success" if token else "pending",
         action=action(provider=sender.provider, account=allowance.get("merchant_id"), target=("payment_token", token)),
         session=fitted(allowance.get("checkout_session_id")),
-        call=called("delegate_payment", idempotency_key=said.idempotency_key or inner(answer, "metadata", "idempotency_key"),
+        call=called("delegate_payment",
+                    idempotency_key=said.idempotency_key or inner(answer, "metadata", "idempotency_key"),
                     error=inner(answer, "code") if failed else ""),
         money=None if failed else money,
     )  # fmt: skip
     subject = token or fitted(allowance.get("checkout_session_id")) or "delegate_payment"
     return "payment.failed" if failed else "payment.authority_granted", payload, subject
-

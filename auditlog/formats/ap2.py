@@ -29,7 +29,14 @@ from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.records import bounded, each, refuse_charset
 from auditlog.formats.values import acting, action, called, event, fitted, inner, instant, minor_units, party, seconds
 
-CONTENT_TYPES = ("text/plain", "application/sd-jwt", "application/kb+sd-jwt", "application/dc+sd-jwt", "application/jwt", "application/json")
+CONTENT_TYPES = (
+    "text/plain",
+    "application/sd-jwt",
+    "application/kb+sd-jwt",
+    "application/dc+sd-jwt",
+    "application/jwt",
+    "application/json",
+)
 MAX_ARTIFACTS = 100
 RAIL = "ap2"
 _OPEN = ("mandate.payment.open.1", "mandate.checkout.open.1")
@@ -37,7 +44,7 @@ _CLOSED = ("mandate.payment.1", "mandate.checkout.1")
 
 ABOUT = About(
     title="AP2 mandates and receipts (v0.2)",
-    sent="POST of one mandate chain or receipt as text, or of {\"artifacts\": [..]} as JSON",
+    sent='POST of one mandate chain or receipt as text, or of {"artifacts": [..]} as JSON',
     authentication="each artifact's own signatures, from the first issuer's configured key down the chain",
     grade="A",
     carries="open mandates as grants with their limits, closed mandates, checkout and payment receipts",
@@ -54,7 +61,9 @@ ABOUT = About(
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     if delivery.content_type not in CONTENT_TYPES:
-        raise WrongContentType(f"expected {' or '.join(CONTENT_TYPES[:2])}, found {delivery.content_type[:80] or 'none'!r}")
+        raise WrongContentType(
+            f"expected {' or '.join(CONTENT_TYPES[:2])}, found {delivery.content_type[:80] or 'none'!r}"
+        )
     refuse_charset(delivery)
     body = delivery.body.strip()
     if body[:1] != b"{":
@@ -138,18 +147,21 @@ def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
     intent, cap = _intent(given), _cap(given)
     if isinstance(amount, dict) and isinstance(amount.get("currency"), str):
         cap = _minor(amount.get("amount")), amount["currency"].upper()
+    expiring = {"exp": last.claims.get("exp")} | said
     payload = Payload(
         outcome="success",
         mode="delegation" if acts else "direct",
         actor=None if is_open else acts,
         action=action(target=("checkout" if "checkout" in said["vct"] else "payment", checkout),
                       resource=inner(said, "payee", "website") or inner(said, "payee", "id")),
-        grant=_grant({"exp": last.claims.get("exp")} | said, id, parent, holders, principal, cap, intent) if is_open else parent,
+        grant=_grant(expiring, id, parent, holders, principal, cap, intent) if is_open else parent,
         money=Money(cap[0], cap[1], "ceiling", rail=RAIL, authority=id) if cap else None,
         intent=intent,
     )  # fmt: skip
     native = "payment.authority_granted" if said["vct"] == "mandate.payment.1" else "mandate.issued"
-    return event(sender, id=id, type=native, at=instant(issued), payload=payload, txn=fitted(checkout), principal=principal)
+    return event(
+        sender, id=id, type=native, at=instant(issued), payload=payload, txn=fitted(checkout), principal=principal
+    )
 
 
 _REQUIRED = {
@@ -263,7 +275,10 @@ def _receipt_event(compact: str, sender: Sender) -> Event:
     payload = Payload(
         outcome="success" if good else "failure",
         mode="direct",
-        action=action("" if paid else "checkout.complete", target=("payment", said["payment_id"]) if paid else ("order", said.get("order_id"))),
+        action=action(
+            "" if paid else "checkout.complete",
+            target=("payment", said["payment_id"]) if paid else ("order", said.get("order_id")),
+        ),
         grant=fitted(f"ap2:{said['reference']}"),
         request_id=fitted(said.get("psp_confirmation_id")),
         trace_id=fitted(said.get("network_confirmation_id")),
@@ -309,8 +324,9 @@ def check_dispute(
 
     said = mandate_of(checkout[-1]) if checkout else None
     computed = hashed(str(said["checkout_jwt"]), checkout[-1].hash_name) if checkout and said else None
-    steps.append(_step("checkout hash recomputed", computed is not None and said is not None and computed == said.get("checkout_hash"),
-                       "checkout_hash is the hash of checkout_jwt", "checkout_hash is not the hash of checkout_jwt"))  # fmt: skip
+    same = computed is not None and said is not None and computed == said.get("checkout_hash")
+    reason = f"checkout_hash is {'' if same else 'not '}the hash of checkout_jwt"
+    steps.append(Step("checkout hash recomputed", same, reason))
 
     steps.append(_receipt_step("checkout receipt refers to it", checkout_receipt, checkout, keys))
 
@@ -324,10 +340,6 @@ def check_dispute(
 
     steps.append(_receipt_step("payment receipt refers to it", payment_receipt, payment, keys))
     return tuple(steps)
-
-
-def _step(name: str, holds: bool, good: str, bad: str) -> Step:
-    return Step(name, holds, good if holds else bad)
 
 
 def _verified(chain: str, keys: Mapping[str, Key], vct: str) -> tuple[tuple[Token, ...], str]:
@@ -410,7 +422,10 @@ def _holds(constraint: Any, closed: dict, open_checkout: list[Token]) -> tuple[b
             wanted = constraint.get("conditional_transaction_id")
             if not open_checkout:
                 return None, "the open checkout mandate that payment.reference names is not there"
-            held = any(wanted in (token.sd_hash, hashed(token.compact.partition("~")[0], token.hash_name)) for token in open_checkout)
+            held = any(
+                wanted in (token.sd_hash, hashed(token.compact.partition("~")[0], token.hash_name))
+                for token in open_checkout
+            )
             return held, "" if held else "payment.reference names another open checkout mandate"
         case "checkout.allowed_merchants" | "checkout.line_items":
             return None, f"{kind} is judged against the merchant's checkout, whose shape AP2 does not fix"
@@ -420,7 +435,9 @@ def _holds(constraint: Any, closed: dict, open_checkout: list[Token]) -> tuple[b
 def _among(value: Any, constraint: dict, kind: str) -> tuple[bool, str]:
     """By id where both have one: descriptions are for people."""
     allowed = _list(constraint.get("allowed"))
-    held = any(value == one or (inner(value, "id") is not None and inner(value, "id") == inner(one, "id")) for one in allowed)
+    held = any(
+        value == one or (inner(value, "id") is not None and inner(value, "id") == inner(one, "id")) for one in allowed
+    )
     return held, "" if held else f"not among {kind}"
 
 
@@ -432,4 +449,4 @@ def _receipt_step(name: str, receipt: str, tokens: tuple[Token, ...], keys: Mapp
     except Refused as refused:
         return Step(name, False, str(refused))
     held = bool(tokens) and jws.claims["reference"] == reference(tokens[-1])
-    return _step(name, held, "its reference is the closed mandate's hash", "its reference is not the closed mandate's hash")
+    return Step(name, held, f"its reference is {'' if held else 'not '}the closed mandate's hash")

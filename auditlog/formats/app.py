@@ -11,9 +11,9 @@ than 0.1d are kept under their source and not interpreted.
 The recorder proves itself by `Recorder-Signature` (t, v1 HMAC over its post: grade C when one pair comes unchanged)
 or by a static token (D). `Stripe-Signature-V2` is an EdDSA JWT over the digest of the request's body, and the only
 part that a third party can check without the shared secret: when one of the source's keys made it and the body is
-here whole, a pair without a response is grade B; a response, or a body without its secrets, is the recorder's word. Unknown keys are tolerated (the
-roll-out is not complete), a wrong signature under a known key is not. The recorded HMAC `Stripe-Signature` is tried
-with the source's secret too.
+here whole, a pair without a response is grade B; a response, or a body without its secrets, is the recorder's word.
+Unknown keys are tolerated (the roll-out is not complete), a wrong signature under a known key is not. The recorded
+HMAC `Stripe-Signature` is tried with the source's secret too.
 
 Chain order: none. APP carries the human (`actor.email`) and no agent; hops are joined from the token server.
 """
@@ -61,7 +61,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z|[A-Za-z0-9_-]{43}\Z")
 
 ABOUT = About(
     title="Agentic Provisioning Protocol recorder (0.1d)",
-    sent="POST of request and response pairs, as JSON: one, lines or an array; from the provider's or the orchestrator's side",
+    sent="POST of request and response pairs as JSON, one, lines or an array; from the provider's or orchestrator's side",
     authentication="Recorder-Signature (t, v1 HMAC-SHA256 over the post) or a static token in the Authorization header",
     grade="C signed by the recorder; B for a request alone with a valid Stripe-Signature-V2; else D",
     carries="account requests, tokens issued, resources asked for, provisioned, changed, removed, credentials rotated",
@@ -71,7 +71,7 @@ ABOUT = About(
     connect=(
         "Put the recorder in front of your /provisioning and /oauth/token endpoints.",
         "Have it POST each pair to {address}.",
-        "Sign each post: Recorder-Signature: t=<seconds>,v1=<hex HMAC-SHA256 of '<t>.<body>'> with the value of {secret}.",
+        "Sign it with {secret}: Recorder-Signature: t=<seconds>,v1=<hex HMAC-SHA256 of '<t>.<body>'>.",
         "For Stripe-Signature-V2 give the orchestrator's public keys (/v2/provisioning/public_keys) as a JWKS.",
     ),
 )
@@ -257,7 +257,9 @@ def _meaning(said: Pair, asked: dict, answered: dict, sender: Sender) -> tuple[s
     status = said.response.status if said.response else None
     if status is not None and status >= 400:
         failed = "denied" if status in (401, 403) else "failure"
-        return {"account": "account.requested", "resource": "resource.failed", "read": "action.performed"}.get(kind, kind), failed
+        return {"account": "account.requested", "resource": "resource.failed", "read": "action.performed"}.get(
+            kind, kind
+        ), failed
     state = answered.get("status") if isinstance(answered.get("status"), str) else None
     match kind:
         case "account":

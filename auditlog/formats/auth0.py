@@ -81,7 +81,6 @@ ABOUT = About(
 )
 
 
-
 class Log(Struct):
     """What every schema requires, and what we read. Scope is a list or one string."""
 

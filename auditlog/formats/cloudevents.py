@@ -30,7 +30,7 @@ _ATTRIBUTES = ("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "ce
 
 ABOUT = About(
     title="CloudEvents 1.0",
-    sent="POST structured (application/cloudevents+json), batch (application/cloudevents-batch+json) or binary (ce- headers)",
+    sent="POST: structured or batch (application/cloudevents+json, -batch+json), or binary with ce- headers",
     authentication="a static token in the Authorization header; CloudEvents does not sign",
     grade="D",
     carries="any type of the published format, as data; other types are kept as other.*",
@@ -93,7 +93,15 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     if not payload.trace_id and said.traceparent:
         payload = msgspec.structs.replace(payload, trace_id=_trace(said.traceparent))
     id = fitted(f"{said.source} {said.id}")
-    return event(sender, id=id, type=native, at=instant(said.time), payload=payload, txn=txn or said.txn or "", principal=principal)
+    return event(
+        sender,
+        id=id,
+        type=native,
+        at=instant(said.time),
+        payload=payload,
+        txn=txn or said.txn or "",
+        principal=principal,
+    )
 
 
 def _structured(delivery: Delivery, sender: Sender) -> Received:

@@ -52,6 +52,7 @@ ABOUT = About(
         "Destination HTTP: {address}?header_Authorization=Bearer%20<the value of {secret}>",
         "Cloudflare sends a test request first; it is answered with 200 and nothing is stored.",
         "Timestamps: RFC 3339. All fields, ActorTokenDetails and Raw among them.",
+        "If you also post pages of the API, add a second source for them: the same entry has other bytes there.",
     ),
 )
 
@@ -146,7 +147,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         action=action(
             verb_of(native, operation),
             provider=sender.provider, account=entry.account,
-            target=(entry.resource.get("type") or about, entry.resource.get("id") or entry.zone), resource=name or entry.zone,
+            target=(entry.resource.get("type") or about, entry.resource.get("id") or entry.zone),
+            resource=name or entry.zone,
         ),
         call=called(operation),
         token=token or None,
@@ -185,7 +187,7 @@ def _entry(raw: bytes) -> Entry:
         request = {_snake(name): value for name, value in _object(said.Raw).items()}
         value = _object(said.ResourceValue).get("name") if isinstance(said.ResourceValue, dict) else said.ResourceValue
         resource = {"id": said.ResourceID, "product": said.ResourceProduct, "type": said.ResourceType, "value": value}
-        result = {True: "success", False: "failure"}.get(said.ActionResult, said.ActionResult)  # type: ignore[call-overload]
+        result: Any = {True: "success", False: "failure"}.get(said.ActionResult, said.ActionResult)  # type: ignore
         return Entry(said.AuditLogID, said.ActionType, result or "", said.ActionTimestamp, actor, said.AccountID,
                      said.ZoneName or said.ZoneID, resource, request)  # fmt: skip
     said = decoded(_listed, raw, "an entry of Audit Logs v2")
@@ -210,7 +212,9 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _snake(name: str) -> str:
-    return {"CfRayID": "cf_ray_id", "RayID": "cf_ray_id", "URI": "uri", "UserAgent": "user_agent"}.get(name, name.lower())
+    return {"CfRayID": "cf_ray_id", "RayID": "cf_ray_id", "URI": "uri", "UserAgent": "user_agent"}.get(
+        name, name.lower()
+    )
 
 
 def _grade(raw: bytes) -> str:
@@ -225,4 +229,6 @@ def _is_validation(delivery: Delivery) -> bool:
         document = orjson.loads(records.unpacked(delivery))
     except (orjson.JSONDecodeError, records.Refused):
         return False
-    return isinstance(document, dict) and set(document) <= {"content", "filename"} and document.get("content") == "tests"
+    return (
+        isinstance(document, dict) and set(document) <= {"content", "filename"} and document.get("content") == "tests"
+    )

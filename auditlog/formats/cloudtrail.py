@@ -50,7 +50,7 @@ _CREDENTIALS = {"CreateAccessKey": "credential.issued", "DeleteAccessKey": "cred
 
 ABOUT = About(
     title="AWS CloudTrail",
-    sent="POST of CloudTrail records as JSON: a log file ({\"Records\": [...]}), lines, an array, or EventBridge events; gzip",
+    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, or EventBridge events; gzip',
     authentication="a static token in the Authorization header",
     grade="E",
     carries="every API call with who made it; role sessions, domains at Route 53, access keys",
@@ -114,7 +114,11 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     wrapped = b'"detail-type"' in raw
-    said = decoded(_notified, raw, "an EventBridge event of CloudTrail").detail if wrapped else decoded(_call, raw, "a CloudTrail record")
+    said = (
+        decoded(_notified, raw, "an EventBridge event of CloudTrail").detail
+        if wrapped
+        else decoded(_call, raw, "a CloudTrail record")
+    )
     if not said.eventID or not said.eventName:
         raise MalformedEvent("expected an eventID and an eventName")
     identity = said.userIdentity or Identity()
@@ -130,7 +134,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         outcome=outcome,
         mode="delegation" if source else "direct",
         actor=actor,
-        action=action(verb_of(native, operation), provider=sender.provider, account=said.recipientAccountId or identity.accountId,
+        action=action(verb_of(native, operation), provider=sender.provider,
+                      account=said.recipientAccountId or identity.accountId,
                       target=_target(said, service), resource=_domain(said)),
         token=token,
         session=fitted(inner(identity.sessionContext, "sessionIssuer", "principalId") and identity.principalId),
@@ -164,7 +169,13 @@ def _caller(identity: Identity, sender: Sender) -> Party | None:
         kind = "service"
     elif identity.type == "IdentityCenterUser":
         kind = "human"
-    name = identity.arn or inner(identity.onBehalfOf, "userId") or identity.invokedBy or identity.principalId or identity.userName
+    name = (
+        identity.arn
+        or inner(identity.onBehalfOf, "userId")
+        or identity.invokedBy
+        or identity.principalId
+        or identity.userName
+    )
     return party(sender.issuer, name, kind)
 
 
@@ -184,7 +195,9 @@ def _session_token(
     key = fitted(inner(made, "accessKeyId"))
     if not key:
         return None
-    session = inner(said.responseElements, "assumedRoleUser", "arn") or inner(said.responseElements, "federatedUser", "arn")
+    session = inner(said.responseElements, "assumedRoleUser", "arn") or inner(
+        said.responseElements, "federatedUser", "arn"
+    )
     return TokenObject(
         jti=key,
         parent_jti=fitted(identity.accessKeyId) or None,

@@ -25,7 +25,7 @@ _LINE = {"@method": (":method",), "@scheme": (":scheme",), "@authority": (":auth
 
 ABOUT = About(
     title="Signed HTTP requests (RFC 9421)",
-    sent="POST of one event, application/json: {id, type, time, data}, with Content-Digest, Signature-Input and Signature",
+    sent="POST of one event, {id, type, time, data}, with Content-Digest, Signature-Input and Signature",
     authentication="the request's signature with the sender's own key: Ed25519, ECDSA P-256, RSA-PSS or RSA",
     grade="B; D where a secret had to be removed from the body",
     carries="any type of the published format, as data; other types are kept as other.*",
@@ -35,7 +35,7 @@ ABOUT = About(
     connect=(
         "Give the sender's public keys as a JWKS when you add the source; keyid is the key's kid or its thumbprint.",
         "POST to {address} with Content-Digest: sha-256=:...:",
-        "Sign at least \"content-digest\", better also \"@method\", \"@authority\" and \"@path\", with created and keyid.",
+        'Sign at least "content-digest", better also "@method", "@authority" and "@path", with created and keyid.',
     ),
 )
 

@@ -55,7 +55,7 @@ ABOUT = About(
     tested="published vectors of challenges, credentials and receipts, valid and hostile",
     connect=(
         "Put a recorder beside your MPP client or server.",
-        "POST {{\"at\": \"<RFC 3339>\", \"challenge\": \"<WWW-Authenticate>\", \"receipt\": \"<Payment-Receipt>\"}} to {address}.",
+        'POST {{"at": "<RFC 3339>", "challenge": "<WWW-Authenticate>", "receipt": "<Payment-Receipt>"}} to {address}.',
         "Send the header Authorization: Bearer <the value of {secret}>.",
     ),
 )
@@ -99,9 +99,13 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         environment="test" if said.environment == "test" else "live",
         mode="direct",
         actor=acting([party(sender.issuer, credential.get("source"))]),
-        action=action(account=request.get("recipient"), target=("realm", terms.get("realm")), resource=terms.get("realm")),
+        action=action(
+            account=request.get("recipient"), target=("realm", terms.get("realm")), resource=terms.get("realm")
+        ),
         request_id=fitted(terms.get("id")),
-        call=called(f"{fitted(terms.get('method') or receipt.get('method'), 200)} {fitted(terms.get('intent'), 200)}".strip()),
+        call=called(
+            f"{fitted(terms.get('method') or receipt.get('method'), 200)} {fitted(terms.get('intent'), 200)}".strip()
+        ),
         money=_money(request, reference, paid=bool(receipt)),
     )
     native = "payment.settled" if receipt else "payment.quoted"
@@ -137,7 +141,7 @@ def read_credential(given: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def read_receipt(given: str | dict[str, Any]) -> dict[str, Any]:
-    """base64url of {status, method, timestamp, reference}; fields beside them are the method's. Raises MalformedEvent."""
+    """base64url of {status, method, timestamp, reference}; other fields are the method's. Raises MalformedEvent."""
     found = given if isinstance(given, dict) else _object(_bounded(given, "receipt").strip(), "the receipt")
     for name in ("status", "method", "timestamp"):
         if not isinstance(found.get(name), str) or not found[name]:
@@ -192,4 +196,3 @@ def _money(request: dict[str, Any], reference: str, *, paid: bool) -> Money | No
     if amount is None or not isinstance(currency, str) or not re.fullmatch(r"[A-Za-z]{3}", currency):
         return None
     return Money(minor_units(amount), currency.upper(), "settled" if paid else "quoted", rail=RAIL, charge=reference)
-

@@ -58,7 +58,7 @@ ABOUT = About(
     sent="POST of OCSF events as JSON: one, JSON lines or an array; Parquet has to be turned into JSON first",
     authentication="a static token in the Authorization header",
     grade="E",
-    carries="API activity, logins, sessions and privileges granted and revoked, accounts created; other classes as other.*",
+    carries="API activity, logins, privileges granted and revoked, accounts created; other classes as other.*",
     chains="delegation.uid and parent_uid become grants with parents; ai_agent acts for actor.user",
     lacks="money (OCSF has no class for payments); a signature; before 1.9 a field for agents and delegation",
     tested="OCSF's published samples: API activity, account change, authentication",
@@ -112,7 +112,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         outcome=outcome,
         mode="delegation" if principal and actor and principal.key != actor.key else "direct",
         actor=actor,
-        action=action(verb_of(native, operation), provider=sender.provider, account=inner(said.actor, "user", "account", "uid"),
+        action=action(verb_of(native, operation), provider=sender.provider,
+                      account=inner(said.actor, "user", "account", "uid"),
                       target=target, resource=resource),
         grant=_grant(said, native, principal, actor),
         session=fitted(session),
@@ -130,7 +131,9 @@ def _meaning(said: Ocsf, sender: Sender) -> tuple[str, str]:
     if said.status_id is None and said.class_uid == _API_ACTIVITY:
         # CloudTrail's mapping gives no status and says `error: null` where there was none.
         outcome = "failure" if inner(said.api, "response", "error") else "success"
-    native = "action.performed" if said.class_uid == _API_ACTIVITY else _TYPES.get((said.class_uid, said.activity_id), "")
+    native = (
+        "action.performed" if said.class_uid == _API_ACTIVITY else _TYPES.get((said.class_uid, said.activity_id), "")
+    )
     if not native:
         return type_or_other("", sender, said.type_name or f"{said.class_uid}.{said.activity_id}"), outcome
     if outcome == "failure" and native in _DENIED:

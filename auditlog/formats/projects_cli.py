@@ -69,22 +69,28 @@ _GATES = {
     "JSON_REQUIRES_CONFIRMATION": "purchase",
 }
 _FLAGS = {"--confirm-paid-service": "purchase", "--accept-tos": "terms"}
-_REQUESTS = {"requested": "pending", "pending_auth": "pending", "needs_information": "pending", "complete": "success", "error": "failure"}
+_REQUESTS = {
+    "requested": "pending",
+    "pending_auth": "pending",
+    "needs_information": "pending",
+    "complete": "success",
+    "error": "failure",
+}
 
 ABOUT = About(
     title="Stripe Projects CLI and Provisioning API",
     sent="POST of {at, output | state | polled} as JSON: one, lines or an array",
     authentication="a static token in the Authorization header",
     grade="F for the CLI's output and state file, E for polled objects",
-    carries="projects, providers linked, resources and credentials, accounts created or linked, spending limits, gates met",
+    carries="projects, providers linked, resources, credentials, accounts created or linked, limits, gates met",
     chains="the wrapper's nested actor, outermost is the current actor; the CLI names nobody",
     lacks="a signature, times, the agent unless the wrapper says it; values of the environment are never kept",
     tested="published captures of the envelope and the state file; objects made to the SDK's fields",
     connect=(
         "Run the CLI with --json through a wrapper that posts each result to {address}.",
-        "Body: {{\"at\": \"<RFC 3339>\", \"argv\": [..], \"actor\": {{..}}, \"session\": \"..\", \"output\": <the JSON>}}",
+        'Body: {{"at": "<RFC 3339>", "argv": [..], "actor": {{..}}, "session": "..", "output": <the JSON>}}',
         "Send the header Authorization: Bearer <the value of {secret}>.",
-        "Poll /v2/provisioning/* too and post each object as {{\"at\": .., \"polled\": <the object>}}.",
+        'Poll /v2/provisioning/* too and post each object as {{"at": .., "polled": <the object>}}.',
     ),
 )
 
@@ -220,7 +226,9 @@ def _from_polled(polled: dict[str, Any], sender: Sender) -> tuple[str, Payload]:
             native, outcome = _STATUS[status]
         case "provider_connection" if status == "active":
             made = inner(polled, "provider_account_details", "link_action")
-            native = {"created": "account.created", "linked_existing": "account.linked"}.get(str(made), "provider.linked")
+            native = {"created": "account.created", "linked_existing": "account.linked"}.get(
+                str(made), "provider.linked"
+            )
             outcome = "success"
         case "provider_connection_request":
             wanted = polled.get("request_status")

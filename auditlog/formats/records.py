@@ -21,7 +21,8 @@ from auditlog.formats import Delivery, Received, Sender, Statement
 
 CONTENT_TYPES = (
     "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines",
-    "application/x-json-stream", "application/json-seq", "application/gzip", "application/octet-stream", "text/plain", "",
+    "application/x-json-stream", "application/json-seq", "application/gzip", "application/octet-stream", "text/plain",
+    "",
 )  # fmt: skip
 ENCODINGS = ("gzip",)
 MAX_INFLATED = 32 * 1024 * 1024

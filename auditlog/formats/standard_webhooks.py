@@ -57,7 +57,16 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     native, payload, txn, principal = opened(said.type, said.data, sender)
     sent = instant(int(signed["webhook-timestamp"]))
     at = sent if said.timestamp is None else instant(said.timestamp)
-    return event(sender, id=signed["webhook-id"], type=native, at=at, issued_at=sent, payload=payload, txn=txn, principal=principal)
+    return event(
+        sender,
+        id=signed["webhook-id"],
+        type=native,
+        at=at,
+        issued_at=sent,
+        payload=payload,
+        txn=txn,
+        principal=principal,
+    )
 
 
 def _verify(body: bytes, signed: dict[str, str], sender: Sender) -> tuple[str, str]:
@@ -98,4 +107,3 @@ def _key_of(secret: bytes) -> bytes:
         return a2b_base64(secret.strip().removeprefix(b"whsec_"), strict_mode=True)
     except (Error, ValueError):
         raise UnknownKey("this source's secret is not one of Standard Webhooks: expected whsec_ and base64") from None
-

@@ -53,7 +53,7 @@ ABOUT = About(
     grade="C; D where a secret had to be removed from the body",
     carries="charges, refunds, invoices, subscriptions, disputes, issued cards, billing alerts, shared payment tokens",
     chains="none: Stripe names no agent. Joined by charge, invoice, idempotency key and payment token",
-    lacks="provisioning (Stripe has no webhooks for it); of a thin event all but its related object, until it is fetched",
+    lacks="provisioning (Stripe has no webhooks for it); of a thin event all but its object, until it is fetched",
     tested="Stripe's own library signs and verifies the tests' events; all published fixture objects are read",
     connect=(
         "In the Stripe dashboard open Developers > Webhooks and add an endpoint at {address}.",
@@ -331,7 +331,9 @@ def _ceiling(kind: str, thing: dict[str, Any]) -> Money | None:
     if amount is None or not isinstance(currency, str) or len(currency) != 3:
         return None
     authority = _id(thing.get("id"))  # of a payment token its digest: it was redacted before this
-    return Money(amount_minor=minor_units(amount), currency=currency.upper(), phase="ceiling", rail=rail, authority=authority)
+    return Money(
+        amount_minor=minor_units(amount), currency=currency.upper(), phase="ceiling", rail=rail, authority=authority
+    )
 
 
 _HELD = ("payment_intent.amount_capturable_updated",)

@@ -66,7 +66,7 @@ ABOUT = About(
     tested="published vectors of offers and receipts, valid and hostile",
     connect=(
         "Put a recorder beside your x402 client or server.",
-        "POST {{\"at\": \"<RFC 3339>\", \"headers\": {{\"PAYMENT-REQUIRED\": .., \"PAYMENT-RESPONSE\": ..}}}} to {address}.",
+        'POST {{"at": "<RFC 3339>", "headers": {{"PAYMENT-REQUIRED": .., "PAYMENT-RESPONSE": ..}}}} to {address}.',
         "Send the header Authorization: Bearer <the value of {secret}>, and leave PAYMENT-SIGNATURE out.",
         "For JWS receipts give the server's public keys as a JWKS.",
     ),
@@ -106,13 +106,15 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     payer = settled.get("payer") or (receipt or {}).get("payer")
     amount = settled.get("amount") or terms.get("amount")
     phase = "settled" if paid else "quoted"
+    resource = (receipt or terms).get("resourceUrl") or inner(said.required, "resource", "url")
+    scheme, asset = fitted(terms.get("scheme"), 60), fitted(terms.get("asset"), 80)
     payload = Payload(
         outcome="failure" if failed else "success",
         environment="test" if said.environment == "test" else "live",
         mode="direct",
         actor=acting([party(network, payer)]),
-        action=action(account=terms.get("payTo"), target=("resource", (receipt or terms).get("resourceUrl") or inner(said.required, "resource", "url"))),
-        call=called(f"x402 {fitted(terms.get('scheme'), 60)} {fitted(network, 80)} {fitted(terms.get('asset'), 80)}", error=settled.get("errorReason")),
+        action=action(account=terms.get("payTo"), target=("resource", resource)),
+        call=called(f"x402 {scheme} {fitted(network, 80)} {asset}", error=settled.get("errorReason")),
         money=None if failed else _money(amount, terms.get("asset"), phase, transaction),
     )  # fmt: skip
     native = "payment.failed" if failed else "payment.settled" if paid else "payment.quoted"
@@ -153,7 +155,11 @@ def check_offer(offer: Any, accepts: Any, *, at: float) -> list[str]:
     payload, problem = _read(offer, "offer")
     if problem:
         return [problem]
-    missing = [f"payload_missing_field: {name}" for name in ("network", "asset", "amount", "payTo", "resourceUrl", "scheme") if not payload.get(name)]
+    missing = [
+        f"payload_missing_field: {name}"
+        for name in ("network", "asset", "amount", "payTo", "resourceUrl", "scheme")
+        if not payload.get(name)
+    ]
     if payload.get("version") != 1 or isinstance(payload.get("version"), bool):
         missing.append(f"offer_version_unsupported: {str(payload.get('version'))[:20]}")
     if missing:
@@ -262,7 +268,12 @@ def _signed(part: dict[str, Any], keys: Mapping[str, Key]) -> Key | None:
 
 
 def _money(amount: Any, asset: Any, phase: str, transaction: Any) -> Money | None:
-    if not isinstance(asset, str) or asset.upper() not in _CURRENCIES or not isinstance(amount, str) or not _AMOUNT.match(amount):
+    if (
+        not isinstance(asset, str)
+        or asset.upper() not in _CURRENCIES
+        or not isinstance(amount, str)
+        or not _AMOUNT.match(amount)
+    ):
         return None
     number = int(amount)
     return Money(number, asset.upper(), phase, rail=RAIL, charge=fitted(transaction)) if number < 2**63 else None

@@ -48,7 +48,9 @@ def test_the_specifications_orders_are_read(name, kind):
     assert statement.event.payload.action.target.id == made["data"]["id"]
     assert statement.event.payload.session == made["data"]["checkout_session_id"]
     assert statement.event.occurred_at.timestamp() == 1_795_000_000  # the signature's time: the order names none
-    assert statement.event.type == ("payment.refunded" if (name, kind) == ("refunded-order", "order_update") else "action.performed")
+    assert statement.event.type == (
+        "payment.refunded" if (name, kind) == ("refunded-order", "order_update") else "action.performed"
+    )
 
 
 def test_a_refund_on_an_order_has_its_amount_under_its_own_id():
@@ -99,8 +101,17 @@ def test_without_the_number_it_is_a_ceiling_and_its_token_is_a_digest():
 
     assert b"vt_01J8Z3WXYZ9ABC" not in statement.raw and statement.grade == "D"
     assert (event.type, event.payload.outcome) == ("payment.authority_granted", "success")
-    assert (money.phase, money.amount_minor, money.currency, money.authority) == ("ceiling", 2000, "USD", payment_token("vt_01J8Z3WXYZ9ABC"))
-    assert (event.payload.session, event.payload.action.account, event.payload.call.idempotency_key) == ("csn_01HV3P3XYZ9ABC", "acme_store", "idem_1")
+    assert (money.phase, money.amount_minor, money.currency, money.authority) == (
+        "ceiling",
+        2000,
+        "USD",
+        payment_token("vt_01J8Z3WXYZ9ABC"),
+    )
+    assert (event.payload.session, event.payload.action.account, event.payload.call.idempotency_key) == (
+        "csn_01HV3P3XYZ9ABC",
+        "acme_store",
+        "idem_1",
+    )
     assert event.occurred_at.isoformat() == "2025-09-29T11:00:00+00:00"
 
 
@@ -115,12 +126,20 @@ def test_a_refused_delegation_is_a_failure_without_money():
     answer = vectors.read("acp/examples.delegate_payment.json")["delegate_payment_error_idempotency_conflict"]
     event = push(delegated(response=answer)).event
 
-    assert (event.type, event.payload.outcome, event.payload.call.error, event.payload.money) == ("payment.failed", "failure", "idempotency_conflict", None)
+    assert (event.type, event.payload.outcome, event.payload.call.error, event.payload.money) == (
+        "payment.failed",
+        "failure",
+        "idempotency_conflict",
+        None,
+    )
 
 
 def test_a_redelivery_signed_afresh_is_the_same_statement():
     first = push(ACP_ORDER)
-    again = push(ACP_ORDER, lambda raw: Delivery(raw, "application/json", {"merchant-signature": timestamped_mac(raw, at=1_795_000_999)}))
+    again = push(
+        ACP_ORDER,
+        lambda raw: Delivery(raw, "application/json", {"merchant-signature": timestamped_mac(raw, at=1_795_000_999)}),
+    )
 
     assert first.source_event_id == again.source_event_id
     assert acp.content(first.raw, first.headers) == acp.content(again.raw, again.headers)
@@ -130,7 +149,13 @@ def test_the_signature_is_checked_and_the_stored_bytes_verify_again():
     statement = push(ACP_ORDER)
     acp.receive(Delivery(statement.raw, "application/json", json.loads(statement.headers)), sender_of("acp"))
 
-    assert refusal(ACP_ORDER, lambda raw: Delivery(raw + b" ", "application/json", {"merchant-signature": timestamped_mac(raw)})).err == "authentication_failed"
+    assert (
+        refusal(
+            ACP_ORDER,
+            lambda raw: Delivery(raw + b" ", "application/json", {"merchant-signature": timestamped_mac(raw)}),
+        ).err
+        == "authentication_failed"
+    )
     assert refusal(ACP_ORDER, lambda raw: Delivery(raw, "application/json", {})).err == "authentication_failed"
 
 
@@ -143,7 +168,9 @@ def test_a_recorder_with_a_static_token_is_grade_d_and_must_say_when():
 
 
 def test_an_unknown_type_is_kept_under_its_source():
-    assert event_in("acp", {"type": "intent_trace", "data": {}}, deliver=merchant_signed).type == "other.acp.intent_trace"
+    assert (
+        event_in("acp", {"type": "intent_trace", "data": {}}, deliver=merchant_signed).type == "other.acp.intent_trace"
+    )
 
 
 @pytest.mark.parametrize(

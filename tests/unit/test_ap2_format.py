@@ -28,7 +28,13 @@ PAYMENT = {"vct": "mandate.payment.1", "transaction_id": digest(CHECKOUT_JWT), "
 
 
 def opened(*constraints, to=AGENT, kind="payment", **more):
-    return {"vct": f"mandate.{kind}.open.1", "constraints": list(constraints), "cnf": {"jwk": to.jwk}, "iat": 1_795_000_000, "exp": 1_795_086_400} | more
+    return {
+        "vct": f"mandate.{kind}.open.1",
+        "constraints": list(constraints),
+        "cnf": {"jwk": to.jwk},
+        "iat": 1_795_000_000,
+        "exp": 1_795_086_400,
+    } | more
 
 
 RANGE = {"type": "payment.amount_range", "max": 20000, "currency": "USD"}
@@ -46,7 +52,12 @@ CLOSED_CHECKOUT = chain(OPEN_CHECKOUT, hop(AGENT, OPEN_CHECKOUT, CHECKOUT))
 
 
 def receipt(key, closed, **claims):
-    body = {"status": "Success", "iss": "https://psp.example", "iat": 1_795_000_100, "reference": open_chain(closed)[-1].sd_hash}
+    body = {
+        "status": "Success",
+        "iss": "https://psp.example",
+        "iat": 1_795_000_100,
+        "reference": open_chain(closed)[-1].sd_hash,
+    }
     return key.jwt({name: value for name, value in (body | claims).items() if value is not None})
 
 
@@ -69,8 +80,12 @@ def refusal(artifact, sender=SENDER):
 def schema(name):
     """AP2's schema with its relative references resolved to the files beside it."""
     files = {file.name: json.loads(file.read_text()) for file in vectors.files("ap2/types/*.json")}
-    registry = Registry().with_resources((f"types/{name}", Resource.from_contents(made | {"$id": f"types/{name}"})) for name, made in files.items())
-    return jsonschema.Draft202012Validator({k: v for k, v in vectors.read(f"ap2/{name}.json").items() if k != "$id"}, registry=registry)
+    registry = Registry().with_resources(
+        (f"types/{name}", Resource.from_contents(made | {"$id": f"types/{name}"})) for name, made in files.items()
+    )
+    return jsonschema.Draft202012Validator(
+        {k: v for k, v in vectors.read(f"ap2/{name}.json").items() if k != "$id"}, registry=registry
+    )
 
 
 def test_the_tests_mandates_and_receipts_are_as_the_published_schemas_want_them():
@@ -98,7 +113,11 @@ def test_an_open_mandate_is_a_grant_of_the_user_to_the_agents_key():
     assert grant.actor.sub.endswith(AGENT.loaded.thumbprint) and grant.cnf.jkt == AGENT.loaded.thumbprint
     assert (grant.limits[0].max_minor, grant.limits[0].currency, grant.expires_at) == (20000, "USD", 1_795_086_400)
     assert (grant.intent.targets, grant.intent.max_price_minor) == (["https://acme.example"], 20000)
-    assert (event.payload.money.phase, event.payload.money.amount_minor, event.payload.money.authority) == ("ceiling", 20000, event.source_event_id)
+    assert (event.payload.money.phase, event.payload.money.amount_minor, event.payload.money.authority) == (
+        "ceiling",
+        20000,
+        event.source_event_id,
+    )
 
 
 def test_a_closed_mandate_is_an_act_of_the_agent_under_the_open_one():
@@ -107,7 +126,11 @@ def test_a_closed_mandate_is_an_act_of_the_agent_under_the_open_one():
 
     assert (event.type, event.payload.grant) == ("payment.authority_granted", grant)
     assert [p.sub.rpartition(":")[2] for p in act_chain(event.payload.actor)] == [AGENT.loaded.thumbprint]
-    assert (event.payload.money.amount_minor, event.payload.action.resource, event.txn) == (15000, "https://acme.example", digest(CHECKOUT_JWT))
+    assert (event.payload.money.amount_minor, event.payload.action.resource, event.txn) == (
+        15000,
+        "https://acme.example",
+        digest(CHECKOUT_JWT),
+    )
 
 
 def test_three_hops_are_two_grants_with_a_parent_and_an_act():
@@ -119,20 +142,30 @@ def test_three_hops_are_two_grants_with_a_parent_and_an_act():
     assert child.payload.grant.parent == first.payload.grant.id and not child.payload.grant.root
     assert child.payload.grant.subject == first.payload.grant.actor
     assert act.payload.grant == child.payload.grant.id
-    assert [p.sub.rpartition(":")[2] for p in act_chain(act.payload.actor)] == [AGENT.loaded.thumbprint, SUB_AGENT.loaded.thumbprint]
+    assert [p.sub.rpartition(":")[2] for p in act_chain(act.payload.actor)] == [
+        AGENT.loaded.thumbprint,
+        SUB_AGENT.loaded.thumbprint,
+    ]
 
 
 def test_a_human_present_mandate_is_closed_by_the_user_and_direct():
     event = push(root(PAYMENT)).event
 
-    assert (event.type, event.payload.mode, event.payload.actor, event.payload.grant) == ("payment.authority_granted", "direct", None, None)
+    assert (event.type, event.payload.mode, event.payload.actor, event.payload.grant) == (
+        "payment.authority_granted",
+        "direct",
+        None,
+        None,
+    )
 
 
 def test_a_receipt_refers_to_the_closed_mandate_by_its_hash():
     mandate, paid = push(CLOSED).event, push(PAYMENT_RECEIPT).event
 
     assert (paid.type, paid.payload.grant, paid.payload.money) == ("payment.captured", mandate.source_event_id, None)
-    failed = push(receipt(PSP, CLOSED, status="Error", payment_id="pay_1", error="invalid_mandate", error_description="no")).event
+    failed = push(
+        receipt(PSP, CLOSED, status="Error", payment_id="pay_1", error="invalid_mandate", error_description="no")
+    ).event
     assert (failed.type, failed.payload.call.error) == ("payment.failed", "invalid_mandate")
     assert push(CHECKOUT_RECEIPT).event.payload.action.target.id == "ord_1"
 
@@ -180,9 +213,24 @@ def test_the_issuer_jwts_hash_binds_too():
 
 
 def test_a_hidden_or_changed_disclosure_is_noticed():
-    assert "delegate" in str(refusal(OPEN.partition("~")[0] + "~")) or "vct" in str(refusal(OPEN.partition("~")[0] + "~"))
+    assert "delegate" in str(refusal(OPEN.partition("~")[0] + "~")) or "vct" in str(
+        refusal(OPEN.partition("~")[0] + "~")
+    )
     assert "disclosures" in str(refusal(OPEN + disclosure("extra", 1) + "~"))
-    assert "twice" in str(refusal(token(WALLET, PAYMENT, hide=False, iat=1, a=[{"...": digest(disclosure(7))}], b=[{"...": digest(disclosure(7))}]) + disclosure(7) + "~"))
+    assert "twice" in str(
+        refusal(
+            token(
+                WALLET,
+                PAYMENT,
+                hide=False,
+                iat=1,
+                a=[{"...": digest(disclosure(7))}],
+                b=[{"...": digest(disclosure(7))}],
+            )
+            + disclosure(7)
+            + "~"
+        )
+    )
 
 
 def test_wallets_that_put_bare_digests_there_are_read():
@@ -201,10 +249,15 @@ def test_artifacts_of_one_delivery_are_kept_beside_a_bad_one():
 
 
 def test_a_card_number_in_a_mandate_is_refused():
-    assert "card number" in str(refusal(root(PAYMENT | {"payment_instrument": {"type": "card", "pan": "4242424242424242"}})))
+    assert "card number" in str(
+        refusal(root(PAYMENT | {"payment_instrument": {"type": "card", "pan": "4242424242424242"}}))
+    )
 
 
-@pytest.mark.parametrize("claims", [{"status": "Maybe"}, {"reference": None}, {"iat": "now"}, {"psp_confirmation_id": None}, {"status": "Error"}])
+@pytest.mark.parametrize(
+    "claims",
+    [{"status": "Maybe"}, {"reference": None}, {"iat": "now"}, {"psp_confirmation_id": None}, {"status": "Error"}],
+)
 def test_receipts_that_the_schema_refuses_are_refused(claims):
     good = {"payment_id": "p", "psp_confirmation_id": "a", "network_confirmation_id": "b"}
 
@@ -214,7 +267,13 @@ def test_receipts_that_the_schema_refuses_are_refused(claims):
 # --- the dispute check ----------------------------------------------------------------------------------------------
 
 
-def dispute(checkout=CLOSED_CHECKOUT, checkout_receipt=CHECKOUT_RECEIPT, payment=CLOSED, payment_receipt=PAYMENT_RECEIPT, keys=KEYS):
+def dispute(
+    checkout=CLOSED_CHECKOUT,
+    checkout_receipt=CHECKOUT_RECEIPT,
+    payment=CLOSED,
+    payment_receipt=PAYMENT_RECEIPT,
+    keys=KEYS,
+):
     return ap2.check_dispute(checkout, checkout_receipt, payment, payment_receipt, keys)
 
 
@@ -242,7 +301,10 @@ def test_each_step_fails_by_itself():
     good = {"payment_id": "pay_1", "psp_confirmation_id": "psp_1", "network_confirmation_id": "net_1"}
 
     assert failing(checkout=CLOSED_CHECKOUT[:-8] + "AAAAAAA~") == [1, 2, 3, 4]
-    assert failing(checkout=wrong_hash_chain, checkout_receipt=receipt(MERCHANT, wrong_hash_chain, order_id="o")) == [2, 4]
+    assert failing(checkout=wrong_hash_chain, checkout_receipt=receipt(MERCHANT, wrong_hash_chain, order_id="o")) == [
+        2,
+        4,
+    ]
     assert failing(checkout_receipt=receipt(MERCHANT, CLOSED, order_id="o")) == [3]
     assert failing(payment=elsewhere_chain, payment_receipt=receipt(PSP, elsewhere_chain, **good)) == [4]
     assert failing(payment=too_much_chain, payment_receipt=receipt(PSP, too_much_chain, **good)) == [4]
@@ -266,9 +328,24 @@ def closed_under(*constraints, **payment):
         (PAYEES, {"payee": ACME | {"id": "other"}}, False),
         ({"type": "payment.allowed_payment_instruments", "allowed": [CARD]}, {}, True),
         ({"type": "payment.allowed_payment_instruments", "allowed": []}, {}, False),
-        ({"type": "payment.allowed_pisps", "allowed": [{"legal_name": "P", "brand_name": "P", "domain_name": "p.example"}]}, {}, False),
-        ({"type": "payment.execution_date", "not_after": "2026-01-01T00:00:00Z"}, {"execution_date": "2026-06-01T00:00:00Z"}, False),
-        ({"type": "payment.execution_date", "not_after": "2026-12-01T00:00:00Z"}, {"execution_date": "2026-06-01T00:00:00Z"}, True),
+        (
+            {
+                "type": "payment.allowed_pisps",
+                "allowed": [{"legal_name": "P", "brand_name": "P", "domain_name": "p.example"}],
+            },
+            {},
+            False,
+        ),
+        (
+            {"type": "payment.execution_date", "not_after": "2026-01-01T00:00:00Z"},
+            {"execution_date": "2026-06-01T00:00:00Z"},
+            False,
+        ),
+        (
+            {"type": "payment.execution_date", "not_after": "2026-12-01T00:00:00Z"},
+            {"execution_date": "2026-06-01T00:00:00Z"},
+            True,
+        ),
         ({"type": "payment.reference", "conditional_transaction_id": digest(OPEN_CHECKOUT)}, {}, True),
         ({"type": "payment.reference", "conditional_transaction_id": "another"}, {}, False),
         ({"type": "payment.budget", "max": 14999, "currency": "USD"}, {}, False),

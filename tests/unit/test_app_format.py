@@ -43,7 +43,9 @@ def answered(http_status, /, **body):
 
 def jwt(body: bytes, **changes):
     digest = urlsafe_b64encode(sha256(body).digest()).rstrip(b"=").decode()
-    return compact_jws(json.dumps({"version": 1, "htm": "POST", "digest": digest, "exp": 1_795_000_300} | changes).encode()).decode()
+    return compact_jws(
+        json.dumps({"version": 1, "htm": "POST", "digest": digest, "exp": 1_795_000_300} | changes).encode()
+    ).decode()
 
 
 def signed_pair(body=PLAIN, response=None, **claims):
@@ -67,8 +69,16 @@ def test_a_provisioned_resource_is_read_with_its_human_and_join_keys():
 
     assert (event.type, event.payload.outcome) == ("resource.provisioned", "success")
     assert event.principal_claim.key == "https://sender.example|ada@acme.example" and event.payload.actor is None
-    assert (event.payload.action.target.id, event.payload.action.resource, event.payload.action.account) == ("db-1", "postgres/small", "acct_1")
-    assert (event.payload.project, event.payload.request_id, event.payload.call.idempotency_key) == ("proj_1", "res_orch_1", "idem-1")
+    assert (event.payload.action.target.id, event.payload.action.resource, event.payload.action.account) == (
+        "db-1",
+        "postgres/small",
+        "acct_1",
+    )
+    assert (event.payload.project, event.payload.request_id, event.payload.call.idempotency_key) == (
+        "proj_1",
+        "res_orch_1",
+        "idem-1",
+    )
     assert event.payload.client.ip == "203.0.113.7"
 
 
@@ -81,13 +91,20 @@ def test_no_secret_that_the_recorder_forgot_is_stored_and_the_grade_says_so():
     assert sha256(json.dumps(APP).encode()).hexdigest().encode() in statement.headers
 
 
-@pytest.mark.parametrize("secret", ["confirmation_secret", "client_secret", "access_token", "refresh_token", "code_verifier"])
+@pytest.mark.parametrize(
+    "secret", ["confirmation_secret", "client_secret", "access_token", "refresh_token", "code_verifier"]
+)
 def test_every_secret_of_the_protocol_is_removed(secret):
-    assert b"hunter2" not in push(pair(body=PLAIN | {secret: "hunter2"}, response=answered(200, **{secret: "hunter2"}))).raw
+    assert (
+        b"hunter2"
+        not in push(pair(body=PLAIN | {secret: "hunter2"}, response=answered(200, **{secret: "hunter2"}))).raw
+    )
 
 
 def test_codes_of_the_token_endpoint_are_removed_and_codes_of_errors_stay():
-    token = push(pair("/oauth/token", body={"grant_type": "authorization_code", "code": "hunter2"}, response=answered(200)))
+    token = push(
+        pair("/oauth/token", body={"grant_type": "authorization_code", "code": "hunter2"}, response=answered(200))
+    )
     failed = push(pair(body=PLAIN, response=answered(400, error={"code": "unknown_service"})))
     form = push(pair("/oauth/token", body="grant_type=refresh_token&refresh_token=hunter2", response=answered(200)))
 
@@ -183,12 +200,36 @@ def test_the_recorded_hmac_is_seen_where_the_secret_is_shared():
         ("/provisioning/resources", "POST", answered(403), "resource.failed", "denied"),
         ("/provisioning/resources/db-1", "GET", answered(200, status="complete"), "resource.provisioned", "success"),
         ("/provisioning/resources/db-1", "GET", answered(200, status="pending"), "action.performed", "success"),
-        ("/provisioning/resources/db-1/update_service", "POST", answered(200, status="complete"), "resource.updated", "success"),
-        ("/provisioning/resources/db-1/remove", "POST", answered(200, status="pending_removal"), "resource.removed", "pending"),
-        ("/provisioning/resources/db-1/rotate_credentials", "POST", answered(200, status="complete"), "credential.rotated", "success"),
+        (
+            "/provisioning/resources/db-1/update_service",
+            "POST",
+            answered(200, status="complete"),
+            "resource.updated",
+            "success",
+        ),
+        (
+            "/provisioning/resources/db-1/remove",
+            "POST",
+            answered(200, status="pending_removal"),
+            "resource.removed",
+            "pending",
+        ),
+        (
+            "/provisioning/resources/db-1/rotate_credentials",
+            "POST",
+            answered(200, status="complete"),
+            "credential.rotated",
+            "success",
+        ),
         ("/v1/provisioning/deep_links?x=1", "POST", answered(200), "action.performed", "success"),
         ("/provisioning/services", "GET", answered(200), "action.performed", "success"),
-        ("/provisioning/resources/link", "POST", answered(200), "other.app.POST /provisioning/resources/link", "unknown"),
+        (
+            "/provisioning/resources/link",
+            "POST",
+            answered(200),
+            "other.app.POST /provisioning/resources/link",
+            "unknown",
+        ),
         ("/metrics", "GET", answered(200), "other.app.GET /metrics", "unknown"),
     ],
 )
@@ -203,27 +244,36 @@ def test_another_version_is_kept_and_not_interpreted():
 
 
 def test_a_resource_named_in_the_path_is_the_target():
-    assert push(pair("/provisioning/resources/db-7/remove", body={}, response=None)).event.payload.action.target.id == "db-7"
+    assert (
+        push(pair("/provisioning/resources/db-7/remove", body={}, response=None)).event.payload.action.target.id
+        == "db-7"
+    )
 
 
 def test_a_pair_without_id_has_the_same_one_each_time():
     made = {k: v for k, v in APP.items() if k != "id"}
 
-    assert event_in("app", made, deliver=recorded).source_event_id == event_in("app", json.dumps(made, indent=1).encode(), deliver=recorded).source_event_id
+    assert (
+        event_in("app", made, deliver=recorded).source_event_id
+        == event_in("app", json.dumps(made, indent=1).encode(), deliver=recorded).source_event_id
+    )
 
 
 @pytest.mark.parametrize("header", ["t=1,v1=00", "garbage", "v1=00"])
 def test_the_recorders_signature_is_checked(header):
-    assert refusal(APP, deliver=lambda raw: Delivery(raw, "application/json", {"recorder-signature": header})).err == "authentication_failed"
+    assert (
+        refusal(APP, deliver=lambda raw: Delivery(raw, "application/json", {"recorder-signature": header})).err
+        == "authentication_failed"
+    )
     assert refusal(APP, deliver=lambda raw: Delivery(raw, "application/json", {})).err == "authentication_failed"
 
 
-@pytest.mark.parametrize("changes", [{"at": None}, {"at": "now"}, {"request": {}}, {"request": 7}, {"response": []}, {"id": 5}])
+@pytest.mark.parametrize(
+    "changes", [{"at": None}, {"at": "now"}, {"request": {}}, {"request": 7}, {"response": []}, {"id": 5}]
+)
 def test_pairs_of_wrong_types_are_refused(changes):
     assert refusal(APP | changes).err == "invalid_request"
 
 
 def test_a_body_with_a_card_number_is_refused():
     assert "card number" in str(refusal(pair(body=PLAIN | {"number": "4242424242424242"})))
-
-

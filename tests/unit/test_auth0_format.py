@@ -105,7 +105,11 @@ def test_what_auth0s_own_schemas_allow_is_read(name, native, outcome):
 def test_the_schemas_minimum_with_a_date_is_enough():
     for name in ("success_on_behalf_of_token_exchange", "secte", "fecte", "limit_delegation"):
         wanted = schema(name)
-        record = {field: "x" for field in wanted["required"]} | {"type": name, "ip": "203.0.113.7", "date": "2026-01-01T00:00:00Z"}
+        record = {field: "x" for field in wanted["required"]} | {
+            "type": name,
+            "ip": "203.0.113.7",
+            "date": "2026-01-01T00:00:00Z",
+        }
         record["details"] = {"subject_token_type": "t", "requested_token_type": "t", "actor": {}}
         jsonschema.validate(record, wanted)
 
@@ -130,7 +134,9 @@ def test_lines_array_and_object_give_the_same_records(body):
 
 def test_a_record_is_kept_as_the_bytes_it_came_in():
     first = b'{"log_id": "a",   "data": ' + json.dumps(AUTH0["data"]).encode() + b"}"
-    [statement, _] = received("auth0", b"[" + first + b" ,\n" + json.dumps(log() | {"log_id": "b"}).encode() + b"]").values()
+    [statement, _] = received(
+        "auth0", b"[" + first + b" ,\n" + json.dumps(log() | {"log_id": "b"}).encode() + b"]"
+    ).values()
 
     assert (statement.raw, statement.headers, statement.grade, statement.key) == (first, b"", "D", "-")
 
@@ -162,7 +168,13 @@ def test_the_token_is_compared_as_it_is_or_after_bearer():
 def test_bearer_tokens_are_removed_and_the_digest_of_what_came_is_kept():
     from hashlib import sha256
 
-    record = log(details={"request": {"body": {"subject_token": "eyJhbGciOiJub25lIn0.e30.AAAA", "Authorization": "Bearer abcdefghijk"}}})
+    record = log(
+        details={
+            "request": {
+                "body": {"subject_token": "eyJhbGciOiJub25lIn0.e30.AAAA", "Authorization": "Bearer abcdefghijk"}
+            }
+        }
+    )
     body = json.dumps(record).encode()
 
     [statement] = received("auth0", body).values()
@@ -187,7 +199,9 @@ def test_a_chain_deeper_than_64_is_refused():
     assert "nested deeper" in str(refusal(log(details={"actor": actor})))
 
 
-@pytest.mark.parametrize("changes", [{"date": None}, {"date": 7}, {"type": None}, {"type": ""}, {"ip": 5}, {"log_id": []}])
+@pytest.mark.parametrize(
+    "changes", [{"date": None}, {"date": 7}, {"type": None}, {"type": ""}, {"ip": 5}, {"log_id": []}]
+)
 def test_records_of_wrong_types_are_refused(changes):
     assert refusal(log(**changes)).err == "invalid_request"
 

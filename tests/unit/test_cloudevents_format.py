@@ -34,7 +34,9 @@ def refusal(body, deliver=structured):
 def test_structured_binary_and_batch_say_the_same_event():
     one = event_in("cloudevents", CLOUDEVENT, deliver=structured)
     two = event_in("cloudevents", CLOUDEVENT["data"], deliver=binary)
-    [three] = received("cloudevents", [CLOUDEVENT], deliver=lambda raw: with_token(raw, "application/cloudevents-batch+json")).values()
+    [three] = received(
+        "cloudevents", [CLOUDEVENT], deliver=lambda raw: with_token(raw, "application/cloudevents-batch+json")
+    ).values()
 
     assert one == two == three.event
     assert (one.type, one.payload.money.charge, one.txn) == ("payment.captured", "ch_1", "txn-1")
@@ -44,7 +46,10 @@ def test_structured_binary_and_batch_say_the_same_event():
 
 def test_the_sample_and_the_schemas_minimum_with_a_time_are_taken():
     schema = vectors.read("cloudevents/cloudevents.schema.json")
-    for event in (CLOUDEVENT, {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example", "time": "2018-04-05T17:31:00Z"}):
+    for event in (
+        CLOUDEVENT,
+        {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.example", "time": "2018-04-05T17:31:00Z"},
+    ):
         jsonschema.validate(event, schema)
         event_in("cloudevents", event, deliver=structured)
 
@@ -52,7 +57,9 @@ def test_the_sample_and_the_schemas_minimum_with_a_time_are_taken():
 def test_what_the_schema_does_not_allow_is_refused():
     schema = vectors.read("cloudevents/cloudevents.schema.json")
     wrongs = [{"id": ""}, {"source": ""}, {"type": ""}, {"id": 5}, {"subject": 7}, {"time": 3}, {"specversion": 1}]
-    for wrong in [CLOUDEVENT | w for w in wrongs] + [{k: v for k, v in CLOUDEVENT.items() if k != name} for name in schema["required"]]:
+    for wrong in [CLOUDEVENT | w for w in wrongs] + [
+        {k: v for k, v in CLOUDEVENT.items() if k != name} for name in schema["required"]
+    ]:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
         refusal(wrong)
@@ -67,7 +74,9 @@ def test_identity_is_source_and_id_together():
 
 def test_attributes_in_headers_are_part_of_the_statement():
     def content(**changes):
-        [statement] = cloudevents.receive(binary(json.dumps(CLOUDEVENT["data"]).encode(), **changes), sender_of("cloudevents")).statements.values()
+        [statement] = cloudevents.receive(
+            binary(json.dumps(CLOUDEVENT["data"]).encode(), **changes), sender_of("cloudevents")
+        ).statements.values()
         return cloudevents.content(statement.raw, statement.headers)
 
     assert content() == content(**{"x-other": "1"})
@@ -81,7 +90,9 @@ def test_header_values_are_percent_decoded():
 
 
 def test_data_in_base64_is_the_same_data():
-    event = {k: v for k, v in CLOUDEVENT.items() if k != "data"} | {"data_base64": b64encode(json.dumps(NATIVE["data"]).encode()).decode()}
+    event = {k: v for k, v in CLOUDEVENT.items() if k != "data"} | {
+        "data_base64": b64encode(json.dumps(NATIVE["data"]).encode()).decode()
+    }
 
     assert event_in("cloudevents", event, deliver=structured) == event_in("cloudevents", CLOUDEVENT, deliver=structured)
     assert "both" in str(refusal(CLOUDEVENT | {"data_base64": "e30="}))
@@ -89,13 +100,21 @@ def test_data_in_base64_is_the_same_data():
 
 
 def test_an_unknown_type_keeps_its_subject_and_trace():
-    event = event_in("cloudevents", CLOUDEVENT | {"type": "com.example.made", "data": "text", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}, deliver=structured)
+    event = event_in(
+        "cloudevents",
+        CLOUDEVENT
+        | {"type": "com.example.made", "data": "text", "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"},
+        deliver=structured,
+    )
 
     assert event.type == "other.cloudevents.com.example.made"
     assert (event.payload.action.target.id, event.payload.trace_id) == ("db-1", "a" * 32)
 
 
-@pytest.mark.parametrize("changes", [{"time": None}, {"time": "2026-11-20T10:30:00"}, {"specversion": "0.3"}, {"data": {"outcome": "perhaps"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"time": None}, {"time": "2026-11-20T10:30:00"}, {"specversion": "0.3"}, {"data": {"outcome": "perhaps"}}],
+)
 def test_events_without_a_time_or_of_another_version_are_refused(changes):
     assert refusal(CLOUDEVENT | changes).err == "invalid_request"
 

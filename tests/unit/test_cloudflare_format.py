@@ -22,20 +22,31 @@ def test_both_shapes_say_the_same_event():
     pushed, polled = event_in("cloudflare", CLOUDFLARE_PUSHED), event_in("cloudflare", CLOUDFLARE_LISTED)
 
     assert pushed == polled
-    assert (pushed.type, pushed.payload.outcome, pushed.payload.action.verb) == ("action.performed", "success", "dns_records.create")
+    assert (pushed.type, pushed.payload.outcome, pushed.payload.action.verb) == (
+        "action.performed",
+        "success",
+        "dns_records.create",
+    )
     assert pushed.payload.actor.sub == "ada@acme.example" and pushed.payload.action.account == "acc-1"
 
 
 def test_the_join_keys_are_token_ray_id_and_address():
     payload = event_in("cloudflare", CLOUDFLARE_PUSHED).payload
 
-    assert (payload.token, payload.request_id, payload.client.ray_id, payload.client.ip) == ("tok-1", "8f00", "8f00", "203.0.113.7")
+    assert (payload.token, payload.request_id, payload.client.ray_id, payload.client.ip) == (
+        "tok-1",
+        "8f00",
+        "8f00",
+        "203.0.113.7",
+    )
     assert (payload.action.target.id, payload.action.resource) == ("rec-1", "acme.example")
 
 
 def test_pushed_is_graded_higher_than_a_page_somebody_fetched():
     [pushed] = received("cloudflare", CLOUDFLARE_PUSHED).values()
-    [polled] = received("cloudflare", {"success": True, "result": [CLOUDFLARE_LISTED], "result_info": {"cursor": "x"}}).values()
+    [polled] = received(
+        "cloudflare", {"success": True, "result": [CLOUDFLARE_LISTED], "result_info": {"cursor": "x"}}
+    ).values()
 
     assert (pushed.grade, polled.grade) == ("D", "E")
 
@@ -63,7 +74,10 @@ def test_the_validation_request_needs_the_token_too():
 
 @pytest.mark.parametrize("at", ["2026-11-20T10:30:00Z", 1_795_170_600, 1_795_170_600_000_000_000, "1795170600"])
 def test_timestamps_in_every_form_that_logpush_offers_are_one_time(at):
-    assert event_in("cloudflare", CLOUDFLARE_PUSHED | {"ActionTimestamp": at}).occurred_at.isoformat() == "2026-11-20T10:30:00+00:00"
+    assert (
+        event_in("cloudflare", CLOUDFLARE_PUSHED | {"ActionTimestamp": at}).occurred_at.isoformat()
+        == "2026-11-20T10:30:00+00:00"
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +95,9 @@ def test_tokens_and_domains_are_seen_by_the_requests_path(verb, uri, native):
 
 
 def test_a_registered_domain_is_named():
-    entry = listed(raw={"uri": "/accounts/acc-1/registrar/registrations"}, resource={"request": {"name": "new.example"}})
+    entry = listed(
+        raw={"uri": "/accounts/acc-1/registrar/registrations"}, resource={"request": {"name": "new.example"}}
+    )
 
     assert event_in("cloudflare", entry).payload.action.resource == "new.example"
 
@@ -94,7 +110,9 @@ def test_failures_are_denied_acts():
 
 
 def test_a_made_tokens_value_is_not_stored():
-    entry = listed(raw={"uri": "/user/tokens"}, resource={"response": {"result": {"id": "tok-9", "value": "v1.0-secret-secret"}}})
+    entry = listed(
+        raw={"uri": "/user/tokens"}, resource={"response": {"result": {"id": "tok-9", "value": "v1.0-secret-secret"}}}
+    )
 
     [statement] = received("cloudflare", entry).values()
 
@@ -107,7 +125,10 @@ def test_details_given_as_text_are_read_too():
     assert event_in("cloudflare", pushed) == event_in("cloudflare", CLOUDFLARE_PUSHED)
 
 
-@pytest.mark.parametrize("changes", [{"AuditLogID": None}, {"AuditLogID": ""}, {"ActionTimestamp": None}, {"ActionTimestamp": "x"}, {"ActorEmail": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"AuditLogID": None}, {"AuditLogID": ""}, {"ActionTimestamp": None}, {"ActionTimestamp": "x"}, {"ActorEmail": 1}],
+)
 def test_records_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("cloudflare", CLOUDFLARE_PUSHED | changes)

@@ -47,7 +47,11 @@ def test_a_session_is_linked_to_its_caller_by_access_key_ids():
     assert assumed.type == "token.exchanged"
     assert (token.jti, token.parent_jti) == ("ASIASESSIONEXAMPLE2", "AKIAFIRSTEXAMPLE1")
     assert act.payload.token == token.jti and act.payload.actor.key == token.actor.key
-    assert [p.sub for p in act_chain(token.actor)] == ["ada@acme.example", "arn:aws:iam::123456789012:user/orchestrator", ARN]
+    assert [p.sub for p in act_chain(token.actor)] == [
+        "ada@acme.example",
+        "arn:aws:iam::123456789012:user/orchestrator",
+        ARN,
+    ]
     assert token.subject.sub == "ada@acme.example" and token.expires_at - token.issued_at == 3600
 
 
@@ -61,9 +65,17 @@ def test_session_token_and_secret_key_are_not_stored():
 def test_a_domain_registration_names_the_domain():
     event = event_in("cloudtrail", CLOUDTRAIL)
 
-    assert (event.type, event.payload.action.resource, event.payload.call.operation) == ("domain.registered", "new.example", "route53domains.RegisterDomain")
+    assert (event.type, event.payload.action.resource, event.payload.call.operation) == (
+        "domain.registered",
+        "new.example",
+        "route53domains.RegisterDomain",
+    )
     assert event.payload.action.verb == ""  # so that a grant of domain.register covers it
-    assert (event.payload.request_id, event.payload.client.ip, event.payload.action.account) == ("req-1", "203.0.113.7", "123456789012")
+    assert (event.payload.request_id, event.payload.client.ip, event.payload.action.account) == (
+        "req-1",
+        "203.0.113.7",
+        "123456789012",
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,9 +83,17 @@ def test_a_domain_registration_names_the_domain():
     [
         ({"errorCode": "DomainLimitExceeded"}, "domain.registration_failed", "failure"),
         ({"eventSource": "s3.amazonaws.com", "eventName": "CreateBucket"}, "action.performed", "success"),
-        ({"eventSource": "s3.amazonaws.com", "eventName": "CreateBucket", "errorCode": "AccessDenied"}, "action.denied", "denied"),
+        (
+            {"eventSource": "s3.amazonaws.com", "eventName": "CreateBucket", "errorCode": "AccessDenied"},
+            "action.denied",
+            "denied",
+        ),
         ({"eventSource": "iam.amazonaws.com", "eventName": "CreateAccessKey"}, "credential.issued", "success"),
-        ({"eventSource": "sts.amazonaws.com", "eventName": "AssumeRole", "errorCode": "AccessDenied"}, "token.exchange_failed", "denied"),
+        (
+            {"eventSource": "sts.amazonaws.com", "eventName": "AssumeRole", "errorCode": "AccessDenied"},
+            "token.exchange_failed",
+            "denied",
+        ),
         ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin"}, "session.started", "success"),
     ],
 )
@@ -84,25 +104,41 @@ def test_calls_give_types_and_outcomes(changes, native, outcome):
 
 
 def test_a_user_of_aws_is_not_said_to_be_human():
-    event = event_in("cloudtrail", call(userIdentity={"type": "IAMUser", "arn": "arn:aws:iam::1:user/bot", "sessionContext": None}))
+    event = event_in(
+        "cloudtrail", call(userIdentity={"type": "IAMUser", "arn": "arn:aws:iam::1:user/bot", "sessionContext": None})
+    )
 
     assert event.payload.actor.kind == "unknown" and event.principal_claim is None and event.payload.mode == "direct"
 
 
 @pytest.mark.parametrize(
-    "body", [{"Records": [CLOUDTRAIL]}, [CLOUDTRAIL], {"version": "0", "detail-type": "AWS API Call via CloudTrail", "detail": CLOUDTRAIL}]
+    "body",
+    [
+        {"Records": [CLOUDTRAIL]},
+        [CLOUDTRAIL],
+        {"version": "0", "detail-type": "AWS API Call via CloudTrail", "detail": CLOUDTRAIL},
+    ],
 )
 def test_files_arrays_and_eventbridge_events_are_one_record(body):
     assert event_in("cloudtrail", body) == event_in("cloudtrail", CLOUDTRAIL)
 
 
 def test_good_calls_of_a_file_are_kept_beside_bad_ones():
-    statements = received("cloudtrail", {"Records": [CLOUDTRAIL, call(eventID="ct-2", eventTime="then"), call(eventID="ct-3")]})
+    statements = received(
+        "cloudtrail", {"Records": [CLOUDTRAIL, call(eventID="ct-2", eventTime="then"), call(eventID="ct-3")]}
+    )
 
-    assert {name: isinstance(s, Refused) for name, s in statements.items()} == {"ct-1": False, "ct-2": True, "ct-3": False}
+    assert {name: isinstance(s, Refused) for name, s in statements.items()} == {
+        "ct-1": False,
+        "ct-2": True,
+        "ct-3": False,
+    }
 
 
-@pytest.mark.parametrize("changes", [{"eventID": ""}, {"eventID": 5}, {"eventTime": "2026-11-20"}, {"eventName": None}, {"requestParameters": []}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"eventID": ""}, {"eventID": 5}, {"eventTime": "2026-11-20"}, {"eventName": None}, {"requestParameters": []}],
+)
 def test_records_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("cloudtrail", call(**changes))

@@ -10,14 +10,37 @@ from auditlog.core.errors import Refused
 from auditlog.formats import NAMES, About, Received, Statement, named, records
 from tests.deliveries import SAMPLES
 
-FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+FUZZ = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 RECORD_FORMATS = [name for name in NAMES if named(name).__dict__.get("ENCODINGS")]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )
-ODD = st.sampled_from([None, True, -1, 0, 1.5, 1e308, 2**63, 10**30, "", "\x00", "\ud7ff", "x" * 600, "|", "4" * 16, [], {}, [[]], {"a": {}}])
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        1e308,
+        2**63,
+        10**30,
+        "",
+        "\x00",
+        "\ud7ff",
+        "x" * 600,
+        "|",
+        "4" * 16,
+        [],
+        {},
+        [[]],
+        {"a": {}},
+    ]
+)
 
 
 def take(name, body) -> Received | None:
@@ -87,7 +110,9 @@ def test_another_charset_is_refused(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("body", [b"null", b"1", b'"x"', b"true", b"[]", b"{}", b"[1]", b"[null]", b"<xml/>", b"a=b", b"\n\n"])
+@pytest.mark.parametrize(
+    "body", [b"null", b"1", b'"x"', b"true", b"[]", b"{}", b"[1]", b"[null]", b"<xml/>", b"a=b", b"\n\n"]
+)
 def test_what_is_no_event_is_refused(name, body):
     assert take(name, body) is None
 
@@ -95,7 +120,13 @@ def test_what_is_no_event_is_refused(name, body):
 @pytest.mark.parametrize("name", RECORD_FORMATS)
 def test_good_records_are_kept_beside_bad_ones(name):
     good = SAMPLES[name].bodies[0]
-    lines = [json.dumps(json.loads(good)).encode(), b'{"broken": ', b'"text"', b'{"a":' * 70 + b"1" + b"}" * 70, b'{"a":"\xff"}']
+    lines = [
+        json.dumps(json.loads(good)).encode(),
+        b'{"broken": ',
+        b'"text"',
+        b'{"a":' * 70 + b"1" + b"}" * 70,
+        b'{"a":"\xff"}',
+    ]
 
     statements = take(name, b"\n".join(lines)).statements.values()
 
@@ -113,7 +144,9 @@ def test_a_record_over_its_bound_is_refused_and_the_others_are_kept(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @FUZZ
-@given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | JSON.map(lambda v: json.dumps(v).encode()))
+@given(
+    body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | JSON.map(lambda v: json.dumps(v).encode())
+)
 def test_no_bytes_escape_as_anything_but_a_refusal(name, body):
     take(name, body)
 

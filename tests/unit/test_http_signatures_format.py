@@ -36,7 +36,9 @@ def published():
                        "signature": vector["signature"], "signature-input": vector["signature_input"]}  # fmt: skip
             if "signature_agent" in vector:
                 headers["signature-agent"] = vector["signature_agent"]
-            jwk = {name: value for name, value in vector["key"].items() if name not in ("d", "p", "q", "dp", "dq", "qi")}
+            jwk = {
+                name: value for name, value in vector["key"].items() if name not in ("d", "p", "q", "dp", "dq", "qi")
+            }
             yield headers, {jwk["kid"]: load(public_jwk(jwk), jwk["kid"])}
 
 
@@ -66,7 +68,11 @@ def test_a_signed_event_is_grade_b_under_its_key():
     statement = push(signed_request(BODY))
 
     assert (statement.grade, statement.key) == ("B", KEYS["k1"].thumbprint)
-    assert (statement.source_event_id, statement.event.type, statement.event.txn) == ("rs-1", "payment.captured", "txn-1")
+    assert (statement.source_event_id, statement.event.type, statement.event.txn) == (
+        "rs-1",
+        "payment.captured",
+        "txn-1",
+    )
     assert [p.sub for p in act_chain(statement.event.payload.actor)] == ["agent-0", "agent-1"]
     assert statement.event.issued_at.timestamp() == 1_795_000_000
 
@@ -75,7 +81,15 @@ def test_what_was_signed_is_stored_and_verifies_again():
     statement = push(signed_request(BODY, **{"x-other": "not signed", "authorization": "Bearer x"}))
     headers = json.loads(statement.headers)
 
-    assert set(headers) == {":method", ":authority", ":scheme", ":path", "content-digest", "signature", "signature-input"}
+    assert set(headers) == {
+        ":method",
+        ":authority",
+        ":scheme",
+        ":path",
+        "content-digest",
+        "signature",
+        "signature-input",
+    }
     assert push(Delivery(statement.raw, "application/json", headers)) == statement
 
 
@@ -86,7 +100,10 @@ def test_a_signature_that_leaves_the_body_out_is_not_enough():
 def test_another_body_than_the_signed_one_is_refused():
     good = signed_request(BODY)
 
-    assert refusal(Delivery(BODY.replace(b"1200", b"9900"), good.content_type, good.headers)).err == "authentication_failed"
+    assert (
+        refusal(Delivery(BODY.replace(b"1200", b"9900"), good.content_type, good.headers)).err
+        == "authentication_failed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,13 +172,17 @@ def test_the_digest_of_the_specifications_example_fits():
         check_content_digest(body[:-1], "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:")
 
 
-@pytest.mark.parametrize("changes", [{"id": ""}, {"id": None}, {"type": ""}, {"time": "later"}, {"data": {"outcome": 1}}])
+@pytest.mark.parametrize(
+    "changes", [{"id": ""}, {"id": None}, {"type": ""}, {"time": "later"}, {"data": {"outcome": 1}}]
+)
 def test_bodies_of_wrong_types_are_refused(changes):
     assert refusal(signed_request(json.dumps(SIGNED_BODY | changes).encode())).err == "invalid_request"
 
 
 def test_a_body_with_a_secret_is_worth_its_channel():
-    [statement] = received("http_signatures", SIGNED_BODY | {"api_key": "hunter2"}, sender=SENDER, deliver=signed_request).values()
+    [statement] = received(
+        "http_signatures", SIGNED_BODY | {"api_key": "hunter2"}, sender=SENDER, deliver=signed_request
+    ).values()
 
     assert (statement.grade, statement.key) == ("D", "-") and b"hunter2" not in statement.raw
 
@@ -170,7 +191,14 @@ def test_hostile_headers_are_read_in_linear_time():
     import time
 
     started = time.perf_counter()
-    for hostile in ("sig1=(" + '"' * 8000, "sig1=(" + "\\" * 8000, 'sig1=("a"' + ';a="' * 2000, "a=(" * 2600, 'sig1=()' + ';"' * 4000, 'sig1=("a' + '\\"' * 4000):
+    for hostile in (
+        "sig1=(" + '"' * 8000,
+        "sig1=(" + "\\" * 8000,
+        'sig1=("a"' + ';a="' * 2000,
+        "a=(" * 2600,
+        "sig1=()" + ';"' * 4000,
+        'sig1=("a' + '\\"' * 4000,
+    ):
         with pytest.raises((BadSignature, UnknownKey)):
             push(signed_request(BODY, **{"signature-input": hostile}))
     assert time.perf_counter() - started < 1

@@ -19,7 +19,18 @@ def test_what_was_signed_opens_and_checks():
 
 @pytest.mark.parametrize(
     "compact",
-    ["", "a.b", GOOD + ".x", GOOD.replace(".", "=.", 1), GOOD + "=", compact_jws(b"[1]").decode(), compact_jws(b"no json").decode(), "é.é.é", "a.a.a", "x" * 70_000],
+    [
+        "",
+        "a.b",
+        GOOD + ".x",
+        GOOD.replace(".", "=.", 1),
+        GOOD + "=",
+        compact_jws(b"[1]").decode(),
+        compact_jws(b"no json").decode(),
+        "é.é.é",
+        "a.a.a",
+        "x" * 70_000,
+    ],
 )
 def test_what_is_no_compact_jws_of_an_object_is_refused(compact):
     with pytest.raises(MalformedEvent):

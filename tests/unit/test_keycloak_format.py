@@ -83,14 +83,22 @@ def test_outside_an_exchange_the_client_is_no_actor():
 def test_impersonation_is_marked_and_names_the_impersonator():
     event = event_in("keycloak", said(type="IMPERSONATE", details={"impersonator": "admin-eve"}))
 
-    assert (event.payload.mode, event.payload.actor.sub, event.principal_claim.sub) == ("impersonation", "admin-eve", "user-ada")
+    assert (event.payload.mode, event.payload.actor.sub, event.principal_claim.sub) == (
+        "impersonation",
+        "admin-eve",
+        "user-ada",
+    )
 
 
 def test_an_admin_event_is_an_act_and_its_representation_is_not_stored():
     [statement] = received("keycloak", ADMIN).values()
 
     event = statement.event
-    assert (event.type, event.payload.action.verb, event.payload.actor.sub) == ("action.performed", "client.update", "root-user")
+    assert (event.type, event.payload.action.verb, event.payload.actor.sub) == (
+        "action.performed",
+        "client.update",
+        "root-user",
+    )
     assert event.payload.action.target.id == "clients/42"
     assert b"hunter2" not in statement.raw and b"representation" in statement.headers
 
@@ -105,10 +113,14 @@ def test_an_event_without_id_has_the_same_one_each_time():
 
 
 def test_the_token_comes_after_bearer():
-    event_in("keycloak", KEYCLOAK, deliver=lambda raw: with_token(raw, authorization="Bearer a-static-token-of-the-tests"))
+    event_in(
+        "keycloak", KEYCLOAK, deliver=lambda raw: with_token(raw, authorization="Bearer a-static-token-of-the-tests")
+    )
 
 
-@pytest.mark.parametrize("changes", [{"time": "x"}, {"time": None}, {"time": -1}, {"type": None}, {"type": ""}, {"userId": 7}, {"id": {}}])
+@pytest.mark.parametrize(
+    "changes", [{"time": "x"}, {"time": None}, {"time": -1}, {"type": None}, {"type": ""}, {"userId": 7}, {"id": {}}]
+)
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("keycloak", said(**changes))

@@ -16,7 +16,13 @@ def b64(value):
 
 
 def header(**changes):
-    parameters = {"id": "chl_1", "realm": "api.example.com", "method": "example", "intent": "charge", "request": b64(MPP_REQUEST)} | changes
+    parameters = {
+        "id": "chl_1",
+        "realm": "api.example.com",
+        "method": "example",
+        "intent": "charge",
+        "request": b64(MPP_REQUEST),
+    } | changes
     return "Payment " + ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value is not None)
 
 
@@ -38,7 +44,12 @@ def test_the_published_challenge_is_read():
         name: case["expected"][name] for name in ("id", "realm", "method", "intent", "expires")
     }
     event = event_in("mpp", {"at": "2025-01-15T12:00:00Z", "challenge": case["input"]["header"]})
-    assert (event.type, event.payload.money.phase, event.payload.money.amount_minor, event.payload.money.currency) == ("payment.quoted", "quoted", 1000, "USD")
+    assert (event.type, event.payload.money.phase, event.payload.money.amount_minor, event.payload.money.currency) == (
+        "payment.quoted",
+        "quoted",
+        1000,
+        "USD",
+    )
     assert event.payload.action.account == case["expected"]["decodedRequest"]["recipient"]
 
 
@@ -49,7 +60,11 @@ def test_the_published_receipt_is_a_settlement_of_the_challenges_amount():
 
     assert (event.type, event.occurred_at.isoformat()) == ("payment.settled", "2025-01-15T12:00:00+00:00")
     assert money.phase == "settled"
-    assert (money.amount_minor, money.currency, money.charge) == (case["expected"]["amount"], case["expected"]["currency"], case["expected"]["reference"])
+    assert (money.amount_minor, money.currency, money.charge) == (
+        case["expected"]["amount"],
+        case["expected"]["currency"],
+        case["expected"]["reference"],
+    )
     assert event.payload.request_id == case["input"]["challenge"]["id"]
 
 
@@ -99,7 +114,13 @@ def test_a_header_and_its_object_say_the_same():
 
 
 def test_the_payer_acts_where_it_is_said():
-    credential = "Payment " + b64({"challenge": {"id": "chl_1", "method": "example"}, "source": "did:example:payer", "payload": {"proof": "hunter2"}})
+    credential = "Payment " + b64(
+        {
+            "challenge": {"id": "chl_1", "method": "example"},
+            "source": "did:example:payer",
+            "payload": {"proof": "hunter2"},
+        }
+    )
     [statement] = received("mpp", MPP | {"credential": credential}).values()
 
     assert statement.event.payload.actor.sub == "did:example:payer" and b"hunter2" not in statement.raw
@@ -128,13 +149,34 @@ def test_an_amount_that_is_no_integer_is_refused(amount):
 
 @pytest.mark.parametrize(
     "challenge",
-    ["", "Payment", "Payment id", header() + ', id="b"', 'Payment id="' + "\\" * 4000, header(request="!!"), header(request=b64(b"[]")), header(realm=None), {}, {"id": 5}],
+    [
+        "",
+        "Payment",
+        "Payment id",
+        header() + ', id="b"',
+        'Payment id="' + "\\" * 4000,
+        header(request="!!"),
+        header(request=b64(b"[]")),
+        header(realm=None),
+        {},
+        {"id": 5},
+    ],
 )
 def test_challenges_that_cannot_be_read_are_refused(challenge):
     assert refusal({"at": "2025-01-15T12:00:00Z", "challenge": challenge}).err == "invalid_request"
 
 
-@pytest.mark.parametrize("receipt", [{"status": "failed", "method": "m", "timestamp": "2025-01-15T12:00:00Z"}, {"status": "success"}, "e30", "", "=", {"status": "success", "method": "m", "timestamp": "then"}])
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        {"status": "failed", "method": "m", "timestamp": "2025-01-15T12:00:00Z"},
+        {"status": "success"},
+        "e30",
+        "",
+        "=",
+        {"status": "success", "method": "m", "timestamp": "then"},
+    ],
+)
 def test_receipts_that_are_none_are_refused(receipt):
     assert refusal({"receipt": receipt}).err == "invalid_request"
 

@@ -15,9 +15,27 @@ GRANTED = OCSF | {"class_uid": 3003, "activity_id": 1, "type_name": "Authorize S
 @pytest.mark.parametrize(
     ("file", "native", "outcome", "actor", "target"),
     [
-        ("api_activity", "action.performed", "unknown", "arn:aws:iam::1111111111111:user/Level6", "directconnect.amazonaws.com"),
-        ("account_change", "account.created", "unknown", "arn:aws:sts::112233445566:assumed-role/Admin/Admin-user", "test_user2"),
-        ("authentication", "session.started", "success", "arn:aws:iam::111122223333:user/anaya", "arn:aws:iam::111122223333:user/anaya"),
+        (
+            "api_activity",
+            "action.performed",
+            "unknown",
+            "arn:aws:iam::1111111111111:user/Level6",
+            "directconnect.amazonaws.com",
+        ),
+        (
+            "account_change",
+            "account.created",
+            "unknown",
+            "arn:aws:sts::112233445566:assumed-role/Admin/Admin-user",
+            "test_user2",
+        ),
+        (
+            "authentication",
+            "session.started",
+            "success",
+            "arn:aws:iam::111122223333:user/anaya",
+            "arn:aws:iam::111122223333:user/anaya",
+        ),
     ],
 )
 def test_published_samples_are_read(file, native, outcome, actor, target):
@@ -69,7 +87,11 @@ def test_a_user_type_that_does_not_say_human_is_unknown():
         ({"class_uid": 3005, "activity_id": 2}, "delegation.revoked", "success"),
         ({"class_uid": 3003, "activity_id": 1, "status_id": 2}, "delegation.denied", "denied"),
         ({"class_uid": 3002, "activity_id": 3}, "token.issued", "success"),
-        ({"class_uid": 2004, "type_name": "Detection Finding: Create"}, "other.ocsf.Detection Finding: Create", "success"),
+        (
+            {"class_uid": 2004, "type_name": "Detection Finding: Create"},
+            "other.ocsf.Detection Finding: Create",
+            "success",
+        ),
         ({"class_uid": 2004, "type_name": None}, "other.ocsf.2004.1", "success"),
     ],
 )
@@ -90,7 +112,9 @@ def test_a_time_in_text_is_the_same_time():
     assert event_in("ocsf", OCSF | {"time": "2026-11-18T11:06:40.123Z"}).occurred_at.microsecond == 123_000
 
 
-@pytest.mark.parametrize("changes", [{"class_uid": None}, {"class_uid": 0}, {"time": None}, {"time": "soon"}, {"actor": 7}, {"metadata": []}])
+@pytest.mark.parametrize(
+    "changes", [{"class_uid": None}, {"class_uid": 0}, {"time": None}, {"time": "soon"}, {"actor": 7}, {"metadata": []}]
+)
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("ocsf", OCSF | changes)
@@ -99,4 +123,7 @@ def test_events_of_wrong_types_are_refused(changes):
 def test_an_event_without_uid_has_the_same_id_each_time():
     plain = OCSF | {"metadata": {"version": "1.7.0"}}
 
-    assert event_in("ocsf", plain).source_event_id == event_in("ocsf", json.dumps(plain, indent=1).encode()).source_event_id
+    assert (
+        event_in("ocsf", plain).source_event_id
+        == event_in("ocsf", json.dumps(plain, indent=1).encode()).source_event_id
+    )

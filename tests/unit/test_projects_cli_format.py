@@ -28,12 +28,23 @@ def capture(name):
 
 
 def test_published_captures_are_read():
-    added, rotated = event_in("projects_cli", capture("cli-add-response")), event_in("projects_cli", capture("cli-rotate-response"))
+    added, rotated = (
+        event_in("projects_cli", capture("cli-add-response")),
+        event_in("projects_cli", capture("cli-rotate-response")),
+    )
     context = event_in("projects_cli", capture("cli-llm-context-response"))
 
-    assert (added.type, added.payload.action.provider, added.payload.action.resource) == ("resource.provisioned", "provider-x", "managed-database")
+    assert (added.type, added.payload.action.provider, added.payload.action.resource) == (
+        "resource.provisioned",
+        "provider-x",
+        "managed-database",
+    )
     assert added.payload.action.target.id == "res_SANITIZED_RESOURCE_KEY"
-    assert (rotated.type, rotated.payload.action.target.id, rotated.payload.action.provider) == ("credential.rotated", "res_SANITIZED_RESOURCE_KEY", "provider-x")
+    assert (rotated.type, rotated.payload.action.target.id, rotated.payload.action.provider) == (
+        "credential.rotated",
+        "res_SANITIZED_RESOURCE_KEY",
+        "provider-x",
+    )
     assert context.type == "other.projects_cli.provision llm-context"
 
 
@@ -65,11 +76,24 @@ def test_each_command_is_ours_or_kept_under_its_source(command, native):
     assert event_in("projects_cli", ran(command)).type == native
 
 
-@pytest.mark.parametrize(("code", "gate"), [("BROWSER_AUTH_REQUIRED", "login"), ("TOS_ACCEPTANCE_REQUIRED", "terms"), ("PLAN_REQUIRED", "billing"), ("JSON_REQUIRES_CONFIRMATION", "purchase")])
+@pytest.mark.parametrize(
+    ("code", "gate"),
+    [
+        ("BROWSER_AUTH_REQUIRED", "login"),
+        ("TOS_ACCEPTANCE_REQUIRED", "terms"),
+        ("PLAN_REQUIRED", "billing"),
+        ("JSON_REQUIRES_CONFIRMATION", "purchase"),
+    ],
+)
 def test_a_failure_that_waits_for_a_human_is_an_approval_asked_for(code, gate):
     event = event_in("projects_cli", ran(ok=False, error={"code": code}))
 
-    assert (event.type, event.payload.outcome, event.payload.gate.kind, event.payload.call.error) == ("approval.requested", "pending", gate, code)
+    assert (event.type, event.payload.outcome, event.payload.gate.kind, event.payload.call.error) == (
+        "approval.requested",
+        "pending",
+        gate,
+        code,
+    )
 
 
 def test_other_failures_are_failures():
@@ -94,7 +118,9 @@ def test_the_environments_values_are_never_stored(command):
 def test_a_polled_object_is_one_statement_whenever_it_is_polled():
     from auditlog.formats import projects_cli
 
-    first, again = (list(received("projects_cli", POLLED | {"at": at}).values())[0] for at in (AT, "2026-11-21T00:00:00Z"))
+    first, again = (
+        next(iter(received("projects_cli", POLLED | {"at": at}).values())) for at in (AT, "2026-11-21T00:00:00Z")
+    )
 
     assert (first.grade, first.event.type) == ("E", "resource.provisioned")
     assert first.source_event_id == again.source_event_id
@@ -109,8 +135,18 @@ def test_a_polled_object_is_one_statement_whenever_it_is_polled():
         ("project", {}, "project.created", "success"),
         ("resource", {"status": "errored"}, "resource.failed", "failure"),
         ("resource", {"status": "new-status"}, "other.projects_cli.v2.provisioning.resource", "unknown"),
-        ("provider_connection", {"status": "active", "provider_account_details": {"link_action": "created"}}, "account.created", "success"),
-        ("provider_connection", {"status": "active", "provider_account_details": {"link_action": "linked_existing"}}, "account.linked", "success"),
+        (
+            "provider_connection",
+            {"status": "active", "provider_account_details": {"link_action": "created"}},
+            "account.created",
+            "success",
+        ),
+        (
+            "provider_connection",
+            {"status": "active", "provider_account_details": {"link_action": "linked_existing"}},
+            "account.linked",
+            "success",
+        ),
         ("provider_connection_request", {"request_status": "pending_auth"}, "account.requested", "pending"),
     ],
 )
@@ -138,7 +174,15 @@ def test_test_mode_is_marked():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"at": None}, {"output": None}, {"output": {}}, {"state": {}}, {"argv": "x"}, {"actor": {"sub": "x"}}, {"output": {"ok": "yes", "command": "add"}}],
+    [
+        {"at": None},
+        {"output": None},
+        {"output": {}},
+        {"state": {}},
+        {"argv": "x"},
+        {"actor": {"sub": "x"}},
+        {"output": {"ok": "yes", "command": "add"}},
+    ],
 )
 def test_records_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):

@@ -36,7 +36,10 @@ def test_a_gzip_bomb_is_refused_without_being_unpacked():
             split(body)
 
 
-@pytest.mark.parametrize("body", [b"[" + b"1," * (records.MAX_VALUES + 1) + b"1]", b"{}" + b"\n" * 50_000 + b"{}", b"[" + b"{}," * 20_000 + b"{}]"])
+@pytest.mark.parametrize(
+    "body",
+    [b"[" + b"1," * (records.MAX_VALUES + 1) + b"1]", b"{}" + b"\n" * 50_000 + b"{}", b"[" + b"{}," * 20_000 + b"{}]"],
+)
 def test_too_many_records_are_refused_before_they_cost_memory(body):
     with pytest.raises(Refused):
         split(body)

@@ -9,7 +9,10 @@ from auditlog.core.errors import MalformedEvent
 from auditlog.core.redaction import NEVER_STORED, payment_token, redact
 
 
-@pytest.mark.parametrize("name", ["access_token", "Refresh-Token", "confirmationSecret", "access_configuration", "client_secret", "Set-Cookie"])
+@pytest.mark.parametrize(
+    "name",
+    ["access_token", "Refresh-Token", "confirmationSecret", "access_configuration", "client_secret", "Set-Cookie"],
+)
 @pytest.mark.parametrize("value", ["hunter2", {"deep": ["x"]}, ["y"], 17])
 def test_a_secret_by_name_is_removed_however_it_is_written(name, value):
     document = json.dumps({"keep": 1, "a": [{"b": {name: value}}]}).encode()
@@ -20,9 +23,15 @@ def test_a_secret_by_name_is_removed_however_it_is_written(name, value):
     assert clean.headers == {"received-sha256": sha256(document).hexdigest(), "removed": f"a.0.b.{name}"}
 
 
-@pytest.mark.parametrize("value", ["Bearer abc.def-123", "basic QWxhZGRpbjpvcGVu", "Payment eyJjaGFsbGVuZ2UiOjF9", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"])
+@pytest.mark.parametrize(
+    "value",
+    ["Bearer abc.def-123", "basic QWxhZGRpbjpvcGVu", "Payment eyJjaGFsbGVuZ2UiOjF9", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"],
+)
 def test_a_credential_by_its_looks_is_removed_under_any_name(value):
-    assert json.loads(redact(json.dumps({"note": value, "list": [value]}).encode()).raw) == {"note": "[removed]", "list": ["[removed]"]}
+    assert json.loads(redact(json.dumps({"note": value, "list": [value]}).encode()).raw) == {
+        "note": "[removed]",
+        "list": ["[removed]"],
+    }
 
 
 def test_a_shared_payment_token_becomes_its_digest_and_stays_joinable():
@@ -36,7 +45,16 @@ def test_a_shared_payment_token_becomes_its_digest_and_stays_joinable():
         assert payment_token(once) == once
 
 
-@pytest.mark.parametrize("document", [b'{"a":1}', b'{"token_id": "t1", "jti": "x", "token_type": "Bearer"}', b'{"password": null, "secret": "", "cookie": false}', b"[]", b'"token"'])
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"a":1}',
+        b'{"token_id": "t1", "jti": "x", "token_type": "Bearer"}',
+        b'{"password": null, "secret": "", "cookie": false}',
+        b"[]",
+        b'"token"',
+    ],
+)
 def test_what_holds_no_secret_comes_back_as_the_same_bytes(document):
     clean = redact(document)
 
@@ -64,7 +82,10 @@ def test_every_secret_name_is_seen_by_the_first_scan():
 
 
 def test_a_formats_own_names_are_seen_by_the_first_scan_too():
-    assert redact(b'{"representation": "x"}', names=NEVER_STORED | {"representation"}).raw == b'{"representation":"[removed]"}'
+    assert (
+        redact(b'{"representation": "x"}', names=NEVER_STORED | {"representation"}).raw
+        == b'{"representation":"[removed]"}'
+    )
 
 
 def test_deep_documents_do_not_crash():

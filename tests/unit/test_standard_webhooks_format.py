@@ -32,7 +32,11 @@ def changed(**headers):
 
 def ed25519(body=BODY, id="msg_1", at="1795000000"):
     signature = SIGNER._key.sign(f"{id}.{at}.".encode() + body).signature
-    return Delivery(body, "application/json", {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": "v1a," + b64encode(signature).decode()})
+    return Delivery(
+        body,
+        "application/json",
+        {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": "v1a," + b64encode(signature).decode()},
+    )
 
 
 def test_the_specifications_example_is_taken():
@@ -61,7 +65,10 @@ def test_a_native_payload_is_read_with_its_chain_and_the_headers_id():
 
 
 def test_v1_is_grade_c_and_v1a_grade_b_with_its_key():
-    hmac_only, key = push(standard_webhook(BODY)), push(ed25519(), sender_of("standard_webhooks", keys=KEYS, secret=lambda: None))
+    hmac_only, key = (
+        push(standard_webhook(BODY)),
+        push(ed25519(), sender_of("standard_webhooks", keys=KEYS, secret=lambda: None)),
+    )
 
     assert (hmac_only.grade, hmac_only.key) == ("C", "standard-webhooks-secret")
     assert (key.grade, key.key) == ("B", KEYS["k1"].thumbprint)
@@ -102,8 +109,13 @@ def test_every_signed_part_counts(headers):
 
 
 def test_a_secret_is_decoded_after_whsec():
-    assert refusal(standard_webhook(BODY), sender_of("standard_webhooks", secret=lambda: b"whsec_!!")).err == "invalid_key"
-    assert refusal(standard_webhook(BODY), sender_of("standard_webhooks")).err in ("invalid_key", "authentication_failed")
+    assert (
+        refusal(standard_webhook(BODY), sender_of("standard_webhooks", secret=lambda: b"whsec_!!")).err == "invalid_key"
+    )
+    assert refusal(standard_webhook(BODY), sender_of("standard_webhooks")).err in (
+        "invalid_key",
+        "authentication_failed",
+    )
     assert refusal(standard_webhook(BODY), sender_of("standard_webhooks", secret=lambda: None)).err == "invalid_key"
 
 
@@ -116,14 +128,18 @@ def test_a_payload_that_says_it_is_ours_is_held_to_it():
 
 
 def test_data_of_the_senders_own_is_kept_under_its_source():
-    event = event_in("standard_webhooks", {"type": "invoice.paid", "data": {"amount": 3}}, sender=SENDER, deliver=standard_webhook)
+    event = event_in(
+        "standard_webhooks", {"type": "invoice.paid", "data": {"amount": 3}}, sender=SENDER, deliver=standard_webhook
+    )
 
     assert (event.type, event.payload.outcome) == ("other.standard_webhooks.invoice.paid", "unknown")
     assert event.occurred_at.timestamp() == 1_795_000_000
 
 
 def test_a_body_with_a_secret_is_kept_without_it_and_graded_as_its_channel():
-    [statement] = received("standard_webhooks", NATIVE | {"access_token": "hunter2"}, sender=SENDER, deliver=standard_webhook).values()
+    [statement] = received(
+        "standard_webhooks", NATIVE | {"access_token": "hunter2"}, sender=SENDER, deliver=standard_webhook
+    ).values()
 
     assert (statement.grade, statement.key) == ("D", "-")
     assert b"hunter2" not in statement.raw and b"received-sha256" in statement.headers

@@ -44,7 +44,9 @@ def signature(body, secret=SECRET, at=None):
 
 def receive(body, header=None, sender=SENDER, content_type="application/json"):
     header = signature(body) if header is None else header
-    [statement] = webhooks.receive(Delivery(body, content_type, {"stripe-signature": header}), sender).statements.values()
+    [statement] = webhooks.receive(
+        Delivery(body, content_type, {"stripe-signature": header}), sender
+    ).statements.values()
     return statement
 
 
@@ -66,7 +68,12 @@ def test_what_the_official_library_signs_and_verifies_is_taken():
     event = receive(body, header).event
 
     money = event.payload.money
-    assert (event.type, money.amount_minor, money.currency, money.phase) == ("payment.captured", 1200, "USD", "captured")
+    assert (event.type, money.amount_minor, money.currency, money.phase) == (
+        "payment.captured",
+        1200,
+        "USD",
+        "captured",
+    )
     assert (money.rail, money.charge, money.invoice) == ("stripe", "ch_1", "in_1")
     assert (event.payload.request_id, event.payload.call.idempotency_key) == ("req_1", "key-1")
 
@@ -203,7 +210,11 @@ THIN = {
     "created": "2026-11-20T10:30:00.123Z",
     "livemode": False,
     "context": "acct_7",
-    "related_object": {"id": "apreq_1", "type": "v2.core.approval_request", "url": "/v2/core/approval_requests/apreq_1"},
+    "related_object": {
+        "id": "apreq_1",
+        "type": "v2.core.approval_request",
+        "url": "/v2/core/approval_requests/apreq_1",
+    },
     "reason": {"type": "request", "request": {"id": "req_9", "idempotency_key": "key-9"}},
 }
 
@@ -222,7 +233,9 @@ def test_a_thin_event_names_its_object_request_and_account():
 
 
 def test_a_v1_type_in_thin_form_has_its_meaning_and_no_money():
-    event = receive(json.dumps(THIN | {"type": "v1.charge.succeeded", "related_object": {"id": "ch_1", "type": "charge"}}).encode()).event
+    event = receive(
+        json.dumps(THIN | {"type": "v1.charge.succeeded", "related_object": {"id": "ch_1", "type": "charge"}}).encode()
+    ).event
 
     assert event.type == "payment.captured" and event.payload.money is None and event.payload.action.target.id == "ch_1"
 
@@ -231,7 +244,11 @@ def test_a_v1_type_in_thin_form_has_its_meaning_and_no_money():
     ("said", "actor", "kind"),
     [
         ({"type": "api_key", "api_key": {"id": "mk_1"}}, "mk_1", "workload"),
-        ({"type": "dashboard_user", "dashboard_user": {"email": "ada@acme.example", "ip_address": "203.0.113.7"}}, "ada@acme.example", "human"),
+        (
+            {"type": "dashboard_user", "dashboard_user": {"email": "ada@acme.example", "ip_address": "203.0.113.7"}},
+            "ada@acme.example",
+            "human",
+        ),
         ({"type": "stripe_action"}, "stripe_action", "service"),
     ],
 )
@@ -253,7 +270,11 @@ def test_a_shared_payment_token_is_kept_as_its_digest_and_its_limit_is_a_ceiling
         statement = receive(body_of(f"{name}.created", thing))
         money = statement.event.payload.money
         assert b"spt_123abc" not in statement.raw and (statement.grade, statement.key) == ("D", "-")
-        assert (money.phase, money.amount_minor, money.currency) == ("ceiling", thing["usage_limits"]["max_amount"], "USD")
+        assert (money.phase, money.amount_minor, money.currency) == (
+            "ceiling",
+            thing["usage_limits"]["max_amount"],
+            "USD",
+        )
         assert money.authority == payment_token("spt_123abc") == statement.event.payload.action.target.id
         assert webhooks.parse(statement.raw, statement.headers, SENDER) == statement.event
 
@@ -308,12 +329,22 @@ def test_more_of_stripes_published_objects_are_read(event_type, resource, change
 
 def test_an_issued_cards_limit_is_its_ceiling_and_its_spending_names_the_card():
     card = fixture("issuing.card")
-    card["spending_controls"] |= {"spending_limits": [{"amount": 10000, "interval": "monthly"}], "spending_limits_currency": "eur"}
+    card["spending_controls"] |= {
+        "spending_limits": [{"amount": 10000, "interval": "monthly"}],
+        "spending_limits_currency": "eur",
+    }
 
     ceiling = receive(body_of("issuing_card.created", card)).event.payload.money
-    spent = receive(body_of("issuing_transaction.created", fixture("issuing.transaction") | {"card": card["id"]})).event.payload.money
+    spent = receive(
+        body_of("issuing_transaction.created", fixture("issuing.transaction") | {"card": card["id"]})
+    ).event.payload.money
 
-    assert (ceiling.amount_minor, ceiling.currency, ceiling.authority, ceiling.rail) == (10000, "EUR", card["id"], "card_issuing")
+    assert (ceiling.amount_minor, ceiling.currency, ceiling.authority, ceiling.rail) == (
+        10000,
+        "EUR",
+        card["id"],
+        "card_issuing",
+    )
     assert spent.authority == card["id"]
 
 
@@ -331,7 +362,10 @@ def test_credits_are_a_rail_of_their_own():
         ("v2.iam.stripe_access_grant.approved", "delegation.granted"),
         ("v2.iam.stripe_access_grant.removed", "delegation.revoked"),
         ("v2.orchestrated_commerce.agreement.confirmed", "mandate.issued"),
-        ("v2.orchestrated_commerce.agreement.partially_confirmed", "other.stripe.v2.orchestrated_commerce.agreement.partially_confirmed"),
+        (
+            "v2.orchestrated_commerce.agreement.partially_confirmed",
+            "other.stripe.v2.orchestrated_commerce.agreement.partially_confirmed",
+        ),
     ],
 )
 def test_authority_told_by_thin_events_is_read(event_type, native):
@@ -347,7 +381,9 @@ def test_every_published_preview_object_passes_under_some_type():
 
 
 def test_a_confirmation_secret_is_removed():
-    statement = receive(body_of("invoice.created", fixture("invoice") | {"confirmation_secret": {"client_secret": "hunter2"}}))
+    statement = receive(
+        body_of("invoice.created", fixture("invoice") | {"confirmation_secret": {"client_secret": "hunter2"}})
+    )
 
     assert b"hunter2" not in statement.raw and statement.grade == "D"
 

@@ -62,7 +62,9 @@ def test_published_vectors_are_taken_or_refused_when_they_are_received():
     for name, vector in published():
         if vector["kind"] == "consistency_verification" or name == "jws-oversize":
             continue
-        record = {"at": (vector.get("config") or {}).get("nowSeconds", NOW)} | {k: v for k, v in vector["input"].items() if k in ("offer", "accepts", "receipt")}
+        record = {"at": (vector.get("config") or {}).get("nowSeconds", NOW)} | {
+            k: v for k, v in vector["input"].items() if k in ("offer", "accepts", "receipt")
+        }
         if vector["expected"]["valid"]:
             assert push(record).event.type in ("payment.quoted", "payment.settled"), name
         else:
@@ -80,7 +82,11 @@ def test_a_settlement_is_a_payment_by_an_address():
 
     assert (event.type, event.payload.outcome) == ("payment.settled", "success")
     assert (event.payload.actor.iss, event.payload.actor.sub) == ("eip155:8453", "0xabc1")
-    assert (event.payload.money.amount_minor, event.payload.money.currency, event.payload.money.charge) == (100000, "USD", "0xdeadbeef")
+    assert (event.payload.money.amount_minor, event.payload.money.currency, event.payload.money.charge) == (
+        100000,
+        "USD",
+        "0xdeadbeef",
+    )
     assert event.payload.action.target.id == "https://api.example.com/weather"
 
 
@@ -94,7 +100,14 @@ def test_headers_are_read_as_they_were_and_the_payers_signature_is_removed():
     def header(value):
         return b64encode(json.dumps(value).encode()).decode()
 
-    record = {"at": NOW, "headers": {"PAYMENT-REQUIRED": header(X402["required"]), "PAYMENT-RESPONSE": header(X402["settlement"]), "PAYMENT-SIGNATURE": "hunter2"}}
+    record = {
+        "at": NOW,
+        "headers": {
+            "PAYMENT-REQUIRED": header(X402["required"]),
+            "PAYMENT-RESPONSE": header(X402["settlement"]),
+            "PAYMENT-SIGNATURE": "hunter2",
+        },
+    }
     statement = push(record)
 
     assert b"hunter2" not in statement.raw
@@ -103,9 +116,16 @@ def test_headers_are_read_as_they_were_and_the_payers_signature_is_removed():
 
 
 def test_a_failed_settlement_has_its_reason_and_no_money():
-    event = push(X402 | {"settlement": {"success": False, "errorReason": "insufficient_funds", "network": "eip155:8453"}}).event
+    event = push(
+        X402 | {"settlement": {"success": False, "errorReason": "insufficient_funds", "network": "eip155:8453"}}
+    ).event
 
-    assert (event.type, event.payload.outcome, event.payload.call.error, event.payload.money) == ("payment.failed", "failure", "insufficient_funds", None)
+    assert (event.type, event.payload.outcome, event.payload.call.error, event.payload.money) == (
+        "payment.failed",
+        "failure",
+        "insufficient_funds",
+        None,
+    )
 
 
 def test_what_is_only_asked_for_is_a_quote():
@@ -135,13 +155,27 @@ def test_a_forged_receipt_is_refused_and_an_unknown_key_is_not():
 
 
 def test_a_receipt_for_another_resource_than_the_offer_is_refused():
-    offer = {"format": "jws", "signature": compact_jws(json.dumps(X402_TERMS | {"version": 1, "resourceUrl": "https://other.example"}).encode()).decode()}
+    offer = {
+        "format": "jws",
+        "signature": compact_jws(
+            json.dumps(X402_TERMS | {"version": 1, "resourceUrl": "https://other.example"}).encode()
+        ).decode(),
+    }
     receipt = {"format": "jws", "signature": compact_jws(json.dumps(RECEIPT).encode()).decode()}
 
     assert "receipt_resource_mismatch" in str(refusal({"at": NOW, "offer": offer, "receipt": receipt}))
 
 
-@pytest.mark.parametrize("changes", [{"at": None}, {"settlement": []}, {"accepts": [1], "required": None}, {"offer": {}}, {"receipt": {"format": "x", "signature": "y"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": None},
+        {"settlement": []},
+        {"accepts": [1], "required": None},
+        {"offer": {}},
+        {"receipt": {"format": "x", "signature": "y"}},
+    ],
+)
 def test_records_of_wrong_types_are_refused(changes):
     assert refusal(X402 | changes).err == "invalid_request"
 
