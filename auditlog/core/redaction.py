@@ -5,6 +5,7 @@ value, a compact JWS). A shared payment token becomes its digest, so that what i
 A document without secrets comes back as the same bytes.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,7 @@ _HINTS = (
 )  # fmt: skip
 _CREDENTIAL = re.compile(r"(?i:bearer|basic|payment|dpop) +[A-Za-z0-9_.~+/=-]{8,}\Z")
 _COMPACT_JWS = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
+_SPACED = re.compile(rb'"[ \t\r\n]+:')
 # Stripe's shared payment tokens and ACP's delegated ones: who holds one can charge it.
 _PAYMENT_TOKEN = re.compile(r"(spt|vt)_(?!sha256_)[A-Za-z0-9_]+\Z")
 
@@ -59,10 +61,11 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: froze
     except orjson.JSONDecodeError as error:
         raise MalformedEvent(f"expected JSON: {error}") from None
     removed: list[str] = []
-    is_secret = _secrets(names)
+    is_secret, names_seen = _secrets(names), 0
     pending: list[tuple[Any, str]] = [(root, "")]
     while pending:
         holder, path = pending.pop()
+        names_seen += len(holder) if type(holder) is dict else 0
         for name, value in holder.items() if type(holder) is dict else enumerate(holder):
             kind = type(value)
             if type(name) is str and is_secret[name] and kind is not bool and value and value != REMOVED:
@@ -81,10 +84,27 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: froze
                     removed.append(f"{path}{name}")
             elif kind is dict or kind is list:
                 pending.append((value, f"{path}{name}." if path or holder is not root else ""))
+    # Of a name that is there twice we saw the last value only, and the first would be stored with the bytes.
+    if (document.count(b'":') != names_seen or _SPACED.search(document)) and _has_repeated_names(document):
+        raise MalformedEvent("an object has the same name twice, so that a secret could hide")
     if not removed:
         return Redacted(document, {})
     told = ", ".join(sorted(removed)[:MAX_TOLD])[:2000]
     return Redacted(orjson.dumps(root[0]), {"received-sha256": sha256(document).hexdigest(), "removed": told})
+
+
+def _has_repeated_names(document: bytes) -> bool:
+    """The exact answer, for the few documents whose colons do not tell (spaces before them, colons in texts)."""
+    repeated = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        repeated.append(len({name for name, _ in pairs}) != len(pairs))
+
+    try:
+        json.loads(document, object_pairs_hook=note)
+    except (ValueError, RecursionError):
+        return True
+    return any(repeated)
 
 
 @lru_cache(maxsize=32)

@@ -71,6 +71,27 @@ def test_an_escaped_name_does_not_hide_a_secret():
     assert b"hunter2" not in redact(b'{"pass\\u0077ord": "hunter2"}').raw
 
 
+@pytest.mark.parametrize("document", [b'{"password": "x", "password": null}', b'{"a": {"password" : "x", "password" : ""}}', b'{"token_id": "a:b", "a": 1, "a": 2}', b'{"password":"x","password":null,"b" : 1}'])
+def test_a_name_that_is_there_twice_cannot_hide_a_secret(document):
+    with pytest.raises(MalformedEvent, match="twice"):
+        redact(document)
+
+
+def test_colons_in_texts_and_spaces_before_them_are_no_repetition():
+    for document in (b'{"note": "say \\":\\" twice", "token_id": 1}', b'{"token_id" : 1, "b" : 2}', b'[{"token_id":1},{"token_id":1}]'):
+        assert redact(document).raw == document
+
+
+def test_a_card_number_does_not_hide_behind_its_name():
+    from auditlog.core.cards import refuse_card_numbers
+
+    for escaped in (b"\\u0034", b"4\\u0020", b"4\\u002d", b"4\\u002D"):
+        with pytest.raises(MalformedEvent, match="pan"):
+            refuse_card_numbers(b'{"pan": "' + escaped + b'242424242424242"}')
+    with pytest.raises(MalformedEvent, match="number"):
+        refuse_card_numbers(b'{"a": [{"number": "4242 4242 4242 4242", "number": "x"}]}')
+
+
 def test_what_cannot_be_read_is_refused_and_not_passed_on():
     with pytest.raises(MalformedEvent):
         redact(b'{"password": "x"')
