@@ -26,6 +26,7 @@ from auditlog.core.errors import (
     SourceSuspended,
     TooManyRequests,
     UnknownSource,
+    WrongContentType,
 )
 from auditlog.core.keys import Key, load
 from auditlog.models import Source
@@ -81,8 +82,12 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
 
 def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender) -> formats.Received:
     """What the format makes of the delivery. Bytes that its parser falls over are the sender's fault, and said to be."""
+    module = formats.named(source.format)
+    encoding = delivery.headers.get("content-encoding", "").lower()
+    if encoding and encoding not in getattr(module, "ENCODINGS", ()):
+        raise WrongContentType(f"expected no Content-Encoding for format {source.format!r}, found {encoding[:40]!r}")
     try:
-        return formats.named(source.format).receive(delivery, sender)
+        return module.receive(delivery, sender)
     except (ValueError, OverflowError, RecursionError) as error:
         log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
         raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None

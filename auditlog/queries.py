@@ -335,9 +335,11 @@ def _signature(source: Source, stamp: str, raw: bytes, headers: bytes) -> tuple[
     keys = {key.kid: load(key.jwk, key.kid) for key in source.keys.all() if key.thumbprint == stamp}
     signed_headers: Mapping[str, str] = msgspec.json.decode(headers) if headers else {}
     module = formats.named(source.format)
-    delivery = formats.Delivery(raw, module.CONTENT_TYPES[0], signed_headers)
     try:
-        module.receive(delivery, sender_of(source, keys))
+        if hasattr(module, "check_stored"):
+            module.check_stored(raw, headers, sender_of(source, keys))
+        else:
+            module.receive(formats.Delivery(raw, module.CONTENT_TYPES[0], signed_headers), sender_of(source, keys))
     except AnswerableError as error:
         if source.secret_env and not keys:
             return None, f"the shared secret cannot confirm it now: {error}"

@@ -23,7 +23,7 @@ from rest_framework.views import APIView
 from auditlog import ingest as road
 from auditlog import queries, standing, tasks
 from auditlog.chain_json import chain_json
-from auditlog.core.errors import DeliveryTooLarge, NotFound, NotPermitted, Refused, UnknownSource, WrongContentType
+from auditlog.core.errors import DeliveryTooLarge, NotFound, NotPermitted, Refused, UnknownSource
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.tlog import proof_text
 from auditlog.filters import EventFilter, FindingFilter, HoldingFilter, MomentField
@@ -55,11 +55,12 @@ def _delivery(request: HttpRequest) -> Delivery:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdigit() and int(length) > road.MAX_BODY:
         raise DeliveryTooLarge(f"a delivery has at most {road.MAX_BODY:,} bytes, found {int(length):,}")
-    if encoding := request.headers.get("Content-Encoding"):
-        raise WrongContentType(f"expected no Content-Encoding, found {encoding[:40]!r}")
     # One byte more than allowed: enough to see that there was more, without holding it.
     body = request.META["wsgi.input"].read(min(int(length), road.MAX_BODY + 1)) if length.isdigit() else b""
-    return Delivery(body, request.content_type or "", {k.lower(): v for k, v in request.headers.items()})
+    # The request line, under the names of RFC 9113 section 8.3.1: senders sign it (RFC 9421).
+    pseudo = {":method": request.method, ":authority": request.META.get("HTTP_HOST", ""), ":scheme": request.scheme,
+              ":path": request.get_full_path()}  # fmt: skip
+    return Delivery(body, request.content_type or "", {k.lower(): v for k, v in request.headers.items()} | pseudo)
 
 
 def _single_answer(taken: road.Taken) -> HttpResponse:

@@ -185,7 +185,7 @@ class TokenObject(Struct, frozen=True, omit_defaults=True):
     grant: Id | None = None
     subject: Party | None = None
     actor: Actor | None = None
-    audience: list[Short] | None = None
+    audience: Annotated[list[Id], Meta(max_length=500)] | None = None  # URLs, of token servers
     scope: Text | None = None
     issued_at: Seconds | None = None
     expires_at: Seconds | None = None
@@ -282,6 +282,8 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(round(seconds * 1_000_000) / 1_000_000, tz=UTC)
 
 
+# What the decoder raises for bytes it cannot read: a name that is not UTF-8 escapes it as UnicodeDecodeError.
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _decode_payload = msgspec.json.Decoder(Payload).decode
 encode_payload = msgspec.json.Encoder().encode
 
@@ -292,7 +294,7 @@ def decode_payload(raw: bytes | msgspec.Raw) -> Payload:
         payload = _decode_payload(raw)
     except msgspec.ValidationError as error:
         raise MalformedEvent(f"payload: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(f"payload is not JSON we can read: {error}") from None
     if payload.actor is not None and payload.actor.act is not None:
         act_chain(payload.actor)

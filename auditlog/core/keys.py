@@ -126,17 +126,23 @@ def _rsa(jwk: dict[str, Any]) -> dict[str, Check]:
     if public.key_size < 2048:
         raise ConfigurationError(f"RSA keys have 2048 bits or more (RFC 7518 section 3.3), found {public.key_size}")
 
-    def checker(pad: padding.AsymmetricPadding, name: str) -> Check:
+    def checker(pad: padding.AsymmetricPadding, name: str, digest: hashes.HashAlgorithm) -> Check:
         def check(message: bytes, signature: bytes) -> None:
             try:
-                public.verify(signature, message, pad, hashes.SHA256())
+                public.verify(signature, message, pad, digest)
             except InvalidSignature:
                 raise BadSignature(f"the {name} signature does not fit the received bytes") from None
 
         return check
 
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
-    return {"RS256": checker(padding.PKCS1v15(), "RS256"), "PS256": checker(pss, "PS256")}
+    # PS512 is no algorithm of our events; signed requests use it (rsa-pss-sha512, RFC 9421 section 3.3.1).
+    pss512 = padding.PSS(mgf=padding.MGF1(hashes.SHA512()), salt_length=64)
+    return {
+        "RS256": checker(padding.PKCS1v15(), "RS256", hashes.SHA256()),
+        "PS256": checker(pss, "PS256", hashes.SHA256()),
+        "PS512": checker(pss512, "PS512", hashes.SHA512()),
+    }
 
 
 _LOADERS = {"OKP": _ed25519, "EC": _p256, "RSA": _rsa}

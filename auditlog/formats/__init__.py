@@ -5,6 +5,9 @@ A format module offers
     receive(delivery, sender) -> Received      verify, then parse: every statement of one delivery
     parse(raw, headers, sender) -> Event       the same parse of stored bytes, for the projector
     content(raw, headers) -> bytes             what makes two deliveries of one event the same statement
+    ABOUT                                      what it is, for the person who connects it
+    check_stored(raw, headers, sender)         only where `receive` cannot check stored bytes again
+    CONTENT_TYPES, ENCODINGS                   media types it takes; content encodings (none when absent)
 
 `receive` raises Refused when the delivery as a whole is no good; a bad statement among good ones is a Refused value.
 """
@@ -18,7 +21,10 @@ from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
 from auditlog.core.keys import Key
 
-NAMES = ("set", "stripe")
+NAMES = (
+    "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",
+    "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402", "mpp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,21 @@ class Received:
 
     statements: dict[str, Statement | Refused]
     batch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A format in words for users: the connect page and the table in the docs are made of it."""
+
+    title: str
+    sent: str  # how it is sent, with which content types
+    authentication: str
+    grade: str
+    carries: str
+    chains: str  # how its delegation chains are built, and in which order it gives them
+    lacks: str
+    tested: str
+    connect: tuple[str, ...]  # steps, for str.format with `address` (of ingest) and `secret` (its variable's name)
 
 
 def named(name: str) -> ModuleType:

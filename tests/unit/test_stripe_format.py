@@ -44,7 +44,9 @@ def signature(body, secret=SECRET, at=None):
 
 def receive(body, header=None, sender=SENDER, content_type="application/json"):
     header = signature(body) if header is None else header
-    [statement] = webhooks.receive(Delivery(body, content_type, {"stripe-signature": header}), sender).statements.values()
+    [statement] = webhooks.receive(
+        Delivery(body, content_type, {"stripe-signature": header}), sender
+    ).statements.values()
     return statement
 
 
@@ -66,7 +68,12 @@ def test_what_the_official_library_signs_and_verifies_is_taken():
     event = receive(body, header).event
 
     money = event.payload.money
-    assert (event.type, money.amount_minor, money.currency, money.phase) == ("payment.captured", 1200, "USD", "captured")
+    assert (event.type, money.amount_minor, money.currency, money.phase) == (
+        "payment.captured",
+        1200,
+        "USD",
+        "captured",
+    )
     assert (money.rail, money.charge, money.invoice) == ("stripe", "ch_1", "in_1")
     assert (event.payload.request_id, event.payload.call.idempotency_key) == ("req_1", "key-1")
 
@@ -194,6 +201,191 @@ def test_stripes_own_published_objects_are_read(event_type, resource, native):
 def test_every_published_object_passes_under_some_type():
     for name, thing in vectors.read("stripe/fixtures3.json")["resources"].items():
         receive(body_of(f"{name}.created", thing))
+
+
+THIN = {
+    "id": "evt_2",
+    "object": "v2.core.event",
+    "type": "v2.core.approval_request.approved",
+    "created": "2026-11-20T10:30:00.123Z",
+    "livemode": False,
+    "context": "acct_7",
+    "related_object": {
+        "id": "apreq_1",
+        "type": "v2.core.approval_request",
+        "url": "/v2/core/approval_requests/apreq_1",
+    },
+    "reason": {"type": "request", "request": {"id": "req_9", "idempotency_key": "key-9"}},
+}
+
+
+def preview(name):
+    return vectors.read("stripe/fixtures3.private_preview.json")["resources"][name]
+
+
+def test_a_thin_event_names_its_object_request_and_account():
+    event = receive(json.dumps(THIN).encode()).event
+
+    assert (event.type, event.payload.outcome, event.payload.environment) == ("approval.decided", "success", "test")
+    assert (event.payload.action.target.id, event.payload.action.account) == ("apreq_1", "acct_7")
+    assert (event.payload.request_id, event.payload.call.idempotency_key) == ("apreq_1", "key-9")
+    assert event.occurred_at.isoformat() == "2026-11-20T10:30:00.123000+00:00"
+
+
+def test_a_v1_type_in_thin_form_has_its_meaning_and_no_money():
+    event = receive(
+        json.dumps(THIN | {"type": "v1.charge.succeeded", "related_object": {"id": "ch_1", "type": "charge"}}).encode()
+    ).event
+
+    assert event.type == "payment.captured" and event.payload.money is None and event.payload.action.target.id == "ch_1"
+
+
+@pytest.mark.parametrize(
+    ("said", "actor", "kind"),
+    [
+        ({"type": "api_key", "api_key": {"id": "mk_1"}}, "mk_1", "workload"),
+        (
+            {"type": "dashboard_user", "dashboard_user": {"email": "ada@acme.example", "ip_address": "203.0.113.7"}},
+            "ada@acme.example",
+            "human",
+        ),
+        ({"type": "stripe_action"}, "stripe_action", "service"),
+    ],
+)
+def test_a_fetched_event_says_who_did_it_and_stands_beside_the_thin_one(said, actor, kind):
+    body = json.dumps(THIN | {"data": {"x": 1}, "reason": {"request": {"id": "req_9", "client": said}}}).encode()
+
+    statement = webhooks.fetched(body, SENDER)
+
+    assert (statement.grade, statement.source_event_id) == ("E", "evt_2#fetched")
+    assert (statement.event.payload.actor.sub, statement.event.payload.actor.kind) == (actor, kind)
+    assert webhooks.parse(statement.raw, statement.headers, SENDER) == statement.event
+
+
+def test_a_shared_payment_token_is_kept_as_its_digest_and_its_limit_is_a_ceiling():
+    from auditlog.core.redaction import payment_token
+
+    for name in ("shared_payment.granted_token", "shared_payment.issued_token"):
+        thing = preview(name) | {"id": "spt_123abc"}
+        statement = receive(body_of(f"{name}.created", thing))
+        money = statement.event.payload.money
+        assert b"spt_123abc" not in statement.raw and (statement.grade, statement.key) == ("D", "-")
+        assert (money.phase, money.amount_minor, money.currency) == (
+            "ceiling",
+            thing["usage_limits"]["max_amount"],
+            "USD",
+        )
+        assert money.authority == payment_token("spt_123abc") == statement.event.payload.action.target.id
+        assert webhooks.parse(statement.raw, statement.headers, SENDER) == statement.event
+
+
+@pytest.mark.parametrize("sent", [803901331, "803901331"])
+def test_an_integer_sent_as_a_string_is_the_same_amount(sent):
+    thing = preview("shared_payment.granted_token")
+    thing["usage_limits"] |= {"max_amount": sent, "currency": "kwd"}
+
+    money = receive(body_of("shared_payment.granted_token.created", thing)).event.payload.money
+
+    assert (money.amount_minor, money.currency) == (803901331, "KWD")
+
+
+def test_what_is_drawn_on_a_payment_token_is_no_charge_of_its_own_and_no_new_authority():
+    event = receive(body_of("shared_payment.granted_token.used", preview("shared_payment.granted_token"))).event
+
+    assert event.type == "other.stripe.shared_payment.granted_token.used" and event.payload.money.phase == "ceiling"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "resource", "changes", "native", "outcome", "phase"),
+    [
+        ("charge.expired", "charge", {}, "payment.refunded", "success", "reversed"),
+        ("payment_intent.canceled", "payment_intent", {}, "payment.failed", "failure", None),
+        ("payment_intent.requires_action", "payment_intent", {}, "approval.requested", "pending", None),
+        ("payment_intent.amount_capturable_updated", "payment_intent", {"amount_capturable": 7}, "payment.authorized", "success", "authorized"),
+        ("invoice.voided", "invoice", {}, "invoice.failed", "failure", None),
+        ("invoice.overdue", "invoice", {}, "invoice.failed", "pending", None),
+        ("invoice_payment.paid", "invoice_payment", {}, "invoice.paid", "success", None),
+        ("invoice_payment.paid", "invoice_payment", {"amount_paid": 5, "currency": "usd", "payment": {"type": "charge", "charge": "ch_1"}}, "invoice.paid", "success", "settled"),
+        ("issuing_dispute.created", "issuing.dispute", {}, "dispute.opened", "success", "disputed"),
+        ("issuing_dispute.funds_rescinded", "issuing.dispute", {}, "dispute.funds_withdrawn", "success", None),
+        ("issuing_authorization.request", "issuing.authorization", {}, "payment.authorized", "pending", "authorized"),
+        ("issuing_authorization.updated", "issuing.authorization", {"status": "reversed"}, "payment.refunded", "success", "reversed"),
+        ("issuing_transaction.updated", "issuing.transaction", {"type": "refund"}, "payment.refunded", "success", None),
+        ("issuing_card.created", "issuing.card", {}, "payment.authority_granted", "success", None),
+        ("issuing_card.updated", "issuing.card", {"status": "canceled"}, "payment.authority_ended", "success", None),
+        ("issuing_token.created", "issuing.token", {}, "credential.issued", "success", None),
+        ("billing.alert.triggered", "billing.alert_triggered", {}, "budget.alerted", "success", None),
+        ("billing.credit_grant.created", "billing.credit_grant", {"amount": {"monetary": {"currency": "usd", "value": 9}}}, "payment.authority_granted", "success", "ceiling"),
+        ("billing.credit_grant.updated", "billing.credit_grant", {"voided_at": 1}, "payment.authority_ended", "success", None),
+        ("radar.early_fraud_warning.created", "radar.early_fraud_warning", {}, "other.stripe.radar.early_fraud_warning.created", "unknown", None),
+    ],
+)  # fmt: skip
+def test_more_of_stripes_published_objects_are_read(event_type, resource, changes, native, outcome, phase):
+    event = receive(body_of(event_type, fixture(resource) | changes)).event
+
+    assert (event.type, event.payload.outcome) == (native, outcome)
+    assert (event.payload.money.phase if event.payload.money else None) == phase
+
+
+def test_an_issued_cards_limit_is_its_ceiling_and_its_spending_names_the_card():
+    card = fixture("issuing.card")
+    card["spending_controls"] |= {
+        "spending_limits": [{"amount": 10000, "interval": "monthly"}],
+        "spending_limits_currency": "eur",
+    }
+
+    ceiling = receive(body_of("issuing_card.created", card)).event.payload.money
+    spent = receive(
+        body_of("issuing_transaction.created", fixture("issuing.transaction") | {"card": card["id"]})
+    ).event.payload.money
+
+    assert (ceiling.amount_minor, ceiling.currency, ceiling.authority, ceiling.rail) == (
+        10000,
+        "EUR",
+        card["id"],
+        "card_issuing",
+    )
+    assert spent.authority == card["id"]
+
+
+def test_credits_are_a_rail_of_their_own():
+    thing = fixture("billing.credit_grant") | {"amount": {"monetary": {"currency": "usd", "value": 900}}}
+
+    assert receive(body_of("billing.credit_grant.created", thing)).event.payload.money.rail == "credits"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "native"),
+    [
+        ("v2.iam.api_key.created", "credential.issued"),
+        ("v2.iam.api_key.expired", "credential.revoked"),
+        ("v2.iam.stripe_access_grant.approved", "delegation.granted"),
+        ("v2.iam.stripe_access_grant.removed", "delegation.revoked"),
+        ("v2.orchestrated_commerce.agreement.confirmed", "mandate.issued"),
+        (
+            "v2.orchestrated_commerce.agreement.partially_confirmed",
+            "other.stripe.v2.orchestrated_commerce.agreement.partially_confirmed",
+        ),
+    ],
+)
+def test_authority_told_by_thin_events_is_read(event_type, native):
+    event = receive(json.dumps(THIN | {"type": event_type}).encode()).event
+
+    assert event.type == native
+    assert event.payload.grant == ("apreq_1" if native.startswith(("delegation", "mandate")) else None)
+
+
+def test_every_published_preview_object_passes_under_some_type():
+    for name, thing in vectors.read("stripe/fixtures3.private_preview.json")["resources"].items():
+        receive(body_of(f"{name}.created", thing))
+
+
+def test_a_confirmation_secret_is_removed():
+    statement = receive(
+        body_of("invoice.created", fixture("invoice") | {"confirmation_secret": {"client_secret": "hunter2"}})
+    )
+
+    assert b"hunter2" not in statement.raw and statement.grade == "D"
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,67 @@
+"""A native payload in somebody else's envelope (Standard Webhooks, CloudEvents, a signed request): type and data.
+
+Data with an `outcome` is a payload of the published format and held to it; `txn` and `sub_id` may stand beside its
+fields. Any other data is the sender's own: the event is kept under its source with what can be known of it.
+"""
+
+import re
+
+import msgspec
+from msgspec import Raw, Struct
+
+from auditlog.core.errors import MalformedEvent
+from auditlog.core.event import LAYER_OF_TYPE, Id, Issuer, Party, Payload, Subject, decode_payload
+from auditlog.formats import Sender
+from auditlog.formats.values import decoded, type_or_other
+
+URN = re.compile(r"urn:answerable:event:([a-z0-9_.-]{1,120}):v1\Z")
+
+
+class SubjectId(Struct):
+    """RFC 9493; only `iss_sub` names a party."""
+
+    format: str = ""
+    iss: Issuer | None = None
+    sub: Subject | None = None
+
+    @property
+    def party(self) -> Party | None:
+        return Party(self.iss, self.sub) if self.iss and self.sub else None
+
+
+class Beside(Struct):
+    """What stands beside a payload's fields in another's envelope."""
+
+    outcome: str | msgspec.UnsetType = msgspec.UNSET
+    txn: Id = ""
+    sub_id: SubjectId | None = None
+
+
+class Message(Struct):
+    """A body of type and data, as Standard Webhooks suggests it."""
+
+    type: Id
+    data: Raw = Raw()
+    id: Id = ""
+    timestamp: str | int | float | None = None
+    time: str | int | float | None = None
+
+
+_beside = msgspec.json.Decoder(Beside).decode
+message = msgspec.json.Decoder(Message).decode
+
+
+def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, str, Party | None]:
+    """The event's type, payload, `txn` and principal. Raises MalformedEvent for a payload that says it is ours."""
+    if not type:
+        raise MalformedEvent("expected a type")
+    match = URN.match(type)
+    native = match[1] if match else type
+    raw = bytes(data)
+    beside = decoded(_beside, raw, "a payload") if raw[:1] == b"{" and b'"outcome"' in raw else Beside()
+    if beside.outcome is msgspec.UNSET:
+        if match and native in LAYER_OF_TYPE:
+            raise MalformedEvent(f"expected the payload of {native} to have an outcome")
+        return type_or_other("", sender, type), Payload(outcome="unknown"), "", None
+    principal = beside.sub_id.party if beside.sub_id else None
+    return type_or_other(native, sender, native), decode_payload(raw), beside.txn, principal

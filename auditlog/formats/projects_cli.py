@@ -1,0 +1,270 @@
+"""Stripe Projects: the CLI's `--json` output and `.projects/state.json` (grade F, whoever ran it says so), and objects
+polled from the Provisioning API (`v2.provisioning.*`, grade E).
+
+None of these names a time, so each comes in a wrapper: {at, output} | {at, state} | {at, polled}, beside which a
+wrapper may say who ran it: argv, actor (our nested form), session, task, project.
+
+Verified: the envelope and its `add` and `rotate` data in captures that others published, the state file, the failure
+codes, the SDK's object fields and status values. Not verified: where a failed envelope puts its code (`error.code`
+and `data.error.code` are looked at); the command set, which drifts between versions, so unknown ones are kept.
+
+Chain order: the wrapper's `actor` is nested as in RFC 8693, outermost current; the CLI itself names nobody.
+"""
+
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from auditlog.core.errors import MalformedEvent
+from auditlog.core.event import Actor, Event, Gate, Id, Limit, Party, Payload
+from auditlog.core.redaction import NEVER_STORED
+from auditlog.formats import About, Delivery, Received, Sender, Statement, records
+from auditlog.formats.values import (
+    action,
+    called,
+    canonical,
+    decoded,
+    digest_id,
+    event,
+    fitted,
+    inner,
+    instant,
+    minor_units,
+    type_or_other,
+)
+
+CONTENT_TYPES, ENCODINGS = records.CONTENT_TYPES, records.ENCODINGS
+# These commands print the values of the project's environment.
+_PRINTS_SECRETS = ("env", "variables", "pull")
+WITHOUT_DATA = NEVER_STORED | {"data"}
+
+_COMMANDS = {
+    "init": "project.created",
+    "link": "provider.linked",
+    "unlink": "provider.unlinked",
+    "update": "resource.updated",
+    "upgrade": "resource.updated",
+    "downgrade": "resource.updated",
+    "remove": "resource.removed",
+    "rotate": "credential.rotated",
+}
+_STATUS = {
+    "complete": ("resource.provisioned", "success"),
+    "pending": ("resource.requested", "pending"),
+    "needs_information": ("resource.requested", "pending"),
+    "pending_removal": ("resource.removed", "pending"),
+    "removed": ("resource.removed", "success"),
+    "error": ("resource.failed", "failure"),
+    "errored": ("resource.failed", "failure"),
+}
+# A failure that waits for a human, and the gate it waits at.
+_GATES = {
+    "BROWSER_AUTH_REQUIRED": "login",
+    "BROWSER_AUTH_TIMEOUT": "login",
+    "PROJECTS_SESSION_UNUSABLE": "login",
+    "TOS_ACCEPTANCE_REQUIRED": "terms",
+    "PLAN_REQUIRED": "billing",
+    "JSON_REQUIRES_CONFIRMATION": "purchase",
+}
+_FLAGS = {"--confirm-paid-service": "purchase", "--accept-tos": "terms"}
+_REQUESTS = {
+    "requested": "pending",
+    "pending_auth": "pending",
+    "needs_information": "pending",
+    "complete": "success",
+    "error": "failure",
+}
+
+ABOUT = About(
+    title="Stripe Projects CLI and Provisioning API",
+    sent="POST of {at, output | state | polled} as JSON: one, lines or an array",
+    authentication="a static token in the Authorization header",
+    grade="F for the CLI's output and state file, E for polled objects",
+    carries="projects, providers linked, resources, credentials, accounts created or linked, limits, gates met",
+    chains="the wrapper's nested actor, outermost is the current actor; the CLI names nobody",
+    lacks="a signature, times, the agent unless the wrapper says it; values of the environment are never kept",
+    tested="published captures of the envelope and the state file; objects made to the SDK's fields",
+    connect=(
+        "Run the CLI with --json through a wrapper that posts each result to {address}.",
+        'Body: {{"at": "<RFC 3339>", "argv": [..], "actor": {{..}}, "session": "..", "output": <the JSON>}}',
+        "Send the header Authorization: Bearer <the value of {secret}>.",
+        'Poll /v2/provisioning/* too and post each object as {{"at": .., "polled": <the object>}}.',
+    ),
+)
+
+
+class Envelope(Struct):
+    ok: bool
+    command: Id
+    version: str | None = None
+    data: Any = None
+    error: Any = None
+    meta: Any = None
+
+
+class Recorded(Struct):
+    at: str | int | float
+    id: Id = ""
+    argv: list[str] = []
+    actor: Actor | None = None
+    session: Id = ""
+    task: Id = ""
+    project: Id = ""
+    output: Envelope | None = None
+    state: dict[str, Any] | None = None
+    polled: dict[str, Any] | None = None
+
+
+_recorded = msgspec.json.Decoder(Recorded).decode
+
+
+def receive(delivery: Delivery, sender: Sender) -> Received:
+    records.check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+    found, alone = records.split(delivery)
+    spread = [one for raw in found for one in _spread(raw)]
+    return records.each(spread, lambda raw: _statement(raw, sender), batch=not alone or len(spread) > 1)
+
+
+def content(raw: bytes, headers: bytes) -> bytes:
+    """Of a polled object the object alone: it is the same statement whenever it is polled."""
+    try:
+        polled = orjson.loads(raw).get("polled")
+    except (orjson.JSONDecodeError, AttributeError):
+        polled = None
+    return canonical(raw) if polled is None else orjson.dumps(polled, option=orjson.OPT_SORT_KEYS)
+
+
+def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
+    said = decoded(_recorded, raw, "{at, output | state | polled}")
+    given = [part for part in (said.output, said.state, said.polled) if part is not None]
+    if len(given) != 1:
+        raise MalformedEvent(f"expected one of output, state and polled, found {len(given)}")
+    if said.output is not None:
+        native, payload = _from_output(said, said.output, sender)
+    elif said.polled is not None:
+        native, payload = _from_polled(said.polled, sender)
+    else:
+        native, payload = type_or_other("", sender, "state"), Payload(outcome="success")
+    payload = msgspec.structs.replace(
+        payload, actor=said.actor, session=said.session, task=said.task, project=payload.project or said.project
+    )
+    if said.polled is not None:
+        id = fitted(f"{said.polled.get('id')} {digest_id(content(raw, headers))}")
+    else:
+        id = said.id or digest_id(raw)
+    return event(sender, id=id, type=native, at=instant(said.at), payload=payload)
+
+
+def _statement(raw: bytes, sender: Sender) -> Statement:
+    records.bounded(raw)
+    said = decoded(_recorded, raw, "{at, output | state | polled}")
+    words = said.output.command.split() if said.output else []
+    names = WITHOUT_DATA if any(word in _PRINTS_SECRETS for word in words) else NEVER_STORED
+    return records.stated(raw, sender, parse=parse, grade="F" if said.polled is None else "E", names=names)
+
+
+def _spread(raw: bytes) -> list[bytes]:
+    """A payment profile states a limit for each provider: one record a limit."""
+    if b"v2.provisioning.payment_profile" not in raw or len(raw) > records.MAX_RECORD:
+        return [raw]
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return [raw]
+    profile = document.get("polled") if isinstance(document, dict) else None
+    providers = profile.get("providers") if isinstance(profile, dict) else None
+    if not isinstance(providers, list) or not providers or (len(providers) == 1 and not profile.get("usage_limits")):
+        return [raw]
+    overall = [profile | {"providers": []}] if profile.get("usage_limits") else []
+    each = [profile | {"usage_limits": None, "providers": [provider]} for provider in providers[:200]]
+    return [orjson.dumps(document | {"polled": one}) for one in overall + each]
+
+
+def _from_output(said: Recorded, output: Envelope, sender: Sender) -> tuple[str, Payload]:
+    words = [word for word in output.command.split() if not word.startswith("-")]
+    command = next((word for word in words if word in _COMMANDS or word == "add"), words[-1] if words else "")
+    data = output.data if isinstance(output.data, dict) else {}
+    service = data.get("service") if isinstance(data.get("service"), dict) else {}
+    code = fitted(inner(output.error, "code") or inner(data, "error", "code") or inner(data, "code"), 120)
+    status = service.get("status") or data.get("status")
+    if command == "add":
+        native, outcome = _STATUS.get(status if isinstance(status, str) else "", ("resource.requested", "pending"))
+    else:
+        native, outcome = _COMMANDS.get(command) or type_or_other("", sender, output.command), "success"
+    gate = None
+    if not output.ok:
+        waits = _GATES.get(code)
+        native = "approval.requested" if waits else "resource.failed" if command == "add" else native
+        outcome, gate = ("pending", Gate(waits)) if waits else ("failure", None)
+    elif flag := next((flag for flag in _FLAGS if flag in said.argv), None):
+        # Who passed the flag answered for the human: an agent that did is what a reader must see.
+        gate = Gate(_FLAGS[flag], by=Party(said.actor.iss, said.actor.sub, said.actor.kind) if said.actor else None)
+    name = data.get("service") if isinstance(data.get("service"), str) else ""
+    provider, _, named = name.partition("/")
+    return native, Payload(
+        outcome=outcome,
+        action=action(
+            provider=service.get("provider") or provider or sender.provider,
+            target=("resource", service.get("key") or data.get("resource_id") or data.get("name")),
+            resource=service.get("service_id") or named,
+        ),
+        gate=gate,
+        call=called(output.command, error=code),
+    )
+
+
+def _from_polled(polled: dict[str, Any], sender: Sender) -> tuple[str, Payload]:
+    kind, status = fitted(polled.get("object"), 120), polled.get("status")
+    status = status if isinstance(status, str) else ""
+    native, outcome, limit = type_or_other("", sender, kind or "polled"), "unknown", None
+    match kind.removeprefix("v2.provisioning."):
+        case "project":
+            native, outcome = "project.created", "success"
+        case "resource" if status in _STATUS:
+            native, outcome = _STATUS[status]
+        case "provider_connection" if status == "active":
+            made = inner(polled, "provider_account_details", "link_action")
+            native = {"created": "account.created", "linked_existing": "account.linked"}.get(
+                str(made), "provider.linked"
+            )
+            outcome = "success"
+        case "provider_connection_request":
+            wanted = polled.get("request_status")
+            native, outcome = "account.requested", _REQUESTS.get(wanted if isinstance(wanted, str) else "", "unknown")
+        case "payment_profile":
+            limit = _limit(polled)
+            native, outcome = ("limit.set", "success") if limit else (native, outcome)
+    return native, Payload(
+        outcome=outcome,
+        environment="test" if polled.get("livemode") is False else "live",
+        action=action(
+            provider=polled.get("provider_name") or polled.get("provider") or sender.provider,
+            account=polled.get("provider_account"),
+            target=(kind.rpartition(".")[2], polled.get("id")),
+            resource=inner(polled, "service_ref", "service_id") or polled.get("service_ref"),
+        ),
+        project=fitted(polled.get("project")),
+        limit=limit,
+        call=called(kind, error=polled.get("error_message")),
+    )
+
+
+def _limit(profile: dict[str, Any]) -> Limit | None:
+    """The overall cap, or one provider's. `max_amount` is an int64 sent as a string."""
+    providers = profile.get("providers")
+    provider = providers[0] if isinstance(providers, list) and providers and not profile.get("usage_limits") else None
+    caps = inner(provider, "usage_limits") or profile.get("usage_limits")
+    if not isinstance(caps, dict) or caps.get("max_amount") is None:
+        return None
+    interval = caps.get("recurring_interval")
+    return Limit(
+        id=fitted(profile.get("id")),
+        scope="provider" if provider else "global",
+        provider=fitted(inner(provider, "provider_name") or inner(provider, "provider"), 120),
+        max_minor=minor_units(caps["max_amount"]),
+        currency=fitted(caps.get("currency"), 3).upper(),
+        interval=interval if interval in ("day", "week", "month", "year") else "once",
+        enforced_by="stripe",
+    )

@@ -1,0 +1,221 @@
+"""Records: deliveries of senders that put many events into one request, as JSON lines, an array or an object.
+
+Each record becomes a statement of its own, kept as the very bytes it had in the delivery (redacted where it held a
+secret). A bad record does not hurt the others: it is refused by its id where it has one, else by its position.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Sequence
+
+import msgspec
+import orjson
+from msgspec import Raw
+
+from auditlog.core.cards import refuse_card_numbers
+from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, WrongContentType
+from auditlog.core.event import UNREADABLE, Event, encode_payload
+from auditlog.core.redaction import NEVER_STORED, redact
+from auditlog.core.static_token import check_static_token
+from auditlog.formats import Delivery, Received, Sender, Statement
+
+CONTENT_TYPES = (
+    "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines",
+    "application/x-json-stream", "application/json-seq", "application/gzip", "application/octet-stream", "text/plain",
+    "",
+)  # fmt: skip
+ENCODINGS = ("gzip",)
+MAX_INFLATED = 32 * 1024 * 1024
+MAX_MEMBERS = 64  # of one gzip stream: each costs a copy of the rest
+MAX_VALUES = 2_000_000  # in one array: each could be a record, and costs memory before we can count
+MAX_RECORDS = 20_000
+MAX_RECORD = 256 * 1024
+MAX_DEPTH = 64  # said by us and not left to the stack, so that stored bytes parse wherever they are read
+NO_KEY = "-"
+
+_array = msgspec.json.Decoder(list[Raw]).decode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_headers = msgspec.json.Decoder(dict[str, str]).decode
+# A string without end runs to the end: trying again from each quote in it would take quadratic time.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+_IDS = ("id", "log_id", "eventID", "AuditLogID", "event_id")
+
+
+def received(
+    delivery: Delivery,
+    sender: Sender,
+    state: Callable[[bytes], Statement],
+    *,
+    wrappers: Sequence[str] = (),
+) -> Received:
+    """The statements of a delivery that a static token lets in. Raises Refused when nothing in it is good."""
+    check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+    found, alone = split(delivery, wrappers=wrappers)
+    return each(found, state, batch=not alone)
+
+
+def each(found: Sequence[bytes], state: Callable[[bytes], Statement], *, batch: bool = True) -> Received:
+    """Every record's statement, or why it is refused. Raises the first refusal when all are."""
+    statements: dict[str, Statement | Refused] = {}
+    for position, raw in enumerate(found):
+        try:
+            statement: Statement | Refused = state(raw)
+            name = statement.source_event_id  # type: ignore[union-attr]
+        except Refused as refused:
+            statement, name = refused, _name(raw, position)
+        statements[name if name not in statements else f"{name}#{position}"] = statement
+    if statements and all(isinstance(statement, Refused) for statement in statements.values()):
+        raise next(refused for refused in statements.values() if isinstance(refused, Refused))
+    return Received(statements, batch=batch)
+
+
+def stated(
+    raw: bytes,
+    sender: Sender,
+    *,
+    parse: Callable[[bytes, bytes, Sender], Event],
+    grade: str,
+    key: str = NO_KEY,
+    names: frozenset[str] = NEVER_STORED,
+    keep: frozenset[str] = frozenset(),
+    headers: dict[str, str] | None = None,
+    limit: int = MAX_RECORD,
+) -> Statement:
+    """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored."""
+    bounded(raw, limit=limit)
+    refuse_card_numbers(raw)
+    clean = redact(raw, names=names, keep=keep)
+    if clean.headers:
+        # What we have changed no signature fits any more: it is worth its channel at most.
+        grade, key = max(grade, "D"), NO_KEY
+    kept = clean.headers | (headers or {})
+    signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
+    event = parse(clean.raw, signed, sender)
+    return Statement(event.source_event_id, clean.raw, signed, grade, key, event)
+
+
+def told(headers: bytes) -> dict[str, str]:
+    """The signed headers of a stored statement."""
+    return _headers(headers) if headers else {}
+
+
+def split(delivery: Delivery, *, wrappers: Sequence[str] = ()) -> tuple[list[bytes], bool]:
+    """The records' own bytes, and whether there was one object alone. Raises Refused."""
+    body = unpacked(delivery).strip()
+    if body.startswith(b"\xef\xbb\xbf"):
+        body = body[3:].lstrip()
+    if not body:
+        raise MalformedEvent("the delivery is empty")
+    try:
+        if body[:1] == b"[":
+            if body.count(b",") > MAX_VALUES:
+                raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+            return _counted([bytes(record) for record in _array(body)]), False
+        if b"\n" not in body or _is_one(body):
+            return _from_object(body, wrappers)
+    except UNREADABLE as error:
+        raise MalformedEvent(f"expected JSON: {error}") from None
+    if body.count(b"\n") > 2 * MAX_RECORDS:  # before the list is made
+        raise DeliveryTooLarge(f"a delivery has at most {MAX_RECORDS:,} records")
+    return _counted([line for line in map(bytes.strip, body.split(b"\n")) if line]), False
+
+
+def unpacked(delivery: Delivery) -> bytes:
+    """The body without its gzip (several members too), never more than MAX_INFLATED. Raises Refused."""
+    if delivery.content_type not in CONTENT_TYPES:
+        raise WrongContentType(f"expected JSON or JSON lines, found {delivery.content_type[:80]!r}")
+    refuse_charset(delivery)
+    body = delivery.body
+    if delivery.headers.get("content-encoding", "").lower() != "gzip" and body[:2] != b"\x1f\x8b":
+        return body
+    parts, room = [], MAX_INFLATED
+    for _ in range(MAX_MEMBERS):
+        member = zlib.decompressobj(wbits=31)
+        try:
+            part = member.decompress(body, room + 1)
+        except zlib.error as error:
+            raise MalformedEvent(f"the body is not gzip: {error}") from None
+        room -= len(part)
+        if room < 0:
+            raise DeliveryTooLarge(f"a delivery has at most {MAX_INFLATED:,} bytes after decompression")
+        if not member.eof:
+            raise MalformedEvent("the gzip stream ends too early")
+        parts.append(part)
+        body = member.unused_data
+        if not body:
+            return b"".join(parts)
+    raise DeliveryTooLarge(f"a gzip stream has at most {MAX_MEMBERS} members")
+
+
+def refuse_charset(delivery: Delivery) -> None:
+    """JSON is UTF-8 (RFC 8259 section 8.1). Raises WrongContentType when the sender says something else."""
+    _, _, charset = delivery.headers.get("content-type", "").lower().partition("charset=")
+    charset = charset.partition(";")[0].strip(' "')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise WrongContentType(f"expected charset utf-8, found {charset[:40]!r}")
+
+
+def bounded(record: bytes, *, limit: int = MAX_RECORD) -> None:
+    """Raises Refused for a record that is too large, too deep, or not UTF-8."""
+    if len(record) > limit:
+        raise DeliveryTooLarge(f"a record has at most {limit:,} bytes, found {len(record):,}")
+    if not record.isascii():
+        try:
+            record.decode()
+        except UnicodeDecodeError as error:
+            raise MalformedEvent(f"expected UTF-8: {error.reason} at byte {error.start}") from None
+    if record.count(b"{") + record.count(b"[") > MAX_DEPTH and depth(record) > MAX_DEPTH:
+        raise MalformedEvent(f"nested deeper than {MAX_DEPTH}")
+
+
+def depth(document: bytes) -> int:
+    """How deep objects and arrays are nested, counted without recursion."""
+    level = deepest = 0
+    for found in _BRACKETS.finditer(document):
+        first = document[found.start()]
+        if first in b"[{":
+            level += 1
+            if level > deepest:
+                deepest = level
+        elif first in b"]}":
+            level -= 1
+    return deepest
+
+
+def _is_one(body: bytes) -> bool:
+    """Whether a body of several lines is one pretty-printed object and not one object a line."""
+    try:
+        _object(body)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _from_object(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], bool]:
+    """One record, or the list under a wrapper's name (`{"Records": [...]}`)."""
+    members = _object(body)
+    for wrapper in wrappers:
+        inner = members.get(wrapper)
+        if inner is not None and bytes(inner)[:1] == b"[":
+            if body.count(b",") > MAX_VALUES:
+                raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+            return _counted([bytes(record) for record in _array(inner)]), False
+    return [body], True
+
+
+def _counted(records: list[bytes]) -> list[bytes]:
+    if len(records) > MAX_RECORDS:
+        raise DeliveryTooLarge(f"a delivery has at most {MAX_RECORDS:,} records")
+    return records
+
+
+def _name(raw: bytes, position: int) -> str:
+    try:
+        document = orjson.loads(raw) if len(raw) <= MAX_RECORD else None
+    except orjson.JSONDecodeError:
+        document = None
+    if isinstance(document, dict):
+        for name in _IDS:
+            if isinstance(found := document.get(name), str) and 0 < len(found) <= 200:
+                return found
+    return f"record {position + 1}"

@@ -1,0 +1,199 @@
+"""Values in senders' JSON, read strictly: times, ids, texts, amounts, parties. And the one way to make an event of them.
+
+An id that is too long to be stored is cut and given its digest, so that it stays the same for the same thing and
+another for another; a text that is only shown is cut.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import orjson
+from msgspec import Raw
+
+from auditlog.core.errors import MalformedEvent
+from auditlog.core.event import (
+    LAYER_OF_TYPE,
+    UNREADABLE,
+    Action,
+    Actor,
+    Call,
+    Client,
+    Event,
+    Kind,
+    Party,
+    Payload,
+    Target,
+    decode_payload,
+    encode_payload,
+    moment,
+)
+from auditlog.core.keys import b64url
+from auditlog.formats import Sender
+
+Decoded = TypeVar("Decoded")
+_LATEST = 32_503_680_000  # the year 3000, as for NumericDate
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,37})\Z")
+
+
+def event(
+    sender: Sender,
+    *,
+    id: str,
+    type: str,
+    at: datetime,
+    payload: Payload,
+    issued_at: datetime | None = None,
+    txn: str = "",
+    principal: Party | None = None,
+) -> Event:
+    """An event with the bounds that hold for everybody's. Raises MalformedEvent naming the field."""
+    if not 0 < len(id) <= 500:
+        raise MalformedEvent(f"expected an event id of 1 to 500 characters, found {len(id)}")
+    encoded = encode_payload(payload)
+    if b"\\u0000" in encoded or "\x00" in id or "\x00" in type or "\x00" in txn:
+        raise MalformedEvent("a string holds U+0000, which no name or text has")
+    if principal is not None and "\x00" in principal.key:
+        raise MalformedEvent("a string holds U+0000, which no name or text has")
+    return Event(id, type, sender.issuer, at, issued_at or at, decode_payload(encoded), fitted(txn), principal)
+
+
+def decoded(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: str) -> Decoded:
+    """The document as the decoder's type. Raises MalformedEvent saying what was expected."""
+    try:
+        return decode(raw)
+    except UNREADABLE as error:
+        raise MalformedEvent(f"expected {what}: {error}"[:500]) from None
+
+
+def type_or_other(native: str, sender: Sender, theirs: str) -> str:
+    """`native` when it is one of ours, else the sender's own word under its name: kept, never dropped."""
+    return native if native in LAYER_OF_TYPE else f"other.{sender.name}.{theirs}"[:200]
+
+
+def fitted(value: Any, limit: int = 500) -> str:
+    """An id as text. Too long: cut, and its digest added."""
+    if type(value) is int:
+        value = str(value) if abs(value) < 10**40 else ""
+    if not isinstance(value, str):
+        return ""
+    if len(value) <= limit:
+        return value
+    return f"{value[: limit - 44]}~{b64url(sha256(value.encode()).digest())}"
+
+
+def shown(value: Any, limit: int = 4000) -> str:
+    """A text for people. Too long: cut."""
+    return value[:limit] if isinstance(value, str) else ""
+
+
+def inner(document: Any, *names: str) -> Any:
+    """`document[a][b][c]`, or None where something on the way is absent or no object."""
+    for name in names:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document
+
+
+def party(issuer: Any, subject: Any, kind: Kind = "unknown") -> Party | None:
+    """Nobody when there is no subject. An issuer never holds a `|`, which divides the two in a party's key."""
+    issuer, subject = fitted(issuer, 300).replace("|", "%7C"), fitted(subject, 300)
+    return Party(issuer, subject, kind) if issuer and subject else None
+
+
+def acting(oldest_first: Iterable[Party | None]) -> Actor | None:
+    """An `act` chain of parties given oldest first: the last is the outermost, the current actor (RFC 8693 4.1)."""
+    actor = None
+    for one in oldest_first:
+        if one is not None:
+            actor = Actor(one.iss, one.sub, one.kind, actor)
+    return actor
+
+
+def action(
+    verb: Any = "", *, provider: Any = "", account: Any = "", target: tuple[Any, Any] = ("", ""), resource: Any = ""
+) -> Action:
+    kind, id = fitted(target[0], 120), fitted(target[1])
+    return Action(
+        verb=fitted(verb, 120),
+        provider=fitted(provider, 120),
+        account=fitted(account),
+        target=Target(kind, id) if kind or id else None,
+        resource=fitted(resource),
+    )
+
+
+def verb_of(native: str, theirs: Any) -> Any:
+    """A sender's own verb, where the type does not say what was done: grants speak of `domain.register`."""
+    return theirs if native.startswith(("action.", "other.")) else ""
+
+
+def called(operation: Any, *, idempotency_key: Any = "", error: Any = "") -> Call | None:
+    operation, key, error = fitted(operation), fitted(idempotency_key), shown(error)
+    return Call(operation=operation, idempotency_key=key, error=error) if operation or key or error else None
+
+
+def client(ip: Any = "", user_agent: Any = "", ray_id: Any = "") -> Client | None:
+    ip, user_agent, ray_id = fitted(ip, 120), shown(user_agent), fitted(ray_id, 120)
+    return Client(ip, user_agent, ray_id) if ip or user_agent or ray_id else None
+
+
+def instant(value: Any) -> datetime:
+    """RFC 3339 text with a zone, or a number of seconds, milliseconds, microseconds or nanoseconds by its size."""
+    if isinstance(value, str) and 10 <= len(value) <= 40:
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+        if at is not None and at.tzinfo is not None:
+            try:
+                at = at.astimezone(UTC)
+            except OverflowError:
+                at = None
+            if at is not None and 1970 <= at.year < 3000:
+                return at
+        if value.isdigit() and value.isascii():
+            value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        for scale in (1, 1_000, 1_000_000, 1_000_000_000):
+            if value / scale <= _LATEST / 3:  # seconds up to the year 2313, so that the units cannot overlap
+                return moment(value / scale) if isinstance(value, float) or scale == 1 else _exact(value, scale)
+    raise MalformedEvent(f"expected a time (RFC 3339 with zone, or a Unix time), found {str(value)[:60]!r}")
+
+
+def _exact(value: int, scale: int) -> datetime:
+    seconds, rest = divmod(value, scale)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1_000_000 // scale)
+
+
+def seconds(value: Any) -> float | None:
+    """A time as NumericDate, or None for what is no time."""
+    try:
+        return instant(value).timestamp()
+    except MalformedEvent:
+        return None
+
+
+def minor_units(value: Any) -> int:
+    """Integer minor units, also as a decimal string (Stripe v2 sends int64 so); a fraction is never money."""
+    if isinstance(value, str) and _INTEGER.match(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise MalformedEvent(f"expected an amount in integer minor units, found {str(value)[:40]!r}")
+
+
+def digest_id(raw: bytes) -> str:
+    """An id for a record that has none: the digest of its JSON, so that a redelivery has the same."""
+    return "sha256:" + b64url(sha256(canonical(raw)).digest())
+
+
+def canonical(raw: bytes, headers: bytes = b"") -> bytes:
+    """What makes two deliveries of a record the same statement: its JSON, however it was spaced or ordered."""
+    try:
+        return orjson.dumps(orjson.loads(raw), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError:
+        return raw  # strict where our decoders skip: a lone surrogate in a field that nobody reads

@@ -1,0 +1,302 @@
+"""x402 v2: what was asked for, offered, settled and receipted, as one record of its recorder:
+{at, required?, offer?, accepts?, settlement?, receipt?}, or the headers as they were: {at, headers: {...}}.
+
+Verified: header names and fields, in the protocol's repository; the offer-and-receipt rules against vectors that others
+published. A JWS offer or receipt is checked when its key is one of the source's (an unknown key is tolerated, and the
+grade stays). EIP-712 signatures are looked at for their form only: nothing here recovers an Ethereum key. So a record
+is grade D (a static token), and A where it is a signed receipt alone. `PAYMENT-SIGNATURE` lets its holder be paid: it
+is removed.
+
+Amounts are atomic units of a token. They become money only where the asset is an ISO 4217 code; a stablecoin is not
+taken for its currency. Chain order: none. The payer is an address, and acts.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
+from auditlog.core.event import Event, Id, Money, Payload
+from auditlog.core.jws import check_jws, open_jws
+from auditlog.core.keys import Key
+from auditlog.core.redaction import NEVER_STORED
+from auditlog.formats import About, Delivery, Received, Sender, Statement, records
+from auditlog.formats.values import (
+    acting,
+    action,
+    called,
+    canonical,
+    decoded,
+    digest_id,
+    event,
+    fitted,
+    inner,
+    instant,
+    party,
+)
+
+CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
+RAIL = "x402"
+MAX_ACCEPTS = 128
+MAX_JWS = 64 * 1024
+RECENT = 300 + 60  # seconds between a receipt and the exchange it belongs to, with a minute of skew
+_SKEW = 60
+REMOVED = NEVER_STORED | {"paymentsignature"}
+# Signed statements, not credentials: they stay.
+KEPT = frozenset({"signature"})
+_AMOUNT = re.compile(r"(0|[1-9][0-9]{0,77})\Z")
+_NETWORK = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,64}\Z")  # CAIP-2
+_EIP712 = re.compile(r"0x[0-9a-fA-F]{130}\Z")
+_TERMS = ("scheme", "network", "asset", "payTo", "amount")
+
+ABOUT = About(
+    title="x402",
+    sent="POST of records as JSON: one, lines or an array; the objects, or the base64 headers as they were",
+    authentication="a static token in the Authorization header; JWS offers and receipts by the source's keys",
+    grade="D; A for a JWS receipt alone under a known key",
+    carries="payments asked for, settled or failed, signed offers and receipts with network, asset, payer",
+    chains="none: the payer's address acts. Joined by transaction and resource",
+    lacks="agents and humans; money in a currency, unless the asset is one; EIP-712 signatures are not recovered",
+    tested="published vectors of offers and receipts, valid and hostile",
+    connect=(
+        "Put a recorder beside your x402 client or server.",
+        'POST {{"at": "<RFC 3339>", "headers": {{"PAYMENT-REQUIRED": .., "PAYMENT-RESPONSE": ..}}}} to {address}.',
+        "Send the header Authorization: Bearer <the value of {secret}>, and leave PAYMENT-SIGNATURE out.",
+        "For JWS receipts give the server's public keys as a JWKS.",
+    ),
+)
+
+
+class Record(Struct):
+    at: str | int | float
+    id: Id = ""
+    headers: dict[str, str] = {}
+    required: dict[str, Any] | None = None
+    accepts: list[Any] | None = None
+    offer: dict[str, Any] | None = None
+    settlement: dict[str, Any] | None = None
+    receipt: dict[str, Any] | None = None
+    environment: str = "live"
+
+
+_record = msgspec.json.Decoder(Record).decode
+
+
+def receive(delivery: Delivery, sender: Sender) -> Received:
+    return records.received(delivery, sender, lambda raw: _statement(raw, sender))
+
+
+def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
+    said = _opened(raw)
+    offer, receipt = _payload(said.offer), _payload(said.receipt)
+    settled = said.settlement or {}
+    if not (offer or receipt or settled or said.required or said.accepts):
+        raise MalformedEvent("expected required, accepts, offer, settlement or receipt")
+    terms = offer or next((one for one in said.accepts or () if isinstance(one, dict)), {})
+    paid = receipt is not None or settled.get("success") is True
+    failed = settled.get("success") is False
+    transaction = settled.get("transaction") or (receipt or {}).get("transaction")
+    network = settled.get("network") or (receipt or terms).get("network")
+    payer = settled.get("payer") or (receipt or {}).get("payer")
+    amount = settled.get("amount") or terms.get("amount")
+    phase = "settled" if paid else "quoted"
+    resource = (receipt or terms).get("resourceUrl") or inner(said.required, "resource", "url")
+    scheme, asset = fitted(terms.get("scheme"), 60), fitted(terms.get("asset"), 80)
+    payload = Payload(
+        outcome="failure" if failed else "success",
+        environment="test" if said.environment == "test" else "live",
+        mode="direct",
+        actor=acting([party(network, payer)]),
+        action=action(account=terms.get("payTo"), target=("resource", resource)),
+        call=called(f"x402 {scheme} {fitted(network, 80)} {asset}", error=settled.get("errorReason")),
+        money=None if failed else _money(amount, terms.get("asset"), phase, transaction),
+    )  # fmt: skip
+    native = "payment.failed" if failed else "payment.settled" if paid else "payment.quoted"
+    id = said.id or fitted(f"{fitted(transaction, 200)}:{digest_id(raw)}")
+    return event(sender, id=id, type=native, at=instant(said.at), payload=payload)
+
+
+def _statement(raw: bytes, sender: Sender) -> Statement:
+    records.bounded(raw)
+    said = _opened(raw)
+    at = instant(said.at).timestamp()
+    if problems := check_offer(said.offer, said.accepts, at=at) + check_receipt(said.receipt, at=at):
+        raise MalformedEvent(f"x402: {'; '.join(problems)[:500]}")
+    offer, receipt = _payload(said.offer), _payload(said.receipt)
+    if offer and receipt and (problems := check_consistency(offer, receipt)):
+        raise MalformedEvent(f"x402: {'; '.join(problems)[:500]}")
+    proven = [_signed(part, sender.keys) for part in (said.offer, said.receipt) if part is not None]
+    alone = said.receipt is not None and said.offer is said.settlement is said.required is said.accepts is None
+    grade, key = ("A", proven[0].thumbprint) if alone and proven[0] is not None else ("D", records.NO_KEY)
+    return records.stated(raw, sender, parse=parse, grade=grade, key=key, names=REMOVED, keep=KEPT)
+
+
+def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
+    """Check a stored receipt's signature again. Raises Refused."""
+    if _signed(_opened(raw).receipt or {}, sender.keys) is None:
+        raise UnknownKey("no key of this source made the receipt's signature")
+
+
+def check_offer(offer: Any, accepts: Any, *, at: float) -> list[str]:
+    """What is wrong with an offer and the terms it stands for, by code. `acceptIndex` is unsigned, so only a hint."""
+    if accepts is not None:
+        if not isinstance(accepts, list) or not all(isinstance(one, dict) for one in accepts):
+            return ["accept_invalid"]
+        if len(accepts) > MAX_ACCEPTS:
+            return [f"accept_too_many_entries: at most {MAX_ACCEPTS}, found {len(accepts)}"]
+    if offer is None:
+        return []
+    payload, problem = _read(offer, "offer")
+    if problem:
+        return [problem]
+    missing = [
+        f"payload_missing_field: {name}"
+        for name in ("network", "asset", "amount", "payTo", "resourceUrl", "scheme")
+        if not payload.get(name)
+    ]
+    if payload.get("version") != 1 or isinstance(payload.get("version"), bool):
+        missing.append(f"offer_version_unsupported: {str(payload.get('version'))[:20]}")
+    if missing:
+        return missing
+    problems = []
+    if not isinstance(payload["amount"], str) or not _AMOUNT.match(payload["amount"]):
+        problems.append("amount_invalid: expected a non-negative integer as a string")
+    if not isinstance(payload["network"], str) or not _NETWORK.match(payload["network"]):
+        problems.append("network_invalid: expected CAIP-2")
+    until = payload.get("validUntil")
+    if until and (not isinstance(until, int | float) or until + _SKEW < at):  # 0 says that it does not expire
+        problems.append("offer_expired")
+    return problems or _match(payload, offer.get("acceptIndex"), accepts)
+
+
+def check_receipt(receipt: Any, *, at: float) -> list[str]:
+    """What is wrong with a receipt, by code; `at` is when the exchange took place."""
+    if receipt is None:
+        return []
+    payload, problem = _read(receipt, "receipt")
+    if problem:
+        return [problem]
+    problems = []
+    if payload.get("version") != 1 or isinstance(payload.get("version"), bool):
+        problems.append(f"receipt_version_unsupported: {str(payload.get('version'))[:20]}")
+    if not isinstance(payload.get("payer"), str) or not payload["payer"]:
+        problems.append("receipt_payer_invalid")
+    if not isinstance(payload.get("network"), str) or not _NETWORK.match(payload["network"]):
+        problems.append("network_invalid: expected CAIP-2")
+    if not isinstance(payload.get("resourceUrl"), str) or not payload["resourceUrl"]:
+        problems.append("payload_missing_field: resourceUrl")
+    issued = payload.get("issuedAt")
+    if not isinstance(issued, int | float) or isinstance(issued, bool) or abs(issued - at) > RECENT:
+        problems.append("receipt_issuedAt_stale")
+    return problems
+
+
+def check_consistency(offer: Mapping[str, Any], receipt: Mapping[str, Any]) -> list[str]:
+    """Whether a receipt can be for an offer."""
+    problems = []
+    if receipt.get("resourceUrl") != offer.get("resourceUrl"):
+        problems.append("receipt_resource_mismatch")
+    if receipt.get("network") != offer.get("network"):
+        problems.append("receipt_network_mismatch")
+    until, issued = offer.get("validUntil"), receipt.get("issuedAt")
+    if isinstance(until, int | float) and until and isinstance(issued, int | float) and issued > until + _SKEW:
+        problems.append("receipt_after_offer_expired")
+    return problems
+
+
+def _match(payload: dict[str, Any], index: Any, accepts: list[dict] | None) -> list[str]:
+    if accepts is None:
+        return []
+
+    def same(one: dict) -> bool:
+        return all(one.get(name) == payload.get(name) for name in _TERMS)
+
+    if index is not None:
+        if not isinstance(index, int) or not 0 <= index < len(accepts):
+            return ["accept_index_out_of_range"]
+        return [] if same(accepts[index]) else ["accept_term_mismatch"]
+    count = sum(map(same, accepts))
+    return [] if count == 1 else ["accept_ambiguous" if count else "accept_no_match"]
+
+
+def _read(part: Any, what: str) -> tuple[dict[str, Any], str]:
+    """The signed payload, and what is wrong with its signature's form."""
+    if not isinstance(part, dict) or not isinstance(part.get("signature"), str):
+        return {}, f"{what}_signature_invalid"
+    if part.get("format") == "jws":
+        compact = part["signature"]
+        if len(compact) > MAX_JWS:
+            return {}, "jws_too_large"
+        if compact.count(".") != 2:
+            return {}, "jws_malformed: expected 3 segments"
+        if "=" in compact:
+            return {}, "jws_padded_base64url"
+        try:
+            return open_jws(compact).claims, ""
+        except MalformedEvent as error:
+            return {}, f"jws_payload_not_object: {error}"
+    if part.get("format") != "eip712":
+        return {}, f"{what}_format_unknown: {str(part.get('format'))[:20]}"
+    if not _EIP712.match(part["signature"]):
+        return {}, f"{what}_signature_invalid: expected 65 bytes as 0x and hexadecimal digits"
+    payload = part.get("payload")
+    return (payload, "") if isinstance(payload, dict) else ({}, "payload_missing")
+
+
+def _payload(part: Any) -> dict[str, Any] | None:
+    return None if part is None else _read(part, "part")[0]
+
+
+def _signed(part: dict[str, Any], keys: Mapping[str, Key]) -> Key | None:
+    """The source's key that made a JWS; nothing for other keys and forms. Raises BadSignature for a forged one."""
+    if part.get("format") != "jws":
+        return None
+    jws = open_jws(part["signature"])
+    key = keys.get(jws.kid)
+    if key is None:
+        return None
+    try:
+        return check_jws(jws, key)
+    except UnknownKey as error:
+        raise BadSignature(str(error)) from None
+
+
+def _money(amount: Any, asset: Any, phase: str, transaction: Any) -> Money | None:
+    if (
+        not isinstance(asset, str)
+        or asset.upper() not in _CURRENCIES
+        or not isinstance(amount, str)
+        or not _AMOUNT.match(amount)
+    ):
+        return None
+    number = int(amount)
+    return Money(number, asset.upper(), phase, rail=RAIL, charge=fitted(transaction)) if number < 2**63 else None
+
+
+# The currencies that settle so today; a code that nobody uses here is a token's name.
+_CURRENCIES = frozenset("USD EUR GBP JPY CHF CAD AUD SGD HKD INR BRL MXN SEK NOK DKK PLN CZK KRW".split())
+
+
+def _opened(raw: bytes) -> Record:
+    """The record, with the headers it has put in their places: each is base64 of JSON."""
+    said = decoded(_record, raw, "an x402 record with `at`")
+    for name, value in said.headers.items():
+        place = {"payment-required": "required", "payment-response": "settlement"}.get(name.lower())
+        if place is None or value == "[removed]":
+            continue
+        try:
+            document = orjson.loads(b64decode(value, validate=True))
+        except (Error, ValueError):
+            raise MalformedEvent(f"the header {name[:40]} is not base64 of JSON") from None
+        if not isinstance(document, dict):
+            raise MalformedEvent(f"the header {name[:40]} is not a JSON object")
+        setattr(said, place, document)
+    if said.required is not None and said.accepts is None and isinstance(said.required.get("accepts"), list):
+        said.accepts = said.required["accepts"]
+    return said

@@ -1,0 +1,427 @@
+"""A good delivery of every sender format, and how to make another of the same kind around any bytes.
+
+`deliver` signs or authenticates whatever body it is given, so that a test can reach the parser with hostile bytes.
+"""
+
+import hmac
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from auditlog.core.errors import Refused
+from auditlog.core.keys import b64url, load
+from auditlog.formats import Delivery, Sender, Statement, named
+from auditlog.simulator.signing import Signer
+
+TOKEN = "a-static-token-of-the-tests"
+ISSUER = "https://sender.example"
+
+
+def sender_of(format: str, **changes: Any) -> Sender:
+    return Sender(**{"tenant": "default", "name": format, "issuer": ISSUER, "secret": TOKEN.encode} | changes)
+
+
+def with_token(body: bytes, content_type: str = "application/json", **headers: str) -> Delivery:
+    return Delivery(body, content_type, {"authorization": TOKEN, "content-type": content_type} | headers)
+
+
+@dataclass(frozen=True)
+class Sample:
+    format: str
+    bodies: list[bytes]
+    deliver: Callable[[bytes], Delivery] = with_token
+    sender: Sender | None = None
+
+    @property
+    def known(self) -> Sender:
+        return self.sender or sender_of(self.format)
+
+
+def received(format: str, body: Any, *, sender: Sender | None = None, deliver=with_token, **headers: str) -> dict:
+    """What a format makes of a body; checks that the stored bytes give the same events again."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    module, sender = named(format), sender or sender_of(format)
+    statements = module.receive(deliver(raw, **headers), sender).statements
+    for statement in statements.values():
+        if isinstance(statement, Statement):
+            assert module.parse(statement.raw, statement.headers, sender) == statement.event
+            assert module.content(statement.raw, statement.headers)
+    return statements
+
+
+def event_in(format: str, body: Any, **how: Any):
+    [statement] = received(format, body, **how).values()
+    if isinstance(statement, Refused):
+        raise statement
+    return statement.event
+
+
+AUTH0 = {
+    "log_id": "90020260101000000000000000000000001",
+    "data": {
+        "log_id": "90020260101000000000000000000000001",
+        "type": "success_on_behalf_of_token_exchange",
+        "date": "2026-11-20T10:30:00.250Z",
+        "description": "",
+        "tenant_name": "acme",
+        "environment_name": "prod-eu-1",
+        "client_id": "app1",
+        "client_name": "Deploy helper",
+        "user_id": "auth0|ada",
+        "organization_id": "org_1",
+        "audience": "https://api.provider.example/",
+        "scope": ["worker:write", "domain:register"],
+        "ip": "203.0.113.7",
+        "user_agent": "agent/1",
+        "agent_id": "agt_7",
+        "details": {
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "access_token_jti": "jti-3",
+            "actor": {"sub": "agt_7", "act": {"sub": "agt_2", "act": {"sub": "assistant"}}},
+        },
+    },
+}
+
+KEYCLOAK = {
+    "id": "kc-1",
+    "time": 1_795_000_000_123,
+    "type": "TOKEN_EXCHANGE",
+    "realmId": "acme",
+    "realmName": "acme",
+    "clientId": "deployer",
+    "userId": "user-ada",
+    "sessionId": "sess-1",
+    "ipAddress": "203.0.113.7",
+    "details": {
+        "audience": "provider-api",
+        "scope": "openid deploy",
+        "username": "ada",
+        "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "subject_token_client_id": "assistant",
+        "token_id": "tok-9",
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "auth_method": "token_exchange",
+    },
+}
+OCSF = {
+    "class_uid": 6003,
+    "category_uid": 6,
+    "activity_id": 1,
+    "activity_name": "Create",
+    "type_uid": 600301,
+    "type_name": "API Activity: Create",
+    "time": 1_795_000_000_123,
+    "severity_id": 1,
+    "status_id": 1,
+    "metadata": {
+        "version": "1.9.0-dev",
+        "uid": "ocsf-1",
+        "correlation_uid": "corr-1",
+        "product": {"vendor_name": "Keycard"},
+    },
+    "actor": {"user": {"uid": "user-ada", "type_id": 1, "account": {"uid": "zone-1"}}, "session": {"uid": "sess-1"}},
+    "ai_agent": {"uid": "agent-7", "name": "deployer"},
+    "delegation": {"uid": "dlg-2", "parent_uid": "dlg-1", "scopes": ["deploy"], "created_time": 1_794_999_000_000},
+    "api": {"operation": "resources.create", "request": {"uid": "req-1"}, "service": {"name": "provisioning"}},
+    "resources": [{"type": "database", "uid": "db-1", "name": "primary"}],
+    "src_endpoint": {"ip": "203.0.113.7"},
+    "http_request": {"user_agent": "agent/1"},
+}
+CLOUDFLARE_PUSHED = {
+    "AuditLogID": "cf-1",
+    "ActionType": "create",
+    "ActionResult": "success",
+    "ActionTimestamp": "2026-11-20T10:30:00Z",
+    "ActionDescription": "Create record",
+    "ActorContext": "api_token",
+    "ActorEmail": "ada@acme.example",
+    "ActorID": "user-1",
+    "ActorIPAddress": "203.0.113.7",
+    "ActorTokenDetails": {"id": "tok-1", "name": "agent token"},
+    "ActorType": "user",
+    "AccountID": "acc-1",
+    "AccountName": "Acme",
+    "Raw": {
+        "cf_ray_id": "8f00",
+        "method": "POST",
+        "status_code": 200,
+        "uri": "/zones/z1/dns_records",
+        "user_agent": "agent/1",
+    },
+    "ResourceID": "rec-1",
+    "ResourceProduct": "dns_records",
+    "ResourceType": "dns_record",
+    "ZoneID": "z1",
+    "ZoneName": "acme.example",
+}
+CLOUDFLARE_LISTED = {
+    "id": "cf-1",
+    "account": {"id": "acc-1", "name": "Acme"},
+    "action": {"type": "create", "result": "success", "time": "2026-11-20T10:30:00Z", "description": "Create record"},
+    "actor": {"id": "user-1", "type": "user", "context": "api_token", "email": "ada@acme.example",
+              "ip_address": "203.0.113.7", "token_id": "tok-1", "token_name": "agent token"},
+    "raw": {"cf_ray_id": "8f00", "method": "POST", "status_code": 200, "uri": "/zones/z1/dns_records", "user_agent": "agent/1"},
+    "resource": {"id": "rec-1", "type": "dns_record", "product": "dns_records"},
+    "zone": {"id": "z1", "name": "acme.example"},
+}  # fmt: skip
+CLOUDTRAIL = {
+    "eventVersion": "1.08",
+    "userIdentity": {
+        "type": "AssumedRole",
+        "principalId": "AROAEXAMPLE:agent-run-7",
+        "arn": "arn:aws:sts::123456789012:assumed-role/Deployer/agent-run-7",
+        "accountId": "123456789012",
+        "accessKeyId": "ASIASESSIONEXAMPLE2",
+        "sessionContext": {
+            "sessionIssuer": {"type": "Role", "principalId": "AROAEXAMPLE", "arn": "arn:aws:iam::123456789012:role/Deployer",
+                              "accountId": "123456789012", "userName": "Deployer"},
+            "attributes": {"creationDate": "2026-11-20T10:00:00Z", "mfaAuthenticated": "false"},
+            "sourceIdentity": "ada@acme.example",
+        },
+    },
+    "eventTime": "2026-11-20T10:30:00Z",
+    "eventSource": "route53domains.amazonaws.com",
+    "eventName": "RegisterDomain",
+    "awsRegion": "us-east-1",
+    "sourceIPAddress": "203.0.113.7",
+    "userAgent": "aws-sdk/2",
+    "requestParameters": {"domainName": "new.example", "durationInYears": 1},
+    "responseElements": {"operationId": "op-1"},
+    "requestID": "req-1",
+    "eventID": "ct-1",
+    "eventType": "AwsApiCall",
+    "recipientAccountId": "123456789012",
+}  # fmt: skip
+SIGNER = Signer(ISSUER, "k1", seed=1)
+KEYS = {"k1": load(SIGNER.jwk, "k1")}
+
+SET = {
+    "iss": ISSUER,
+    "iat": 1_795_000_000,
+    "jti": "e1",
+    "aud": ["urn:answerable:default"],
+    "sub_id": {"format": "iss_sub", "iss": "https://id.example", "sub": "ada"},
+    "events": {
+        "urn:answerable:event:payment.captured:v1": {
+            "outcome": "success",
+            "actor": {"iss": ISSUER, "sub": "agent-1", "kind": "agent", "act": {"iss": ISSUER, "sub": "agent-0"}},
+            "money": {"amount_minor": 1200, "currency": "USD", "phase": "captured", "rail": "stripe", "charge": "ch_1"},
+        }
+    },
+}
+STRIPE = {
+    "id": "evt_1",
+    "object": "event",
+    "api_version": "2026-04-22",
+    "created": 1_795_000_000,
+    "type": "charge.succeeded",
+    "livemode": True,
+    "pending_webhooks": 1,
+    "request": {"id": "req_1", "idempotency_key": "key-1"},
+    "data": {
+        "object": {
+            "id": "ch_1",
+            "object": "charge",
+            "amount": 1200,
+            "amount_captured": 1200,
+            "captured": True,
+            "currency": "usd",
+        }
+    },
+}
+
+
+def timestamped_mac(body: bytes, secret: bytes = TOKEN.encode(), at: int = 1_795_000_000) -> str:
+    return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, 'sha256').hexdigest()}"
+
+
+NATIVE = {"type": "payment.captured", "timestamp": "2026-11-20T10:30:00Z", "data": {
+    "outcome": "success", "txn": "txn-1", "sub_id": {"format": "iss_sub", "iss": "https://id.example", "sub": "ada"},
+    "actor": {"iss": ISSUER, "sub": "agent-1", "kind": "agent", "act": {"iss": ISSUER, "sub": "agent-0"}},
+    "money": {"amount_minor": 1200, "currency": "USD", "phase": "captured", "rail": "stripe", "charge": "ch_1"},
+}}  # fmt: skip
+WHSEC = "whsec_" + b64encode(TOKEN.encode()).decode()
+
+
+def standard_webhook(body: bytes, id: str = "msg_1", at: str = "1795000000") -> Delivery:
+    mac = b64encode(hmac.digest(TOKEN.encode(), f"{id}.{at}.".encode() + body, "sha256")).decode()
+    return Delivery(
+        body, "application/json", {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": f"v1,{mac}"}
+    )
+
+
+CLOUDEVENT = {"specversion": "1.0", "id": "ce-1", "source": "https://orchestrator.example/runs", "type": NATIVE["type"],
+              "time": NATIVE["timestamp"], "subject": "db-1", "datacontenttype": "application/json", "data": NATIVE["data"]}  # fmt: skip
+
+
+SIGNED_BODY = {"id": "rs-1", "type": NATIVE["type"], "time": NATIVE["timestamp"], "data": NATIVE["data"]}
+
+
+def signed_request(
+    body: bytes, components: str = '"@method" "@authority" "@path" "content-digest"', **changes: str
+) -> Delivery:
+    """RFC 9421 by hand, Ed25519."""
+    digest = "sha-256=:" + b64encode(sha256(body).digest()).decode() + ":"
+    headers = {
+        ":method": "POST",
+        ":scheme": "https",
+        ":authority": "log.example",
+        ":path": "/ingest/robot",
+        "content-digest": digest,
+    }
+    values = {"@method": "POST", "@authority": "log.example", "@path": "/ingest/robot", "content-digest": digest}
+    params = f'({components});created=1795000000;keyid="k1"'
+    base = "".join(f"{name}: {values[name[1:-1]]}\n" for name in components.split()) + f'"@signature-params": {params}'
+    signature = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
+    headers |= {"signature-input": f"sig1={params}", "signature": f"sig1=:{signature}:"}
+    return Delivery(body, "application/json", headers | changes)
+
+
+CLI = {
+    "at": "2026-11-20T10:30:00Z",
+    "argv": ["stripe", "projects", "add", "provider-x/managed-database", "--json"],
+    "actor": {"iss": ISSUER, "sub": "agent-1", "kind": "agent"},
+    "session": "sess-1",
+    "output": {
+        "ok": True,
+        "command": "projects add",
+        "version": "0.41",
+        "data": {"service": {"key": "res_1", "name": "primary-db", "provider": "provider-x", "provider_id": "prvdr_1",
+                             "service_id": "managed-database", "status": "complete"}},
+        "warnings": [],
+        "next_steps": [],
+        "meta": {"authenticated": True, "project_initialized": True},
+    },
+}  # fmt: skip
+POLLED = {
+    "at": "2026-11-20T10:31:00Z",
+    "polled": {"object": "v2.provisioning.resource", "id": "res_1", "status": "complete", "environment": "prod",
+               "provider": "prvdr_1", "provider_name": "provider-x", "livemode": True, "service_ref": {"service_id": "managed-database"}},
+}  # fmt: skip
+AP2_MANDATE = {
+    "iss": "https://wallet.example",
+    "sub": "ada",
+    "vct": "mandate.payment.open.1",
+    "iat": 1_795_000_000,
+    "exp": 1_795_086_400,
+    "cnf": {
+        "jwk": {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+        }
+    },
+    "constraints": [
+        {"type": "payment.amount_range", "max": 20000, "currency": "USD"},
+        {
+            "type": "payment.allowed_payees",
+            "allowed": [{"id": "merchant_1", "name": "Acme", "website": "https://acme.example"}],
+        },
+    ],
+}
+AP2_RECEIPT = {"status": "Success", "iss": "https://psp.example", "iat": 1_795_000_100, "reference": "abc", "payment_id": "pay_1",
+               "psp_confirmation_id": "psp_1", "network_confirmation_id": "net_1"}  # fmt: skip
+
+
+def ap2_artifact(body: bytes) -> Delivery:
+    """Signed whatever it is: a mandate where it names a `vct`, else a receipt."""
+    return Delivery(compact_jws(body) + (b"~" if b'"vct"' in body else b""), "text/plain", {})
+
+
+ACP_ORDER = {"type": "order_create", "data": {"id": "ord_1", "checkout_session_id": "cs_1", "permalink_url": "https://acme.example/o/1",
+             "currency": "usd", "totals": [{"type": "total", "amount": 10766}]}}  # fmt: skip
+
+
+def merchant_signed(body: bytes, **headers: str) -> Delivery:
+    return Delivery(body, "application/json", {"merchant-signature": timestamped_mac(body)} | headers)
+
+
+MPP_REQUEST = {"amount": "1000", "currency": "usd", "recipient": "acct_123"}
+MPP = {
+    "challenge": {
+        "id": "chl_1",
+        "realm": "api.example.com",
+        "method": "example",
+        "intent": "charge",
+        "request": MPP_REQUEST,
+    },
+    "receipt": {
+        "status": "success",
+        "method": "example",
+        "timestamp": "2025-01-15T12:00:00Z",
+        "reference": "inv_12345",
+    },
+}
+X402_TERMS = {"scheme": "exact", "network": "eip155:8453", "asset": "USD", "payTo": "0x742d", "amount": "100000"}
+X402 = {
+    "at": 1_741_900_060,
+    "required": {"x402Version": 2, "resource": {"url": "https://api.example.com/weather"}, "accepts": [X402_TERMS]},
+    "settlement": {"success": True, "transaction": "0xdeadbeef", "network": "eip155:8453", "payer": "0xabc1"},
+}
+
+APP = {
+    "id": "rec-1",
+    "at": "2026-11-20T10:30:00Z",
+    "side": "provider",
+    "request": {
+        "method": "POST",
+        "path": "/api/provisioning/resources",
+        "headers": {"API-Version": "0.1d", "Idempotency-Key": "idem-1", "Stripe-Signature": "t=1795000000,v1=00"},
+        "body": {
+            "service_id": "postgres/small",
+            "project_id": "proj_1",
+            "orchestrator_resource_id": "res_orch_1",
+            "environment": "prod",
+            "actor": {"email": "ada@acme.example", "ip_address": "203.0.113.7"},
+            "payment_credentials": {"type": "stripe_payment_token", "stripe_payment_token": "spt_123abc"},
+            "orchestrator": {"type": "stripe", "stripe": {"organization": "org_1", "account": "acct_1"}},
+        },
+    },
+    "response": {
+        "status": 200,
+        "body": {"id": "db-1", "status": "complete", "complete": {"access_configuration": {"url": "postgres://u:p@h"}}},
+    },
+}
+
+
+def recorded(body: bytes, **headers: str) -> Delivery:
+    return Delivery(body, "application/json", {"recorder-signature": timestamped_mac(body)} | headers)
+
+
+def compact_jws(payload: bytes, **header: Any) -> bytes:
+    """Any bytes as an EdDSA-signed compact JWS of SIGNER."""
+    head = b64url(json.dumps({"alg": "EdDSA", "kid": "k1"} | header).encode())
+    message = f"{head}.{b64url(payload)}".encode()
+    return message + b"." + b64url(SIGNER._key.sign(message).signature).encode()
+
+
+def _signed_set(body: bytes) -> Delivery:
+    """The hostile part of a SET is inside its signature."""
+    return Delivery(compact_jws(body, typ="secevent+jwt"), "application/secevent+jwt", {})
+
+
+SAMPLES: dict[str, Sample] = {
+    "set": Sample("set", [json.dumps(SET).encode()], _signed_set, sender_of("set", keys=KEYS)),
+    "stripe": Sample("stripe", [json.dumps(STRIPE).encode()],
+                     lambda body: Delivery(body, "application/json", {"stripe-signature": timestamped_mac(body)})),
+    "auth0": Sample("auth0", [json.dumps(AUTH0).encode(), b"\n".join(json.dumps(AUTH0 | {"log_id": i}).encode() for i in "ab")]),
+    "keycloak": Sample("keycloak", [json.dumps(KEYCLOAK).encode()]),
+    "ocsf": Sample("ocsf", [json.dumps(OCSF).encode()]),
+    "cloudflare": Sample("cloudflare", [json.dumps(CLOUDFLARE_PUSHED).encode(), json.dumps({"success": True, "result": [CLOUDFLARE_LISTED | {"id": "cf-2"}]}).encode()]),
+    "cloudtrail": Sample("cloudtrail", [json.dumps(CLOUDTRAIL).encode(), json.dumps({"Records": [CLOUDTRAIL]}).encode()]),
+    "standard_webhooks": Sample("standard_webhooks", [json.dumps(NATIVE).encode()], standard_webhook,
+                                sender_of("standard_webhooks", secret=WHSEC.encode)),
+    "cloudevents": Sample("cloudevents", [json.dumps(CLOUDEVENT).encode(), json.dumps([CLOUDEVENT, CLOUDEVENT | {"id": "ce-2"}]).encode()]),
+    "http_signatures": Sample("http_signatures", [json.dumps(SIGNED_BODY).encode()], signed_request, sender_of("http_signatures", keys=KEYS)),
+    "app": Sample("app", [json.dumps(APP).encode()], recorded),
+    "projects_cli": Sample("projects_cli", [json.dumps(CLI).encode(), json.dumps(POLLED).encode()]),
+    "ap2": Sample("ap2", [json.dumps(AP2_MANDATE).encode(), json.dumps(AP2_RECEIPT).encode()], ap2_artifact, sender_of("ap2", keys=KEYS)),
+    "acp": Sample("acp", [json.dumps(ACP_ORDER).encode()], merchant_signed),
+    "x402": Sample("x402", [json.dumps(X402).encode()], sender=sender_of("x402", keys=KEYS)),
+    "mpp": Sample("mpp", [json.dumps(MPP).encode()]),
+}  # fmt: skip

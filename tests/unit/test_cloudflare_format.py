@@ -1,0 +1,134 @@
+"""Cloudflare Audit Logs v2: one meaning in two shapes, Logpush's validation, tokens and domains."""
+
+import copy
+import gzip
+import json
+
+import pytest
+
+from auditlog.core.errors import Refused
+from auditlog.formats import cloudflare
+from tests.deliveries import CLOUDFLARE_LISTED, CLOUDFLARE_PUSHED, event_in, received, sender_of, with_token
+
+
+def listed(**changes):
+    entry = copy.deepcopy(CLOUDFLARE_LISTED)
+    for name, value in changes.items():
+        entry[name] = entry[name] | value
+    return entry
+
+
+def test_both_shapes_say_the_same_event():
+    pushed, polled = event_in("cloudflare", CLOUDFLARE_PUSHED), event_in("cloudflare", CLOUDFLARE_LISTED)
+
+    assert pushed == polled
+    assert (pushed.type, pushed.payload.outcome, pushed.payload.action.verb) == (
+        "action.performed",
+        "success",
+        "dns_records.create",
+    )
+    assert pushed.payload.actor.sub == "ada@acme.example" and pushed.payload.action.account == "acc-1"
+
+
+def test_the_join_keys_are_token_ray_id_and_address():
+    payload = event_in("cloudflare", CLOUDFLARE_PUSHED).payload
+
+    assert (payload.token, payload.request_id, payload.client.ray_id, payload.client.ip) == (
+        "tok-1",
+        "8f00",
+        "8f00",
+        "203.0.113.7",
+    )
+    assert (payload.action.target.id, payload.action.resource) == ("rec-1", "acme.example")
+
+
+def test_pushed_is_graded_higher_than_a_page_somebody_fetched():
+    [pushed] = received("cloudflare", CLOUDFLARE_PUSHED).values()
+    [polled] = received(
+        "cloudflare", {"success": True, "result": [CLOUDFLARE_LISTED], "result_info": {"cursor": "x"}}
+    ).values()
+
+    assert (pushed.grade, polled.grade) == ("D", "E")
+
+
+def test_logpush_sends_gzipped_lines():
+    body = gzip.compress(b"\n".join(json.dumps(CLOUDFLARE_PUSHED | {"AuditLogID": i}).encode() for i in "abc"))
+
+    assert list(received("cloudflare", body, **{"content-encoding": "gzip"})) == ["a", "b", "c"]
+
+
+def test_the_validation_request_is_answered_and_holds_no_event():
+    delivery = with_token(gzip.compress(b'{"content":"tests"}'), "application/octet-stream")
+
+    answer = cloudflare.receive(delivery, sender_of("cloudflare"))
+
+    assert answer.batch and answer.statements == {}
+
+
+def test_the_validation_request_needs_the_token_too():
+    delivery = with_token(gzip.compress(b'{"content":"tests"}'), authorization="")
+
+    with pytest.raises(Refused):
+        cloudflare.receive(delivery, sender_of("cloudflare"))
+
+
+@pytest.mark.parametrize("at", ["2026-11-20T10:30:00Z", 1_795_170_600, 1_795_170_600_000_000_000, "1795170600"])
+def test_timestamps_in_every_form_that_logpush_offers_are_one_time(at):
+    assert (
+        event_in("cloudflare", CLOUDFLARE_PUSHED | {"ActionTimestamp": at}).occurred_at.isoformat()
+        == "2026-11-20T10:30:00+00:00"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "uri", "native"),
+    [
+        ("create", "/user/tokens", "credential.issued"),
+        ("update", "/accounts/acc-1/tokens/tok-9/value", "credential.rotated"),
+        ("delete", "/user/tokens/tok-9", "credential.revoked"),
+        ("create", "/accounts/acc-1/registrar/registrations", "domain.registered"),
+        ("view", "/accounts/acc-1/workers/scripts", "action.performed"),
+    ],
+)
+def test_tokens_and_domains_are_seen_by_the_requests_path(verb, uri, native):
+    assert event_in("cloudflare", listed(action={"type": verb}, raw={"uri": uri})).type == native
+
+
+def test_a_registered_domain_is_named():
+    entry = listed(
+        raw={"uri": "/accounts/acc-1/registrar/registrations"}, resource={"request": {"name": "new.example"}}
+    )
+
+    assert event_in("cloudflare", entry).payload.action.resource == "new.example"
+
+
+def test_failures_are_denied_acts():
+    assert event_in("cloudflare", listed(action={"result": "failure"})).type == "action.denied"
+    failed = listed(action={"result": "failure"}, raw={"uri": "/accounts/a/registrar/registrations"})
+    assert event_in("cloudflare", failed).type == "domain.registration_failed"
+    assert event_in("cloudflare", listed(action={"result": None})).payload.outcome == "unknown"
+
+
+def test_a_made_tokens_value_is_not_stored():
+    entry = listed(
+        raw={"uri": "/user/tokens"}, resource={"response": {"result": {"id": "tok-9", "value": "v1.0-secret-secret"}}}
+    )
+
+    [statement] = received("cloudflare", entry).values()
+
+    assert b"secret-secret" not in statement.raw and b"tok-9" in statement.raw
+
+
+def test_details_given_as_text_are_read_too():
+    pushed = CLOUDFLARE_PUSHED | {"ActorTokenDetails": '{"id": "tok-1"}', "Raw": json.dumps(CLOUDFLARE_PUSHED["Raw"])}
+
+    assert event_in("cloudflare", pushed) == event_in("cloudflare", CLOUDFLARE_PUSHED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"AuditLogID": None}, {"AuditLogID": ""}, {"ActionTimestamp": None}, {"ActionTimestamp": "x"}, {"ActorEmail": 1}],
+)
+def test_records_of_wrong_types_are_refused(changes):
+    with pytest.raises(Refused):
+        received("cloudflare", CLOUDFLARE_PUSHED | changes)

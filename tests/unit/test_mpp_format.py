@@ -1,0 +1,186 @@
+"""MPP: published vectors of challenges, credentials and receipts; the proof of payment is not stored."""
+
+import json
+from base64 import urlsafe_b64encode
+
+import pytest
+
+from auditlog.core.errors import Refused
+from auditlog.formats import mpp
+from tests import vectors
+from tests.deliveries import MPP, MPP_REQUEST, event_in, received
+
+
+def b64(value):
+    return urlsafe_b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def header(**changes):
+    parameters = {
+        "id": "chl_1",
+        "realm": "api.example.com",
+        "method": "example",
+        "intent": "charge",
+        "request": b64(MPP_REQUEST),
+    } | changes
+    return "Payment " + ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value is not None)
+
+
+def vector(name):
+    return vectors.read(f"peac/paymentauth/{name}.json")
+
+
+def refusal(record):
+    with pytest.raises(Refused) as caught:
+        received("mpp", record)
+    return caught.value
+
+
+def test_the_published_challenge_is_read():
+    case = vector("valid-challenge-parse")
+    challenge = mpp.read_challenge(case["input"]["header"])
+
+    assert {name: challenge[name] for name in ("id", "realm", "method", "intent", "expires")} == {
+        name: case["expected"][name] for name in ("id", "realm", "method", "intent", "expires")
+    }
+    event = event_in("mpp", {"at": "2025-01-15T12:00:00Z", "challenge": case["input"]["header"]})
+    assert (event.type, event.payload.money.phase, event.payload.money.amount_minor, event.payload.money.currency) == (
+        "payment.quoted",
+        "quoted",
+        1000,
+        "USD",
+    )
+    assert event.payload.action.account == case["expected"]["decodedRequest"]["recipient"]
+
+
+def test_the_published_receipt_is_a_settlement_of_the_challenges_amount():
+    case = vector("valid-receipt-mapping")
+    event = event_in("mpp", case["input"])
+    money = event.payload.money
+
+    assert (event.type, event.occurred_at.isoformat()) == ("payment.settled", "2025-01-15T12:00:00+00:00")
+    assert money.phase == "settled"
+    assert (money.amount_minor, money.currency, money.charge) == (
+        case["expected"]["amount"],
+        case["expected"]["currency"],
+        case["expected"]["reference"],
+    )
+    assert event.payload.request_id == case["input"]["challenge"]["id"]
+
+
+def test_the_published_credential_is_read_and_its_proof_is_kept_as_a_digest():
+    case = vector("valid-credential-parse")
+    [statement] = received("mpp", {"at": "2025-01-15T12:00:00Z", "credential": case["input"]["header"]}).values()
+
+    assert statement.event.payload.request_id == case["expected"]["challengeId"]
+    assert statement.event.payload.call.operation == f"{case['expected']['method']} {case['expected']['intent']}"
+    assert b"abc123" not in statement.raw and b"payload_sha256" in statement.raw and b"eyJ" not in statement.raw
+    assert b"received-sha256" in statement.headers and statement.grade == "D"
+
+
+def test_the_published_edge_cases_are_taken():
+    unknown = vector("edge-unknown-method")
+    assert mpp.read_challenge(unknown["input"]["header"])["method"] == unknown["expected"]["method"]
+    extra = vector("edge-receipt-extra-fields")
+    assert set(extra["expected"]["extra_keys"]) <= set(mpp.read_receipt(extra["input"]["header"]))
+    assert event_in("mpp", {"receipt": extra["input"]["header"]}).type == "payment.settled"
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "reason"),
+    [
+        ("invalid-missing-scheme", "credential", "scheme Payment"),
+        ("invalid-missing-challenge-id", "challenge", "needs id"),
+        ("invalid-truncated-base64", "credential", "base64url"),
+        ("invalid-receipt-not-json", "receipt", "not JSON"),
+    ],
+)
+def test_the_published_invalid_ones_are_refused_for_their_reason(name, field, reason):
+    assert reason in str(refusal({"at": "2025-01-15T12:00:00Z", field: vector(name)["input"]["header"]}))
+
+
+def test_an_oversized_header_is_refused_without_repeating_it():
+    size = vector("security-oversized-header")["input"]["min_bytes"]
+    refused = refusal({"at": "2025-01-15T12:00:00Z", "challenge": header(opaque="x" * size)})
+
+    assert "8,192" in str(refused) and "xxx" not in str(refused)
+
+
+def test_a_header_and_its_object_say_the_same():
+    opened = event_in("mpp", MPP | {"id": "a"})
+    raw = event_in("mpp", {"id": "a", "challenge": header(), "receipt": b64(MPP["receipt"])})
+
+    assert opened == raw
+
+
+def test_the_payer_acts_where_it_is_said():
+    credential = "Payment " + b64(
+        {
+            "challenge": {"id": "chl_1", "method": "example"},
+            "source": "did:example:payer",
+            "payload": {"proof": "hunter2"},
+        }
+    )
+    [statement] = received("mpp", MPP | {"credential": credential}).values()
+
+    assert statement.event.payload.actor.sub == "did:example:payer" and b"hunter2" not in statement.raw
+
+
+def test_what_does_not_belong_together_is_refused():
+    other = "Payment " + b64({"challenge": {"id": "chl_9"}, "payload": {}})
+
+    assert "another challenge" in str(refusal(MPP | {"credential": other}))
+    assert "another" in str(refusal(MPP | {"receipt": MPP["receipt"] | {"method": "tempo"}}))
+
+
+@pytest.mark.parametrize("currency", ["0x20c0000000000000000000000000000000000001", "USDC", None, 5])
+def test_a_token_is_no_currency(currency):
+    challenge = MPP["challenge"] | {"request": MPP_REQUEST | {"currency": currency}}
+
+    assert event_in("mpp", MPP | {"challenge": challenge}).payload.money is None
+
+
+@pytest.mark.parametrize("amount", ["10.00", 10.5, "-", "", True, "9" * 30, "-5"])
+def test_an_amount_that_is_no_integer_is_refused(amount):
+    challenge = MPP["challenge"] | {"request": MPP_REQUEST | {"amount": amount}}
+
+    assert refusal(MPP | {"challenge": challenge}).err == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        "",
+        "Payment",
+        "Payment id",
+        header() + ', id="b"',
+        'Payment id="' + "\\" * 4000,
+        header(request="!!"),
+        header(request=b64(b"[]")),
+        header(realm=None),
+        {},
+        {"id": 5},
+    ],
+)
+def test_challenges_that_cannot_be_read_are_refused(challenge):
+    assert refusal({"at": "2025-01-15T12:00:00Z", "challenge": challenge}).err == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        {"status": "failed", "method": "m", "timestamp": "2025-01-15T12:00:00Z"},
+        {"status": "success"},
+        "e30",
+        "",
+        "=",
+        {"status": "success", "method": "m", "timestamp": "then"},
+    ],
+)
+def test_receipts_that_are_none_are_refused(receipt):
+    assert refusal({"receipt": receipt}).err == "invalid_request"
+
+
+def test_a_record_of_nothing_is_refused():
+    assert "expected a challenge" in str(refusal({"at": 1}))
+    assert "timestamp" in str(refusal({"challenge": MPP["challenge"]}))

@@ -1,0 +1,83 @@
+"""Records of a delivery: gzip, sizes, depth, charset; bounded whatever comes."""
+
+import gzip
+import json
+import time
+
+import pytest
+
+from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, WrongContentType
+from auditlog.formats import Delivery, records
+
+
+def split(body, content_type="application/json", **headers):
+    return records.split(Delivery(body, content_type, headers))
+
+
+def test_gzip_is_taken_by_its_header_or_its_first_bytes_and_in_several_members():
+    lines = b'{"a":1}\n{"a":2}'
+    packed = gzip.compress(lines[:8]) + gzip.compress(lines[8:])
+
+    assert split(packed)[0] == split(packed, **{"content-encoding": "gzip"})[0] == [b'{"a":1}', b'{"a":2}']
+
+
+@pytest.mark.parametrize("body", [b"\x1f\x8bnonsense", gzip.compress(b'{"a":1}')[:-5], gzip.compress(b"{}") + b"rest"])
+def test_broken_gzip_is_refused(body):
+    with pytest.raises(MalformedEvent):
+        split(body)
+
+
+def test_a_gzip_bomb_is_refused_without_being_unpacked():
+    bomb = gzip.compress(b" " * (records.MAX_INFLATED + 1))
+    members = gzip.compress(b" ") * 10_000
+
+    for body in (bomb, members):
+        with pytest.raises(DeliveryTooLarge):
+            split(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" + b"1," * (records.MAX_VALUES + 1) + b"1]", b"{}" + b"\n" * 50_000 + b"{}", b"[" + b"{}," * 20_000 + b"{}]"],
+)
+def test_too_many_records_are_refused_before_they_cost_memory(body):
+    with pytest.raises(Refused):
+        split(body)
+
+
+def test_a_body_of_lines_and_one_object_over_many_lines_are_told_apart():
+    thing = {"a": {"b": 1}}
+    assert split(json.dumps(thing, indent=2).encode()) == ([json.dumps(thing, indent=2).encode()], True)
+    assert split(b'{"a":1}\r\n\r\n{"a":2}\n') == ([b'{"a":1}', b'{"a":2}'], False)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_record():
+    assert split(b"\xef\xbb\xbf{}")[0] == [b"{}"]
+
+
+@pytest.mark.parametrize("body", [b"", b"  ", b"[", b"[{}", b"{", b'{"a":}', b"\xff\xfe{\x00}\x00"])
+def test_truncated_and_empty_bodies_are_refused(body):
+    with pytest.raises(MalformedEvent):
+        split(body)
+
+
+def test_another_charset_is_refused_by_name():
+    with pytest.raises(WrongContentType, match="iso-8859-1"):
+        split(b"{}", **{"content-type": 'application/json; charset="ISO-8859-1"'})
+
+
+def test_a_record_is_bounded_in_size_depth_and_charset():
+    for bad in (b'{"a":"' + b"x" * records.MAX_RECORD + b'"}', b'{"a":' * 65 + b"1" + b"}" * 65, b'{"a":"\xff"}'):
+        with pytest.raises(Refused):
+            records.bounded(bad)
+    records.bounded(b'{"a":"' + b"[" * 1000 + b'"}')
+    records.bounded(b"[" + b"{}," * 1000 + b"{}]")
+
+
+def test_depth_takes_linear_time_on_a_string_without_end():
+    hostile = b"[" * 65 + b'"' + b'\\"' * 100_000
+
+    started = time.perf_counter()
+    records.depth(hostile)
+
+    assert time.perf_counter() - started < 1

@@ -1,0 +1,114 @@
+"""Redaction: what may not be stored is gone, what was received can still be proved, and the rest is untouched."""
+
+import json
+from hashlib import sha256
+
+import pytest
+
+from auditlog.core.errors import MalformedEvent
+from auditlog.core.redaction import NEVER_STORED, payment_token, redact
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["access_token", "Refresh-Token", "confirmationSecret", "access_configuration", "client_secret", "Set-Cookie"],
+)
+@pytest.mark.parametrize("value", ["hunter2", {"deep": ["x"]}, ["y"], 17])
+def test_a_secret_by_name_is_removed_however_it_is_written(name, value):
+    document = json.dumps({"keep": 1, "a": [{"b": {name: value}}]}).encode()
+
+    clean = redact(document)
+
+    assert json.loads(clean.raw) == {"keep": 1, "a": [{"b": {name: "[removed]"}}]}
+    assert clean.headers == {"received-sha256": sha256(document).hexdigest(), "removed": f"a.0.b.{name}"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Bearer abc.def-123", "basic QWxhZGRpbjpvcGVu", "Payment eyJjaGFsbGVuZ2UiOjF9", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"],
+)
+def test_a_credential_by_its_looks_is_removed_under_any_name(value):
+    assert json.loads(redact(json.dumps({"note": value, "list": [value]}).encode()).raw) == {
+        "note": "[removed]",
+        "list": ["[removed]"],
+    }
+
+
+def test_a_shared_payment_token_becomes_its_digest_and_stays_joinable():
+    clean = redact(b'{"payment": {"stripe_payment_token": "spt_123abc"}}')
+
+    assert b"spt_123abc" not in clean.raw
+    assert b"vt_123" not in redact(b'{"id": "vt_123"}').raw
+    assert json.loads(clean.raw)["payment"]["stripe_payment_token"] == payment_token("spt_123abc")
+    for n in range(50):  # a digest looks like a token itself, now and then
+        once = payment_token(f"spt_{n}")
+        assert payment_token(once) == once
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"a":1}',
+        b'{"token_id": "t1", "jti": "x", "token_type": "Bearer"}',
+        b'{"password": null, "secret": "", "cookie": false}',
+        b"[]",
+        b'"token"',
+    ],
+)
+def test_what_holds_no_secret_comes_back_as_the_same_bytes(document):
+    clean = redact(document)
+
+    assert clean.raw is document and clean.headers == {}
+
+
+def test_redacting_twice_changes_nothing_more():
+    once = redact(b'{"password": "p", "x": "spt_abc"}')
+
+    assert redact(once.raw).headers == {} and redact(once.raw).raw == once.raw
+
+
+def test_an_escaped_name_does_not_hide_a_secret():
+    assert b"hunter2" not in redact(b'{"pass\\u0077ord": "hunter2"}').raw
+
+
+@pytest.mark.parametrize("document", [b'{"password": "x", "password": null}', b'{"a": {"password" : "x", "password" : ""}}', b'{"token_id": "a:b", "a": 1, "a": 2}', b'{"password":"x","password":null,"b" : 1}'])
+def test_a_name_that_is_there_twice_cannot_hide_a_secret(document):
+    with pytest.raises(MalformedEvent, match="twice"):
+        redact(document)
+
+
+def test_colons_in_texts_and_spaces_before_them_are_no_repetition():
+    for document in (b'{"note": "say \\":\\" twice", "token_id": 1}', b'{"token_id" : 1, "b" : 2}', b'[{"token_id":1},{"token_id":1}]'):
+        assert redact(document).raw == document
+
+
+def test_a_card_number_does_not_hide_behind_its_name():
+    from auditlog.core.cards import refuse_card_numbers
+
+    for escaped in (b"\\u0034", b"4\\u0020", b"4\\u002d", b"4\\u002D"):
+        with pytest.raises(MalformedEvent, match="pan"):
+            refuse_card_numbers(b'{"pan": "' + escaped + b'242424242424242"}')
+    with pytest.raises(MalformedEvent, match="number"):
+        refuse_card_numbers(b'{"a": [{"number": "4242 4242 4242 4242", "number": "x"}]}')
+
+
+def test_what_cannot_be_read_is_refused_and_not_passed_on():
+    with pytest.raises(MalformedEvent):
+        redact(b'{"password": "x"')
+
+
+def test_every_secret_name_is_seen_by_the_first_scan():
+    for name in NEVER_STORED:
+        assert b"[removed]" in redact(json.dumps({name: "x"}).encode()).raw, name
+
+
+def test_a_formats_own_names_are_seen_by_the_first_scan_too():
+    assert (
+        redact(b'{"representation": "x"}', names=NEVER_STORED | {"representation"}).raw
+        == b'{"representation":"[removed]"}'
+    )
+
+
+def test_deep_documents_do_not_crash():
+    with pytest.raises(MalformedEvent):
+        redact(b'{"password":' * 5000 + b"1" + b"}" * 5000)

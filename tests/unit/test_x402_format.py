@@ -1,0 +1,184 @@
+"""x402: published vectors of offers and receipts, settlements, what is money and what is not."""
+
+import json
+from base64 import b64encode
+
+import pytest
+
+from auditlog.core.errors import Refused
+from auditlog.formats import x402
+from tests import vectors
+from tests.deliveries import KEYS, X402, X402_TERMS, compact_jws, received, sender_of
+
+SENDER = sender_of("x402", keys=KEYS)
+NOW = 1_741_900_060
+RECEIPT = {"version": 1, "network": "eip155:8453", "resourceUrl": "https://api.example.com/weather", "payer": "0xabc1", "issuedAt": NOW - 5,
+           "transaction": "0xdeadbeef"}  # fmt: skip
+# What these show depends on a policy that is not ours: we hold an offer to its hint, and take one without expiry.
+OTHER_POLICY = {"mismatch-warn-and-scan", "eip712-no-expiry-rejected"}
+
+
+def push(record):
+    [statement] = received("x402", record, sender=SENDER).values()
+    return statement
+
+
+def refusal(record):
+    with pytest.raises(Refused) as caught:
+        push(record)
+    return caught.value
+
+
+def published():
+    for file in vectors.files("peac/x402/*.json"):
+        text = file.read_text().replace('"__NOW_MINUS_30__"', str(NOW - 30))
+        vector = json.loads(text)
+        if "input" in vector and file.stem not in OTHER_POLICY:
+            yield file.stem, vector
+
+
+def problems(vector):
+    given, config = vector["input"], vector.get("config") or {}
+    if vector["kind"] == "consistency_verification":
+        return x402.check_consistency(given["offerPayload"], given["receiptPayload"])
+    if vector["kind"] == "receipt_verification":
+        return x402.check_receipt(given["receipt"], at=config.get("nowSeconds", NOW))
+    return x402.check_offer(given["offer"], given["accepts"], at=NOW)
+
+
+def test_published_vectors_are_judged_as_they_are_marked_and_for_that_reason():
+    count = 0
+    for name, vector in published():
+        if name == "jws-oversize":  # its limit is 100 bytes, ours 64 KiB
+            continue
+        found, expected = problems(vector), vector["expected"]
+        assert (found == []) is expected["valid"], (name, found)
+        assert [problem.partition(":")[0] for problem in found] == [error["code"] for error in expected["errors"]], name
+        count += 1
+    assert count >= 33
+
+
+def test_published_vectors_are_taken_or_refused_when_they_are_received():
+    for name, vector in published():
+        if vector["kind"] == "consistency_verification" or name == "jws-oversize":
+            continue
+        record = {"at": (vector.get("config") or {}).get("nowSeconds", NOW)} | {
+            k: v for k, v in vector["input"].items() if k in ("offer", "accepts", "receipt")
+        }
+        if vector["expected"]["valid"]:
+            assert push(record).event.type in ("payment.quoted", "payment.settled"), name
+        else:
+            assert vector["expected"]["errors"][0]["code"] in str(refusal(record)), name
+
+
+def test_an_oversized_jws_is_refused_before_it_is_decoded():
+    offer = {"format": "jws", "signature": "a." + "x" * 70_000 + ".c"}
+
+    assert x402.check_offer(offer, None, at=NOW) == ["jws_too_large"]
+
+
+def test_a_settlement_is_a_payment_by_an_address():
+    event = push(X402).event
+
+    assert (event.type, event.payload.outcome) == ("payment.settled", "success")
+    assert (event.payload.actor.iss, event.payload.actor.sub) == ("eip155:8453", "0xabc1")
+    assert (event.payload.money.amount_minor, event.payload.money.currency, event.payload.money.charge) == (
+        100000,
+        "USD",
+        "0xdeadbeef",
+    )
+    assert event.payload.action.target.id == "https://api.example.com/weather"
+
+
+def test_a_token_is_not_taken_for_a_currency():
+    event = push(X402 | {"required": {"accepts": [X402_TERMS | {"asset": "USDC"}]}}).event
+
+    assert event.payload.money is None and "USDC" in event.payload.call.operation
+
+
+def test_headers_are_read_as_they_were_and_the_payers_signature_is_removed():
+    def header(value):
+        return b64encode(json.dumps(value).encode()).decode()
+
+    record = {
+        "at": NOW,
+        "headers": {
+            "PAYMENT-REQUIRED": header(X402["required"]),
+            "PAYMENT-RESPONSE": header(X402["settlement"]),
+            "PAYMENT-SIGNATURE": "hunter2",
+        },
+    }
+    statement = push(record)
+
+    assert b"hunter2" not in statement.raw
+    assert statement.event.payload == push(X402).event.payload
+    assert "base64" in str(refusal({"at": NOW, "headers": {"PAYMENT-RESPONSE": "!"}}))
+
+
+def test_a_failed_settlement_has_its_reason_and_no_money():
+    event = push(
+        X402 | {"settlement": {"success": False, "errorReason": "insufficient_funds", "network": "eip155:8453"}}
+    ).event
+
+    assert (event.type, event.payload.outcome, event.payload.call.error, event.payload.money) == (
+        "payment.failed",
+        "failure",
+        "insufficient_funds",
+        None,
+    )
+
+
+def test_what_is_only_asked_for_is_a_quote():
+    event = push({"at": NOW, "required": X402["required"]}).event
+
+    assert (event.type, event.payload.money.phase) == ("payment.quoted", "quoted")
+
+
+def test_a_jws_receipt_alone_under_a_known_key_is_grade_a_and_checks_again():
+    receipt = {"format": "jws", "signature": compact_jws(json.dumps(RECEIPT).encode()).decode()}
+    statement = push({"at": NOW, "receipt": receipt})
+
+    assert (statement.grade, statement.key, statement.event.type) == ("A", KEYS["k1"].thumbprint, "payment.settled")
+    x402.check_stored(statement.raw, statement.headers, SENDER)
+    with pytest.raises(Refused):
+        x402.check_stored(statement.raw, statement.headers, sender_of("x402"))
+    assert push(X402 | {"receipt": receipt}).grade == "D"  # beside it stands what nobody signed
+
+
+def test_a_forged_receipt_is_refused_and_an_unknown_key_is_not():
+    good = compact_jws(json.dumps(RECEIPT).encode()).decode()
+    forged = {"format": "jws", "signature": good[:-6] + "AAAAAA"}
+    other = {"format": "jws", "signature": compact_jws(json.dumps(RECEIPT).encode(), kid="k9").decode()}
+
+    assert refusal({"at": NOW, "receipt": forged}).err == "authentication_failed"
+    assert push({"at": NOW, "receipt": other}).grade == "D"
+
+
+def test_a_receipt_for_another_resource_than_the_offer_is_refused():
+    offer = {
+        "format": "jws",
+        "signature": compact_jws(
+            json.dumps(X402_TERMS | {"version": 1, "resourceUrl": "https://other.example"}).encode()
+        ).decode(),
+    }
+    receipt = {"format": "jws", "signature": compact_jws(json.dumps(RECEIPT).encode()).decode()}
+
+    assert "receipt_resource_mismatch" in str(refusal({"at": NOW, "offer": offer, "receipt": receipt}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": None},
+        {"settlement": []},
+        {"accepts": [1], "required": None},
+        {"offer": {}},
+        {"receipt": {"format": "x", "signature": "y"}},
+    ],
+)
+def test_records_of_wrong_types_are_refused(changes):
+    assert refusal(X402 | changes).err == "invalid_request"
+
+
+def test_a_record_of_nothing_is_refused():
+    assert "expected" in str(refusal({"at": NOW}))
