@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker):
     """Tables are made once, as the owner; the application role gets its grants and nothing more."""
@@ -37,6 +38,7 @@ def quiet(database):
 
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM projection_dirty")
+        cursor.execute("DELETE FROM publisher_state")
         cursor.execute(
             "UPDATE projection_state s SET position = h.size, detected = h.size FROM ledger_head h"
             " WHERE h.tenant_id = s.tenant_id AND (s.position, s.detected) <> (h.size, h.size)"

@@ -4,7 +4,6 @@ A rebuild writes a new generation from leaf zero with the same code and swaps it
 is read. Party keys are `iss|sub`.
 """
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 
