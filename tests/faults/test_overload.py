@@ -138,7 +138,7 @@ def test_a_delivery_that_is_none_is_refused_as_a_whole(log, body, content_type, 
 
 def test_poison_among_good_statements_hurts_none_of_them(log):
     good = [log.event("action.performed") for _ in range(5)]
-    bad = {f"bad{n}": signed_bytes(log, make(log)) for n, make in enumerate((POISON["deep claims"], POISON["NUL"], POISON["nothing"]))}
+    bad = {f"bad{n}": signed_bytes(log, make(log)) for n, make in enumerate((POISON["deep claims"], POISON["NUL"], POISON["nothing"], POISON["bad UTF-8 in a name"]))}
     sets = {signed.jti: signed.raw.decode() for signed in good} | {name: raw.decode() for name, raw in bad.items()}
 
     answer = post(log, json.dumps({"sets": sets}), "application/json").json()

@@ -127,7 +127,7 @@ def promised(desk):
     return desk
 
 
-def test_a_source_that_promised_to_be_heard_and_is_not_is_found_by_beat_and_withdrawn_when_it_speaks(promised):
+def test_a_source_that_promised_to_be_heard_and_is_not_is_found_by_beat_and_withdrawn_when_it_speaks(quiet, promised):
     desk = promised
     [last] = desk.send(heartbeat(desk))
     settled(desk, after=SECOND)
