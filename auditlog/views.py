@@ -58,8 +58,9 @@ def _delivery(request: HttpRequest) -> Delivery:
     # One byte more than allowed: enough to see that there was more, without holding it.
     body = request.META["wsgi.input"].read(min(int(length), road.MAX_BODY + 1)) if length.isdigit() else b""
     # The request line, under the names of RFC 9113 section 8.3.1: senders sign it (RFC 9421).
+    # RAW_URI is the path as it came (gunicorn): Django's has been decoded and encoded again.
     pseudo = {":method": request.method, ":authority": request.META.get("HTTP_HOST", ""), ":scheme": request.scheme,
-              ":path": request.get_full_path()}  # fmt: skip
+              ":path": request.META.get("RAW_URI") or request.get_full_path()}  # fmt: skip
     return Delivery(body, request.content_type or "", {k.lower(): v for k, v in request.headers.items()} | pseudo)
 
 
