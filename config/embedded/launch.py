@@ -5,7 +5,7 @@ death signal, and Python code between fork and exec of a process with threads ma
 what `setpriv --reuid --regid --clear-groups --pdeathsig INT` does, also where there is no such setpriv, and
 it closes the gap in which the supervisor dies before the signal is set.
 
-Arguments: the supervisor's pid, uid, gid, program, the program's arguments.
+Arguments: the supervisor's pid, uid, gid, the signal that ends the program cleanly, program, the program's arguments.
 """
 
 import ctypes
@@ -17,18 +17,18 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def main(supervisor: int, uid: int, gid: int, program: list[str]) -> None:
+def main(supervisor: int, uid: int, gid: int, stop: int, program: list[str]) -> None:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # SIGINT is a clean stop to both: fast shutdown in PostgreSQL, shutdown with the log flushed in Valkey.
-    if prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0):
+    # The kernel may send it once for each thread of a dying supervisor, so it must bear being repeated.
+    if prctl(PR_SET_PDEATHSIG, stop, 0, 0, 0):
         sys.exit("cannot tie the server's life to the supervisor's: prctl refused")
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(stop, signal.SIG_DFL)
     os.umask(0o077)
     if os.getppid() != supervisor:
         sys.exit("the supervisor died while this server was being started")
@@ -36,4 +36,4 @@ def main(supervisor: int, uid: int, gid: int, program: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    main(*map(int, sys.argv[1:5]), sys.argv[5:])

@@ -9,6 +9,7 @@ import re
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from signal import SIGINT
 from subprocess import DEVNULL, STDOUT
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from config.embedded.folder import StateFolder
 from config.embedded.server import Inherited, Launcher, Server, inherit, open_log
 
 SOCKET = ".s.PGSQL.5432"
+CLEAN_STOP = SIGINT  # fast shutdown: whoever is connected is told to go
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -65,10 +67,11 @@ def start_postgres(
             stdin=DEVNULL,
             stdout=stream,
             stderr=STDOUT,
+            stop=CLEAN_STOP,
         )
     finally:
         os.close(stream)
-    return Server("PostgreSQL", process, log)
+    return Server("PostgreSQL", process, log, CLEAN_STOP)
 
 
 def is_ready(server: Server, data: Path) -> bool:

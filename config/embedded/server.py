@@ -32,9 +32,11 @@ class Launcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedded-servers")
         undo.callback(self._thread.shutdown)
 
-    def spawn(self, program: Path, *arguments: str, folders: Iterable["Inherited"] = (), **streams) -> subprocess.Popen:
+    def spawn(
+        self, program: Path, *arguments: str, folders: Iterable["Inherited"] = (), stop: int = signal.SIGINT, **streams
+    ) -> subprocess.Popen:
         account = self.account
-        command = [sys.executable, "-I", "-S", LAUNCH, os.getpid(), account.uid, account.gid, program, *arguments]
+        command = [sys.executable, "-I", "-S", LAUNCH, os.getpid(), account.uid, account.gid, int(stop), program, *arguments]
         return self._thread.submit(
             subprocess.Popen,
             [str(part) for part in command],
@@ -82,6 +84,7 @@ class Server:
     name: str
     process: subprocess.Popen
     log: Path
+    clean_stop: int  # the signal that the server takes as "finish and end", also when it comes twice
 
     def check(self) -> None:
         """Raise EmbeddedError with the end of the log if the server died."""
@@ -100,11 +103,11 @@ class Server:
             time.sleep(0.01)
 
     def ask_to_stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)  # our own child: its pid cannot be another's before we waited
+        self.process.send_signal(self.clean_stop)  # our own child: its pid cannot be another's before we waited
 
     def stop(self) -> None:
         """Stop the server cleanly, or after a minute by force; what was committed is kept either way."""
-        for number, seconds in ((signal.SIGINT, STOP_S), (signal.SIGQUIT, 10), (signal.SIGKILL, None)):
+        for number, seconds in ((self.clean_stop, STOP_S), (signal.SIGQUIT, 10), (signal.SIGKILL, None)):
             self.process.send_signal(number)
             try:
                 self.process.wait(seconds)

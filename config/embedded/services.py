@@ -74,6 +74,7 @@ def _start(state_dir: Path, *, database: bool, broker: bool, undo: ExitStack) ->
     (state.path / "log").mkdir(mode=0o700, exist_ok=True)
     run = _make_run(state, account, undo)
     servers: list[Server] = []
+    undo.callback(_remove_sockets, run)
     undo.callback(_stop, servers)
     urls: dict[str, str | None] = dict.fromkeys(("database_url", "database_owner_url", "broker_url"))
     if database:  # before the broker: data of another version are refused before anything runs
@@ -100,6 +101,13 @@ def _stop(servers: list[Server]) -> None:
         server.ask_to_stop()  # all at once: one may be writing its last checkpoint
     for server in servers:
         server.stop()
+
+
+def _remove_sockets(run: Path) -> None:
+    """A server that had to be ended by force leaves its socket behind."""
+    for path in run.glob("*") if run.is_dir() else ():
+        if path.is_socket():
+            path.unlink(missing_ok=True)
 
 
 def _make_run(state: StateFolder, account: Account, undo: ExitStack) -> Path:

@@ -4,6 +4,7 @@ import os
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from signal import SIGTERM
 from subprocess import PIPE, STDOUT
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from config.embedded.folder import StateFolder
 from config.embedded.server import Launcher, Server, inherit, open_log
 
 SOCKET = "broker.sock"
+CLEAN_STOP = SIGTERM  # a second SIGINT means "exit at once" to it, and leaves the socket behind
 SETTINGS = {
     "port": "0",
     "unixsocketperm": "700",
@@ -37,13 +39,14 @@ def start_valkey(state: StateFolder, *, run: Path, password: str, launcher: Laun
             stdin=PIPE,
             stdout=stream,
             stderr=STDOUT,
+            stop=CLEAN_STOP,
         )
     finally:
         os.close(stream)
     settings = SETTINGS | {"dir": str(data_folder), "unixsocket": f"{run_folder}/{SOCKET}", "requirepass": password}
     with suppress(BrokenPipeError), process.stdin as pipe:  # it died at once: its log will say why
         pipe.write("".join(f"{name} {value}\n" for name, value in settings.items()).encode())
-    return Server("Valkey", process, log)
+    return Server("Valkey", process, log, CLEAN_STOP)
 
 
 def is_ready(run: Path, password: str) -> bool:

@@ -178,7 +178,8 @@ def test_a_leader_whose_database_goes_away_for_a_moment_signs_on(log, leaders):
     fill(log, 2)
     signed_up_to(log, size_of(log))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE locktype = 'advisory' AND objid = 0 AND objsubid = 2")
+        cursor.execute("SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE locktype = 'advisory' AND objid = 0 AND objsubid = 2"
+                       " AND classid = hashtext('answerable.publish')::oid")
     fill(log, 2)
 
     signed_up_to(log, size_of(log))

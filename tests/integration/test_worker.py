@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 from django.utils import timezone
+from kombu import pools
 
 from auditlog import tasks
 from auditlog.models import Event, Finding, Heartbeat, Leaf, ProjectionState
@@ -82,6 +83,7 @@ def sending_to(broker_url):
 
 def _point(url, write_url):
     app.pool.force_close_all()
+    pools.reset()  # kombu keeps closed pools by address, and would hand them to later tests
     app._pool = None
     app.amqp._producer_pool = None
     app.conf.broker_url, app.conf.broker_write_url = url, write_url
