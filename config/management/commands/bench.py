@@ -4,6 +4,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import tempfile
 import threading
@@ -25,7 +26,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser):
-        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof"])
+        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover"])
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
         parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
@@ -35,7 +36,8 @@ class Command(BaseCommand):
         with ExitStack() as undo:
             state = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="answerable-bench-", ignore_cleanup_errors=True)))
             try:
-                tenant = _scratch(state, undo)
+                self.services = undo.enter_context(embedded.start(state))
+                tenant = _scratch(self.services, state, undo)
                 figures = getattr(self, options["what"])(tenant, state, undo, options)
             except embedded.EmbeddedError as error:
                 raise CommandError(str(error)) from None
@@ -69,7 +71,8 @@ class Command(BaseCommand):
         content_type = "application/secevent+jwt" if single else "application/json"
         warm = max(1, len(bodies) // 10)
         _load(port, bodies[:warm], content_type, options["connections"])
-        took, latencies = _load(port, bodies[warm:], content_type, options["connections"])
+        with _Watch(tenant) as watch:
+            took, latencies = _load(port, bodies[warm:], content_type, options["connections"])
         taken = (len(bodies) - warm) * options["batch"]
         grown = _events(tenant) - size
         if grown != len(bodies) * options["batch"]:
@@ -81,6 +84,7 @@ class Command(BaseCommand):
             "p50_ms": round(_percentile(latencies, 50) * 1000, 1),
             "p95_ms": round(_percentile(latencies, 95) * 1000, 1),
             "p99_ms": round(_percentile(latencies, 99) * 1000, 1),
+            "publish_delay_p99_s": round(watch.delay(99), 2),
             "verify_only_events_per_s": round(verify_only),
             "ratio_to_verify_only": round(rate / verify_only, 2),
             "events": taken,
@@ -146,6 +150,24 @@ class Command(BaseCommand):
             "seconds_to_fill": round(filled),
         }
 
+    def recover(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        """Kill the database of a log of so many leaves while it is written to, and see when it takes leaves again."""
+        from auditlog.append import append_note
+
+        _source(tenant)
+        _pour(tenant, options["events"], _publisher(tenant))
+        services = self.services
+        postgres = services.servers[0].process
+        for child in Path(f"/proc/{postgres.pid}/task/{postgres.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        postgres.kill()
+        connections.close_all()
+        services.stop()
+        began = time.perf_counter()
+        quickstart._point_at(undo.enter_context(embedded.start(state)), state)
+        append_note(tenant, "config", {"change": "bench"}, now=timezone.now())
+        return {"seconds_to_first_leaf": round(time.perf_counter() - began, 2), "leaves": options["events"]}
+
     def detect(self, tenant, state: Path, undo: ExitStack, options) -> dict:
         from auditlog.detect import detect
         from auditlog.project import project
@@ -158,6 +180,55 @@ class Command(BaseCommand):
             total += done
         took = time.perf_counter() - began
         return {"events_per_s": round(total / took), "events": total, "seconds": round(took, 2)}
+
+
+class _Watch:
+    """When each checkpoint could first be seen, and from that how long leaves waited for one that covers them."""
+
+    def __init__(self, tenant) -> None:
+        self.tenant, self.seen = tenant, []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "_Watch":
+        self._first = _leaves(self.tenant)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        deadline = time.monotonic() + 10
+        while (not self.seen or self.seen[-1][1] < _leaves(self.tenant)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        from auditlog.models import Checkpoint
+
+        while not self._over.wait(0.02):
+            size = Checkpoint.objects.filter(tenant=self.tenant).order_by("-size").values_list("size", flat=True).first() or 0
+            if not self.seen or size > self.seen[-1][1]:
+                self.seen.append((timezone.now(), size))
+        connections.close_all()
+
+    def delay(self, percent: int) -> float:
+        """Seconds from receipt to a checkpoint that anybody can read, over a sample of the leaves."""
+        from auditlog.models import Leaf
+
+        rows = Leaf.objects.filter(tenant=self.tenant, leaf_index__gte=self._first).order_by("leaf_index")
+        delays, at = [], iter(self.seen)
+        seen = next(at)
+        for index, received_at in list(rows.values_list("leaf_index", "received_at"))[::20]:
+            while seen[1] <= index:
+                seen = next(at)
+            delays.append((seen[0] - received_at).total_seconds())
+        return _percentile(delays, percent)
+
+
+def _leaves(tenant) -> int:
+    from auditlog.models import LogHead
+
+    return LogHead.objects.get(tenant=tenant).size
 
 
 def _publisher(tenant):
@@ -190,12 +261,12 @@ def _pour(tenant, events: int, publish) -> None:
     publish()
 
 
-def _scratch(state: Path, undo: ExitStack):
+def _scratch(services: embedded.Services, state: Path, undo: ExitStack):
     """Servers and tables of our own; nothing of a running system is touched."""
     for variable in ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL"):
         os.environ.pop(variable, None)
     os.environ["ANSWERABLE_STATE_DIR"] = str(state)
-    quickstart._point_at(undo.enter_context(embedded.start(state)), state)
+    quickstart._point_at(services, state)
     undo.callback(connections.close_all)
     call_command("setup_database", verbosity=0)
     return quickstart._default_tenant()
