@@ -93,6 +93,28 @@ def descendants(viewer: Viewer, start: Start, *, after: str, size: int) -> list[
     ]  # fmt: skip
 
 
+def children(viewer: Viewer, parent: str, *, after: str, size: int) -> list[dict[str, Any]]:
+    """The grants directly under one, by id, each with how many are under it in turn and how much was done under it."""
+    if viewer.role == Role.ABUSE:
+        raise NotPermitted("the abuse desk reads its own provider's events")
+    scope = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant)}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT g.id, g.actor, g.granted_at, g.expires_at, g.revoked_at, g.proven, g.complete,
+                   (SELECT count(*) FROM projection_grant c WHERE c.tenant_id = %(tenant)s AND c.generation = %(generation)s
+                      AND c.parent = g.id AND c.parent <> '') AS below,
+                   (SELECT count(*) FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
+                      AND e.via_grant = g.id AND e.via_grant <> '') AS acts
+            FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
+              AND g.parent = %(parent)s AND g.parent <> '' AND g.id > %(after)s ORDER BY g.id LIMIT %(size)s
+            """,
+            {**scope, "parent": parent, "after": after, "size": size},
+        )
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
 def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
     """What the start touched, in numbers, and what of it may be had back. Currencies are never added up."""
     [(grants, tokens)] = _rows(viewer, start, "SELECT (SELECT count(*) FROM grants), (SELECT count(*) FROM tokens)")

@@ -155,6 +155,27 @@ def exposure(series: Iterable[tuple[date, str, int]], *, link: Link) -> list[Cha
     return charts
 
 
+def attribution(by_source: dict[str, list[int]], *, link: Link) -> Chart:
+    """Horizontal bars, one a source: how many of its acts have a complete chain in which every hop is proven."""
+    sources = sorted(by_source, key=lambda name: (by_source[name][1], name))
+    told = (("proven chain", [by_source[s][0] for s in sources]), ("not proven", [by_source[s][1] - by_source[s][0] for s in sources]))
+    traces = [
+        go.Bar(name=name, orientation="h", y=sources, x=counts, customdata=[link(source=source) for source in sources],
+               hovertemplate="%{y}<br>%{x} " + name + "<extra></extra>")
+        for name, counts in told
+    ]  # fmt: skip
+    rows = [
+        [(source, link(source=source)), str(proven), str(all_ - proven), f"{100 * proven / all_:.0f} %"]
+        for source in reversed(sources)
+        for proven, all_ in [by_source[source]]
+    ]
+    return Chart(
+        "attribution", "Who answers: acts by source", "Acts whose chain leads to a human with every hop proven, and those where it does not.",
+        _figure(traces, barmode="stack", xaxis={"rangemode": "tozero", **_whole(max((n[1] for n in by_source.values()), default=0))}, yaxis={"automargin": True, "type": "category"}),
+        ("Source", "Proven chain", "Not proven", "Share"), rows, height=max(160, 70 + 26 * len(sources)),
+    )  # fmt: skip
+
+
 def findings_by_rule(counts: Iterable[dict], *, link: Link) -> Chart:
     """Horizontal bars of open findings, one a rule, stacked by severity."""
     by_rule: dict[str, dict[str, int]] = {}

@@ -13,6 +13,7 @@ _PLACES = (
     ("events", "Events"),
     ("charges", "Spend"),
     ("parties", "Parties"),
+    ("inventory", "Inventory"),
     ("cases", "Cases"),
     ("integrity", "Integrity"),
 )

@@ -6,6 +6,9 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils.dateparse import parse_datetime
 
+from auditlog import reach
+from auditlog.core import holding
+from auditlog.filters import MomentField
 from auditlog.models import Finding
 from dashboard.queries import CHARGE_KEYS, EVENT_KEYS, LAYER_NAMES, SEVERITIES
 from disputes.models import Case, Proposal
@@ -179,6 +182,25 @@ class MoveForm(forms.Form):
             del self.fields["outcome"]
         if "merged" not in steps:
             del self.fields["merged_into"]
+
+
+class ReachForm(forms.Form):
+    kind = forms.ChoiceField(label="Of", choices=[(kind, kind) for kind in reach.KINDS])
+    key = forms.CharField(label="Id, party or key", max_length=700, error_messages={"required": "Say which one."})
+    before = forms.IntegerField(required=False, min_value=0, max_value=2**62, widget=forms.HiddenInput)
+
+
+class InventoryFilters(forms.Form):
+    kind = forms.ChoiceField(label="Kind", required=False, choices=[("", "any"), *((kind, kind) for kind in holding.KINDS)])
+    provider = forms.CharField(label="Provider", required=False, max_length=200)
+    account = forms.CharField(label="Customer of record", required=False, max_length=500)
+    id = forms.CharField(label="What", required=False, max_length=500)
+    live = forms.ChoiceField(label="Now", required=False, choices=[("", "any"), ("yes", "still there"), ("no", "ended")])
+    after = MomentField(required=False, widget=forms.HiddenInput)
+
+
+class AtForm(forms.Form):
+    at = Instant(label="As of")
 
 
 class LoginForm(AuthenticationForm):

@@ -4,7 +4,7 @@ The abuse desk sees its own provider's events and nothing else; every function h
 Lists are read a page at a time by key (leaf index, finding id), never by offset, and never a query a row.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -31,6 +31,7 @@ from auditlog.models import (
     Charge,
     Checkpoint,
     Finding,
+    Holding,
     Leaf,
     LogHead,
     Payload,
@@ -468,6 +469,17 @@ def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
     }
 
 
+def events_at(viewer: Viewer, leaves: Sequence[int]) -> list[dict[str, Any]]:
+    """These events as rows of a list, newest leaf first."""
+    return list(visible_events(viewer).filter(leaf_index__in=leaves).order_by("-leaf_index").values(*ROW))
+
+
+def makers(viewer: Viewer, rows: Sequence[Holding]) -> dict[Any, dict[str, Any]]:
+    """By event id: who made these, as the viewer may see it."""
+    events = visible_events(viewer).filter(event_id__in=[row.event_id for row in rows]).values("event_id", "actor", "principal", "principal_claimed")
+    return {row["event_id"]: row for row in conceal(viewer, list(events), ("actor", "principal"))}
+
+
 # --- overview -------------------------------------------------------------------------------------------------------
 
 
@@ -488,6 +500,7 @@ def activity(viewer: Viewer, *, since: datetime | None, until: datetime) -> dict
         rows = cursor.fetchall()
     by_day: dict[tuple, int] = {}
     by_source: dict[str, dict] = {}
+    attributed: dict[str, list[int]] = {}  # by source: acts with a proven chain, and all acts
     acts = proven = total = 0
     for day, event_type, source, live, count, with_chain, last in rows:
         total += count
@@ -498,7 +511,9 @@ def activity(viewer: Viewer, *, since: datetime | None, until: datetime) -> dict
         if live and event_type in ACT_TYPES:
             acts += count
             proven += with_chain
-    return {"by_day": by_day, "by_source": by_source, "acts": acts, "proven": proven, "total": total}
+            mine = attributed.setdefault(source, [0, 0])
+            mine[0], mine[1] = mine[0] + with_chain, mine[1] + count
+    return {"attributed": attributed, "by_day": by_day, "by_source": by_source, "acts": acts, "proven": proven, "total": total}
 
 
 def sources(viewer: Viewer, heard: Mapping[str, dict]) -> list[dict]:

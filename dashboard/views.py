@@ -20,7 +20,9 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
+from auditlog import reach, standing
 from auditlog.access import Viewer
+from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
 from auditlog.detectors import all_detectors, source_detectors
@@ -83,6 +85,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "newest": queries.newest_event(viewer) if not acts["total"] else None,
         "charts": [
             charts.events_per_day(acts["by_day"], days=days, link=_events_link),
+            charts.attribution(acts["attributed"], link=_events_link),
             charts.findings_by_rule(counts, link=_findings_link),
             *charts.spend_per_day(spent, days=days, link=_charges_link),
             *charts.exposure(
@@ -221,12 +224,25 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             else queries.stub(request.viewer, view.act.principal),
             "chain_svg": chain_svg(request.viewer, view.chain, seen),
             "hops": [_hop_row(request.viewer, hop, seen) for hop in view.chain.hops],
+            **_in_force(request, view),
             "joins": _joins(view),
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
             "client": view.act.payload.client,
         }
     return render(request, "dashboard/event.html", context)
+
+
+def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
+    """What all grants on the path together allowed at the time asked for: the act's own, unless another is chosen."""
+    form = forms.AtForm(request.GET or None)
+    at = (form.cleaned_data["at"] if form.is_valid() else None) or view.act.occurred_at
+    if view.hidden or not view.chain.path.grants:
+        return {"at_form": form}
+    shown = chain_json(view.chain, view.act, at=at)
+    known = {found.reason for found in view.chain.breaks}
+    judged = [found for found in shown["breaks"] if found["reason"] not in known]
+    return {"at_form": form, "at": at, "effective": shown["effective"], "judged": judged}
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
@@ -315,6 +331,62 @@ def charges(request: HttpRequest) -> HttpResponse:
         "more_open": any(request.GET.get(field.name) for field in more),
     }  # fmt: skip
     return render(request, "dashboard/charges.html", context)
+
+
+BUNDLE = 25  # children of one grant shown at once: more come when asked for
+
+
+@page
+@require_GET
+def blast_radius(request: HttpRequest) -> HttpResponse:
+    """What a grant, token, party or key touched. Its grants unfold one level at a time."""
+    form = forms.ReachForm(request.GET or None)
+    context: dict[str, Any] = {"form": form}
+    if form.is_valid():
+        start = reach.Start(form.cleaned_data["kind"], form.cleaned_data["key"])
+        found = reach.blast_radius(request.viewer, start)
+        for name in ("agents", "principals"):
+            found[name] = [f"{party['iss']}|{party['sub']}" for party in found[name]]
+        leaves = reach.leaves_under(request.viewer, start, before=form.cleaned_data["before"], size=queries.PAGE + 1)
+        events = queries.events_at(request.viewer, leaves[: queries.PAGE])
+        context |= {"start": start, "found": found, "events": events, "now": timezone.now(),
+                    "next": leaves[queries.PAGE - 1] if len(leaves) > queries.PAGE else None}  # fmt: skip
+        if start.kind == "grant":
+            context |= _bundle(request, start.key, after="")
+    return render(request, "dashboard/reach.html", context)
+
+
+@page
+@require_GET
+def grant_children(request: HttpRequest) -> HttpResponse:
+    """One bundle of the grants under a grant, to be put into a page."""
+    parent, after = request.GET.get("grant", "")[:500], request.GET.get("after", "")[:500]
+    return render(request, "dashboard/parts/children.html", _bundle(request, parent, after=after) | {"now": timezone.now()})
+
+
+def _bundle(request: HttpRequest, parent: str, *, after: str) -> dict[str, Any]:
+    rows = reach.children(request.viewer, parent, after=after, size=BUNDLE + 1)
+    return {"parent": parent, "children": rows[:BUNDLE], "more_after": rows[BUNDLE - 1]["id"] if len(rows) > BUNDLE else ""}
+
+
+@page
+@require_GET
+def inventory(request: HttpRequest) -> HttpResponse:
+    """What agents made or linked, and whether it is still there."""
+    form = forms.InventoryFilters(request.GET or None)
+    rows = standing.holdings(request.viewer)
+    if form.is_valid():
+        chosen = {name: value for name, value in form.cleaned_data.items() if value and name not in ("live", "after")}
+        rows = rows.filter(**chosen)
+        if form.cleaned_data["live"]:
+            rows = rows.filter(standing.LIVE) if form.cleaned_data["live"] == "yes" else rows.exclude(standing.LIVE)
+        if form.cleaned_data["after"]:
+            rows = rows.filter(made_at__lt=form.cleaned_data["after"])
+    shown = list(rows[: queries.PAGE + 1])
+    makers = queries.makers(request.viewer, shown[: queries.PAGE])
+    listed = [(row, makers.get(row.event_id), row.ended_at is None or row.ended_at < row.last_made_at) for row in shown[: queries.PAGE]]
+    context = {"form": form, "rows": listed, "next": shown[queries.PAGE - 1].made_at if len(shown) > queries.PAGE else None}
+    return render(request, "dashboard/inventory.html", context)
 
 
 @page

@@ -65,7 +65,7 @@ def every_page(world) -> list[str]:
     return [
         "/", "/?days=7", "/findings/", f"/findings/{world.finding.pk}/", "/events/", f"/events/{world.bought.event_id}/",
         "/spend/", "/parties/", "/parties/?" + urlencode({"key": world.ada}), f"/grants/{quote(world.grant_id)}/",
-        "/cases/", "/search/?q=nothing-of-the-kind",
+        "/cases/", "/reach/", "/inventory/", "/search/?q=nothing-of-the-kind",
     ]  # fmt: skip
 
 
