@@ -9,7 +9,9 @@ import statistics
 import tempfile
 import threading
 import time
+import uuid
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from django.core.management import call_command
@@ -26,7 +28,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser):
-        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover"])
+        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query"])
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
         parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
@@ -150,6 +152,43 @@ class Command(BaseCommand):
             "seconds_to_fill": round(filled),
         }
 
+    def query(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        """The API's reads over a large record: one grant and one token for every hundred events, a thousandth as many
+        humans. The rows are written straight into the projections; what is measured is reading them.
+        """
+        import random
+
+        from django.test import Client
+
+        from auditlog.access import issue_token
+
+        began = time.perf_counter()
+        events = options["events"]
+        _fill_projections(tenant, events)
+        filled = time.perf_counter() - began
+        token = issue_token(tenant, name="bench", role="admin", expires_at=timezone.now() + timedelta(hours=9))
+        client, chance, grants = Client(headers={"Authorization": f"Bearer {token}"}), random.Random(1), max(10, events // 100)
+        asked = {
+            "chain_of_event": lambda n: (f"/api/v1/events/{uuid.UUID(int=n % events)}/chain", {}),
+            "acts_of_party": lambda n: ("/api/v1/events", {"actor": f"https://bots.example|a{n % grants}"}),
+            "descendants_of_grant": lambda n: ("/api/v1/reach/descendants", {"grant": f"g{n % grants // 10 * 10}"}),
+            "blast_radius_of_key": lambda n: ("/api/v1/reach", {"key": f"k{n % grants}"}),
+            "search_by_target": lambda n: ("/api/v1/events", {"target": f"name{n % (events // 5)}.example"}),
+        }
+        figures: dict = {"events": events, "grants": grants, "tokens": grants, "seconds_to_fill": round(filled)}
+        for name, question in asked.items():
+            times = []
+            for _ in range(220):
+                path, query = question(chance.randrange(2**60))
+                at = time.perf_counter()
+                answer = client.get(path, query)
+                times.append(time.perf_counter() - at)
+                if answer.status_code != 200 or not answer.json():
+                    raise CommandError(f"{path}: {answer.status_code} {answer.content[:300]!r}")
+            figures[f"{name}_p50_ms"] = round(_percentile(times[20:], 50) * 1000, 1)
+            figures[f"{name}_p95_ms"] = round(_percentile(times[20:], 95) * 1000, 1)
+        return figures
+
     def recover(self, tenant, state: Path, undo: ExitStack, options) -> dict:
         """Kill the database of a log of so many leaves while it is written to, and see when it takes leaves again."""
         from auditlog.append import append_note
@@ -259,6 +298,64 @@ def _pour(tenant, events: int, publish) -> None:
         if start % 100_000 == 0:
             publish()
     publish()
+
+
+_FILL = """
+    INSERT INTO projection_party (tenant_id, generation, key, kinds, first_at, last_at)
+    SELECT %(tenant)s, 1, 'https://bots.example|a' || n, 16, now(), now() FROM generate_series(0, %(grants)s - 1) n
+    UNION ALL SELECT %(tenant)s, 1, 'https://id.example|h' || n, 128, now(), now() FROM generate_series(0, %(humans)s - 1) n;
+
+    INSERT INTO projection_grant (tenant_id, generation, id, parent, stated, subject, actor, principal, complete, proven, depth,
+        granted_at, expires_at, revoked_at, leaf_index, history)
+    SELECT %(tenant)s, 1, 'g' || n, CASE WHEN n %% 10 = 0 THEN '' ELSE 'g' || n / 10 * 10 END, true, '', 'https://bots.example|a' || n,
+        'https://id.example|h' || n / 10 %% %(humans)s, true, true, CASE WHEN n %% 10 = 0 THEN 1 ELSE 2 END,
+        '2026-01-01T00:00:00Z', NULL, NULL, n,
+        convert_to(json_build_object('statements', json_build_array(json_build_object('at', '2026-01-01T00:00:00Z', 'leaf_index', n,
+            'event_id', lpad(to_hex(n), 32, '0'), 'source', 'load', 'attester', 'https://tokens.example', 'grade', 'A', 'proven', true,
+            'said', json_build_object('id', 'g' || n, 'parent', CASE WHEN n %% 10 = 0 THEN NULL ELSE 'g' || n / 10 * 10 END,
+                'root', n %% 10 = 0, 'redelegate', true,
+                'subject', CASE WHEN n %% 10 = 0 THEN json_build_object('iss', 'https://id.example', 'sub', 'h' || n / 10 %% %(humans)s, 'kind', 'human')
+                    ELSE json_build_object('iss', 'https://bots.example', 'sub', 'a' || n / 10 * 10, 'kind', 'agent') END,
+                'actor', json_build_object('iss', 'https://bots.example', 'sub', 'a' || n, 'kind', 'agent'),
+                'authorization_details', json_build_array(json_build_object('actions', json_build_array('worker.*')))))),
+            'revocations', json_build_array())::text, 'UTF8')
+    FROM generate_series(0, %(grants)s - 1) n;
+
+    INSERT INTO projection_token (tenant_id, generation, jti, parent_jti, stated, "grant", via_grant, subject, actor, issued_at,
+        expires_at, revoked_at, leaf_index, history)
+    SELECT %(tenant)s, 1, 't' || n, '', true, 'g' || n, 'g' || n, '', 'https://bots.example|a' || n, now(), NULL, NULL, n,
+        convert_to(json_build_object('statements', json_build_array(json_build_object('at', '2026-01-01T00:00:00Z', 'leaf_index', n,
+            'event_id', lpad(to_hex(n), 32, '0'), 'source', 'load', 'attester', 'https://tokens.example', 'grade', 'A', 'proven', true,
+            'said', json_build_object('jti', 't' || n, 'grant', 'g' || n,
+                'actor', json_build_object('iss', 'https://bots.example', 'sub', 'a' || n, 'kind', 'agent')))),
+            'revocations', json_build_array())::text, 'UTF8')
+    FROM generate_series(0, %(grants)s - 1) n;
+
+    INSERT INTO projection_event (tenant_id, generation, leaf_index, event_id, source, source_event_id, issuer, type, occurred_at,
+        received_at, grade, within_remit, outcome, environment, mode, principal, principal_claimed, actor, actor_kind,
+        claimed_principal, verb, provider, account, target_type, target, resource, operation, "grant", token, via_grant,
+        chain_complete, chain_proven, chain_depth, txn, session, task, project, request_id, trace_id, ip, idempotency_key, phase,
+        amount_minor, currency, rail, charge, invoice, payment_authority, jkt, detail)
+    SELECT %(tenant)s, 1, n, lpad(to_hex(n), 32, '0')::uuid, 'load', 'e' || n, 'https://load.example',
+        CASE WHEN n < %(grants)s THEN 'token.issued' ELSE 'action.performed' END,
+        timestamptz '2026-01-01' + n * interval '1 second', timestamptz '2026-01-01' + n * interval '1 second', 'A', true, 'success',
+        'live', 'delegation', 'https://id.example|h' || n %% %(grants)s / 10 %% %(humans)s, false,
+        'https://bots.example|a' || n %% %(grants)s, 'agent', '', 'worker.deploy', 'p' || n %% 7, 'acct' || n %% 1000, 'domain',
+        'name' || n %% (%(events)s / 5) || '.example', '', '', 'g' || n %% %(grants)s, 't' || n %% %(grants)s, 'g' || n %% %(grants)s,
+        true, true, 2, 'x' || n / 8, 's' || n / 50, '', '', 'r' || n, '', '', '', '', NULL, '', '', '', '', '',
+        CASE WHEN n < %(grants)s THEN 'k' || n ELSE '' END, '{"outcome":"success"}'
+    FROM generate_series(0, %(events)s - 1) n;
+
+    SELECT projection_analyze();
+"""
+
+
+def _fill_projections(tenant, events: int) -> None:
+    numbers = {"tenant": tenant.pk, "events": events, "grants": max(10, events // 100), "humans": max(1, events // 1000)}
+    with connection.cursor() as cursor:
+        for statement in _FILL.split(";\n"):
+            if statement.strip():
+                cursor.execute(statement, numbers)
 
 
 def _scratch(services: embedded.Services, state: Path, undo: ExitStack):
