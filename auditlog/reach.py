@@ -52,6 +52,12 @@ _CLOSURE = """
         SELECT t.jti FROM tokens above JOIN projection_token t ON t.parent_jti = above.jti
         WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.parent_jti <> ''
     )
+    SELECT coalesce((SELECT array_agg(id) FROM grants), '{{}}'), coalesce((SELECT array_agg(jti) FROM tokens), '{{}}')
+"""
+# What is under a start is found first and given back as arrays: the planner knows how long an array is, and of a
+# recursion only that it may be everything.
+_BELOW = """
+    WITH grants AS (SELECT unnest(%(grants)s::text[]) AS id), tokens AS (SELECT unnest(%(tokens)s::text[]) AS jti)
 """
 
 
@@ -117,24 +123,18 @@ def children(viewer: Viewer, parent: str, *, after: str, size: int) -> list[dict
 
 def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
     """What the start touched, in numbers, and what of it may be had back. Currencies are never added up."""
-    [(grants, tokens)] = _rows(viewer, start, "SELECT (SELECT count(*) FROM grants), (SELECT count(*) FROM tokens)")
-    acts = _rows(
-        viewer,
-        start,
+    below = _Below(viewer, start)
+    acts = below.rows(
         f"SELECT count(*), min(e.occurred_at), max(e.occurred_at), array_agg(DISTINCT e.provider), array_agg(DISTINCT e.actor),"
         f" array_agg(DISTINCT e.principal), count(DISTINCT e.source) FROM ({_ACTS}) found JOIN projection_event e USING (leaf_index)"
         f" WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s",
     )
-    spent = _rows(
-        viewer,
-        start,
+    spent = below.rows(
         f"SELECT c.currency, sum(c.taken_minor - c.returned_minor), sum(c.authorized_minor) FROM ({_ACTS}) found"
         " JOIN projection_event e USING (leaf_index) JOIN projection_charge c ON c.lead = e.event_id AND c.rail = e.rail"
         f" AND c.tenant_id = e.tenant_id AND c.generation = e.generation WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND c.has_spend GROUP BY 1 ORDER BY 1",
     )
-    held = _rows(
-        viewer,
-        start,
+    held = below.rows(
         f"SELECT h.kind, h.id, h.provider, h.account, h.how, h.made_at, h.ended_at, h.last_made_at, h.event_id FROM ({_ACTS}) found"
         " JOIN projection_event e USING (leaf_index) JOIN projection_holding h ON h.event_id = e.event_id"
         f" AND h.tenant_id = e.tenant_id AND h.generation = e.generation WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s ORDER BY h.made_at DESC, h.id LIMIT %(size)s",
@@ -143,8 +143,8 @@ def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
     [(count, first_at, last_at, providers, actors, principals, sources)] = acts
     return {
         "of": {"kind": start.kind, "key": start.key},
-        "grants": grants,
-        "tokens": tokens,
+        "grants": len(below.grants),
+        "tokens": len(below.tokens),
         "acts": count,
         "first_at": first_at,
         "last_at": last_at,
@@ -185,12 +185,25 @@ _ACTS = """
 
 
 def _rows(viewer: Viewer, start: Start, query: str, *, before: int | None = None, **more: Any) -> list[tuple]:
-    """Raises NotPermitted for an abuse desk: what it may see are single events of its own provider."""
-    if viewer.role == Role.ABUSE:
-        raise NotPermitted("the abuse desk reads its own provider's events")
-    grants, tokens = _SEEDS[start.kind]
-    parameters = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "key": start.key, "start": start.kind,
-                  "before": 2**62 if before is None else before, **more}  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute(_CLOSURE.format(grants=grants, tokens=tokens) + query, parameters)
-        return cursor.fetchall()
+    return _Below(viewer, start).rows(query, before=before, **more)
+
+
+class _Below:
+    """What is under a start, found once and asked many things. Raises NotPermitted for an abuse desk: what it may see
+    are single events of its own provider.
+    """
+
+    def __init__(self, viewer: Viewer, start: Start) -> None:
+        if viewer.role == Role.ABUSE:
+            raise NotPermitted("the abuse desk reads its own provider's events")
+        self.scope = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "key": start.key, "start": start.kind}
+        grants, tokens = _SEEDS[start.kind]
+        with connection.cursor() as cursor:
+            cursor.execute(_CLOSURE.format(grants=grants, tokens=tokens), self.scope)
+            self.grants, self.tokens = cursor.fetchone()
+
+    def rows(self, query: str, *, before: int | None = None, **more: Any) -> list[tuple]:
+        below = {"grants": self.grants, "tokens": self.tokens, "before": 2**62 if before is None else before}
+        with connection.cursor() as cursor:
+            cursor.execute(_BELOW + query, self.scope | below | more)
+            return cursor.fetchall()

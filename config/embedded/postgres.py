@@ -25,7 +25,7 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "60",
     "shared_buffers": "256MB",
-    "max_wal_size": "4GB",
+    "max_wal_size": "1GB",  # what a start after a crash has to read again
     "wal_compression": "on",
     # A ledger that forgets what it acknowledged is none: said here, so that no file in the data can say otherwise.
     "fsync": "on",
