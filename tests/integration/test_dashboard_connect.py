@@ -377,3 +377,17 @@ def test_a_rehearsal_of_a_delivery_the_ledger_has_writes_nothing(shared, world, 
     signed_in(world, "admin").post(f"/sources/{source.name}/", {"act": "test"})
 
     assert leaves(world.row) == before
+
+
+# --- the published format -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/schema/event.json", "/schema/vectors.json"])
+def test_the_published_format_is_public_cacheable_and_linked(conductor, path):
+    answer = Client().get(path)
+
+    assert answer.status_code == 200 and json.loads(answer.content)
+    assert "public" in answer["Cache-Control"] and answer["Access-Control-Allow-Origin"] == "*"
+    assert "Set-Cookie" not in answer
+    assert Client().post(path).status_code == 405
+    assert f'href="{path}"' in signed_in(conductor, "auditor").get("/formats/").content.decode()
