@@ -97,7 +97,9 @@ def source(request: HttpRequest, name: str) -> HttpResponse:
         "address": address,
         "trial": trial,
         "steps": _steps(row.format, address, row.secret_env or "a variable that you still have to name"),
-        "command": trial_command(row.format, address, row.secret_env, now=now),
+        "command": trial_command(
+            row.format, address, row.secret_env, issuer=row.issuer, tenant=viewer.tenant.name, now=now
+        ),
         "secret_set": bool(row.secret_env and source_secret(row.secret_env)),
         "keys": row.keys.order_by("retired_at", "-added_at"),
         "health": health,

@@ -35,8 +35,8 @@ class Trial:
 
 TRIALS: dict[str, Trial] = {
     "set": Trial("sender", content_type="application/secevent+jwt",
-                 why="Each event is signed with the sender's private key, which never comes here. The sender makes event.jwt: "
-                     "auditlog/emit.py signs one in five lines."),
+                 why="Each event is signed with the sender's private key, which never comes here, so only the sender can send a test. "
+                     "auditlog/emit.py signs and sends one, or event.jwt is a SET that you signed otherwise."),
     "stripe": Trial("mac", lambda name, now: {
         "id": f"evt_{name}", "object": "event", "type": "connection.test", "created": int(now.timestamp()), "livemode": False,
         "data": {"object": {"id": name, "object": "connection"}}}, header="Stripe-Signature"),
@@ -104,7 +104,9 @@ def trial_delivery(format: str, secret: bytes | None, *, now: datetime) -> Deliv
     return Delivery(body, trial.content_type, headers | {"content-type": trial.content_type})
 
 
-def trial_command(format: str, address: str, variable: str, *, now: datetime) -> str:
+def trial_command(
+    format: str, address: str, variable: str, *, issuer: str = "", tenant: str = "default", now: datetime
+) -> str:
     """A shell command that sends it: POSIX sh, curl, and openssl where a signature is made. "" where curl cannot.
 
     The secret is read from the environment variable that the source's is kept in, so it stands in no history.
@@ -115,7 +117,11 @@ def trial_command(format: str, address: str, variable: str, *, now: datetime) ->
     send = f"curl -sS -i {shlex.quote(address)} \\\n  -H 'Content-Type: {trial.content_type}' \\\n"
     if trial.by == "sender":
         file = {"set": "event.jwt", "ap2": "mandate.txt"}.get(format)
-        return f"{send}  --data-binary @{file}" if file else ""
+        emit = (
+            f"python3 -m auditlog.emit test {shlex.quote(address)} \\\n  --issuer {shlex.quote(issuer)} --tenant {shlex.quote(tenant)}"
+            " --key key.jwk\n\n# or a SET of your own:\n"
+        )
+        return f"{emit if format == 'set' else ''}{send}  --data-binary @{file}" if file else ""
     body = shlex.quote(json.dumps(trial.body(name, now), separators=(",", ":")))
     if trial.by == "token":
         return f'{send}  -H "Authorization: Bearer ${secret}" \\\n  --data-binary {body}'
