@@ -3,14 +3,19 @@
 import html
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from base64 import b64encode
 from datetime import timedelta
+from io import StringIO
+from pathlib import Path
 from threading import Thread
 from wsgiref.simple_server import make_server
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
@@ -305,6 +310,15 @@ def test_a_hostile_variable_name_never_reaches_the_shell(now):
     assert "rm -rf" not in command and "$SOURCE_SECRET" in command
 
 
+def test_a_native_sender_is_shown_the_emitters_command_quoted(world, now):
+    add_source(world.row, "mine", format="set", issuer="https://x.example/'; id #", now=now, jwks=Signer("x", "k", seed=1).jwks())
+
+    page = text_of(signed_in(world, "admin").get("/sources/mine/"))
+
+    assert f"python3 -m auditlog.emit test http://testserver/ingest/{world.tenant}/mine" in page
+    assert """--issuer 'https://x.example/'"'"'; id #' --tenant""" in page
+
+
 def test_bytes_of_the_senders_own_can_be_tried(conductor):
     client = signed_in(conductor, "admin")
     signed = conductor.event("action.performed")
@@ -391,3 +405,27 @@ def test_the_published_format_is_public_cacheable_and_linked(conductor, path):
     assert "Set-Cookie" not in answer
     assert Client().post(path).status_code == 405
     assert f'href="{path}"' in signed_in(conductor, "auditor").get("/formats/").content.decode()
+
+
+# --- the README -----------------------------------------------------------------------------------------------------
+
+README = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
+ROWS = re.findall(r"^\| (.+?) \| ([A-F, ]+) \| `(\S+ --format (\S+) .+)` \|$", README, re.MULTILINE)
+
+
+def test_the_readme_names_every_format_once():
+    assert sorted(format for *_, format in ROWS) == sorted(formats.NAMES)
+
+
+@pytest.mark.parametrize(("what", "grades", "command", "format"), ROWS, ids=lambda value: value if "--" not in value else "")
+def test_what_the_readme_says_of_a_format_works(world, tmp_path, what, grades, command, format):
+    (tmp_path / "jwks.json").write_text(json.dumps(Signer("https://sender.example", "k1", seed=1).jwks()))
+    given = shlex.split(command.replace("jwks.json", str(tmp_path / "jwks.json")))
+
+    call_command("source", "add", *given, "--tenant", world.tenant, stdout=StringIO(), stderr=StringIO())
+
+    added = Source.objects.get(tenant=world.row, name=given[0])
+    assert added.format == format
+    said = re.findall(r"\b([A-F])\b", formats.named(format).ABOUT.grade)
+    assert set(grades.replace(" ", "").split(",")) <= set(said), what
+    assert signed_in(world, "admin").get(f"/sources/{added.name}/").status_code == 200
