@@ -13,6 +13,7 @@ from threading import Lock
 
 import structlog
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connection
 from prometheus_client import Counter as Metric
 
@@ -240,13 +241,19 @@ def _note(
     except TooManyRequests:
         return
     first = refused[0] if refused else None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _NOTE,
-            {"tenant": known.source.tenant_id, "source": known.source.name, "now": now, "taken": taken, "repeated": repeated,
-             "refused": len(refused), "err": first.err if first else "", "others": NotedDelivery.KEPT - 1,
-             "reason": str(first).replace("\x00", "")[:500] if first else ""},
-        )  # fmt: skip
+    row = {
+        "tenant": known.source.tenant_id, "source": known.source.name, "now": now, "taken": taken, "repeated": repeated,
+        "refused": len(refused), "err": first.err if first else "", "others": NotedDelivery.KEPT - 1,
+        "reason": str(first).replace("\x00", "")[:500] if first else "",
+    }  # fmt: skip
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_NOTE, row)
+    except DatabaseError as error:
+        if connection.in_atomic_block:  # an outer transaction is broken now, whoever opened it has to know
+            raise
+        # A full disk must not turn a repeat, which is durable, into a failure.
+        log.warning("delivery not noted", source=known.source.name, error=type(error).__name__)
 
 
 def count_refusals(source: Source, refusals: Collection[Refused], *, now: datetime) -> None:

@@ -223,6 +223,15 @@ def test_notes_are_bounded_and_new_events_cost_none(conductor, monkeypatch):
     assert len(recent_deliveries(Source.objects.get(tenant=conductor.row))) == 10
 
 
+def test_a_repeat_is_acknowledged_though_it_cannot_be_noted(conductor, monkeypatch):
+    signed = conductor.event("action.performed")
+    post(conductor, signed)
+    monkeypatch.setattr("auditlog.ingest._NOTE", "SELECT 1 / 0")
+
+    assert post(conductor, signed).status_code == 202
+    assert post(conductor, conductor.tampered(signed)).status_code == 400
+
+
 def test_a_flood_of_bad_deliveries_is_sampled_and_counted_whole(conductor):
     bad = conductor.tampered(conductor.event("action.denied"))
     from auditlog import ingest as road
