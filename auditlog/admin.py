@@ -2,7 +2,6 @@
 findings and refusals can only be looked at.
 """
 
-import json
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -19,6 +18,7 @@ from auditlog.access import issue_token
 from auditlog.append import append_note
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.event import LAYERS
+from auditlog.core.keys import keys_in
 from auditlog.models import (
     ApiToken,
     Finding,
@@ -176,17 +176,10 @@ class SourceForm(forms.ModelForm):
             self.fields["format"] = forms.ChoiceField(choices=[(name, name) for name in formats.NAMES])
 
     def clean_new_key(self) -> list[dict]:
-        text = self.cleaned_data["new_key"].strip()
-        if not text:
-            return []
         try:
-            given = json.loads(text)
-        except ValueError as error:
-            raise ValidationError(f"This is not JSON: {error}.") from None
-        keys = given.get("keys") if isinstance(given, dict) and "keys" in given else [given]
-        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-            raise ValidationError("Expected one JWK object, or an object whose `keys` is a list of them.")
-        return keys
+            return keys_in(self.cleaned_data["new_key"])
+        except ConfigurationError as error:
+            raise ValidationError(str(error)) from None
 
     def clean(self):
         data = super().clean()

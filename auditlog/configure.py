@@ -115,6 +115,12 @@ def add_key(source: Source, jwk: dict[str, Any], *, now: datetime) -> SourceKey:
 
 
 @transaction.atomic
+def add_keys(source: Source, jwks: list[dict[str, Any]], *, now: datetime) -> list[SourceKey]:
+    """All of them, or none when one is no good. Raises ConfigurationError."""
+    return [add_key(source, jwk, now=now) for jwk in jwks]
+
+
+@transaction.atomic
 def retire_key(key: SourceKey, *, now: datetime) -> None:
     """Take no new event under `key`. What it signed stays as proven as it was."""
     key.retired_at = now

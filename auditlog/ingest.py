@@ -6,13 +6,14 @@ durable. Nothing here trusts a claim before its signature, and nothing is writte
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
 import structlog
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connection
 from prometheus_client import Counter as Metric
 
@@ -29,13 +30,14 @@ from auditlog.core.errors import (
     WrongContentType,
 )
 from auditlog.core.keys import Key, load
-from auditlog.models import Source
+from auditlog.models import NotedDelivery, Source
 from auditlog.source_secrets import source_secret
 
 log = structlog.get_logger()
 # In the process, not in the database: a row for each would make the flood worse.
 THROTTLED = Metric("answerable_throttled", "Deliveries answered 429", ["tenant", "source"])
 MAX_BODY = 16 * 1024 * 1024
+NOTES_PER_SECOND = 5  # a source and process: of a flood of bad deliveries a sample is enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
         received = _received(source, delivery, known.sender)
     except Refused as refused:
         count_refusals(source, [refused], now=now)
+        _note(known, refused=[refused], now=now)
         raise
     good = {given: s for given, s in received.statements.items() if not isinstance(s, Refused)}
     bad = {given: s for given, s in received.statements.items() if isinstance(s, Refused)}
@@ -77,7 +80,21 @@ def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime)
             del appended[given]
     if bad:
         count_refusals(source, bad.values(), now=now)
+    repeated = sum(result.repeated for result in appended.values())
+    if bad or repeated == len(appended):
+        _note(known, taken=len(appended) - repeated, repeated=repeated, refused=list(bad.values()), now=now)
     return Taken(received.batch, appended, bad)
+
+
+def rehearse(tenant: str, name: str, delivery: formats.Delivery) -> formats.Received:
+    """What would become of a delivery, up to the ledger: verified and parsed, nothing written, nothing counted.
+
+    Raises UnknownSource, or Refused when the delivery as a whole is no good.
+    """
+    known = _source(tenant, name)
+    if len(delivery.body) > MAX_BODY:
+        raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
+    return _received(known.source, delivery, known.sender)
 
 
 def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender) -> formats.Received:
@@ -136,6 +153,7 @@ class _Known:
     sender: formats.Sender
     requests: Bucket
     events: Bucket
+    notes: Bucket
 
 
 _remembered: dict[tuple[str, str], _Known] = {}
@@ -171,6 +189,7 @@ def _loaded(version: tuple) -> _Known:
                   frozenset(key.kid for key in keys if key.retired_at)),
         Bucket(source.requests_per_second / share),
         Bucket(source.events_per_second / share),
+        Bucket(NOTES_PER_SECOND),
     )  # fmt: skip
 
 
@@ -198,6 +217,43 @@ _WATCH = """
     WHERE NOT EXISTS (SELECT 1 FROM projection_dirty WHERE tenant_id = %(tenant)s AND kind = 'refusal'
       AND key = %(source)s)
 """
+
+
+_NOTE = """
+    WITH gone AS (
+      DELETE FROM noted_delivery WHERE tenant_id = %(tenant)s AND source = %(source)s AND id <= (
+        SELECT id FROM noted_delivery WHERE tenant_id = %(tenant)s AND source = %(source)s ORDER BY id DESC OFFSET %(others)s LIMIT 1)
+    )
+    INSERT INTO noted_delivery (tenant_id, source, at, taken, repeated, refused, err, reason)
+    VALUES (%(tenant)s, %(source)s, %(now)s, %(taken)s, %(repeated)s, %(refused)s, %(err)s, %(reason)s)
+"""
+
+
+def _note(
+    known: _Known, *, taken: int = 0, repeated: int = 0, refused: Sequence[Refused] = (), now: datetime
+) -> None:
+    """Keep a delivery that left no leaf of its own for every statement, for the page of its source; bounded.
+
+    One that brought only new events is not noted: its leaves tell of it, and the fast path pays nothing.
+    """
+    try:
+        known.notes.spend(1)
+    except TooManyRequests:
+        return
+    first = refused[0] if refused else None
+    row = {
+        "tenant": known.source.tenant_id, "source": known.source.name, "now": now, "taken": taken, "repeated": repeated,
+        "refused": len(refused), "err": first.err if first else "", "others": NotedDelivery.KEPT - 1,
+        "reason": str(first).replace("\x00", "")[:500] if first else "",
+    }  # fmt: skip
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_NOTE, row)
+    except DatabaseError as error:
+        if connection.in_atomic_block:  # an outer transaction is broken now, whoever opened it has to know
+            raise
+        # A full disk must not turn a repeat, which is durable, into a failure.
+        log.warning("delivery not noted", source=known.source.name, error=type(error).__name__)
 
 
 def count_refusals(source: Source, refusals: Collection[Refused], *, now: datetime) -> None:

@@ -91,7 +91,7 @@ def inspect(tenant: Tenant, *, now: datetime) -> Inspection:
         holds=held_now(tenant),
         erased=_erased(tenant),
         verifications=list(Verification.objects.filter(tenant=tenant).order_by("-id")[:5]),
-        sources=_sources(tenant, now),
+        sources=source_health(tenant, now=now),
         unparsed=unparsed,
         unparsed_leaves=examples,
     )
@@ -108,7 +108,8 @@ def _erased(tenant: Tenant) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _sources(tenant: Tenant, now: datetime) -> list[SourceHealth]:
+def source_health(tenant: Tenant, *, now: datetime) -> list[SourceHealth]:
+    """Every source by name, and how it is heard."""
     heard = {row.source: row for row in SourceActivity.objects.filter(tenant=tenant, generation=generation_of(tenant))}
     missing = missing_by_source(tenant)
     refused: dict[str, int] = {}

@@ -1,9 +1,9 @@
-"""The log as the world sees it: C2SP tlog-tiles over HTTP, public, without a login. It holds no personal data."""
+"""What the world sees without a login: the log (C2SP tlog-tiles over HTTP) and the published format. No personal data."""
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from auditlog import proofs
+from auditlog import proofs, published
 from auditlog.core.errors import NotFound
 from auditlog.core.tlog import parse_tile_address
 from auditlog.models import Checkpoint, LogKey, Tenant
@@ -11,6 +11,7 @@ from auditlog.witness import cosigned_note
 
 FOREVER = "public, max-age=31536000, immutable"  # a tile of a given width never changes
 BRIEFLY = "public, max-age=1"
+A_DAY = "public, max-age=86400"
 
 
 def _tenant(name: str) -> Tenant:
@@ -46,6 +47,16 @@ def vkey(request: HttpRequest, tenant: str) -> HttpResponse:
     if not keys:
         raise NotFound("nothing was signed for this log yet")
     return _answer("".join(f"{key}\n" for key in keys).encode(), "text/plain; charset=utf-8", BRIEFLY)
+
+
+@require_safe
+def event_schema(request: HttpRequest) -> HttpResponse:
+    return _answer(published.event_schema(), "application/schema+json", A_DAY)
+
+
+@require_safe
+def vectors(request: HttpRequest) -> HttpResponse:
+    return _answer(published.vectors(), "application/json", A_DAY)
 
 
 def _answer(body: bytes, content_type: str, cache: str) -> HttpResponse:

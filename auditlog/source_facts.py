@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection
@@ -10,7 +10,7 @@ from django.db import connection
 from auditlog.append import EPOCH
 from auditlog.core.sequence import Run, gaps
 from auditlog.detectors import clock_skew, source_gap, source_silent
-from auditlog.models import Source, SourceActivity, Tenant
+from auditlog.models import LogHead, NotedDelivery, RefusalCount, Source, SourceActivity, Tenant
 from auditlog.project_sources import clock_fact
 from auditlog.queries import generation_of
 
@@ -111,3 +111,73 @@ def unparsed_leaves(tenant: Tenant, *, most: int = 20) -> tuple[int, list[Unpars
         )
         return count, [Unparsed(*row) for row in cursor.fetchall()]
 
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a source sent over the hours since a time: receipt minus `iat` is its lag."""
+
+    events: int
+    least_lag: timedelta
+    most_lag: timedelta
+
+
+def pace_by_source(tenant: Tenant, *, since: datetime) -> dict[str, Pace]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT source, sum(events)::int8, min(least_lag_us), max(most_lag_us) FROM projection_clock"
+            " WHERE tenant_id = %s AND generation = %s AND last_at >= %s GROUP BY source",
+            [tenant.pk, generation_of(tenant), since],
+        )
+        return {
+            source: Pace(events, timedelta(microseconds=least), timedelta(microseconds=most))
+            for source, events, least, most in cursor.fetchall()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySeen:
+    """One delivery as the source's page tells it. `event_id` is of its last new event."""
+
+    at: datetime
+    taken: int
+    repeated: int = 0
+    refused: int = 0
+    err: str = ""
+    reason: str = ""
+    event_id: UUID | None = None
+
+
+LOOKED_AT = 5_000  # leaves before the source's last: more than ten deliveries of any but the largest batches
+
+
+def recent_deliveries(source: Source, *, most: int = 10) -> list[DeliverySeen]:
+    """The last deliveries, newest first: those of new events from the leaves they share a time of receipt with, the others
+    from what ingest noted of them.
+    """
+    tenant = source.tenant
+    heard = SourceActivity.objects.filter(tenant=tenant, generation=generation_of(tenant), source=source.name).first()
+    size = LogHead.objects.get(tenant=tenant, epoch=EPOCH).size
+    after = (heard.leaf_index if heard else size) - LOOKED_AT
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT received_at, count(*), (array_agg(event_id ORDER BY leaf_index DESC))[1] FROM ledger_leaf"
+            " WHERE tenant_id = %s AND epoch = %s AND leaf_index > %s AND source_id = %s AND kind = 0"
+            " GROUP BY received_at ORDER BY received_at DESC LIMIT %s",
+            [tenant.pk, EPOCH, after, source.pk, most],
+        )
+        taken_at = {at: DeliverySeen(at, taken, event_id=event_id) for at, taken, event_id in cursor.fetchall()}
+    noted = []
+    for note in NotedDelivery.objects.filter(tenant=tenant, source=source.name).order_by("-id")[:most]:
+        leaf = taken_at.pop(note.at, None) if note.taken else None  # one delivery, told by both
+        noted.append(
+            DeliverySeen(note.at, note.taken, note.repeated, note.refused, note.err, note.reason, leaf and leaf.event_id)
+        )
+    return sorted([*noted, *taken_at.values()], key=lambda delivery: delivery.at, reverse=True)[:most]
+
+
+def refusals_of(source: Source, *, since: datetime) -> list[RefusalCount]:
+    """Why deliveries were refused, newest reason first."""
+    return list(
+        RefusalCount.objects.filter(tenant=source.tenant, source=source.name, last_at__gte=since).order_by("-last_at")[:20]
+    )

@@ -5,6 +5,7 @@ from django.http import JsonResponse
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from auditlog import log_views
 from auditlog.core.checkpoint import public_key_of
 from auditlog.core.keys import b64url, thumbprint
 from auditlog.models import LogKey
@@ -30,6 +31,8 @@ urlpatterns = [
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="config/docs.html"), name="docs"),
     path("api/v1/", include("auditlog.urls")),
     path("api/v1/", include("disputes.urls")),
+    path("schema/event.json", log_views.event_schema, name="schema-event"),
+    path("schema/vectors.json", log_views.vectors, name="schema-vectors"),
     path("log/", include("auditlog.log_urls")),
     path("admin/", admin.site.urls),
     path("", include("dashboard.urls")),

@@ -17,15 +17,16 @@ _PLACES = (
     ("cases", "Cases"),
     ("integrity", "Integrity"),
 )
+_CONFIGURED = (("sources", "Sources"),)
 
 
 def desk(request: HttpRequest) -> dict[str, Any]:
     viewer = getattr(request, "viewer", None)
     if viewer is None:
         return {}
-    here = request.path
+    here, known = request.path, _PLACES + (_CONFIGURED if viewer.may("configure") else ())
     places = [
         {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}
-        for name, label in _PLACES
+        for name, label in known
     ]
     return {"viewer": viewer, "nav": places, "open_findings": queries.open_findings(viewer)}

@@ -8,8 +8,14 @@ from django.utils.dateparse import parse_datetime
 
 from auditlog import reach
 from auditlog.core import holding
+from auditlog.core.errors import ConfigurationError
+from auditlog.core.event import LAYERS
+from auditlog.core.keys import keys_in
 from auditlog.filters import MomentField
+from auditlog.formats import NAMES, named
+from auditlog.formats.trial import TRIALS, VARIABLE
 from auditlog.models import Finding
+from auditlog.models.directory import slug
 from dashboard.queries import CHARGE_KEYS, EVENT_KEYS, LAYER_NAMES, SEVERITIES
 from disputes.models import Case, Proposal
 
@@ -152,6 +158,108 @@ class TriageForm(forms.Form):
         help_text="Kept for ever with your name and the time.",
         error_messages={"required": "Write why: the reason is kept with the decision."},
     )  # fmt: skip
+
+
+class Keys(forms.CharField):
+    """Public keys, pasted as a JWK or a JWKS."""
+
+    def __init__(self, **kwargs) -> None:
+        widget = forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "placeholder": '{"keys": [{"kty": "OKP", ...}]}'})
+        super().__init__(max_length=200_000, widget=widget, **kwargs)
+
+    def clean(self, value):
+        try:
+            return keys_in(super().clean(value))
+        except ConfigurationError as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+class SourceForm(forms.Form):
+    """A new sender. What depends on the format is checked where the source is made, too."""
+
+    format = forms.ChoiceField(label="Format", help_text="What it sends; Formats says what each carries and how to set it up.")
+    name = forms.CharField(
+        label="Name", max_length=48, validators=[slug], widget=forms.TextInput(attrs={"autocapitalize": "none"}),
+        help_text="Stands in its address and in every leaf it causes, so it never changes: a-z, 0-9, dot, dash, underscore.",
+    )  # fmt: skip
+    issuer = forms.CharField(
+        label="Issuer", max_length=300, help_text="The iss of its events, or a name for the system: https://conductor.example"
+    )
+    keys = Keys(
+        required=False, label="Public keys", help_text="For senders that sign with a key of their own: a JWK with a kid, or a JWKS."
+    )
+    secret_env = forms.RegexField(
+        VARIABLE, required=False, label="Variable of the shared secret",
+        help_text="For senders with a shared secret or token. The secret itself goes into the service's environment under "
+        "this name, never into a form: CONDUCTOR_SECRET",
+        error_messages={"invalid": "Use capital letters, digits and underscores, such as CONDUCTOR_SECRET."},
+    )  # fmt: skip
+    provider = forms.CharField(
+        label="Provider", required=False, max_length=120, help_text="When it is a provider's own word about itself: the provider."
+    )
+    layers = forms.MultipleChoiceField(
+        label="Layers it may speak for", required=False, choices=[(layer, layer) for layer in LAYERS],
+        widget=forms.CheckboxSelectMultiple, help_text="None ticked: all. What it says outside them is kept as claimed.",
+    )  # fmt: skip
+    speaks_for = forms.CharField(
+        label="Issuers it may speak for", required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="One a line; none: any.",
+    )  # fmt: skip
+    heartbeat_seconds = forms.IntegerField(
+        label="Promised to be heard every (seconds)", required=False, min_value=1, max_value=31_536_000,
+        help_text="Its silence is then found. Empty: no promise.",
+    )  # fmt: skip
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, label_suffix="", **kwargs)
+        self.fields["format"].choices = [("", "choose"), *((name, f"{named(name).ABOUT.title} ({name})") for name in NAMES)]
+
+    def clean_speaks_for(self) -> list[str]:
+        return [line.strip() for line in self.cleaned_data["speaks_for"].splitlines() if line.strip()]
+
+    def clean(self):
+        data = super().clean()
+        if self.errors:
+            return data
+        by = TRIALS[data["format"]].by
+        if by == "sender" and not data["keys"]:
+            self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one.")
+        if by in ("token", "mac") and not data["secret_env"]:
+            self.add_error("secret_env", "Deliveries of this format are authenticated by a shared secret: name its variable.")
+        if by == "webhook" and not data["secret_env"] and not data["keys"]:
+            self.add_error(None, "This format needs a shared secret (v1) or the sender's public key (v1a).")
+        return data
+
+    def asked(self) -> dict:
+        data = dict(self.cleaned_data)
+        return data | {"jwks": {"keys": data.pop("keys")}}
+
+
+class KeyForm(forms.Form):
+    act = forms.CharField(widget=forms.HiddenInput, initial="add_key")
+    key = Keys(label="A public key to add", help_text="A JWK with a kid, or a JWKS. Adding a key appends a leaf to the log.")
+
+
+class TryForm(forms.Form):
+    """A delivery as its sender would make it, to be looked at and thrown away."""
+
+    act = forms.CharField(widget=forms.HiddenInput, initial="try")
+    content_type = forms.CharField(label="Content-Type", max_length=120)
+    headers = forms.CharField(
+        label="Other headers", required=False, max_length=20_000, widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        help_text="One a line, as Name: value.",
+    )  # fmt: skip
+    body = forms.CharField(label="Body", max_length=1_000_000, strip=False, widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}))
+
+    def clean_headers(self) -> dict[str, str]:
+        found = {}
+        for line in self.cleaned_data["headers"].splitlines():
+            name, colon, value = line.partition(":")
+            if line.strip() and not (colon and name.strip()):
+                raise forms.ValidationError(f"Expected Name: value, found {line[:60]!r}.")
+            if line.strip():
+                found[name.strip().lower()] = value.strip()
+        return found
 
 
 class OpenCaseForm(forms.Form):

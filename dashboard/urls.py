@@ -2,7 +2,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from dashboard import views
+from dashboard import connect, views
 
 app_name = "dashboard"
 urlpatterns = [
@@ -21,6 +21,9 @@ urlpatterns = [
     path("inventory/", views.inventory, name="inventory"),
     path("grants/<path:grant_id>/", views.grant, name="grant"),
     path("integrity/", views.integrity, name="integrity"),
+    path("sources/", connect.sources, name="sources"),
+    path("sources/<str:name>/", connect.source, name="source"),
+    path("formats/", connect.format_list, name="formats"),
     path("cases/", views.cases, name="cases"),
     path("cases/<str:ref>/", views.case, name="case"),
     # Browsers ask for it on pages that are not ours to mark up, such as the admin's.

@@ -2,6 +2,7 @@
 twice as fast here and refuses non-canonical signatures and small-order keys; the rest through cryptography.
 """
 
+import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,20 @@ def public_jwk(jwk: Any) -> dict[str, Any]:
     if any(name in jwk for name in _PRIVATE):
         raise ConfigurationError(f"key {jwk.get('kid')!r} has private parts: give the public JWKS only")
     return {name: jwk[name] for name in (*_REQUIRED[jwk["kty"]], "kid", "alg", "use") if name in jwk}
+
+
+def keys_in(text: str) -> list[dict[str, Any]]:
+    """The keys of a pasted JWK or JWKS, not looked at yet; none of an empty text. Raises ConfigurationError."""
+    if not text.strip():
+        return []
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"This is not JSON: {error}.") from None
+    keys = given.get("keys") if isinstance(given, dict) and "keys" in given else [given]
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise ConfigurationError("Expected one JWK object, or an object whose `keys` is a list of them.")
+    return keys
 
 
 def load(jwk: dict[str, Any], kid: str) -> Key:

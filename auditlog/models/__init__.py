@@ -13,7 +13,7 @@ from auditlog.models.directory import (
     Tenant,
     Witness,
 )
-from auditlog.models.findings import Finding, RefusalCount, Triage, Verification
+from auditlog.models.findings import Finding, NotedDelivery, RefusalCount, Triage, Verification
 from auditlog.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -64,6 +64,7 @@ __all__ = [
     "LogHead",
     "LogKey",
     "Membership",
+    "NotedDelivery",
     "Organisation",
     "OwnedName",
     "Party",

@@ -115,3 +115,26 @@ class RefusalCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.err}: {self.count}"
+
+
+class NotedDelivery(models.Model):
+    """One of a source's last deliveries that brought a refusal, or nothing new. What was taken is told by its leaves."""
+
+    KEPT = 10  # a source
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    source = models.CharField(max_length=48)
+    at = models.DateTimeField()
+    taken = models.IntegerField()
+    repeated = models.IntegerField()
+    refused = models.IntegerField()
+    err = models.CharField(max_length=40, blank=True)
+    reason = models.TextField(blank=True)  # of the first refusal; escaped wherever shown
+
+    class Meta:
+        db_table = "noted_delivery"
+        indexes = [models.Index(fields=["tenant", "source", "id"], name="noted_delivery_by_source")]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.at}"

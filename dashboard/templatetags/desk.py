@@ -166,6 +166,31 @@ def grade_meaning(grade: str) -> str:
 
 
 @register.filter
+def rate(events: int) -> str:
+    """Events of a day, in the unit that makes a number one can grasp."""
+    for seconds, unit in ((1, "s"), (60, "min"), (3_600, "h")):
+        if (each := events * seconds / 86_400) >= 1:
+            return f"{each:,.0f} / {unit}"
+    return "under 1 / h"
+
+
+@register.filter
+def lag(pace) -> str:
+    """Least to most time from a source's own clock to our receipt."""
+    least, most = _span(pace.least_lag), _span(pace.most_lag)
+    return least if least == most else f"{least} to {most}"
+
+
+def _span(length: timedelta) -> str:
+    seconds = length / timedelta(seconds=1)
+    sign, seconds = ("−" if seconds < 0 else ""), abs(seconds)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{sign}{seconds / size:.0f} {unit}"
+    return f"{sign}{seconds:.1f} s" if seconds < 10 else f"{sign}{seconds:.0f} s"
+
+
+@register.filter
 def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ""
 

@@ -1,11 +1,14 @@
 """Every page in a real browser: nothing refused by the CSP, nothing in the console, readable, reachable by keyboard."""
 
+import json
 import os
 import re
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
+from auditlog.simulator.signing import Signer
 
 SHOTS = os.environ.get("SCREENSHOTS")  # a folder to leave pictures of every page in
 
@@ -27,6 +30,10 @@ def pages(site) -> dict[str, str]:
         "reach": f"/reach/?kind=grant&key={quote(site.grant.id)}",
         "inventory": "/inventory/",
         "integrity": "/integrity/",
+        "sources": "/sources/",
+        "source": f"/sources/{site.source.name}/",
+        "source-shared": "/sources/stripe/",
+        "formats": "/formats/",
         "search": "/search/?q=no-such-thing",
         "cases": "/cases/",
         "case": f"/cases/{site.case.ref}/",
@@ -188,4 +195,36 @@ def test_filter_and_triage_work_in_place(site, browser, cookies):
     assert page.evaluate("window.stayed") is True
     assert "she did not ask for it" in page.locator("#triage .steps").inner_text()
     assert not watch.heard
+    context.close()
+
+
+def test_a_source_is_added_tested_and_its_key_rotated_without_javascript(site, browser, cookies, monkeypatch):
+    monkeypatch.setenv("BROWSER_TEST_TOKEN", "a-token-of-the-tests")
+    name, signer = f"new-{os.getpid()}", Signer("https://new.example", "k1", seed=5)
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1280, "height": 900})
+    context.add_cookies(cookies["admin"])
+    page = context.new_page()
+    page.goto(f"{site.url}/formats/#cloudevents")
+    page.locator("#cloudevents").get_by_role("link", name="Add a source of this format").click()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Issuer", exact=True).fill("https://new.example")
+    page.get_by_role("button", name="Add the source").click()
+    assert "name its variable" in page.locator(".has-error").inner_text()
+
+    page.get_by_label("Variable of the shared secret").fill("BROWSER_TEST_TOKEN")
+    page.get_by_role("button", name="Add the source").click()
+    page.wait_for_url(re.compile(f"/sources/{name}/"))
+    assert "Nothing has arrived yet" in page.locator("#deliveries").inner_text()
+    page.get_by_role("button", name="Test delivery").click()
+    assert "✓ would be taken" in page.locator("#result").inner_text()
+
+    for kid in ("k1", "k2"):
+        page.get_by_text("Add a key", exact=True).click()
+        page.get_by_label("A public key to add").fill(json.dumps(Signer(signer.issuer, kid, seed=5).jwk))
+        page.get_by_role("button", name="Add the key").click()
+    page.locator("#keys tr", has_text="k1").get_by_text("Retire", exact=True).click()
+    page.get_by_role("button", name="Retire this key").click()
+
+    assert "Key k1 is retired" in page.locator(".notice-success").inner_text()
+    assert page.locator("#keys details", has_text="Retire this key").count() == 1
     context.close()
