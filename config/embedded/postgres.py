@@ -23,7 +23,7 @@ CLEAN_STOP = SIGINT  # fast shutdown: whoever is connected is told to go
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "60",
+    "max_connections": "100",
     "shared_buffers": "256MB",
     "max_wal_size": "1GB",  # what a start after a crash has to read again
     "wal_compression": "on",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
+from django.db import connections
 
 PASSWORD = "correct horse battery"
 ARGS = [
@@ -31,6 +32,13 @@ class _Quiet(WSGIRequestHandler):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def process_request_thread(self, request, client_address):
+        """A thread a request: each would keep a connection to the database of its own."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            connections.close_all()
 
 
 @pytest.fixture(scope="package")
