@@ -22,6 +22,7 @@ from auditlog.core.authority import (
 from auditlog.core.chain import Break, Chain
 from auditlog.core.event import Party
 from auditlog.core.statement import Grant
+from auditlog.queries import split_party
 from auditlog.serializers import Sight
 
 
@@ -68,7 +69,7 @@ def _whole_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
             {
                 "position": hop.position,
                 "party": _party(hop.party),
-                "delegated_by": _key(hop.delegated_by),
+                "delegated_by": split_party(hop.delegated_by or ""),
                 "attester": hop.attester,
                 "grant": hop.grant,
                 "token": hop.token,
@@ -164,13 +165,6 @@ def _break(found: Break) -> dict[str, Any]:
 
 def _party(party: Party, **more: Any) -> dict[str, Any]:
     return {"iss": party.iss, "sub": party.sub, "kind": party.kind, **more}
-
-
-def _key(key: str | None) -> dict[str, str] | None:
-    if not key:
-        return None
-    issuer, _, subject = key.partition("|")
-    return {"iss": issuer, "sub": subject}
 
 
 def _details(grant: Grant | None) -> list | None:

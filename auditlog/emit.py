@@ -251,7 +251,7 @@ class Emitter:
                 if self.on_refused:
                     try:
                         self.on_refused(jti, err, description)
-                    except Exception:
+                    except Exception:  # the host's own code: its fault must not stop the sending
                         log.exception("on_refused failed")
         with self._changed:
             spool.advance(sum(len(line) + 1 for line in lines))
@@ -320,7 +320,7 @@ class _Spool:
             path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.sets"
             file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b", buffering=0)  # noqa: SIM115 held open: it is the lock
             fcntl.flock(file, fcntl.LOCK_EX)
-        self.path, self.file = path, file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self.path, self.file = path, file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 open as long as the spool
         self.sent = self._answered()
         self.size = self._whole_lines()
 
@@ -330,7 +330,7 @@ class _Spool:
         found = []
         for path in sorted(folder.glob("*.sets")) if folder and folder.is_dir() else []:
             try:
-                file = open(path, "r+b", buffering=0)  # noqa: SIM115
+                file = open(path, "r+b", buffering=0)  # noqa: SIM115 kept by the spool that adopts it
             except FileNotFoundError:
                 continue
             try:

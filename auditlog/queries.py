@@ -168,21 +168,27 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
     return [f for f in facts if f.verb != "grant" or standing.get(f.grant) == f.event_id]
 
 
-def lineage_of(tenant: Tenant, parties: Collection[str]) -> dict[str, frozenset[str]]:
-    """By party: everybody who stands above it on any path that leads to it."""
+def paths_held_by(tenant: Tenant, parties: Collection[str]) -> dict[str, list[Path]]:
+    """By party: the paths to every grant that lets it act, in the order of their ids."""
     if not parties:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT actor, id FROM projection_grant WHERE tenant_id = %s AND generation = %s AND actor = ANY(%s)",
+            "SELECT actor, id FROM projection_grant WHERE tenant_id = %s AND generation = %s AND actor = ANY(%s) ORDER BY id",
             [tenant.pk, generation_of(tenant), list(parties)],
         )
         rows = cursor.fetchall()
     paths = paths_to(tenant, {grant_id for _, grant_id in rows})
-    above: dict[str, set[str]] = {}
+    held: dict[str, list[Path]] = {}
     for actor, grant_id in rows:
-        above.setdefault(actor, set()).update(paths[grant_id].parties[:-1])
-    return {actor: frozenset(keys - {actor}) for actor, keys in above.items()}
+        held.setdefault(actor, []).append(paths[grant_id])
+    return held
+
+
+def lineage_of(tenant: Tenant, parties: Collection[str]) -> dict[str, frozenset[str]]:
+    """By party: everybody who stands above it on any path that leads to it."""
+    held = paths_held_by(tenant, parties).items()
+    return {actor: frozenset(key for path in paths for key in path.parties[:-1]) - {actor} for actor, paths in held}
 
 
 def _held(tenant: Tenant, acts: Sequence[Act]) -> dict[str, tuple[Path, ...]]:
@@ -194,19 +200,7 @@ def _held(tenant: Tenant, acts: Sequence[Act]) -> dict[str, tuple[Path, ...]]:
         for party in act_chain(act.payload.actor)[:-1]
         if party.key not in act.path.parties
     }
-    if not initiators:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT actor, id FROM projection_grant WHERE tenant_id = %s AND generation = %s AND actor = ANY(%s) AND stated",
-            [tenant.pk, generation_of(tenant), list(initiators)],
-        )
-        rows = cursor.fetchall()
-    paths = paths_to(tenant, {grant_id for _, grant_id in rows})
-    held: dict[str, list[Path]] = {}
-    for actor, grant_id in sorted(rows):
-        held.setdefault(actor, []).append(paths[grant_id])
-    return {actor: tuple(found) for actor, found in held.items()}
+    return {actor: tuple(paths) for actor, paths in paths_held_by(tenant, initiators).items()}
 
 
 def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[str, str]:

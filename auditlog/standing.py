@@ -7,16 +7,17 @@ privilege, which is what a reviewer takes away first.
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from django.db import connection
 from django.db.models import F, Q, QuerySet
 
-from auditlog.access import Viewer
+from auditlog.access import WHOLE, Viewer
 from auditlog.core.act import verb_of
 from auditlog.core.authority import action_matches
 from auditlog.core.chain import Path
-from auditlog.core.errors import NotFound, NotPermitted
+from auditlog.core.errors import NotFound
 from auditlog.core.holding import recoverable
 from auditlog.core.statement import Grant, grant_of
 from auditlog.models import Event, Holding, Role
@@ -25,7 +26,7 @@ from auditlog.queries import generation_of, paths_to, split_party, visible_event
 
 def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", size: int, now: datetime) -> list[dict[str, Any]]:
     """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants."""
-    _not_the_abuse_desk(viewer)
+    viewer.must(WHOLE)
     wanted = [("principal", principal), ("actor", agent)]
     named = [(column, value) for column, value in wanted if value]
     where = "".join(f" AND {column} = %s" for column, _ in named)
@@ -87,7 +88,7 @@ def _use(used: list[tuple[str, str, int, datetime]]) -> dict[str, Any]:
 
 def compare(viewer: Viewer, one: str, other: str) -> dict[str, Any]:
     """Two grants hop by hop: what each path says, and where the two differ. Raises NotFound for a grant not on record."""
-    _not_the_abuse_desk(viewer)
+    viewer.must(WHOLE)
     paths = paths_to(viewer.tenant, [one, other])
     for grant_id in (one, other):
         if not paths[grant_id].grants:
@@ -133,6 +134,11 @@ def holdings(viewer: Viewer) -> QuerySet[Holding]:
     return rows.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else rows
 
 
+def made_before(rows: QuerySet[Holding], at: datetime, event_id: UUID) -> QuerySet[Holding]:
+    """Those that come after this place in the list: several may have been made at one instant."""
+    return rows.filter(Q(made_at__lt=at) | Q(made_at=at, event_id__lt=event_id))
+
+
 LIVE = Q(ended_at__isnull=True) | Q(ended_at__lt=F("last_made_at"))
 
 
@@ -144,7 +150,6 @@ def makers(viewer: Viewer, rows: list[Holding]) -> Mapping[Any, Event]:
 
 def holding_json(row: Holding, event: Event | None, party) -> dict[str, Any]:
     """One holding. What nobody said is null: unknown stays unknown."""
-    is_live = row.ended_at is None or row.ended_at < row.last_made_at
     return {
         "kind": row.kind,
         "id": row.id,
@@ -153,9 +158,9 @@ def holding_json(row: Holding, event: Event | None, party) -> dict[str, Any]:
         "how": row.how,
         "matched_by": row.matched_by or None,
         "made_at": row.made_at,
-        "live": is_live,
-        "ended_at": None if is_live else row.ended_at,
-        "recoverable": recoverable(row.kind, is_live=is_live),
+        "live": row.is_live,
+        "ended_at": None if row.is_live else row.ended_at,
+        "recoverable": recoverable(row.kind, is_live=row.is_live),
         "reachable_without_orchestrator": None,  # no sender says so yet
         "transferable": None,
         "made_by": party(event.actor) if event else None,
@@ -168,8 +173,3 @@ def holding_json(row: Holding, event: Event | None, party) -> dict[str, Any]:
 def timeline(viewer: Viewer, **thread: str) -> QuerySet[Event]:
     """Every event of a session, task or transaction, whoever tells it, in the order in which it happened."""
     return visible_events(viewer).filter(**thread).order_by("occurred_at", "leaf_index")
-
-
-def _not_the_abuse_desk(viewer: Viewer) -> None:
-    if viewer.role == Role.ABUSE:
-        raise NotPermitted("the abuse desk reads its own provider's events")

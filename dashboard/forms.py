@@ -304,7 +304,8 @@ class InventoryFilters(forms.Form):
     account = forms.CharField(label="Customer of record", required=False, max_length=500)
     id = forms.CharField(label="What", required=False, max_length=500)
     live = forms.ChoiceField(label="Now", required=False, choices=[("", "any"), ("yes", "still there"), ("no", "ended")])
-    after = MomentField(required=False, widget=forms.HiddenInput)
+    after = MomentField(required=False, widget=forms.HiddenInput)  # with `beside`: the last row of the page before
+    beside = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
 
 class AtForm(forms.Form):

@@ -21,13 +21,13 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog import reach, standing
-from auditlog.access import Viewer
+from auditlog.access import WHOLE, Viewer
 from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
 from auditlog.detectors import all_detectors, source_detectors
 from auditlog.inspect_log import inspect
-from auditlog.models import Finding, Role
+from auditlog.models import Finding
 from auditlog.tasks import verify_logs
 from auditlog.triage import triage
 from dashboard import charts, forms, queries, svg
@@ -376,16 +376,16 @@ def inventory(request: HttpRequest) -> HttpResponse:
     form = forms.InventoryFilters(request.GET or None)
     rows = standing.holdings(request.viewer)
     if form.is_valid():
-        chosen = {name: value for name, value in form.cleaned_data.items() if value and name not in ("live", "after")}
+        chosen = {name: value for name, value in form.cleaned_data.items() if value and name not in ("live", "after", "beside")}
         rows = rows.filter(**chosen)
         if form.cleaned_data["live"]:
             rows = rows.filter(standing.LIVE) if form.cleaned_data["live"] == "yes" else rows.exclude(standing.LIVE)
-        if form.cleaned_data["after"]:
-            rows = rows.filter(made_at__lt=form.cleaned_data["after"])
+        if form.cleaned_data["after"] and form.cleaned_data["beside"]:
+            rows = standing.made_before(rows, form.cleaned_data["after"], form.cleaned_data["beside"])
     shown = list(rows[: queries.PAGE + 1])
     makers = queries.makers(request.viewer, shown[: queries.PAGE])
-    listed = [(row, makers.get(row.event_id), row.ended_at is None or row.ended_at < row.last_made_at) for row in shown[: queries.PAGE]]
-    context = {"form": form, "rows": listed, "next": shown[queries.PAGE - 1].made_at if len(shown) > queries.PAGE else None}
+    listed = [(row, makers.get(row.event_id)) for row in shown[: queries.PAGE]]
+    context = {"form": form, "rows": listed, "last": shown[queries.PAGE - 1] if len(shown) > queries.PAGE else None}
     return render(request, "dashboard/inventory.html", context)
 
 
@@ -492,8 +492,7 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
 def integrity(request: HttpRequest) -> HttpResponse:
     """Whether the log holds: its size and signature, witnesses, holds, verification, and which sources are heard."""
     viewer = request.viewer
-    if viewer.role == Role.ABUSE:
-        raise NotPermitted("the abuse desk reads its own provider's events")
+    viewer.must(WHOLE)
     if request.method == "POST":
         viewer.must("triage")
         verify_logs.apply_async([viewer.tenant.name], expires=600, retry=False)

@@ -74,9 +74,6 @@ def _matched_by(args: dict[str, msgspec.Raw] | None) -> str:
         return ""
 
 
-UNDO_DAYS = 5  # the add grace period in which a registrar may delete a name for a refund (ICANN AGP policy)
-
-
 def recoverable(kind: str, *, is_live: bool) -> str:
     """What can be had back, in a word; who can do it decides."""
     if not is_live:

@@ -187,7 +187,8 @@ def _entry(raw: bytes) -> Entry:
         request = {_snake(name): value for name, value in _object(said.Raw).items()}
         value = _object(said.ResourceValue).get("name") if isinstance(said.ResourceValue, dict) else said.ResourceValue
         resource = {"id": said.ResourceID, "product": said.ResourceProduct, "type": said.ResourceType, "value": value}
-        result: Any = {True: "success", False: "failure"}.get(said.ActionResult, said.ActionResult)  # type: ignore
+        # A boolean in Logpush, a word by the API.
+        result = ("success" if said.ActionResult else "failure") if isinstance(said.ActionResult, bool) else said.ActionResult
         return Entry(said.AuditLogID, said.ActionType, result or "", said.ActionTimestamp, actor, said.AccountID,
                      said.ZoneName or said.ZoneID, resource, request)  # fmt: skip
     said = decoded(_listed, raw, "an entry of Audit Logs v2")

@@ -59,10 +59,10 @@ def each(found: Sequence[bytes], state: Callable[[bytes], Statement], *, batch: 
     statements: dict[str, Statement | Refused] = {}
     for position, raw in enumerate(found):
         try:
-            statement: Statement | Refused = state(raw)
-            name = statement.source_event_id  # type: ignore[union-attr]
+            stated = state(raw)
+            name, statement = stated.source_event_id, stated
         except Refused as refused:
-            statement, name = refused, _name(raw, position)
+            name, statement = _name(raw, position), refused
         statements[name if name not in statements else f"{name}#{position}"] = statement
     if statements and all(isinstance(statement, Refused) for statement in statements.values()):
         raise next(refused for refused in statements.values() if isinstance(refused, Refused))

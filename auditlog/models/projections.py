@@ -377,6 +377,11 @@ class Holding(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} {self.id} at {self.provider}"
 
+    @property
+    def is_live(self) -> bool:
+        """Made, and not ended since; meant for rows whose making is known."""
+        return self.ended_at is None or self.ended_at < self.last_made_at
+
 
 class Dirty(models.Model):
     """What detection must look at again, beside the new leaves: something older changed its meaning, or a rule about

@@ -1,5 +1,7 @@
 """The pages over chains: blast radius, its tree, the inventory, what was in force at a time; and who may not."""
 
+import html
+import re
 from datetime import timedelta
 
 import pytest
@@ -59,6 +61,22 @@ def test_the_inventory_page_filters_and_says_what_is_gone(told):
     assert "b-1" in whole and "ended" in whole and "wonder.club" in whole
     assert "b-1" not in there and "wonder.club" in there
     assert "that fits" in client.get("/inventory/", {"provider": "nobody"}).content.decode()
+
+
+def test_pages_of_the_inventory_hold_everything_once_also_what_was_made_at_one_instant(told):
+    told.send_together([
+        told.event("resource.provisioned", grant=told.one, at=told.at, action={"provider": "cloud", "target": {"type": "bucket", "id": f"twin-{n:03}"}})
+        for n in range(120)
+    ])  # fmt: skip
+    told.settle()
+    client, query, seen = signed_in(told, "finance"), "?kind=resource", []
+    while query:
+        page = client.get(f"/inventory/{query}").content.decode()
+        seen += re.findall(r"<bdi>(twin-\d+)</bdi>", page)
+        older = re.search(r'<a href="(\?[^"]*)">Older', page)
+        query = older and html.unescape(older[1])
+
+    assert sorted(seen) == [f"twin-{n:03}" for n in range(120)]
 
 
 def test_what_was_in_force_can_be_asked_for_another_time(told):
