@@ -56,36 +56,46 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     end = size if limit is None else min(size, start + limit - limit % TILE)
     checkpoints = _checkpoints(tenant, start, end)
     keys = _keys(tenant, public_key)
-    edge, erased = _edge_before(tenant, start), 0
-    for hashes, gone in _tiles_of_leaves(tenant, start, end):
+    edge, erased, roots = _edge_before(tenant, start), 0, {}
+    for number, hashes, stored, gone in _tiles_of_leaves(tenant, start, end):
         erased += gone
-        first = edge.size
-        _check_tile(tenant, first // TILE, hashes)
-        for row in _within(checkpoints, first, first + len(hashes)):
-            _check_checkpoint(tenant, edge.extended(hashes[: row.size - first]), row, keys)
-        edge = edge.extended(hashes)
+        _check_tile(tenant, number, hashes, stored)
+        signed = list(_within(checkpoints, edge.size, edge.size + len(hashes)))
+        if len(hashes) == TILE:
+            roots[number] = subtree_root(hashes)
+        if len(hashes) == TILE and not signed:
+            edge = edge.extended([roots[number]], level=8)
+            continue
+        done = edge.size
+        for row in signed:
+            edge = edge.extended(hashes[edge.size - done : row.size - done])
+            _check_checkpoint(tenant, edge, row, keys)
+        edge = edge.extended(hashes[edge.size - done :])
     if end == size:
         if edge.root() != Edge.unpacked(size, bytes(packed)).root():
             raise LedgerCorrupt(f"leaf {max(0, size - 1)}: the stored leaves do not lead to the head's root")
         _nothing_beyond(tenant, size)
         check_right_edge(tenant)
-    _check_upper_tiles(tenant, start, end)
+    _check_upper_tiles(tenant, start, end, roots)
     return Verified(start, end, size, len(checkpoints), erased, edge.root() if end == size else None)
 
 
-def _tiles_of_leaves(tenant: Tenant, start: int, end: int) -> Iterator[tuple[list[bytes], int]]:
-    """The leaf hashes of [start, end), 256 at a time, from the stored bytes, and how many payloads are gone."""
+def _tiles_of_leaves(tenant: Tenant, start: int, end: int) -> Iterator[tuple[int, list[bytes], bytes | None, int]]:
+    """Of [start, end) tile by tile: its number, the leaf hashes from the stored bytes, the tile as stored (None: not yet
+    published) and how many payloads are gone."""
     names = source_names(tenant)
     for first in range(start, end, WINDOW):
         # A window is read to its end before anything else is asked: one connection carries one stream.
-        hashes, erased = stored_hashes(tenant, first, min(end, first + WINDOW), names)
+        last = min(end, first + WINDOW)
+        hashes, erased = stored_hashes(tenant, first, last, names)
+        stored = _stored_tiles(tenant, 0, first // TILE, -(-last // TILE))
         for at in range(0, len(hashes), TILE):
-            yield hashes[at : at + TILE], erased if at == 0 else 0
+            number = (first + at) // TILE
+            yield number, hashes[at : at + TILE], stored.get(number), erased if at == 0 else 0
 
 
-def _check_tile(tenant: Tenant, number: int, hashes: list[bytes]) -> None:
+def _check_tile(tenant: Tenant, number: int, hashes: list[bytes], stored: bytes | None) -> None:
     """Hold derived leaf hashes against the published tile; where they differ, name the first leaf and what is wrong."""
-    stored = _stored_tile(tenant, 0, number)
     made = b"".join(hashes)
     if stored is None or stored == made or (len(hashes) < TILE and made.startswith(stored)):
         if stored is None or len(hashes) < TILE:
@@ -104,33 +114,30 @@ def _name_bad_leaf(tenant: Tenant, number: int, hashes: list[bytes]) -> None:
             raise LedgerCorrupt(f"leaf {row.index}: its bytes and its fields disagree")
 
 
-def _stored_tile(tenant: Tenant, level: int, number: int) -> bytes | None:
+def _stored_tiles(tenant: Tenant, level: int, first: int, end: int) -> dict[int, bytes]:
+    """The full tiles [first, end) of a level, by number."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT hashes FROM ledger_tile WHERE tenant_id = %s AND epoch = %s AND level = %s AND number = %s",
-            [tenant.pk, EPOCH, level, number],
+            "SELECT number, hashes FROM ledger_tile WHERE tenant_id = %s AND epoch = %s AND level = %s"
+            " AND number >= %s AND number < %s",
+            [tenant.pk, EPOCH, level, first, end],
         )
-        row = cursor.fetchone()
-    return bytes(row[0]) if row else None
+        return {number: bytes(hashes) for number, hashes in cursor.fetchall()}
 
 
-def _check_upper_tiles(tenant: Tenant, start: int, end: int) -> None:
-    """Every full tile above the leaves is made of the tiles below it."""
+def _check_upper_tiles(tenant: Tenant, start: int, end: int, roots: dict[int, bytes]) -> None:
+    """Every full tile above the leaves is made of the tiles below it; `roots`: of the lowest, as they were derived."""
     level, first, last = 1, start // TILE, end // TILE
     while last:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT number, hashes FROM ledger_tile WHERE tenant_id = %s AND epoch = %s AND level = %s"
-                " AND number >= %s AND number < %s ORDER BY number",
-                [tenant.pk, EPOCH, level, first // TILE, last // TILE],
-            )
-            tiles = [(number, bytes(hashes)) for number, hashes in cursor.fetchall()]
-        for number, hashes in tiles:
-            for n in range(TILE):
-                below = _stored_tile(tenant, level - 1, number * TILE + n)
-                if below is None or subtree_root(_split(below)) != hashes[n * 32 : n * 32 + 32]:
-                    leaf = (number * TILE + n) * TILE**level
-                    raise LedgerCorrupt(f"leaf {leaf}: tile {level}/{number} is not made of the tiles below it")
+        made = dict(roots) if level == 1 else {}
+        for number, hashes in sorted(_stored_tiles(tenant, level, first // TILE, last // TILE).items()):
+            below = range(number * TILE, (number + 1) * TILE)
+            if any(n not in made for n in below):  # from before this run, or of a higher level
+                tiles = _stored_tiles(tenant, level - 1, below.start, below.stop)
+                made.update((n, subtree_root(_split(tile))) for n, tile in tiles.items() if n not in made)
+            for at, n in enumerate(below):
+                if made.get(n) != hashes[at * 32 : at * 32 + 32]:
+                    raise LedgerCorrupt(f"leaf {n * TILE**level}: tile {level}/{number} is not made of the tiles below it")
         level, first, last = level + 1, first // TILE, last // TILE
 
 
@@ -148,7 +155,7 @@ def _edge_before(tenant: Tenant, start: int) -> Edge:
         edge = Edge.unpacked(row.size, bytes(row.edge))
     while edge.size < start:
         number, offset = divmod(edge.size, TILE)
-        tile = _stored_tile(tenant, 0, number)
+        tile = _stored_tiles(tenant, 0, number, number + 1).get(number)
         if tile is None:
             raise LedgerCorrupt(f"leaf {number * TILE}: tile 0/{number} is missing")
         edge = edge.extended(_split(tile)[offset:])

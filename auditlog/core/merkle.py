@@ -36,17 +36,23 @@ class Edge:
             root = node_hash(left, root)
         return root
 
-    def extended(self, leaf_hashes: Sequence[bytes]) -> "Edge":
-        """The edge after `leaf_hashes` were added; amortised one hash a leaf."""
-        hashes, size = list(self.hashes), self.size
-        for new in leaf_hashes:
-            carry = size
-            while carry & 1:
-                new = node_hash(hashes.pop(), new)
-                carry >>= 1
-            hashes.append(new)
-            size += 1
-        return Edge(size, tuple(hashes))
+    def extended(self, hashes: Sequence[bytes], *, level: int = 0) -> "Edge":
+        """The edge after `hashes` were added, each the root over 2^level leaves; amortised one hash for each.
+
+        The tree's size must be a multiple of 2^level. Works level by level: what has no right sibling yet is the edge's.
+        """
+        if self.size & (1 << level) - 1:
+            raise ValueError(f"subtrees of {1 << level} leaves cannot follow {self.size} leaves")
+        before, after = list(self.hashes), []
+        row, size = list(hashes), self.size + (len(hashes) << level)
+        while row or before:
+            if self.size >> level & 1:
+                row.insert(0, before.pop())
+            if len(row) & 1:
+                after.append(row.pop())
+            row = [sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
+            level += 1
+        return Edge(size, tuple(reversed(after)))
 
     def nodes(self) -> dict[tuple[int, int], bytes]:
         """The edge's hashes by their place (level, index) in the tree."""

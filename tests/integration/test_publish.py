@@ -6,16 +6,19 @@ import pytest
 from django.db import connections, transaction
 from nacl.signing import SigningKey
 
+from auditlog.append import append_statements
 from auditlog.core.checkpoint import opened, vkey
 from auditlog.core.errors import LedgerCorrupt, Superseded
 from auditlog.core.merkle import Edge, check_consistency, consistency_proof
 from auditlog.core.tlog import TILE
-from auditlog.models import Checkpoint, LogHead, Tile
+from auditlog.formats import Statement
+from auditlog.models import Checkpoint, LogHead, Source, Tile
 from auditlog.publish import origin_of, publish, take_fence
 from auditlog.stored import read_leaves
 from auditlog.verify_ledger import insert_only_faults, verify
 
 KEY = SigningKey(b"\x07" * 32)
+TABLES = ("ledger_leaf", "ledger_payload", "ledger_checkpoint", "ledger_head", "ledger_tile")
 
 
 @pytest.fixture
@@ -39,10 +42,10 @@ def sign(log, fence=None):
 def vandalise(statement, *params):
     """What only a superuser's or the owner's deliberate hand can do: triggers off, then the deed."""
     with transaction.atomic(using="owner"), connections["owner"].cursor() as cursor:
-        for table in ("ledger_leaf", "ledger_payload", "ledger_checkpoint", "ledger_head"):
+        for table in TABLES:
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
         cursor.execute(statement, params)
-        for table in ("ledger_leaf", "ledger_payload", "ledger_checkpoint", "ledger_head"):
+        for table in TABLES:
             cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
 
@@ -92,6 +95,8 @@ def test_checkpoints_across_tile_ends_are_consistent_and_tiles_are_whole(log):
         "UPDATE ledger_leaf SET commitment = set_byte(commitment, 0, (get_byte(commitment, 0) + 1) %% 256) WHERE tenant_id = %s AND leaf_index = 4",
         "UPDATE ledger_leaf SET received_at = received_at + interval '1 us' WHERE tenant_id = %s AND leaf_index = 4",
         "UPDATE ledger_leaf SET grade = 'F' WHERE tenant_id = %s AND leaf_index = 4",
+        "UPDATE ledger_leaf SET key = left(key, 40) || chr(10) WHERE tenant_id = %s AND leaf_index = 4",
+        "UPDATE ledger_leaf SET kind = 99 WHERE tenant_id = %s AND leaf_index = 4",
         "DELETE FROM ledger_leaf WHERE tenant_id = %s AND leaf_index = 4",
     ],
 )
@@ -113,6 +118,41 @@ def test_a_leaf_changed_after_signing_is_found_by_verify(log):
 
     with pytest.raises(LedgerCorrupt):
         verify(log.row, public_key=KEY.verify_key)
+
+
+@pytest.fixture
+def tall(log):
+    """A log of more than 65,536 leaves, so that two levels of tiles are full, signed at every so many."""
+    source = Source.objects.select_related("tenant").get(tenant=log.row, name="conductor")
+    fence = take_fence(log.row)
+    for start in range(0, 66_000, 11_000):
+        many = [Statement(f"n{n}", n.to_bytes(600), b"", "A", "x" * 43, None) for n in range(start, start + 11_000)]
+        append_statements(source, many, now=log.now)
+        sign(log, fence)
+    return log
+
+
+def test_a_tall_log_is_verified_whole_and_in_windows_that_cut_its_tiles_anywhere(tall):
+    whole = verify(tall.row, public_key=KEY.verify_key)
+
+    parts, at = [], 0
+    while at < whole.size:
+        parts.append(verify(tall.row, public_key=KEY.verify_key, start=at, limit=30_000))
+        at = parts[-1].end
+
+    assert (len(parts), sum(part.leaves for part in parts)) == (3, whole.size)
+    assert (sum(part.checkpoints for part in parts), parts[-1].root) == (whole.checkpoints, whole.root)
+
+
+@pytest.mark.parametrize("start", [0, 256 * 200])
+def test_an_upper_tile_that_is_not_made_of_those_below_is_found_by_whoever_ends_it(tall, start):
+    vandalise(
+        "UPDATE ledger_tile SET hashes = set_byte(hashes, 32 * 7, (get_byte(hashes, 32 * 7) + 1) %% 256)"
+        " WHERE tenant_id = %s AND level = 1", tall.row.pk,
+    )  # fmt: skip
+
+    with pytest.raises(LedgerCorrupt, match=r"leaf 1792: tile 1/0 is not made of the tiles below it"):
+        verify(tall.row, start=start)
 
 
 def test_a_checkpoint_by_another_key_is_found(log):

@@ -52,6 +52,21 @@ def test_an_edge_grown_in_any_steps_has_the_tree_root(size, steps):
     assert Edge.unpacked(edge.size, edge.packed()) == edge
 
 
+@given(st.integers(0, 9), st.integers(0, 4), st.integers(0, 70))
+def test_an_edge_grown_by_whole_subtrees_is_the_one_grown_by_their_leaves(before, level, count):
+    start = before << level
+    whole = [node(level, before + n) for n in range(min(count, (len(LEAVES) >> level) - before))]
+
+    grown = EMPTY.extended(LEAVES[:start]).extended(whole, level=level)
+
+    assert grown == EMPTY.extended(LEAVES[: start + (len(whole) << level)])
+
+
+def test_a_subtree_is_not_added_where_it_does_not_fit():
+    with pytest.raises(ValueError, match="4 leaves cannot follow 6"):
+        EMPTY.extended(LEAVES[:6]).extended([node(2, 2)], level=2)
+
+
 @given(st.data())
 def test_every_inclusion_proof_leads_to_the_root(data):
     size = data.draw(st.integers(1, 300))

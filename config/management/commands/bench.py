@@ -288,7 +288,7 @@ def _pour(tenant, events: int, publish) -> None:
     from auditlog.models import Source
 
     source = Source.objects.select_related("tenant").filter(tenant=tenant).first()
-    raw = os.urandom(450)
+    raw = os.urandom(592)
     for start in range(0, events, 10_000):
         append_statements(
             source,
