@@ -22,15 +22,19 @@ from django.db import connection, transaction
 
 from auditlog.append import EPOCH
 from auditlog.core.errors import NotFound, NotPossible
-from auditlog.models import Leaf, LogKey, Tenant
+from auditlog.models import Checkpoint, Leaf, LogKey, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.proofs import NotCovered, newest_checkpoint, prove_consistency, prove_inclusion
 from auditlog.publish import origin_of
 from auditlog.stored import LeafRow, read_leaves
+from auditlog.witness import cosigned_note
 
 FORMAT = "answerable-bundle/1"
 AT_ONCE = 250  # leaves read at once: payloads can have a mebibyte each
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the only time in the archive, so that equal content gives equal bytes
+# A checkpoint with the lines of its witnesses.
+COSIGNED = """note || coalesce((SELECT string_agg(line || E'\\n', '' ORDER BY witness) FROM ledger_cosignature s
+    WHERE s.tenant_id = ledger_checkpoint.tenant_id AND s.epoch = ledger_checkpoint.epoch AND s.size = ledger_checkpoint.size), '')"""
 EXPLAINING = tuple(KIND_NUMBERS[kind] for kind in ("key", "config", "tombstone"))
 
 
@@ -52,7 +56,7 @@ def export_log(
     """
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    size, note = newest_checkpoint(tenant)
+    size, _ = newest_checkpoint(tenant)
     chosen = _chosen(tenant, size, events, leaves)
     whole = chosen is None
     rows = read_in_steps(tenant, range(size)) if whole else _each(tenant, _with_context(tenant, chosen))
@@ -60,7 +64,7 @@ def export_log(
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:  # members in the order of their names
         _put(archive, "README.txt", _readme(tenant, size, whole=whole).encode())
         _put(archive, "answerable_verify.py", (files("auditlog.verifier") / "answerable_verify.py").read_bytes())
-        _put(archive, "checkpoint", note.encode())
+        _put(archive, "checkpoint", cosigned_note(tenant, Checkpoint.objects.get(tenant=tenant, epoch=EPOCH, size=size)).encode())
         earlier = _all_notes(tenant, size) if whole else _notes_around(tenant, size, chosen)
         _put_lines(archive, "checkpoints.jsonl", earlier)
         _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, whole=whole))
@@ -162,7 +166,7 @@ def _all_notes(tenant: Tenant, size: int) -> Iterator[dict[str, Any]]:
     while True:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT size, note FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size > %s AND size < %s"
+                f"SELECT size, {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size > %s AND size < %s"
                 " ORDER BY size LIMIT 1000",
                 [tenant.pk, EPOCH, below, size],
             )
@@ -174,13 +178,17 @@ def _all_notes(tenant: Tenant, size: int) -> Iterator[dict[str, Any]]:
 
 
 def _notes_around(tenant: Tenant, size: int, chosen: list[int]) -> Iterator[dict[str, Any]]:
-    """The last checkpoint before the chosen leaves and the first after each end: when the log came to hold them."""
+    """The last checkpoint before the chosen leaves and the first after each end, when the log came to hold them; and the
+    newest that any number of witnesses cosigned."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT size, note FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s"
+            f"SELECT size, {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s"
             " AND size IN ((SELECT max(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size <= %(first)s),"
             " (SELECT min(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size > %(first)s),"
             " (SELECT min(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size > %(last)s))"
+            " OR tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s AND size IN (SELECT max(size) FROM (SELECT size, count(*) AS"
+            " witnesses FROM ledger_cosignature WHERE tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s GROUP BY size) cosigned"
+            " GROUP BY witnesses)"
             " ORDER BY size",
             {"t": tenant.pk, "e": EPOCH, "s": size, "first": chosen[0], "last": chosen[-1]},
         )
@@ -200,14 +208,17 @@ def _readme(tenant: Tenant, size: int, *, whole: bool) -> str:
 
 Check it, offline, with Python 3.8 or newer and nothing else:
 
-    python3 answerable_verify.py THIS_FILE.zip --vkey KEY
+    python3 answerable_verify.py THIS_FILE.zip --vkey KEY --witness KEY
 
-KEY is the log's verifier key. Get it from the log's operator or from whoever watches the log, not from in here: without
---vkey the check uses the bundle's own keys and shows only that the bundle agrees with itself. Better still, take the
-verifier from somewhere else too; it is one readable file.
+The first KEY is the log's verifier key. Get it from the log's operator or from whoever watches the log, not from in here:
+without --vkey the check uses the bundle's own keys and shows only that the bundle agrees with itself. The second is that of
+a witness that you trust to have looked (there may be several, and `--quorum N` of them): without one, whoever holds the
+log's key could have signed a history for you alone. Better still, take the verifier from somewhere else too; it is one
+readable file.
 
 manifest.json       what this is
-checkpoint          the signed head (C2SP tlog-checkpoint): origin, number of leaves, root hash, signature
+checkpoint          the signed head (C2SP tlog-checkpoint): origin, number of leaves, root hash, signature; then the
+                    lines of the witnesses that cosigned it (C2SP tlog-cosignature)
 checkpoints.jsonl   earlier signed heads, which this one extends
 vkeys               the keys that signed them, as the log states them (C2SP signed-note verifier keys)
 leaves.jsonl        one leaf a line, in order. `leaf` is what the tree commits to. `payload` has the bytes as received (`raw`),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Check an evidence bundle of Answerable, offline, with nothing but Python (3.8 or newer) and this one file.
 
-    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--json]
+    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--witness KEY]... [--quorum N] [--json]
 
 It exits 0 when all holds, 1 when something is wrong (and names the first thing), 2 when it was not given a bundle.
 Get KEY, the log's verifier key, from somewhere else than the bundle: without it the bundle vouches for itself.
@@ -12,7 +12,9 @@ What is checked, from the bytes up:
 2. the leaf is in the tree: its audit path leads to the checkpoint's root, or the whole tree is derived again (RFC 6962);
 3. the checkpoint is signed by the log (C2SP signed-note), by the key that the log had then, and extends every earlier
    checkpoint in the bundle (RFC 9162);
-4. a Security Event Token is signed by its source's key (Ed25519, ES256, RS256, PS256), that key being in a `key` leaf of
+4. with --witness: N of the witnesses given (all, when N is not said) cosigned the checkpoint or an earlier one that it
+   extends (C2SP tlog-cosignature), so that whoever holds the log's key did not show you a history of your own;
+5. a Security Event Token is signed by its source's key (Ed25519, ES256, RS256, PS256), that key being in a `key` leaf of
    the same log, before the event, proven like the event; and it was meant for this tenant, by that source's issuer.
 
 Nothing is imported from the project, and no signature library is used: what you read here is all there is.
@@ -24,6 +26,7 @@ import io
 import json
 import re
 import sys
+import time
 import zipfile
 import zlib
 from base64 import b64decode, b64encode
@@ -348,16 +351,16 @@ class Tree:
 # --- signed notes (C2SP signed-note, tlog-checkpoint) -------------------------------------------------------
 
 
-def parse_vkey(text):
-    """Name, key id and public key of `<name>+<hex id>+<base64(0x01 || key)>`. Raises ValueError."""
+def parse_vkey(text, kind=b"\x01", what="an Ed25519"):
+    """Name, key id and public key of `<name>+<hex id>+<base64(kind || key)>`. Raises ValueError."""
     name, _, rest = text.strip().partition("+")
     identifier, _, encoded = rest.partition("+")
     try:
         blob = b64decode(encoded, validate=True)
     except ValueError:
         blob = b""
-    if not name or len(blob) != 33 or blob[:1] != b"\x01":
-        raise ValueError(f"expected an Ed25519 verifier key, <name>+<id>+<base64>, found {shown(text)}")
+    if not name or len(blob) != 33 or blob[:1] != kind:
+        raise ValueError(f"expected {what} verifier key, <name>+<id>+<base64>, found {shown(text)}")
     wanted = hashlib.sha256(name.encode() + b"\n" + blob).digest()[:4]
     if wanted.hex() != identifier:
         raise ValueError(f"the id in verifier key {shown(text)} does not fit its name and key")
@@ -391,6 +394,26 @@ def open_note(note, keys):
                     raise ValueError("the log's signature on it is wrong")
                 return lines[0], int(lines[1]), root, public
     raise ValueError("it carries no signature by a key it is checked against")
+
+
+def cosigners(note, witnesses):
+    """The names of `witnesses` whose lines on `note` hold, each with its time in seconds. Raises ValueError at a false line."""
+    text, _, signatures = note.partition("\n\n")
+    found = {}
+    for line in signatures.split("\n")[:-1][:100]:
+        mark, _, rest = line.partition(" ")
+        name, _, value = rest.partition(" ")
+        for witness, identifier, public in witnesses:
+            if mark != "\u2014" or name != witness:
+                continue
+            blob = strict_base64(value, "a signature line")
+            if blob[:4] != identifier or len(blob) != 76:
+                continue  # by another key of that name, as after a rotation
+            seen = int.from_bytes(blob[4:12], "big")
+            if not ed25519(public, f"cosignature/v1\ntime {seen}\n{text}\n".encode(), blob[12:]):
+                raise ValueError(f"the line of witness {shown(name)} on it is wrong")
+            found[name] = seen
+    return found
 
 
 # --- reading what strangers wrote ---------------------------------------------------------------------------
@@ -630,17 +653,25 @@ def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
 # --- the bundle ---------------------------------------------------------------------------------------------
 
 
-def verify(file, vkeys=()):
-    """Check a bundle. Returns the report, whose `problem` is None when all holds; raises Unusable."""
+def verify(file, vkeys=(), witnesses=(), quorum=None):
+    """Check a bundle. Returns the report, whose `problem` is None when all holds; raises Unusable.
+
+    `quorum` is how many of the witnesses must have cosigned; None: all of them.
+    """
     report = {"result": "bad", "problem": None, "notes": []}
     try:
         trusted = [parse_vkey(text) for text in vkeys]
+        watching = [parse_vkey(text, b"\x04", "a witness's (cosignature/v1)") for text in witnesses]
+        names = {name for name, _, _ in watching}
+        if quorum is not None and not 1 <= quorum <= len(names):
+            raise ValueError(f"expected a quorum from 1 to the number of witnesses given, {len(names)}, found {quorum}")
     except ValueError as error:
         raise Unusable(str(error)) from None
+    witnessed = Witnessed(watching, quorum or len(names))
     try:
         archive = Archive(file)
         with archive.zip:
-            _verify(archive, trusted, report)
+            _verify(archive, trusted, witnessed, report)
         report["result"] = "ok"
     except Bad as bad:
         report["problem"] = {"where": bad.where, "what": bad.what}
@@ -651,7 +682,7 @@ def verify(file, vkeys=()):
     return report
 
 
-def _verify(archive, trusted, report):
+def _verify(archive, trusted, witnessed, report):
     manifest = _manifest(archive)
     whole = manifest["scope"] == "whole"
     try:
@@ -675,7 +706,7 @@ def _verify(archive, trusted, report):
             " bundle agrees with itself. Get the log's key from elsewhere and give it with --vkey."
         )
     runs = []  # of checkpoints signed by one key: [first size, last size, key]
-    earlier = _earlier(archive, origin, trusted + listed, trusted, report, runs)
+    earlier = _earlier(archive, origin, trusted + listed, trusted, report, runs, witnessed)
     if not whole:
         for old_size, old_root, proof in earlier:
             try:
@@ -685,9 +716,49 @@ def _verify(archive, trusted, report):
         earlier = iter(())
     keys = _leaves(archive, manifest, size, root, earlier, report)
     check_signers(keys, [*runs, [size, size, public]])
+    witnessed.saw(size, note)
+    report["witnessed"] = witnessed.newest()
+    if witnessed.keys and report["witnessed"]["size"] < size:
+        report["notes"].append(
+            "{:,} leaves stand after the last witnessed checkpoint, of {:,}: nobody but the log vouches yet that all are"
+            " shown the same ones".format(size - report["witnessed"]["size"], report["witnessed"]["size"])
+        )
+    if not witnessed.keys and witnessed.named:
+        report["notes"].append(
+            "It carries lines of witnesses, not checked here: {}. Give their keys with --witness.".format(
+                ", ".join(shown(name) for name in sorted(witnessed.named)[:20])
+            )
+        )
     others = sorted(archive.names.difference(OURS))
     if others:
         report["notes"].append("In the archive, and covered by no proof: {}".format(", ".join(shown(name) for name in others[:20])))
+
+
+class Witnessed:
+    """What witnesses say of the checkpoints as they go by: only the newest that enough of them cosigned is of interest."""
+
+    def __init__(self, keys, quorum):
+        self.keys, self.quorum, self.waiting, self.named = keys, quorum, [], set()
+
+    def saw(self, size, note):
+        text, _, signatures = note.partition("\n\n")
+        signers = {line.split(" ")[1] for line in signatures.split("\n")[:100] if line.count(" ") == 2}
+        self.named.update(sorted(signers - {text.partition("\n")[0]})[: 100 - len(self.named)])
+        if self.keys and len(signers & {name for name, _, _ in self.keys}) >= self.quorum:
+            self.waiting = [*self.waiting[-9:], (size, note)]
+
+    def newest(self):
+        """Size, and each witness with the time at which it saw it. None without witnesses; raises Bad when too few cosigned."""
+        if not self.keys:
+            return None
+        for size, note in reversed(self.waiting):
+            try:
+                found = cosigners(note, self.keys)
+            except ValueError as error:
+                raise Bad(f"checkpoint of {size} leaves", str(error)) from None
+            if len(found) >= self.quorum:
+                return {"size": size, "by": found}
+        raise Bad("witnesses", f"no checkpoint in here is cosigned by {self.quorum} of the {len(self.keys)} witnesses given")
 
 
 def _manifest(archive):
@@ -706,7 +777,7 @@ def _manifest(archive):
     return manifest
 
 
-def _earlier(archive, origin, keys, trusted, report, runs):
+def _earlier(archive, origin, keys, trusted, report, runs, witnessed):
     """Earlier checkpoints, oldest first: (size, root, consistency proof or [])."""
     report["earlier_checkpoints"], before, foreign = 0, -1, 0
     if "checkpoints.jsonl" not in archive.names:
@@ -714,7 +785,8 @@ def _earlier(archive, origin, keys, trusted, report, runs):
     for number, line in enumerate(archive.lines("checkpoints.jsonl"), 1):
         try:
             record = parse_json(line, "the line")
-            name, size, root, public = open_note(field(record, "note", str), keys)
+            note = field(record, "note", str)
+            name, size, root, public = open_note(note, keys)
             proof = hashes(record, "consistency") if "consistency" in record else []
         except ValueError as error:
             raise Bad(f"checkpoints.jsonl, line {number}", str(error)) from None
@@ -727,6 +799,7 @@ def _earlier(archive, origin, keys, trusted, report, runs):
         else:
             runs.append([size, size, public])
         report["earlier_checkpoints"] += 1
+        witnessed.saw(size, note)
         yield size, root, proof
     if foreign:
         report["notes"].append(f"{foreign} earlier checkpoints are signed by keys of the bundle that were not given")
@@ -853,6 +926,10 @@ def told(report):
         lines.append(f"  checkpoint   {report['size']} leaves, root {report['root']}")
         lines.append(f"  signed by    {report['signed_by']} ({whose})")
         lines.append(f"  consistent   with {report['earlier_checkpoints']} earlier checkpoints")
+        if report["witnessed"]:
+            times = ((name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))) for name, at in sorted(report["witnessed"]["by"].items()))
+            by = ", ".join(f"{shown(name)} at {at}" for name, at in times)
+            lines.append(f"  witnessed    {report['witnessed']['size']} leaves, by {by}")
         lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
         lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased, {counts['withheld']} withheld")
         lines.append(f"  signatures   {counts['signatures_good']} of sources good")
@@ -869,10 +946,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Check an evidence bundle of Answerable offline.")
     parser.add_argument("bundle", help="the bundle, a zip archive")
     parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the bundle")
+    parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the bundle")
+    parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     options = parser.parse_args(arguments)
     try:
-        report = verify(options.bundle, options.vkey)
+        report = verify(options.bundle, options.vkey, options.witness, options.quorum)
     except Unusable as error:
         report = {"result": "unusable", "problem": {"where": "input", "what": str(error)}, "notes": []}
     if options.json:

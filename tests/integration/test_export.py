@@ -15,19 +15,23 @@ from django.core.management import CommandError, call_command
 from nacl.signing import SigningKey
 
 from auditlog.append import append_note
+from auditlog.core.checkpoint import Checkpoint as Head
 from auditlog.core.checkpoint import vkey
 from auditlog.core.errors import LedgerCorrupt, NotFound, NotPossible, Refused
 from auditlog.erase import erase
 from auditlog.export import export_log
 from auditlog.formats import Delivery
 from auditlog.ingest import ingest
-from auditlog.models import Leaf
+from auditlog.models import Checkpoint, Leaf
 from auditlog.proofs import NotCovered
 from auditlog.publish import announce_key, origin_of, publish, take_fence
 from auditlog.simulator.demo import configure_story
 from auditlog.simulator.story import demo_story
 from auditlog.verifier import answerable_verify as verifier
+from auditlog.witness import submit_all
 from tests.integration.test_publish import vandalise
+from tests.integration.test_witness import SmallWitness
+from tests.integration.test_witness import add as add_witness
 
 KEY = SigningKey(b"\x07" * 32)
 
@@ -51,13 +55,13 @@ def exported(log, path, **what):
     return done
 
 
-def verified(log, path):
+def verified(log, path, *more):
     """By the verifier that lies in the bundle, run as a stranger would."""
     with zipfile.ZipFile(path) as archive:
         program = archive.read("answerable_verify.py")
     script = path.parent / "taken_out.py"
     script.write_bytes(program)
-    command = [sys.executable, "-I", "-S", str(script), str(path), "--vkey", vkey(origin_of(log.row), bytes(KEY.verify_key)), "--json"]
+    command = [sys.executable, "-I", "-S", str(script), str(path), "--vkey", vkey(origin_of(log.row), bytes(KEY.verify_key)), "--json", *more]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={})
     assert answer.stderr == ""
     return answer.returncode, json.loads(answer.stdout)
@@ -104,6 +108,66 @@ def test_some_events_come_with_all_that_is_needed_to_check_them_and_no_other_eve
     assert {(leaf["payload"], leaf["signature"]) for leaf in events} == {("checked", "good")}
     assert report["earlier_checkpoints"] == 2  # the one before, and the first that holds them
     assert {leaf["kind"] for leaf in report["leaves"]} == {"config", "key", "event"}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_who_witnessed_the_log_is_checked_offline_and_what_nobody_has_witnessed_yet_is_told(log, tmp_path, whole):
+    one, two = SmallWitness("one.example", 1), SmallWitness("two.example", 2)
+    add_witness(log, one, f"https://w/{one.name}")
+    add_witness(log, two, f"https://w/{two.name}")
+    [event] = log.send(log.event("action.performed"))
+    sign(log)
+    submit_all(log.row, now=lambda: log.now, post=_each(one, two))
+    both = Checkpoint.objects.get(tenant=log.row).size
+    log.send(log.event("action.performed"))
+    sign(log)
+    two.lie = "signature"
+    submit_all(log.row, now=lambda: log.now, post=_each(one, two))
+    exported(log, tmp_path / "b.zip", events=[] if whole else [event.event_id])
+
+    both_say = verified(log, tmp_path / "b.zip", "--witness", one.vkey, "--witness", two.vkey)
+    either_says = verified(log, tmp_path / "b.zip", "--witness", one.vkey, "--witness", two.vkey, "--quorum", "1")
+    nobody_asked = verified(log, tmp_path / "b.zip")
+    stranger = verified(log, tmp_path / "b.zip", "--witness", SmallWitness("three.example", 3).vkey)
+    namesake = verified(log, tmp_path / "b.zip", "--witness", SmallWitness("one.example", 3).vkey)
+
+    assert both_say[0] == 0 and both_say[1]["witnessed"] == {"size": both, "by": dict.fromkeys(("one.example", "two.example"), 1_795_000_000)}
+    assert "1 leaves stand after the last witnessed checkpoint" in both_say[1]["notes"][0]
+    assert either_says[0] == 0 and either_says[1]["witnessed"] == {"size": both + 1, "by": {"one.example": 1_795_000_000}}
+    assert nobody_asked[0] == 0 and '"one.example", "two.example"' in nobody_asked[1]["notes"][0]
+    assert {answer[1]["problem"]["what"] for answer in (stranger, namesake) if answer[0] == 1} == {
+        "no checkpoint in here is cosigned by 1 of the 1 witnesses given"
+    }
+
+
+def test_a_witness_line_that_is_false_is_refused_and_a_quorum_nobody_can_reach_is_no_question(log, tmp_path):
+    witness = SmallWitness("one.example")
+    add_witness(log, witness)
+    log.send(log.event("action.performed"))
+    sign(log)
+    submit_all(log.row, now=lambda: log.now, post=witness.post)
+    vandalise("UPDATE ledger_cosignature SET line = %s WHERE tenant_id = %s", _forged(witness).strip(), log.row.pk)
+    exported(log, tmp_path / "b.zip")
+
+    code, report = verified(log, tmp_path / "b.zip", "--witness", witness.vkey)
+    unusable, asked = verified(log, tmp_path / "b.zip", "--witness", witness.vkey, "--quorum", "2")
+
+    assert code == 1 and 'the line of witness "one.example" on it is wrong' in report["problem"]["what"]
+    assert unusable == 2 and "expected a quorum from 1 to" in asked["problem"]["what"]
+
+
+def _each(*witnesses):
+    """Posts to each witness at its own address."""
+    def post(url, body):
+        [one] = [witness for witness in witnesses if f"/{witness.name}/" in url]
+        return one.post(url, body)
+
+    return post
+
+
+def _forged(witness):
+    witness.lie = "signature"
+    return witness.cosign(Head("another.example/log", 1, b"\0" * 32))
 
 
 def test_a_span_of_leaves(log, tmp_path):

@@ -18,7 +18,7 @@ from auditlog.stored import read_leaves
 from auditlog.verify_ledger import insert_only_faults, verify
 
 KEY = SigningKey(b"\x07" * 32)
-TABLES = ("ledger_leaf", "ledger_payload", "ledger_checkpoint", "ledger_head", "ledger_tile")
+TABLES = ("ledger_leaf", "ledger_payload", "ledger_checkpoint", "ledger_head", "ledger_tile", "ledger_cosignature")
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.add_argument("file")
         parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the file")
+        parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the file")
+        parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args, **options):
-        arguments = [f"--vkey={key}" for key in options["vkey"]] + (["--json"] if options["json"] else [])
+        arguments = [f"--vkey={key}" for key in options["vkey"]] + [f"--witness={key}" for key in options["witness"]]
+        arguments += [f"--quorum={options['quorum']}"] * (options["quorum"] is not None) + ["--json"] * options["json"]
         if code := answerable_verify.main([*arguments, "--", options["file"]]):
             sys.exit(code)
