@@ -92,10 +92,10 @@ class OwnedNameInline(admin.TabularInline):
 
 @admin.register(Organisation)
 class OrganisationAdmin(admin.ModelAdmin):
-    list_display = ("name", "tenant", "issuers")
+    list_display = ("name", "tenant", "issuers", "parties")
     list_filter = ("tenant",)
     search_fields = ("name",)
-    fields = ("tenant", "name", "issuers")
+    fields = ("tenant", "name", "issuers", "parties")
     inlines = (OwnedNameInline,)
 
     def get_readonly_fields(self, request: HttpRequest, obj=None):
@@ -105,7 +105,7 @@ class OrganisationAdmin(admin.ModelAdmin):
         if change:
             obj.save()
         else:
-            obj.pk = configure.add_organisation(obj.tenant, obj.name, issuers=obj.issuers, now=timezone.now()).pk
+            obj.pk = configure.add_organisation(obj.tenant, obj.name, issuers=obj.issuers, parties=obj.parties, now=timezone.now()).pk
 
     def save_formset(self, request: HttpRequest, form, formset, change: bool) -> None:
         for row in formset.save(commit=False):
@@ -133,7 +133,7 @@ def _note_organisation(organisation: Organisation, change: str) -> None:
     append_note(
         organisation.tenant, "config",
         {"change": f"organisation.{change}", "organisation": organisation.name, "issuers": organisation.issuers,
-         "names": names},
+         "parties": organisation.parties, "names": names},
         now=timezone.now(),
     )  # fmt: skip
 

@@ -21,19 +21,27 @@ from auditlog.core.authority import (
 )
 from auditlog.core.chain import Break, Chain
 from auditlog.core.event import Party
+from auditlog.core.organisation import NONE_MAPPED, Organisations
 from auditlog.core.statement import Grant
 from auditlog.queries import split_party
 from auditlog.serializers import Sight
 
 
-def chain_json(chain: Chain, act: Act, *, at: datetime, sight: Sight = Sight()) -> dict[str, Any]:  # noqa: B008  frozen
+def chain_json(
+    chain: Chain,
+    act: Act,
+    *,
+    at: datetime,
+    sight: Sight = Sight(),  # noqa: B008  frozen
+    organisations: Organisations = NONE_MAPPED,
+) -> dict[str, Any]:
     """An abuse desk gets the shape of the chain: hops of others as stubs, and no grant but what its own events name."""
-    whole = _whole_json(chain, act, at=at)
+    whole = _whole_json(chain, act, organisations, at=at)
     return whole if sight.seen is None else _stubbed(whole, sight)
 
 
 def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
-    terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "scopes", "limits", "granted_at", "expires_at"))
+    terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "organisation", "scopes", "limits", "granted_at", "expires_at"))
 
     def party(shown: dict | None) -> dict | None:
         more = {k: v for k, v in (shown or {}).items() if k not in ("iss", "sub")}
@@ -56,7 +64,7 @@ def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
     }
 
 
-def _whole_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
+def _whole_json(chain: Chain, act: Act, organisations: Organisations, *, at: datetime) -> dict[str, Any]:
     grants = {grant.id: grant for grant in chain.path.grants}
     breaks = [*chain.breaks, *_authority_breaks(chain, act, at)]
     return {
@@ -81,7 +89,8 @@ def _whole_json(chain: Chain, act: Act, *, at: datetime) -> dict[str, Any]:
                 "derived_from": hop.derived_from,
                 "grade": hop.grade,
                 "leaf_index": hop.leaf_index,
-                "attester_gains": hop.attester_gains,
+                "attester_gains": organisations.attester_gains(hop),
+                "organisation": organisations.of_party(hop.party.key),
                 "recorded_before_act": None if hop.leaf_index is None else hop.leaf_index < act.leaf_index,
                 "breaks": [_break(b) for b in breaks if b.hop == hop.position],
             }

@@ -182,16 +182,16 @@ def note_role_change(membership: Membership, change: str, *, now: datetime) -> N
 
 @transaction.atomic
 def add_organisation(
-    tenant: Tenant, name: str, *, issuers: list[str], owned_names: list[str] = (), now: datetime
+    tenant: Tenant, name: str, *, issuers: list[str], parties: list[str] = (), owned_names: list[str] = (), now: datetime
 ) -> Organisation:
-    organisation = _checked(Organisation(tenant=tenant, name=name, issuers=issuers))
+    organisation = _checked(Organisation(tenant=tenant, name=name, issuers=issuers, parties=list(parties)))
     organisation.save()
     for owned in owned_names:
         OwnedName.objects.create(tenant=tenant, organisation=organisation, name=owned)
     append_note(
         tenant,
         "config",
-        {"change": "organisation.added", "organisation": name, "issuers": issuers, "names": list(owned_names)},
+        {"change": "organisation.added", "organisation": name, "issuers": issuers, "parties": list(parties), "names": list(owned_names)},
         now=now,
     )
     return organisation

@@ -21,10 +21,11 @@ from auditlog.core.event import Party, Payload, act_chain, moment
 from auditlog.core.keys import load
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.money import CREDIT_RAIL
+from auditlog.core.organisation import Organisations
 from auditlog.core.record import Approval, Owned, Record
 from auditlog.core.statement import Grant, Token, grant_of, token_of
 from auditlog.ingest import sender_of
-from auditlog.models import Event, Finding, OwnedName, ProjectionState, Role, Source, Tenant
+from auditlog.models import Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
 
 decode_payload = msgspec.json.Decoder(Payload).decode
 
@@ -214,7 +215,20 @@ def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[
 
 def owned_names(tenant: Tenant) -> tuple[Owned, ...]:
     rows = OwnedName.objects.filter(tenant=tenant).select_related("organisation").order_by("name")
-    return tuple(Owned(row.name, row.organisation.name, frozenset(row.organisation.issuers)) for row in rows)
+    return tuple(
+        Owned(row.name, row.organisation.name, frozenset(row.organisation.issuers), frozenset(row.organisation.parties))
+        for row in rows
+    )
+
+
+def organisations_of(tenant: Tenant) -> Organisations:
+    """Who answers for whom, as configured. Where two organisations claim one issuer, the first by name has it."""
+    rows = list(Organisation.objects.filter(tenant=tenant).order_by("-name").values_list("name", "issuers", "parties"))
+    sources = Source.objects.filter(tenant=tenant, organisation__isnull=False).values_list("issuer", "organisation__name")
+    return Organisations(
+        dict(sources) | {issuer: name for name, issuers, _ in rows for issuer in issuers},
+        {key: name for name, _, parties in rows for key in parties},
+    )
 
 
 def _approvals(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[Approval]:

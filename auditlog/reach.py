@@ -4,8 +4,9 @@ Descendants are followed in the database, breadth first and without recursion li
 circle ends. Reads here are for those who may see whole grants: not for an abuse desk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -95,25 +96,40 @@ def descendants(viewer: Viewer, start: Start, *, after: str, size: int) -> list[
     ]  # fmt: skip
 
 
-def children(viewer: Viewer, parent: str, *, after: str, size: int) -> list[dict[str, Any]]:
-    """The grants directly under one, by id, each with how many are under it in turn and how much was done under it."""
+def children(viewer: Viewer, parent: str, *, after: tuple[datetime, str] | None, size: int) -> list[dict[str, Any]]:
+    """The grants directly under one in the order in which they were granted, each with how many are under it in turn and
+    how much was done under it. `after` is the time and id of the one before the first."""
     viewer.must(WHOLE)
     scope = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant)}
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT g.id, g.actor, g.granted_at, g.expires_at, g.revoked_at, g.proven, g.complete,
+            f"""
+            SELECT g.id, g.actor, g.granted_at, g.expires_at, g.revoked_at,
                    (SELECT count(*) FROM projection_grant c WHERE c.tenant_id = %(tenant)s AND c.generation = %(generation)s
                       AND c.parent = g.id AND c.parent <> '') AS below,
                    (SELECT count(*) FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
                       AND e.via_grant = g.id AND e.via_grant <> '') AS acts
             FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
-              AND g.parent = %(parent)s AND g.parent <> '' AND g.id > %(after)s ORDER BY g.id LIMIT %(size)s
+              AND g.parent = %(parent)s AND g.parent <> '' {"AND (g.granted_at, g.id) > (%(at)s, %(id)s)" if after else ""}
+            ORDER BY g.granted_at, g.id LIMIT %(size)s
             """,
-            {**scope, "parent": parent, "after": after, "size": size},
+            {**scope, "parent": parent, "at": after and after[0], "id": after and after[1], "size": size},
         )
         names = [column.name for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def count_children(viewer: Viewer, parents: Collection[str], *, until: tuple[datetime, str] | None = None) -> dict[str, int]:
+    """How many grants were given directly under each; `until` a time and id: only those up to there."""
+    viewer.must(WHOLE)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT g.parent, count(*) FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s"
+            f" AND g.parent = ANY(%(parents)s) AND g.parent <> '' {'AND (g.granted_at, g.id) <= (%(at)s, %(id)s)' if until else ''} GROUP BY 1",
+            {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "parents": list(parents),
+             "at": until and until[0], "id": until and until[1]},
+        )  # fmt: skip
+        return dict(cursor.fetchall())
 
 
 def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:

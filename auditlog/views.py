@@ -246,7 +246,8 @@ class EventChain(APIView):
             raise ParseError(error.messages[0]) from None
         chain = queries.chain_of(request.viewer.tenant, act)
         sight = Sight.of(request.viewer, {act.principal, *(hop.party.key for hop in chain.hops)})
-        return Response(chain_json(chain, act, at=at, sight=sight))
+        known = queries.organisations_of(request.viewer.tenant)
+        return Response(chain_json(chain, act, at=at, sight=sight, organisations=known))
 
 
 class PartyList(APIView):

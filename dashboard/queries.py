@@ -407,6 +407,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     return {
         "key": key,
         "party": Party.of(key),
+        "organisation": record.organisations_of(viewer.tenant).of_party(key),
         "kind": kind,
         "side": side,
         "first_at": known.first_at,

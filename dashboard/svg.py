@@ -7,10 +7,14 @@ instead, for readers without our style sheet. Names come from senders, so every 
 
 from collections.abc import Callable
 from textwrap import wrap
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from auditlog.core.chain import Break, Chain, Hop
 from dashboard.text import visible
+
+if TYPE_CHECKING:
+    from dashboard.explorer import Child, Tree
 
 BOX_W, BOX_H, GAP, TOP, PAD = 176, 76, 96, 34, 12
 _LINE = 15
@@ -38,8 +42,24 @@ _STANDING = {
 
 def draw(chain: Chain, *, standalone: bool = False, name: Callable[[Hop], str] | None = None) -> str:
     """The picture. `name` gives a hop's shown name; by default its subject."""
-    look = (lambda kind: _STANDALONE[kind]) if standalone else (lambda kind: f'class="{kind}"')
+    look = (lambda kind: _STANDALONE[kind]) if standalone else _on_page
     name = name or (lambda hop: hop.party.sub)
+    parts, width, height = _path(chain, look, name)
+    label = quoteattr(describe(chain, name))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+        f' role="img" aria-label={label}>{"".join(parts)}</svg>'
+    )
+
+
+def _on_page(kind: str) -> str:
+    return f'class="{kind}"'
+
+
+def _path(
+    chain: Chain, look: Callable[[str], str], name: Callable[[Hop], str], led: Callable[[Hop, list[str]], list[str]] | None = None
+) -> tuple[list[str], int, int]:
+    """The chain's boxes, arrows and notes, and how wide and high they are. `led` makes a link of a hop's box."""
     missing = next((b for b in chain.breaks if b.code == "missing_parent"), None)
     columns: list[Hop | Break] = ([missing] if missing else []) + list(chain.hops)
     reasons = _notes(chain, shift=1 if missing else 0)
@@ -50,7 +70,8 @@ def draw(chain: Chain, *, standalone: bool = False, name: Callable[[Hop], str] |
     for place, column in enumerate(columns):
         x = PAD + place * (BOX_W + GAP)
         if isinstance(column, Hop):
-            parts += _hop(column, x, look, name)
+            drawn = _hop(column, x, look, name)
+            parts += led(column, drawn) if led else drawn
             if place:
                 broken = place in reasons
                 from_nobody = missing is not None and place == 1
@@ -64,11 +85,103 @@ def draw(chain: Chain, *, standalone: bool = False, name: Callable[[Hop], str] |
         for line_number, line in enumerate(reasons.get(place, ())):
             y = TOP + BOX_H + 24 + line_number * _LINE
             parts.append(_text(x, y, line, look("c-break"), anchor="start"))
-    label = quoteattr(describe(chain, name))
+    return parts, width, height
+
+
+_CHILD_H, _STEP = 58, 40  # a child's box, and the room below it where nothing is broken
+_BUNDLE_H = 34
+
+
+def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
+    """The chain to a grant, beside each hop how many others there were, and the grants below it in the order of time.
+
+    `link(grant=, after=)` gives the address of a box without JavaScript, and what is fetched with it.
+    """
+
+    def led(parts: list[str], title: str, **to: str) -> list[str]:
+        page, part = (quoteattr(address) for address in link(**to))
+        return [f'<a href={page} hx-get={part} hx-target="#explorer" hx-swap="outerHTML" aria-label={quoteattr(title)}>', *parts, "</a>"]
+
+    def name(hop: Hop) -> str:
+        return hop.party.sub
+
+    def hop_led(hop: Hop, parts: list[str]) -> list[str]:
+        if not hop.grant or hop.grant == tree.grant:
+            return parts
+        return led(parts, f"{visible(name(hop))}: stand at grant {visible(hop.grant)}", grant=hop.grant)
+
+    parts, width, height = _path(tree.chain, _on_page, name, hop_led)
+    columns = round((width - 2 * PAD + GAP) / (BOX_W + GAP))
+    shift = columns - len(tree.chain.hops)
+    for hop, others in zip(tree.chain.hops, tree.beside, strict=True):
+        if others and hop.position:
+            x = PAD + (hop.position + shift) * (BOX_W + GAP)
+            above = tree.chain.hops[hop.position - 1].grant
+            box = _bundle(x, height, f"and {others:,} beside it", stacked=True)
+            parts += led(box, f"{others:,} more grants of the same giver", grant=above) if above else box
+    bottom = height + (_BUNDLE_H + 2 * PAD if any(tree.beside[1:]) else 0)
+    x, y = PAD + columns * (BOX_W + GAP), TOP
+    start, trunk = x - GAP, x - GAP + 14
+    if tree.earlier:
+        box = _bundle(x, y, f"{tree.earlier:,} earlier: back to the first", stacked=True)
+        parts += led(box, f"{tree.earlier:,} earlier: back to the first", grant=tree.grant)
+        parts.append(_elbow(start, trunk, x, y + _BUNDLE_H / 2))
+        y += _BUNDLE_H + 18
+    for child in tree.children:
+        drawn, high = _child(child, x, y, trunk, start)
+        sub = child.party.sub if child.party else "nobody named"
+        parts += led(drawn, f"{visible(sub)}: stand at grant {visible(child.id)}", grant=child.id)
+        y += high
+    if tree.later:
+        box = _bundle(x, y, f"{tree.later:,} later", stacked=True)
+        parts += led(box, f"{tree.later:,} later", grant=tree.grant, after=tree.after)
+        parts.append(_elbow(start, trunk, x, y + _BUNDLE_H / 2))
+        y += _BUNDLE_H + 18
+    if tree.total:
+        width += BOX_W + GAP
+    height = max(bottom, y + PAD)
+    label = quoteattr(f"{describe(tree.chain, name)} Passed on as {tree.total:,} grants, {len(tree.children)} of them shown.")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        f' role="img" aria-label={label}>{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
+        f' role="group" aria-label={label}>{"".join(parts)}</svg>'
     )
+
+
+def _child(child: "Child", x: int, y: float, trunk: int, start: int) -> tuple[list[str], float]:
+    """One grant below, and how much room it takes: who, since when, whether it still stands, and what is broken."""
+    middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in wrap(visible(reason), 38)[:3]]
+    kind = child.party.kind if child.party else "unknown"
+    sub = visible(child.party.sub) if child.party else "nobody named"
+    count = f"{child.acts:,} act{'' if child.acts == 1 else 's'}" + (f" · passed on {child.below:,} ×" if child.below else "")
+    parts = [
+        f"<g><title>{escape(f'{sub}, {kind}, grant {visible(child.id)}: {child.state}, {child.standing}')}</title>",
+        f'<rect {_on_page("c-box" if kind != "unknown" else "c-ghost")} x="{x}" y="{y:g}" width="{BOX_W}" height="{_CHILD_H}"'
+        f' rx="{6 if kind == "agent" else 0}"/>',
+        _text(x + BOX_W / 2, y + 20, _cut(sub, 18), _on_page("c-name")),
+        _text(x + BOX_W / 2, y + 36, f"{child.standing}" + (f" · grade {child.grade}" if child.grade else ""), _on_page("c-text")),
+        _text(x + BOX_W / 2, y + 51, count, _on_page("c-text")),
+        _elbow(start, trunk, x, middle, child.standing),
+        _text(trunk + 6, middle - 6, f"{child.granted_at:%d %b %H:%M}", _on_page("c-text"), anchor="start"),
+        _text(trunk + 6, middle + 15, child.state, _on_page("c-text" if child.state == "open" else "c-break"), anchor="start"),
+    ]
+    if child.broken or child.state == "revoked":
+        at = x - 22
+        parts.append(f'<path {_on_page("c-cross")} d="M{at - 6} {middle - 6:g}l12 12m0 -12l-12 12"/>')
+    parts.append("</g>")
+    parts += [_text(x, y + _CHILD_H + 15 + n * _LINE, line, _on_page("c-break"), anchor="start") for n, line in enumerate(reasons)]
+    return parts, _CHILD_H + max(_STEP if not reasons else 26, 22) + len(reasons) * _LINE - (22 if not reasons else 0)
+
+
+def _elbow(start: float, trunk: float, end: float, y: float, standing: str = "unknown") -> str:
+    line = f'<path {_on_page("c-" + standing)} d="M{start} {TOP + BOX_H / 2:g}H{trunk}V{y:g}H{end - 10}"/>'
+    return line + f'<path {_on_page("c-head")} d="M{end - 10} {y - 5:g}l9 5l-9 5z"/>'
+
+
+def _bundle(x: int, y: float, text: str, *, stacked: bool) -> list[str]:
+    """Many as one: sheets behind a sheet."""
+    behind = [f'<rect {_on_page("c-box")} x="{x + 6}" y="{y + 6:g}" width="{BOX_W - 6}" height="{_BUNDLE_H}"/>'] if stacked else []
+    return [*behind, f'<rect {_on_page("c-box")} x="{x}" y="{y:g}" width="{BOX_W - 6}" height="{_BUNDLE_H}"/>',
+            _text(x + (BOX_W - 6) / 2, y + 21, text, _on_page("c-text"))]  # fmt: skip
 
 
 def describe(chain: Chain, name: Callable[[Hop], str]) -> str:

@@ -24,13 +24,14 @@ from auditlog import reach, standing
 from auditlog.access import WHOLE, Viewer
 from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
-from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
+from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
 from auditlog.detectors import all_detectors, source_detectors
 from auditlog.inspect_log import inspect
 from auditlog.models import Finding
+from auditlog.queries import organisations_of
 from auditlog.tasks import verify_logs
 from auditlog.triage import triage
-from dashboard import charts, forms, queries, svg
+from dashboard import charts, explorer, forms, queries, svg
 from dashboard.access import page
 from dashboard.exposure import exposure_by_day
 from dashboard.plotly_css import guard_ids, style_sheet
@@ -223,7 +224,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             if seen is None or view.act.principal in seen or not view.act.principal
             else queries.stub(request.viewer, view.act.principal),
             "chain_svg": chain_svg(request.viewer, view.chain, seen),
-            "hops": [_hop_row(request.viewer, hop, seen) for hop in view.chain.hops],
+            "hops": _hop_rows(request.viewer, view.chain, seen),
             **_in_force(request, view),
             "joins": _joins(view),
             "cases": cases_of_event(request.viewer, str(event_id)),
@@ -257,15 +258,21 @@ def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
     return mark_safe(svg.draw(chain, name=name))
 
 
-def _hop_row(viewer: Viewer, hop: Hop, seen: frozenset[str] | None) -> dict[str, Any]:
-    is_seen = seen is None or hop.party.key in seen
-    return {
-        "hop": hop,
-        "seen": is_seen,
-        "stub": "" if is_seen else queries.stub(viewer, hop.party.key),
-        "grant_seen": seen is None,
-        "meaning": svg.meaning(hop.standing),
-    }
+def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> list[dict[str, Any]]:
+    organisations = organisations_of(viewer.tenant)
+    rows = []
+    for hop in chain.hops:
+        is_seen = seen is None or hop.party.key in seen
+        rows.append({
+            "hop": hop,
+            "seen": is_seen,
+            "stub": "" if is_seen else queries.stub(viewer, hop.party.key),
+            "grant_seen": seen is None,
+            "meaning": svg.meaning(hop.standing),
+            "organisation": organisations.of_party(hop.party.key) if is_seen else None,
+            "attester_gains": organisations.attester_gains(hop),
+        })  # fmt: skip
+    return rows
 
 
 def _joins(view: queries.EventView) -> list[tuple[str, str, str]]:
@@ -333,9 +340,6 @@ def charges(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/charges.html", context)
 
 
-BUNDLE = 25  # children of one grant shown at once: more come when asked for
-
-
 @page
 @require_GET
 def blast_radius(request: HttpRequest) -> HttpResponse:
@@ -352,21 +356,26 @@ def blast_radius(request: HttpRequest) -> HttpResponse:
         context |= {"start": start, "found": found, "events": events, "now": timezone.now(),
                     "next": leaves[queries.PAGE - 1] if len(leaves) > queries.PAGE else None}  # fmt: skip
         if start.kind == "grant":
-            context |= _bundle(request, start.key, after="")
+            context |= _explorer(request, start.key, request.GET.get("later", ""))
     return render(request, "dashboard/reach.html", context)
 
 
 @page
 @require_GET
-def grant_children(request: HttpRequest) -> HttpResponse:
-    """One bundle of the grants under a grant, to be put into a page."""
-    parent, after = request.GET.get("grant", "")[:500], request.GET.get("after", "")[:500]
-    return render(request, "dashboard/parts/children.html", _bundle(request, parent, after=after) | {"now": timezone.now()})
+def explore(request: HttpRequest) -> HttpResponse:
+    """The explorer standing at a grant, to be put into a page."""
+    context = _explorer(request, request.GET.get("grant", ""), request.GET.get("after", ""), must_be=True)
+    return render(request, "dashboard/parts/explorer.html", context)
 
 
-def _bundle(request: HttpRequest, parent: str, *, after: str) -> dict[str, Any]:
-    rows = reach.children(request.viewer, parent, after=after, size=BUNDLE + 1)
-    return {"parent": parent, "children": rows[:BUNDLE], "more_after": rows[BUNDLE - 1]["id"] if len(rows) > BUNDLE else ""}
+def _explorer(request: HttpRequest, grant_id: str, after: str, *, must_be: bool = False) -> dict[str, Any]:
+    try:
+        tree = explorer.explore(request.viewer, grant_id[:500], after=after[:600], now=timezone.now())
+    except NotFound:
+        if must_be:
+            raise
+        return {}
+    return {"tree": tree, "tree_svg": explorer.picture(tree)}
 
 
 @page
@@ -406,7 +415,7 @@ def parties(request: HttpRequest) -> HttpResponse:
 def grant(request: HttpRequest, grant_id: str) -> HttpResponse:
     view = queries.grant_view(request.viewer, grant_id)
     view["chain_svg"] = chain_svg(request.viewer, view["chain"], None) if view["chain"] else ""
-    view["hops"] = [_hop_row(request.viewer, hop, None) for hop in view["chain"].hops] if view["chain"] else []
+    view["hops"] = _hop_rows(request.viewer, view["chain"], None) if view["chain"] else []
     return render(request, "dashboard/grant.html", view | {"now": timezone.now()})
 
 

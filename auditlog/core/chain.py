@@ -109,11 +109,6 @@ class Hop:
     expires_at: datetime | None = None
     leaf_index: int | None = None
 
-    @property
-    def attester_gains(self) -> bool | None:
-        """Whether whoever vouches for this hop speaks for the party that received it: its word in its own favour."""
-        return None if self.attester is None else self.attester == self.party.iss
-
 
 @dataclass(frozen=True, slots=True)
 class Break:

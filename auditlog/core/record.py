@@ -30,14 +30,15 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A name or mark of an organisation, and the issuers whose parties belong to it."""
+    """A name or mark of an organisation, the issuers whose parties belong to it, and single parties that do."""
 
     name: str
     organisation: str
     issuers: frozenset[str]
+    parties: frozenset[str] = frozenset()
 
     def belongs_to(self, party: str) -> bool:
-        return party.partition("|")[0] in self.issuers
+        return party in self.parties or party.partition("|")[0] in self.issuers
 
 
 @dataclass(frozen=True)

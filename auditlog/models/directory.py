@@ -83,6 +83,10 @@ class Organisation(models.Model):
     issuers = ArrayField(
         models.CharField(max_length=300), default=list, blank=True, help_text="Issuers whose parties belong to it."
     )
+    parties = ArrayField(
+        models.CharField(max_length=600), default=list, blank=True,
+        help_text="Single parties that belong to it, as issuer|subject, whoever their issuer is.",
+    )  # fmt: skip
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="organisation_once")]

@@ -154,7 +154,9 @@ class Grant(models.Model):
     class Meta:
         db_table = "projection_grant"
         indexes = [
-            models.Index(fields=["tenant", "generation", "parent"], name="grant_by_parent", condition=~models.Q(parent="")),
+            models.Index(  # the children of one, in the order in which they were granted
+                fields=["tenant", "generation", "parent", "granted_at", "id"], name="grant_by_parent", condition=~models.Q(parent="")
+            ),
             models.Index(fields=["tenant", "generation", "actor"], name="grant_by_actor"),
             models.Index(fields=["tenant", "generation", "principal"], name="grant_by_principal"),
         ]

@@ -32,22 +32,63 @@ def test_a_reach_without_a_start_explains_itself_and_one_of_nothing_is_empty_not
     assert client.get("/reach/", {"kind": "grant"}).status_code == 200
 
 
-def test_a_grant_with_many_children_shows_a_bundle_and_the_rest_when_asked(told):
-    told.send_together([told.grant(told.lead, told.idle, parent=told.root, id=f"kid-{n:03}", at=told.at) for n in range(60)])
+def boxes(page):
+    """What the picture's boxes are called, in the order in which they are drawn."""
+    return [html.unescape(label) for label in re.findall(r'<a href="[^"]*" hx-get="[^"]*"[^>]* aria-label="([^"]*)">', page)]
+
+
+def test_a_grant_with_many_children_shows_a_bundle_and_the_rest_in_the_order_of_time(told):
+    kids = [f"kid-{n:03}" for n in range(60)]
+    told.send_together([
+        told.grant(told.lead, told.idle, parent=told.root, id=kid, at=told.at + timedelta(seconds=60 - n)) for n, kid in enumerate(kids)
+    ])  # fmt: skip
     told.settle()
-    client = signed_in(told, "security")
+    client, seen = signed_in(told, "security"), []
 
-    first = client.get("/reach/", {"kind": "grant", "key": told.root.id}).content.decode()
-    shown, after = [], ""
+    page = client.get("/reach/", {"kind": "grant", "key": told.root.id}).content.decode()
+    assert "50 later" in boxes(page)[-1] and "earlier" not in "".join(boxes(page))
     while True:
-        part = client.get("/reach/children/", {"grant": told.root.id, "after": after}).content.decode()
-        shown += [line for line in part.split("<li>") if "details" in line]
-        if "Show more under" not in part:
+        labels = boxes(page)
+        seen += [label.rpartition("grant ")[2] for label in labels if ": stand at grant " in label]
+        if " later" not in labels[-1]:
             break
-        after = part.rpartition("after=")[2].partition('"')[0]
+        part = html.unescape(re.findall(r'hx-get="([^"]*)"', page)[-1])
+        page = client.get(part).content.decode()
 
-    assert first.count("<details class=\"branch\"") == 25 and "Show more under" in first
-    assert len(shown) == 62
+    assert len(seen) == len(set(seen)) == 62
+    assert [grant for grant in seen if grant.startswith("kid")] == kids[::-1]
+    assert "60 earlier: back to the first" in boxes(page)[0]
+
+
+def test_who_stands_at_one_of_many_sees_the_way_there_and_how_many_are_beside_it(told):
+    told.send_together([told.grant(told.lead, told.idle, parent=told.root, id=f"kid-{n:03}", at=told.at) for n in range(40)])
+    told.settle()
+
+    page = signed_in(told, "security").get("/reach/explorer/", {"grant": "kid-007"}).content.decode()
+
+    assert "and 41 beside it" in page and "not passed on, as far as any source told" in page
+    assert any(told.root.id in label for label in boxes(page))
+
+
+def test_what_is_broken_below_a_grant_is_said_in_words_and_by_a_cross(told):
+    wider = told.grant(told.busy, told.idle, actions=["**"], parent=told.one, id="wider", at=told.at)
+    other = told.grant(told.idle, told.busy, parent=told.root, id="by-somebody-else", at=told.at)
+    told.send_together([wider, other])
+    told.settle()
+
+    root, one = (signed_in(told, "auditor").get("/reach/explorer/", {"grant": grant.id}).content.decode() for grant in (told.root, told.one))
+
+    drawn = dict(re.findall(r'stand at grant ([\w-]+)">(.*?)</a>', root + one))
+    assert "c-cross" in drawn["by-somebody-else"] and "is given by" in drawn["by-somebody-else"]
+    assert "c-cross" in drawn["wider"] and "above it" in drawn["wider"]
+    assert "c-cross" not in drawn[told.two.id]
+
+
+def test_a_place_in_the_tree_that_is_none_and_a_grant_nobody_spoke_of_get_an_answer(told):
+    client = signed_in(told, "auditor")
+
+    assert client.get("/reach/explorer/", {"grant": told.root.id, "after": "yesterday x"}).status_code == 409
+    assert client.get("/reach/explorer/", {"grant": "nowhere"}).status_code == 404
 
 
 def test_the_inventory_page_filters_and_says_what_is_gone(told):
@@ -111,7 +152,7 @@ def test_an_abuse_desk_may_see_no_reach_and_only_its_own_providers_inventory(tol
     client = signed_in(told, "abuse", "registrar")
 
     assert client.get("/reach/", {"kind": "grant", "key": told.root.id}).status_code == 403
-    assert client.get("/reach/children/", {"grant": told.root.id}).status_code == 403
+    assert client.get("/reach/explorer/", {"grant": told.root.id}).status_code == 403
     page = client.get("/inventory/").content.decode()
     assert "wonder.club" in page and "b-1" not in page
 

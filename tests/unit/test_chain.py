@@ -6,6 +6,7 @@ import pytest
 
 from auditlog.core.chain import NO_PATH, Path, TokenPath, build_chain, tokens_to
 from auditlog.core.event import Actor, Party, TokenObject, act_chain
+from auditlog.core.organisation import Organisations
 from auditlog.core.statement import History, Revocation, Statement, Token, resolve_token
 from tests.unit.test_disputes_core import ADA, BUYER, SHOPPER, grant
 
@@ -81,10 +82,19 @@ def test_who_could_supply_what_is_missing_is_said():
     assert suppliers["missing_parent"] == "https://conductor.example" and suppliers["orphan_token"] == SERVER
 
 
-def test_an_issuer_that_vouches_for_its_own_agent_gains_by_it():
+@pytest.mark.parametrize(
+    ("organisations", "gains"),
+    [
+        (Organisations(), [None, True]),  # the human's issuer may belong to anybody
+        (Organisations({"https://conductor.example": "Acme", "https://id.acme.example": "Acme"}), [True, True]),
+        (Organisations({"https://conductor.example": "Conductor", "https://id.acme.example": "Acme"}), [False, True]),
+        (Organisations({"https://conductor.example": "Conductor"}, {SHOPPER.key: "Acme"}), [None, False]),
+    ],
+)
+def test_who_vouches_for_a_party_it_answers_for_gains_by_it(organisations, gains):
     chain = build_chain(path=Path((grant("g1"),), None, cycle=False))  # conductor.example says that its shopper may act
 
-    assert [hop.attester_gains for hop in chain.hops] == [False, True]
+    assert [organisations.attester_gains(hop) for hop in chain.hops] == gains
 
 
 def said(jti="t1", *, leaf, at=NOW, proven=True, **more):

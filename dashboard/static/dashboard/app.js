@@ -20,6 +20,14 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 });
 
+// Boxes of a picture are links. htmx knows HTML's own only: a plain click fetches the part, any other is the browser's.
+document.addEventListener("click", (event) => {
+  const box = event.target.closest("svg a[hx-get]");
+  if (!box) return;
+  if (event.ctrlKey || event.metaKey || event.shiftKey) event.stopPropagation();
+  else event.preventDefault();
+}, true);
+
 // "/" puts the cursor into the search box, unless somebody is typing.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;

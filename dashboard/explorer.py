@@ -1,0 +1,134 @@
+"""The chain explorer: the chain to a grant, and what it was passed on as, one column a hop, in the order of time.
+
+A wide tree is a bundle, not a hairball: of the grants beside the chain only their number is shown, of those below as many
+as fit, with the number before and after them. Every box leads on: the explorer then stands at that grant.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from django.urls import reverse
+from django.utils.safestring import SafeString, mark_safe
+
+from auditlog import reach
+from auditlog.access import Viewer
+from auditlog.core.authority import widenings
+from auditlog.core.chain import Break, Chain, Path, build_chain, with_kinds
+from auditlog.core.errors import NotFound, NotPossible
+from auditlog.core.event import Party
+from auditlog.queries import generation_of, kinds_of, paths_to
+from dashboard import svg
+
+SHOWN = 12  # grants below the chosen one shown at once
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A grant below the chosen one, with what was made of it."""
+
+    id: str
+    party: Party | None
+    granted_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    state: str  # open, revoked, expired
+    standing: str
+    grade: str
+    below: int
+    acts: int
+    broken: tuple[str, ...]  # why it does not hold, in words
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Where the explorer stands. `beside` counts, hop by hop, the other grants that the hop above it gave."""
+
+    grant: str
+    chain: Chain
+    beside: tuple[int, ...]
+    children: tuple[Child, ...]
+    earlier: int  # below the chosen one, before and after those shown
+    later: int
+    after: str  # cursor of what comes later
+
+    @property
+    def total(self) -> int:
+        return self.earlier + len(self.children) + self.later
+
+
+def explore(viewer: Viewer, grant_id: str, *, after: str, now: datetime) -> Tree:
+    """The tree around one grant. Raises NotFound when it is not on record, NotPermitted for an abuse desk."""
+    place = _place(after)
+    rows = reach.children(viewer, grant_id, after=place, size=SHOWN + 1)
+    later, rows = len(rows) > SHOWN, rows[:SHOWN]
+    paths = paths_to(viewer.tenant, [grant_id, *(row["id"] for row in rows)])
+    path = paths[grant_id]
+    if not path.grants and not rows:
+        raise NotFound(f"no source ever spoke of grant {grant_id[:80]}")
+    chain = _chain(path)
+    given = [grant.parent for grant in path.grants if grant.parent]
+    counts = reach.count_children(viewer, [grant_id, *given])
+    earlier = reach.count_children(viewer, [grant_id], until=place).get(grant_id, 0) if place else 0
+    parents = {grant.id: grant.parent for grant in path.grants}
+    known = {hop.party.key for hop in chain.hops} | {row["actor"] for row in rows}
+    kinds = kinds_of(viewer.tenant, generation_of(viewer.tenant), known - {""})
+    return Tree(
+        grant=grant_id,
+        chain=with_kinds(chain, kinds),
+        beside=tuple(max(0, counts.get(parents.get(hop.grant or "") or "", 0) - 1) for hop in chain.hops),
+        children=tuple(_child(row, paths[row["id"]], kinds, now) for row in rows),
+        earlier=earlier,
+        later=counts.get(grant_id, 0) - earlier - len(rows),
+        after=f"{rows[-1]['granted_at'].isoformat()} {rows[-1]['id']}" if later else "",
+    )
+
+
+def _place(after: str) -> tuple[datetime, str] | None:
+    if not after:
+        return None
+    at, _, grant_id = after.partition(" ")
+    try:
+        return datetime.fromisoformat(at).astimezone(UTC), grant_id
+    except (ValueError, OverflowError):
+        raise NotPossible(f"expected a time and a grant to go on from, found {after[:80]!r}") from None
+
+
+def _chain(path: Path) -> Chain:
+    """The chain to a grant, with what any hop gave beyond what it had."""
+    chain = build_chain(path=path)
+    root = 1 if path.grants and path.grants[0].subject is not None else 0
+    widened = (Break(None if w.hop is None else w.hop - 1 + root, w.kind, w.reason, w.by.leaf_index) for w in widenings(path))
+    return replace(chain, breaks=(*chain.breaks, *widened))
+
+
+def _child(row: dict, path: Path, kinds: dict[str, str], now: datetime) -> Child:
+    chain = _chain(path)
+    last, grant = len(chain.hops) - 1, path.grants[-1] if path.grants else None
+    party = Party.of(row["actor"]) if row["actor"] else None
+    ended = row["revoked_at"] is not None and row["revoked_at"] <= now, row["expires_at"] is not None and row["expires_at"] <= now
+    return Child(
+        row["id"],
+        party and Party(party.iss, party.sub, kinds.get(party.key, "unknown")),
+        row["granted_at"],
+        row["expires_at"],
+        row["revoked_at"],
+        state="revoked" if ended[0] else "expired" if ended[1] else "open",
+        standing=grant.standing if grant else "unknown",
+        grade=(grant.grade or "") if grant else "",
+        below=row["below"],
+        acts=row["acts"],
+        broken=tuple(b.reason for b in chain.breaks if b.hop is not None and b.hop >= last),
+    )
+
+
+def picture(tree: Tree) -> SafeString:
+    """The tree drawn. Safe to put into a page: `svg` escapes every text and address."""
+    return mark_safe(svg.draw_tree(tree, link=_link))
+
+
+def _link(**to: str) -> tuple[str, str]:
+    """Where a box leads without JavaScript, and what replaces the picture with it."""
+    query = urlencode({name: value for name, value in to.items() if value})
+    page = urlencode({"kind": "grant", "key": to["grant"], **({"later": to["after"]} if to.get("after") else {})})
+    return f"{reverse('dashboard:reach')}?{page}#explorer", f"{reverse('dashboard:explorer')}?{query}"
