@@ -41,6 +41,9 @@ def _exact(name: str) -> django_filters.CharFilter:
 
 class EventFilter(django_filters.FilterSet):
     type = _exact("type")
+    verb = _exact("verb")
+    outcome = _exact("outcome")
+    environment = _exact("environment")
     principal = _exact("principal")
     actor = _exact("actor")
     provider = _exact("provider")

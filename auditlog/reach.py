@@ -108,7 +108,7 @@ def children(viewer: Viewer, parent: str, *, after: tuple[datetime, str] | None,
                    (SELECT count(*) FROM projection_grant c WHERE c.tenant_id = %(tenant)s AND c.generation = %(generation)s
                       AND c.parent = g.id AND c.parent <> '') AS below,
                    (SELECT count(*) FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
-                      AND e.via_grant = g.id AND e.via_grant <> '') AS acts
+                      AND e.via_grant = g.id AND e.via_grant <> '') AS events
             FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
               AND g.parent = %(parent)s AND g.parent <> '' {"AND (g.granted_at, g.id) > (%(at)s, %(id)s)" if after else ""}
             ORDER BY g.granted_at, g.id LIMIT %(size)s

@@ -6,7 +6,7 @@ privilege, which is what a reviewer takes away first.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,25 @@ from auditlog.core.holding import recoverable
 from auditlog.core.statement import Grant, grant_of
 from auditlog.models import Event, Holding, Role
 from auditlog.queries import generation_of, paths_to, split_party, visible_events
+
+# What a reviewer asks of the matrix, by name.
+QUESTIONS = {
+    "unused": "allowed, in force and never used",
+    "outside": "done without being allowed",
+    "endless": "in force without an end",
+}
+
+
+def answers(question: str, row: Mapping[str, Any]) -> bool:
+    """Whether a row of the matrix answers one of QUESTIONS; "" is answered by all."""
+    match question:
+        case "unused":
+            return bool(row["allowed"]) and row["live"] and not row["used"]
+        case "outside":
+            return row["allowed"] is False
+        case "endless":
+            return row["live"] and row["expires_at"] is None
+    return True
 
 
 def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", size: int, now: datetime) -> list[dict[str, Any]]:
@@ -44,14 +63,25 @@ def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: 
             " AND outcome = 'success' AND environment = 'live' GROUP BY 1, 2, 3, 4",
             [*scope, [grant.id for grant in grants]],
         )
-        used: dict[str, list[tuple[str, str, int, datetime]]] = {}
-        for via, provider, type_, verb, count, last in cursor.fetchall():
-            if verb := verb_of(type_, verb):
-                used.setdefault(via, []).append((provider, verb, count, last))
+        used: dict[str, list[Used]] = {}
+        for via, provider, type_, said, count, last in cursor.fetchall():
+            if verb := verb_of(type_, said):
+                used.setdefault(via, []).append(Used(provider, verb, type_, said, count, last))
     return [row for grant in grants for row in _rows_of(grant, used.get(grant.id, []), now)]
 
 
-def _rows_of(grant: Grant, used: list[tuple[str, str, int, datetime]], now: datetime) -> list[dict[str, Any]]:
+class Used(NamedTuple):
+    """What was done under one grant, of one kind at one provider."""
+
+    provider: str
+    verb: str
+    type: str
+    said: str  # the verb as the events say it; "" when their type alone does
+    count: int
+    last: datetime
+
+
+def _rows_of(grant: Grant, used: list[Used], now: datetime) -> list[dict[str, Any]]:
     common = {
         "cursor": grant.id,
         "grant": grant.id,
@@ -67,23 +97,26 @@ def _rows_of(grant: Grant, used: list[tuple[str, str, int, datetime]], now: date
     for detail in grant.details or ():
         for provider in detail.providers or [""]:
             for action in detail.actions or ["**"]:
-                fitting = [u for u in used if (not provider or u[0] == provider) and action_matches(action, u[1])]
+                fitting = [u for u in used if (not provider or u.provider == provider) and action_matches(action, u.verb)]
                 rows.append(common | {"provider": provider or None, "action": action, "resources": list(detail.resources),
                                       "allowed": True} | _use(fitting))  # fmt: skip
     if grant.details is None:  # inherited, or in a root unknown: what was done is all there is to say
         rows.append(common | {"provider": None, "action": None, "resources": [], "allowed": None} | _use(used))
         return rows
     outside = [u for u in used if not any(
-        (not d.providers or u[0] in d.providers or not u[0]) and any(action_matches(a, u[1]) for a in d.actions or ["**"]) for d in grant.details
+        (not d.providers or u.provider in d.providers or not u.provider) and any(action_matches(a, u.verb) for a in d.actions or ["**"]) for d in grant.details
     )]  # fmt: skip
-    for provider, verb, count, last in sorted(outside):
-        rows.append(common | {"provider": provider or None, "action": verb, "resources": [], "allowed": False}
-                    | _use([(provider, verb, count, last)]))  # fmt: skip
+    for one in sorted(outside):
+        rows.append(common | {"provider": one.provider or None, "action": one.verb, "resources": [], "allowed": False} | _use([one]))
     return rows
 
 
-def _use(used: list[tuple[str, str, int, datetime]]) -> dict[str, Any]:
-    return {"used": sum(u[2] for u in used), "last_used": max((u[3] for u in used), default=None), "verbs": sorted({u[1] for u in used})[:20]}
+def _use(used: list[Used]) -> dict[str, Any]:
+    return {
+        "used": sum(u.count for u in used),
+        "last_used": max((u.last for u in used), default=None),
+        "uses": [{"provider": u.provider or None, "type": u.type, "verb": u.said or None, "count": u.count} for u in sorted(used)[:20]],
+    }
 
 
 def compare(viewer: Viewer, one: str, other: str) -> dict[str, Any]:

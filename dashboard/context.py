@@ -5,6 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
+from auditlog.access import WHOLE
 from dashboard import queries
 
 _PLACES = (
@@ -13,6 +14,7 @@ _PLACES = (
     ("events", "Events"),
     ("charges", "Spend"),
     ("parties", "Parties"),
+    ("permissions", "Permissions"),
     ("inventory", "Inventory"),
     ("cases", "Cases"),
     ("integrity", "Integrity"),
@@ -24,7 +26,8 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     viewer = getattr(request, "viewer", None)
     if viewer is None:
         return {}
-    here, known = request.path, _PLACES + (_CONFIGURED if viewer.may("configure") else ())
+    places = [place for place in _PLACES if place[0] != "permissions" or viewer.may(WHOLE)]
+    here, known = request.path, places + (list(_CONFIGURED) if viewer.may("configure") else [])
     places = [
         {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}
         for name, label in known

@@ -36,7 +36,7 @@ class Child:
     standing: str
     grade: str
     below: int
-    acts: int
+    events: int
     broken: tuple[str, ...]  # why it does not hold, in words
 
 
@@ -117,7 +117,7 @@ def _child(row: dict, path: Path, kinds: dict[str, str], now: datetime) -> Child
         standing=grant.standing if grant else "unknown",
         grade=(grant.grade or "") if grant else "",
         below=row["below"],
-        acts=row["acts"],
+        events=row["events"],
         broken=tuple(b.reason for b in chain.breaks if b.hop is not None and b.hop >= last),
     )
 

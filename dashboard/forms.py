@@ -6,7 +6,7 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils.dateparse import parse_datetime
 
-from auditlog import reach
+from auditlog import reach, standing
 from auditlog.core import holding
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.event import LAYERS
@@ -306,6 +306,20 @@ class InventoryFilters(forms.Form):
     live = forms.ChoiceField(label="Now", required=False, choices=[("", "any"), ("yes", "still there"), ("no", "ended")])
     after = MomentField(required=False, widget=forms.HiddenInput)  # with `beside`: the last row of the page before
     beside = forms.UUIDField(required=False, widget=forms.HiddenInput)
+
+
+class PermissionFilters(forms.Form):
+    principal = forms.CharField(label="In the name of", required=False, max_length=700)
+    agent = forms.CharField(label="Agent", required=False, max_length=700)
+    show = forms.ChoiceField(
+        label="Show", required=False, choices=[("", "all"), *((name, label) for name, label in standing.QUESTIONS.items())]
+    )
+    after = forms.CharField(required=False, max_length=600, widget=forms.HiddenInput)
+
+
+class CompareForm(forms.Form):
+    one = forms.CharField(label="Grant", max_length=500)
+    other = forms.CharField(label="Beside grant", max_length=500)
 
 
 class AtForm(forms.Form):

@@ -47,6 +47,9 @@ PAGE = 50
 # Filters of the events list that compare one column, as the API names them, with what a reader calls them.
 EVENT_KEYS = {
     "type": "Type",
+    "verb": "Verb",
+    "outcome": "Outcome",
+    "environment": "Environment",
     "principal": "Principal",
     "actor": "Actor",
     "provider": "Provider",

@@ -64,7 +64,7 @@ def _path(
     columns: list[Hop | Break] = ([missing] if missing else []) + list(chain.hops)
     reasons = _notes(chain, shift=1 if missing else 0)
     rows = max((len(lines) for lines in reasons.values()), default=0)
-    width = max(1, len(columns)) * (BOX_W + GAP) - GAP + 2 * PAD
+    width = max(1, len(columns)) * (BOX_W + GAP) - (0 if len(columns) - 1 in reasons else GAP) + 2 * PAD
     height = TOP + BOX_H + 26 + rows * _LINE + PAD
     parts = []
     for place, column in enumerate(columns):
@@ -111,8 +111,8 @@ def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
         return led(parts, f"{visible(name(hop))}: stand at grant {visible(hop.grant)}", grant=hop.grant)
 
     parts, width, height = _path(tree.chain, _on_page, name, hop_led)
-    columns = round((width - 2 * PAD + GAP) / (BOX_W + GAP))
-    shift = columns - len(tree.chain.hops)
+    shift = 1 if any(found.code == "missing_parent" for found in tree.chain.breaks) else 0
+    columns = max(1, len(tree.chain.hops) + shift)
     for hop, others in zip(tree.chain.hops, tree.beside, strict=True):
         if others and hop.position:
             x = PAD + (hop.position + shift) * (BOX_W + GAP)
@@ -120,8 +120,8 @@ def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
             box = _bundle(x, height, f"and {others:,} beside it", stacked=True)
             parts += led(box, f"{others:,} more grants of the same giver", grant=above) if above else box
     bottom = height + (_BUNDLE_H + 2 * PAD if any(tree.beside[1:]) else 0)
-    x, y = PAD + columns * (BOX_W + GAP), TOP
-    start, trunk = x - GAP, x - GAP + 14
+    x, y = PAD + columns * (BOX_W + GAP) + 16, TOP  # a little further: every arrow has a time to carry
+    start, trunk = x - GAP - 16, x - GAP - 2
     if tree.earlier:
         box = _bundle(x, y, f"{tree.earlier:,} earlier: back to the first", stacked=True)
         parts += led(box, f"{tree.earlier:,} earlier: back to the first", grant=tree.grant)
@@ -138,7 +138,7 @@ def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
         parts.append(_elbow(start, trunk, x, y + _BUNDLE_H / 2))
         y += _BUNDLE_H + 18
     if tree.total:
-        width += BOX_W + GAP
+        width = max(width, x + BOX_W + PAD + (GAP if any(child.broken for child in tree.children) else 0))
     height = max(bottom, y + PAD)
     label = quoteattr(f"{describe(tree.chain, name)} Passed on as {tree.total:,} grants, {len(tree.children)} of them shown.")
     return (
@@ -152,7 +152,7 @@ def _child(child: "Child", x: int, y: float, trunk: int, start: int) -> tuple[li
     middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in wrap(visible(reason), 38)[:3]]
     kind = child.party.kind if child.party else "unknown"
     sub = visible(child.party.sub) if child.party else "nobody named"
-    count = f"{child.acts:,} act{'' if child.acts == 1 else 's'}" + (f" · passed on {child.below:,} ×" if child.below else "")
+    count = f"{child.events:,} event{'' if child.events == 1 else 's'}" + (f" · passed on {child.below:,} ×" if child.below else "")
     parts = [
         f"<g><title>{escape(f'{sub}, {kind}, grant {visible(child.id)}: {child.state}, {child.standing}')}</title>",
         f'<rect {_on_page("c-box" if kind != "unknown" else "c-ghost")} x="{x}" y="{y:g}" width="{BOX_W}" height="{_CHILD_H}"'

@@ -400,6 +400,95 @@ def inventory(request: HttpRequest) -> HttpResponse:
 
 @page
 @require_GET
+def permissions(request: HttpRequest) -> HttpResponse:
+    """Who may do what, and who does: grants page by page, a row for each provider and action."""
+    form = forms.PermissionFilters(request.GET or None)
+    chosen = form.cleaned_data if form.is_valid() else dict.fromkeys(form.fields, "")
+    of = {name: chosen[name] for name in ("principal", "agent", "after")}
+    rows = standing.permissions(request.viewer, **of, size=queries.PAGE + 1, now=timezone.now())
+    grants = list(dict.fromkeys(row["cursor"] for row in rows))[: queries.PAGE]
+    more = any(row["cursor"] not in grants for row in rows)
+    context = {
+        "form": form,
+        "rows": [_permission(row) for row in rows if row["cursor"] in grants and standing.answers(chosen["show"], row)],
+        "grants": len(grants),
+        "chosen": chosen,
+        "next": grants[-1] if more else "",
+    }
+    return render(request, "dashboard/permissions.html", context)
+
+
+def _permission(row: dict[str, Any]) -> dict[str, Any]:
+    agent = row["agent"]
+    return row | {
+        "agent": f"{agent['iss']}|{agent['sub']}" if agent else "",
+        "lifetime": None if row["lifetime_s"] is None else timedelta(seconds=row["lifetime_s"]),
+    }
+
+
+@page
+@require_GET
+def compare(request: HttpRequest) -> HttpResponse:
+    """Two grants side by side, hop by hop."""
+    request.viewer.must(WHOLE)
+    form, context = forms.CompareForm(request.GET if request.GET.get("other") else None, initial=request.GET.dict()), {}
+    if form.is_valid():
+        try:
+            found = standing.compare(request.viewer, **form.cleaned_data)
+            context = {"found": found, "hops": [_compared(hop) for hop in found["hops"]]}
+        except NotFound as error:
+            form.add_error(None, str(error))
+    return render(request, "dashboard/compare.html", {"form": form} | context)
+
+
+_TERMS = {
+    "subject": "Given by", "actor": "To", "authorization_details": "Scope", "limits": "Limits", "audience": "For providers",
+    "gates": "Gates", "not_before": "From", "expires_at": "Until", "max_depth": "May be passed on", "redelegate": "May pass on",
+    "revoked_at": "Revoked", "standing": "Standing",
+}  # fmt: skip
+
+
+def _compared(hop: dict[str, Any]) -> dict[str, Any]:
+    """One hop as rows of (what, in the one, in the other, whether they differ); a side without that hop is None."""
+    sides = hop["one"], hop["other"]
+    rows = [
+        (label, *(side and _term(name, side[name]) for side in sides), name in hop["differs"])
+        for name, label in _TERMS.items()
+        if any(side and side[name] is not None for side in sides)  # what neither says is not worth a line
+    ]
+    return {"position": hop["position"], "same": hop["same"], "grants": [side and side["grant"] for side in sides], "rows": rows}
+
+
+def _term(name: str, value: Any) -> str:
+    if value is None:
+        return "not said"
+    if name in ("subject", "actor"):
+        return f"{value['sub']} ({value['iss']})"
+    if name == "authorization_details":
+        return "; ".join(
+            f"{', '.join(d.get('actions') or ['any action'])} on {', '.join(d.get('resources') or ['anything'])}"
+            + (f" at {', '.join(d['providers'])}" if d.get("providers") else "")
+            + (f", not {_pretty_flat(d['deny'])}" if d.get("deny") else "")
+            for d in value
+        ) or "nothing"
+    if name == "limits":
+        return "; ".join(_limit(each) for each in value) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _pretty_flat(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(", ", " "))
+
+
+def _limit(limit: dict[str, Any]) -> str:
+    amount = "no limit" if limit.get("max_minor") is None else f"{limit['max_minor']:,} minor units of {limit.get('currency') or 'no currency'}"
+    return f"{limit.get('scope') or 'limit'}: {amount} per {limit.get('interval') or 'once'}, {limit.get('enforcement') or 'hard'}"
+
+
+@page
+@require_GET
 def parties(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     if key := request.GET.get("key"):

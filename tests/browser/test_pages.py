@@ -28,6 +28,8 @@ def pages(site) -> dict[str, str]:
         "agent": "/parties/?key=" + quote(site.bought.actor),
         "grant": f"/grants/{quote(site.grant.id)}/",
         "reach": f"/reach/?kind=grant&key={quote(site.grant.id)}",
+        "permissions": "/permissions/",
+        "compare": f"/compare/?one={quote(site.grant.id)}&other={quote(site.grant.parent or site.grant.id)}",
         "inventory": "/inventory/",
         "integrity": "/integrity/",
         "sources": "/sources/",
@@ -195,6 +197,30 @@ def test_filter_and_triage_work_in_place(site, browser, cookies):
     assert page.evaluate("window.stayed") is True
     assert "she did not ask for it" in page.locator("#triage .steps").inner_text()
     assert not watch.heard
+    context.close()
+
+
+def test_the_explorer_walks_the_tree_in_place_by_mouse_and_by_keyboard(site, browser, cookies):
+    context = open_as(browser, cookies, "auditor", width=1280)
+    page = context.new_page()
+    watch = Watch(page, site)
+    page.goto(f"{site.url}/reach/?kind=grant&key={quote(site.grant.id)}")
+    page.evaluate("window.stayed = true")
+    standing = page.locator("#explorer > p a").first
+    stood = [standing.inner_text()]
+    box = page.locator("#explorer svg a").first
+
+    box.focus()
+    page.keyboard.press("Enter")
+    for go_on in (lambda: page.locator("#explorer svg a[aria-label*='stand at grant']").last.click(), lambda: None):
+        page.wait_for_function("(was) => document.querySelector('#explorer > p a').innerText !== was", arg=stood[-1])
+        stood.append(standing.inner_text())
+        go_on()
+
+    assert page.evaluate("window.stayed") is True and not watch.heard
+    with context.expect_page() as opened:
+        box.click(modifiers=["Control"])
+    assert "/reach/?kind=grant" in opened.value.url
     context.close()
 
 

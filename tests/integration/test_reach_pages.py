@@ -3,11 +3,12 @@
 import html
 import re
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 
 from tests.integration.test_dashboard_pages import signed_in
-from tests.integration.test_reach import BOTS, MINUTE
+from tests.integration.test_reach import BOTS, ID, MINUTE
 from tests.integration.test_reach import desk as story  # noqa: F401  a fixture of ours
 
 
@@ -89,6 +90,60 @@ def test_a_place_in_the_tree_that_is_none_and_a_grant_nobody_spoke_of_get_an_ans
 
     assert client.get("/reach/explorer/", {"grant": told.root.id, "after": "yesterday x"}).status_code == 409
     assert client.get("/reach/explorer/", {"grant": "nowhere"}).status_code == 404
+
+
+def test_the_permissions_page_shows_what_is_never_used_and_every_use_leads_to_its_events(told):
+    told.send(told.event("action.performed", grant=told.two, action={"verb": "queue.push", "provider": "cloud"}, at=told.at))
+    told.settle()
+    client = signed_in(told, "security")
+
+    def table(**query):
+        rows = re.findall(r"<tr>\n(.*?)</tr>", client.get("/permissions/", query).content.decode(), re.DOTALL)
+        return {re.search(r'data-label="Action">.*?<bdi[^>]*>(.*?)</bdi>', row).group(1): row for row in rows}
+
+    everything, unused, outside = table(principal=f"{ID}|ada"), table(agent=f"{BOTS}|idle", show="unused"), table(show="outside")
+    assert {"**", "domain.*", "bucket.*", "mail.send"} <= set(everything)
+    assert set(unused) == {"mail.send"} and "<b>never</b>" in unused["mail.send"]
+    assert set(outside) == {"queue.push", "resource.provision"} and "not allowed" in outside["queue.push"]
+    page = client.get("/permissions/", {"principal": f"{ID}|ada"}).content.decode()
+    counted, links = 0, re.findall(r'<a href="(/events/[^"]*)">(\d+) ×', page)
+    for link, count in links:
+        events = client.get(html.unescape(link)).content.decode()
+        assert events.count("data-label=Event") + events.count('data-label="Event"') == int(count)
+        counted += int(count)
+    assert counted == 3
+
+
+def test_pages_of_permissions_hold_every_grant_once(told):
+    told.send_together([told.grant(told.lead, told.idle, parent=told.root, actions=["a.b"], id=f"kid-{n:03}", at=told.at) for n in range(70)])
+    told.settle()
+    client, seen, query = signed_in(told, "auditor"), [], "?agent=" + quote(f"{BOTS}|idle")
+    while query:
+        page = client.get(f"/permissions/{query}").content.decode()
+        seen += re.findall(r'data-label="Grant">.*?>(kid-\d+)<', page)
+        query = html.unescape((re.findall(r'href="(\?[^"]*after=[^"]*)"', page) or [""])[0])
+
+    assert sorted(seen) == [f"kid-{n:03}" for n in range(70)]
+
+
+def test_two_grants_are_shown_beside_each_other_and_what_differs_is_said(told):
+    client = signed_in(told, "finance")
+
+    page = client.get("/compare/", {"one": told.one.id, "other": told.two.id}).content.decode()
+    nowhere = client.get("/compare/", {"one": told.one.id, "other": "<b>no"}).content.decode()
+
+    assert "The first 1 hop is the same" in page
+    scope = re.search(r'<th scope="row">Scope</th>(.*?)</tr>', page.rpartition("Hop 2")[2]).group(1)
+    assert "domain.*, bucket.* on **" in scope and "mail.send" in scope and "<strong>differs</strong>" in scope
+    assert "no source ever spoke of grant &lt;b&gt;no" in nowhere
+    assert client.get("/compare/", {"one": told.one.id}).status_code == 200
+
+
+def test_an_abuse_desk_sees_neither_permissions_nor_comparisons(told):
+    client = signed_in(told, "abuse", "registrar")
+
+    assert client.get("/permissions/").status_code == client.get("/compare/").status_code == 403
+    assert "/permissions/" not in client.get("/").content.decode()
 
 
 def test_the_inventory_page_filters_and_says_what_is_gone(told):
