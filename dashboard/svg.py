@@ -88,7 +88,7 @@ def _path(
     return parts, width, height
 
 
-_CHILD_H, _STEP = 58, 40  # a child's box, and the room below it where nothing is broken
+_CHILD_H, _STEP = 58, 18  # a child's box, and the room below it where nothing is broken
 _BUNDLE_H = 34
 
 
@@ -128,9 +128,9 @@ def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
         parts.append(_elbow(start, trunk, x, y + _BUNDLE_H / 2))
         y += _BUNDLE_H + 18
     for child in tree.children:
-        drawn, high = _child(child, x, y, trunk, start)
+        box, around, high = _child(child, x, y, trunk, start)
         sub = child.party.sub if child.party else "nobody named"
-        parts += led(drawn, f"{visible(sub)}: stand at grant {visible(child.id)}", grant=child.id)
+        parts += [*led(box, f"{visible(sub)}: stand at grant {visible(child.id)}", grant=child.id), *around]
         y += high
     if tree.later:
         box = _bundle(x, y, f"{tree.later:,} later", stacked=True)
@@ -147,29 +147,31 @@ def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
     )
 
 
-def _child(child: "Child", x: int, y: float, trunk: int, start: int) -> tuple[list[str], float]:
-    """One grant below, and how much room it takes: who, since when, whether it still stands, and what is broken."""
+def _child(child: "Child", x: int, y: float, trunk: int, start: int) -> tuple[list[str], list[str], float]:
+    """One grant below: its box; what leads there, since when, and what is broken; and how much room it takes."""
     middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in wrap(visible(reason), 38)[:3]]
     kind = child.party.kind if child.party else "unknown"
     sub = visible(child.party.sub) if child.party else "nobody named"
     count = f"{child.events:,} event{'' if child.events == 1 else 's'}" + (f" · passed on {child.below:,} ×" if child.below else "")
-    parts = [
+    box = [
         f"<g><title>{escape(f'{sub}, {kind}, grant {visible(child.id)}: {child.state}, {child.standing}')}</title>",
         f'<rect {_on_page("c-box" if kind != "unknown" else "c-ghost")} x="{x}" y="{y:g}" width="{BOX_W}" height="{_CHILD_H}"'
         f' rx="{6 if kind == "agent" else 0}"/>',
         _text(x + BOX_W / 2, y + 20, _cut(sub, 18), _on_page("c-name")),
         _text(x + BOX_W / 2, y + 36, f"{child.standing}" + (f" · grade {child.grade}" if child.grade else ""), _on_page("c-text")),
         _text(x + BOX_W / 2, y + 51, count, _on_page("c-text")),
+        "</g>",
+    ]
+    around = [
         _elbow(start, trunk, x, middle, child.standing),
         _text(trunk + 6, middle - 6, f"{child.granted_at:%d %b %H:%M}", _on_page("c-text"), anchor="start"),
         _text(trunk + 6, middle + 15, child.state, _on_page("c-text" if child.state == "open" else "c-break"), anchor="start"),
     ]
     if child.broken or child.state == "revoked":
         at = x - 22
-        parts.append(f'<path {_on_page("c-cross")} d="M{at - 6} {middle - 6:g}l12 12m0 -12l-12 12"/>')
-    parts.append("</g>")
-    parts += [_text(x, y + _CHILD_H + 15 + n * _LINE, line, _on_page("c-break"), anchor="start") for n, line in enumerate(reasons)]
-    return parts, _CHILD_H + max(_STEP if not reasons else 26, 22) + len(reasons) * _LINE - (22 if not reasons else 0)
+        around.append(f'<path {_on_page("c-cross")} d="M{at - 6} {middle - 6:g}l12 12m0 -12l-12 12"/>')
+    around += [_text(x, y + _CHILD_H + 15 + n * _LINE, line, _on_page("c-break"), anchor="start") for n, line in enumerate(reasons)]
+    return box, around, _CHILD_H + (_STEP if not reasons else 26 + len(reasons) * _LINE)
 
 
 def _elbow(start: float, trunk: float, end: float, y: float, standing: str = "unknown") -> str:
