@@ -9,7 +9,6 @@ from django.db import InterfaceError, OperationalError, connection
 
 from auditlog.detect import detect
 from auditlog.models import Tenant
-from auditlog.planner import refresh_statistics
 from auditlog.project import project
 
 log = structlog.get_logger()
@@ -29,9 +28,7 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
     try:
         while True:
             # Detection runs between batches, so that a long backlog does not hold back the first findings.
-            if project(tenant, now=now()):
-                refresh_statistics()
-            elif not detect(tenant, now=now()):
+            if not project(tenant, now=now()) and not detect(tenant, now=now()):
                 return False
             detect(tenant, now=now())
             if for_at_most is not None and time.monotonic() - began > for_at_most:

@@ -167,7 +167,10 @@ def project(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         state = (
             ProjectionState.objects.select_for_update(skip_locked=True).filter(tenant=tenant, is_current=True).first()
         )
-        return 0 if state is None else _advance(tenant, state, now=now, limit=limit)
+        done = 0 if state is None else _advance(tenant, state, now=now, limit=limit)
+    if done:
+        refresh_statistics()
+    return done
 
 
 def rebuild(tenant: Tenant, *, now: datetime) -> int:

@@ -1,6 +1,6 @@
 """Many distinct signed events for bench: request bodies of whole batches, signed ahead of the clock.
 
-An event's claims are some 570 bytes, as those of ordinary metered calls are; as a compact JWS it is some 950.
+An event's claims are some 590 bytes, as those of ordinary metered calls are; as a compact JWS it is some 980.
 """
 
 import multiprocessing
@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from auditlog.simulator.signing import Signer
-from auditlog.simulator.world import EVENT_URN, SourceSpec, numeric
+from auditlog.simulator.world import EVENT_URN, SourceSpec, World, numeric
 
 ISSUER = "https://load.example"
 NAME = "load"
+HUMANS, AGENTS = 100, 1_000
 POOL_FROM = 20_000  # events; below this starting processes costs more than it saves
 
 
@@ -52,6 +53,20 @@ def signed_batches(
         yield from pool.map(_body, jobs, chunksize=max(1, min(16, len(jobs) // (processes * 4))))
 
 
+def signed_chains(*, seed: int = 1, tenant: str = "default", now: datetime) -> Iterator[bytes]:
+    """Bodies with the grants that the load acts under: each human lets a lead act, who lets each agent act."""
+    world = World(seed=seed, tenant=tenant, now=now - timedelta(days=2), issued_at=now)
+    world.source(NAME, ISSUER)
+    for human in range(HUMANS):
+        ada, lead = world.human(f"human-{human:03}", issuer=ISSUER), world.agent(f"lead-{human:03}", issuer=ISSUER)
+        scope = {"actions": ["tensor.*"], "providers": ["meter"], "resources": ["**"]}
+        grants = [root := world.grant(ada, lead, id=f"root-{human:03}", redelegate=True, **scope)]
+        for agent in range(human, AGENTS, HUMANS):
+            held = world.agent(f"agent-{agent:04}", issuer=ISSUER)
+            grants.append(world.grant(lead, held, id=f"grant-{agent:04}", parent=root, actions=["tensor.embed"], resources=["**"]))
+        yield orjson.dumps({"sets": {signed.jti: signed.raw.decode() for signed in grants}})
+
+
 def signed_sets(n_events: int, *, seed: int = 1, issuer: str = ISSUER, tenant: str = "default", now: datetime,
                 first: int = 0) -> Iterator[tuple[str, bytes]]:  # fmt: skip
     """Yield (jti, compact JWS) one by one: the same events as in the batches."""
@@ -70,8 +85,8 @@ def _body(job: tuple[int, int, int, str, str, float]) -> bytes:
 
 
 def _claims(n: int, jti: str, base: int, issuer: str, tenant: str, now: datetime) -> dict:
-    """A metered call of one of a thousand agents, for one of a hundred humans."""
-    human, agent = f"human-{n % 100:03}", f"agent-{n % 1000:04}"
+    """A metered call of one of a thousand agents, for one of a hundred humans, under its grant."""
+    human, agent = f"human-{n % HUMANS:03}", f"agent-{n % AGENTS:04}"
     return {
         "iss": issuer,
         "iat": base,
@@ -83,6 +98,7 @@ def _claims(n: int, jti: str, base: int, issuer: str, tenant: str, now: datetime
             EVENT_URN.format("usage.metered"): {
                 "outcome": "success",
                 "actor": {"iss": issuer, "sub": agent, "kind": "agent"},
+                "grant": f"grant-{n % AGENTS:04}",
                 "action": {"verb": "tensor.embed", "provider": "meter", "target": {"type": "call", "id": f"c{n}"}},
                 "call": {"idempotency_key": f"k-{_key(n)}"},
                 "money": {

@@ -28,7 +28,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser):
-        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query"])
+        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete"])
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
         parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
@@ -188,6 +188,37 @@ class Command(BaseCommand):
             figures[f"{name}_p50_ms"] = round(_percentile(times[20:], 50) * 1000, 1)
             figures[f"{name}_p95_ms"] = round(_percentile(times[20:], 95) * 1000, 1)
         return figures
+
+    def complete(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        """A parent that arrives last: how long until all that waited below it, each with an act, leads to its human."""
+        from auditlog.formats import Delivery
+        from auditlog.ingest import ingest
+        from auditlog.models import Event
+        from auditlog.project import project
+        from auditlog.simulator.load import ISSUER, NAME
+        from auditlog.simulator.world import World
+
+        _source(tenant)
+        count, world = min(options["events"], 10_000), World(tenant=tenant.name, now=timezone.now() - timedelta(hours=1))
+        world.source(NAME, ISSUER)
+        ada, lead = world.human("ada", issuer=ISSUER), world.agent("lead", issuer=ISSUER)
+        root = world.grant(ada, lead, redelegate=True)
+        below = [world.grant(lead, world.agent(f"a{n}", issuer=ISSUER), parent=root, principal=None) for n in range(count)]
+        below += [world.event("action.performed", grant=grant, principal=None) for grant in below]
+        for start in range(0, len(below), 1_000):
+            sets = {signed.jti: signed.raw.decode() for signed in below[start : start + 1_000]}
+            ingest(tenant.name, NAME, Delivery(json.dumps({"sets": sets}).encode(), "application/json", {}), now=timezone.now())
+        while project(tenant, now=timezone.now()):
+            pass
+        ingest(tenant.name, NAME, Delivery(root.raw, "application/secevent+jwt", {}), now=timezone.now())
+        began = time.perf_counter()
+        while project(tenant, now=timezone.now()):
+            pass
+        took = time.perf_counter() - began
+        led = Event.objects.filter(tenant=tenant, principal=f"{ISSUER}|ada", chain_complete=True).count()
+        if led != 2 * count + 1:
+            raise CommandError(f"expected {2 * count + 1} events that lead to the human, found {led}")
+        return {"seconds": round(took, 2), "descendants": count, "events": 2 * count + 1}
 
     def recover(self, tenant, state: Path, undo: ExitStack, options) -> dict:
         """Kill the database of a log of so many leaves while it is written to, and see when it takes leaves again."""
@@ -382,10 +413,11 @@ def _fill(tenant, events: int) -> None:
     """Append signed events without HTTP: what is measured comes after."""
     from auditlog.formats import Delivery
     from auditlog.ingest import ingest
-    from auditlog.simulator.load import load_source, signed_batches
+    from auditlog.simulator.load import load_source, signed_batches, signed_chains
 
     _source(tenant)
-    for body in signed_batches(events, 1_000, tenant=tenant.name, now=timezone.now()):
+    now = timezone.now()
+    for body in (*signed_chains(tenant=tenant.name, now=now), *signed_batches(events, 1_000, tenant=tenant.name, now=now)):
         ingest(tenant.name, load_source().name, Delivery(body, "application/json", {}), now=timezone.now())
 
 
