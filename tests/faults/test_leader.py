@@ -31,8 +31,8 @@ def freeze_at(log, name, **broken):
         for attribute, value in broken.items():
             setattr(publish, attribute, value)
         fence = take_fence(log.row)
-        real = getattr(publish, name)
-        setattr(publish, name, lambda *args: (stop(), real(*args))[1])
+        real, stops = getattr(publish, name), iter([stop])
+        setattr(publish, name, lambda *args, **more: (next(stops, bool)(), real(*args, **more))[1])  # at its first call
         try:
             return bool(publish.publish(log.row, key=KEY, fence=fence, now=log.now))
         except Superseded:
@@ -89,6 +89,42 @@ def test_control_a_head_file_that_anybody_may_take_back_is_caught(log):
 
     with pytest.raises(Violation, match="a restore would go unseen"):
         log.oracle.check()
+
+
+STEPS = ("_check_head_file", "source_names", "stored_hashes", "_write_tiles", "signed", "opened", "write_head", "copy_rows")
+
+
+@pytest.mark.slow
+def test_a_thousand_leaders_that_freeze_anywhere_and_wake_take_nothing_back(log):
+    """ANSWERABLE_ROUNDS, ANSWERABLE_SEED. Each round: one freezes at some step, another takes over, the first wakes."""
+    seed = int(os.environ.get("ANSWERABLE_SEED") or Random().randrange(10**9))
+    rounds, chance, answers = int(os.environ.get("ANSWERABLE_ROUNDS", "1000")), Random(seed), {}
+    print(f"\n{rounds} takeovers from seed {seed}")
+    for number in range(rounds):
+        fill(log, chance.randint(1, 3))
+        step = chance.choice(STEPS)
+        old = freeze_at(log, step)
+        try:
+            fill(log, chance.randint(0, 3))
+            end_frozen_session()
+            wakes_first = chance.random() < 0.5
+            if wakes_first:
+                old.wake()
+            fill(log, chance.randint(0, 1))
+            log.oracle.sign()
+            if not wakes_first:
+                old.wake()
+            answer = old.answer()
+        finally:
+            old.kill()
+        answers[str(answer)] = answers.get(str(answer), 0) + 1
+        newest = Checkpoint.objects.filter(tenant=log.row).order_by("-size").first()
+        assert (read_head(log.tenant).size, newest.size) == (size_of(log), size_of(log)), f"round {number}, at {step}"
+        if number % 100 == 99:
+            log.oracle.check()
+    log.oracle.check()
+    assert "True" not in answers, "somebody whose session was ended says that it signed"
+    print(f"{rounds} takeovers from seed {seed}: no violation; the ones that woke: {answers}")
 
 
 def test_a_publisher_that_slept_through_a_takeover_between_two_rounds_signs_nothing(log):
