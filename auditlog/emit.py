@@ -41,8 +41,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nacl.signing import SigningKey
-
 log = logging.getLogger(__name__)
 MAX_SET = 256 * 1024
 MAX_BATCH, MAX_BATCH_BYTES = 500, 4 * 1024 * 1024
@@ -64,16 +62,18 @@ class _Later(Exception):
         self.wait, self.misconfigured = wait, misconfigured
 
 
-class Emitter:
-    """Signs events and delivers them in order, from one thread. Safe to use from many threads and after a fork."""
+class Courier:
+    """Delivers what was kept in a spool, in order, from one thread. Safe to use from many threads and after a fork.
+
+    Who inherits says how some lines are sent (`_send`) and by what one is known (`_id`).
+    """
+
+    batch = MAX_BATCH  # lines sent in one request
 
     def __init__(
         self,
         address: str,
         *,
-        issuer: str,
-        key: str | os.PathLike | Mapping[str, str],
-        tenant: str = "default",
         spool: str | os.PathLike | None = None,
         max_spool_bytes: int = 1 << 30,
         fsync: bool = False,
@@ -84,28 +84,28 @@ class Emitter:
         exit_timeout: float = 5.0,
         on_refused: Callable[[str, str, str], None] | None = None,
     ) -> None:
-        """`key`: a private Ed25519 JWK (OKP), or the file that holds one; its `kid` is what the source knows it by.
-
-        `patience`: seconds that a service may answer that it does not know us (401, 403, 404) before its answer is taken
-        for good. `on_refused(jti, err, description)` is called from the sending thread.
+        """`patience`: seconds that a service may answer that it does not know us (401, 403, 404) before its answer is taken
+        for good. `on_refused(id, err, description)` is called from the sending thread.
         """
         parts = urlsplit(address)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOCAL):
-            raise ValueError(f"expected an https address, found {address!r}: events are signed, but they are not secret without TLS")
-        jwk = key if isinstance(key, Mapping) else json.loads(Path(key).read_text())
-        if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519" or "d" not in jwk or not jwk.get("kid"):
-            raise ValueError("expected a private Ed25519 JWK: kty OKP, crv Ed25519, d and kid")
-        self.issuer, self.audience = issuer, f"urn:answerable:{tenant}"
+            raise ValueError(f"expected an https address, found {address!r}: what is sent is not secret without TLS")
         self.pause, self.longest_pause, self.patience, self.timeout = pause, longest_pause, patience, timeout
         self.on_refused = on_refused
         self._parts, self._connection = parts, None
-        self._key = SigningKey(_unb64(jwk["d"]))
-        self._header = _b64(_json({"alg": "EdDSA", "kid": jwk["kid"], "typ": "secevent+jwt"}))
         self._folder, self._most, self._fsync = spool and Path(spool), max_spool_bytes, fsync
         self._exit_timeout = exit_timeout
         self._starting = threading.Lock()
         self._start()
         atexit.register(self._at_exit)
+
+    def _id(self, line: bytes) -> str:
+        raise NotImplementedError
+
+    def _send(self, lines: list[bytes]) -> dict[str, tuple[str, str]] | None:
+        """What was refused of a batch, by id, each with err and description. None: the batch as a whole is no good, so send
+        less of it. Raises _Later when nothing was decided."""
+        raise NotImplementedError
 
     def _start(self) -> None:
         self._closing = self._hurry = False
@@ -117,37 +117,9 @@ class Emitter:
         self._thread.start()
         self._pid = os.getpid()
 
-    def emit(
-        self,
-        event_type: str,
-        payload: Mapping[str, Any],
-        *,
-        principal: tuple[str, str] | None = None,
-        at: float | None = None,
-        txn: str = "",
-        jti: str = "",
-    ) -> str:
-        """Sign one event and keep it for delivery. Returns its `jti`, under which the service knows it.
-
-        `principal`: (iss, sub) of whose act it was. `at`: when it happened, Unix seconds; absent: now. Raises SpoolFull,
-        OSError when the disk does not take it, or ValueError for an event that no service would take.
-        """
-        jti = jti or str(uuid.uuid4())
-        claims: dict[str, Any] = {
-            "iss": self.issuer, "iat": round(time.time(), 6), "jti": jti, "aud": [self.audience],
-            "events": {f"urn:answerable:event:{event_type}:v1": dict(payload)},
-        }  # fmt: skip
-        if principal:
-            claims["sub_id"] = {"format": "iss_sub", "iss": principal[0], "sub": principal[1]}
-        if at is not None:
-            claims["toe"] = at
-        if txn:
-            claims["txn"] = txn
-        signing_input = self._header + b"." + _b64(_json(claims))
-        line = signing_input + b"." + _b64(self._key.sign(signing_input).signature)
-        if len(line) > MAX_SET:
-            raise ValueError(f"a signed event has at most {MAX_SET:,} bytes, found {len(line):,}")
-        if os.getpid() != self._pid:  # a fork: its parent sends what was spooled before, this process what it emits itself
+    def _keep(self, line: bytes) -> None:
+        """Spool one line. Raises SpoolFull, or OSError when the disk does not take it."""
+        if os.getpid() != self._pid:  # a fork: its parent sends what was spooled before, this process what it keeps itself
             with self._starting:
                 if os.getpid() != self._pid:
                     self._start()
@@ -158,7 +130,6 @@ class Emitter:
                 raise SpoolFull(f"{self._most:,} bytes of events wait for {self._parts.netloc}")
             self._spools[-1].append(line, fsync=self._fsync)
             self._changed.notify_all()
-        return jti
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything emitted so far was answered. False when it was not in time; it stays in the spool."""
@@ -201,7 +172,7 @@ class Emitter:
                 spool.close()
 
     def _send_all(self) -> None:
-        failures, refused_since, limit = 0, None, MAX_BATCH
+        failures, refused_since, limit = 0, None, self.batch
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or not self._is_empty())
@@ -209,14 +180,14 @@ class Emitter:
                     return
                 spool = next(spool for spool in self._spools if spool.sent < spool.size)
             try:
-                lines = spool.read(limit)
+                lines = spool.read(limit, self._id)
                 verdicts = self._send(lines)
             except _Later as later:
                 failures += 1
                 if later.misconfigured:
                     refused_since = refused_since or time.monotonic()
                     if time.monotonic() - refused_since >= self.patience:
-                        self._settle(spool, lines, {_jti(line): ("access_denied", str(later)) for line in lines})
+                        self._settle(spool, lines, {self._id(line): ("access_denied", str(later)) for line in lines})
                         continue
                 else:
                     refused_since = None
@@ -234,7 +205,7 @@ class Emitter:
                 limit = max(1, len(lines) // 2)
                 continue
             self._settle(spool, lines, verdicts)
-            limit = min(MAX_BATCH, limit * 2)
+            limit = min(self.batch, limit * 2)
 
     def _sleep(self, seconds: float) -> None:
         with self._changed:
@@ -244,13 +215,13 @@ class Emitter:
     def _settle(self, spool: "_Spool", lines: list[bytes], verdicts: dict[str, tuple[str, str]]) -> None:
         """Remember the refused ones, then move on. A crash in between repeats the request, which changes nothing."""
         for line in lines:
-            if (refusal := verdicts.get(jti := _jti(line))) is not None:
+            if (refusal := verdicts.get(id := self._id(line))) is not None:
                 err, description = refusal
-                log.error("event %s was refused: %s: %s", jti, err, description)
-                spool.keep_refused(line, jti, err, description)
+                log.error("%s was refused: %s: %s", id, err, description)
+                spool.keep_refused(line, id, err, description)
                 if self.on_refused:
                     try:
-                        self.on_refused(jti, err, description)
+                        self.on_refused(id, err, description)
                     except Exception:  # the host's own code: its fault must not stop the sending
                         log.exception("on_refused failed")
         with self._changed:
@@ -260,28 +231,16 @@ class Emitter:
                 self._spools.remove(spool)
             self._changed.notify_all()
 
-    def _send(self, lines: list[bytes]) -> dict[str, tuple[str, str]] | None:
-        """What was refused of a batch, by jti. None: the batch as a whole is no good. Raises _Later."""
-        sets = {_jti(line): line.decode() for line in lines}
-        status, body, retry_after = self._post(_json({"sets": sets}))
-        if status == 200:
-            try:
-                answer = json.loads(body)
-                taken = set(answer["ack"])
-                refused = {jti: (str(said.get("err", "")), str(said.get("description", ""))) for jti, said in answer["setErrs"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise _Later("the answer is not one of an ingest address") from None
-            if missing := sets.keys() - taken - refused.keys():
-                raise _Later(f"the answer says nothing of {len(missing)} events")
-            return refused
+    def _judged(self, status: int, body: bytes, retry_after: float, ids: list[str]) -> dict[str, tuple[str, str]] | None:
+        """What an answer that takes nothing means for these. Raises _Later when it may be another one next time."""
         said = f"{self._parts.netloc} answered {status}: {body[:300].decode('utf-8', 'replace')}"
         if status in MISCONFIGURED:
             raise _Later(said, misconfigured=True)
         if 400 <= status < 500 and status not in TRANSIENT:
-            return None if len(lines) > 1 else dict.fromkeys(sets, ("invalid_request", said))
+            return None if len(ids) > 1 else dict.fromkeys(ids, ("invalid_request", said))
         raise _Later(said, wait=retry_after)
 
-    def _post(self, body: bytes) -> tuple[int, bytes, float]:
+    def _post(self, body: bytes, **headers: str) -> tuple[int, bytes, float]:
         path = self._parts.path + (f"?{self._parts.query}" if self._parts.query else "")
         for attempt in (1, 2):
             fresh = self._connection is None
@@ -291,7 +250,7 @@ class Emitter:
                 kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
                 self._connection = kind(self._parts.hostname, self._parts.port, timeout=self.timeout, **more)
             try:
-                self._connection.request("POST", path, body, {"Content-Type": "application/json"})
+                self._connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
                 answer = self._connection.getresponse()
                 said = answer.read(8 * 1024 * 1024)
                 if answer.will_close or not answer.isclosed():
@@ -309,6 +268,77 @@ class Emitter:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+
+class Emitter(Courier):
+    """Signs events and delivers them."""
+
+    def __init__(
+        self, address: str, *, issuer: str, key: str | os.PathLike | Mapping[str, str], tenant: str = "default", **delivery: Any
+    ) -> None:
+        """`key`: a private Ed25519 JWK (OKP), or the file that holds one; its `kid` is what the source knows it by.
+        `delivery`: as for a Courier.
+        """
+        from nacl.signing import SigningKey  # here: the recorder, which signs nothing, needs no PyNaCl
+
+        jwk = key if isinstance(key, Mapping) else json.loads(Path(key).read_text())
+        if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519" or "d" not in jwk or not jwk.get("kid"):
+            raise ValueError("expected a private Ed25519 JWK: kty OKP, crv Ed25519, d and kid")
+        self.issuer, self.audience = issuer, f"urn:answerable:{tenant}"
+        self._key = SigningKey(_unb64(jwk["d"]))
+        self._header = _b64(_json({"alg": "EdDSA", "kid": jwk["kid"], "typ": "secevent+jwt"}))
+        super().__init__(address, **delivery)
+
+    def emit(
+        self,
+        event_type: str,
+        payload: Mapping[str, Any],
+        *,
+        principal: tuple[str, str] | None = None,
+        at: float | None = None,
+        txn: str = "",
+        jti: str = "",
+    ) -> str:
+        """Sign one event and keep it for delivery. Returns its `jti`, under which the service knows it.
+
+        `principal`: (iss, sub) of whose act it was. `at`: when it happened, Unix seconds; absent: now. Raises SpoolFull,
+        OSError when the disk does not take it, or ValueError for an event that no service would take.
+        """
+        jti = jti or str(uuid.uuid4())
+        claims: dict[str, Any] = {
+            "iss": self.issuer, "iat": round(time.time(), 6), "jti": jti, "aud": [self.audience],
+            "events": {f"urn:answerable:event:{event_type}:v1": dict(payload)},
+        }  # fmt: skip
+        if principal:
+            claims["sub_id"] = {"format": "iss_sub", "iss": principal[0], "sub": principal[1]}
+        if at is not None:
+            claims["toe"] = at
+        if txn:
+            claims["txn"] = txn
+        signing_input = self._header + b"." + _b64(_json(claims))
+        line = signing_input + b"." + _b64(self._key.sign(signing_input).signature)
+        if len(line) > MAX_SET:
+            raise ValueError(f"a signed event has at most {MAX_SET:,} bytes, found {len(line):,}")
+        self._keep(line)
+        return jti
+
+    def _id(self, line: bytes) -> str:
+        return _jti(line)
+
+    def _send(self, lines: list[bytes]) -> dict[str, tuple[str, str]] | None:
+        sets = {_jti(line): line.decode() for line in lines}
+        status, body, retry_after = self._post(_json({"sets": sets}))
+        if status == 200:
+            try:
+                answer = json.loads(body)
+                taken = set(answer["ack"])
+                refused = {jti: (str(said.get("err", "")), str(said.get("description", ""))) for jti, said in answer["setErrs"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise _Later("the answer is not one of an ingest address") from None
+            if missing := sets.keys() - taken - refused.keys():
+                raise _Later(f"the answer says nothing of {len(missing)} events")
+            return refused
+        return self._judged(status, body, retry_after, list(sets))
 
 
 class _Spool:
@@ -378,14 +408,14 @@ class _Spool:
             os.fsync(self.file.fileno())
         self.size += len(data)
 
-    def read(self, most: int) -> list[bytes]:
-        """The next lines to send, no `jti` twice among them."""
+    def read(self, most: int, identify: Callable[[bytes], str]) -> list[bytes]:
+        """The next lines to send, no id twice among them."""
         data = os.pread(self.file.fileno(), min(self.size - self.sent, MAX_BATCH_BYTES), self.sent)
         lines, seen = [], set()
         for line in data[: data.rfind(b"\n") + 1].splitlines()[:most]:
-            if (jti := _jti(line)) in seen:
+            if (id := identify(line)) in seen:
                 break
-            seen.add(jti)
+            seen.add(id)
             lines.append(line)
         return lines
 
@@ -399,10 +429,10 @@ class _Spool:
             # large, and is cut to the size.
             _replace(self.path.with_suffix(".sent"), str(self.sent))
 
-    def keep_refused(self, line: bytes, jti: str, err: str, description: str) -> None:
+    def keep_refused(self, line: bytes, id: str, err: str, description: str) -> None:
         if self.path:
             with open(self.path.with_suffix(".refused"), "ab") as file:
-                file.write(_json({"jti": jti, "err": err, "description": description[:1000], "set": line.decode()}) + b"\n")
+                file.write(_json({"jti": id, "err": err, "description": description[:1000], "set": line.decode("utf-8", "replace")}) + b"\n")
 
     def close(self) -> None:
         if self.path and self.sent == self.size:
@@ -439,6 +469,8 @@ def _unb64(text: str) -> bytes:
 
 def new_key(kid: str = "") -> dict[str, str]:
     """A private Ed25519 JWK. Its public part, without `d`, is what the service is given."""
+    from nacl.signing import SigningKey
+
     key = SigningKey.generate()
     x = _b64(bytes(key.verify_key))
     kid = kid or _b64(sha256(b'{"crv":"Ed25519","kty":"OKP","x":"' + x + b'"}').digest()).decode()  # RFC 7638
