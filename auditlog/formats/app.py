@@ -69,9 +69,9 @@ ABOUT = About(
     lacks="the agent, amounts; the shared payment token is kept as its digest only",
     tested="pairs made to the fields of two public providers; JWTs and MACs, each part changed",
     connect=(
-        "Put the recorder in front of your /provisioning and /oauth/token endpoints.",
-        "Have it POST each pair to {address}.",
-        "Sign it with {secret}: Recorder-Signature: t=<seconds>,v1=<hex HMAC-SHA256 of '<t>.<body>'>.",
+        "Put auditlog.recorder (RecordWSGI or RecordASGI) in front of your /provisioning and /oauth/token endpoints.",
+        "Give it {address}, the secret {secret} and a folder for its spool.",
+        "Another recorder signs each POST: Recorder-Signature: t=<seconds>,v1=<hex HMAC-SHA256 of '<t>.<body>'>.",
         "For Stripe-Signature-V2 give the orchestrator's public keys (/v2/provisioning/public_keys) as a JWKS.",
     ),
 )

@@ -44,7 +44,7 @@ class Service:
         from config.wsgi import application
 
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        self.requests.append(len(json.loads(body)["sets"]))
+        self.requests.append(len(json.loads(body).get("sets", [0])))
         if self.answers:
             status, headers = self.answers.pop(0)
             start_response(status, [("Content-Type", "application/json"), *headers])
