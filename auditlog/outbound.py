@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
@@ -56,7 +57,7 @@ def call(
     request: Request,
     *,
     allow_private: bool = False,
-    bounds: Bounds = Bounds(),  # noqa: B008  frozen
+    bounds: Bounds = Bounds(),
     authorities: str | None = None,
     resolve: Resolve | None = None,
 ) -> Response:
@@ -205,10 +206,8 @@ class _ended_at:
 
     def _end(self) -> None:
         self.happened.set()
-        try:
+        with suppress(OSError):
             socket.socket.shutdown(self.line, socket.SHUT_RDWR)  # TLS's own would wait for the other side
-        except OSError:
-            pass
 
     def __enter__(self) -> threading.Event:
         self.timer.start()

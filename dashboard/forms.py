@@ -174,6 +174,9 @@ class Keys(forms.CharField):
             raise forms.ValidationError(str(error)) from None
 
 
+POLLED = tuple(name for name in NAMES if hasattr(named(name), "poll_request"))
+
+
 class SourceForm(forms.Form):
     """A new sender. What depends on the format is checked where the source is made, too."""
 
@@ -188,12 +191,27 @@ class SourceForm(forms.Form):
     keys = Keys(
         required=False, label="Public keys", help_text="For senders that sign with a key of their own: a JWK with a kid, or a JWKS."
     )
+    jwks_url = forms.CharField(
+        required=False, max_length=500, label="Address of its public keys", widget=forms.URLInput(attrs={"placeholder": "https://conductor.example/jwks.json"}),
+        help_text="A JWKS by https, read now and every ten minutes, and when an event names a key that is not known.",
+    )  # fmt: skip
     secret_env = forms.RegexField(
         VARIABLE, required=False, label="Variable of the shared secret",
         help_text="For senders with a shared secret or token. The secret itself goes into the service's environment under "
         "this name, never into a form: CONDUCTOR_SECRET",
         error_messages={"invalid": "Use capital letters, digits and underscores, such as CONDUCTOR_SECRET."},
     )  # fmt: skip
+    api_key_env = forms.RegexField(
+        VARIABLE, required=False, label="Variable of our key for its API",
+        help_text="Where this service asks: for polling, and to fetch what Stripe's thin events announce. The key goes into the "
+        "service's environment under this name.",
+        error_messages={"invalid": "Use capital letters, digits and underscores, such as CONDUCTOR_API_KEY."},
+    )  # fmt: skip
+    poll_url = forms.CharField(
+        required=False, max_length=500, label="Address to poll", widget=forms.URLInput(),
+        help_text="For senders that are asked for their events and do not send them: " + ", ".join(POLLED) + ".",
+    )  # fmt: skip
+    poll_seconds = forms.IntegerField(label="Polled every (seconds)", required=False, min_value=5, max_value=86_400, help_text="60 when empty.")
     provider = forms.CharField(
         label="Provider", required=False, max_length=120, help_text="When it is a provider's own word about itself: the provider."
     )
@@ -222,17 +240,21 @@ class SourceForm(forms.Form):
         if self.errors:
             return data
         by = TRIALS[data["format"]].by
-        if by == "sender" and not data["keys"]:
-            self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one.")
-        if by in ("token", "mac") and not data["secret_env"]:
+        if data["keys"] and data["jwks_url"]:
+            self.add_error("jwks_url", "Give the keys or their address, not both.")
+        if by == "sender" and not data["keys"] and not data["jwks_url"]:
+            self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one, or say where it is published.")
+        if by in ("token", "mac") and not data["secret_env"] and not data["poll_url"]:
             self.add_error("secret_env", "Deliveries of this format are authenticated by a shared secret: name its variable.")
-        if by == "webhook" and not data["secret_env"] and not data["keys"]:
+        if by == "webhook" and not data["secret_env"] and not data["keys"] and not data["jwks_url"]:
             self.add_error(None, "This format needs a shared secret (v1) or the sender's public key (v1a).")
         return data
 
     def asked(self) -> dict:
         data = dict(self.cleaned_data)
-        return data | {"jwks": {"keys": data.pop("keys")}}
+        keys = {"jwks": {"keys": data.pop("keys")}} if not data["jwks_url"] else {}
+        data.pop("keys", None)
+        return data | keys | {"poll_seconds": data["poll_seconds"] or 60}
 
 
 class KeyForm(forms.Form):

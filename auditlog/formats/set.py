@@ -20,6 +20,7 @@ from auditlog.core.errors import (
     MalformedEvent,
     Refused,
     UnknownKey,
+    UnknownKid,
     WrongAudience,
     WrongContentType,
     WrongIssuer,
@@ -128,8 +129,9 @@ def _statement(compact: bytes, sender: Sender) -> Statement:
     algorithm, kid = _header(header)
     key = sender.keys.get(kid)
     if key is None:
-        state = "was retired" if kid in sender.retired else "is not one of this source's keys"
-        raise UnknownKey(f"key {kid[:80]!r} {state}")
+        if kid in sender.retired:
+            raise UnknownKey(f"key {kid[:80]!r} was retired")
+        raise UnknownKid(f"key {kid[:80]!r} is not one of this source's keys")
     try:
         key.check_for(algorithm)(signing_input, _decoded(signature))
     except BadSignature as refused:

@@ -1,6 +1,5 @@
 """Witnesses and the independent head, against a small witness of our own (C2SP tlog-witness)."""
 
-import threading
 import time
 from base64 import b64decode, b64encode
 from hashlib import sha256
