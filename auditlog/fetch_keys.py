@@ -25,10 +25,10 @@ EVER = 1_000  # keys of one source: a set that changes each time would fill the 
 BOUNDS = outbound.Bounds(connect=3.0, read=5.0, total=8.0, size=256 * 1024)
 
 
-def read_key_set(url: str, *, allow_private: bool, call: outbound.Call = outbound.call) -> KeySet:
+def read_key_set(url: str, *, allow_private: bool, now: datetime, call: outbound.Call = outbound.call) -> KeySet:
     """The keys that an address publishes. Raises OutboundError, or ConfigurationError when it is no key set."""
     request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})
-    return key_set(expected_ok(call(request, allow_private=allow_private, bounds=BOUNDS), request.host).body)
+    return key_set(expected_ok(call(request, allow_private=allow_private, bounds=BOUNDS), request.host, now=now).body)
 
 
 def fetch_keys(source: Source, *, now: datetime, call: outbound.Call = outbound.call) -> bool:
@@ -37,7 +37,7 @@ def fetch_keys(source: Source, *, now: datetime, call: outbound.Call = outbound.
     What goes wrong is kept for the source's page; the keys from before stay good then.
     """
     try:
-        found = read_key_set(source.jwks_url, allow_private=source.allow_private, call=call)
+        found = read_key_set(source.jwks_url, allow_private=source.allow_private, now=now, call=call)
     except (OutboundError, ConfigurationError) as error:
         log.warning("key set not read", tenant=source.tenant.name, source=source.name, reason=str(error)[:200])
         failed(pull_of(source, Pull.Kind.KEYS), error, now=now)
@@ -91,7 +91,7 @@ def add_source_by_url(
     """A source whose key set can be read now, with its keys. Raises OutboundError or ConfigurationError; nothing is
     changed then.
     """
-    found = read_key_set(jwks_url, allow_private=more.get("allow_private", False), call=call)
+    found = read_key_set(jwks_url, allow_private=more.get("allow_private", False), now=now, call=call)
     with transaction.atomic():
         source = add_source(tenant, name, jwks_url=jwks_url, now=now, **more)
         take_over(source, found, now=now)

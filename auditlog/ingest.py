@@ -6,10 +6,11 @@ durable. Nothing here trusts a claim before its signature, and nothing is writte
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
+from typing import TypeVar
 
 import structlog
 from django.conf import settings
@@ -36,6 +37,7 @@ from auditlog.models import NotedDelivery, Source
 from auditlog.source_secrets import source_secret
 
 log = structlog.get_logger()
+Read = TypeVar("Read")
 # In the process, not in the database: a row for each would make the flood worse.
 THROTTLED = Metric("answerable_throttled", "Deliveries answered 429", ["tenant", "source"])
 MAX_BODY = 16 * 1024 * 1024
@@ -89,9 +91,13 @@ def ingest(
 
 
 def take(source: Source, received: formats.Received, *, now: datetime) -> Taken:
-    """Append statements that we fetched ourselves: the road of a delivery from where it has been verified."""
+    """Append statements that we fetched ourselves: the road of a delivery from where it has been verified.
+
+    One that brings nothing new is not noted: what is asked for again and again is mostly known.
+    """
     known = _source(source.tenant.name, source.name)
-    return _told(known, _settle(known, received, now=now), now=now)
+    taken = _settle(known, received, now=now)
+    return _told(known, taken, now=now) if taken.refused else taken
 
 
 def refuse(source: Source, refused: Refused, *, now: datetime) -> None:
@@ -148,9 +154,14 @@ def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender
     encoding = delivery.headers.get("content-encoding", "").lower()
     if encoding and encoding not in getattr(module, "ENCODINGS", ()):
         raise WrongContentType(f"expected no Content-Encoding for format {source.format!r}, found {encoding[:40]!r}")
+    return read_by_format(source, lambda: module.receive(delivery, sender))
+
+
+def read_by_format(source: Source, read: Callable[[], Read]) -> Read:
+    """What a format makes of somebody's bytes. Raises Refused, also where the parser falls over them."""
     try:
-        return module.receive(delivery, sender)
-    except (ValueError, OverflowError, RecursionError) as error:
+        return read()
+    except (ValueError, OverflowError, RecursionError, KeyError) as error:
         log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
         raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None
 

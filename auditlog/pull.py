@@ -96,8 +96,12 @@ def with_key(request: Request, source: Source) -> Request:
     return request.with_headers(Authorization=f"Bearer {key.decode('utf-8', 'replace').strip()}")
 
 
-def expected_ok(answer: Response, host: str) -> Response:
+def expected_ok(answer: Response, host: str, *, now: datetime) -> Response:
     """Raises UnexpectedAnswer unless the status is 200."""
     if answer.status != 200:
-        raise UnexpectedAnswer(f"{host} answered {answer.status}, expected 200")
+        hint = ": our key for it is not good" if answer.status in (401, 403) else ""
+        raise UnexpectedAnswer(
+            f"{host} answered {answer.status}, expected 200{hint}",
+            status=answer.status, retry_after=answer.retry_after(now=now),
+        )  # fmt: skip
     return answer

@@ -122,7 +122,11 @@ class AnswerTooLarge(OutboundError):
 
 
 class UnexpectedAnswer(OutboundError):
-    """The host answered, and not what was expected."""
+    """The host answered, and not what was expected. `retry_after`: seconds that it wants to be left alone for."""
+
+    def __init__(self, message: str, *, status: int = 0, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.retry_after = status, retry_after
 
 
 class NotConfigured(OutboundError):

@@ -5,12 +5,14 @@ None of these names a time, so each comes in a wrapper: {at, output} | {at, stat
 wrapper may say who ran it: argv, actor (our nested form), session, task, project.
 
 Verified: the envelope and its `add` and `rotate` data in captures that others published, the state file, the failure
-codes, the SDK's object fields and status values. Not verified: where a failed envelope puts its code (`error.code`
+codes, the SDK's object fields and status values. Not verified: polling against Stripe (the preview is private; `Stripe-Context` of connected accounts is
+not sent); where a failed envelope puts its code (`error.code`
 and `data.error.code` are looked at); the command set, which drifts between versions, so unknown ones are kept.
 
 Chain order: the wrapper's `actor` is nested as in RFC 8693, outermost current; the CLI itself names nobody.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -20,7 +22,8 @@ from msgspec import Struct
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Gate, Id, Limit, Party, Payload
 from auditlog.core.redaction import NEVER_STORED
-from auditlog.formats import About, Delivery, Received, Sender, Statement, records
+from auditlog.core.request import Request
+from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement, records
 from auditlog.formats.values import (
     action,
     called,
@@ -79,7 +82,7 @@ _REQUESTS = {
 
 ABOUT = About(
     title="Stripe Projects CLI and Provisioning API",
-    sent="POST of {at, output | state | polled} as JSON: one, lines or an array",
+    sent="POST of {at, output | state | polled} as JSON: one, lines or an array; a list of the Provisioning API is polled",
     authentication="a static token in the Authorization header",
     grade="F for the CLI's output and state file, E for polled objects",
     carries="projects, providers linked, resources, credentials, accounts created or linked, limits, gates met",
@@ -90,7 +93,8 @@ ABOUT = About(
         "Run the CLI with --json through a wrapper that posts each result to {address}.",
         'Body: {{"at": "<RFC 3339>", "argv": [..], "actor": {{..}}, "session": "..", "output": <the JSON>}}',
         "Send the header Authorization: Bearer <the value of {secret}>.",
-        'Poll /v2/provisioning/* too and post each object as {{"at": .., "polled": <the object>}}.',
+        "Have a list of https://api.stripe.com/v2/provisioning/... polled, one source a list: its objects change without any webhook.",
+        'Or poll it yourself and post each object as {{"at": .., "polled": <the object>}}.',
     ),
 )
 
@@ -118,6 +122,7 @@ class Recorded(Struct):
 
 
 _recorded = msgspec.json.Decoder(Recorded).decode
+_listed = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
@@ -134,6 +139,53 @@ def content(raw: bytes, headers: bytes) -> bytes:
     except (orjson.JSONDecodeError, AttributeError):
         polled = None
     return canonical(raw) if polled is None else orjson.dumps(polled, option=orjson.OPT_SORT_KEYS)
+
+
+# --- asked for by us: a list of the Provisioning API, /v2/provisioning/... ---
+
+VERSION = "2026-09-30.preview"
+
+
+def poll_state(state: dict[str, Any], *, now: datetime) -> dict[str, Any]:
+    """Each round reads the whole list: its objects have no time, and what did not change is a repeat."""
+    return state | {"at": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def poll_request(state: dict[str, Any], url: str) -> Request:
+    return Request(_page_of(url, state.get("page", "")), headers={"Stripe-Version": VERSION, "Accept": "application/json"})
+
+
+def _page_of(url: str, page: str) -> str:
+    """The next page lies at our own address: of what the host says only the query counts."""
+    return f"{url.partition('?')[0]}?{page}" if page else url
+
+
+def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
+    """A v2 list (`data`, `next_page_url`), or one object. Raises MalformedEvent."""
+    found = decoded(_listed, body, "a list of the Provisioning API")
+    if not isinstance(found.get("data"), list):
+        if not isinstance(found.get("object"), str):
+            raise MalformedEvent("expected a list (`data`) or an object of the Provisioning API")
+        items, following = [found], ""
+    else:
+        items, following = found["data"], found.get("next_page_url") or ""
+        if not isinstance(following, str) or len(following) > 2000 or not (following.isascii() and following.isprintable()):
+            raise MalformedEvent("expected next_page_url to be an address")
+    page = following.partition("?")[2].replace(" ", "").replace("#", "")
+    if page and page == state.get("page"):
+        raise MalformedEvent("the page after this one is itself")
+    lines = b"\n".join(orjson.dumps({"at": state["at"], "polled": item}) for item in items)
+    deliveries = (Delivery(lines, "application/x-ndjson", {}),) if items else ()
+    return Polled(deliveries, {"page": page} if page else {}, more=bool(page))
+
+
+def poll_restart(state: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def receive_polled(delivery: Delivery, sender: Sender) -> Received:
+    found, _ = records.split(delivery)
+    return records.each([one for raw in found for one in _spread(raw)], lambda raw: _statement(raw, sender))
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

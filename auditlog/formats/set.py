@@ -7,6 +7,8 @@ because it names the key.
 
 import re
 from binascii import a2b_base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -37,13 +39,14 @@ from auditlog.core.event import (
     moment,
 )
 from auditlog.core.keys import ALGORITHMS
-from auditlog.formats import About, Delivery, Received, Sender, Statement
+from auditlog.core.request import Request
+from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement
 from auditlog.formats.envelope import URN, SubjectId
 
 CONTENT_TYPES = ("application/secevent+jwt", "application/json")
 ABOUT = About(
     title="Native events (Security Event Tokens)",
-    sent="POST of one compact JWS (application/secevent+jwt, RFC 8935), or of up to 1,000 as {\"sets\": {jti: SET}}",
+    sent="POST of one compact JWS (application/secevent+jwt, RFC 8935), or of up to 1,000 as {\"sets\": {jti: SET}}; or polled (RFC 8936)",
     authentication="each event is signed with the sender's own key; no header is needed",
     grade="A",
     carries="every type of the published format: authority, orchestration, domains, provider acts, money, disputes",
@@ -54,6 +57,7 @@ ABOUT = About(
         "Publish your public keys as a JWKS, or have the file at hand.",
         "Sign each event as a SET with typ secevent+jwt and aud urn:answerable:<tenant>.",
         "POST it to {address} with Content-Type: application/secevent+jwt; 202 means it is in the ledger.",
+        "Or give the address of an RFC 8936 endpoint to poll: what is in the ledger is acknowledged there, what is refused is said.",
     ),
 )
 MAX_SET = 256 * 1024
@@ -73,6 +77,13 @@ class Claims(Struct):
     sub_id: SubjectId | None = None
     sub: Any = msgspec.UNSET
     exp: Any = msgspec.UNSET
+
+
+class PolledSets(Struct):
+    """An RFC 8936 answer; members we do not know are ignored."""
+
+    sets: dict[str, str] = {}
+    moreAvailable: bool = False
 
 
 _claims = msgspec.json.Decoder(Claims).decode
@@ -107,6 +118,55 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         except Refused as refused:
             statements[jti] = refused
     return Received(statements, batch=True)
+
+
+# --- asked for by us: RFC 8936 ---
+
+POLL_NEEDS_KEY = False  # a transmitter may know us otherwise (RFC 8936 section 4.2 leaves it open)
+ASKED_FOR = 100  # SETs a request
+_CODES = ("invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied")
+_polled = msgspec.json.Decoder(PolledSets).decode
+
+
+def poll_state(state: dict[str, Any], *, now: datetime) -> dict[str, Any]:
+    return state
+
+
+def poll_request(state: dict[str, Any], url: str) -> Request:
+    """RFC 8936 section 2.2, with what is to be said of the SETs from before; an answer at once, also an empty one."""
+    return _asking(state, url, ASKED_FOR)
+
+
+def poll_closing(state: dict[str, Any], url: str) -> Request | None:
+    """An acknowledge-only request (RFC 8936 section 2.4): it asks for no SETs."""
+    return _asking(state, url, 0) if state.get("ack") or state.get("setErrs") else None
+
+
+def _asking(state: dict[str, Any], url: str, most: int) -> Request:
+    said = {name: state[name] for name in ("ack", "setErrs") if state.get(name)}
+    body = msgspec.json.encode({"maxEvents": most, "returnImmediately": True} | said)
+    return Request(url, "POST", body, {"Content-Type": "application/json", "Accept": "application/json"})
+
+
+def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
+    """Section 2.3. That it answers at all says that it has heard what we said. Raises MalformedEvent."""
+    try:
+        said = _polled(body)
+    except UNREADABLE as error:
+        raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}: {error}'[:500]) from None
+    sets = list(said.sets.items())
+    parts = [dict(sets[start : start + MAX_BATCH]) for start in range(0, len(sets), MAX_BATCH)]
+    deliveries = tuple(Delivery(msgspec.json.encode({"sets": part}), "application/json", {}) for part in parts)
+    return Polled(deliveries, {}, more=said.moreAvailable)
+
+
+def poll_settled(state: dict[str, Any], appended: Sequence[str], refused: Mapping[str, Refused]) -> dict[str, Any]:
+    """What the next request says: those that are durable, and why the others were not taken (section 2.6)."""
+    errors = {
+        jti: {"err": one.err if one.err in _CODES else "invalid_request", "description": str(one)[:500]}
+        for jti, one in refused.items()
+    }
+    return {"ack": [*state.get("ack", []), *appended], "setErrs": state.get("setErrs", {}) | errors}
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
