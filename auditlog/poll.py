@@ -38,7 +38,7 @@ def poll(
             while more and pages < PAGES and time.monotonic() < ends:
                 new, more = _page(source, pull, module, warnings, now=now, call=call)
                 brought, pages = brought + new, pages + 1
-            _close(source, pull, module, now=now, call=call)
+            _close(source, pull, module, warnings, now=now, call=call)
         except UnexpectedAnswer as error:
             restarts = error.status in (400, 404, 410) and hasattr(module, "poll_restart")
             state = module.poll_restart(pull.state) if restarts else pull.state
@@ -75,7 +75,7 @@ def _page(
     pull.state = state
     pull.save(update_fields=["state"])  # strictly after what it stands for is durable
     # What is left where it was comes again with every request: asking at once would go round in a circle.
-    return new, polled.more and (settled > 0 or not polled.deliveries)
+    return new, polled.more and settled > 0
 
 
 def _taken(source: Source, module: ModuleType, delivery: Delivery, *, now: datetime, call: outbound.Call) -> Taken:
@@ -103,14 +103,16 @@ def _answerable(source: Source, refused: Mapping[str, Refused], warnings: list[s
     return stay
 
 
-def _close(source: Source, pull: Pull, module: ModuleType, *, now: Callable[[], datetime], call: outbound.Call) -> None:
-    """Say what is still to be said: acknowledgements are not left for the next round."""
+def _close(
+    source: Source, pull: Pull, module: ModuleType, warnings: list[str], *, now: Callable[[], datetime], call: outbound.Call
+) -> None:
+    """Say what is still to be said: acknowledgements are not left for the next round, unless they are not wanted so."""
     request = module.poll_closing(pull.state, source.poll_url) if hasattr(module, "poll_closing") else None
     if request is None:
         return
     answer = call(with_key(request, source), allow_private=source.allow_private, bounds=BOUNDS)
-    if answer.status not in (200, 202, 204):
-        expected_ok(answer, request.host, now=now())
-    pull.state = {}
-    pull.save(update_fields=["state"])
-
+    if answer.status in (200, 202, 204):
+        pull.state = {}
+        pull.save(update_fields=["state"])
+    else:
+        warnings.append(f"acknowledgements go with the next request: {request.host} answered {answer.status} to those by themselves")

@@ -5,19 +5,20 @@ None of these names a time, so each comes in a wrapper: {at, output} | {at, stat
 wrapper may say who ran it: argv, actor (our nested form), session, task, project.
 
 Verified: the envelope and its `add` and `rotate` data in captures that others published, the state file, the failure
-codes, the SDK's object fields and status values. Not verified: polling against Stripe (the preview is private; `Stripe-Context` of connected accounts is
-not sent); where a failed envelope puts its code (`error.code`
-and `data.error.code` are looked at); the command set, which drifts between versions, so unknown ones are kept.
+codes, the SDK's object fields and status values. Not verified: polling against Stripe (the preview is private, and the
+`Stripe-Context` of a connected account is not sent); where a failed envelope puts its code (`error.code` and
+`data.error.code` are looked at); the command set, which drifts between versions, so unknown ones are kept.
 
 Chain order: the wrapper's `actor` is nested as in RFC 8693, outermost current; the CLI itself names nobody.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Gate, Id, Limit, Party, Payload
@@ -122,7 +123,15 @@ class Recorded(Struct):
 
 
 _recorded = msgspec.json.Decoder(Recorded).decode
-_listed = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Listed(Struct):
+    data: list[Raw] | None = None
+    next_page_url: str | None = None
+    object: str = ""
+
+
+_listed = msgspec.json.Decoder(Listed).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
@@ -144,6 +153,7 @@ def content(raw: bytes, headers: bytes) -> bytes:
 # --- asked for by us: a list of the Provisioning API, /v2/provisioning/... ---
 
 VERSION = "2026-09-30.preview"
+_QUERY = re.compile(r"[A-Za-z0-9_.~%=&+-]{0,2000}\Z")
 
 
 def poll_state(state: dict[str, Any], *, now: datetime) -> dict[str, Any]:
@@ -163,19 +173,19 @@ def _page_of(url: str, page: str) -> str:
 def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
     """A v2 list (`data`, `next_page_url`), or one object. Raises MalformedEvent."""
     found = decoded(_listed, body, "a list of the Provisioning API")
-    if not isinstance(found.get("data"), list):
-        if not isinstance(found.get("object"), str):
+    items, following = found.data, found.next_page_url or ""
+    if items is None:
+        if not found.object:
             raise MalformedEvent("expected a list (`data`) or an object of the Provisioning API")
-        items, following = [found], ""
-    else:
-        items, following = found["data"], found.get("next_page_url") or ""
-        if not isinstance(following, str) or len(following) > 2000 or not (following.isascii() and following.isprintable()):
-            raise MalformedEvent("expected next_page_url to be an address")
-    page = following.partition("?")[2].replace(" ", "").replace("#", "")
+        items, following = [Raw(body)], ""
+    page = following.partition("?")[2]
+    if not _QUERY.match(page):
+        raise MalformedEvent("expected next_page_url to be an address with a query")
     if page and page == state.get("page"):
         raise MalformedEvent("the page after this one is itself")
-    lines = b"\n".join(orjson.dumps({"at": state["at"], "polled": item}) for item in items)
-    deliveries = (Delivery(lines, "application/x-ndjson", {}),) if items else ()
+    at = orjson.dumps(state["at"])
+    posted = b",".join(b'{"at":' + at + b',"polled":' + bytes(item) + b"}" for item in items)
+    deliveries = (Delivery(b"[" + posted + b"]", "application/json", {}),) if items else ()
     return Polled(deliveries, {"page": page} if page else {}, more=bool(page))
 
 
