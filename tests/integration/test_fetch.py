@@ -301,6 +301,28 @@ def test_dying_between_fetch_and_append_loses_and_doubles_nothing(source, outsid
     assert set(PendingFetch.objects.filter(source=source).values_list("state", flat=True)) == {"done"}
 
 
+def test_what_was_read_by_one_that_died_before_its_end_was_kept_is_not_kept_either(source, outside, now, monkeypatch):
+    from auditlog import fetch as verb
+
+    Stripe(outside, **{"/v2/core/events/evt_1": full(), "/v1/charges/ch_1": [CHARGE, CHARGE | {"amount": 6000}]})
+    hook(source, thin(), now)
+    real, seen = verb._end, []
+
+    def dying(*args, **kwargs):
+        seen.append(1)
+        if len(seen) == 2:
+            raise Died
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(verb, "_end", dying)
+    with pytest.raises(Died):
+        run(source, outside, now)
+
+    run(source, outside, now)
+
+    assert events_in(source.tenant) == ALL_THREE
+
+
 def test_dying_before_the_announcement_is_noted_loses_nothing(source, outside, now, monkeypatch):
     Stripe(outside)
     hook(source, thin(), now)

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 import traceback
 
 import pytest
@@ -207,15 +208,18 @@ def test_an_answer_without_a_length_is_read_no_further_than_allowed(outside, fra
 
 
 def test_headers_without_end_are_read_no_further_than_allowed(outside):
+    sent = []
+
     def endless(line):
-        line.write(b"HTTP/1.1 200 OK\r\n")
-        for _ in range(400):
-            line.write(b"HTTP/1.1 100 Continue\r\nX: " + b"y" * 8000 + b"\r\n\r\n")
+        for _ in range(6_000):  # 100 MB, were they read
+            line.write(b"HTTP/1.1 100 Continue\r\nX: " + b"y" * 16_000 + b"\r\n\r\n")
+            sent.append(1)
 
     outside.answer = lambda *_: (200, {}, endless)
 
-    with pytest.raises(OutboundError):
+    with pytest.raises(AnswerTooLarge):
         ask(outside, bounds={"size": 10})
+    assert len(sent) < 6_000
 
 
 def test_a_compressed_answer_is_refused_and_never_inflated(outside):
@@ -242,6 +246,17 @@ def test_a_host_that_drips_is_ended_by_the_total(outside, text):
 
     with pytest.raises(AnswerTooLate):
         ask(outside, bounds={"read": 5, "total": 0.5})
+
+
+def test_one_long_silence_is_ended_by_the_total_too(outside):
+    def late(line):
+        time.sleep(1.5)
+        line.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    outside.answer = lambda *_: (200, {}, late)
+
+    with pytest.raises(AnswerTooLate):
+        ask(outside, bounds={"read": 5, "total": 0.3})
 
 
 def test_a_handshake_that_does_not_go_on_is_ended():
