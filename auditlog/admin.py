@@ -140,7 +140,7 @@ def _note_organisation(organisation: Organisation, change: str) -> None:
     )  # fmt: skip
 
 
-OUTWARD = ("jwks_url", "poll_url", "poll_seconds", "api_key_env", "api_url", "allow_private")
+OUTWARD = ("audience", "jwks_url", "poll_url", "poll_seconds", "api_key_env", "api_url", "allow_private")
 
 
 class SourceKeyInline(ReadOnly, admin.TabularInline):

@@ -55,6 +55,7 @@ def add_source(
     speaks_for: list[str] | None = None,
     organisation: Organisation | None = None,
     heartbeat_seconds: int | None = None,
+    audience: str = "",
     jwks_url: str = "",
     poll_url: str = "",
     poll_seconds: int = 60,
@@ -76,7 +77,7 @@ def add_source(
     source = Source(
         tenant=tenant, name=name, format=format, issuer=issuer, secret_env=secret_env, provider=provider,
         layers=layers or [], speaks_for=speaks_for or [], organisation=organisation, heartbeat_seconds=heartbeat_seconds,
-        heartbeat_since=now if heartbeat_seconds else None, jwks_url=jwks_url, poll_url=poll_url, poll_seconds=poll_seconds,
+        heartbeat_since=now if heartbeat_seconds else None, audience=audience, jwks_url=jwks_url, poll_url=poll_url, poll_seconds=poll_seconds,
         api_key_env=api_key_env, api_url=api_url, allow_private=allow_private, **limits,
     )  # fmt: skip
     check_outward(source)
@@ -97,14 +98,15 @@ def add_source(
         _listen(source, now=now)
     for jwk in (jwks or {}).get("keys", []):
         add_key(source, jwk, now=now)
-    if format == "set" and not jwks_url and not source.keys.exists():
-        raise ConfigurationError("a source of format 'set' needs at least one public key: give a JWKS with `keys`")
+    if format in ("set", "caep") and not jwks_url and not source.keys.exists():
+        raise ConfigurationError(f"a source of format {format!r} needs at least one public key: give a JWKS with `keys`")
     return source
 
 
 def outward(source: Source) -> dict[str, Any]:
-    """What the service calls for a source, as its leaves tell it; empty for one that only sends."""
+    """What the service calls for a source, and whom its tokens are for, as its leaves tell it; empty for most."""
     said = {
+        "audience": source.audience,
         "jwks_url": source.jwks_url, "poll_url": source.poll_url, "poll_s": source.poll_seconds if source.poll_url else 0,
         "api_url": source.api_url, "api_key_env": source.api_key_env, "allow_private": source.allow_private,
     }  # fmt: skip

@@ -255,6 +255,7 @@ def sender_of(source: Source, keys: Mapping[str, Key] | None = None, retired: fr
         name=source.name,
         issuer=source.issuer,
         provider=source.provider,
+        audience=source.audience,
         keys=keys or {},
         retired=retired,
         secret=lambda: source_secret(source.secret_env) if source.secret_env else None,

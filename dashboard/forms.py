@@ -201,6 +201,9 @@ class SourceForm(forms.Form):
         "this name, never into a form: CONDUCTOR_SECRET",
         error_messages={"invalid": "Use capital letters, digits and underscores, such as CONDUCTOR_SECRET."},
     )  # fmt: skip
+    audience = forms.CharField(
+        required=False, max_length=300, label="Audience of its tokens", help_text="For CAEP: the aud that its stream was given for us. Empty: urn:answerable: and the tenant's name.",
+    )  # fmt: skip
     api_key_env = forms.RegexField(
         VARIABLE, required=False, label="Variable of our key for its API",
         help_text="Where this service asks: for polling, and to fetch what Stripe's thin events announce. The key goes into the "

@@ -42,7 +42,7 @@ from auditlog.core.keys import Key
 
 NAMES = (
     "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",
-    "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402", "mpp",
+    "standard_webhooks", "cloudevents", "http_signatures", "caep", "ap2", "acp", "x402", "mpp",
 )  # fmt: skip
 
 
@@ -63,6 +63,7 @@ class Sender:
     name: str
     issuer: str
     provider: str = ""
+    audience: str = ""  # what its tokens are for, where that is not the tenant's name
     keys: Mapping[str, Key] = field(default_factory=dict)  # by kid
     retired: frozenset[str] = frozenset()  # kids that were good once
     secret: Callable[[], bytes | None] = lambda: None  # asked for only by formats with a shared secret

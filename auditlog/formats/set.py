@@ -7,8 +7,7 @@ because it names the key.
 
 import re
 from binascii import a2b_base64
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -39,9 +38,16 @@ from auditlog.core.event import (
     moment,
 )
 from auditlog.core.keys import ALGORITHMS
-from auditlog.core.request import Request
-from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement
+from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.envelope import URN, SubjectId
+from auditlog.formats.set_polling import (  # noqa: F401  what `poll.py` asks this format for
+    POLL_NEEDS_KEY,
+    poll_closing,
+    poll_request,
+    poll_response,
+    poll_settled,
+    poll_state,
+)
 
 CONTENT_TYPES = ("application/secevent+jwt", "application/json")
 ABOUT = About(
@@ -79,23 +85,21 @@ class Claims(Struct):
     exp: Any = msgspec.UNSET
 
 
-class PolledSets(Struct):
-    """An RFC 8936 answer; members we do not know are ignored."""
-
-    sets: dict[str, str] = {}
-    moreAvailable: bool = False
-
-
 _claims = msgspec.json.Decoder(Claims).decode
 _sets = msgspec.json.Decoder(dict[str, dict[str, str]]).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     """Verify and parse one SET or a batch of them. A bad SET in a batch does not hurt the others."""
+    return received(delivery, sender, _event)
+
+
+def received(delivery: Delivery, sender: Sender, read: Callable[[bytes, Sender], Event]) -> Received:
+    """The same for SETs of any profile: `read` makes an event of verified claims."""
     if delivery.content_type == "application/secevent+jwt":
         if len(delivery.body) > MAX_SET:
             raise DeliveryTooLarge(f"a SET has at most {MAX_SET:,} bytes, found {len(delivery.body):,}")
-        statement = _statement(delivery.body.strip(), sender)
+        statement = _statement(delivery.body.strip(), sender, read)
         return Received({statement.source_event_id: statement})
     if delivery.content_type != "application/json":
         raise WrongContentType(f"expected {' or '.join(CONTENT_TYPES)}, found {delivery.content_type or 'none'!r}")
@@ -111,7 +115,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     statements: dict[str, Statement | Refused] = {}
     for jti, compact in sets.items():
         try:
-            statement = _statement(compact.encode(), sender)
+            statement = _statement(compact.encode(), sender, read)
             if statement.source_event_id != jti:
                 raise MalformedEvent(f"the SET under {jti[:80]!r} has jti {statement.source_event_id[:80]!r}")
             statements[jti] = statement
@@ -120,58 +124,13 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     return Received(statements, batch=True)
 
 
-# --- asked for by us: RFC 8936 ---
-
-POLL_NEEDS_KEY = False  # a transmitter may know us otherwise (RFC 8936 section 4.2 leaves it open)
-ASKED_FOR = 100  # SETs a request
-_CODES = ("invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied")
-_polled = msgspec.json.Decoder(PolledSets).decode
-
-
-def poll_state(state: dict[str, Any], *, now: datetime) -> dict[str, Any]:
-    return state
-
-
-def poll_request(state: dict[str, Any], url: str) -> Request:
-    """RFC 8936 section 2.2, with what is to be said of the SETs from before; an answer at once, also an empty one."""
-    return _asking(state, url, ASKED_FOR)
-
-
-def poll_closing(state: dict[str, Any], url: str) -> Request | None:
-    """An acknowledge-only request (RFC 8936 section 2.4): it asks for no SETs."""
-    return _asking(state, url, 0) if state.get("ack") or state.get("setErrs") else None
-
-
-def _asking(state: dict[str, Any], url: str, most: int) -> Request:
-    said = {name: state[name] for name in ("ack", "setErrs") if state.get(name)}
-    body = msgspec.json.encode({"maxEvents": most, "returnImmediately": True} | said)
-    return Request(url, "POST", body, {"Content-Type": "application/json", "Accept": "application/json"})
-
-
-def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
-    """Section 2.3. That it answers at all says that it has heard what we said. Raises MalformedEvent."""
-    try:
-        said = _polled(body)
-    except UNREADABLE as error:
-        raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}: {error}'[:500]) from None
-    sets = list(said.sets.items())
-    parts = [dict(sets[start : start + MAX_BATCH]) for start in range(0, len(sets), MAX_BATCH)]
-    deliveries = tuple(Delivery(msgspec.json.encode({"sets": part}), "application/json", {}) for part in parts)
-    return Polled(deliveries, {}, more=said.moreAvailable)
-
-
-def poll_settled(state: dict[str, Any], appended: Sequence[str], refused: Mapping[str, Refused]) -> dict[str, Any]:
-    """What the next request says: those that are durable, and why the others were not taken (section 2.6)."""
-    errors = {
-        jti: {"err": one.err if one.err in _CODES else "invalid_request", "description": str(one)[:500]}
-        for jti, one in refused.items()
-    }
-    return {"ack": [*state.get("ack", []), *appended], "setErrs": state.get("setErrs", {}) | errors}
-
-
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     """The event in stored bytes, whose signature was checked when they were received."""
-    return _event(_decoded(raw.split(b".")[1]), sender)
+    return _event(claims_in(raw), sender)
+
+
+def claims_in(raw: bytes) -> bytes:
+    return _decoded(raw.split(b".")[1])
 
 
 def content(raw: bytes, headers: bytes) -> bytes:
@@ -179,7 +138,7 @@ def content(raw: bytes, headers: bytes) -> bytes:
     return raw[: raw.rindex(b".")]
 
 
-def _statement(compact: bytes, sender: Sender) -> Statement:
+def _statement(compact: bytes, sender: Sender, read: Callable[[bytes, Sender], Event]) -> Statement:
     if len(compact) > MAX_SET:
         raise DeliveryTooLarge(f"a SET has at most {MAX_SET:,} bytes, found {len(compact):,}")
     if not _COMPACT.match(compact):
@@ -200,7 +159,7 @@ def _statement(compact: bytes, sender: Sender) -> Statement:
 
     claims = _decoded(payload)
     refuse_card_numbers(claims)
-    event = _event(claims, sender)
+    event = read(claims, sender)
     if event.issuer != sender.issuer:
         raise WrongIssuer(f"expected iss {sender.issuer!r}, found {event.issuer[:300]!r}")
     return Statement(event.source_event_id, compact, b"", "A", key.thumbprint, event)

@@ -163,6 +163,9 @@ class Source(models.Model):
     )
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     secret_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the shared secret.")
+    audience = models.CharField(
+        max_length=300, blank=True, help_text="The `aud` of its tokens, for CAEP. Empty: urn:answerable: and the tenant's name."
+    )
     jwks_url = models.CharField(
         max_length=500, blank=True, help_text="Where its public keys are read from, again and again: a JWKS (RFC 7517), by https."
     )

@@ -27,6 +27,7 @@ class Command(BaseCommand):
         add.add_argument("--issuer", required=True, help="the `iss` of its events")
         add.add_argument("--jwks", type=Path, metavar="FILE", help="its public keys, as a JWKS (RFC 7517)")
         add.add_argument("--jwks-url", metavar="URL", help="where its JWKS is read from, now and again and again")
+        add.add_argument("--audience", default="", metavar="AUD", help="the `aud` of its tokens (caep)")
         add.add_argument("--poll-url", default="", metavar="URL", help="where its events are asked for")
         add.add_argument("--poll-every", type=int, default=60, metavar="SECONDS", help="how often (default: 60)")
         add.add_argument("--api-key-env", default="", metavar="VAR", help="variable that holds our key for its API")
@@ -66,7 +67,7 @@ class Command(BaseCommand):
         how = dict(
             format=options["format"], issuer=options["issuer"], secret_env=variable, provider=options["provider"],
             layers=options["layer"], speaks_for=options["speaks_for"], heartbeat_seconds=options["heartbeat"],
-            poll_url=options["poll_url"], poll_seconds=options["poll_every"], api_key_env=options["api_key_env"],
+            audience=options["audience"], poll_url=options["poll_url"], poll_seconds=options["poll_every"], api_key_env=options["api_key_env"],
             api_url=options["api_url"], allow_private=options["allow_private"], now=timezone.now(),
         )  # fmt: skip
         if options["jwks_url"]:
