@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,9 @@ from auditlog.models import (
     SourceKey,
     Tenant,
 )
+
+# Variables that configure the service itself (README): their values are never sent anywhere.
+OURS = re.compile(r"(ANSWERABLE|DATABASE|CELERY|DJANGO|PG|SSL)(_|[A-Z]*\Z)|PATH\Z|HOME\Z|WEB_CONCURRENCY\Z")
 
 
 @transaction.atomic
@@ -116,6 +120,8 @@ def outward(source: Source) -> dict[str, Any]:
 def check_outward(source: Source) -> None:
     """Whether what a source says to call can be called at all. Raises ConfigurationError."""
     module = formats.named(source.format)
+    if OURS.match(source.api_key_env):
+        raise ConfigurationError(f"api_key_env: {source.api_key_env} is the service's own, and its value is sent to others")
     for name in ("jwks_url", "poll_url", "api_url"):
         if url := getattr(source, name):
             try:

@@ -174,7 +174,8 @@ class Keys(forms.CharField):
             raise forms.ValidationError(str(error)) from None
 
 
-POLLED = tuple(name for name in NAMES if hasattr(named(name), "poll_request"))
+# Whoever names both a variable and an address could have any of the service's secrets sent there.
+POLLED = tuple(name for name in NAMES if hasattr(named(name), "poll_request") and not getattr(named(name), "POLL_NEEDS_KEY", True))
 
 
 class SourceForm(forms.Form):
@@ -204,15 +205,10 @@ class SourceForm(forms.Form):
     audience = forms.CharField(
         required=False, max_length=300, label="Audience of its tokens", help_text="For CAEP: the aud that its stream was given for us. Empty: urn:answerable: and the tenant's name.",
     )  # fmt: skip
-    api_key_env = forms.RegexField(
-        VARIABLE, required=False, label="Variable of our key for its API",
-        help_text="Where this service asks: for polling, and to fetch what Stripe's thin events announce. The key goes into the "
-        "service's environment under this name.",
-        error_messages={"invalid": "Use capital letters, digits and underscores, such as CONDUCTOR_API_KEY."},
-    )  # fmt: skip
     poll_url = forms.CharField(
         required=False, max_length=500, label="Address to poll", widget=forms.URLInput(),
-        help_text="For senders that are asked for their events and do not send them: " + ", ".join(POLLED) + ".",
+        help_text="For senders that are asked for their events and do not send them: " + ", ".join(POLLED)
+        + ". Where our key for their API is needed, an operator adds the source: which variable is sent where is not decided here.",
     )  # fmt: skip
     poll_seconds = forms.IntegerField(label="Polled every (seconds)", required=False, min_value=5, max_value=86_400, help_text="60 when empty.")
     provider = forms.CharField(
@@ -245,9 +241,11 @@ class SourceForm(forms.Form):
         by = TRIALS[data["format"]].by
         if data["keys"] and data["jwks_url"]:
             self.add_error("jwks_url", "Give the keys or their address, not both.")
+        if data["poll_url"] and data["format"] not in POLLED:
+            self.add_error("poll_url", "This format is not polled without our key for its API: an operator adds such a source.")
         if by == "sender" and not data["keys"] and not data["jwks_url"]:
             self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one, or say where it is published.")
-        if by in ("token", "mac") and not data["secret_env"] and not data["poll_url"]:
+        if by in ("token", "mac") and not data["secret_env"]:
             self.add_error("secret_env", "Deliveries of this format are authenticated by a shared secret: name its variable.")
         if by == "webhook" and not data["secret_env"] and not data["keys"] and not data["jwks_url"]:
             self.add_error(None, "This format needs a shared secret (v1) or the sender's public key (v1a).")

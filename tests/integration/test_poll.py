@@ -551,6 +551,31 @@ def test_one_object_is_a_list_of_one(add, outside, tenant, now):
     assert run(source, outside, now) == 1
 
 
+# --- who may have what sent where ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["ANSWERABLE_SECRET_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL", "PGPASSWORD", "PATH"])
+def test_the_services_own_secrets_are_sent_to_nobody(add, variable):
+    with pytest.raises(ConfigurationError, match="the service's own"):
+        add("cloudflare", api_key_env=variable)
+
+
+def test_a_tenants_admin_cannot_have_a_variable_sent_to_an_address(world):
+    """Naming both would send any of the service's secrets anywhere. An operator does that, by command or in the admin."""
+    client = signed_in(world, "admin")
+    given = {"name": "x", "issuer": "https://x.example", "secret_env": "S", "poll_url": "https://evil.example/", "api_key_env": "ANY_SECRET"}
+
+    refused = client.post("/sources/", given | {"format": "cloudflare"})
+    keys = json.dumps(Signer("https://x.example", "k1", seed=1).jwk)
+    added = client.post("/sources/", given | {"format": "set", "keys": keys, "poll_seconds": "30"})
+
+    assert refused.status_code == 422 and "an operator adds such a source" in text_of(refused)
+    assert "api_key_env" not in client.get("/sources/").content.decode()
+    assert added.status_code == 302
+    source = Source.objects.get(tenant=world.row)
+    assert (source.poll_url, source.poll_seconds, source.api_key_env) == ("https://evil.example/", 30, "")
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
