@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from auditlog import rounds
 from auditlog.configure import add_source, set_source_state
-from auditlog.fetch import TRIES, fetch
+from auditlog.fetch import TRIES, TRIES_IF_DOWN, fetch
 from auditlog.formats import Delivery
 from auditlog.ingest import ingest
 from auditlog.models import Charge, Event, Leaf, Payload, PendingFetch, Pull, Source
@@ -225,7 +225,7 @@ def test_one_that_we_may_not_read_does_not_hold_up_the_others(source, outside, n
     assert (row("evt_1").state, row("evt_2").state) == ("due", "done") and "403" in row("evt_1").error
 
 
-@pytest.mark.parametrize(("status", "tries"), [(404, TRIES[404]), (410, 1), (302, 4), (418, 4)])
+@pytest.mark.parametrize(("status", "tries"), [(404, TRIES[404]), (403, TRIES[403]), (410, 1), (302, 4), (418, 4), (500, TRIES_IF_DOWN)])
 def test_what_is_not_there_is_given_up_in_the_open_and_can_be_tried_again(source, outside, world, now, status, tries):
     stripe = Stripe(outside, **{"/v2/core/events/evt_1": (status, {"Location": f"{outside.url}/elsewhere"}, b"")})
     hook(source, thin(), now)

@@ -358,6 +358,17 @@ def test_the_page_says_when_it_was_polled_what_came_and_when_next(add, transmitt
     assert " style=" not in page.content.decode() and "<script>" not in page.content.decode()
 
 
+def test_what_a_transmitter_wrote_is_escaped_on_the_page(add, transmitter, outside, world, now):
+    source = add()
+    hostile = '<img src=x onerror="alert(1)">'
+    transmitter.add(hostile, Signer(ISSUER, hostile, seed=9))
+
+    run(source, outside, now)
+    page = signed_in(world, "admin").get("/sources/set/").content.decode()
+
+    assert "refused, for example" in page and "<img src=x" not in page and "&lt;img src=x" in page
+
+
 # --- Cloudflare -----------------------------------------------------------------------------------------------------
 
 
