@@ -194,6 +194,7 @@ def _ask_now(request: HttpRequest, row: Source, shown: dict, now: datetime) -> H
 def _fetch_again(request: HttpRequest, row: Source, shown: dict, now: datetime) -> HttpResponse:
     given_up = PendingFetch.objects.filter(tenant=row.tenant, source=row, state=PendingFetch.State.GIVEN_UP)
     count = given_up.update(state=PendingFetch.State.DUE, due_at=now, attempts=0, ended_at=None)
+    Pull.objects.filter(tenant=row.tenant, source=row, kind=Pull.Kind.FETCH).update(due_at=None)
     messages.success(request, f"{count} are tried again.")
     return HttpResponseRedirect(request.path + "#asked")
 
