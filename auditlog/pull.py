@@ -50,7 +50,7 @@ def back_off(failures: int, *, asked: int | None = None) -> timedelta:
 def succeeded(pull: Pull, *, brought: int, due_at: datetime, warning: str = "", now: datetime, **more: object) -> None:
     """It went well; `more` fields are written with it."""
     pull.last_at = pull.succeeded_at = now
-    pull.brought, pull.failures, pull.error, pull.warning, pull.due_at = brought, 0, "", warning[:2000], due_at
+    pull.brought, pull.failures, pull.error, pull.warning, pull.due_at = brought, 0, "", warning.replace("\x00", "")[:2000], due_at
     _save(pull, "succeeded_at", "brought", "warning", **more)
 
 

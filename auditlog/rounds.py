@@ -6,17 +6,18 @@ make, nor the other hosts.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
 from auditlog import formats, outbound
 from auditlog.fetch import fetch
 from auditlog.fetch_keys import fetch_keys
 from auditlog.models import Pull, Source
 from auditlog.poll import poll
-from auditlog.pull import alone, pull_of
+from auditlog.pull import alone, failed, pull_of
 
 log = structlog.get_logger()
 AT_ONCE = 4  # of one process
@@ -76,8 +77,11 @@ def _run(source_id: int, kind: str, now: Callable[[], datetime], done: Callable[
     try:
         if ask(source_id, kind, now=now):
             done(Source.objects.select_related("tenant").get(pk=source_id).tenant.name)
-    except Exception:
+    except Exception as error:
         log.exception("source not asked", source=source_id, kind=kind)
+        with suppress(DatabaseError):  # or it would be due again at once, for ever
+            fault = f"a fault of ours, which is in our log: {type(error).__name__}"
+            failed(pull_of(Source.objects.get(pk=source_id), kind), fault, now=now())
     finally:
         connections.close_all()  # of this thread
         with _lock:

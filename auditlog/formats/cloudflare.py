@@ -175,6 +175,8 @@ def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
     if page.success is not True or page.result is None:
         raise MalformedEvent("expected a page with success true and a result")
     cursor = page.result_info.cursor if page.result_info else None
+    if cursor and not (cursor.isascii() and cursor.isprintable() and len(cursor) <= 2000):
+        raise MalformedEvent("expected a cursor of at most 2,000 printable characters")
     if cursor and cursor == state.get("cursor") and page.result:
         raise MalformedEvent("the page after this cursor has the same cursor again")
     deliveries = (Delivery(body, "application/json", {}),) if page.result else ()

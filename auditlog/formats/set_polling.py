@@ -56,7 +56,8 @@ def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
         said = _polled(body)
     except UNREADABLE as error:
         raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}: {error}'[:500]) from None
-    sets = list(said.sets.items())
+    # A name that holds U+0000 could be kept in no text column, so not acknowledged later: it stays where it is.
+    sets = [(jti, compact) for jti, compact in said.sets.items() if "\x00" not in jti]
     parts = [dict(sets[start : start + MAX_PART]) for start in range(0, len(sets), MAX_PART)]
     deliveries = tuple(Delivery(msgspec.json.encode({"sets": part}), "application/json", {}) for part in parts)
     return Polled(deliveries, {}, more=said.moreAvailable)
@@ -65,7 +66,7 @@ def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
 def poll_settled(state: dict[str, Any], appended: Sequence[str], refused: Mapping[str, Refused]) -> dict[str, Any]:
     """What the next request says: those that are durable, and why the others were not taken (section 2.6)."""
     errors = {
-        jti: {"err": one.err if one.err in _CODES else "invalid_request", "description": str(one)[:500]}
+        jti: {"err": one.err if one.err in _CODES else "invalid_request", "description": str(one).replace("\x00", "")[:500]}
         for jti, one in refused.items()
     }
     return {"ack": [*state.get("ack", []), *appended], "setErrs": state.get("setErrs", {}) | errors}

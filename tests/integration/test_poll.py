@@ -369,6 +369,28 @@ def test_what_a_transmitter_wrote_is_escaped_on_the_page(add, transmitter, outsi
     assert "refused, for example" in page and "<img src=x" not in page and "&lt;img src=x" in page
 
 
+def test_a_name_that_no_column_can_hold_stops_nothing(add, transmitter, outside, tenant, now):
+    source = add()
+    transmitter.add("e1")
+    transmitter.kept["a\x00b"] = "not a token"
+
+    assert run(source, outside, now) == 1
+
+    assert transmitter.acked == ["e1"] and pull(source).error == "" and list(transmitter.kept) == ["a\x00b"]
+
+
+def test_a_fault_of_ours_is_said_and_tried_again_later_and_not_every_two_seconds(add, transmitter, outside, now, monkeypatch):
+    source = add()
+    monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(rounds, "poll", lambda *a, **k: 1 / 0)
+
+    for thread in rounds.start_due(now=lambda: now, done=lambda tenant: None):
+        thread.join()
+
+    assert "a fault of ours" in pull(source).error and pull(source).due_at > now
+    assert rounds.start_due(now=lambda: now, done=lambda tenant: None) == []
+
+
 # --- Cloudflare -----------------------------------------------------------------------------------------------------
 
 
@@ -475,6 +497,7 @@ def test_an_outage_of_days_is_caught_up_on_as_far_back_as_cloudflare_keeps(add, 
 @pytest.mark.parametrize("answer", [
     (200, {}, b'{"success": false, "result": null}'), (200, {}, b'{"result": []}'), (200, {}, b"[]"), (200, {}, b""), (403, {}, b"{}"),
     (200, {}, b'{"success": true, "result": [{"no": "entry"}]}'),
+    (200, {}, json.dumps({"success": True, "result": [CLOUDFLARE_LISTED], "result_info": {"cursor": "a\x00b"}}).encode()),
 ])  # fmt: skip
 def test_a_page_that_is_none_keeps_the_place_and_is_said(add, log, outside, tenant, now, answer):
     source = add("cloudflare")
