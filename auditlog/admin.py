@@ -3,6 +3,7 @@ findings and refusals can only be looked at.
 """
 
 from collections.abc import Callable
+from copy import copy
 from hashlib import sha256
 
 from django import forms
@@ -26,6 +27,7 @@ from auditlog.models import (
     Membership,
     Organisation,
     OwnedName,
+    Pull,
     RefusalCount,
     Role,
     Source,
@@ -138,11 +140,21 @@ def _note_organisation(organisation: Organisation, change: str) -> None:
     )  # fmt: skip
 
 
+OUTWARD = ("audience", "jwks_url", "poll_url", "poll_seconds", "api_key_env", "api_url", "allow_private")
+
+
 class SourceKeyInline(ReadOnly, admin.TabularInline):
     model = SourceKey
     fields = readonly_fields = ("kid", "thumbprint", "added_at", "retired_at")
     extra = 0
     verbose_name_plural = "keys: add one by pasting it above, retire one by ticking it above"
+
+
+class PullInline(ReadOnly, admin.TabularInline):
+    model = Pull
+    fields = readonly_fields = ("kind", "last_at", "succeeded_at", "brought", "due_at", "error", "warning")
+    extra = 0
+    verbose_name_plural = "what the service asks of it by itself"
 
 
 class SourceForm(forms.ModelForm):
@@ -154,6 +166,7 @@ class SourceForm(forms.ModelForm):
         required=False, label="Add a public key", widget=forms.Textarea(attrs={"rows": 5, "cols": 90, "spellcheck": "false"}),
         help_text="Paste a public JWK (RFC 7517) with a kid, or a JWKS with keys. Adding a key appends a leaf to the log.",
     )  # fmt: skip
+    poll_seconds = forms.IntegerField(required=False, min_value=5, initial=60, help_text="How often it is asked; 60 when empty.")
     retire = forms.ModelMultipleChoiceField(
         queryset=SourceKey.objects.none(), required=False, label="Retire keys", widget=forms.CheckboxSelectMultiple,
         help_text="No new event is taken under a retired key; what it signed stays as proven as it was.",
@@ -163,7 +176,7 @@ class SourceForm(forms.ModelForm):
         model = Source
         fields = (
             "tenant", "name", "format", "issuer", "organisation", "provider", "layers", "speaks_for", "state",
-            "secret_env", "requests_per_second", "events_per_second", "heartbeat_seconds",
+            "secret_env", *OUTWARD, "requests_per_second", "events_per_second", "heartbeat_seconds",
         )  # fmt: skip
 
     def __init__(self, *args, **kwargs) -> None:
@@ -174,6 +187,9 @@ class SourceForm(forms.ModelForm):
             del self.fields["retire"]
         if "format" in self.fields:
             self.fields["format"] = forms.ChoiceField(choices=[(name, name) for name in formats.NAMES])
+
+    def clean_poll_seconds(self) -> int:
+        return self.cleaned_data["poll_seconds"] or 60
 
     def clean_new_key(self) -> list[dict]:
         try:
@@ -189,7 +205,7 @@ class SourceForm(forms.ModelForm):
         if self.errors:
             return data
         if self.instance.pk:
-            rehearse(lambda: self.add_keys(self.instance))
+            rehearse(lambda: (configure.check_outward(self.changed()), self.add_keys(self.instance)))
         else:
             rehearse(self.add_source)
         return data
@@ -201,8 +217,15 @@ class SourceForm(forms.ModelForm):
             data["tenant"], data["name"], format=data["format"], issuer=data["issuer"], now=timezone.now(),
             jwks={"keys": data["new_key"]}, secret_env=data["secret_env"], provider=data["provider"],
             layers=list(data["layers"]), speaks_for=data["speaks_for"] or [], organisation=data["organisation"],
-            heartbeat_seconds=data["heartbeat_seconds"], **limits,
+            heartbeat_seconds=data["heartbeat_seconds"], **{name: data[name] for name in OUTWARD}, **limits,
         )  # fmt: skip
+
+    def changed(self) -> Source:
+        """The source as it would be."""
+        changed = copy(self.instance)
+        for name in OUTWARD:
+            setattr(changed, name, self.cleaned_data[name])
+        return changed
 
     def add_keys(self, source: Source) -> None:
         for jwk in self.cleaned_data["new_key"]:
@@ -215,7 +238,7 @@ class SourceAdmin(NeverDeleted, admin.ModelAdmin):
     list_display = ("name", "tenant", "format", "issuer", "provider", "state", "speaks_for_all")
     list_filter = ("tenant", "state", "format")
     search_fields = ("name", "issuer")
-    inlines = (SourceKeyInline,)
+    inlines = (SourceKeyInline, PullInline)
     list_select_related = ("tenant",)
 
     @admin.display(description="may speak for")
@@ -231,7 +254,7 @@ class SourceAdmin(NeverDeleted, admin.ModelAdmin):
         keys = ("new_key", "retire") if obj else ("new_key",)
         return (
             "tenant", "name", "format", "issuer", "organisation", "provider", "layers", "speaks_for", *state,
-            "secret_env", "requests_per_second", "events_per_second", "heartbeat_seconds", *keys,
+            "secret_env", *OUTWARD, "requests_per_second", "events_per_second", "heartbeat_seconds", *keys,
         )  # fmt: skip
 
     def get_inlines(self, request: HttpRequest, obj=None):

@@ -2,17 +2,18 @@
 
 import json
 import os
+import re
 from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from auditlog import formats
+from auditlog import formats, outbound
 from auditlog.append import EPOCH, append_note
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import AddressRefused, ConfigurationError
 from auditlog.core.event import LAYERS
-from auditlog.core.keys import load, public_jwk
+from auditlog.core.keys import kid_of, load, public_jwk
 from auditlog.models import (
     Dirty,
     LogHead,
@@ -20,10 +21,14 @@ from auditlog.models import (
     Organisation,
     OwnedName,
     ProjectionState,
+    Pull,
     Source,
     SourceKey,
     Tenant,
 )
+
+# Variables that configure the service itself (README): their values are never sent anywhere.
+OURS = re.compile(r"(ANSWERABLE|DATABASE|CELERY|DJANGO|PG|SSL)(_|[A-Z]*\Z)|PATH\Z|HOME\Z|WEB_CONCURRENCY\Z")
 
 
 @transaction.atomic
@@ -54,13 +59,20 @@ def add_source(
     speaks_for: list[str] | None = None,
     organisation: Organisation | None = None,
     heartbeat_seconds: int | None = None,
+    audience: str = "",
+    jwks_url: str = "",
+    poll_url: str = "",
+    poll_seconds: int = 60,
+    api_key_env: str = "",
+    api_url: str = "",
+    allow_private: bool = False,
     **limits: int,
 ) -> Source:
     """A source that may send as soon as this commits. Raises ConfigurationError; nothing is changed then.
 
     `heartbeat_seconds`: it promises to be heard at least this often, and its silence is then found.
+    `jwks_url`, `poll_url`: its keys are read, its events asked for, from then on; nothing is called here.
     """
-    formats.named(format)
     for layer in layers or []:
         if layer not in LAYERS:
             raise ConfigurationError(f"no layer {layer!r}; there are: {', '.join(LAYERS)}")
@@ -69,8 +81,10 @@ def add_source(
     source = Source(
         tenant=tenant, name=name, format=format, issuer=issuer, secret_env=secret_env, provider=provider,
         layers=layers or [], speaks_for=speaks_for or [], organisation=organisation, heartbeat_seconds=heartbeat_seconds,
-        heartbeat_since=now if heartbeat_seconds else None, **limits,
+        heartbeat_since=now if heartbeat_seconds else None, audience=audience, jwks_url=jwks_url, poll_url=poll_url, poll_seconds=poll_seconds,
+        api_key_env=api_key_env, api_url=api_url, allow_private=allow_private, **limits,
     )  # fmt: skip
+    check_outward(source)
     if Source.objects.filter(tenant=tenant, name=name).exists():
         raise ConfigurationError(f"there is a source {name!r} already in tenant {tenant.name!r}")
     if format == "set" and Source.objects.filter(tenant=tenant, format="set", issuer=issuer).exists():
@@ -80,38 +94,76 @@ def add_source(
         tenant,
         "config",
         {"change": "source.added", "source": name, "format": format, "issuer": issuer, "provider": provider,
-         "layers": source.layers, "speaks_for": source.speaks_for, **({"heartbeat_s": heartbeat_seconds} if heartbeat_seconds else {})},
+         "layers": source.layers, "speaks_for": source.speaks_for, **outward(source),
+         **({"heartbeat_s": heartbeat_seconds} if heartbeat_seconds else {})},
         now=now,
     )  # fmt: skip
     if heartbeat_seconds:
         _listen(source, now=now)
     for jwk in (jwks or {}).get("keys", []):
         add_key(source, jwk, now=now)
-    if format == "set" and not source.keys.exists():
-        raise ConfigurationError("a source of format 'set' needs at least one public key: give a JWKS with `keys`")
+    if format in ("set", "caep") and not jwks_url and not source.keys.exists():
+        raise ConfigurationError(f"a source of format {format!r} needs at least one public key: give a JWKS with `keys`")
     return source
 
 
+def outward(source: Source) -> dict[str, Any]:
+    """What the service calls for a source, and whom its tokens are for, as its leaves tell it; empty for most."""
+    said = {
+        "audience": source.audience,
+        "jwks_url": source.jwks_url, "poll_url": source.poll_url, "poll_s": source.poll_seconds if source.poll_url else 0,
+        "api_url": source.api_url, "api_key_env": source.api_key_env, "allow_private": source.allow_private,
+    }  # fmt: skip
+    return {name: value for name, value in said.items() if value}
+
+
+def check_outward(source: Source) -> None:
+    """Whether what a source says to call can be called at all. Raises ConfigurationError."""
+    module = formats.named(source.format)
+    if OURS.match(source.api_key_env):
+        raise ConfigurationError(f"api_key_env: {source.api_key_env} is the service's own, and its value is sent to others")
+    for name in ("jwks_url", "poll_url", "api_url"):
+        if url := getattr(source, name):
+            try:
+                outbound.check_url(url)
+            except AddressRefused as error:
+                raise ConfigurationError(f"{name}: {error}") from None
+    if source.poll_url and not hasattr(module, "poll_request"):
+        raise ConfigurationError(f"format {source.format!r} is not polled: its sender sends")
+    if source.poll_url and not source.api_key_env and getattr(module, "POLL_NEEDS_KEY", True):
+        raise ConfigurationError("polling needs our key for that API: name the variable that holds it (api_key_env)")
+    if source.api_url and not hasattr(module, "fetch_request"):
+        raise ConfigurationError(f"nothing of format {source.format!r} is fetched")
+
+
 @transaction.atomic
-def add_key(source: Source, jwk: dict[str, Any], *, now: datetime) -> SourceKey:
-    """Let `source` sign with one more key. Raises ConfigurationError."""
+def add_key(source: Source, jwk: dict[str, Any], *, now: datetime, from_url: bool = False) -> SourceKey:
+    """Let `source` sign with one more key. `from_url`: its own key set says so. Raises ConfigurationError."""
     public = public_jwk(jwk)
-    kid = public.get("kid") or ""
-    if not isinstance(kid, str) or not 0 < len(kid) <= 200:
-        raise ConfigurationError("a key needs a `kid` of 1 to 200 characters")
+    kid = kid_of(public)
     key = load(public, kid)
     try:
         with transaction.atomic():
-            stored = SourceKey.objects.create(source=source, kid=kid, thumbprint=key.thumbprint, jwk=public)
+            stored = SourceKey.objects.create(
+                source=source, kid=kid, thumbprint=key.thumbprint, jwk=public, from_url=from_url
+            )
     except IntegrityError:
         raise ConfigurationError(f"source {source.name!r} has key {kid!r}, or the same key material, already") from None
+    _note_key(stored, "key.added", now=now, jwk=public, **_by_url(from_url))
+    return stored
+
+
+def _by_url(from_url: bool) -> dict[str, str]:
+    return {"by": "jwks_url"} if from_url else {}
+
+
+def _note_key(key: SourceKey, change: str, *, now: datetime, **more: Any) -> None:
     append_note(
-        source.tenant,
+        key.source.tenant,
         "key",
-        {"change": "key.added", "source": source.name, "kid": kid, "thumbprint": key.thumbprint, "jwk": public},
+        {"change": change, "source": key.source.name, "kid": key.kid, "thumbprint": key.thumbprint, **more},
         now=now,
     )
-    return stored
 
 
 @transaction.atomic
@@ -121,16 +173,28 @@ def add_keys(source: Source, jwks: list[dict[str, Any]], *, now: datetime) -> li
 
 
 @transaction.atomic
-def retire_key(key: SourceKey, *, now: datetime) -> None:
-    """Take no new event under `key`. What it signed stays as proven as it was."""
-    key.retired_at = now
-    key.save(update_fields=["retired_at"])
-    append_note(
-        key.source.tenant,
-        "key",
-        {"change": "key.retired", "source": key.source.name, "kid": key.kid, "thumbprint": key.thumbprint},
-        now=now,
-    )
+def retire_key(key: SourceKey, *, now: datetime, left_url: bool = False) -> None:
+    """Take no new event under `key`. What it signed stays as proven as it was.
+
+    `left_url`: its source's key set has it no more, and may bring it back; what a person retires stays so.
+    """
+    key.retired_at, key.left_url = now, left_url
+    key.save(update_fields=["retired_at", "left_url"])
+    _note_key(key, "key.retired", now=now, **_by_url(left_url))
+
+
+@transaction.atomic
+def bring_back_key(key: SourceKey, kid: str, *, now: datetime) -> None:
+    """The source's key set has a key again that had left it, or has it under another name. Raises ConfigurationError."""
+    before, again = key.kid, key.retired_at is not None
+    key.kid, key.retired_at, key.left_url = kid, None, False
+    try:
+        with transaction.atomic():
+            key.save(update_fields=["kid", "retired_at", "left_url"])
+    except IntegrityError:
+        raise ConfigurationError(f"source {key.source.name!r} has another key {kid!r} already") from None
+    more = {"before": before} if before != kid else {}
+    _note_key(key, "key.added" if again else "key.renamed", now=now, jwk=key.jwk, **more, **_by_url(True))
 
 
 @transaction.atomic
@@ -165,9 +229,13 @@ def note_source_change(source: Source, fields: list[str], *, now: datetime) -> N
         source.tenant,
         "config",
         {"change": "source.changed", "source": source.name, "fields": sorted(fields), "state": source.state,
-         "provider": source.provider, "layers": source.layers, "speaks_for": source.speaks_for},
+         "provider": source.provider, "layers": source.layers, "speaks_for": source.speaks_for, **outward(source)},
         now=now,
     )  # fmt: skip
+    pulls = Pull.objects.filter(tenant=source.tenant, source=source)
+    pulls.update(due_at=None)  # what was configured is tried at once
+    if "poll_url" in fields:
+        pulls.filter(kind=Pull.Kind.POLL).update(state={})  # a position in somebody else's list
 
 
 def note_role_change(membership: Membership, change: str, *, now: datetime) -> None:

@@ -6,10 +6,11 @@ durable. Nothing here trusts a claim before its signature, and nothing is writte
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
+from typing import TypeVar
 
 import structlog
 from django.conf import settings
@@ -17,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from prometheus_client import Counter as Metric
 
-from auditlog import formats
+from auditlog import formats, outbound
 from auditlog.append import Appended, append_statements
 from auditlog.core.errors import (
     ConflictingEvent,
@@ -26,14 +27,17 @@ from auditlog.core.errors import (
     Refused,
     SourceSuspended,
     TooManyRequests,
+    UnknownKid,
     UnknownSource,
     WrongContentType,
 )
 from auditlog.core.keys import Key, load
+from auditlog.fetch_keys import fetch_unknown
 from auditlog.models import NotedDelivery, Source
 from auditlog.source_secrets import source_secret
 
 log = structlog.get_logger()
+Read = TypeVar("Read")
 # In the process, not in the database: a row for each would make the flood worse.
 THROTTLED = Metric("answerable_throttled", "Deliveries answered 429", ["tenant", "source"])
 MAX_BODY = 16 * 1024 * 1024
@@ -49,41 +53,88 @@ class Taken:
     refused: Mapping[str, Refused]
 
 
-def ingest(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime) -> Taken:
+def ingest(
+    tenant: str, name: str, delivery: formats.Delivery, *, now: datetime, call: outbound.Call = outbound.call
+) -> Taken:
     """Verify one delivery and append what is good in it. Durable once this returns.
 
     Raises UnknownSource, TooManyRequests, or Refused when the delivery as a whole is no good. Refusals are counted.
     """
     known = _source(tenant, name)
-    source = known.source
-    if source.state != Source.State.ACTIVE:
+    if known.source.state != Source.State.ACTIVE:
         raise SourceSuspended(f"source {name!r} is suspended")
     if len(delivery.body) > MAX_BODY:
         raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
-    _spend(known.requests, 1, source)
+    _spend(known.requests, 1, known.source)
     try:
-        received = _received(source, delivery, known.sender)
+        try:
+            received = _received(known.source, delivery, known.sender)
+        except UnknownKid:
+            if not _fetched_keys(known.source, now=now, call=call):
+                raise
+            known = _source(tenant, name)
+            received = _received(known.source, delivery, known.sender)
     except Refused as refused:
-        count_refusals(source, [refused], now=now)
+        count_refusals(known.source, [refused], now=now)
         _note(known, refused=[refused], now=now)
         raise
+    taken = _settle(known, received, now=now)
+    unknown = [given for given, refused in taken.refused.items() if isinstance(refused, UnknownKid)]
+    # What is under known keys is durable by now: it never waits for somebody's key set.
+    if unknown and _fetched_keys(known.source, now=now, call=call):
+        known = _source(tenant, name)
+        again = _received(known.source, delivery, known.sender).statements
+        late = _settle(known, formats.Received({given: again[given] for given in unknown}, received.batch), now=now)
+        refused = {given: one for given, one in taken.refused.items() if given not in unknown} | late.refused
+        taken = Taken(received.batch, {**taken.appended, **late.appended}, refused)
+    return _told(known, taken, now=now)
+
+
+def take(source: Source, received: formats.Received, *, now: datetime) -> Taken:
+    """Append statements that we fetched ourselves: the road of a delivery from where it has been verified.
+
+    One that brings nothing new is not noted: what is asked for again and again is mostly known.
+    """
+    known = _source(source.tenant.name, source.name)
+    taken = _settle(known, received, now=now)
+    return _told(known, taken, now=now) if taken.refused else taken
+
+
+def refuse(source: Source, refused: Refused, *, now: datetime) -> None:
+    """Count and note what we fetched ourselves and could not take."""
+    count_refusals(source, [refused], now=now)
+    _note(_source(source.tenant.name, source.name), refused=[refused], now=now)
+
+
+def _fetched_keys(source: Source, *, now: datetime, call: outbound.Call) -> bool:
+    """Whether the source's key set, read again for a key that we do not know, has changed. Never in a transaction."""
+    return not connection.in_atomic_block and fetch_unknown(source, now=now, call=call)
+
+
+def _settle(known: "_Known", received: formats.Received, *, now: datetime) -> Taken:
+    """Append the good statements of a delivery."""
     good = {given: s for given, s in received.statements.items() if not isinstance(s, Refused)}
     bad = {given: s for given, s in received.statements.items() if isinstance(s, Refused)}
-    _spend(known.events, len(good), source)
-
-    appended = dict(zip(good, append_statements(source, list(good.values()), now=now), strict=True))
+    _spend(known.events, len(good), known.source)
+    appended = dict(zip(good, append_statements(known.source, list(good.values()), now=now), strict=True))
     for given, result in list(appended.items()):
         if result.conflict:
             bad[given] = ConflictingEvent(
                 f"event {given[:200]!r} is in the ledger with other content, at leaf {result.leaf_index}"
             )
             del appended[given]
-    if bad:
-        count_refusals(source, bad.values(), now=now)
-    repeated = sum(result.repeated for result in appended.values())
-    if bad or repeated == len(appended):
-        _note(known, taken=len(appended) - repeated, repeated=repeated, refused=list(bad.values()), now=now)
     return Taken(received.batch, appended, bad)
+
+
+def _told(known: "_Known", taken: Taken, *, now: datetime) -> Taken:
+    """Count what was refused, and note a delivery that brought nothing new."""
+    if taken.refused:
+        count_refusals(known.source, taken.refused.values(), now=now)
+    repeated = sum(result.repeated for result in taken.appended.values())
+    if taken.refused or repeated == len(taken.appended):
+        new = len(taken.appended) - repeated
+        _note(known, taken=new, repeated=repeated, refused=list(taken.refused.values()), now=now)
+    return taken
 
 
 def rehearse(tenant: str, name: str, delivery: formats.Delivery) -> formats.Received:
@@ -103,9 +154,14 @@ def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender
     encoding = delivery.headers.get("content-encoding", "").lower()
     if encoding and encoding not in getattr(module, "ENCODINGS", ()):
         raise WrongContentType(f"expected no Content-Encoding for format {source.format!r}, found {encoding[:40]!r}")
+    return read_by_format(source, lambda: module.receive(delivery, sender))
+
+
+def read_by_format(source: Source, read: Callable[[], Read]) -> Read:
+    """What a format makes of somebody's bytes. Raises Refused, also where the parser falls over them."""
     try:
-        return module.receive(delivery, sender)
-    except (ValueError, OverflowError, RecursionError) as error:
+        return read()
+    except (ValueError, OverflowError, RecursionError, KeyError) as error:
         log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
         raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None
 
@@ -199,6 +255,7 @@ def sender_of(source: Source, keys: Mapping[str, Key] | None = None, retired: fr
         name=source.name,
         issuer=source.issuer,
         provider=source.provider,
+        audience=source.audience,
         keys=keys or {},
         retired=retired,
         secret=lambda: source_secret(source.secret_env) if source.secret_env else None,

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Count
 
+from auditlog import formats
 from auditlog.append import EPOCH
 from auditlog.core.sequence import Run, gaps
 from auditlog.detectors import clock_skew, source_gap, source_silent
-from auditlog.models import LogHead, NotedDelivery, RefusalCount, Source, SourceActivity, Tenant
+from auditlog.models import LogHead, NotedDelivery, PendingFetch, Pull, RefusalCount, Source, SourceActivity, Tenant
 from auditlog.project_sources import clock_fact
 from auditlog.queries import generation_of
 
@@ -181,3 +183,43 @@ def refusals_of(source: Source, *, since: datetime) -> list[RefusalCount]:
     return list(
         RefusalCount.objects.filter(tenant=source.tenant, source=source.name, last_at__gte=since).order_by("-last_at")[:20]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the service asks of a source by itself. `pull` is None before the first time."""
+
+    kind: str
+    url: str
+    pull: Pull | None
+
+
+def asked_of(source: Source) -> list[Asked]:
+    pulls = {pull.kind: pull for pull in Pull.objects.filter(tenant=source.tenant, source=source)}
+    fetches = formats.named(source.format)
+    urls = {
+        Pull.Kind.KEYS: source.jwks_url,
+        Pull.Kind.POLL: source.poll_url,
+        Pull.Kind.FETCH: source.api_key_env and getattr(fetches, "API", "") and (source.api_url or fetches.API),
+    }
+    return [Asked(kind.value, url, pulls.get(kind)) for kind, url in urls.items() if url]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a source announced, by what became of it, and the newest of what could not be had."""
+
+    due: int
+    done: int
+    given_up: int
+    troubled: list[PendingFetch]
+
+
+def announced_by(source: Source, *, most: int = 10) -> Announced | None:
+    """None where nothing was ever announced."""
+    rows = PendingFetch.objects.filter(tenant=source.tenant, source=source)
+    counts = dict(rows.values_list("state").annotate(count=Count("id")))
+    if not counts:
+        return None
+    troubled = list(rows.exclude(error="").exclude(state=PendingFetch.State.DONE).order_by("-id")[:most])
+    return Announced(counts.get("due", 0), counts.get("done", 0), counts.get("given_up", 0), troubled)

@@ -69,6 +69,14 @@ def drive_all() -> None:
     drive_every_tenant(now=timezone.now, for_at_most=SLICE)
 
 
+@shared_task(name="auditlog.pull_all", ignore_result=True)
+def pull_all() -> None:
+    """Ask others for what is due: key sets, events, what was announced. In threads: it returns at once."""
+    from auditlog.rounds import start_due
+
+    start_due(now=timezone.now, done=wake)
+
+
 @shared_task(name="auditlog.verify_logs", ignore_result=True)
 def verify_logs(tenant: str = "") -> None:
     """Verify the next window of one log or of all, and keep what came of it."""

@@ -191,7 +191,7 @@ class EventRaw(APIView):
         raw = queries.raw_event(request.viewer, event_id)
         if raw.raw is None:
             raise Gone("the payload was erased; its leaf stays provable")
-        content_type = "application/secevent+jwt" if raw.format == "set" else "application/octet-stream"
+        content_type = "application/secevent+jwt" if raw.format in ("set", "caep") else "application/octet-stream"
         answer = HttpResponse(raw.raw, content_type=content_type)
         # Never shown as a page: the bytes are whatever a sender wrote.
         answer.headers["Content-Disposition"] = f'attachment; filename="{event_id}"'

@@ -4,27 +4,27 @@ Submitting is beside the road: a slow, broken or lying witness delays nobody, an
 valid cosignature of our checkpoint.
 """
 
-import http.client
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from urllib.parse import urlsplit
+from functools import partial
 
 import structlog
 from django.db import connection, connections
 
+from auditlog import outbound
 from auditlog.append import EPOCH
 from auditlog.core.checkpoint import Checkpoint, check_cosignature
 from auditlog.core.errors import AnswerableError
+from auditlog.core.request import Request
 from auditlog.models import Checkpoint as CheckpointRow
 from auditlog.models import Cosignature, Tenant, Witness
 from auditlog.proofs import prove_consistency
 from auditlog.publish import origin_of
 
 log = structlog.get_logger()
-TIMEOUT = 5.0  # seconds for one witness's answer
-MAX_ANSWER = 16 * 1024
+BOUNDS = outbound.Bounds(read=5.0, total=10.0, size=16 * 1024)
 Post = Callable[[str, bytes], tuple[int, bytes]]
 
 
@@ -41,13 +41,13 @@ def submit_all(tenant: Tenant, *, now: Callable[[], datetime], post: Post | None
     waiting = [w for w in Witness.objects.filter(tenant=tenant, is_active=True) if w.name not in done]
     if waiting:
         with ThreadPoolExecutor(len(waiting)) as pool:
-            done |= {name for name in pool.map(lambda w: _try(tenant, w, row, now(), post or http_post), waiting) if name}
+            done |= {name for name in pool.map(lambda w: _try(tenant, w, row, now(), post), waiting) if name}
     return len(done)
 
 
-def _try(tenant: Tenant, witness: Witness, row: CheckpointRow, now: datetime, post: Post) -> str | None:
+def _try(tenant: Tenant, witness: Witness, row: CheckpointRow, now: datetime, post: Post | None) -> str | None:
     try:
-        line = submit(tenant, witness, row, post=post)
+        line = submit(tenant, witness, row, post=post or partial(https_post, witness))
         Cosignature.objects.get_or_create(
             tenant=tenant, epoch=EPOCH, size=row.size, witness=witness.name, defaults={"line": line, "received_at": now}
         )
@@ -87,20 +87,10 @@ def submit(tenant: Tenant, witness: Witness, row: CheckpointRow, *, post: Post) 
     raise WitnessRefused("its answer holds no signature line")
 
 
-def http_post(url: str, body: bytes) -> tuple[int, bytes]:
-    """POST with a short timeout and a bounded answer. https, or http to this machine only."""
-    parts = urlsplit(url)
-    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        raise WitnessRefused(f"expected an https address, found {url[:80]!r}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    line = kind(parts.hostname or "", parts.port, timeout=TIMEOUT)
-    try:
-        line.request("POST", parts.path, body, {"Content-Type": "text/plain; charset=utf-8"})
-        answer = line.getresponse()
-        return answer.status, answer.read(MAX_ANSWER)
-    finally:
-        line.close()
+def https_post(witness: Witness, url: str, body: bytes, *, call: outbound.Call = outbound.call) -> tuple[int, bytes]:
+    request = Request(url, "POST", body, {"Content-Type": "text/plain; charset=utf-8"})
+    answer = call(request, allow_private=witness.allow_private, bounds=BOUNDS)
+    return answer.status, answer.body
 
 
 def cosigned_note(tenant: Tenant, row: CheckpointRow) -> str:

@@ -19,6 +19,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.NotPermitted, 403, "Not permitted"),
     (errors.NotFound, 404, "Not found"),
     (errors.NotPossible, 409, "Not possible now"),
+    (errors.OutboundError, 502, "Another host did not answer"),
     (errors.AnswerableError, 400, "Bad request"),
     (Http404, 404, "Not found"),
     (ObjectDoesNotExist, 404, "Not found"),

@@ -14,12 +14,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog import configure, formats
 from auditlog.core.errors import AnswerableError, Refused
+from auditlog.fetch_keys import EVERY, add_source_by_url
 from auditlog.formats import Delivery
 from auditlog.formats.trial import TRIALS, trial_command, trial_delivery
 from auditlog.ingest import rehearse
 from auditlog.inspect_log import source_health
-from auditlog.models import Source, SourceKey
-from auditlog.source_facts import pace_by_source, recent_deliveries, refusals_of
+from auditlog.models import PendingFetch, Pull, Source, SourceKey
+from auditlog.source_facts import announced_by, asked_of, pace_by_source, recent_deliveries, refusals_of
 from auditlog.source_secrets import source_secret
 from auditlog.views import DEFAULT_TENANT
 from dashboard import forms
@@ -57,7 +58,9 @@ def sources(request: HttpRequest) -> HttpResponse:
         form, status = forms.SourceForm(request.POST), 422
         if form.is_valid():
             try:
-                added = configure.add_source(viewer.tenant, now=now, **form.asked())
+                asked = form.asked()
+                add = add_source_by_url if asked["jwks_url"] else configure.add_source
+                added = add(viewer.tenant, now=now, **asked)
             except AnswerableError as error:
                 form.add_error(None, str(error))
             else:
@@ -104,6 +107,10 @@ def source(request: HttpRequest, name: str) -> HttpResponse:
         "keys": row.keys.order_by("retired_at", "-added_at"),
         "health": health,
         "pace": pace_by_source(viewer.tenant, since=now - DAY).get(row.name),
+        "asked": asked_of(row),
+        "announced": announced_by(row),
+        "keys_every": EVERY,
+        "key_set": bool(row.api_key_env and source_secret(row.api_key_env)),
         "deliveries": recent_deliveries(row),
         "refusals": refusals_of(row, since=now - DAY),
     }
@@ -178,4 +185,18 @@ def _set_state(request: HttpRequest, row: Source, shown: dict, now: datetime) ->
     return HttpResponseRedirect(request.path)
 
 
-_ACTS = {"test": _test, "try": _try, "add_key": _add_key, "retire_key": _retire_key, "suspend": _set_state, "resume": _set_state}
+def _ask_now(request: HttpRequest, row: Source, shown: dict, now: datetime) -> HttpResponse:
+    Pull.objects.filter(tenant=row.tenant, source=row).update(due_at=None)
+    messages.success(request, f"{row.name} is asked within seconds.")
+    return HttpResponseRedirect(request.path + "#asked")
+
+
+def _fetch_again(request: HttpRequest, row: Source, shown: dict, now: datetime) -> HttpResponse:
+    given_up = PendingFetch.objects.filter(tenant=row.tenant, source=row, state=PendingFetch.State.GIVEN_UP)
+    count = given_up.update(state=PendingFetch.State.DUE, due_at=now, attempts=0, ended_at=None)
+    Pull.objects.filter(tenant=row.tenant, source=row, kind=Pull.Kind.FETCH).update(due_at=None)
+    messages.success(request, f"{count} are tried again.")
+    return HttpResponseRedirect(request.path + "#asked")
+
+
+_ACTS = {"ask_now": _ask_now, "fetch_again": _fetch_again, "test": _test, "try": _try, "add_key": _add_key, "retire_key": _retire_key, "suspend": _set_state, "resume": _set_state}

@@ -174,6 +174,10 @@ class Keys(forms.CharField):
             raise forms.ValidationError(str(error)) from None
 
 
+# Whoever names both a variable and an address could have any of the service's secrets sent there.
+POLLED = tuple(name for name in NAMES if hasattr(named(name), "poll_request") and not getattr(named(name), "POLL_NEEDS_KEY", True))
+
+
 class SourceForm(forms.Form):
     """A new sender. What depends on the format is checked where the source is made, too."""
 
@@ -188,12 +192,25 @@ class SourceForm(forms.Form):
     keys = Keys(
         required=False, label="Public keys", help_text="For senders that sign with a key of their own: a JWK with a kid, or a JWKS."
     )
+    jwks_url = forms.CharField(
+        required=False, max_length=500, label="Address of its public keys", widget=forms.URLInput(attrs={"placeholder": "https://conductor.example/jwks.json"}),
+        help_text="A JWKS by https, read now and every ten minutes, and when an event names a key that is not known.",
+    )  # fmt: skip
     secret_env = forms.RegexField(
         VARIABLE, required=False, label="Variable of the shared secret",
         help_text="For senders with a shared secret or token. The secret itself goes into the service's environment under "
         "this name, never into a form: CONDUCTOR_SECRET",
         error_messages={"invalid": "Use capital letters, digits and underscores, such as CONDUCTOR_SECRET."},
     )  # fmt: skip
+    audience = forms.CharField(
+        required=False, max_length=300, label="Audience of its tokens", help_text="For CAEP: the aud that its stream was given for us. Empty: urn:answerable: and the tenant's name.",
+    )  # fmt: skip
+    poll_url = forms.CharField(
+        required=False, max_length=500, label="Address to poll", widget=forms.URLInput(),
+        help_text="For senders that are asked for their events and do not send them: " + ", ".join(POLLED)
+        + ". Where our key for their API is needed, an operator adds the source: which variable is sent where is not decided here.",
+    )  # fmt: skip
+    poll_seconds = forms.IntegerField(label="Polled every (seconds)", required=False, min_value=5, max_value=86_400, help_text="60 when empty.")
     provider = forms.CharField(
         label="Provider", required=False, max_length=120, help_text="When it is a provider's own word about itself: the provider."
     )
@@ -222,17 +239,23 @@ class SourceForm(forms.Form):
         if self.errors:
             return data
         by = TRIALS[data["format"]].by
-        if by == "sender" and not data["keys"]:
-            self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one.")
+        if data["keys"] and data["jwks_url"]:
+            self.add_error("jwks_url", "Give the keys or their address, not both.")
+        if data["poll_url"] and data["format"] not in POLLED:
+            self.add_error("poll_url", "This format is not polled without our key for its API: an operator adds such a source.")
+        if by == "sender" and not data["keys"] and not data["jwks_url"]:
+            self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one, or say where it is published.")
         if by in ("token", "mac") and not data["secret_env"]:
             self.add_error("secret_env", "Deliveries of this format are authenticated by a shared secret: name its variable.")
-        if by == "webhook" and not data["secret_env"] and not data["keys"]:
+        if by == "webhook" and not data["secret_env"] and not data["keys"] and not data["jwks_url"]:
             self.add_error(None, "This format needs a shared secret (v1) or the sender's public key (v1a).")
         return data
 
     def asked(self) -> dict:
         data = dict(self.cleaned_data)
-        return data | {"jwks": {"keys": data.pop("keys")}}
+        keys = {"jwks": {"keys": data.pop("keys")}} if not data["jwks_url"] else {}
+        data.pop("keys", None)
+        return data | keys | {"poll_seconds": data["poll_seconds"] or 60}
 
 
 class KeyForm(forms.Form):

@@ -66,3 +66,13 @@ def world(tenant, now):
     from tests.world import TenantWorld
 
     return TenantWorld(tenant, now=now)
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A host outside: a real https server; see tests/https.py."""
+    from tests.https import Outside
+
+    server = Outside(tmp_path)
+    yield server
+    server.close()

@@ -405,7 +405,37 @@ def _signed_set(body: bytes) -> Delivery:
     return Delivery(compact_jws(body, typ="secevent+jwt"), "application/secevent+jwt", {})
 
 
+CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+SESSION_REVOKED = {
+    "iss": ISSUER,
+    "iat": 1_795_000_010,
+    "jti": "signal-1",
+    "aud": "urn:answerable:default",
+    "txn": "8675309",
+    "sub_id": {
+        "format": "complex",
+        "user": {"format": "iss_sub", "iss": "https://id.example", "sub": "ada"},
+        "session": {"format": "opaque", "id": "session-7"},
+        "device": {"format": "opaque", "id": "laptop-1"},
+    },
+    "events": {
+        f"{CAEP}session-revoked": {
+            "initiating_entity": "policy",
+            "reason_admin": {"en": "Landspeed Policy Violation: C076E82F"},
+            "event_timestamp": 1_795_000_000,
+        }
+    },
+}
+STREAM_UPDATED = {
+    "iss": ISSUER, "iat": 1_795_000_020, "jti": "signal-2", "aud": ["urn:answerable:default"],
+    "sub_id": {"format": "opaque", "id": "stream-1"},
+    "events": {"https://schemas.openid.net/secevent/ssf/event-type/stream-updated": {"status": "paused", "reason": "License is not valid"}},
+}  # fmt: skip
+
+
 SAMPLES: dict[str, Sample] = {
+    "caep": Sample("caep", [json.dumps(SESSION_REVOKED).encode(), json.dumps(STREAM_UPDATED).encode()], _signed_set,
+                   sender_of("caep", keys=KEYS, audience="urn:answerable:default")),
     "set": Sample("set", [json.dumps(SET).encode()], _signed_set, sender_of("set", keys=KEYS)),
     "stripe": Sample("stripe", [json.dumps(STRIPE).encode()],
                      lambda body: Delivery(body, "application/json", {"stripe-signature": timestamped_mac(body)})),

@@ -31,6 +31,10 @@ class UnknownKey(Refused):
     err = "invalid_key"
 
 
+class UnknownKid(UnknownKey):
+    """No key of the source has this name: the only refusal that reading its key set again can cure."""
+
+
 class WrongIssuer(Refused):
     err = "invalid_issuer"
 
@@ -95,3 +99,35 @@ class Superseded(AnswerableError):
 
 class ConfigurationError(AnswerableError):
     """A command or a form was given something that cannot be configured."""
+
+
+class OutboundError(AnswerableError):
+    """Another host was to be asked, and there is no answer to use. Names the host, never what was sent."""
+
+
+class AddressRefused(OutboundError):
+    """Not an address that this service calls: another scheme than https, or a host inside of some network."""
+
+
+class HostUnreachable(OutboundError):
+    """No such host, no connection, no trusted certificate, or an answer that breaks off."""
+
+
+class AnswerTooLate(OutboundError):
+    """The host did not connect, speak or finish in time."""
+
+
+class AnswerTooLarge(OutboundError):
+    """The answer is longer than this one may be."""
+
+
+class UnexpectedAnswer(OutboundError):
+    """The host answered, and not what was expected. `retry_after`: seconds that it wants to be left alone for."""
+
+    def __init__(self, message: str, *, status: int = 0, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.retry_after = status, retry_after
+
+
+class NotConfigured(OutboundError):
+    """What the request needs is not here: a credential's variable is not set."""

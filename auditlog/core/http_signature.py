@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256, sha512
 from urllib.parse import unquote
 
-from auditlog.core.errors import BadSignature, UnknownKey
+from auditlog.core.errors import BadSignature, UnknownKey, UnknownKid
 from auditlog.core.keys import Key
 
 MAX_HEADER = 8192
@@ -98,7 +98,7 @@ def check_signature(signed: Signed, headers: Mapping[str, str], keys: Mapping[st
     keyid = signed.parameters.get("keyid", "")
     key = keys.get(keyid) or next((key for key in keys.values() if key.thumbprint == keyid), None)
     if key is None:
-        raise UnknownKey(f"key {keyid[:80]!r} is not one of this source's keys")
+        raise UnknownKid(f"key {keyid[:80]!r} is not one of this source's keys")
     stated = signed.parameters.get("alg")
     if stated is not None and stated not in ALGORITHMS:
         raise UnknownKey(f"expected alg {', '.join(ALGORITHMS)}, found {stated[:40]!r}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
+from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey, UnknownKid
 from auditlog.core.keys import ALGORITHMS, Key
 
 MAX_JWS = 64 * 1024
@@ -64,12 +64,12 @@ def check_jws(jws: Jws, key: Key) -> Key:
 
 
 def key_of(jws: Jws, keys: Mapping[str, Key]) -> Key:
-    """The source's key that the header names; its only key when it names none. Raises UnknownKey."""
+    """The source's key that the header names; its only key when it names none. Raises UnknownKid."""
     key = keys.get(jws.kid) or next((key for key in keys.values() if key.thumbprint == jws.kid), None)
     if key is None and not jws.kid and len(keys) == 1:
         return next(iter(keys.values()))
     if key is None:
-        raise UnknownKey(f"key {jws.kid[:80]!r} is not one of this source's keys")
+        raise UnknownKid(f"key {jws.kid[:80]!r} is not one of this source's keys")
     return key
 
 

@@ -3,6 +3,7 @@ twice as fast here and refuses non-canonical signatures and small-order keys; th
 """
 
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ Check = Callable[[bytes, bytes], None]  # (message, signature); raises BadSignat
 # RFC 9864 names Ed25519 fully; RFC 8037's "EdDSA" stays in use for the same thing.
 ALGORITHMS = {"Ed25519": "OKP", "EdDSA": "OKP", "ES256": "EC", "RS256": "RSA", "PS256": "RSA"}
 _REQUIRED = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
+_MEMBER = re.compile(r"[A-Za-z0-9_-]+\Z")  # base64url without padding, or a curve's name
+MAX_KEYS = 50  # in one published set
 _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "k")
 
 
@@ -58,12 +61,18 @@ def thumbprint(jwk: dict[str, Any]) -> str:
 def public_jwk(jwk: Any) -> dict[str, Any]:
     """The public members of a JWK that we can use. Raises ConfigurationError saying what is wrong with it."""
     if not isinstance(jwk, dict) or jwk.get("kty") not in _REQUIRED:
-        raise ConfigurationError(f"expected a JWK of kty OKP, EC or RSA, found {str(jwk)[:80]!r}")
+        # Not the key itself: of a symmetric one that would be the secret.
+        kind = jwk.get("kty") if isinstance(jwk, dict) else type(jwk).__name__
+        raise ConfigurationError(f"expected a JWK of kty OKP, EC or RSA, found {str(kind)[:40]!r}{_named(jwk)}")
     if jwk.get("use", "sig") != "sig":
         raise ConfigurationError(f"key {jwk.get('kid')!r} is for {jwk['use']!r}, expected use 'sig'")
     if any(name in jwk for name in _PRIVATE):
         raise ConfigurationError(f"key {jwk.get('kid')!r} has private parts: give the public JWKS only")
     return {name: jwk[name] for name in (*_REQUIRED[jwk["kty"]], "kid", "alg", "use") if name in jwk}
+
+
+def _named(jwk: Any) -> str:
+    return f" for key {str(jwk['kid'])[:80]!r}" if isinstance(jwk, dict) and jwk.get("kid") else ""
 
 
 def keys_in(text: str) -> list[dict[str, Any]]:
@@ -80,8 +89,58 @@ def keys_in(text: str) -> list[dict[str, Any]]:
     return keys
 
 
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """What a published JWKS holds: the keys that may be used, and what was left out, named with the reason."""
+
+    keys: tuple[tuple[dict[str, Any], Key], ...]  # the public members, and the key they make
+    left_out: tuple[str, ...]
+
+
+def key_set(document: bytes) -> KeySet:
+    """A JWKS (RFC 7517 section 5) as its owner publishes it. One bad key does not hurt the others.
+
+    Raises ConfigurationError for what is no key set, or for one without any usable key.
+    """
+    try:
+        given = json.loads(document)
+    except (ValueError, RecursionError):
+        raise ConfigurationError("expected a JWKS, found no JSON") from None
+    found = given.get("keys") if isinstance(given, dict) else None
+    if not isinstance(found, list):
+        raise ConfigurationError('expected a JWKS: {"keys": [...]}')
+    if len(found) > MAX_KEYS:
+        raise ConfigurationError(f"a JWKS has at most {MAX_KEYS} keys here, found {len(found)}")
+    good: dict[str, tuple[dict[str, Any], Key]] = {}
+    left_out = []
+    for position, jwk in enumerate(found, 1):
+        try:
+            public = public_jwk(jwk)
+            key = load(public, kid_of(public))
+            if key.kid in good:
+                raise ConfigurationError(f"key {key.kid!r} is there twice")
+            if any(key.thumbprint == other.thumbprint for _, other in good.values()):
+                raise ConfigurationError(f"key {key.kid!r} is there under another name too")
+            good[key.kid] = public, key
+        except ConfigurationError as error:
+            left_out.append(f"key {position}: {error}"[:300])
+    if not good:
+        raise ConfigurationError("; ".join(["the key set has no key that can be used", *left_out])[:1000])
+    return KeySet(tuple(good.values()), tuple(left_out))
+
+
+def kid_of(jwk: dict[str, Any]) -> str:
+    """Raises ConfigurationError where there is none that could be named in a header and shown to people."""
+    kid = jwk.get("kid")
+    if not isinstance(kid, str) or not 0 < len(kid) <= 200 or not kid.isprintable():
+        raise ConfigurationError("a key needs a `kid` of 1 to 200 characters")
+    return kid
+
+
 def load(jwk: dict[str, Any], kid: str) -> Key:
     """Raises ConfigurationError when the key is malformed, weak, or of a curve we do not take."""
+    if any(not isinstance(jwk.get(name), str) or not _MEMBER.match(jwk[name]) for name in _REQUIRED[jwk["kty"]]):
+        raise ConfigurationError(f"key {kid!r} is not a usable JWK: expected {', '.join(_REQUIRED[jwk['kty']])} in base64url")
     try:
         checks = _LOADERS[jwk["kty"]](jwk)
         stamp = thumbprint(jwk)
@@ -140,6 +199,8 @@ def _rsa(jwk: dict[str, Any]) -> dict[str, Check]:
     public = numbers.public_key()
     if public.key_size < 2048:
         raise ConfigurationError(f"RSA keys have 2048 bits or more (RFC 7518 section 3.3), found {public.key_size}")
+    if public.key_size > 8192:
+        raise ConfigurationError(f"RSA keys of more than 8192 bits take too long to check, found {public.key_size}")
 
     def checker(pad: padding.AsymmetricPadding, name: str, digest: hashes.HashAlgorithm) -> Check:
         def check(message: bytes, signature: bytes) -> None:

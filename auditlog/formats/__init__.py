@@ -9,6 +9,24 @@ A format module offers
     check_stored(raw, headers, sender)         only where `receive` cannot check stored bytes again
     CONTENT_TYPES, ENCODINGS                   media types it takes; content encodings (none when absent)
 
+Where a sender announces more than it sends (`fetch.py` asks for it):
+
+    API                                        the address of its API
+    announced(raw, headers) -> [Announced]     what a stored statement says is there to be fetched
+    fetch_request(asks, base) -> Request       how to ask for it; our key is added by whoever asks
+    fetched(body, asks, sender) -> Statement   what came back
+
+Where a sender is asked for its events (`poll.py` asks). A state is a JSON object, {} at first:
+
+    poll_state(state, now) -> state            the state of a request made now
+    poll_request(state, url) -> Request
+    poll_response(body, state) -> Polled       the deliveries in an answer, and the state once they are durable
+    receive_polled(delivery, sender)           in the place of `receive`, where what is polled is not signed
+    poll_settled(state, appended, refused)     the state that also tells what became of each, by the names it had
+    poll_closing(state, url) -> Request | None what is still to be said at the end; it leaves the state {}
+    poll_restart(state) -> state               where the sender no longer knows the place we were at
+    POLL_NEEDS_KEY                             False where it may be asked without a key
+
 `receive` raises Refused when the delivery as a whole is no good; a bad statement among good ones is a Refused value.
 """
 
@@ -16,6 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
@@ -23,7 +42,7 @@ from auditlog.core.keys import Key
 
 NAMES = (
     "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",
-    "standard_webhooks", "cloudevents", "http_signatures", "ap2", "acp", "x402", "mpp",
+    "standard_webhooks", "cloudevents", "http_signatures", "caep", "ap2", "acp", "x402", "mpp",
 )  # fmt: skip
 
 
@@ -44,6 +63,7 @@ class Sender:
     name: str
     issuer: str
     provider: str = ""
+    audience: str = ""  # what its tokens are for, where that is not the tenant's name
     keys: Mapping[str, Key] = field(default_factory=dict)  # by kid
     retired: frozenset[str] = frozenset()  # kids that were good once
     secret: Callable[[], bytes | None] = lambda: None  # asked for only by formats with a shared secret
@@ -67,6 +87,23 @@ class Received:
 
     statements: dict[str, Statement | Refused]
     batch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Something to be fetched. The same `name` is fetched once; `asks` is what the request is made of, as JSON."""
+
+    name: str
+    asks: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """One answer of a source that is asked. `state` holds once the deliveries are durable; `more`: ask again at once."""
+
+    deliveries: tuple[Delivery, ...]
+    state: dict[str, Any]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,26 @@ None of these names a time, so each comes in a wrapper: {at, output} | {at, stat
 wrapper may say who ran it: argv, actor (our nested form), session, task, project.
 
 Verified: the envelope and its `add` and `rotate` data in captures that others published, the state file, the failure
-codes, the SDK's object fields and status values. Not verified: where a failed envelope puts its code (`error.code`
-and `data.error.code` are looked at); the command set, which drifts between versions, so unknown ones are kept.
+codes, the SDK's object fields and status values. Not verified: polling against Stripe (the preview is private, and the
+`Stripe-Context` of a connected account is not sent); where a failed envelope puts its code (`error.code` and
+`data.error.code` are looked at); the command set, which drifts between versions, so unknown ones are kept.
 
 Chain order: the wrapper's `actor` is nested as in RFC 8693, outermost current; the CLI itself names nobody.
 """
 
+import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Gate, Id, Limit, Party, Payload
 from auditlog.core.redaction import NEVER_STORED
-from auditlog.formats import About, Delivery, Received, Sender, Statement, records
+from auditlog.core.request import Request
+from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement, records
 from auditlog.formats.values import (
     action,
     called,
@@ -79,7 +83,7 @@ _REQUESTS = {
 
 ABOUT = About(
     title="Stripe Projects CLI and Provisioning API",
-    sent="POST of {at, output | state | polled} as JSON: one, lines or an array",
+    sent="POST of {at, output | state | polled} as JSON: one, lines or an array; a list of the Provisioning API is polled",
     authentication="a static token in the Authorization header",
     grade="F for the CLI's output and state file, E for polled objects",
     carries="projects, providers linked, resources, credentials, accounts created or linked, limits, gates met",
@@ -90,7 +94,8 @@ ABOUT = About(
         "Run the CLI with --json through a wrapper that posts each result to {address}.",
         'Body: {{"at": "<RFC 3339>", "argv": [..], "actor": {{..}}, "session": "..", "output": <the JSON>}}',
         "Send the header Authorization: Bearer <the value of {secret}>.",
-        'Poll /v2/provisioning/* too and post each object as {{"at": .., "polled": <the object>}}.',
+        "Have a list of https://api.stripe.com/v2/provisioning/... polled, one source a list: its objects change without any webhook.",
+        'Or poll it yourself and post each object as {{"at": .., "polled": <the object>}}.',
     ),
 )
 
@@ -120,6 +125,15 @@ class Recorded(Struct):
 _recorded = msgspec.json.Decoder(Recorded).decode
 
 
+class Listed(Struct):
+    data: list[Raw] | None = None
+    next_page_url: str | None = None
+    object: str = ""
+
+
+_listed = msgspec.json.Decoder(Listed).decode
+
+
 def receive(delivery: Delivery, sender: Sender) -> Received:
     records.check_static_token(delivery.headers.get("authorization", ""), sender.secret())
     found, alone = records.split(delivery)
@@ -134,6 +148,54 @@ def content(raw: bytes, headers: bytes) -> bytes:
     except (orjson.JSONDecodeError, AttributeError):
         polled = None
     return canonical(raw) if polled is None else orjson.dumps(polled, option=orjson.OPT_SORT_KEYS)
+
+
+# --- asked for by us: a list of the Provisioning API, /v2/provisioning/... ---
+
+VERSION = "2026-09-30.preview"
+_QUERY = re.compile(r"[A-Za-z0-9_.~%=&+-]{0,2000}\Z")
+
+
+def poll_state(state: dict[str, Any], *, now: datetime) -> dict[str, Any]:
+    """Each round reads the whole list: its objects have no time, and what did not change is a repeat."""
+    return state | {"at": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def poll_request(state: dict[str, Any], url: str) -> Request:
+    return Request(_page_of(url, state.get("page", "")), headers={"Stripe-Version": VERSION, "Accept": "application/json"})
+
+
+def _page_of(url: str, page: str) -> str:
+    """The next page lies at our own address: of what the host says only the query counts."""
+    return f"{url.partition('?')[0]}?{page}" if page else url
+
+
+def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
+    """A v2 list (`data`, `next_page_url`), or one object. Raises MalformedEvent."""
+    found = decoded(_listed, body, "a list of the Provisioning API")
+    items, following = found.data, found.next_page_url or ""
+    if items is None:
+        if not found.object:
+            raise MalformedEvent("expected a list (`data`) or an object of the Provisioning API")
+        items, following = [Raw(body)], ""
+    page = following.partition("?")[2]
+    if not _QUERY.match(page):
+        raise MalformedEvent("expected next_page_url to be an address with a query")
+    if page and page == state.get("page"):
+        raise MalformedEvent("the page after this one is itself")
+    at = orjson.dumps(state["at"])
+    posted = b",".join(b'{"at":' + at + b',"polled":' + bytes(item) + b"}" for item in items)
+    deliveries = (Delivery(b"[" + posted + b"]", "application/json", {}),) if items else ()
+    return Polled(deliveries, {"page": page} if page else {}, more=bool(page))
+
+
+def poll_restart(state: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def receive_polled(delivery: Delivery, sender: Sender) -> Received:
+    found, _ = records.split(delivery)
+    return records.each([one for raw in found for one in _spread(raw)], lambda raw: _statement(raw, sender))
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

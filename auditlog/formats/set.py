@@ -7,6 +7,7 @@ because it names the key.
 
 import re
 from binascii import a2b_base64
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from auditlog.core.errors import (
     MalformedEvent,
     Refused,
     UnknownKey,
+    UnknownKid,
     WrongAudience,
     WrongContentType,
     WrongIssuer,
@@ -38,11 +40,19 @@ from auditlog.core.event import (
 from auditlog.core.keys import ALGORITHMS
 from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.envelope import URN, SubjectId
+from auditlog.formats.set_polling import (  # noqa: F401  what `poll.py` asks this format for
+    POLL_NEEDS_KEY,
+    poll_closing,
+    poll_request,
+    poll_response,
+    poll_settled,
+    poll_state,
+)
 
 CONTENT_TYPES = ("application/secevent+jwt", "application/json")
 ABOUT = About(
     title="Native events (Security Event Tokens)",
-    sent="POST of one compact JWS (application/secevent+jwt, RFC 8935), or of up to 1,000 as {\"sets\": {jti: SET}}",
+    sent="POST of one compact JWS (application/secevent+jwt, RFC 8935), or of up to 1,000 as {\"sets\": {jti: SET}}; or polled (RFC 8936)",
     authentication="each event is signed with the sender's own key; no header is needed",
     grade="A",
     carries="every type of the published format: authority, orchestration, domains, provider acts, money, disputes",
@@ -53,6 +63,7 @@ ABOUT = About(
         "Publish your public keys as a JWKS, or have the file at hand.",
         "Sign each event as a SET with typ secevent+jwt and aud urn:answerable:<tenant>.",
         "POST it to {address} with Content-Type: application/secevent+jwt; 202 means it is in the ledger.",
+        "Or give the address of an RFC 8936 endpoint to poll: what is in the ledger is acknowledged there, what is refused is said.",
     ),
 )
 MAX_SET = 256 * 1024
@@ -80,10 +91,15 @@ _sets = msgspec.json.Decoder(dict[str, dict[str, str]]).decode
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     """Verify and parse one SET or a batch of them. A bad SET in a batch does not hurt the others."""
+    return received(delivery, sender, _event)
+
+
+def received(delivery: Delivery, sender: Sender, read: Callable[[bytes, Sender], Event]) -> Received:
+    """The same for SETs of any profile: `read` makes an event of verified claims."""
     if delivery.content_type == "application/secevent+jwt":
         if len(delivery.body) > MAX_SET:
             raise DeliveryTooLarge(f"a SET has at most {MAX_SET:,} bytes, found {len(delivery.body):,}")
-        statement = _statement(delivery.body.strip(), sender)
+        statement = _statement(delivery.body.strip(), sender, read)
         return Received({statement.source_event_id: statement})
     if delivery.content_type != "application/json":
         raise WrongContentType(f"expected {' or '.join(CONTENT_TYPES)}, found {delivery.content_type or 'none'!r}")
@@ -99,7 +115,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     statements: dict[str, Statement | Refused] = {}
     for jti, compact in sets.items():
         try:
-            statement = _statement(compact.encode(), sender)
+            statement = _statement(compact.encode(), sender, read)
             if statement.source_event_id != jti:
                 raise MalformedEvent(f"the SET under {jti[:80]!r} has jti {statement.source_event_id[:80]!r}")
             statements[jti] = statement
@@ -110,7 +126,11 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     """The event in stored bytes, whose signature was checked when they were received."""
-    return _event(_decoded(raw.split(b".")[1]), sender)
+    return _event(claims_in(raw), sender)
+
+
+def claims_in(raw: bytes) -> bytes:
+    return _decoded(raw.split(b".")[1])
 
 
 def content(raw: bytes, headers: bytes) -> bytes:
@@ -118,7 +138,7 @@ def content(raw: bytes, headers: bytes) -> bytes:
     return raw[: raw.rindex(b".")]
 
 
-def _statement(compact: bytes, sender: Sender) -> Statement:
+def _statement(compact: bytes, sender: Sender, read: Callable[[bytes, Sender], Event]) -> Statement:
     if len(compact) > MAX_SET:
         raise DeliveryTooLarge(f"a SET has at most {MAX_SET:,} bytes, found {len(compact):,}")
     if not _COMPACT.match(compact):
@@ -128,8 +148,9 @@ def _statement(compact: bytes, sender: Sender) -> Statement:
     algorithm, kid = _header(header)
     key = sender.keys.get(kid)
     if key is None:
-        state = "was retired" if kid in sender.retired else "is not one of this source's keys"
-        raise UnknownKey(f"key {kid[:80]!r} {state}")
+        if kid in sender.retired:
+            raise UnknownKey(f"key {kid[:80]!r} was retired")
+        raise UnknownKid(f"key {kid[:80]!r} is not one of this source's keys")
     try:
         key.check_for(algorithm)(signing_input, _decoded(signature))
     except BadSignature as refused:
@@ -138,7 +159,7 @@ def _statement(compact: bytes, sender: Sender) -> Statement:
 
     claims = _decoded(payload)
     refuse_card_numbers(claims)
-    event = _event(claims, sender)
+    event = read(claims, sender)
     if event.issuer != sender.issuer:
         raise WrongIssuer(f"expected iss {sender.issuer!r}, found {event.issuer[:300]!r}")
     return Statement(event.source_event_id, compact, b"", "A", key.thumbprint, event)

@@ -11,15 +11,19 @@ id, so it counts once. Refund money is taken from `charge.refunded` alone, whose
 new in it; `refund.*` events carry none, so that one refund is not two. The limit of a shared payment token or of an
 issued card is a ceiling, never a charge; what is drawn on it counts where the charge says so.
 
-A thin event holds its type and the related object's id; `fetched` makes a statement of the event as it is then read
-from the API (grade E), under an identity of its own, and both are kept. Only there does Stripe say who did it: an API
-key, a person at the dashboard, or Stripe. v1 types come in thin form as `v1.<type>`.
+A thin event holds its type and the related object's id. What it announces is fetched: the event as the API has it,
+which alone says who did it (an API key, a person at the dashboard, or Stripe), then the object. Each is a statement of
+its own (grade E) beside the thin one. The object is what it was when it was read, so it has no refund, reversal or
+dispute money (how much of it this event was about, it cannot say) and no money without a charge or an authority to
+count it by. v1 types come in thin form as `v1.<type>`.
 
-Verified: SDK classes and published fixtures. Not verified: the names of the `shared_payment.*` events, which are
+Verified: SDK classes and published fixtures. Not verified: fetching against Stripe itself; the names of the `shared_payment.*` events, which are
 documented but not in the SDK's tables, and the previews (`v2.orchestrated_commerce.*`, approval requests, access
 grants). No chain: Stripe names no agent.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -29,12 +33,14 @@ from msgspec import Struct
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, WrongContentType
 from auditlog.core.event import Action, Actor, Event, Id, Money, Payload, Seconds, Target
 from auditlog.core.mac import check_timestamped_mac
-from auditlog.formats import About, Delivery, Received, Sender, Statement, records
+from auditlog.core.request import Request
+from auditlog.formats import About, Announced, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,
     called,
     client,
     decoded,
+    digest_id,
     event,
     fitted,
     inner,
@@ -50,7 +56,7 @@ ABOUT = About(
     title="Stripe webhooks",
     sent="POST of one event, application/json: v1 snapshots and v2 thin events, as a webhook endpoint gets them",
     authentication="Stripe-Signature (t, v1): HMAC-SHA256 with the endpoint's secret",
-    grade="C; D where a secret had to be removed from the body",
+    grade="C; D where a secret had to be removed from the body; E for what a thin event announced and we fetched",
     carries="charges, refunds, invoices, subscriptions, disputes, issued cards, billing alerts, shared payment tokens",
     chains="none: Stripe names no agent. Joined by charge, invoice, idempotency key and payment token",
     lacks="provisioning (Stripe has no webhooks for it); of a thin event all but its object, until it is fetched",
@@ -59,6 +65,7 @@ ABOUT = About(
         "In the Stripe dashboard open Developers > Webhooks and add an endpoint at {address}.",
         "Choose the events of charges, refunds, invoices, subscriptions, disputes, issuing and billing.",
         "Reveal the signing secret (whsec_...) and set it, as it is, as {secret} where the service runs.",
+        "For thin events name a variable of a restricted API key too, which may read events and their objects.",
     ),
 )
 KEY_NAME = "stripe-endpoint-secret"
@@ -142,6 +149,12 @@ _GRANTS = ("v2.iam.stripe_access_grant.", "v2.orchestrated_commerce.agreement.")
 # one confirms a payment in a browser with a public key, the other is the id of an authorization.
 REMOVED = frozenset({"confirmationsecret", "accessconfiguration", "resourceaccessconfiguration"})
 THIN = "v2.core.event"
+API = "https://api.stripe.com"
+VERSION = "2026-10-28.endive"  # /v2 answers no request without one
+_EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,200}\Z")
+_OBJECT_PATH = re.compile(r"/v[12](?:/[A-Za-z0-9_-]+)+\Z")  # no dots, no query: it is put behind our own address
+_CONTEXT = re.compile(r"[A-Za-z0-9_/]{1,300}\Z")
+_BEYOND_DOUBT = ("ceiling", "quoted", "authorized", "captured", "settled")  # true of an object whenever it is read
 
 
 class Client(Struct):
@@ -152,19 +165,20 @@ class Client(Struct):
     dashboard_user: dict[str, Any] | None = None
 
 
-class Request(Struct):
+class ApiRequest(Struct):
     id: Id | None = None
     idempotency_key: Id | None = None
     client: Client | None = None
 
 
 class Reason(Struct):
-    request: Request | None = None
+    request: ApiRequest | None = None
 
 
 class Related(Struct):
     id: Id = ""
     type: Id = ""
+    url: str = ""
 
 
 class Body(Struct):
@@ -178,12 +192,13 @@ class Body(Struct):
     livemode: bool = True
     account: Id | None = None
     context: Id | None = None
-    request: Request | str | None = None
+    request: ApiRequest | str | None = None
     related_object: Related | None = None
     reason: Reason | None = None
 
 
 _body = msgspec.json.Decoder(Body).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
@@ -200,9 +215,38 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     return Received({statement.source_event_id: statement})
 
 
-def fetched(body: bytes, sender: Sender) -> Statement:
-    """A v2 event as it was read from Stripe's API, to be kept beside the thin one that announced it."""
-    return records.stated(body, sender, parse=parse, grade="E", names=REMOVED, limit=MAX_BODY, headers={"fetched": "1"})
+def announced(raw: bytes, headers: bytes) -> list[Announced]:
+    """Of a thin event the event itself, and of that the related object."""
+    fetched_as = records.told(headers).get("fetched")
+    if fetched_as == "object":
+        return []
+    body = decoded(_body, raw, "a Stripe event")
+    if body.object != THIN or not _EVENT_ID.match(body.id):
+        return []
+    asks = {"event": body.id, "context": body.context if body.context and _CONTEXT.match(body.context) else ""}
+    if fetched_as is None:
+        return [Announced(body.id, asks)]
+    path = body.related_object.url if body.related_object else ""
+    if len(path) > 300 or not _OBJECT_PATH.match(path):
+        return []
+    asks |= {"path": path, "type": body.type, "created": str(body.created), "livemode": "1" if body.livemode else ""}
+    return [Announced(f"{body.id} {path}", asks)]
+
+
+def fetch_request(asks: Mapping[str, str], base: str) -> Request:
+    path = asks.get("path") or f"/v2/core/events/{asks['event']}"
+    context = {"Stripe-Context": asks["context"]} if asks.get("context") else {}
+    return Request(base.rstrip("/") + path, headers={"Stripe-Version": VERSION, "Accept": "application/json"} | context)
+
+
+def fetched(body: bytes, asks: Mapping[str, str], sender: Sender) -> Statement:
+    """What was read from Stripe's API, to be kept beside the thin event that announced it. Raises Refused."""
+    if "path" in asks:
+        headers = {"fetched": "object", **{name: asks[name] for name in ("event", "type", "created", "livemode")}}
+        return records.stated(body, sender, parse=parse, grade="E", limit=MAX_BODY, headers=headers)
+    if (found := decoded(_body, body, "a Stripe event").id) != asks["event"]:
+        raise MalformedEvent(f"asked for event {asks['event']}, got {found[:100]!r}")
+    return records.stated(body, sender, parse=parse, grade="E", names=REMOVED, limit=MAX_BODY, headers={"fetched": "event"})
 
 
 def content(raw: bytes, headers: bytes) -> bytes:
@@ -217,7 +261,13 @@ def content(raw: bytes, headers: bytes) -> bytes:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     """A Stripe event as a native one. Raises MalformedEvent."""
-    body = decoded(_body, raw, "a Stripe event")
+    told = records.told(headers)
+    if told.get("fetched") == "object":
+        body = _around(raw, told)
+        id = f"{told['event']}#object {digest_id(raw)}"  # read twice, it may be another: both are what it was
+    else:
+        body = decoded(_body, raw, "a Stripe event")
+        id = f"{body.id}#fetched" if "fetched" in told else body.id
     if not body.id or not body.type:
         raise MalformedEvent("expected an id and a type")
     thing = body.data.get("object") if body.data else None
@@ -225,7 +275,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         raise MalformedEvent("expected data.object")
     thing = thing if isinstance(thing, dict) else {}
     native, outcome, phase = _meaning(body, thing, sender)
-    request = body.request if isinstance(body.request, Request) else Request(id=body.request)
+    request = body.request if isinstance(body.request, ApiRequest) else ApiRequest(id=body.request)
     if body.reason and body.reason.request:
         request = body.reason.request
     related = body.related_object or Related(_id(thing.get("id")), fitted(thing.get("object"), 120))
@@ -240,10 +290,30 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         request_id=target if native.startswith("approval.") else request.id or "",
         client=client(inner(request.client and request.client.dashboard_user, "ip_address")),
         call=called("", idempotency_key=request.idempotency_key),
-        money=_money(body, thing, phase) if phase else None,
+        money=_money_of(body, thing, phase, told),
     )
-    id = f"{body.id}#fetched" if "fetched" in records.told(headers) else body.id
     return event(sender, id=id, type=native, at=instant(body.created), payload=payload)
+
+
+def _around(raw: bytes, told: Mapping[str, str]) -> Body:
+    """The event that an object was fetched for, with the object in it."""
+    thing = decoded(_object, raw, "an object of Stripe's API")
+    if not thing:
+        raise MalformedEvent("expected an object of Stripe's API, found an empty one")
+    live = thing.get("livemode")
+    return Body(
+        told["event"], told["type"], told["created"], data={"object": thing},
+        livemode=live if isinstance(live, bool) else bool(told["livemode"]),
+    )  # fmt: skip
+
+
+def _money_of(body: Body, thing: dict[str, Any], phase: str, told: Mapping[str, str]) -> Money | None:
+    if not phase:
+        return None
+    if told.get("fetched") != "object":
+        return _money(body, thing, phase)
+    money = _money(body, thing, phase) if phase in _BEYOND_DOUBT else None
+    return money if money and (money.charge or money.authority) else None
 
 
 def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, str, str]:

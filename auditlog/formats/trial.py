@@ -65,6 +65,8 @@ TRIALS: dict[str, Trial] = {
         "datacontenttype": "application/json", "data": _NATIVE}, content_type="application/cloudevents+json"),
     "http_signatures": Trial("sender", why="Each request is signed with the sender's private key (RFC 9421), which never comes here, and "
                                            "curl cannot sign so: send one from the sender itself."),
+    "caep": Trial("sender", content_type="application/secevent+jwt",
+                  why="Each token is signed with the transmitter's private key. Ask it for a verification event: it is taken as a heartbeat."),
     "ap2": Trial("sender", content_type="text/plain",
                  why="A mandate carries the signatures of those who gave it. Send one that was exchanged."),
     "acp": Trial("mac", lambda name, now: {
@@ -116,7 +118,7 @@ def trial_command(
     secret = variable if VARIABLE.match(variable) else "SOURCE_SECRET"
     send = f"curl -sS -i {shlex.quote(address)} \\\n  -H 'Content-Type: {trial.content_type}' \\\n"
     if trial.by == "sender":
-        file = {"set": "event.jwt", "ap2": "mandate.txt"}.get(format)
+        file = {"set": "event.jwt", "caep": "event.jwt", "ap2": "mandate.txt"}.get(format)
         emit = (
             f"python3 -m auditlog.emit test {shlex.quote(address)} \\\n  --issuer {shlex.quote(issuer)} --tenant {shlex.quote(tenant)}"
             " --key key.jwk\n\n# or a SET of your own:\n"

@@ -114,8 +114,9 @@ class Witness(models.Model):
 
     tenant = models.ForeignKey(Tenant, models.CASCADE)
     name = models.CharField(max_length=200, help_text="The name in its verifier key.")
-    url = models.URLField(help_text="Its submission prefix; add-checkpoint is appended.")
+    url = models.URLField(help_text="Its submission prefix, https; add-checkpoint is appended.")
     vkey = models.TextField(help_text="Its verifier key, of type cosignature/v1.")
+    allow_private = models.BooleanField(default=False, help_text="It may be at a private or loopback address.")
     is_active = models.BooleanField(default=True)
     last_size = models.BigIntegerField(default=0, editable=False)  # the newest head it cosigned
     last_error = models.TextField(blank=True, editable=False)
@@ -166,6 +167,25 @@ class Source(models.Model):
     )
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     secret_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the shared secret.")
+    audience = models.CharField(
+        max_length=300, blank=True, help_text="The `aud` of its tokens, for CAEP. Empty: urn:answerable: and the tenant's name."
+    )
+    jwks_url = models.CharField(
+        max_length=500, blank=True, help_text="Where its public keys are read from, again and again: a JWKS (RFC 7517), by https."
+    )
+    poll_url = models.CharField(max_length=500, blank=True, help_text="Where its events are asked for, by https. Empty: it sends.")
+    poll_seconds = models.PositiveIntegerField(
+        default=60, validators=[MinValueValidator(5)], help_text="How often it is asked."
+    )
+    api_key_env = models.CharField(
+        max_length=120, blank=True, help_text="Variable that holds our key for its API, for what is polled or fetched there."
+    )
+    api_url = models.CharField(
+        max_length=500, blank=True, help_text="Its API, where what it announces is fetched. Empty: the format's own address."
+    )
+    allow_private = models.BooleanField(
+        default=False, help_text="The addresses above may be private or loopback ones. Without this they are never called."
+    )
     requests_per_second = models.PositiveIntegerField(default=4_000)
     events_per_second = models.PositiveIntegerField(default=100_000)
     heartbeat_seconds = models.PositiveIntegerField(
@@ -198,6 +218,8 @@ class SourceKey(models.Model):
     jwk = models.JSONField()
     added_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
+    from_url = models.BooleanField(default=False, help_text="Read from the source's JWKS address, and retired when it is gone there.")
+    left_url = models.BooleanField(default=False)  # retired because it was gone; one that a person retired never comes back
 
     class Meta:
         constraints = [
@@ -209,3 +231,65 @@ class SourceKey(models.Model):
 
     def __str__(self) -> str:
         return self.kid
+
+
+class Pull(models.Model):
+    """What the service asks of a source by itself, when it does so next, and how the last time went. Working state:
+    what came of it is in the ledger. Apart from the source, whose row tells every process to read its keys again.
+    """
+
+    class Kind(models.TextChoices):
+        KEYS = "keys", "its key set is read"
+        POLL = "poll", "its events are asked for"
+        FETCH = "fetch", "what it announced is fetched"
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    source = models.ForeignKey(Source, models.CASCADE, related_name="pulls")
+    kind = models.CharField(max_length=5, choices=Kind)
+    due_at = models.DateTimeField(null=True)  # null: as soon as somebody looks
+    asked_at = models.DateTimeField(null=True)  # of keys: when a delivery last had them read before their time
+    last_at = models.DateTimeField(null=True)
+    succeeded_at = models.DateTimeField(null=True)
+    brought = models.IntegerField(default=0)  # the last time that it went well
+    failures = models.IntegerField(default=0)  # since then
+    error = models.TextField(blank=True)  # of the last time; escaped wherever shown
+    warning = models.TextField(blank=True)  # of the last time that it went well: what was left out
+    state = models.JSONField(default=dict)  # of a poll: the format's position
+    position = models.BigIntegerField(default=0)  # of fetches: the next leaf to look at for announcements
+
+    class Meta:
+        db_table = "source_pull"
+        constraints = [models.UniqueConstraint(fields=["source", "kind"], name="pull_once")]
+        indexes = [models.Index(fields=["due_at"], name="pull_due")]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} {self.kind}"
+
+
+class PendingFetch(models.Model):
+    """Something that a source announced and that has to be fetched from it: due, done, or given up with a reason."""
+
+    class State(models.TextChoices):
+        DUE = "due"
+        DONE = "done"
+        GIVEN_UP = "given_up", "given up"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    source = models.ForeignKey(Source, models.CASCADE)
+    name = models.CharField(max_length=600)  # what is fetched; the same is fetched once
+    asks = models.JSONField()  # what the format needs to know to ask for it
+    leaf_index = models.BigIntegerField()  # of the announcement
+    state = models.CharField(max_length=8, choices=State, default=State.DUE)
+    due_at = models.DateTimeField()
+    attempts = models.IntegerField(default=0)
+    error = models.TextField(blank=True)  # escaped wherever shown
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "pending_fetch"
+        constraints = [models.UniqueConstraint(fields=["tenant", "source", "name"], name="pending_fetch_once")]
+        indexes = [models.Index(fields=["source", "state", "due_at"], name="pending_fetch_due")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.state}"

@@ -624,8 +624,8 @@ def check_signers(keys, runs):
 def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
     """"good", or why it cannot be told from here. Raises ValueError when the signature is wrong or its key is missing."""
     form, issuer = keys.sources.get(source, (None, None))
-    if form not in (None, "set") or headers or not COMPACT.match(raw):
-        if form == "set":
+    if form not in (None, "set", "caep") or headers or not COMPACT.match(raw):
+        if form in ("set", "caep"):
             raise ValueError(f"source {shown(source)} sends Security Event Tokens, and these bytes are none")
         return "grade {}, format {}: no signature that this verifier knows".format(grade, form or "unknown")
     signing_input, _, signature = raw.rpartition(b".")
@@ -641,7 +641,8 @@ def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
         raise ValueError("the source's signature does not fit the bytes")
     claims = parse_json(from_base64url(claims_part), "what was signed", strict=False)
     audience = claims.get("aud")
-    if "urn:answerable:" + tenant not in (audience if isinstance(audience, list) else [audience]):
+    # A CAEP stream has the audience that its transmitter was told, which is its source's configuration.
+    if form != "caep" and "urn:answerable:" + tenant not in (audience if isinstance(audience, list) else [audience]):
         raise ValueError(f"it was signed for another audience: {shown(audience)}")
     if claims.get("jti") != event_id:
         raise ValueError("its signed jti is {}, and it stands under {}".format(shown(claims.get("jti")), shown(event_id)))

@@ -4,9 +4,7 @@ import json
 import os
 from datetime import timedelta
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
-from threading import Thread
 from uuid import uuid4
 
 import psycopg
@@ -148,24 +146,17 @@ def test_a_source_that_cannot_work_is_not_added(world, keys, tmp_path):
     assert list(Source.objects.filter(tenant=world.row).values_list("name", flat=True)) == ["orders"]
 
 
-def test_keys_are_read_from_an_address(world, keys):
-    class Keys(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200 if self.path == "/jwks" else 404)
-            self.end_headers()
-            self.wfile.write(keys.file.read_bytes())
+def test_keys_are_read_from_an_address(world, keys, outside, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(outside.authority_file))
+    outside.answer = lambda method, path, *_: (200, {}, keys.file.read_bytes()) if path == "/jwks" else (404, {}, b"")
 
-        def log_message(self, *_):
-            pass
+    with pytest.raises(CommandError, match="answered 404"):
+        add(world.row, "orders", "--jwks-url", f"{outside.url}/missing", "--allow-private")
+    with pytest.raises(CommandError, match="private or loopback"):
+        add(world.row, "orders", "--jwks-url", f"{outside.url}/jwks")
+    said = add(world.row, "orders", "--jwks-url", f"{outside.url}/jwks", "--allow-private")
 
-    with HTTPServer(("127.0.0.1", 0), Keys) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        here = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(CommandError, match="cannot be read"):
-            add(world.row, "orders", "--jwks-url", f"{here}/missing")
-        add(world.row, "orders", "--jwks-url", f"{here}/jwks")
-        server.shutdown()
-
+    assert "1 keys read" in str(said)
     assert post(world.row, "orders", keys.sign_set(statement(world))) == 202
 
 

@@ -42,7 +42,7 @@ def key(kid: str) -> dict:
 def change_form(**more) -> dict:
     return {
         "state": "active", "requests_per_second": 10, "events_per_second": 100,
-        "keys-TOTAL_FORMS": 0, "keys-INITIAL_FORMS": 0,
+        "poll_seconds": 60, "keys-TOTAL_FORMS": 0, "keys-INITIAL_FORMS": 0, "pulls-TOTAL_FORMS": "0", "pulls-INITIAL_FORMS": "0",
     } | more  # fmt: skip
 
 
@@ -183,3 +183,32 @@ def test_a_ledger_entry_offers_no_change(staff, tenant):
     assert 'name="_save"' not in page.content.decode()
     assert staff.post(f"{path}/change/", {"grade": "A"}).status_code == 403
     assert staff.post(f"{path}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_what_is_called_for_a_source_is_configured_checked_and_in_the_log(staff, tenant):
+    refused = staff.post("/admin/auditlog/source/add/", source_form(tenant, jwks_url="http://keys.example/jwks"))
+    added = staff.post("/admin/auditlog/source/add/", source_form(tenant))
+    source = Source.objects.get(tenant=tenant)
+    change = f"/admin/auditlog/source/{source.pk}/change/"
+    wrong = staff.post(change, change_form(poll_url="https://u:secret@poll.example/"))
+    changed = staff.post(change, change_form(jwks_url="https://keys.example/jwks", allow_private="on"))
+
+    assert refused.status_code == 200 and "expected an https address" in refused.content.decode()
+    assert (added.status_code, wrong.status_code, changed.status_code) == (302, 200, 302)
+    source.refresh_from_db()
+    assert (source.jwks_url, source.allow_private, source.poll_url, source.poll_seconds) == ("https://keys.example/jwks", True, "", 60)
+    said = json.loads(bytes(Payload.objects.filter(tenant=tenant).order_by("-leaf_index").first().raw))
+    assert (said["jwks_url"], said["allow_private"], said["fields"]) == ("https://keys.example/jwks", True, ["allow_private", "jwks_url"])
+
+
+def test_the_admin_shows_how_asking_went(staff, tenant):
+    from auditlog.models import Pull
+    from auditlog.pull import failed
+
+    staff.post("/admin/auditlog/source/add/", source_form(tenant, jwks_url="https://keys.example/jwks"))
+    source = Source.objects.get(tenant=tenant)
+    failed(Pull.objects.create(tenant=tenant, source=source, kind="keys"), "keys.example answered <b>503</b>", now=timezone.now())
+
+    page = staff.get(f"/admin/auditlog/source/{source.pk}/change/").content.decode()
+
+    assert "https://keys.example/jwks" in page and "keys.example answered &lt;b&gt;503&lt;/b&gt;" in page

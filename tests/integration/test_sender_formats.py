@@ -11,11 +11,14 @@ from django.test import Client
 from auditlog import formats
 from auditlog.configure import add_source
 from auditlog.core.errors import Refused
+from auditlog.fetch_keys import add_source_by_url
 from auditlog.formats import NAMES
 from auditlog.models import Event, Leaf, Payload
+from auditlog.poll import poll
 from auditlog.project import project
 from auditlog.queries import integrity_of
-from tests.deliveries import CLOUDFLARE_PUSHED, ISSUER, SAMPLES, SIGNED_BODY, SIGNER, TOKEN
+from auditlog.simulator.signing import Signer
+from tests.deliveries import CLOUDFLARE_PUSHED, ISSUER, SAMPLES, SESSION_REVOKED, SIGNED_BODY, SIGNER, TOKEN
 
 
 @pytest.fixture
@@ -33,6 +36,7 @@ def source(tenant, now, monkeypatch):
             issuer=ISSUER,
             jwks=keys,
             secret_env="TEST_SENDER_SECRET",
+            audience=sample.known.audience,
             now=now,
         )
 
@@ -56,7 +60,7 @@ def test_a_delivery_is_taken_once_and_projected_as_it_was_understood(source, ten
         delivery = sample.deliver(body)
         answers = [post(tenant, row.name, delivery) for _ in range(2)]
         assert [answer.status_code for answer in answers] in ([202, 202], [200, 200]), answers[0].content
-        sender = formats.Sender(tenant.name, row.name, ISSUER, keys=sample.known.keys, secret=sample.known.secret)
+        sender = formats.Sender(tenant.name, row.name, ISSUER, keys=sample.known.keys, secret=sample.known.secret, audience=sample.known.audience)
         for statement in formats.named(format).receive(delivery, sender).statements.values():
             assert not isinstance(statement, Refused)
             expected.add((statement.source_event_id, statement.event.type, statement.grade))
@@ -134,3 +138,85 @@ def test_stored_signatures_are_checked_again_and_no_secret_is_among_the_bytes(so
         assert TOKEN.encode() not in bytes(payload.raw) + bytes(payload.headers) and b"spt_123abc" not in bytes(
             payload.raw
         )
+
+
+# --- Shared Signals: pushed and polled --------------------------------------------------------------------------------
+
+
+def signal(jti="signal-1", signer=SIGNER, **changes):
+    return signer.sign_set(SESSION_REVOKED | {"jti": jti} | changes)
+
+
+def test_a_signal_is_pushed_and_answered_as_rfc_8935_says(source, tenant, now):
+    source("caep")
+
+    def push(raw, content_type="application/secevent+jwt"):
+        return Client().post(f"/ingest/{tenant.name}/caep", raw, content_type=content_type)
+
+    taken, again = push(signal()), push(signal())
+    refused = {
+        "invalid_issuer": push(signal("i", iss="https://other.example")),
+        "invalid_audience": push(signal("a", aud="somebody else")),
+        "invalid_key": push(signal("k", signer=Signer(ISSUER, "k9", seed=9))),
+        "authentication_failed": push(signal("f")[:-8] + b"AAAAAAAA"),
+        "invalid_request": push(b"not a token"),
+    }
+
+    assert (taken.status_code, again.status_code, taken.content) == (202, 202, b"") and taken["Location"] == again["Location"]
+    for err, answer in refused.items():
+        assert (answer.status_code, answer.json()["err"]) == (400, err) and answer.json()["description"]
+    project(tenant, now=now)
+    event = Event.objects.get(tenant=tenant)
+    assert (event.type, event.session, event.grade) == ("session.ended", "session-7", "A")
+    assert integrity_of(tenant, [event])[str(event.event_id)].signature_ok is True
+
+
+def test_a_signal_is_polled_acknowledged_and_its_new_key_read(tenant, outside, now):
+    keys, kept, acked = [SIGNER.jwk], {"signal-1": signal().decode(), "signal-2": signal("signal-2", signer=Signer(ISSUER, "k2", seed=2)).decode()}, []
+
+    def answer(method, path, headers, body):
+        if path == "/jwks":
+            return 200, {}, json.dumps({"keys": keys}).encode()
+        asked = json.loads(body)
+        acked.extend(asked.get("ack", []))
+        [kept.pop(jti, None) for jti in asked.get("ack", [])]
+        return 200, {}, json.dumps({"sets": kept if asked["maxEvents"] else {}}).encode()
+
+    outside.answer = answer
+    row = add_source_by_url(
+        tenant, "idp", format="caep", issuer=ISSUER, jwks_url=f"{outside.url}/jwks", poll_url=f"{outside.url}/poll",
+        audience="urn:answerable:default", allow_private=True, now=now, call=outside.call,
+    )  # fmt: skip
+    keys.append(Signer(ISSUER, "k2", seed=2).jwk)  # rotated after we read it
+
+    assert poll(row, now=lambda: now, call=outside.call) == 2
+    assert sorted(acked) == ["signal-1", "signal-2"] and not kept
+
+
+def test_a_verification_event_is_a_heartbeat(source, tenant, now):
+    source("caep")
+    uri = "https://schemas.openid.net/secevent/ssf/event-type/verification"
+    raw = signal("v", events={uri: {"state": "abc"}}, sub_id={"format": "opaque", "id": "stream-1"})
+
+    assert Client().post(f"/ingest/{tenant.name}/caep", raw, content_type="application/secevent+jwt").status_code == 202
+    project(tenant, now=now)
+    assert Event.objects.get(tenant=tenant).type == "source.heartbeat"
+
+
+def test_a_signal_in_a_bundle_is_checked_offline(source, tenant, now, tmp_path):
+    """The audience is the stream's, so the verifier does not hold it to the tenant's name."""
+    source("caep")
+    Client().post(f"/ingest/{tenant.name}/caep", signal(), content_type="application/secevent+jwt")
+    from auditlog.verifier.answerable_verify import Keys, check_signature
+
+    keys = Keys()
+    for payload in Payload.objects.filter(tenant=tenant).order_by("leaf_index"):
+        leaf = Leaf.objects.get(tenant=tenant, leaf_index=payload.leaf_index)
+        if leaf.kind == 0:
+            raw, stamp = bytes(payload.raw), leaf.key
+        else:
+            keys.learn(payload.leaf_index, "key" if leaf.kind == 1 else "config", bytes(payload.raw))
+
+    assert check_signature(keys, "caep", stamp, "A", "signal-1", b"", raw, tenant.name) == "good"
+    with pytest.raises(ValueError, match="does not fit"):
+        check_signature(keys, "caep", stamp, "A", "signal-1", b"", raw[:-8] + b"AAAAAAAA", tenant.name)

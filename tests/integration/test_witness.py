@@ -1,10 +1,8 @@
 """Witnesses and the independent head, against a small witness of our own (C2SP tlog-witness)."""
 
-import threading
 import time
 from base64 import b64decode, b64encode
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from django.db import connections, transaction
@@ -18,7 +16,7 @@ from auditlog.heads import forget_head, head_file, read_head
 from auditlog.models import Checkpoint, Cosignature, Witness
 from auditlog.proofs import newest_checkpoint
 from auditlog.publish import origin_of, publish, take_fence
-from auditlog.witness import cosigned_note, http_post, submit_all, witnessed_size
+from auditlog.witness import cosigned_note, https_post, submit_all, witnessed_size
 
 KEY = SigningKey(b"\x07" * 32)
 
@@ -151,34 +149,42 @@ def test_no_quorum_is_reached_by_one_of_two(log):
     assert witnessed_size(log.row) == 0
 
 
-def test_a_witness_is_reached_over_real_http(log):
+def test_a_witness_is_reached_over_real_https(log, outside, monkeypatch):
     witness = SmallWitness("w.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(outside.authority_file))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            status, answer = witness.post(self.path, self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(method, path, headers, body):
+        status, text = witness.post(path, body)
+        return status, {}, text
 
-        def log_message(self, *args):
-            pass
+    outside.answer = answer
+    row = add(log, witness, url=f"{outside.url}/prefix")
+    sign(log)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        add(log, witness, url=f"http://127.0.0.1:{server.server_port}/prefix")
-        sign(log)
-        assert submit(log, http_post) == 1
-    finally:
-        server.shutdown()
+    assert submit(log, None) == 0  # it is at a loopback address, and nobody allowed that
+    row.refresh_from_db()
+    assert "private or loopback" in row.last_error and outside.asked == []
+    Witness.objects.filter(pk=row.pk).update(allow_private=True)
+    assert submit(log, None) == 1
+    assert [path for _, path, *_ in outside.asked] == ["/prefix/add-checkpoint"]
 
 
-def test_plain_http_to_another_machine_is_refused(log):
+def test_a_witness_whose_answer_has_no_end_gives_no_cosignature(log, outside):
+    outside.answer = lambda *_: (200, {}, b"x" * 20_000)
+    row = add(log, SmallWitness("w.example"), url=outside.url)
+    row.allow_private = True
+    sign(log)
+
+    assert submit(log, lambda url, body: https_post(row, url, body, call=outside.call)) == 0
+    row.refresh_from_db()
+    assert "expected at most 16,384" in row.last_error
+
+
+def test_plain_http_is_refused(log):
     row = add(log, SmallWitness("w.example"), url="http://witness.example/w")
     sign(log)
 
-    assert submit(log, http_post) == 0
+    assert submit(log, None) == 0
     row.refresh_from_db()
     assert "https" in row.last_error
 

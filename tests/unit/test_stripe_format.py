@@ -255,7 +255,7 @@ def test_a_v1_type_in_thin_form_has_its_meaning_and_no_money():
 def test_a_fetched_event_says_who_did_it_and_stands_beside_the_thin_one(said, actor, kind):
     body = json.dumps(THIN | {"data": {"x": 1}, "reason": {"request": {"id": "req_9", "client": said}}}).encode()
 
-    statement = webhooks.fetched(body, SENDER)
+    statement = webhooks.fetched(body, {"event": "evt_2", "context": ""}, SENDER)
 
     assert (statement.grade, statement.source_event_id) == ("E", "evt_2#fetched")
     assert (statement.event.payload.actor.sub, statement.event.payload.actor.kind) == (actor, kind)

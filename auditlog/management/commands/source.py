@@ -2,10 +2,7 @@
 
 import json
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -14,10 +11,9 @@ from auditlog import formats
 from auditlog.configure import add_source, promise_heartbeat, set_source_state
 from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
+from auditlog.fetch_keys import EVERY, add_source_by_url
 from auditlog.models import Source, Tenant
 from auditlog.source_secrets import keep_source_secret, source_secret
-
-MAX_JWKS = 1 << 20
 
 
 class Command(BaseCommand):
@@ -30,7 +26,13 @@ class Command(BaseCommand):
         add.add_argument("--format", required=True, choices=formats.NAMES)
         add.add_argument("--issuer", required=True, help="the `iss` of its events")
         add.add_argument("--jwks", type=Path, metavar="FILE", help="its public keys, as a JWKS (RFC 7517)")
-        add.add_argument("--jwks-url", metavar="URL", help="where its JWKS is read from, once, now")
+        add.add_argument("--jwks-url", metavar="URL", help="where its JWKS is read from, now and again and again")
+        add.add_argument("--audience", default="", metavar="AUD", help="the `aud` of its tokens (caep)")
+        add.add_argument("--poll-url", default="", metavar="URL", help="where its events are asked for")
+        add.add_argument("--poll-every", type=int, default=60, metavar="SECONDS", help="how often (default: 60)")
+        add.add_argument("--api-key-env", default="", metavar="VAR", help="variable that holds our key for its API")
+        add.add_argument("--api-url", default="", metavar="URL", help="its API, where the format's own address is not it")
+        add.add_argument("--allow-private", action="store_true", help="these addresses may be private or loopback ones")
         add.add_argument("--secret-env", default="", metavar="VAR", help="variable that holds its shared secret")
         add.add_argument("--provider", default="", help="the provider whose own word it is")
         add.add_argument("--layer", action="append", choices=LAYERS, help="a layer it may speak for (default: all)")
@@ -62,17 +64,28 @@ class Command(BaseCommand):
         variable = options["secret_env"]
         if options["jwks"] and options["jwks_url"]:
             raise CommandError("give --jwks or --jwks-url, not both")
-        jwks = _fetched_jwks(options["jwks_url"]) if options["jwks_url"] else _jwks(options["jwks"])
-        source = add_source(
-            tenant, options["name"], format=options["format"], issuer=options["issuer"], jwks=jwks,
-            secret_env=variable, provider=options["provider"], layers=options["layer"],
-            speaks_for=options["speaks_for"], heartbeat_seconds=options["heartbeat"], now=timezone.now(),
+        how = dict(
+            format=options["format"], issuer=options["issuer"], secret_env=variable, provider=options["provider"],
+            layers=options["layer"], speaks_for=options["speaks_for"], heartbeat_seconds=options["heartbeat"],
+            audience=options["audience"], poll_url=options["poll_url"], poll_seconds=options["poll_every"], api_key_env=options["api_key_env"],
+            api_url=options["api_url"], allow_private=options["allow_private"], now=timezone.now(),
         )  # fmt: skip
-        if variable and (secret := os.environ.get(variable)):
-            # Beside a quickstart the service was started without this variable: it finds the secret in this file.
-            keep_source_secret(variable, secret.encode())
+        if options["jwks_url"]:
+            source = add_source_by_url(tenant, options["name"], jwks_url=options["jwks_url"], **how)
+        else:
+            source = add_source(tenant, options["name"], jwks=_jwks(options["jwks"]), **how)
+        for name in filter(None, (variable, source.api_key_env)):
+            if secret := os.environ.get(name):
+                # Beside a quickstart the service was started without this variable: it finds the secret in this file.
+                keep_source_secret(name, secret.encode())
         address = source.name if tenant.name == "default" else f"{tenant.name}/{source.name}"
         self.stdout.write(f"source {source.name} added; it sends to POST /ingest/{address}")
+        if source.jwks_url:
+            self.stdout.write(f"{source.keys.count()} keys read; they are read again every {EVERY.seconds // 60} minutes")
+        if source.poll_url:
+            self.stdout.write(f"it is asked every {source.poll_seconds} s")
+        if source.api_key_env and source_secret(source.api_key_env) is None:
+            self.stderr.write(f"{source.api_key_env} is not set here: nothing is asked for until the service has it")
         if variable and source_secret(variable) is None:
             self.stderr.write(f"{variable} is not set here: events are refused until the service has it in its environment")
         if not source.layers:
@@ -115,18 +128,6 @@ def _jwks(path: Path | None) -> dict | None:
         return _checked_jwks(path.read_bytes(), str(path))
     except OSError as error:
         raise CommandError(f"{path} is not a JWKS: {error}") from None
-
-
-def _fetched_jwks(url: str) -> dict:
-    """Whoever can change what is read here can sign as this source: TLS, unless it is this machine."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
-        raise CommandError(f"expected an https address, found {url[:200]!r}")
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return _checked_jwks(answer.read(MAX_JWKS), url)
-    except (OSError, urllib.error.URLError) as error:
-        raise CommandError(f"{url} cannot be read: {error}") from None
 
 
 def _checked_jwks(text: bytes, where: str) -> dict:
