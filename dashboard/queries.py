@@ -561,54 +561,6 @@ def newest_event(viewer: Viewer) -> datetime | None:
     return visible_events(viewer).order_by("-leaf_index").values_list("occurred_at", flat=True).first()
 
 
-def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple]]:
-    """What exposure over time is made of: ceilings (authority, currency, amount, at, ended), uses of them (authority,
-    currency, amount, at), holds (authority, currency, amount, opened, closed). Live and successful statements only.
-    """
-    only = " AND provider = %(provider)s" if is_desk(viewer) else ""
-    params = {
-        "tenant": viewer.tenant.pk,
-        "generation": record.generation_of(viewer.tenant),
-        "provider": viewer.provider,
-    }
-    base = (
-        "FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND environment = 'live'"
-        f" AND outcome = 'success'{only}"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH ended AS (SELECT payment_authority, min(occurred_at) AS at"
-            f" {base} AND type = 'payment.authority_ended' AND payment_authority <> '' GROUP BY 1)"
-            " SELECT g.payment_authority, g.currency, g.amount_minor, g.occurred_at, ended.at FROM"
-            " (SELECT payment_authority, upper(currency) AS currency, max(amount_minor) AS amount_minor,"
-            f" min(occurred_at) AS occurred_at {base} AND type = 'payment.authority_granted'"
-            " AND amount_minor IS NOT NULL GROUP BY 1, 2) g LEFT JOIN ended USING (payment_authority)",
-            params,
-        )
-        ceilings = cursor.fetchall()
-        cursor.execute(
-            "SELECT payment_authority, upper(currency), max(amount_minor), min(occurred_at)"
-            f" {base} AND payment_authority = ANY(%(authorities)s) AND phase IN ('captured', 'settled')"
-            " AND payment_authority <> '' GROUP BY payment_authority, upper(currency), rail,"
-            " CASE WHEN charge = '' THEN event_id::text ELSE charge END",
-            params | {"authorities": [row[0] for row in ceilings]},
-        )
-        uses = cursor.fetchall()
-        cursor.execute(
-            "WITH held AS (SELECT DISTINCT rail, charge"
-            f" {base} AND type = 'payment.authorized' AND phase = 'authorized' AND charge <> '')"
-            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE phase = 'authorized'),"
-            " min(occurred_at) FILTER (WHERE phase = 'authorized'),"
-            " min(occurred_at) FILTER (WHERE phase IN ('captured', 'settled', 'reversed'))"
-            " FROM (SELECT *"
-            f" {base} AND amount_minor IS NOT NULL) e JOIN held USING (rail, charge)"
-            " GROUP BY rail, charge, upper(currency)",
-            params,
-        )
-        holds = [row for row in cursor.fetchall() if row[2] is not None]
-    return ceilings, uses, holds
-
-
 # --- search ---------------------------------------------------------------------------------------------------------
 
 

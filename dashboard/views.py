@@ -20,11 +20,13 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
+from auditlog import queries as record
 from auditlog import reach, standing
 from auditlog.access import WHOLE, Viewer
 from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
+from auditlog.core.exposure import exposure_by_day
 from auditlog.detectors import all_detectors, source_detectors
 from auditlog.inspect_log import inspect
 from auditlog.models import Finding
@@ -32,7 +34,6 @@ from auditlog.tasks import verify_logs
 from auditlog.triage import triage
 from dashboard import charts, forms, queries, svg
 from dashboard.access import page
-from dashboard.exposure import exposure_by_day
 from dashboard.plotly_css import guard_ids, style_sheet
 from disputes.core.status import AWAITING, STATES
 from disputes.decide import move
@@ -89,7 +90,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             charts.findings_by_rule(counts, link=_findings_link),
             *charts.spend_per_day(spent, days=days, link=_charges_link),
             *charts.exposure(
-                exposure_by_day(days, *queries.exposure_facts(viewer), now=now), link=_events_link_of_authorities
+                exposure_by_day(days, *record.exposure_facts(viewer), now=now), link=_events_link_of_authorities
             ),
         ],
     }
