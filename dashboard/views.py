@@ -27,7 +27,7 @@ from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
 from auditlog.core.exposure import exposure_by_day
-from auditlog.detectors import all_detectors, source_detectors
+from auditlog.detectors import all_detectors, source_detectors, story_detectors
 from auditlog.inspect_log import inspect
 from auditlog.models import Finding
 from auditlog.tasks import verify_logs
@@ -180,7 +180,7 @@ def _next_state(finding: Finding) -> str:
 
 def _about(rule: str) -> Any:
     """The detector of a rule, for its words; None when this installation no longer has it."""
-    return next((detector for detector in (*all_detectors(), *source_detectors()) if detector.rule == rule), None)
+    return next((detector for detector in (*all_detectors(), *source_detectors(), *story_detectors()) if detector.rule == rule), None)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
