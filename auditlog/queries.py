@@ -135,18 +135,18 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT lead, leaf_index, at, provider, currency, taken_minor - returned_minor, authorized_minor, rail,"
-            ' principal, actor, "grant", session, task, project, has_spend FROM projection_charge'
+            ' principal, actor, "grant", session, task, project, joined, has_spend FROM projection_charge'
             " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) ORDER BY at, leaf_index",
             [tenant.pk, generation_of(tenant), list(principals)],
         )
         rows = cursor.fetchall()
     paths = paths_to(tenant, {row[10] for row in rows})
     spent = []
-    for lead, leaf, at, provider, currency, amount, authorized, rail, principal, actor, grant, *scope, has_spend in rows:
+    for lead, leaf, at, provider, currency, amount, authorized, rail, principal, actor, grant, *scope, joined, has_spend in rows:
         path = paths.get(grant, NO_PATH)
         spent.append(
             Spent(str(lead), leaf, at, provider, currency, amount if has_spend else 0, authorized, rail,
-                  frozenset({principal, actor, *path.parties} - {""}), frozenset(g.id for g in path.grants), *scope)
+                  frozenset({principal, actor, *path.parties} - {""}), frozenset(g.id for g in path.grants), *scope, frozenset(map(str, joined)))
         )  # fmt: skip
     return spent
 

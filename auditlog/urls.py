@@ -10,6 +10,7 @@ urlpatterns = [
     path("events/<uuid:event_id>/raw", views.EventRaw.as_view(), name="event-raw"),
     path("events/<uuid:event_id>/proof", views.EventProof.as_view(), name="event-proof"),
     path("events/<uuid:event_id>/chain", views.EventChain.as_view(), name="event-chain"),
+    path("events/<uuid:event_id>/story", views.EventStory.as_view(), name="event-story"),
     path("parties", views.PartyList.as_view(), name="party-list"),
     path("grants", views.GrantList.as_view(), name="grant-list"),
     path("grants/compare", views.GrantCompare.as_view(), name="grant-compare"),

@@ -54,7 +54,7 @@ class Charge:
     at: datetime
     lead: str
     has_spend: bool
-    joined: tuple[str, ...] = ()  # events of other payments by name that are counted with this one
+    joined: tuple[str, ...] = ()  # all events that are counted in it, where they go by several names
 
     @property
     def spent_minor(self) -> int:
@@ -96,7 +96,7 @@ def charges(facts: Iterable[MoneyFact], together: "dict[Unit, Unit] | None" = No
                 at=first.at,
                 lead=lead.event_id,
                 has_spend=any(m.phase in SPENT for m in members),
-                joined=tuple(sorted(m.event_id for m in members if m.charge_key != (rail, charge))),
+                joined=tuple(sorted(m.event_id for m in members)) if len({m.charge_key for m in members}) > 1 else (),
             )
         )
     return folded

@@ -257,7 +257,7 @@ class Charge(models.Model):
     returned_minor = models.BigIntegerField()
     authorized_minor = models.BigIntegerField()
     has_spend = models.BooleanField()
-    joined = ArrayField(models.UUIDField())  # events of other names that are counted with it (core.money.counted_together)
+    joined = ArrayField(models.UUIDField())  # all events counted in it, where they go by several names (core.money.counted_together)
 
     class Meta:
         db_table = "projection_charge"

@@ -80,7 +80,7 @@ def test_a_second_payment_under_the_key_takes_the_join_back_and_money_counts_apa
     world.send(told(world, 1, source="conductor", charge="", **common), told(world, 3, source="maestro", charge="ch_1", **common))
     world.project()
     [one] = Charge.objects.filter(tenant=world.row)
-    assert one.taken_minor == 500 and len(one.joined) == 1
+    assert one.taken_minor == 500 and len(one.joined) == 2
 
     world.send(told(world, 5, source="conductor", charge="", **common))
     world.project()

@@ -26,7 +26,7 @@ def test_one_payment_told_by_its_orchestrator_and_its_rail_counts_once():
 
     [charge] = charges(told)
 
-    assert (charge.rail, charge.charge, charge.spent_minor, charge.joined) == ("stripe", "ch_1", 1000, ("e00001",))
+    assert (charge.rail, charge.charge, charge.spent_minor, charge.joined) == ("stripe", "ch_1", 1000, ("e00001", "e00002"))
 
 
 def test_a_third_source_joins_through_another_key():
