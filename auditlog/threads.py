@@ -141,7 +141,7 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
         told.facts = {event_id: fact for event_id, fact in told.facts.items() if told.rows[event_id][14] == viewer.provider}
     payments = [c for c in charges(told.facts.values()) if asked & ({c.lead, *c.joined} | _same(told.facts, c))]
     with connection.cursor() as cursor:
-        ceilings, uses, authority_of = _authorities(cursor, scope, mine, params, at)
+        ceilings, uses, authority_of = _authorities(cursor, scope, mine, params)
     holds = []
     for payment in payments:
         events = [told.facts[e] for e in ({payment.lead, *payment.joined} | _same(told.facts, payment)) if e in told.facts]
@@ -184,7 +184,7 @@ def _same(facts: Mapping[str, Any], payment: Any) -> set[str]:
     return {event_id for event_id, fact in facts.items() if fact.charge_key == (payment.rail, payment.charge)}
 
 
-def _authorities(cursor, scope, mine, params, at) -> tuple[list[tuple], list[tuple], dict[str, str]]:
+def _authorities(cursor, scope, mine, params) -> tuple[list[tuple], list[tuple], dict[str, str]]:
     """Ceilings granted in the thread, all uses of them wherever told, and by event the authority that it names."""
     values = {"tenant": scope[0], "generation": scope[1], **params}
     base = "FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s"
@@ -217,21 +217,25 @@ def threads_page(viewer: Viewer, kind: str, *, beginning: str, after: str, size:
     desk = "AND e.provider = %(provider)s" if viewer.role == Role.ABUSE else ""
     params = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "after": after, "size": size,
               "from": beginning, "to": beginning + "\U0010ffff" if beginning else "", "provider": viewer.provider}  # fmt: skip
-    within = f"e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{kind} <> '' AND e.{kind} >= %(from)s AND (%(to)s = '' OR e.{kind} < %(to)s) {desk}"
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH RECURSIVE names AS (
-                (SELECT e.{kind} AS name, 1 AS place FROM projection_event e WHERE {within} AND e.{kind} > %(after)s ORDER BY e.{kind} LIMIT 1)
-                UNION ALL
-                SELECT (SELECT e.{kind} FROM projection_event e WHERE {within} AND e.{kind} > n.name ORDER BY e.{kind} LIMIT 1), n.place + 1
-                FROM names n WHERE n.name IS NOT NULL AND n.place < %(size)s
-            )
-            SELECT n.name, count(*), min(e.occurred_at), max(e.occurred_at), array_agg(DISTINCT e.source), array_agg(DISTINCT e.provider) FILTER (WHERE e.provider <> '')
-            FROM names n JOIN projection_event e ON e.{kind} = n.name WHERE {within} AND n.name IS NOT NULL GROUP BY 1 ORDER BY 1
-            """,
-            params,
-        )
+        cursor.execute(_NAMES.format(kind=kind, desk=desk), params)
         rows = cursor.fetchall()
     return [{"value": name, "events": events, "first_at": first, "last_at": last, "sources": sources, "providers": providers or []}
             for name, events, first, last, sources, providers in rows]  # fmt: skip
+
+
+_NAMES = """
+    WITH RECURSIVE names AS (
+        (SELECT e.{kind} AS name, 1 AS place FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
+            AND e.{kind} <> '' AND e.{kind} >= %(from)s AND (%(to)s = '' OR e.{kind} < %(to)s) {desk}
+            AND e.{kind} > %(after)s ORDER BY e.{kind} LIMIT 1)
+        UNION ALL
+        SELECT (SELECT e.{kind} FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
+            AND e.{kind} <> '' AND (%(to)s = '' OR e.{kind} < %(to)s) {desk} AND e.{kind} > n.name ORDER BY e.{kind} LIMIT 1), n.place + 1
+        FROM names n WHERE n.name IS NOT NULL AND n.place < %(size)s
+    )
+    SELECT n.name, count(*), min(e.occurred_at), max(e.occurred_at), array_agg(DISTINCT e.source),
+           array_agg(DISTINCT e.provider) FILTER (WHERE e.provider <> '')
+    FROM names n JOIN projection_event e ON e.{kind} = n.name
+    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{kind} <> '' {desk} AND n.name IS NOT NULL GROUP BY 1 ORDER BY 1
+"""

@@ -20,6 +20,7 @@ urlpatterns = [
     path("permissions", views.Permissions.as_view(), name="permissions"),
     path("inventory", views.Inventory.as_view(), name="inventory"),
     path("timeline", views.Timeline.as_view(), name="timeline"),
+    path("timeline/exposure", views.TimelineExposure.as_view(), name="timeline-exposure"),
     path("tokens", views.TokenList.as_view(), name="token-list"),
     path("limits", views.LimitList.as_view(), name="limit-list"),
     path("spend", views.Spend.as_view(), name="spend"),

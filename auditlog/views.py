@@ -402,16 +402,13 @@ class Inventory(APIView):
 
 class Timeline(APIView):
     """One session, task or transaction across all sources and orchestrators, in the order in which it happened, with what
-    others said of the same acts (`belongs`: why an event that does not name it is here) and one exposure figure.
+    others said of the same acts. `belongs` says why an event that does not name it is here.
     """
 
     @extend_schema(parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         only(request, *threads.KINDS, "limit", "after")
-        named = {name: request.query_params[name] for name in threads.KINDS if request.query_params.get(name)}
-        if len(named) != 1:
-            raise ParseError(f"expected one of {', '.join(threads.KINDS)}, found {', '.join(named) or 'none'}")
-        thread = threads.Thread(*next(iter(named.items())))
+        thread = _thread(request)
         linked = threads.linked_to(request.viewer, thread)
         size, rows = page_size(request), threads.timeline(request.viewer, thread, linked)
         if after := request.query_params.get("after", ""):
@@ -424,8 +421,26 @@ class Timeline(APIView):
             row | {"belongs": (("tells of the same act" if hidden else why) if (why := linked.why.get(event.leaf_index)) else None)}
             for row, event in zip(_events(request, shown), shown, strict=True)
         ]
+        return Response({"results": results, "next": next_})
+
+
+class TimelineExposure(APIView):
+    """What a session, task or transaction has spent and may still cost, over all its orchestrators and providers."""
+
+    @extend_schema(parameters=[OpenApiParameter(n, str) for n in threads.KINDS], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, *threads.KINDS)
+        thread = _thread(request)
+        linked = threads.linked_to(request.viewer, thread)
         exposure = threads.thread_exposure(request.viewer, thread, linked, at=timezone.now())
-        return Response({"results": results, "next": next_, "exposure": exposure, "more_joined": linked.more, "joins_cut": linked.is_cut})
+        return Response(exposure | {"taken_in": len(linked.why), "more": linked.more, "joins_cut": linked.is_cut})
+
+
+def _thread(request: Request) -> threads.Thread:
+    named = {name: request.query_params[name] for name in threads.KINDS if request.query_params.get(name)}
+    if len(named) != 1:
+        raise ParseError(f"expected one of {', '.join(threads.KINDS)}, found {', '.join(named) or 'none'}")
+    return threads.Thread(*next(iter(named.items())))
 
 
 class EventStory(APIView):

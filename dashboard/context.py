@@ -11,6 +11,7 @@ _PLACES = (
     ("overview", "Overview"),
     ("findings", "Findings"),
     ("events", "Events"),
+    ("sessions", "Sessions"),
     ("charges", "Spend"),
     ("parties", "Parties"),
     ("inventory", "Inventory"),

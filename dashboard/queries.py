@@ -27,6 +27,7 @@ from auditlog.core.chain import Chain, build_chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
 from auditlog.core.statement import Grant
+from auditlog.core.story import Story, disagreements
 from auditlog.models import (
     Charge,
     Checkpoint,
@@ -42,6 +43,9 @@ from auditlog.models import (
 from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
 from auditlog.models.ledger import KIND_NAMES
+from auditlog.stories import stories_around
+from auditlog.story_json import story_json
+from auditlog.threads import Linked, Thread, linked_to, thread_exposure, timeline
 
 PAGE = 50
 # Filters of the events list that compare one column, as the API names them, with what a reader calls them.
@@ -237,6 +241,85 @@ def leaf_facts(leaf: Leaf) -> dict[str, Any]:
         "canonical": canonical.decode(),
         "event_id": leaf.event_id,
         "max_bytes": leaves.MAX_BYTES,
+    }
+
+
+# --- stories and threads --------------------------------------------------------------------------------------------
+
+ACTS_SHOWN = 200  # of a thread, on one page
+
+
+def story_view(viewer: Viewer, event_id: UUID) -> dict[str, Any]:
+    """What other sources say of the same act, as the API tells it, with rows of the events list."""
+    return story_json(viewer, event_id, events=lambda rows: [row | {"id": str(row["event_id"])} for row in _rows_of(viewer, rows)])
+
+
+def _rows_of(viewer: Viewer, events: Sequence) -> list[dict]:
+    known = events_by_id(viewer, [event.event_id for event in events])
+    return [known[event.event_id] for event in events]
+
+
+def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) -> dict[str, Any]:
+    """One page of a thread: what each act is, who tells of it, what they contradict, and what nobody says. Raises NotFound."""
+    linked = linked_to(viewer, thread)
+    rows = timeline(viewer, thread, linked)
+    if not rows.exists():
+        raise NotFound(f"no {thread.kind} {thread.value}")
+    at, _, leaf = after.partition(" ")
+    try:
+        place = (datetime.fromisoformat(at), int(leaf)) if after else None
+    except ValueError:
+        place = None
+    if place and place[0].tzinfo:
+        rows = rows.extra(where=["(occurred_at, leaf_index) > (%s, %s)"], params=place)
+    listed = conceal(viewer, list(rows.values(*ROW)[: ACTS_SHOWN + 1]))
+    more = len(listed) > ACTS_SHOWN
+    listed = listed[:ACTS_SHOWN]
+    by_id = {str(row["event_id"]): row for row in listed}
+    acts = [act for act in record.load_acts(viewer.tenant, by_id).values() if act.event_id in by_id]
+    speaking = {name: provider for name, provider in Source.objects.filter(tenant=viewer.tenant).values_list("name", "provider")}
+    told = []
+    for story in stories_around(viewer.tenant, acts):
+        mine = [by_id[act.event_id] for act in story.acts if act.event_id in by_id]
+        if mine:
+            told.append(_told(viewer, story, mine, speaking, by_id, linked))
+    told.sort(key=lambda one: (one["first"]["occurred_at"], one["first"]["leaf_index"]))
+    last = listed[-1] if more else None
+    names = sorted({row["source"] for row in listed}, key=lambda name: (speaking.get(name, "") != "", name))
+    return {
+        "told": told,
+        "lanes": [(name, speaking.get(name, "")) for name in names],
+        "exposure": thread_exposure(viewer, thread, linked, at=now),
+        "linked": linked,
+        "more": f"{last['occurred_at'].isoformat()} {last['leaf_index']}" if last else "",
+        "is_first": not after,
+        "unattributed": sum(1 for row in listed if row["type"] in ACT_TYPES and not row["actor"] and not row["via_grant"]),
+        "several": sum(1 for one in told if len(one["sources"]) > 1),
+        "hidden": is_desk(viewer),
+    }
+
+
+def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str, str], by_id: Mapping[str, dict], linked: Linked) -> dict[str, Any]:
+    """One act of a thread as its rows say it."""
+    sources = sorted({row["source"] for row in mine})
+    provider = next((row["provider"] for row in mine if row["provider"]), "")
+    own = [name for name, of in speaking.items() if of and of == provider]
+    main = next((row for row in mine if row["type"] in ACT_TYPES), mine[0])
+    seen = {str(row["event_id"]) for row in mine}
+    spent = [row for row in mine if row["amount_minor"] is not None and row["phase"] in ("authorized", "captured", "settled", "refunded")]
+    return {
+        "first": mine[0],
+        "main": main,
+        "rows": mine,
+        "sources": sources,
+        "keys": [] if is_desk(viewer) else [shared for shared in story.shared if len(shared.sources) + len(shared.claimed_by) > 1][:4],
+        "claimed": [row for row in mine if str(row["event_id"]) in story.claimed],
+        "disagreements": [each for each in disagreements(story) if set(each.events) <= seen],
+        "elsewhere": len(story.acts) - len(mine),
+        "money": max(spent, key=lambda row: (row["phase"] in ("captured", "settled"), row["amount_minor"]), default=None),
+        "silent": own if own and not set(own) & set(sources) and main["type"] in ACT_TYPES and not is_desk(viewer) else [],
+        "why": "" if is_desk(viewer) else next((why for row in mine if (why := linked.why.get(row["leaf_index"]))), ""),
+        "joined_in": all(row["leaf_index"] in linked.why for row in mine),
     }
 
 

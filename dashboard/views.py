@@ -21,7 +21,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog import queries as record
-from auditlog import reach, standing
+from auditlog import reach, standing, threads
 from auditlog.access import WHOLE, Viewer
 from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
@@ -227,6 +227,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             "hops": [_hop_row(request.viewer, hop, seen) for hop in view.chain.hops],
             **_in_force(request, view),
             "joins": _joins(view),
+            "story": queries.story_view(request.viewer, event_id),
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
             "client": view.act.payload.client,
@@ -332,6 +333,33 @@ def charges(request: HttpRequest) -> HttpResponse:
         "more_open": any(request.GET.get(field.name) for field in more),
     }  # fmt: skip
     return render(request, "dashboard/charges.html", context)
+
+
+@page
+@require_GET
+def sessions(request: HttpRequest) -> HttpResponse:
+    """Sessions, tasks or transactions by name."""
+    form = forms.ThreadForm(request.GET)
+    rows, kind, more = [], "session", ""
+    if form.is_valid():
+        data = form.cleaned_data
+        kind = data["kind"]
+        rows = threads.threads_page(request.viewer, kind, beginning=data["beginning"], after=data["after"], size=queries.PAGE + 1)
+        more = rows[queries.PAGE - 1]["value"] if len(rows) > queries.PAGE else ""
+    return render(request, "dashboard/sessions.html", {"form": form, "kind": kind, "rows": rows[: queries.PAGE], "more": more})
+
+
+@page
+@require_GET
+def timeline(request: HttpRequest) -> HttpResponse:
+    """One session, task or transaction: lanes by source, one row an act however many tell of it, one exposure figure."""
+    named = [(kind, request.GET[kind][:500]) for kind in threads.KINDS if request.GET.get(kind)]
+    if len(named) != 1:
+        return redirect("dashboard:sessions")
+    thread = threads.Thread(*named[0])
+    shown = queries.timeline_view(request.viewer, thread, after=request.GET.get("after", ""), now=timezone.now())
+    shown["lanes_svg"] = mark_safe(svg.draw_lanes(shown["lanes"], shown["told"], link=lambda event_id: reverse("dashboard:event", args=[event_id])))
+    return render(request, "dashboard/timeline.html", {"thread": thread, **shown})
 
 
 BUNDLE = 25  # children of one grant shown at once: more come when asked for
