@@ -171,7 +171,7 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
              "exposure_minor": exposed.get(currency, 0)}
             for currency in sorted({*spent, *credits, *in_flight, *unused, *exposed})
         ],
-        "payments": len(payments),
+        "payments": sum(1 for payment in payments if payment.has_spend or payment.authorized_minor),
         "told_by_several": sum(1 for payment in payments if payment.joined),
         # No sender states what a subscription costs and when it is due: with a live one the amount is unknown, not zero.
         "recurring_due": [] if not recurring else None,

@@ -511,7 +511,7 @@ class World:
     def told_by_three(
         self, thing: str, *, orchestrator: SourceSpec | str, provider: SourceSpec, rail: SourceSpec, amount_minor: int,
         grant: Signed | str, key: str, charge: str, request_id: str | None = None, currency: str = "USD",
-        at: datetime | None = None, rail_says_minor: int | None = None, **thread: Any,
+        at: datetime | None = None, rail_says_minor: int | None = None, rail_name: str = "rb", **thread: Any,
     ) -> tuple[Signed, Signed, Signed]:
         """A resource bought: its orchestrator asks and says what it paid, without knowing the charge; its provider's audit
         log says `create`; the rail says that the charge succeeded. None of them has to be Stripe.
@@ -520,7 +520,7 @@ class World:
         """
         happened = at or self.now
         action = {"provider": provider.provider, "target": {"type": "database", "id": thing}}
-        money = {"amount_minor": amount_minor, "currency": currency, "phase": "captured", "rail": rail.name}
+        money = {"amount_minor": amount_minor, "currency": currency, "phase": "captured", "rail": rail_name}
         call = {"idempotency_key": key}
         asked = self.event(
             "resource.requested", source=orchestrator, at=happened, grant=grant, action=action | {"verb": "database.create"},
