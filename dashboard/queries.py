@@ -293,7 +293,7 @@ def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) 
         "linked": linked,
         "more": f"{last['occurred_at'].isoformat()} {last['leaf_index']}" if last else "",
         "is_first": not after,
-        "unattributed": sum(1 for row in listed if row["type"] in ACT_TYPES and not row["actor"] and not row["via_grant"]),
+        "unattributed": sum(1 for one in told if one["main"]["type"] in ACT_TYPES and not any(row["actor"] or row["via_grant"] for row in one["rows"])),
         "several": sum(1 for one in told if len(one["sources"]) > 1),
         "hidden": is_desk(viewer),
     }

@@ -159,7 +159,7 @@ def draw_lanes(lanes: Sequence[tuple[str, str]], told: Sequence[dict[str, Any]],
         parts += [
             f'<path class="c-lane" d="M{LABEL_W} {y:g}H{width - 4}"/>',
             _text(4, y - 1, _cut(visible(name), 22), 'class="c-name"', anchor="start"),
-            _text(4, y + 12, _cut(f"of {visible(provider)}", 26) if provider else "no provider's own", 'class="c-text"', anchor="start"),
+            _text(4, y + 12, _cut(f"of {visible(provider)}", 26) if provider else "no provider", 'class="c-text"', anchor="start"),
         ]
     for column, one in enumerate(told):
         x = LABEL_W + column * COLUMN + COLUMN / 2
