@@ -511,8 +511,15 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         "events": conceal(
             viewer, list(events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15])
         ),
+        "sessions": _latest_sessions(events.filter(Q(actor=key) | Q(principal=key))),
         "hidden": is_desk(viewer),
     }
+
+
+def _latest_sessions(events: QuerySet) -> list[str]:
+    """The sessions of the latest of these events, the last one first."""
+    named = events.order_by("-leaf_index").values_list("session", flat=True)[:200]
+    return [session for session in dict.fromkeys(named) if session][:8]
 
 
 def _others(events: QuerySet, column: str) -> list[dict]:

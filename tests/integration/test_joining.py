@@ -263,3 +263,9 @@ def test_a_story_that_crosses_days_and_a_late_settlement_is_still_one(desk):
     desk.settle()
 
     assert len(story(desk, late)["members"]) == 4 and found(desk) == []
+
+
+def test_a_partys_page_leads_to_its_latest_sessions(desk):
+    page = signed_in(desk, "security").get("/parties/", {"key": f"{desk.lead.iss}|lead"}).content.decode()
+
+    assert "/timeline/?session=joined-a" in page
