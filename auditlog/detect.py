@@ -21,11 +21,21 @@ from auditlog.bulk import copy_rows
 from auditlog.core.act import Act
 from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
-from auditlog.detectors import Detector, SourceDetector, all_detectors, clock_skew, integrity, source_gap, source_silent
+from auditlog.detectors import (
+    Detector,
+    SourceDetector,
+    all_detectors,
+    clock_skew,
+    integrity,
+    source_gap,
+    source_silent,
+    story_detectors,
+)
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.queries import record_around, select_acts
 from auditlog.source_facts import clock_facts, gap_facts, silence_of
+from auditlog.stories import stories_around
 
 BATCH = 2_000
 GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
@@ -72,6 +82,7 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
             for detector in all_detectors():
                 if detector.partition != ("event_id",):
                     _judge_keys(tenant, detector, work, now=now)
+            _judge_stories(tenant, work, now=now)
         ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
         return taken
 
@@ -137,6 +148,18 @@ def _judge_keys(tenant: Tenant, detector: Detector, work: Work, *, now: datetime
         grouped.setdefault(_key(detector, act), []).append(act)
     found = {key: list(detector.find(grouped[key], record)) if key in grouped else [] for key in [*grouped, *(keys - grouped.keys())]}
     keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+
+
+def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
+    """What sources say of one act together. A story is kept under its first statement; whatever stood under the others,
+    from when they were stories of their own, has lost its ground.
+    """
+    told = stories_around(tenant, work.acts, of_several=True)
+    for detector in story_detectors():
+        found: dict[tuple[str, ...], list[Finding]] = {(act.event_id,): [] for story in told for act in story.acts}
+        found |= {(story.anchor,): list(detector.find([story])) for story in told}
+        named = {(*detector.partition, *key): findings for key, findings in found.items()}
+        _keep(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
 
 
 def _ripe(tenant: Tenant, acts: list[Act], *, waits: bool, now: datetime) -> list[Act]:

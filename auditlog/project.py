@@ -13,6 +13,7 @@ in the ledger, and one bad leaf stops nobody.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from uuid import UUID
 
 import structlog
@@ -36,7 +37,7 @@ from auditlog.core.event import (
     layer_of,
 )
 from auditlog.core.holding import Told, told_of
-from auditlog.core.money import MoneyFact, charges
+from auditlog.core.money import charges, counted_together
 from auditlog.core.statement import (
     Grant,
     History,
@@ -51,6 +52,7 @@ from auditlog.core.statement import (
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.payments import COLUMNS, payments_around, rows_where
 from auditlog.planner import refresh_statistics
 from auditlog.project_sources import (
     KIND_OF_RULE,
@@ -77,7 +79,7 @@ EVENT_TYPES = {
     "target_type": "text", "target": "text", "resource": "text", "operation": "text", "grant": "text", "token": "text",
     "via_grant": "text", "chain_complete": "bool", "chain_proven": "bool", "chain_depth": "int2", "txn": "text",
     "session": "text", "task": "text", "project": "text", "request_id": "text", "trace_id": "text", "ip": "text",
-    "idempotency_key": "text", "phase": "varchar", "amount_minor": "int8", "currency": "varchar", "rail": "text",
+    "ray_id": "text", "idempotency_key": "text", "phase": "varchar", "amount_minor": "int8", "currency": "varchar", "rail": "text",
     "charge": "text", "invoice": "text", "payment_authority": "text", "jkt": "text", "detail": "bytea",
 }  # fmt: skip
 GRANT_TYPES = {
@@ -105,7 +107,7 @@ CHARGE_TYPES = {
     "tenant_id": "int8", "generation": "int4", "rail": "text", "charge": "text", "currency": "varchar", "lead": "uuid",
     "leaf_index": "int8", "at": "timestamptz", "principal": "text", "actor": "text", "provider": "text",
     "grant": "text", "session": "text", "task": "text", "project": "text", "taken_minor": "int8",
-    "returned_minor": "int8", "authorized_minor": "int8", "has_spend": "bool",
+    "returned_minor": "int8", "authorized_minor": "int8", "has_spend": "bool", "joined": "uuid[]",
 }  # fmt: skip
 HOLDING_TYPES = {
     "tenant_id": "int8", "generation": "int4", "provider": "text", "kind": "varchar", "id": "text", "event_id": "uuid",
@@ -152,6 +154,7 @@ class Batch:
     last_leaf: int
     dirty: set[tuple[str, str]] = field(default_factory=set)
     unparsed: list[tuple[int, str, str]] = field(default_factory=list)  # leaf index, source, why
+    money: list[tuple] = field(default_factory=list)  # its statements about money, in the order of payments.COLUMNS
 
     @property
     def scope(self) -> list[int]:
@@ -515,11 +518,13 @@ _TOKEN_FAMILY = """
 def _write_events(batch: Batch) -> None:
     vias = _vias(batch)
     summaries = _summaries(batch, {via for via in vias.values() if via})
-    copy_rows(
-        "projection_event",
-        EVENT_TYPES,
-        (_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads),
-    )
+    rows = [_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads]
+    copy_rows("projection_event", EVENT_TYPES, rows)
+    batch.money = [_MONEY(row) for row in rows if row[_AMOUNT] is not None]
+
+
+_AMOUNT = list(EVENT_TYPES).index("amount_minor")
+_MONEY = itemgetter(*(list(EVENT_TYPES).index(name) for name in COLUMNS))
 
 
 def stated_grant(payload: Payload) -> str:
@@ -624,6 +629,7 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
         payload.request_id,
         payload.trace_id,
         payload.client.ip if payload.client else "",
+        payload.client.ray_id if payload.client else "",
         payload.call.idempotency_key if payload.call else "",
         money.phase if money else "",
         money.amount_minor if money else None,
@@ -773,67 +779,53 @@ def _limit_row(
 
 
 def _fold_charges(batch: Batch) -> None:
-    """Recompute every charge that the batch, or a chain it changed, has touched: from all its events, in one query."""
+    """Recompute every payment that the batch, or a chain it changed, has touched: from all statements of it."""
     moved = [key for kind, key in batch.dirty if kind == "grant"]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _CHARGE_EVENTS,
-            {
-                "tenant": batch.tenant.pk,
-                "generation": batch.generation,
-                "rails": [r.event.payload.money.rail for r in batch.reads if r.event.payload.money],
-                "charges": [r.event.payload.money.charge for r in batch.reads if r.event.payload.money],
-                "leaves": [r.leaf_index for r in batch.reads if r.event.payload.money],
-                "grants": moved,
-            },
-        )
-        rows = cursor.fetchall()
-    by_id = {str(row[0]): row for row in rows}
-    facts = [
-        MoneyFact(str(event_id), source, at, phase, amount, currency, rail, charge, outcome == "success" and env == "live", via != "")
-        for event_id, leaf, source, at, phase, amount, currency, rail, charge, outcome, env, via, *_ in rows
-    ]
-    lines = []
+    again = rows_where(batch.scope, "e.via_grant = ANY(%(grants)s) AND e.via_grant <> ''", {"grants": moved}) if moved else []
+    if not (batch.money or again):
+        return
+    below = batch.reads[0].leaf_index if batch.reads else 2**62
+    told = payments_around(batch.scope, [*batch.money, *again], below=below, is_alone=_is_alone(batch))
     members: dict[tuple[str, str], list[tuple]] = {}
-    for fact in facts:
-        members.setdefault(fact.charge_key, []).append(by_id[fact.event_id])
-    for charge in charges(facts):
-        lead = by_id[charge.lead]
+    together = counted_together(told.facts.values())
+    for fact in told.facts.values():
+        members.setdefault(together[fact.charge_key], []).append(told.rows[fact.event_id])
+    lines = []
+    for charge in charges(told.facts.values(), together):
+        if (charge.rail, charge.charge) not in told.whole:
+            continue  # seen beside others, and not touched
+        lead = told.rows[charge.lead]
         others = sorted(members[charge.rail, charge.charge], key=lambda row: (row[11] == "", row[3], str(row[0])))
         stated = [next((value for row in (lead, *others) if (value := row[column])), "") for column in range(12, 18)]
         principal, actor, provider, session, task, project = stated
         lines.append(
             (*batch.scope, charge.rail, charge.charge, charge.currency, lead[0], lead[1], charge.at, principal, actor,
              provider, lead[11], session, task, project, charge.taken_minor, charge.returned_minor,
-             charge.authorized_minor, charge.has_spend)
+             charge.authorized_minor, charge.has_spend, [UUID(event_id) for event_id in charge.joined])
         )  # fmt: skip
+    _drop_charges(batch, told.beside())
     upsert_rows(
         "projection_charge", CHARGE_TYPES, lines, key=("tenant_id", "generation", "rail", "charge", "currency")
     )
 
 
-_CHARGE_EVENTS = """
-    WITH touched AS (
-        SELECT DISTINCT rail, charge FROM unnest(%(rails)s::text[], %(charges)s::text[]) AS t(rail, charge)
-        WHERE charge <> ''
-        UNION
-        SELECT rail, charge FROM projection_event
-        WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND via_grant = ANY(%(grants)s)
-          AND amount_minor IS NOT NULL AND charge <> '' AND via_grant <> ''
-    ), found AS (
-        SELECT e.leaf_index FROM projection_event e JOIN touched t ON e.charge = t.charge AND e.rail = t.rail
-        WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.charge <> ''
-          AND e.amount_minor IS NOT NULL
-        UNION
-        SELECT leaf_index FROM projection_event
-        WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND charge = '' AND amount_minor IS NOT NULL
-          AND (leaf_index = ANY(%(leaves)s) OR (via_grant = ANY(%(grants)s) AND via_grant <> ''))
-    )
-    SELECT e.event_id, e.leaf_index, e.source, e.occurred_at, e.phase, e.amount_minor, e.currency, e.rail, e.charge,
-           e.outcome, e.environment, e.via_grant, e.principal, e.actor, e.provider, e.session, e.task, e.project
-    FROM projection_event e JOIN found USING (leaf_index)
-    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
-"""
+def _is_alone(batch: Batch) -> bool:
+    """Whether only one source was ever heard: there is nobody whose word on the same money could be another's."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT source FROM projection_source WHERE tenant_id = %s AND generation = %s LIMIT 2", batch.scope)
+        heard = {source for (source,) in cursor.fetchall()}
+    return len(heard | {read.source.name for read in batch.reads}) <= 1
+
+
+def _drop_charges(batch: Batch, units: list[tuple[str, str]]) -> None:
+    """What may have been counted with another, or may be from now on: written anew, in whatever currencies."""
+    if units:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM projection_charge c USING unnest(%s::text[], %s::text[]) AS u(rail, charge)"
+                " WHERE c.tenant_id = %s AND c.generation = %s AND c.rail = u.rail AND c.charge = u.charge",
+                [[rail for rail, _ in units], [charge for _, charge in units], *batch.scope],
+            )
 
 
 def _fold_holdings(batch: Batch) -> None:

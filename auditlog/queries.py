@@ -136,18 +136,18 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT lead, leaf_index, at, provider, currency, taken_minor - returned_minor, authorized_minor, rail,"
-            ' principal, actor, "grant", session, task, project, has_spend FROM projection_charge'
+            ' principal, actor, "grant", session, task, project, joined, has_spend FROM projection_charge'
             " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) ORDER BY at, leaf_index",
             [tenant.pk, generation_of(tenant), list(principals)],
         )
         rows = cursor.fetchall()
     paths = paths_to(tenant, {row[10] for row in rows})
     spent = []
-    for lead, leaf, at, provider, currency, amount, authorized, rail, principal, actor, grant, *scope, has_spend in rows:
+    for lead, leaf, at, provider, currency, amount, authorized, rail, principal, actor, grant, *scope, joined, has_spend in rows:
         path = paths.get(grant, NO_PATH)
         spent.append(
             Spent(str(lead), leaf, at, provider, currency, amount if has_spend else 0, authorized, rail,
-                  frozenset({principal, actor, *path.parties} - {""}), frozenset(g.id for g in path.grants), *scope)
+                  frozenset({principal, actor, *path.parties} - {""}), frozenset(g.id for g in path.grants), *scope, frozenset(map(str, joined)))
         )  # fmt: skip
     return spent
 
@@ -475,6 +475,54 @@ def spend_by(
         | {"currency": row[-5], "credits": row[-4], "spent_minor": row[-3], "returned_minor": row[-2], "charges": row[-1]}
         for row in rows
     ]
+
+
+def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple]]:
+    """What exposure over time is made of: ceilings (authority, currency, amount, at, ended), uses of them (authority,
+    currency, amount, at), holds (authority, currency, amount, opened, closed). Live and successful statements only.
+    """
+    only = " AND provider = %(provider)s" if viewer.role == Role.ABUSE else ""
+    params = {
+        "tenant": viewer.tenant.pk,
+        "generation": generation_of(viewer.tenant),
+        "provider": viewer.provider,
+    }
+    base = (
+        "FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND environment = 'live'"
+        f" AND outcome = 'success'{only}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH ended AS (SELECT payment_authority, min(occurred_at) AS at"
+            f" {base} AND type = 'payment.authority_ended' AND payment_authority <> '' GROUP BY 1)"
+            " SELECT g.payment_authority, g.currency, g.amount_minor, g.occurred_at, ended.at FROM"
+            " (SELECT payment_authority, upper(currency) AS currency, max(amount_minor) AS amount_minor,"
+            f" min(occurred_at) AS occurred_at {base} AND type = 'payment.authority_granted'"
+            " AND amount_minor IS NOT NULL GROUP BY 1, 2) g LEFT JOIN ended USING (payment_authority)",
+            params,
+        )
+        ceilings = cursor.fetchall()
+        cursor.execute(
+            "SELECT payment_authority, upper(currency), max(amount_minor), min(occurred_at)"
+            f" {base} AND payment_authority = ANY(%(authorities)s) AND phase IN ('captured', 'settled')"
+            " AND payment_authority <> '' GROUP BY payment_authority, upper(currency), rail,"
+            " CASE WHEN charge = '' THEN event_id::text ELSE charge END",
+            params | {"authorities": [row[0] for row in ceilings]},
+        )
+        uses = cursor.fetchall()
+        cursor.execute(
+            "WITH held AS (SELECT DISTINCT rail, charge"
+            f" {base} AND type = 'payment.authorized' AND phase = 'authorized' AND charge <> '')"
+            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE phase = 'authorized'),"
+            " min(occurred_at) FILTER (WHERE phase = 'authorized'),"
+            " min(occurred_at) FILTER (WHERE phase IN ('captured', 'settled', 'reversed'))"
+            " FROM (SELECT *"
+            f" {base} AND amount_minor IS NOT NULL) e JOIN held USING (rail, charge)"
+            " GROUP BY rail, charge, upper(currency)",
+            params,
+        )
+        holds = [row for row in cursor.fetchall() if row[2] is not None]
+    return ceilings, uses, holds
 
 
 def _page(sql: str, params: Sequence) -> list[dict]:

@@ -201,8 +201,3 @@ def holding_json(row: Holding, event: Event | None, party) -> dict[str, Any]:
         "grant": (event.via_grant or None) if event else None,
         "event": str(row.event_id),
     }
-
-
-def timeline(viewer: Viewer, **thread: str) -> QuerySet[Event]:
-    """Every event of a session, task or transaction, whoever tells it, in the order in which it happened."""
-    return visible_events(viewer).filter(**thread).order_by("occurred_at", "leaf_index")

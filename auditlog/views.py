@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from auditlog import ingest as road
-from auditlog import queries, standing, tasks
+from auditlog import queries, standing, tasks, threads
 from auditlog.access import WHOLE
 from auditlog.chain_json import chain_json
 from auditlog.core.errors import DeliveryTooLarge, NotFound, Refused, UnknownSource
@@ -29,10 +29,12 @@ from auditlog.core.merkle import leaf_hash
 from auditlog.core.tlog import proof_text
 from auditlog.filters import EventFilter, FindingFilter, HoldingFilter, MomentField
 from auditlog.formats import Delivery
+from auditlog.models import Role
 from auditlog.proofs import NotCovered, prove_inclusion
 from auditlog.reach import KINDS as REACH_KINDS
 from auditlog.reach import Start, blast_radius, descendants, leaves_under
 from auditlog.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
+from auditlog.story_json import story_json
 from auditlog.triage import triage
 
 DEFAULT_TENANT = "default"
@@ -400,23 +402,57 @@ class Inventory(APIView):
 
 
 class Timeline(APIView):
-    """One session, task or transaction across all sources, in the order in which it happened."""
+    """One session, task or transaction across all sources and orchestrators, in the order in which it happened, with what
+    others said of the same acts. `belongs` says why an event that does not name it is here.
+    """
 
-    THREADS = ("session", "task", "txn")
-
-    @extend_schema(parameters=[OpenApiParameter(n, str) for n in (*THREADS, "limit", "after")], responses=OpenApiTypes.OBJECT)
+    @extend_schema(parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        only(request, *self.THREADS, "limit", "after")
-        named = {name: request.query_params[name] for name in self.THREADS if request.query_params.get(name)}
-        if len(named) != 1:
-            raise ParseError(f"expected one of {', '.join(self.THREADS)}, found {', '.join(named) or 'none'}")
-        size, rows = page_size(request), standing.timeline(request.viewer, **named)
+        only(request, *threads.KINDS, "limit", "after")
+        thread = _thread(request)
+        linked = threads.linked_to(request.viewer, thread)
+        size, rows = page_size(request), threads.timeline(request.viewer, thread, linked)
         if after := request.query_params.get("after", ""):
             at, leaf = _place(after, int)
             rows = rows.extra(where=["(occurred_at, leaf_index) > (%s, %s)"], params=[at, leaf])
         shown, next_ = page_of(request, rows.defer("detail")[: size + 1],
                                cursor=lambda e: f"{e.occurred_at.isoformat()} {e.leaf_index}", size=size, name="after")  # fmt: skip
-        return Response({"results": _events(request, shown), "next": next_})
+        hidden = request.viewer.role == Role.ABUSE
+        results = [
+            row | {"belongs": (("tells of the same act" if hidden else why) if (why := linked.why.get(event.leaf_index)) else None)}
+            for row, event in zip(_events(request, shown), shown, strict=True)
+        ]
+        return Response({"results": results, "next": next_})
+
+
+class TimelineExposure(APIView):
+    """What a session, task or transaction has spent and may still cost, over all its orchestrators and providers."""
+
+    @extend_schema(parameters=[OpenApiParameter(n, str) for n in threads.KINDS], responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        only(request, *threads.KINDS)
+        thread = _thread(request)
+        linked = threads.linked_to(request.viewer, thread)
+        exposure = threads.thread_exposure(request.viewer, thread, linked, at=timezone.now())
+        return Response(exposure | {"taken_in": len(linked.why), "more": linked.more, "joins_cut": linked.is_cut})
+
+
+def _thread(request: Request) -> threads.Thread:
+    named = {name: request.query_params[name] for name in threads.KINDS if request.query_params.get(name)}
+    if len(named) != 1:
+        raise ParseError(f"expected one of {', '.join(threads.KINDS)}, found {', '.join(named) or 'none'}")
+    return threads.Thread(*next(iter(named.items())))
+
+
+class EventStory(APIView):
+    """One act as several sources tell it: who says what by which key, where they contradict each other, and its money."""
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, event_id: UUID) -> Response:
+        if not queries.visible_events(request.viewer).filter(event_id=event_id).exists():
+            queries.raw_event(request.viewer, event_id)
+            raise NotYet("the event is in the ledger, and not projected yet; ask again in a second")
+        return Response(story_json(request.viewer, event_id, events=lambda rows: _events(request, rows)))
 
 
 def _place(after: str, key: Callable[[str], Any]) -> tuple[datetime, Any]:

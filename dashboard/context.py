@@ -12,6 +12,7 @@ _PLACES = (
     ("overview", "Overview"),
     ("findings", "Findings"),
     ("events", "Events"),
+    ("sessions", "Sessions"),
     ("charges", "Spend"),
     ("parties", "Parties"),
     ("permissions", "Permissions"),

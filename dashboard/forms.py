@@ -82,6 +82,15 @@ class EventFilters(_Filters):
         self.order_fields(self.field_order)
 
 
+class ThreadForm(forms.Form):
+    kind = forms.ChoiceField(required=False, label="Kind", choices=[("session", "sessions"), ("task", "tasks"), ("txn", "transactions")])
+    beginning = forms.CharField(required=False, max_length=500, label="Begins with")
+    after = forms.CharField(required=False, max_length=500, strip=False, widget=forms.HiddenInput)
+
+    def clean_kind(self) -> str:
+        return self.cleaned_data["kind"] or "session"
+
+
 class ChargeFilters(_Filters):
     since = Instant(label="Since (UTC)")
     until = Instant(label="Until (UTC), exclusive")

@@ -27,6 +27,7 @@ from auditlog.core.chain import Chain, build_chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
 from auditlog.core.statement import Grant
+from auditlog.core.story import Story, disagreements
 from auditlog.models import (
     Charge,
     Checkpoint,
@@ -42,6 +43,9 @@ from auditlog.models import (
 from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
 from auditlog.models.ledger import KIND_NAMES
+from auditlog.stories import stories_around
+from auditlog.story_json import story_json
+from auditlog.threads import Linked, Thread, linked_to, thread_exposure, timeline
 
 PAGE = 50
 # Filters of the events list that compare one column, as the API names them, with what a reader calls them.
@@ -243,6 +247,85 @@ def leaf_facts(leaf: Leaf) -> dict[str, Any]:
     }
 
 
+# --- stories and threads --------------------------------------------------------------------------------------------
+
+ACTS_SHOWN = 200  # of a thread, on one page
+
+
+def story_view(viewer: Viewer, event_id: UUID) -> dict[str, Any]:
+    """What other sources say of the same act, as the API tells it, with rows of the events list."""
+    return story_json(viewer, event_id, events=lambda rows: [row | {"id": str(row["event_id"])} for row in _rows_of(viewer, rows)])
+
+
+def _rows_of(viewer: Viewer, events: Sequence) -> list[dict]:
+    known = events_by_id(viewer, [event.event_id for event in events])
+    return [known[event.event_id] for event in events]
+
+
+def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) -> dict[str, Any]:
+    """One page of a thread: what each act is, who tells of it, what they contradict, and what nobody says. Raises NotFound."""
+    linked = linked_to(viewer, thread)
+    rows = timeline(viewer, thread, linked)
+    if not rows.exists():
+        raise NotFound(f"no {thread.kind} {thread.value}")
+    at, _, leaf = after.partition(" ")
+    try:
+        place = (datetime.fromisoformat(at), int(leaf)) if after else None
+    except ValueError:
+        place = None
+    if place and place[0].tzinfo:
+        rows = rows.extra(where=["(occurred_at, leaf_index) > (%s, %s)"], params=place)
+    listed = conceal(viewer, list(rows.values(*ROW)[: ACTS_SHOWN + 1]))
+    more = len(listed) > ACTS_SHOWN
+    listed = listed[:ACTS_SHOWN]
+    by_id = {str(row["event_id"]): row for row in listed}
+    acts = [act for act in record.load_acts(viewer.tenant, by_id).values() if act.event_id in by_id]
+    speaking = {name: provider for name, provider in Source.objects.filter(tenant=viewer.tenant).values_list("name", "provider")}
+    told = []
+    for story in stories_around(viewer.tenant, acts):
+        mine = [by_id[act.event_id] for act in story.acts if act.event_id in by_id]
+        if mine:
+            told.append(_told(viewer, story, mine, speaking, by_id, linked))
+    told.sort(key=lambda one: (one["first"]["occurred_at"], one["first"]["leaf_index"]))
+    last = listed[-1] if more else None
+    names = sorted({row["source"] for row in listed}, key=lambda name: (speaking.get(name, "") != "", name))
+    return {
+        "told": told,
+        "lanes": [(name, speaking.get(name, "")) for name in names],
+        "exposure": thread_exposure(viewer, thread, linked, at=now),
+        "linked": linked,
+        "more": f"{last['occurred_at'].isoformat()} {last['leaf_index']}" if last else "",
+        "is_first": not after,
+        "unattributed": sum(1 for one in told if one["main"]["type"] in ACT_TYPES and not any(row["actor"] or row["via_grant"] for row in one["rows"])),
+        "several": sum(1 for one in told if len(one["sources"]) > 1),
+        "hidden": is_desk(viewer),
+    }
+
+
+def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str, str], by_id: Mapping[str, dict], linked: Linked) -> dict[str, Any]:
+    """One act of a thread as its rows say it."""
+    sources = sorted({row["source"] for row in mine})
+    provider = next((row["provider"] for row in mine if row["provider"]), "")
+    own = [name for name, of in speaking.items() if of and of == provider]
+    main = next((row for row in mine if row["type"] in ACT_TYPES), mine[0])
+    seen = {str(row["event_id"]) for row in mine}
+    spent = [row for row in mine if row["amount_minor"] is not None and row["phase"] in ("authorized", "captured", "settled", "refunded")]
+    return {
+        "first": mine[0],
+        "main": main,
+        "rows": mine,
+        "sources": sources,
+        "keys": [] if is_desk(viewer) else [shared for shared in story.shared if len(shared.sources) + len(shared.claimed_by) > 1][:4],
+        "claimed": [row for row in mine if str(row["event_id"]) in story.claimed],
+        "disagreements": [each for each in disagreements(story) if set(each.events) <= seen],
+        "elsewhere": len(story.acts) - len(mine),
+        "money": max(spent, key=lambda row: (row["phase"] in ("captured", "settled"), row["amount_minor"]), default=None),
+        "silent": own if own and not set(own) & set(sources) and main["type"] in ACT_TYPES and not is_desk(viewer) else [],
+        "why": "" if is_desk(viewer) else next((why for row in mine if (why := linked.why.get(row["leaf_index"]))), ""),
+        "joined_in": all(row["leaf_index"] in linked.why for row in mine),
+    }
+
+
 # --- findings -------------------------------------------------------------------------------------------------------
 
 
@@ -432,8 +515,15 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         "events": conceal(
             viewer, list(events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15])
         ),
+        "sessions": _latest_sessions(events.filter(Q(actor=key) | Q(principal=key))),
         "hidden": is_desk(viewer),
     }
+
+
+def _latest_sessions(events: QuerySet) -> list[str]:
+    """The sessions of the latest of these events, the last one first."""
+    named = events.order_by("-leaf_index").values_list("session", flat=True)[:200]
+    return [session for session in dict.fromkeys(named) if session][:8]
 
 
 def _others(events: QuerySet, column: str) -> list[dict]:
@@ -563,54 +653,6 @@ def spend_by_day(viewer: Viewer, *, since: datetime | None, until: datetime) -> 
 
 def newest_event(viewer: Viewer) -> datetime | None:
     return visible_events(viewer).order_by("-leaf_index").values_list("occurred_at", flat=True).first()
-
-
-def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple]]:
-    """What exposure over time is made of: ceilings (authority, currency, amount, at, ended), uses of them (authority,
-    currency, amount, at), holds (authority, currency, amount, opened, closed). Live and successful statements only.
-    """
-    only = " AND provider = %(provider)s" if is_desk(viewer) else ""
-    params = {
-        "tenant": viewer.tenant.pk,
-        "generation": record.generation_of(viewer.tenant),
-        "provider": viewer.provider,
-    }
-    base = (
-        "FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND environment = 'live'"
-        f" AND outcome = 'success'{only}"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH ended AS (SELECT payment_authority, min(occurred_at) AS at"
-            f" {base} AND type = 'payment.authority_ended' AND payment_authority <> '' GROUP BY 1)"
-            " SELECT g.payment_authority, g.currency, g.amount_minor, g.occurred_at, ended.at FROM"
-            " (SELECT payment_authority, upper(currency) AS currency, max(amount_minor) AS amount_minor,"
-            f" min(occurred_at) AS occurred_at {base} AND type = 'payment.authority_granted'"
-            " AND amount_minor IS NOT NULL GROUP BY 1, 2) g LEFT JOIN ended USING (payment_authority)",
-            params,
-        )
-        ceilings = cursor.fetchall()
-        cursor.execute(
-            "SELECT payment_authority, upper(currency), max(amount_minor), min(occurred_at)"
-            f" {base} AND payment_authority = ANY(%(authorities)s) AND phase IN ('captured', 'settled')"
-            " AND payment_authority <> '' GROUP BY payment_authority, upper(currency), rail,"
-            " CASE WHEN charge = '' THEN event_id::text ELSE charge END",
-            params | {"authorities": [row[0] for row in ceilings]},
-        )
-        uses = cursor.fetchall()
-        cursor.execute(
-            "WITH held AS (SELECT DISTINCT rail, charge"
-            f" {base} AND type = 'payment.authorized' AND phase = 'authorized' AND charge <> '')"
-            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE phase = 'authorized'),"
-            " min(occurred_at) FILTER (WHERE phase = 'authorized'),"
-            " min(occurred_at) FILTER (WHERE phase IN ('captured', 'settled', 'reversed'))"
-            " FROM (SELECT *"
-            f" {base} AND amount_minor IS NOT NULL) e JOIN held USING (rail, charge)"
-            " GROUP BY rail, charge, upper(currency)",
-            params,
-        )
-        holds = [row for row in cursor.fetchall() if row[2] is not None]
-    return ceilings, uses, holds
 
 
 # --- search ---------------------------------------------------------------------------------------------------------

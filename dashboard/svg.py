@@ -5,9 +5,9 @@ colour alone. On a page classes take their look from `app.css`; `standalone=True
 instead, for readers without our style sheet. Names come from senders, so every one is escaped, cut and made visible.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 from auditlog.core.chain import Break, Chain, Hop
@@ -253,3 +253,48 @@ def _cut(text: str, width: int) -> str:
 
 def _text(x: float, y: float, text: str, look: str, *, anchor: str = "middle") -> str:
     return f'<text {look} x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+# --- lanes ----------------------------------------------------------------------------------------------------------
+
+LANE_H, COLUMN, LABEL_W = 34, 20, 168
+
+
+def draw_lanes(lanes: Sequence[tuple[str, str]], told: Sequence[dict[str, Any]], *, link: Callable[[Any], str]) -> str:
+    """Acts in the order in which they happened, one column each; one lane a source, a dot where it tells of the act.
+
+    Dots of one act are connected. A ring is a statement outside its source's layers, a cross one that contradicts another.
+    """
+    place = {name: number for number, (name, _) in enumerate(lanes)}
+    width, height = LABEL_W + max(1, len(told)) * COLUMN + PAD, len(lanes) * LANE_H + 2 * PAD
+    parts = []
+    for number, (name, provider) in enumerate(lanes):
+        y = PAD + number * LANE_H + LANE_H / 2
+        parts += [
+            f'<path class="c-lane" d="M{LABEL_W} {y:g}H{width - 4}"/>',
+            _text(4, y - 1, _cut(visible(name), 22), 'class="c-name"', anchor="start"),
+            _text(4, y + 12, _cut(f"of {visible(provider)}", 26) if provider else "no provider", 'class="c-text"', anchor="start"),
+        ]
+    for column, one in enumerate(told):
+        x = LABEL_W + column * COLUMN + COLUMN / 2
+        heights = sorted(PAD + place[name] * LANE_H + LANE_H / 2 for name in one["sources"] if name in place)
+        if len(heights) > 1:
+            parts.append(f'<path class="c-proven" d="M{x:g} {heights[0]:g}V{heights[-1]:g}"/>')
+        claimed = {row["event_id"] for row in one["claimed"]}
+        against = {event_id for each in one["disagreements"] for event_id in each.events}
+        seen: set[str] = set()
+        for row in one["rows"]:
+            if row["source"] in seen:
+                continue  # one dot a lane; the list below has them all
+            seen.add(row["source"])
+            y = PAD + place[row["source"]] * LANE_H + LANE_H / 2
+            words = escape(f"{visible(row['type'])}, {visible(row['source'])}, {row['occurred_at']:%Y-%m-%d %H:%M:%S} UTC")
+            parts.append(f'<a href="{link(row["event_id"])}" aria-label="{words}"><title>{words}</title>')
+            parts.append(f'<rect class="c-hit" x="{x - COLUMN / 2:g}" y="{y - 12:g}" width="{COLUMN}" height="24"/>')
+            kind = "c-ring" if row["event_id"] in claimed else "c-dot"
+            parts.append(f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="5"/>')
+            if str(row["event_id"]) in against:
+                parts.append(f'<path class="c-cross" d="M{x - 7:g} {y - 7:g}l14 14m0 -14l-14 14"/>')
+            parts.append("</a>")
+    label = quoteattr(f"{len(told)} acts in order of time, told by {len(lanes)} sources; the table below says the same in words")
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group" aria-label={label}>{"".join(parts)}</svg>'

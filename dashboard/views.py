@@ -20,12 +20,14 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
-from auditlog import reach, standing
+from auditlog import queries as record
+from auditlog import reach, standing, threads
 from auditlog.access import WHOLE, Viewer
 from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
-from auditlog.detectors import all_detectors, source_detectors
+from auditlog.core.exposure import exposure_by_day
+from auditlog.detectors import all_detectors, source_detectors, story_detectors
 from auditlog.inspect_log import inspect
 from auditlog.models import Finding
 from auditlog.queries import organisations_of
@@ -33,7 +35,6 @@ from auditlog.tasks import verify_logs
 from auditlog.triage import triage
 from dashboard import charts, explorer, forms, queries, svg
 from dashboard.access import page
-from dashboard.exposure import exposure_by_day
 from dashboard.plotly_css import guard_ids, style_sheet
 from disputes.core.status import AWAITING, STATES
 from disputes.decide import move
@@ -90,7 +91,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             charts.findings_by_rule(counts, link=_findings_link),
             *charts.spend_per_day(spent, days=days, link=_charges_link),
             *charts.exposure(
-                exposure_by_day(days, *queries.exposure_facts(viewer), now=now), link=_events_link_of_authorities
+                exposure_by_day(days, *record.exposure_facts(viewer), now=now), link=_events_link_of_authorities
             ),
         ],
     }
@@ -180,7 +181,7 @@ def _next_state(finding: Finding) -> str:
 
 def _about(rule: str) -> Any:
     """The detector of a rule, for its words; None when this installation no longer has it."""
-    return next((detector for detector in (*all_detectors(), *source_detectors()) if detector.rule == rule), None)
+    return next((detector for detector in (*all_detectors(), *source_detectors(), *story_detectors()) if detector.rule == rule), None)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -227,6 +228,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             "hops": _hop_rows(request.viewer, view.chain, seen),
             **_in_force(request, view),
             "joins": _joins(view),
+            "story": queries.story_view(request.viewer, event_id),
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
             "client": view.act.payload.client,
@@ -338,6 +340,33 @@ def charges(request: HttpRequest) -> HttpResponse:
         "more_open": any(request.GET.get(field.name) for field in more),
     }  # fmt: skip
     return render(request, "dashboard/charges.html", context)
+
+
+@page
+@require_GET
+def sessions(request: HttpRequest) -> HttpResponse:
+    """Sessions, tasks or transactions by name."""
+    form = forms.ThreadForm(request.GET)
+    rows, kind, more = [], "session", ""
+    if form.is_valid():
+        data = form.cleaned_data
+        kind = data["kind"]
+        rows = threads.threads_page(request.viewer, kind, beginning=data["beginning"], after=data["after"], size=queries.PAGE + 1)
+        more = rows[queries.PAGE - 1]["value"] if len(rows) > queries.PAGE else ""
+    return render(request, "dashboard/sessions.html", {"form": form, "kind": kind, "rows": rows[: queries.PAGE], "more": more})
+
+
+@page
+@require_GET
+def timeline(request: HttpRequest) -> HttpResponse:
+    """One session, task or transaction: lanes by source, one row an act however many tell of it, one exposure figure."""
+    named = [(kind, request.GET[kind][:500]) for kind in threads.KINDS if request.GET.get(kind)]
+    if len(named) != 1:
+        return redirect("dashboard:sessions")
+    thread = threads.Thread(*named[0])
+    shown = queries.timeline_view(request.viewer, thread, after=request.GET.get("after", ""), now=timezone.now())
+    shown["lanes_svg"] = mark_safe(svg.draw_lanes(shown["lanes"], shown["told"], link=lambda event_id: reverse("dashboard:event", args=[event_id])))
+    return render(request, "dashboard/timeline.html", {"thread": thread, **shown})
 
 
 @page

@@ -31,6 +31,7 @@ _ENDED = {
     "credential.revoked": "credential",
     "payment.authority_ended": "payment authority",
 }
+MADE_TYPES, ENDED_TYPES = frozenset(_MADE), frozenset(_ENDED)
 KINDS = ("account", "project", "link", "resource", "domain", "subscription", "credential", "payment authority")
 
 

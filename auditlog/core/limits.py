@@ -54,6 +54,7 @@ class Spent:
     session: str = ""
     task: str = ""
     project: str = ""
+    joined: frozenset[str] = frozenset()  # all events counted in it, where they go by several names
 
 
 def in_force(facts: Iterable[LimitFact], at: datetime) -> dict[tuple[str, ...], LimitFact]:

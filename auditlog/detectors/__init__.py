@@ -13,6 +13,7 @@ from typing import Protocol
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
+from auditlog.core.story import Story
 
 
 class Detector(Protocol):
@@ -100,6 +101,26 @@ def source_detectors() -> tuple[SourceDetector, ...]:
     from auditlog.detectors import clock_skew, source_gap, source_silent
 
     return source_gap, source_silent, clock_skew
+
+
+class StoryDetector(Protocol):
+    """A detector that looks at acts as several sources tell them (core.story). `detect.py` gives it whole stories."""
+
+    rule: str
+    version: int
+    title: str
+    runbook: str
+    false_positives: str
+    partition: tuple[str, ...]
+    waits: bool
+
+    def find(self, stories: Iterable[Story]) -> Iterable[Finding]: ...
+
+
+def story_detectors() -> tuple[StoryDetector, ...]:
+    from auditlog.detectors import sources_disagree
+
+    return (sources_disagree,)
 
 
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:

@@ -4,6 +4,8 @@ A rebuild writes a new generation from leaf zero with the same code and swaps it
 is read. Party keys are `iss|sub`.
 """
 
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 
@@ -81,6 +83,7 @@ class Event(models.Model):
     request_id = models.TextField()
     trace_id = models.TextField()
     ip = models.TextField()
+    ray_id = models.TextField()  # of a proxy in front of the provider: another name of the request
     idempotency_key = models.TextField()
     phase = models.CharField(max_length=10)
     amount_minor = models.BigIntegerField(null=True)
@@ -102,7 +105,7 @@ class Event(models.Model):
                 _key(name)
                 for name in (
                     "principal", "actor", "provider", "account", "target", "grant", "token", "via_grant", "txn",
-                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt",
+                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt", "ray_id", "idempotency_key",
                 )
             ),
             models.Index(fields=["tenant", "generation", "source", "source_event_id"], name="event_by_source_id"),
@@ -256,10 +259,12 @@ class Charge(models.Model):
     returned_minor = models.BigIntegerField()
     authorized_minor = models.BigIntegerField()
     has_spend = models.BooleanField()
+    joined = ArrayField(models.UUIDField())  # all events counted in it, where they go by several names (core.money.counted_together)
 
     class Meta:
         db_table = "projection_charge"
         indexes = [
+            GinIndex(fields=["joined"], name="charge_by_joined", condition=~models.Q(joined=[])),
             models.Index(fields=["tenant", "generation", "principal", "at"], name="charge_by_principal"),
             models.Index(fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")),
             models.Index(fields=["tenant", "generation", "at"], name="charge_by_time"),

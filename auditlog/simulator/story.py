@@ -30,7 +30,7 @@ RULES = tuple(
     authority.gate_missing authority.key_mismatch authority.orphan_token authority.unattributed
     authority.confused_deputy authority.shared_key authority.token_elsewhere
     integrity.signature_failed integrity.duplicate_conflict integrity.source_gap integrity.source_silent
-    integrity.clock_skew
+    integrity.clock_skew integrity.sources_disagree
     """.split()
 )
 

@@ -528,7 +528,8 @@ def _own_events(it: Contested) -> set[str]:
     """The act and what else tells of its charge: they are one spending."""
     act = it.act
     same = {o.event_id for o in it.record.siblings_of(act) if act.charge and (o.rail, o.charge) == (act.rail, act.charge)}
-    return {act.event_id} | same
+    joined = [spent.joined for spent in it.record.spending if act.event_id in spent.joined]
+    return {act.event_id} | same.union(*joined)
 
 
 def _own_spending(it: Contested) -> Spent | None:

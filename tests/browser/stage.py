@@ -1,7 +1,7 @@
 """Play the demo story into a tenant without HTTP: ingest in batches, project, detect where that exists."""
 
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 
@@ -13,6 +13,8 @@ from auditlog.ingest import ingest
 from auditlog.models import Tenant
 from auditlog.simulator.play import _groups
 from auditlog.simulator.story import demo_story
+from tests import joined
+from tests.world import TenantWorld
 
 
 def set_stage(tenant: Tenant, *, now: datetime) -> None:
@@ -35,6 +37,11 @@ def set_stage(tenant: Tenant, *, now: datetime) -> None:
                 ingest(tenant.name, group[0].source, delivery, now=now)
             except Refused:  # the story's own forgeries
                 continue
+    world = TenantWorld(tenant, now=now, seed=11)
+    events = joined.set_up(world, prefix="next-")
+    lies = world.told_by_three("db-7", orchestrator=world.maestro, provider=world.cloud, rail=world.rail, amount_minor=900, rail_says_minor=1_500,
+                               grant=world.over, key="key-7", charge="rb-7", at=world.at + timedelta(minutes=9), session="joined-b")  # fmt: skip
+    world.send(*events, *lies)
     drive_tenant(tenant.name, now=lambda: now)
 
 

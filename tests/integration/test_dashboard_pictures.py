@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 from auditlog.core.chain import Path, build_chain
 from auditlog.core.event import Party
+from auditlog.core.exposure import exposure_at, exposure_by_day
 from dashboard import charts, svg
-from dashboard.exposure import exposure_at, exposure_by_day
 from dashboard.plotly_css import guard_ids, style_sheet
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -1,0 +1,62 @@
+"""Join keys: by which ids two sources may be speaking of one act. Pure; nothing here merges evidence.
+
+A key *identifies* one act or one payment: a charge at its rail, an idempotency key or a request id where the call went,
+an invoice at its rail, a thing made or ended at its provider. It is scoped, so that one sender's id never meets
+another's. What is shared by many acts (session, task, `txn`, token, grant, trace) is a *context*: it groups and
+confirms, and never makes two statements one.
+
+Which keys turn out to be shared by several acts is not a matter of their kind alone: see `core.story.shared_keys` and
+`core.money.counted_together`.
+"""
+
+from typing import NamedTuple
+
+from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
+
+# The strongest first: where keys contradict one another, the weaker one gives way.
+KINDS = ("charge", "idempotency", "thing", "request", "invoice")
+MANY = 50  # statements; a value that more of them state identifies nothing
+_MAKING = frozenset({"create", "register", "provision", "issue"})
+_ENDING = frozenset({"delete", "remove", "deregister", "revoke"})
+
+
+class Key(NamedTuple):
+    """`scope` says where the value means something: `rail:stripe`, `provider:cloud`, `issuer:https://..`."""
+
+    kind: str
+    scope: str
+    value: str
+
+    @property
+    def words(self) -> str:
+        kind = {"idempotency": "idempotency key", "request": "request id"}.get(self.kind, self.kind)
+        return f"{kind} {self.value} at {self.scope.partition(':')[2] or 'an unnamed rail'}"
+
+
+def scopes(provider: str, rail: str, issuer: str = "") -> list[str]:
+    """Where a call went: to the provider, and for money to the rail. Failing both, its ids are its issuer's own."""
+    found = [f"{name}:{value}" for name, value in (("provider", provider), ("rail", rail)) if value]
+    return found or ([f"issuer:{issuer}"] if issuer else [])
+
+
+def call_keys(places: list[str], *, idempotency_key: str, request_id: str, ray_id: str) -> list[Key]:
+    found = [Key("idempotency", place, idempotency_key) for place in places if idempotency_key]
+    return found + [Key("request", place, value) for place in places for value in {request_id, ray_id} - {""}]
+
+
+def money_keys(provider: str, rail: str, *, idempotency_key: str, request_id: str, ray_id: str, invoice: str) -> tuple[Key, ...]:
+    """By what a statement about money may be the same money as another's, beside their charge."""
+    found = call_keys(scopes(provider, rail), idempotency_key=idempotency_key, request_id=request_id, ray_id=ray_id)
+    return tuple(found + ([Key("invoice", f"rail:{rail}", invoice)] if invoice and rail else []))
+
+
+def thing_key(event_type: str, verb: str, provider: str, thing: str) -> Key | None:
+    """The making or the end of one thing at a provider, however the source calls it."""
+    if not provider or not thing:
+        return None
+    done = verb.rpartition(".")[2].lower() if event_type in ("action.performed", "action.denied") else ""
+    if event_type in MADE_TYPES or event_type in ("resource.requested", "resource.failed", "account.requested") or done in _MAKING:
+        return Key("thing", f"provider:{provider}", f"made {thing}")
+    if event_type in ENDED_TYPES or done in _ENDING:
+        return Key("thing", f"provider:{provider}", f"ended {thing}")
+    return None

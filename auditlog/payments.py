@@ -1,0 +1,133 @@
+"""Payments: what there is of statements about money around some of them, so that money seen twice is counted once.
+
+Read by the projector, which keeps what they come to, and by pages that say which statements count together. A fixed
+number of queries a round; a round follows the keys that identify one payment (core.money), so it ends where they do.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from auditlog.core.join import MANY, Key, money_keys
+from auditlog.core.money import CREDIT_RAIL, MoneyFact, Unit, identifies, is_joinable
+
+COLUMNS = (
+    "event_id", "leaf_index", "source", "occurred_at", "phase", "amount_minor", "currency", "rail", "charge", "outcome",
+    "environment", "via_grant", "principal", "actor", "provider", "session", "task", "project", "idempotency_key",
+    "request_id", "ray_id", "invoice", "within_remit",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Payments:
+    """Statements read, with rows by event id in the order of COLUMNS. `whole` are the units read with all around them."""
+
+    rows: dict[str, tuple] = field(default_factory=dict)
+    facts: dict[str, MoneyFact] = field(default_factory=dict)
+    whole: set[Unit] = field(default_factory=set)
+
+    def beside(self) -> list[Unit]:
+        """The units read whole that share a key with another one, whatever that key turned out to identify."""
+        stating: dict[Key, set[Unit]] = {}
+        for fact in self.facts.values():
+            for key in fact.keys:
+                stating.setdefault(key, set()).add(fact.charge_key)
+        return sorted(self.whole & set().union(*(units for units in stating.values() if len(units) > 1)))
+
+    def take(self, rows: Iterable[tuple], *, with_keys: bool = True) -> None:
+        for row in rows:
+            if (event_id := str(row[0])) not in self.rows:
+                self.rows[event_id] = row
+                self.facts[event_id] = fact_of(row, with_keys=with_keys)
+
+
+def fact_of(row: tuple, *, with_keys: bool = True) -> MoneyFact:
+    event_id, _, source, at, phase, amount, currency, rail, charge, outcome, environment, via, *rest = row
+    provider, (idempotency_key, request_id, ray_id, invoice, within) = rest[2], rest[6:]
+    keys: tuple[Key, ...] = ()
+    if with_keys:
+        keys = money_keys(provider, rail, idempotency_key=idempotency_key, request_id=request_id, ray_id=ray_id, invoice=invoice)
+    counts = outcome == "success" and environment == "live"
+    return MoneyFact(str(event_id), source, at, phase, amount, currency, rail, charge, counts, via != "", keys, within)
+
+
+def payments_around(scope: Collection[int], rows: Iterable[tuple], *, below: int = 2**62, is_alone: bool = False) -> Payments:
+    """All statements of the units that these rows belong to, and of what may be the same payments. `scope` is
+    (tenant, generation). `below`: all statements from this leaf on are among `rows`. `is_alone`: nobody but one source
+    ever spoke, so there is nothing to join.
+    """
+    found = Payments()
+    found.take(rows, with_keys=not is_alone)
+    given = list(found.facts.values())
+    # A key of the statements given may have identified until they came: those that it had joined are told anew too.
+    seeds = {key for fact in given if is_joinable(fact) for key in fact.keys}
+    reached = {fact.charge_key for fact in given}
+    asked: set[Key] = set()
+    while new := reached - found.whole:
+        found.whole |= new
+        found.take(_statements(scope, new, (), below), with_keys=not is_alone)
+        if is_alone:
+            break
+        keys = {key for fact in found.facts.values() if fact.charge_key in new and is_joinable(fact) for key in fact.keys} - asked
+        asked |= keys
+        found.take(_statements(scope, (), keys, below))
+        told: dict[Key, list[MoneyFact]] = {}
+        for fact in found.facts.values():
+            if is_joinable(fact):
+                for key in asked.intersection(fact.keys):
+                    told.setdefault(key, []).append(fact)
+        reached = {fact.charge_key for key, many in told.items() if key in seeds or identifies(many) for fact in many}
+    return found
+
+
+def _statements(scope: Collection[int], units: Collection[Unit], keys: Collection[Key], below: int) -> list[tuple]:
+    """Money statements of these units, and those that state these keys; of a key at most one more than can identify."""
+    named = [unit for unit in units if not unit[1].startswith("event:")]
+    if not (named or keys):
+        return []
+    branches, params = [], {"tenant": scope[0], "generation": scope[1], "below": below, "moving": ["authorized", "captured", "settled", "refunded", "reversed"],
+                            "credits": CREDIT_RAIL, "most": MANY + 1}  # fmt: skip
+    if named:
+        branches.append(_BY_UNIT)
+        params |= {"rails": [rail for rail, _ in named], "charges": [charge for _, charge in named]}
+    for kind, columns in (("idempotency", ["idempotency_key"]), ("request", ["request_id", "ray_id"]), ("invoice", ["invoice"])):
+        some = [key for key in keys if key.kind == kind]
+        if not some:
+            continue
+        params[kind] = list({key.value for key in some})
+        branches += [_BY_KEY.format(kind=kind, column=column) for column in columns]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(branches), params)
+        return cursor.fetchall()
+
+
+_SELECTED = ", ".join(f"e.{name}" for name in COLUMNS)
+_BY_UNIT = f"""
+    SELECT {_SELECTED} FROM projection_event e JOIN unnest(%(rails)s::text[], %(charges)s::text[]) AS t(rail, charge)
+      ON e.charge = t.charge AND e.rail = t.rail
+    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.charge <> '' AND e.amount_minor IS NOT NULL
+      AND e.leaf_index + 0 < %(below)s
+"""
+# By arrays: a planner that believes the record empty then reads all of it once, and not once a key. Which statements come
+# does not matter where there are too many: such a key identifies nothing. Scopes are compared by who asked.
+_BY_KEY = f"""
+    SELECT {', '.join(COLUMNS)} FROM (
+        SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail) AS place FROM projection_event e
+        WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{{column}} = ANY(%({{kind}})s) AND e.{{column}} <> ''
+          AND e.leaf_index + 0 < %(below)s AND e.amount_minor IS NOT NULL AND e.phase = ANY(%(moving)s)
+          AND e.outcome = 'success' AND e.environment = 'live' AND e.within_remit AND e.rail <> %(credits)s
+    ) found WHERE place <= %(most)s
+"""
+
+
+def rows_where(scope: Collection[int], condition: str, params: dict[str, Any]) -> list[tuple]:
+    """Money statements by a condition on `projection_event e`, in the order of COLUMNS."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {_SELECTED} FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s"
+            f" AND e.amount_minor IS NOT NULL AND ({condition})",
+            {"tenant": scope[0], "generation": scope[1], **params},
+        )
+        return cursor.fetchall()

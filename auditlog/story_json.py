@@ -1,0 +1,75 @@
+"""A story as the API gives it and the pages show it. Of an abuse desk: its own provider's part, and how much more there is."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from auditlog.access import Viewer
+from auditlog.core.money import charges
+from auditlog.core.story import Story, disagreements, keys_of
+from auditlog.models import Role
+from auditlog.payments import payments_around, rows_where
+from auditlog.queries import generation_of, load_acts, visible_events
+from auditlog.stories import possibly_same, story_of
+
+SHOWN = 200
+
+
+def story_json(viewer: Viewer, event_id: UUID, *, events: Callable[[list], list]) -> dict[str, Any]:
+    """The story of one event that the viewer may see. `events` writes rows of events."""
+    act = load_acts(viewer.tenant, [event_id])[str(event_id)]
+    story = story_of(viewer.tenant, act)
+    rows = {str(row.event_id): row for row in visible_events(viewer).filter(event_id__in=[a.event_id for a in story.acts]).defer("detail")}
+    seen = [a for a in story.acts if a.event_id in rows]
+    shown = seen[:SHOWN]
+    told = {row["id"]: row for row in events([rows[a.event_id] for a in shown])}
+    desk = viewer.role == Role.ABUSE
+    mine = {a.source for a in seen}
+    stated = {key for a in seen for key in keys_of(a)}
+
+    def named(sources: tuple[str, ...]) -> list[str]:
+        return [source if not desk or source in mine else "another source" for source in sources]
+
+    return {
+        "event": str(event_id),
+        "sources": named(story.sources),
+        "members": [
+            told[a.event_id] | {"claimed": a.event_id in story.claimed, "keys": [key._asdict() for key in keys_of(a)]} for a in shown
+        ],
+        "hidden": len(story.acts) - len(seen),
+        "more": len(seen) - len(shown),
+        "keys": [
+            {**shared.key._asdict(), "said_by": named(shared.sources), "claimed_by": named(shared.claimed_by), "corroborated": shared.is_corroborated}
+            for shared in story.shared if shared.key in stated
+        ],
+        "disagreements": [
+            {"kind": each.kind, "words": each.words, "events": list(each.events), "minor": each.is_minor}
+            for each in disagreements(story) if set(each.events) <= rows.keys()
+        ],
+        "money": money_of(viewer, story, visible=set(rows)),
+        "possibly_same": [
+            {"event": each.other, "source": each.other_source, "confidence": each.confidence,
+             "words": "may be the same money: same amount, a party in common, near in time; it is counted apart"}
+            for each in (() if desk else possibly_same(viewer.tenant, act))
+        ],
+    }  # fmt: skip
+
+
+def money_of(viewer: Viewer, story: Story, *, visible: set[str]) -> list[dict[str, Any]]:
+    """What the story's payments came to, and which statements count together. Of payments whose statements are all seen."""
+    scope = [viewer.tenant.pk, generation_of(viewer.tenant)]
+    given = rows_where(scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": [act.leaf_index for act in story.acts if act.amount_minor is not None]})
+    told = payments_around(scope, given) if given else None
+    asked = {str(row[0]) for row in given}
+    found = []
+    for charge in charges(told.facts.values()) if told else ():
+        own = {e for e, fact in told.facts.items() if fact.charge_key == (charge.rail, charge.charge) and fact.currency.upper() == charge.currency}
+        counted = sorted({*charge.joined, *own}, key=lambda e: told.rows[e][1])
+        if not asked.intersection(counted) or (viewer.role == Role.ABUSE and not visible.issuperset(counted)):
+            continue
+        found.append(
+            {"rail": charge.rail, "charge": None if charge.charge.startswith("event:") else charge.charge, "currency": charge.currency,
+             "spent_minor": charge.spent_minor if charge.has_spend else 0, "authorized_minor": charge.authorized_minor,
+             "returned_minor": charge.returned_minor, "counted": counted, "once": len(counted) > 1}
+        )  # fmt: skip
+    return found
