@@ -47,6 +47,8 @@ class Work:
     """What one round of detection looks at."""
 
     acts: list[Act]
+    graced: list[Act] = field(default_factory=list)  # seen before; now absence around them means something
+    waiting: dict[int, Act] = field(default_factory=dict)  # by leaf: to come again when their grace is over
     principals: set[str] = field(default_factory=set)
     refusals: set[str] = field(default_factory=set)
     heard: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # keys of the rules about sources, by kind
@@ -54,7 +56,16 @@ class Work:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.acts or self.principals or self.refusals)
+        return not (self.acts or self.graced or self.principals or self.refusals)
+
+    def concerned(self, types: frozenset[str], *, waits: bool, now: datetime) -> list[Act]:
+        """The acts of these types that may be judged now. For rules about absence the others come again when their grace
+        is over, and then for those rules only: for all others nothing has changed."""
+        acts = [act for act in (self.acts + self.graced if waits else self.acts) if act.type in types]
+        if not waits:
+            return acts
+        self.waiting |= {act.leaf_index: act for act in acts if now - act.received_at < GRACE}
+        return [act for act in acts if act.leaf_index not in self.waiting]
 
 
 def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
@@ -79,10 +90,14 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
             single = [detector for detector in all_detectors() if detector.partition == ("event_id",)]
             for waits in (False, True):
                 _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
+            keyed: dict[tuple[tuple[str, ...], bool], list[Detector]] = {}
             for detector in all_detectors():
                 if detector.partition != ("event_id",):
-                    _judge_keys(tenant, detector, work, now=now)
+                    keyed.setdefault((detector.partition, detector.waits), []).append(detector)
+            for (partition, waits), detectors in keyed.items():
+                _judge_keys(tenant, partition, detectors, work, waits=waits, now=now)
             _judge_stories(tenant, work, now=now)
+            _wait_for(tenant, work.waiting.values())
         ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
         return taken
 
@@ -106,17 +121,21 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         tenant,
         "(leaf_index >= %s AND leaf_index < %s) OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
         " OR (\"grant\" = ANY(%s) AND \"grant\" <> '') OR (token = ANY(%s) AND token <> '')",
-        [start, end, [int(leaf) for leaf in keys.get("event", ())], grants, grants, tokens],
+        [start, end, [int(leaf) for leaf in keys.get("grace", ())], grants, grants, tokens],
     )
+    changed, graced = [], []
+    for act in acts:
+        is_touched = not keys.get("grant", frozenset()).isdisjoint({act.grant, act.via_grant}) or act.token in keys.get("token", ())
+        (changed if is_touched or start <= act.leaf_index < end else graced).append(act)
     heard = {kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))] for kind in ("sequence", "silence", "clock")}
-    return Work(acts, keys.get("principal", set()) - {""}, keys.get("refusal", set()), heard)
+    return Work(changed, graced, principals=keys.get("principal", set()) - {""}, refusals=keys.get("refusal", set()), heard=heard)
 
 
 def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
     """Detectors that judge each event by itself: they share one look at the record around the events."""
     types = frozenset().union(*(detector.types for detector in detectors))
     waits = any(detector.waits for detector in detectors)
-    concerned = _ripe(tenant, [act for act in work.acts if act.type in types], waits=waits, now=now)
+    concerned = work.concerned(types, waits=waits, now=now)
     settled = {detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned}) for detector in detectors}
     again = {act.leaf_index: act for acts in settled.values() for act in acts}
     # A payment is judged through the act it pays for, and the other way round: look at those again too.
@@ -126,28 +145,33 @@ def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, 
     record = record_around(tenant, members)
     for detector in detectors:
         mine = [act for act in members if act.type in detector.types]
-        found = {_key(detector, act): list(detector.find([act], record)) for act in mine}
+        found = {_key(detector.partition, act): list(detector.find([act], record)) for act in mine}
         keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
 
 
-def _judge_keys(tenant: Tenant, detector: Detector, work: Work, *, now: datetime) -> None:
-    """A detector that judges all events of a key together."""
-    concerned = _ripe(tenant, [act for act in work.acts if act.type in detector.types], waits=detector.waits, now=now)
-    keys = {_key(detector, act) for act in concerned}
-    if detector.partition == ("principal",):
+def _judge_keys(
+    tenant: Tenant, partition: tuple[str, ...], detectors: Sequence[Detector], work: Work, *, waits: bool, now: datetime
+) -> None:
+    """Detectors that judge all events of a key together: those of one partition share the events and one look at the
+    record around them."""
+    types = frozenset().union(*(detector.types for detector in detectors))
+    keys = {_key(partition, act) for act in work.concerned(types, waits=waits, now=now)}
+    if partition == ("principal",):
         keys |= {(principal,) for principal in work.principals}
     keys = {key for key in keys if all(key)}
     if not keys:
         return
-    members = _members(tenant, detector, keys)
-    if detector.waits:
+    members = _members(tenant, partition, types, keys)
+    if waits:
         members = [act for act in members if now - act.received_at >= GRACE]
     record = record_around(tenant, members)
-    grouped: dict[tuple[str, ...], list[Act]] = {}
-    for act in members:  # in leaf order, so that findings are made in that order too
-        grouped.setdefault(_key(detector, act), []).append(act)
-    found = {key: list(detector.find(grouped[key], record)) if key in grouped else [] for key in [*grouped, *(keys - grouped.keys())]}
-    keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+    for detector in detectors:
+        grouped: dict[tuple[str, ...], list[Act]] = {}
+        for act in members:  # in leaf order, so that findings are made in that order too
+            if act.type in detector.types:
+                grouped.setdefault(_key(partition, act), []).append(act)
+        found = {key: list(detector.find(grouped[key], record)) if key in grouped else [] for key in [*grouped, *(keys - grouped.keys())]}
+        keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
 
 
 def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
@@ -160,14 +184,6 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
         found |= {(story.anchor,): list(detector.find([story])) for story in told}
         named = {(*detector.partition, *key): findings for key, findings in found.items()}
         _keep(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
-
-
-def _ripe(tenant: Tenant, acts: list[Act], *, waits: bool, now: datetime) -> list[Act]:
-    """The acts that may be judged now. For rules about absence the others come again when their grace is over."""
-    if not waits:
-        return acts
-    _wait_for(tenant, [act for act in acts if now - act.received_at < GRACE])
-    return [act for act in acts if now - act.received_at >= GRACE]
 
 
 def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
@@ -188,15 +204,15 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
     return [act for act in acts if act.leaf_index not in known]
 
 
-def _key(detector: Detector, act: Act) -> tuple[str, ...]:
-    return tuple(getattr(act, name) for name in detector.partition)
+def _key(partition: tuple[str, ...], act: Act) -> tuple[str, ...]:
+    return tuple(getattr(act, name) for name in partition)
 
 
-def _members(tenant: Tenant, detector: Detector, keys: set[tuple[str, ...]]) -> list[Act]:
-    """All acts of the keys, in leaf order: one query a detector."""
+def _members(tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], keys: set[tuple[str, ...]]) -> list[Act]:
+    """All acts of these types under the keys, in leaf order: one query a partition."""
     if not keys:
         return []
-    columns = [COLUMNS[name] for name in detector.partition]
+    columns = [COLUMNS[name] for name in partition]
     arrays = ", ".join("%s::text[]" for _ in columns)
     names = ", ".join(f"k{number}" for number in range(len(columns)))
     joined = ", ".join(f"e.{column}" for column in columns)
@@ -204,7 +220,7 @@ def _members(tenant: Tenant, detector: Detector, keys: set[tuple[str, ...]]) -> 
     return select_acts(
         tenant,
         f"type = ANY(%s) AND {stated} AND ({joined}) IN (SELECT {names} FROM unnest({arrays}) AS k({names}))",
-        [list(detector.types), *([key[number] for key in keys] for number in range(len(columns)))],
+        [list(types), *([key[number] for key in keys] for number in range(len(columns)))],
     )
 
 
@@ -226,7 +242,7 @@ def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, 
 
 
 def _wait_for(tenant: Tenant, acts: Iterable[Act]) -> None:
-    rows = [(tenant.pk, "event", str(act.leaf_index), act.leaf_index, act.received_at + GRACE) for act in acts]
+    rows = [(tenant.pk, "grace", str(act.leaf_index), act.leaf_index, act.received_at + GRACE) for act in acts]
     if rows:
         copy_rows(
             "projection_dirty",
