@@ -4,7 +4,7 @@ A wide tree is a bundle, not a hairball: of the grants beside the chain only the
 as fit, with the number before and after them. Every box leads on: the explorer then stands at that grant.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -19,42 +19,9 @@ from auditlog.core.errors import NotFound, NotPossible
 from auditlog.core.event import Party
 from auditlog.queries import generation_of, kinds_of, paths_to
 from dashboard import svg
+from dashboard.svg import Child, Tree
 
 SHOWN = 12  # grants below the chosen one shown at once
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A grant below the chosen one, with what was made of it."""
-
-    id: str
-    party: Party | None
-    granted_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    state: str  # open, revoked, expired
-    standing: str
-    grade: str
-    below: int
-    events: int
-    broken: tuple[str, ...]  # why it does not hold, in words
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """Where the explorer stands. `beside` counts, hop by hop, the other grants that the hop above it gave."""
-
-    grant: str
-    chain: Chain
-    beside: tuple[int, ...]
-    children: tuple[Child, ...]
-    earlier: int  # below the chosen one, before and after those shown
-    later: int
-    after: str  # cursor of what comes later
-
-    @property
-    def total(self) -> int:
-        return self.earlier + len(self.children) + self.later
 
 
 def explore(viewer: Viewer, grant_id: str, *, after: str, now: datetime) -> Tree:

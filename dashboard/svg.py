@@ -6,15 +6,15 @@ instead, for readers without our style sheet. Names come from senders, so every 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from auditlog.core.chain import Break, Chain, Hop
+from auditlog.core.event import Party
 from dashboard.text import visible
-
-if TYPE_CHECKING:
-    from dashboard.explorer import Child, Tree
 
 BOX_W, BOX_H, GAP, TOP, PAD = 176, 76, 96, 34, 12
 _LINE = 15
@@ -88,11 +88,45 @@ def _path(
     return parts, width, height
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A grant below the chosen one, with what was made of it."""
+
+    id: str
+    party: Party | None
+    granted_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    state: str  # open, revoked, expired
+    standing: str
+    grade: str
+    below: int
+    events: int
+    broken: tuple[str, ...]  # why it does not hold, in words
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Where the explorer stands. `beside` counts, hop by hop, the other grants that the hop above it gave."""
+
+    grant: str
+    chain: Chain
+    beside: tuple[int, ...]
+    children: tuple[Child, ...]
+    earlier: int  # below the chosen one, before and after those shown
+    later: int
+    after: str  # cursor of what comes later
+
+    @property
+    def total(self) -> int:
+        return self.earlier + len(self.children) + self.later
+
+
 _CHILD_H, _STEP = 58, 18  # a child's box, and the room below it where nothing is broken
 _BUNDLE_H = 34
 
 
-def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
+def draw_tree(tree: Tree, *, link: Callable[..., tuple[str, str]]) -> str:
     """The chain to a grant, beside each hop how many others there were, and the grants below it in the order of time.
 
     `link(grant=, after=)` gives the address of a box without JavaScript, and what is fetched with it.
@@ -147,7 +181,7 @@ def draw_tree(tree: "Tree", *, link: Callable[..., tuple[str, str]]) -> str:
     )
 
 
-def _child(child: "Child", x: int, y: float, trunk: int, start: int) -> tuple[list[str], list[str], float]:
+def _child(child: Child, x: int, y: float, trunk: int, start: int) -> tuple[list[str], list[str], float]:
     """One grant below: its box; what leads there, since when, and what is broken; and how much room it takes."""
     middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in wrap(visible(reason), 38)[:3]]
     kind = child.party.kind if child.party else "unknown"
