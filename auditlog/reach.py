@@ -33,23 +33,30 @@ _SEEDS = {
         " AND jkt = %(key)s AND jkt <> '' AND token <> ''",
     ),
 }
-# Tokens below are those issued under a grant below, and those exchanged from a token below.
+# Tokens below are those issued under a grant below, and those exchanged from a token below. Each step is a look-up for
+# each node (OFFSET 0 keeps it one): of a recursion the planner believes that it may be everything, and would read all.
 _CLOSURE = """
     WITH RECURSIVE grants AS (
         SELECT id FROM ({grants}) seed(id)
         UNION
-        SELECT g.id FROM grants above JOIN projection_grant g ON g.parent = above.id
-        WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s AND g.parent <> ''
+        SELECT g.id FROM grants above CROSS JOIN LATERAL (
+            SELECT id FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
+              AND g.parent = above.id AND g.parent <> '' OFFSET 0
+        ) g
     ), seeds AS (
         SELECT jti FROM ({tokens}) seed(jti)
         UNION
-        SELECT t.jti FROM grants JOIN projection_token t ON t.via_grant = grants.id
-        WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.via_grant <> ''
+        SELECT t.jti FROM grants CROSS JOIN LATERAL (
+            SELECT jti FROM projection_token t WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s
+              AND t.via_grant = grants.id AND t.via_grant <> '' OFFSET 0
+        ) t
     ), tokens AS (
         SELECT jti FROM seeds
         UNION
-        SELECT t.jti FROM tokens above JOIN projection_token t ON t.parent_jti = above.jti
-        WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.parent_jti <> ''
+        SELECT t.jti FROM tokens above CROSS JOIN LATERAL (
+            SELECT jti FROM projection_token t WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s
+              AND t.parent_jti = above.jti AND t.parent_jti <> '' OFFSET 0
+        ) t
     )
     SELECT coalesce((SELECT array_agg(id) FROM grants), '{{}}'), coalesce((SELECT array_agg(jti) FROM tokens), '{{}}')
 """
