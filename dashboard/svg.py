@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from auditlog.core.chain import Break, Chain, Hop
-from dashboard.text import visible
+from auditlog.core.text import visible
 
 if TYPE_CHECKING:
     from dashboard.explorer import Child, Tree
