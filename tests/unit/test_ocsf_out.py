@@ -12,9 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.act import Act
-from auditlog.core.chain import NO_PATH, Path as GrantPath
-from auditlog.core.chain import build_chain
-from auditlog.core.event import LAYER_OF_TYPE, Action, Actor, Call, Client, GrantObject, Money, Party, Payload, Target, act_chain
+from auditlog.core.chain import NO_PATH, build_chain
+from auditlog.core.chain import Path as GrantPath
+from auditlog.core.event import (
+    LAYER_OF_TYPE,
+    Action,
+    Actor,
+    Call,
+    Client,
+    GrantObject,
+    Money,
+    Party,
+    Payload,
+    Target,
+    act_chain,
+)
 from auditlog.core.finding import SEVERITIES, Finding, Kept
 from auditlog.core.ocsf_out import OVER_BROAD, PRODUCT, event_object, finding_object, line
 from auditlog.core.statement import Grant
