@@ -623,6 +623,9 @@ def test_a_line_that_a_killed_run_left_is_cut_off_and_a_foreign_file_is_left_alo
         to_file(desk.row, foreign)
 
     assert torn.read_bytes() == whole and foreign.read_bytes() == b"my notes"
+    torn.write_bytes(whole[:-40])
+    to_file(desk.row, torn, after=read_page(desk.row, "events", size=100).next)  # nothing more to write over it
+    assert torn.read_bytes() == whole[: whole[:-1].rindex(b"\n") + 1]
 
 
 def desk_last(desk):  # noqa: F811
