@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from auditlog import configure, formats
+from auditlog import configure, configure_export, formats
 from auditlog.access import issue_token
 from auditlog.append import append_note
 from auditlog.core.errors import ConfigurationError
@@ -22,6 +22,8 @@ from auditlog.core.event import LAYERS
 from auditlog.core.keys import keys_in
 from auditlog.models import (
     ApiToken,
+    Export,
+    ExportStream,
     Finding,
     LedgerEntry,
     Membership,
@@ -277,6 +279,78 @@ class SourceAdmin(NeverDeleted, admin.ModelAdmin):
         form.add_keys(obj)
         for key in form.cleaned_data.get("retire", ()):
             configure.retire_key(key, now=now)
+
+
+class ExportStreamInline(ReadOnly, admin.TabularInline):
+    model = ExportStream
+    fields = readonly_fields = ("what", "position", "sent", "last_at", "succeeded_at", "due_at", "failures", "error")
+    extra = 0
+    verbose_name_plural = "how far it is"
+
+
+class ExportForm(forms.ModelForm):
+    from_now = forms.BooleanField(required=False, label="From now on", help_text="Leave out what the record holds already.")
+
+    class Meta:
+        model = Export
+        fields = ("tenant", "name", "kind", "what", "url", "secret_env", "allow_private", "state")
+
+    def clean(self):
+        data = super().clean()
+        if self.errors:
+            return data
+        if self.instance.pk:
+            rehearse(lambda: configure_export.check_export(self.changed()))
+        else:
+            rehearse(self.add_export)
+        return data
+
+    def changed(self) -> Export:
+        """The export as it would be."""
+        changed = copy(self.instance)
+        for name in ("url", "secret_env", "allow_private", "state"):
+            setattr(changed, name, self.cleaned_data[name])
+        return changed
+
+    def add_export(self) -> Export:
+        data = self.cleaned_data
+        return configure_export.add_export(
+            data["tenant"], data["name"], kind=data["kind"], what=data["what"], url=data["url"], secret_env=data["secret_env"],
+            allow_private=data["allow_private"], from_now=data["from_now"], now=timezone.now(),
+        )  # fmt: skip
+
+
+@admin.register(Export)
+class ExportAdmin(admin.ModelAdmin):
+    form = ExportForm
+    list_display = ("name", "tenant", "kind", "what", "url", "state")
+    list_filter = ("tenant", "state")
+    list_select_related = ("tenant",)
+    inlines = (ExportStreamInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None):
+        return ("tenant", "name", "kind", "what") if obj else ()
+
+    def get_fields(self, request: HttpRequest, obj=None):
+        last = ("state",) if obj else ("from_now",)
+        return ("tenant", "name", "kind", "what", "url", "secret_env", "allow_private", *last)
+
+    def get_inlines(self, request: HttpRequest, obj=None):
+        return self.inlines if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Export, form: ExportForm, change: bool) -> None:
+        if change:
+            configure_export.change_export(obj, now=timezone.now())
+        else:
+            added = form.add_export()
+            obj.pk, obj.created_at = added.pk, added.created_at
+
+    def delete_model(self, request: HttpRequest, obj: Export) -> None:
+        configure_export.remove_export(obj, now=timezone.now())
+
+    def delete_queryset(self, request: HttpRequest, queryset) -> None:
+        for export in queryset:
+            self.delete_model(request, export)
 
 
 def _provider_fits(form: forms.ModelForm) -> None:

@@ -36,7 +36,7 @@ def add_tenant(name: str, *, title: str = "", now: datetime) -> Tenant:
     """A tenant with an empty log, whose first leaf says so. Raises ConfigurationError."""
     if Tenant.objects.filter(name=name).exists():
         raise ConfigurationError(f"there is a tenant {name!r} already")
-    tenant = _checked(Tenant(name=name, title=title, pepper=os.urandom(32)), exclude=["pepper"])
+    tenant = checked(Tenant(name=name, title=title, pepper=os.urandom(32)), exclude=["pepper"])
     tenant.save()
     LogHead.objects.create(tenant=tenant, epoch=EPOCH, size=0, edge=b"")
     ProjectionState.objects.create(tenant=tenant, generation=1, is_current=True)
@@ -89,7 +89,7 @@ def add_source(
         raise ConfigurationError(f"there is a source {name!r} already in tenant {tenant.name!r}")
     if format == "set" and Source.objects.filter(tenant=tenant, format="set", issuer=issuer).exists():
         raise ConfigurationError(f"issuer {issuer!r} belongs to another source of format 'set' already")
-    _checked(source).save()
+    checked(source).save()
     append_note(
         tenant,
         "config",
@@ -211,7 +211,7 @@ def set_source_state(source: Source, state: str, *, now: datetime) -> None:
 def promise_heartbeat(source: Source, seconds: int | None, *, now: datetime) -> None:
     """From now on the source is to be heard at least every so many seconds; None takes the promise back."""
     source.heartbeat_seconds, source.heartbeat_since = seconds, now if seconds else None
-    _checked(source).save(update_fields=["heartbeat_seconds", "heartbeat_since"])
+    checked(source).save(update_fields=["heartbeat_seconds", "heartbeat_since"])
     append_note(source.tenant, "config", {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0}, now=now)
     _listen(source, now=now)
 
@@ -252,7 +252,7 @@ def note_role_change(membership: Membership, change: str, *, now: datetime) -> N
 def add_organisation(
     tenant: Tenant, name: str, *, issuers: list[str], parties: list[str] = (), owned_names: list[str] = (), now: datetime
 ) -> Organisation:
-    organisation = _checked(Organisation(tenant=tenant, name=name, issuers=issuers, parties=list(parties)))
+    organisation = checked(Organisation(tenant=tenant, name=name, issuers=issuers, parties=list(parties)))
     organisation.save()
     for owned in owned_names:
         OwnedName.objects.create(tenant=tenant, organisation=organisation, name=owned)
@@ -265,7 +265,7 @@ def add_organisation(
     return organisation
 
 
-def _checked(thing, exclude: list[str] | None = None):
+def checked(thing, exclude: list[str] | None = None):
     try:
         thing.full_clean(exclude=exclude, validate_unique=False, validate_constraints=False)
     except ValidationError as error:

@@ -25,6 +25,7 @@ from auditlog.models import (
     Witness,
 )
 from auditlog.queries import generation_of
+from auditlog.siem import StreamHealth, exports_of
 from auditlog.source_facts import Missing, Unparsed, missing_by_source, unparsed_leaves
 from auditlog.verify_ledger import verify
 from auditlog.witness import witnessed_size
@@ -74,10 +75,11 @@ class Inspection:
     sources: list[SourceHealth]
     unparsed: int  # event leaves that no longer parse
     unparsed_leaves: list[Unparsed]  # the first of them
+    exports: list[StreamHealth]
 
 
 def inspect(tenant: Tenant, *, now: datetime) -> Inspection:
-    """Everything the Integrity page shows, in a fixed number of queries."""
+    """Everything the Integrity page shows, in a fixed number of queries, and one for each stream of an export."""
     size = LogHead.objects.get(tenant=tenant, epoch=EPOCH).size
     unparsed, examples = unparsed_leaves(tenant)
     checkpoint = Checkpoint.objects.filter(tenant=tenant, epoch=EPOCH).order_by("-size").first()
@@ -94,6 +96,7 @@ def inspect(tenant: Tenant, *, now: datetime) -> Inspection:
         sources=source_health(tenant, now=now),
         unparsed=unparsed,
         unparsed_leaves=examples,
+        exports=exports_of(tenant),
     )
 
 

@@ -1,6 +1,7 @@
 """Pull: the rows that say what the service asks of others by itself, and when next. What it asked for is in the ledger.
 
 One of a kind and source at a time (an advisory lock, which dies with its process). Nothing here is held during a call.
+Exports, which go the other way, keep their rows and are held apart in the same way.
 """
 
 import random
@@ -12,7 +13,7 @@ from django.db import connection, transaction
 
 from auditlog.core.errors import NotConfigured, UnexpectedAnswer
 from auditlog.core.request import Request, Response
-from auditlog.models import Pull, Source
+from auditlog.models import ExportStream, Pull, Source
 from auditlog.source_secrets import source_secret
 
 LEAST, MOST = timedelta(seconds=10), timedelta(hours=1)  # between two tries of what fails
@@ -24,18 +25,18 @@ def pull_of(source: Source, kind: str) -> Pull:
 
 
 @contextmanager
-def alone(source: Source, kind: str) -> Iterator[bool]:
-    """Whether nobody else is at this source's `kind` meanwhile."""
+def alone(row: Source | ExportStream, kind: str) -> Iterator[bool]:
+    """Whether nobody else is at this row's `kind` meanwhile."""
     name = f"answerable.pull.{kind}"
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s), %s)", [name, source.pk])
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s), %s)", [name, row.pk])
         [mine] = cursor.fetchone()
     try:
         yield mine
     finally:
         if mine:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(hashtext(%s), %s)", [name, source.pk])
+                cursor.execute("SELECT pg_advisory_unlock(hashtext(%s), %s)", [name, row.pk])
 
 
 def back_off(failures: int, *, asked: int | None = None) -> timedelta:
@@ -54,14 +55,14 @@ def succeeded(pull: Pull, *, brought: int, due_at: datetime, warning: str = "", 
     _save(pull, "succeeded_at", "brought", "warning", **more)
 
 
-def failed(pull: Pull, error: Exception | str, *, now: datetime, asked: int | None = None, **more: object) -> None:
+def failed(pull: Pull | ExportStream, error: Exception | str, *, now: datetime, asked: int | None = None, **more: object) -> None:
     """It did not; it is tried again after a while, later each time."""
     pull.last_at, pull.failures, pull.error = now, pull.failures + 1, str(error).replace("\x00", "")[:2000]
     pull.due_at = now + back_off(pull.failures, asked=asked)
     _save(pull, **more)
 
 
-def _save(pull: Pull, *fields: str, **more: object) -> None:
+def _save(pull: Pull | ExportStream, *fields: str, **more: object) -> None:
     for name, value in more.items():
         setattr(pull, name, value)
     pull.save(update_fields=["last_at", "failures", "error", "due_at", *fields, *more])

@@ -1,7 +1,8 @@
-"""Rounds: what the service asks of others, whenever it is due. Beat calls; what there is to do is read from PostgreSQL.
+"""Rounds: what the service asks of others and what it sends them, whenever it is due. Beat calls; what there is to do is
+read from PostgreSQL.
 
-Each source is asked in a thread of its own: a host that is slow holds up neither the worker, which has projections to
-make, nor the other hosts.
+Each source is asked, and each stream of an export sent, in a thread of its own: a host that is slow holds up neither the
+worker, which has projections to make, nor the other hosts.
 """
 
 import threading
@@ -13,14 +14,16 @@ import structlog
 from django.db import DatabaseError, connection, connections
 
 from auditlog import formats, outbound
+from auditlog.deliver import deliver, due_streams
 from auditlog.fetch import fetch
 from auditlog.fetch_keys import fetch_keys
-from auditlog.models import Pull, Source
+from auditlog.models import ExportStream, Pull, Source
 from auditlog.poll import poll
 from auditlog.pull import alone, failed, pull_of
 
 log = structlog.get_logger()
-AT_ONCE = 4  # of one process
+AT_ONCE = 4  # of one process, of each: sources asked, streams sent
+EXPORT = "export"
 _running: set[tuple[int, str]] = set()
 _lock = threading.Lock()
 _FETCHING = [name for name in formats.NAMES if hasattr(formats.named(name), "fetch_request")]
@@ -59,10 +62,16 @@ def ask(source_id: int, kind: str, *, now: Callable[[], datetime], call: outboun
 
 def start_due(*, now: Callable[[], datetime], done: Callable[[str], None]) -> list[threading.Thread]:
     """Start what is due and not under way in this process. `done` is told the tenant when there may be new leaves."""
+    streams = [(stream_id, EXPORT) for stream_id in due_streams(now=now())]
+    return [*_start(due(now=now()), now, done), *_start(streams, now, done)]
+
+
+def _start(jobs: list[tuple[int, str]], now: Callable[[], datetime], done: Callable[[str], None]) -> list[threading.Thread]:
     started = []
-    for one in due(now=now()):
+    for one in jobs:
         with _lock:
-            if len(_running) >= AT_ONCE:
+            alike = sum((kind == EXPORT) == (one[1] == EXPORT) for _, kind in _running)
+            if alike >= AT_ONCE:
                 break
             if one in _running:
                 continue
@@ -73,16 +82,19 @@ def start_due(*, now: Callable[[], datetime], done: Callable[[str], None]) -> li
     return started
 
 
-def _run(source_id: int, kind: str, now: Callable[[], datetime], done: Callable[[str], None]) -> None:
+def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[str], None]) -> None:
     try:
-        if ask(source_id, kind, now=now):
-            done(Source.objects.select_related("tenant").get(pk=source_id).tenant.name)
+        if kind == EXPORT:
+            deliver(row_id, now=now)
+        elif ask(row_id, kind, now=now):
+            done(Source.objects.select_related("tenant").get(pk=row_id).tenant.name)
     except Exception as error:
-        log.exception("source not asked", source=source_id, kind=kind)
+        log.exception("not sent" if kind == EXPORT else "source not asked", row=row_id, kind=kind)
         with suppress(DatabaseError):  # or it would be due again at once, for ever
             fault = f"a fault of ours, which is in our log: {type(error).__name__}"
-            failed(pull_of(Source.objects.get(pk=source_id), kind), fault, now=now())
+            row = ExportStream.objects.get(pk=row_id) if kind == EXPORT else pull_of(Source.objects.get(pk=row_id), kind)
+            failed(row, fault, now=now())
     finally:
         connections.close_all()  # of this thread
         with _lock:
-            _running.discard((source_id, kind))
+            _running.discard((row_id, kind))

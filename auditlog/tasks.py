@@ -71,7 +71,7 @@ def drive_all() -> None:
 
 @shared_task(name="auditlog.pull_all", ignore_result=True)
 def pull_all() -> None:
-    """Ask others for what is due: key sets, events, what was announced. In threads: it returns at once."""
+    """Ask others for what is due (key sets, events, what was announced), and send exports. In threads: it returns at once."""
     from auditlog.rounds import start_due
 
     start_due(now=timezone.now, done=wake)

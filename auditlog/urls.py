@@ -25,6 +25,7 @@ urlpatterns = [
     path("limits", views.LimitList.as_view(), name="limit-list"),
     path("spend", views.Spend.as_view(), name="spend"),
     path("sources", views.SourceList.as_view(), name="source-list"),
+    path("export/ocsf", views.ExportOcsf.as_view(), name="export-ocsf"),
     path("findings", views.FindingList.as_view(), name="finding-list"),
     path("findings/<int:finding_id>", views.FindingDetail.as_view(), name="finding"),
     path("findings/<int:finding_id>/triage", views.FindingTriage.as_view(), name="finding-triage"),

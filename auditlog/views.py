@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from auditlog import ingest as road
-from auditlog import queries, standing, tasks, threads
+from auditlog import queries, siem, standing, tasks, threads
 from auditlog.access import WHOLE
 from auditlog.chain_json import chain_json
 from auditlog.core.errors import DeliveryTooLarge, NotFound, Refused, UnknownSource
@@ -114,8 +114,8 @@ def page_of(
     return shown, request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
 
 
-def page_size(request: Request) -> int:
-    given = request.query_params.get("limit", str(PAGE))
+def page_size(request: Request, default: int = PAGE) -> int:
+    given = request.query_params.get("limit", str(default))
     if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= MAX_PAGE:
         raise ParseError(f"expected limit between 1 and {MAX_PAGE}, found {given[:20]!r}")
     return int(given)
@@ -465,6 +465,42 @@ def _place(after: str, key: Callable[[str], Any]) -> tuple[datetime, Any]:
     except ValueError:
         raise ParseError(f"expected `after` as taken from `next`, found {after[:60]!r}") from None
     return moment, found
+
+
+class NdJson(BaseRenderer):
+    """JSON lines; of a refusal, which is one object, one."""
+
+    media_type, format = "application/x-ndjson", "ndjson"
+
+    def render(self, data, accepted_media_type=None, renderer_context=None) -> bytes:
+        return data if isinstance(data, bytes) else orjson.dumps(data)
+
+
+class ExportOcsf(APIView):
+    """Events or findings as OCSF 1.7, a line each, from a cursor on: `after`, 0 for the first.
+
+    `Answerable-Next-Cursor` is what to give as `after` the next time, also where nothing came; `Answerable-More` says
+    whether there is more already. The same cursor gives the same objects in the same order; a finding that changed since
+    comes later, as it stands.
+    """
+
+    renderer_classes = [NdJson, JSONRenderer]
+
+    @extend_schema(
+        parameters=[OpenApiParameter("what", str, enum=siem.STREAMS, required=True), OpenApiParameter("after", int), OpenApiParameter("limit", int)],
+        responses={(200, "application/x-ndjson"): OpenApiTypes.STR},
+    )  # fmt: skip
+    def get(self, request: Request) -> HttpResponse:
+        request.viewer.must(WHOLE)
+        only(request, "what", "after", "limit")
+        what, after = request.query_params.get("what", ""), request.query_params.get("after", "0")
+        if what not in siem.STREAMS:
+            raise ParseError(f"expected `what` of {', '.join(siem.STREAMS)}, found {what[:40]!r}")
+        if not after.isascii() or not after.isdigit() or len(after) > 18:
+            raise ParseError(f"expected `after` as given by Answerable-Next-Cursor, found {after[:20]!r}")
+        page = siem.read_page(request.viewer.tenant, what, after=int(after), size=page_size(request, MAX_PAGE))
+        headers = {"Answerable-Next-Cursor": str(page.next), "Answerable-More": "true" if page.more else "false"}
+        return HttpResponse(b"".join(page.lines), content_type="application/x-ndjson", headers=headers)
 
 
 class FindingList(APIView):

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from auditlog.core.chain import Break, Chain, Hop
 from auditlog.core.event import Party
-from dashboard.text import visible
+from auditlog.core.text import visible
 
 BOX_W, BOX_H, GAP, TOP, PAD = 176, 76, 96, 34, 12
 _LINE = 15

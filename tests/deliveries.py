@@ -433,6 +433,19 @@ STREAM_UPDATED = {
 }  # fmt: skip
 
 
+PEAC = {
+    "event_kind": "provisioning-payment-authorization-observed", "observed_at": "2026-11-20T10:25:00Z", "observed_by_ref": "urn:x:observer",
+    "provider": {"provider_ref": "urn:x:provider", "account_ref": "urn:x:account"},
+    "payment_authorization_observation": {"scheme_id": "card", "authorization_ref": "urn:x:auth-1", "currency": "USD", "max_amount_minor": "5000",
+                                          "sub_event": "granted"},
+}  # fmt: skip
+PEAC_AGENT = {
+    "type": "peac/agent-identity", "issuer": "https://assistant.example", "issued_at": "2026-11-20T10:00:00Z",
+    "evidence": {"agent_id": "agent:1", "control_type": "user-delegated", "delegation_chain": ["user:a"], "capabilities": ["search"],
+                 "proof": {"method": "mtls", "key_id": "k"}},
+}  # fmt: skip
+
+
 SAMPLES: dict[str, Sample] = {
     "caep": Sample("caep", [json.dumps(SESSION_REVOKED).encode(), json.dumps(STREAM_UPDATED).encode()], _signed_set,
                    sender_of("caep", keys=KEYS, audience="urn:answerable:default")),
@@ -454,4 +467,5 @@ SAMPLES: dict[str, Sample] = {
     "acp": Sample("acp", [json.dumps(ACP_ORDER).encode()], merchant_signed),
     "x402": Sample("x402", [json.dumps(X402).encode()], sender=sender_of("x402", keys=KEYS)),
     "mpp": Sample("mpp", [json.dumps(MPP).encode()]),
+    "peac": Sample("peac", [json.dumps(PEAC).encode(), json.dumps(PEAC_AGENT).encode()]),
 }  # fmt: skip

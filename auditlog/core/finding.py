@@ -26,3 +26,32 @@ class Finding:
     money_at_risk_minor: int | None = None
     currency: str | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A finding as it is kept: what people made of it, and its place among the changes of its tenant's findings."""
+
+    id: int
+    finding: Finding
+    rule_version: int
+    state: str
+    detected_at: datetime
+    withdrawn_by_leaf: int | None
+    change: int  # the number of its last change
+    is_first: bool  # nobody was told of it before this change
+    comment: str = ""  # the reason that the last person gave
+
+    @property
+    def is_closed(self) -> bool:
+        return self.state in ("resolved", "false_positive", "withdrawn")
+
+    @property
+    def finding_uid(self) -> str:
+        """The same for all its changes."""
+        return f"finding-{self.id}"
+
+    @property
+    def uid(self) -> str:
+        """Of this change alone."""
+        return f"finding-{self.id}-{self.change}"

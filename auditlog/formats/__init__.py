@@ -42,7 +42,7 @@ from auditlog.core.keys import Key
 
 NAMES = (
     "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",
-    "standard_webhooks", "cloudevents", "http_signatures", "caep", "ap2", "acp", "x402", "mpp",
+    "standard_webhooks", "cloudevents", "http_signatures", "caep", "ap2", "acp", "x402", "mpp", "peac",
 )  # fmt: skip
 
 

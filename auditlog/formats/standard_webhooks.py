@@ -76,27 +76,32 @@ def _verify(body: bytes, signed: dict[str, str], sender: Sender) -> tuple[str, s
         raise BadSignature("expected the headers webhook-id and webhook-timestamp (seconds)")
     given = [entry.partition(",")[::2] for entry in signed["webhook-signature"].split(" ")[:20]]
     message = f"{id}.{at}.".encode() + body
-    asymmetric = [signature for version, signature in given if version == "v1a"]
+    asymmetric = [said for version, said in given if version == "v1a"]
     for key in sender.keys.values() if asymmetric else ():
-        if any(_fits(key, message, signature) for signature in asymmetric):
+        if any(_fits(key, message, said) for said in asymmetric):
             return "B", key.thumbprint
-    shared = [signature.encode() for version, signature in given if version == "v1"]
+    shared = [said.encode() for version, said in given if version == "v1"]
     secret = sender.secret()
     if secret and shared:
-        wanted = b64encode(hmac.digest(_key_of(secret), message, "sha256"))
-        if any([hmac.compare_digest(wanted, signature) for signature in shared]):
+        wanted = signature(secret, id, at, body).encode()
+        if any([hmac.compare_digest(wanted, given) for given in shared]):
             return "C", KEY_NAME
     if not secret and not sender.keys:
         raise UnknownKey("this source has neither a public key, nor is its secret set where the service runs")
     raise BadSignature("no v1 or v1a signature in webhook-signature fits the received bytes")
 
 
-def _fits(key: Key, message: bytes, signature: str) -> bool:
+def signature(secret: bytes, id: str, at: str, body: bytes) -> str:
+    """The `v1` signature, base64, without its prefix. Raises UnknownKey for a secret of another kind."""
+    return b64encode(hmac.digest(_key_of(secret), f"{id}.{at}.".encode() + body, "sha256")).decode()
+
+
+def _fits(key: Key, message: bytes, said: str) -> bool:
     check = key.checks.get("EdDSA")
     if check is None:
         return False
     try:
-        check(message, a2b_base64(signature.encode()))
+        check(message, a2b_base64(said.encode()))
     except (BadSignature, Error, ValueError):
         return False
     return True

@@ -69,6 +69,8 @@ TRIALS: dict[str, Trial] = {
                   why="Each token is signed with the transmitter's private key. Ask it for a verification event: it is taken as a heartbeat."),
     "ap2": Trial("sender", content_type="text/plain",
                  why="A mandate carries the signatures of those who gave it. Send one that was exchanged."),
+    "peac": Trial("token", lambda name, now: {
+        "event_kind": "provisioning-catalog-observed", "observed_at": _iso(now), "catalog": {"service_id": f"connection-test/{name}"}}),
     "acp": Trial("mac", lambda name, now: {
         "type": "order_create", "data": {"id": name, "checkout_session_id": name, "currency": "usd", "status": "created"}},
         header="Merchant-Signature"),

@@ -2,6 +2,8 @@
 
 from auditlog.models.directory import (
     ApiToken,
+    Export,
+    ExportStream,
     Heartbeat,
     Membership,
     Organisation,
@@ -15,7 +17,7 @@ from auditlog.models.directory import (
     Tenant,
     Witness,
 )
-from auditlog.models.findings import Finding, NotedDelivery, RefusalCount, Triage, Verification
+from auditlog.models.findings import Finding, FindingChanges, NotedDelivery, RefusalCount, Triage, Verification
 from auditlog.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -55,7 +57,10 @@ __all__ = [
     "Dirty",
     "Edge",
     "Event",
+    "Export",
+    "ExportStream",
     "Finding",
+    "FindingChanges",
     "Grant",
     "Heartbeat",
     "Hold",

@@ -293,3 +293,64 @@ class PendingFetch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.state}"
+
+
+class Export(models.Model):
+    """Where the tenant's events and findings are sent by webhook: a SIEM. Files and the API need none."""
+
+    class Kind(models.TextChoices):
+        OCSF = "ocsf", "OCSF 1.7, as JSON lines"
+        CEF = "cef", "CEF, one line each"
+
+    class What(models.TextChoices):
+        EVENTS = "events"
+        FINDINGS = "findings"
+        BOTH = "both"
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=48, validators=[slug])
+    kind = models.CharField(max_length=4, choices=Kind, default=Kind.OCSF)
+    what = models.CharField(max_length=8, choices=What, default=What.BOTH)
+    url = models.CharField(max_length=500, help_text="Where it is posted, by https. Put no secret into it: deliveries are signed.")
+    secret_env = models.CharField(
+        max_length=120, help_text="Variable that holds the secret of its signatures: whsec_ and base64 (Standard Webhooks)."
+    )
+    allow_private = models.BooleanField(default=False, help_text="The address may be a private or loopback one.")
+    state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="export_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ExportStream(models.Model):
+    """One of an export's two streams: how far it is, and how its last delivery went. `position` is a cursor of siem.py."""
+
+    class What(models.TextChoices):
+        EVENTS = "events"
+        FINDINGS = "findings"
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    export = models.ForeignKey(Export, models.CASCADE, related_name="streams")
+    what = models.CharField(max_length=8, choices=What)
+    position = models.BigIntegerField(default=0)
+    due_at = models.DateTimeField(null=True)  # null: as soon as there is something
+    last_at = models.DateTimeField(null=True)
+    succeeded_at = models.DateTimeField(null=True)
+    sent = models.BigIntegerField(default=0)  # in all
+    failures = models.IntegerField(default=0)  # since the last that went well
+    error = models.TextField(blank=True)  # of the last delivery; escaped wherever shown
+
+    class Meta:
+        db_table = "export_stream"
+        constraints = [models.UniqueConstraint(fields=["export", "what"], name="export_stream_once")]
+
+    def __str__(self) -> str:
+        return f"{self.export_id} {self.what}"

@@ -42,6 +42,10 @@ class Finding(models.Model):
     detected_at = models.DateTimeField()
     evidence = models.JSONField(default=dict)
     withdrawn_by_leaf = models.BigIntegerField(null=True)
+    # Its place among all changes of the tenant's findings, for whoever follows them. Null: changed, and not numbered yet;
+    # sql/finding_change.sql takes the number away whenever anything else changes, and siem.py gives the next.
+    change = models.BigIntegerField(null=True)
+    first_change = models.BigIntegerField(null=True)
 
     class Meta:
         db_table = "finding"
@@ -50,10 +54,24 @@ class Finding(models.Model):
             models.Index(fields=["tenant", "rule", "partition"], name="finding_by_partition"),
             models.Index(fields=["tenant", "state", "-id"], name="finding_by_state"),
             models.Index(fields=["tenant", "principal", "-id"], name="finding_by_principal"),
+            models.Index(fields=["tenant", "change"], name="finding_by_change"),
         ]
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.title}"
+
+
+class FindingChanges(models.Model):
+    """The last number that was given to a change of a tenant's findings. Its row is the lock under which they are given."""
+
+    tenant = models.OneToOneField("auditlog.Tenant", models.CASCADE, primary_key=True)
+    last = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "finding_changes"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}: {self.last}"
 
 
 class Triage(models.Model):

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from auditlog.core.money import amount_text
-from dashboard.text import visible
+from auditlog.core.text import visible
 
 register = template.Library()
 _GRADES = {

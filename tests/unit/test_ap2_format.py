@@ -97,6 +97,18 @@ def test_the_tests_mandates_and_receipts_are_as_the_published_schemas_want_them(
     schema("open_payment_mandate").validate(opened(RANGE, PAYEES, reference))
 
 
+def test_a_published_open_checkout_mandate_is_a_grant_with_the_intent_of_its_lines():
+    lines = {"type": "checkout.line_items", "items": [{"id": "line-1", "quantity": 1, "acceptable_items": [{"id": "sku-7", "title": "Shoes"}]}]}
+    content = opened({"type": "checkout.allowed_merchants", "allowed": [ACME]}, lines, kind="checkout")
+    schema("open_checkout_mandate").validate(content)
+    assert list(schema("open_checkout_mandate").iter_errors(opened(kind="checkout")))  # it wants lines
+
+    event = push(root(content)).event
+
+    assert event.type == "mandate.issued" and event.payload.grant.root
+    assert (event.payload.grant.intent.targets, event.payload.grant.intent.quantity) == (["https://acme.example", "sku-7"], 1)
+
+
 def open_claims(jwt):
     from auditlog.core.jws import open_jws
 

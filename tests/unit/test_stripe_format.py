@@ -395,3 +395,55 @@ def test_no_bytes_escape_as_anything_but_a_refusal(body):
     made = hmac.new(SECRET.encode(), b"1." + body, "sha256").hexdigest()
     with pytest.raises(Refused):
         receive(body, f"t=1,v1={made}")
+
+
+# --- what PEAC observed of payments, in the shape in which Stripe tells it -------------------------------------------------
+
+INTENT_TYPES = {"succeeded": "payment_intent.succeeded", "requires_capture": "payment_intent.amount_capturable_updated",
+                "processing": "payment_intent.processing", "requires_payment_method": "payment_intent.payment_failed"}  # fmt: skip
+COMMERCE = {"settlement": "captured", "authorization": "authorized", None: None}
+
+
+def test_published_payment_observations_settle_authorize_or_say_nothing_of_money_taken():
+    """PEAC's vectors are the input of its own mapper: no sender's bytes. Their meaning holds for Stripe's events."""
+    count = 0
+    for file in vectors.files("peac/stripe/*-pi-*.json"):
+        vector = json.loads(file.read_text())
+        if vector["input"]["type"] != "pi_observation":
+            continue
+        said, expected = vector["input"]["data"], vector["expected"]
+        if "payment_intent_id" not in said:
+            continue  # without its id Stripe has no such object
+        amount = int(said.get("amount", 0))
+        thing = fixture("payment_intent") | {
+            "id": said["payment_intent_id"], "status": said["status"], "amount": amount, "currency": said.get("currency", "usd"),
+            "amount_capturable": amount if said["status"] == "requires_capture" else 0, "amount_received": amount if said["status"] == "succeeded" else 0,
+        }  # fmt: skip
+        payload = receive(body_of(INTENT_TYPES[said["status"]], thing)).event.payload
+
+        taken = payload.money.phase if payload.money and payload.outcome == "success" and payload.money.phase in ("captured", "settled", "authorized") else None
+        assert taken == COMMERCE[expected.get("commerce_event")], file.name
+        if taken:
+            assert (payload.money.amount_minor, payload.money.currency) == (amount, "USD"), file.name
+        count += 1
+    assert count == 4
+
+
+def test_published_payment_token_observations_are_authority_and_never_a_charge():
+    count = 0
+    for file in vectors.files("peac/stripe/*-spt-*.json"):
+        vector = json.loads(file.read_text())
+        said = vector["input"]["data"]
+        amount = said.get("amount_limit") or said["amount"]
+        thing = preview("shared_payment.granted_token")
+        thing["usage_limits"] |= {"max_amount": amount, "currency": said["currency"]}
+        told = "created" if vector["input"]["type"] == "spt_grant" else "used"
+        body = body_of(f"shared_payment.granted_token.{told}", thing)
+        if int(amount) < 0:
+            assert "amount" in str(refusal(body)), file.name  # PEAC counts it as nothing; less than nothing is no amount
+        else:
+            event = receive(body).event
+            assert event.payload.money.phase == "ceiling" and event.payload.money.amount_minor == int(amount), file.name
+            assert (event.type == "payment.authority_granted") is (told == "created"), file.name
+        count += 1
+    assert count == 4
