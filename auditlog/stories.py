@@ -93,7 +93,7 @@ def possibly_same(tenant: Tenant, act: Act) -> list[Possible]:
         tenant,
         "amount_minor = %s AND currency = %s AND phase = ANY(%s) AND source <> %s AND occurred_at BETWEEN %s AND %s",
         [act.amount_minor, act.currency, ["captured", "settled"], act.source, act.occurred_at - BACKGROUND, act.occurred_at + BACKGROUND],
-        order="leaf_index LIMIT 500",
+        limit=500,
     )
     return possible_same(act, others)
 

@@ -46,7 +46,7 @@ class Linked:
 def linked_to(viewer: Viewer, thread: Thread) -> Linked:
     """What belongs to a thread without naming it. A bounded number of queries."""
     tenant = viewer.tenant
-    own = select_acts(tenant, f"{thread.kind} = %s AND {thread.kind} <> ''", [thread.value], order=f"leaf_index LIMIT {READ + 1}")
+    own = select_acts(tenant, f"{thread.kind} = %s AND {thread.kind} <> ''", [thread.value], limit=READ + 1)
     why: dict[int, str] = {}
     if thread.kind != "txn":
         for leaf, txn in _by_txn(viewer, thread, sorted({act.txn for act in own[:READ]} - {""})):
