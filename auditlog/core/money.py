@@ -116,6 +116,8 @@ def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
     """
     facts = list(facts)
     found = {fact.charge_key: fact.charge_key for fact in facts}
+    if not any(fact.keys for fact in facts):
+        return found
     told: dict[Unit, list[MoneyFact]] = {}
     by_key: dict[Key, list[MoneyFact]] = {}
     for fact in facts:
