@@ -125,12 +125,17 @@ def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
 _WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_exceeded"}
 
 
-def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
-    path, root = chain.path, _root_hop(chain)
-    found = [
+def widened_breaks(chain: Chain) -> list[Break]:
+    """The hops that gave more than they had, at whatever time."""
+    root = _root_hop(chain)
+    return [
         Break(None if w.hop is None else w.hop - 1 + root, _WIDENED[w.kind], w.reason, w.by.leaf_index)
-        for w in (*widenings(path), *token_widenings(chain.tokens, path))
+        for w in (*widenings(chain.path), *token_widenings(chain.tokens, chain.path))
     ]
+
+
+def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
+    path, found = chain.path, widened_breaks(chain)
     bound, shown = key_bound(act, chain.tokens), key_shown(act, chain.tokens)
     if bound is not None and shown and shown != bound.jkt:
         found.append(Break(len(chain.hops) - 1, "key_mismatch", f"key {shown} was used, and {bound.name} is bound to {bound.jkt}", bound.leaf_index))

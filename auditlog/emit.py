@@ -34,6 +34,7 @@ import tempfile
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -62,7 +63,7 @@ class _Later(Exception):
         self.wait, self.misconfigured = wait, misconfigured
 
 
-class Courier:
+class Courier(ABC):
     """Delivers what was kept in a spool, in order, from one thread. Safe to use from many threads and after a fork.
 
     Who inherits says how some lines are sent (`_send`) and by what one is known (`_id`).
@@ -99,13 +100,13 @@ class Courier:
         self._start()
         atexit.register(self._at_exit)
 
-    def _id(self, line: bytes) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _id(self, line: bytes) -> str: ...
 
+    @abstractmethod
     def _send(self, lines: list[bytes]) -> dict[str, tuple[str, str]] | None:
         """What was refused of a batch, by id, each with err and description. None: the batch as a whole is no good, so send
         less of it. Raises _Later when nothing was decided."""
-        raise NotImplementedError
 
     def _start(self) -> None:
         self._closing = self._hurry = False

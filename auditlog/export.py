@@ -22,19 +22,16 @@ from django.db import connection, transaction
 
 from auditlog.append import EPOCH
 from auditlog.core.errors import NotFound, NotPossible
-from auditlog.models import Checkpoint, Leaf, LogKey, Tenant
+from auditlog.models import Leaf, LogKey, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.proofs import NotCovered, newest_checkpoint, prove_consistency, prove_inclusion
 from auditlog.publish import origin_of
 from auditlog.stored import LeafRow, read_leaves
-from auditlog.witness import cosigned_note
+from auditlog.witness import COSIGNED, cosigned_note
 
 FORMAT = "answerable-bundle/1"
 AT_ONCE = 250  # leaves read at once: payloads can have a mebibyte each
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the only time in the archive, so that equal content gives equal bytes
-# A checkpoint with the lines of its witnesses.
-COSIGNED = """note || coalesce((SELECT string_agg(line || E'\\n', '' ORDER BY witness) FROM ledger_cosignature s
-    WHERE s.tenant_id = ledger_checkpoint.tenant_id AND s.epoch = ledger_checkpoint.epoch AND s.size = ledger_checkpoint.size), '')"""
 EXPLAINING = tuple(KIND_NUMBERS[kind] for kind in ("key", "config", "tombstone"))
 
 
@@ -64,7 +61,7 @@ def export_log(
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:  # members in the order of their names
         _put(archive, "README.txt", _readme(tenant, size, whole=whole).encode())
         _put(archive, "answerable_verify.py", (files("auditlog.verifier") / "answerable_verify.py").read_bytes())
-        _put(archive, "checkpoint", cosigned_note(tenant, Checkpoint.objects.get(tenant=tenant, epoch=EPOCH, size=size)).encode())
+        _put(archive, "checkpoint", cosigned_note(tenant, size).encode())
         earlier = _all_notes(tenant, size) if whole else _notes_around(tenant, size, chosen)
         _put_lines(archive, "checkpoints.jsonl", earlier)
         _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, whole=whole))

@@ -17,7 +17,7 @@ from auditlog.core.cef import event_line, finding_line
 from auditlog.core.errors import NotPossible
 from auditlog.core.ocsf_out import event_object, finding_object, line
 from auditlog.core.request import Request
-from auditlog.detectors import all_detectors, source_detectors
+from auditlog.detectors import every_detector
 from auditlog.models import ExportStream, Finding, FindingChanges, ProjectionState, Tenant
 from auditlog.queries import chains_of, select_acts
 
@@ -122,7 +122,7 @@ def _kept(row: Finding, comment: str) -> core.Kept:
 
 @lru_cache(maxsize=1)
 def _runbooks() -> dict[str, str]:
-    return {detector.rule: detector.runbook for detector in (*all_detectors(), *source_detectors())}
+    return {detector.rule: detector.runbook for detector in every_detector()}
 
 
 def _check(after: int, last: int) -> None:

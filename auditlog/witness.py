@@ -25,6 +25,9 @@ from auditlog.publish import origin_of
 
 log = structlog.get_logger()
 BOUNDS = outbound.Bounds(read=5.0, total=10.0, size=16 * 1024)
+# A checkpoint with the lines of its witnesses.
+COSIGNED = """note || coalesce((SELECT string_agg(line || E'\\n', '' ORDER BY witness) FROM ledger_cosignature s
+    WHERE s.tenant_id = ledger_checkpoint.tenant_id AND s.epoch = ledger_checkpoint.epoch AND s.size = ledger_checkpoint.size), '')"""
 Post = Callable[[str, bytes], tuple[int, bytes]]
 
 
@@ -93,10 +96,13 @@ def https_post(witness: Witness, url: str, body: bytes, *, call: outbound.Call =
     return answer.status, answer.body
 
 
-def cosigned_note(tenant: Tenant, row: CheckpointRow) -> str:
-    """The note with the lines of all witnesses that cosigned it."""
-    lines = Cosignature.objects.filter(tenant=tenant, epoch=EPOCH, size=row.size).order_by("witness")
-    return row.note + "".join(f"{cosignature.line}\n" for cosignature in lines)
+def cosigned_note(tenant: Tenant, size: int) -> str:
+    """The note of the checkpoint of this size, with the lines of all witnesses that cosigned it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size = %s", [tenant.pk, EPOCH, size]
+        )
+        return cursor.fetchone()[0]
 
 
 def witnessed_size(tenant: Tenant) -> int | None:

@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from auditlog import reach
 from auditlog.access import Viewer
-from auditlog.core.authority import widenings
-from auditlog.core.chain import Break, Chain, Path, build_chain, with_kinds
+from auditlog.chain_json import widened_breaks
+from auditlog.core.chain import Chain, Path, build_chain, with_kinds
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.core.event import Party
 from auditlog.queries import generation_of, kinds_of, paths_to
@@ -64,9 +64,7 @@ def _place(after: str) -> tuple[datetime, str] | None:
 def _chain(path: Path) -> Chain:
     """The chain to a grant, with what any hop gave beyond what it had."""
     chain = build_chain(path=path)
-    root = 1 if path.grants and path.grants[0].subject is not None else 0
-    widened = (Break(None if w.hop is None else w.hop - 1 + root, w.kind, w.reason, w.by.leaf_index) for w in widenings(path))
-    return replace(chain, breaks=(*chain.breaks, *widened))
+    return replace(chain, breaks=(*chain.breaks, *widened_breaks(chain)))
 
 
 def _child(row: dict, path: Path, kinds: dict[str, str], now: datetime) -> Child:

@@ -27,7 +27,8 @@ from auditlog.chain_json import chain_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
 from auditlog.core.exposure import exposure_by_day
-from auditlog.detectors import all_detectors, source_detectors, story_detectors
+from auditlog.core.money import amount_text
+from auditlog.detectors import every_detector
 from auditlog.inspect_log import inspect
 from auditlog.models import Finding
 from auditlog.queries import organisations_of
@@ -181,7 +182,7 @@ def _next_state(finding: Finding) -> str:
 
 def _about(rule: str) -> Any:
     """The detector of a rule, for its words; None when this installation no longer has it."""
-    return next((detector for detector in (*all_detectors(), *source_detectors(), *story_detectors()) if detector.rule == rule), None)
+    return next((detector for detector in every_detector() if detector.rule == rule), None)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -441,7 +442,6 @@ def permissions(request: HttpRequest) -> HttpResponse:
         "form": form,
         "rows": [_permission(row) for row in rows if row["cursor"] in grants and standing.answers(chosen["show"], row)],
         "grants": len(grants),
-        "chosen": chosen,
         "next": grants[-1] if more else "",
     }
     return render(request, "dashboard/permissions.html", context)
@@ -449,10 +449,7 @@ def permissions(request: HttpRequest) -> HttpResponse:
 
 def _permission(row: dict[str, Any]) -> dict[str, Any]:
     agent = row["agent"]
-    return row | {
-        "agent": f"{agent['iss']}|{agent['sub']}" if agent else "",
-        "lifetime": None if row["lifetime_s"] is None else timedelta(seconds=row["lifetime_s"]),
-    }
+    return row | {"agent": f"{agent['iss']}|{agent['sub']}" if agent else ""}
 
 
 @page
@@ -497,7 +494,7 @@ def _term(name: str, value: Any) -> str:
         return "; ".join(
             f"{', '.join(d.get('actions') or ['any action'])} on {', '.join(d.get('resources') or ['anything'])}"
             + (f" at {', '.join(d['providers'])}" if d.get("providers") else "")
-            + (f", not {_pretty_flat(d['deny'])}" if d.get("deny") else "")
+            + (f", not {json.dumps(d['deny'], ensure_ascii=False)}" if d.get("deny") else "")
             for d in value
         ) or "nothing"
     if name == "limits":
@@ -507,12 +504,8 @@ def _term(name: str, value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _pretty_flat(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", " "))
-
-
 def _limit(limit: dict[str, Any]) -> str:
-    amount = "no limit" if limit.get("max_minor") is None else f"{limit['max_minor']:,} minor units of {limit.get('currency') or 'no currency'}"
+    amount = "no limit" if limit.get("max_minor") is None else amount_text(limit["max_minor"], limit.get("currency") or "of no stated currency")
     return f"{limit.get('scope') or 'limit'}: {amount} per {limit.get('interval') or 'once'}, {limit.get('enforcement') or 'hard'}"
 
 

@@ -70,9 +70,9 @@ def test_models_import_no_verbs_and_verbs_no_edges():
 
 
 def test_every_detector_says_what_to_do_and_when_it_is_wrong():
-    from auditlog.detectors import all_detectors, source_detectors, story_detectors
+    from auditlog.detectors import every_detector
 
-    for detector in (*all_detectors(), *source_detectors(), *story_detectors()):
+    for detector in every_detector():
         assert detector.title and len(detector.runbook) > 40 and len(detector.false_positives) > 20, detector.rule
         # A file is one pattern, or a family of them whose first line names its rules.
         file = sys.modules[detector.find.func.__module__ if isinstance(detector.find, partial) else detector.find.__module__]

@@ -123,6 +123,11 @@ def story_detectors() -> tuple[StoryDetector, ...]:
     return (sources_disagree,)
 
 
+def every_detector() -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
+    """All rules that have words for people, whatever it is that they look at."""
+    return (*all_detectors(), *source_detectors(), *story_detectors())
+
+
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:
     """A finding on these acts, which give its times, principal, actor, grant and provider unless said otherwise."""
     ordered = sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index))

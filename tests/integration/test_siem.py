@@ -113,6 +113,16 @@ def test_every_event_and_finding_of_a_desk_is_valid_ocsf_in_leaf_order(desk):  #
     assert bought["metadata"]["original_event_uid"] == payload.source_event_id
 
 
+@pytest.mark.parametrize("rule", ["spend.retry_loop", "integrity.source_gap", "integrity.sources_disagree"])
+def test_a_finding_leaves_with_what_to_do_whatever_its_rule_looks_at(desk, rule):  # noqa: F811
+    find(desk)
+    Finding.objects.filter(tenant=desk.row, anchor="a1").update(rule=rule)
+
+    [told] = [one for one in findings(desk, 0)[0] if one["finding_info"]["title"] == "loop 1"]
+
+    assert len(told["remediation"]["desc"]) > 40
+
+
 def test_a_page_costs_the_same_number_of_queries_however_many_events_it_has(desk):  # noqa: F811
     with CaptureQueriesContext(connection) as few:
         assert len(read_page(desk.row, "events", size=100).lines) == 5

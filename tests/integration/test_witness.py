@@ -82,7 +82,7 @@ def test_a_witness_cosigns_every_head_and_its_line_is_served_with_the_checkpoint
         assert submit(log, witness.post) == 1
 
     row = Checkpoint.objects.filter(tenant=log.row).order_by("-size").first()
-    note = cosigned_note(log.row, row)
+    note = cosigned_note(log.row, row.size)
     head = opened(note, origin=origin_of(log.row), public_key=bytes(KEY.verify_key))
     assert check_cosignature(note.strip().split("\n")[-1], head, witness.vkey) == 1_795_000_000
     assert Cosignature.objects.filter(tenant=log.row).count() == 3 and witness.size == row.size
