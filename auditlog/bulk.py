@@ -1,8 +1,17 @@
-"""Many rows in one statement: binary COPY, and COPY into a temporary table followed by one upsert."""
+"""Many rows in one statement: read in binary, binary COPY, and COPY into a temporary table followed by one upsert."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from django.db import connection
+from psycopg import Cursor
+
+
+def fetch_rows(statement: str, params: Sequence | Mapping[str, Any]) -> list[tuple]:
+    """All rows, sent in binary: as text every byte string comes as hexadecimal, and Django reads each time with Python."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
+        return cursor.execute(statement, params, binary=True).fetchall()
 
 
 def copy_rows(table: str, types: Mapping[str, str], rows: Iterable[Sequence]) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection
-
+from auditlog.bulk import fetch_rows
 from auditlog.core.join import MANY, Key, money_keys
 from auditlog.core.money import CREDIT_RAIL, MoneyFact, Unit, identifies, is_joinable
 
@@ -38,9 +37,10 @@ class Payments:
 
     def take(self, rows: Iterable[tuple], *, with_keys: bool = True) -> None:
         for row in rows:
-            if (event_id := str(row[0])) not in self.rows:
-                self.rows[event_id] = row
-                self.facts[event_id] = fact_of(row, with_keys=with_keys)
+            fact = fact_of(row, with_keys=with_keys)
+            if fact.event_id not in self.rows:
+                self.rows[fact.event_id] = row
+                self.facts[fact.event_id] = fact
 
 
 def fact_of(row: tuple, *, with_keys: bool = True) -> MoneyFact:
@@ -98,9 +98,7 @@ def _statements(scope: Collection[int], units: Collection[Unit], keys: Collectio
             continue
         params[kind] = list({key.value for key in some})
         branches += [_BY_KEY.format(kind=kind, column=column) for column in columns]
-    with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(branches), params)
-        return cursor.fetchall()
+    return fetch_rows(" UNION ALL ".join(branches), params)
 
 
 _SELECTED = ", ".join(f"e.{name}" for name in COLUMNS)
@@ -124,10 +122,8 @@ _BY_KEY = f"""
 
 def rows_where(scope: Collection[int], condition: str, params: dict[str, Any]) -> list[tuple]:
     """Money statements by a condition on `projection_event e`, in the order of COLUMNS."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {_SELECTED} FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s"
-            f" AND e.amount_minor IS NOT NULL AND ({condition})",
-            {"tenant": scope[0], "generation": scope[1], **params},
-        )
-        return cursor.fetchall()
+    return fetch_rows(
+        f"SELECT {_SELECTED} FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s"
+        f" AND e.amount_minor IS NOT NULL AND ({condition})",
+        {"tenant": scope[0], "generation": scope[1], **params},
+    )

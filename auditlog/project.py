@@ -21,7 +21,7 @@ from django.db import DataError, connection, transaction
 
 from auditlog import formats
 from auditlog.append import EPOCH
-from auditlog.bulk import copy_rows, upsert_rows
+from auditlog.bulk import copy_rows, fetch_rows, upsert_rows
 from auditlog.core import party as kinds
 from auditlog.core.chain import Path, path_to
 from auditlog.core.errors import Refused
@@ -160,6 +160,11 @@ class Batch:
     def scope(self) -> list[int]:
         return [self.tenant.pk, self.generation]
 
+    @property
+    def first_leaf(self) -> int:
+        """Rows of older events lie below it. What a batch writes of its own events is written with all that it brought."""
+        return self.reads[0].leaf_index if self.reads else self.last_leaf
+
 
 def project(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
     """Project the next batch of the current generation. Returns how many leaves it covered; 0 when caught up.
@@ -225,9 +230,7 @@ def _drop_generations(tenant: Tenant, *, keep: int) -> None:
 
 
 def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(_READ, [tenant.pk, EPOCH, state.position, limit])
-        rows = cursor.fetchall()
+    rows = fetch_rows(_READ, [tenant.pk, EPOCH, state.position, limit])
     if not rows:
         return 0
     sources = {source.pk: source for source in Source.objects.select_related("tenant").filter(tenant=tenant)}
@@ -268,7 +271,7 @@ def _parsed(batch: Batch, rows: Iterable[tuple], sources: Mapping[int, Source]) 
         source = sources[source_id]
         parse, sender = parsers[source_id]
         try:
-            event = parse(bytes(raw), bytes(headers), sender)
+            event = parse(raw, headers, sender)
         except Exception as error:
             # It was accepted once: a newer parser is stricter, or has a fault of its own. Whichever, the others go on.
             _leave_out(batch, leaf_index, source.name, error)
@@ -645,14 +648,16 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
 
 def _reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
     """Give older events the chain that this batch completed or changed, in two statements, and have them looked at."""
+    older = {"tenant": batch.tenant.pk, "generation": batch.generation, "below": batch.first_leaf}
     if tokens:
         with connection.cursor() as cursor:
             cursor.execute(
                 'UPDATE projection_event e SET via_grant = t.via_grant FROM projection_token t'
                 " WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s) AND e.token <> ''"
+                " AND e.leaf_index < %(below)s"
                 ' AND e."grant" = \'\' AND t.tenant_id = e.tenant_id AND t.generation = e.generation'
                 " AND t.jti = e.token AND e.via_grant <> t.via_grant RETURNING t.via_grant, e.token",
-                {"tenant": batch.tenant.pk, "generation": batch.generation, "tokens": list(tokens)},
+                older | {"tokens": list(tokens)},
             )
             moved = cursor.fetchall()
         grants = grants | {via for via, _ in moved}
@@ -660,7 +665,7 @@ def _reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
     if not grants:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_REATTRIBUTE, {"tenant": batch.tenant.pk, "generation": batch.generation, "ids": list(grants)})
+        cursor.execute(_REATTRIBUTE, older | {"ids": list(grants)})
         batch.dirty |= {("principal", principal) for (principal,) in cursor.fetchall()}
     batch.dirty |= {("grant", grant_id) for grant_id in grants}
 
@@ -673,6 +678,7 @@ _REATTRIBUTE = """
         FROM projection_event e JOIN projection_grant g
           ON g.tenant_id = e.tenant_id AND g.generation = e.generation AND g.id = e.via_grant
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant = ANY(%(ids)s) AND e.via_grant <> ''
+          AND e.leaf_index < %(below)s
           AND (e.principal, e.principal_claimed, e.chain_complete, e.chain_proven, e.chain_depth) IS DISTINCT FROM
               (coalesce(nullif(g.principal, ''), e.claimed_principal), g.principal = '', g.complete, g.proven, g.depth)
     ), moved AS (
@@ -781,11 +787,11 @@ def _limit_row(
 def _fold_charges(batch: Batch) -> None:
     """Recompute every payment that the batch, or a chain it changed, has touched: from all statements of it."""
     moved = [key for kind, key in batch.dirty if kind == "grant"]
-    again = rows_where(batch.scope, "e.via_grant = ANY(%(grants)s) AND e.via_grant <> ''", {"grants": moved}) if moved else []
+    older = "e.via_grant = ANY(%(grants)s) AND e.via_grant <> '' AND e.leaf_index < %(below)s"
+    again = rows_where(batch.scope, older, {"grants": moved, "below": batch.first_leaf}) if moved else []
     if not (batch.money or again):
         return
-    below = batch.reads[0].leaf_index if batch.reads else 2**62
-    told = payments_around(batch.scope, [*batch.money, *again], below=below, is_alone=_is_alone(batch))
+    told = payments_around(batch.scope, [*batch.money, *again], below=batch.first_leaf, is_alone=_is_alone(batch))
     members: dict[tuple[str, str], list[tuple]] = {}
     together = counted_together(told.facts.values())
     for fact in told.facts.values():
@@ -795,8 +801,12 @@ def _fold_charges(batch: Batch) -> None:
         if (charge.rail, charge.charge) not in told.whole:
             continue  # seen beside others, and not touched
         lead = told.rows[charge.lead]
-        others = sorted(members[charge.rail, charge.charge], key=lambda row: (row[11] == "", row[3], str(row[0])))
-        stated = [next((value for row in (lead, *others) if (value := row[column])), "") for column in range(12, 18)]
+        others = members[charge.rail, charge.charge]
+        if len(others) == 1:
+            stated = lead[12:18]
+        else:
+            others.sort(key=lambda row: (row[11] == "", row[3], str(row[0])))
+            stated = [next((value for row in (lead, *others) if (value := row[column])), "") for column in range(12, 18)]
         principal, actor, provider, session, task, project = stated
         lines.append(
             (*batch.scope, charge.rail, charge.charge, charge.currency, lead[0], lead[1], charge.at, principal, actor,

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.db import connection
 
@@ -110,14 +111,12 @@ _GAPPED = """
 
 def fold_clocks(batch: "Batch") -> None:
     """Compare `iat` with receipt, by source, key and hour of receipt."""
-    hours: dict[tuple, list] = {}
+    heard: dict[tuple, list[tuple[int, int, datetime, UUID]]] = {}
     for read in batch.reads:
         at = read.received_at
-        lag = (at - read.event.issued_at) // _MICROSECOND
-        ahead = int(-lag * _MICROSECOND > clock_skew.AHEAD)
         key = (read.source.name, read.key, at.replace(minute=0, second=0, microsecond=0))
-        row = [1, ahead, lag, lag, at, at, read.leaf_index, read.event_id]
-        hours[key] = _joined(hours[key], row) if key in hours else row
+        heard.setdefault(key, []).append(((at - read.event.issued_at) // _MICROSECOND, read.leaf_index, at, read.event_id))
+    hours = {key: _told(many) for key, many in heard.items()}
     if not hours:
         return
     with connection.cursor() as cursor:
@@ -139,6 +138,14 @@ def fold_clocks(batch: "Batch") -> None:
         if any(clock_skew.is_suspicious(clock_fact(source, key, hour, *row))
                for row in (row, before.get((source, key, hour), row)))
     }  # fmt: skip
+
+
+def _told(heard: list[tuple[int, int, datetime, UUID]]) -> list:
+    """What some events of one key and hour say: (lag, leaf index, received at, event id) of each."""
+    lags, _, times, _ = zip(*heard, strict=True)
+    ahead = sum(-lag * _MICROSECOND > clock_skew.AHEAD for lag in lags if lag < 0)
+    least, leaf_index, _, event_id = min(heard)
+    return [len(heard), ahead, least, max(lags), min(times), max(times), leaf_index, event_id]
 
 
 def _joined(one: list, other: list) -> list:

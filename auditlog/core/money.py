@@ -74,32 +74,36 @@ def charges(facts: Iterable[MoneyFact], together: "dict[Unit, Unit] | None" = No
     for fact in facts:
         if fact.counts:
             grouped.setdefault((*together[fact.charge_key], fact.currency.upper()), []).append(fact)
-    folded = []
-    for (rail, charge, currency), members in grouped.items():
-        taken = max((m.amount_minor for m in members if m.phase in SPENT), default=0)
-        authorized = max((m.amount_minor for m in members if m.phase == "authorized"), default=0)
-        returned: dict[str, int] = {}
-        for member in members:
-            if member.phase in GIVEN_BACK:
-                returned[member.source] = returned.get(member.source, 0) + member.amount_minor
-        moving = [m for m in members if m.phase in SPENT] or [m for m in members if m.phase == "authorized"] or members
-        first = min(moving, key=lambda m: (m.at, m.event_id))
-        lead = min(moving, key=lambda m: (not m.attributed, m.at, m.event_id))
-        folded.append(
-            Charge(
-                rail=rail,
-                charge=charge,
-                currency=currency,
-                taken_minor=taken,
-                returned_minor=min(taken, max(returned.values(), default=0)),
-                authorized_minor=authorized,
-                at=first.at,
-                lead=lead.event_id,
-                has_spend=any(m.phase in SPENT for m in members),
-                joined=tuple(sorted(m.event_id for m in members)) if len({m.charge_key for m in members}) > 1 else (),
-            )
-        )
-    return folded
+    return [_folded(*key, members) for key, members in grouped.items()]
+
+
+def _folded(rail: str, charge: str, currency: str, members: list[MoneyFact]) -> Charge:
+    """One charge in one currency, of all that counts of it."""
+    taken = authorized = 0
+    returned: dict[str, int] = {}
+    spent, reserved = [], []
+    for member in members:
+        if member.phase in SPENT:
+            taken = max(taken, member.amount_minor)
+            spent.append(member)
+        elif member.phase == "authorized":
+            authorized = max(authorized, member.amount_minor)
+            reserved.append(member)
+        elif member.phase in GIVEN_BACK:
+            returned[member.source] = returned.get(member.source, 0) + member.amount_minor
+    moving = spent or reserved or members
+    return Charge(
+        rail=rail,
+        charge=charge,
+        currency=currency,
+        taken_minor=taken,
+        returned_minor=min(taken, max(returned.values(), default=0)),
+        authorized_minor=authorized,
+        at=min(member.at for member in moving),
+        lead=min(moving, key=lambda m: (not m.attributed, m.at, m.event_id)).event_id,
+        has_spend=bool(spent),
+        joined=tuple(sorted(m.event_id for m in members)) if len({m.charge_key for m in members}) > 1 else (),
+    )
 
 
 Unit = tuple[str, str]  # rail and charge; a statement without a charge id is a unit by itself

@@ -17,12 +17,18 @@ BEGIN
                 EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET STATISTICS 1, ALTER COLUMN %I SET (n_distinct = 1)', name, c, c);
             END IF;
         END LOOP;
+        -- A sample of 9,000 rows instead of 30,000: the events have over fifty columns, and every one of them is sorted.
+        FOR c IN SELECT attname FROM pg_attribute WHERE attrelid = name::regclass AND attnum > 0 AND NOT attisdropped
+            AND attname NOT IN ('tenant_id', 'generation')
+        LOOP
+            EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET STATISTICS 30', name, c);
+        END LOOP;
     END LOOP;
 END
 $$;
 
 -- Statistics are as old as the last autovacuum, which may be a minute: an age for a projection that is being loaded. The
--- projector asks for new ones when a table has doubled; only the owner may take them, hence SECURITY DEFINER.
+-- projector asks for new ones when the events have grown fourfold; only the owner may take them, hence SECURITY DEFINER.
 CREATE OR REPLACE FUNCTION projection_analyze() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public AS $$
 BEGIN
