@@ -14,16 +14,17 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
-from itertools import islice
 from typing import Any
 
 import rfc8785
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from auditlog.core import leaf as leaves
 from auditlog.core.merkle import Edge, leaf_hash
 from auditlog.formats import Statement, named
+from auditlog.gather import Gathering, Take
 from auditlog.models import Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 
@@ -67,93 +68,26 @@ def append_statements(source: Source, statements: Sequence[Statement], *, now: d
         return []
     rows = [_Row.of(source, statement, now=now) for statement in statements]
     if connection.in_atomic_block:  # whoever opened that transaction wants these rows in it
-        return _append(source.tenant_id, rows)
+        return _append(source.tenant_id, lambda: rows)
     with _gatherings_lock:
-        gathering = _gatherings.setdefault(source.tenant_id, _Gathering(source.tenant_id))
-    return gathering.append(rows)
+        gathering = _gatherings.get(source.tenant_id)
+        if gathering is None:
+            gathering = _gatherings[source.tenant_id] = Gathering(partial(_append, source.tenant_id), most=TOGETHER)
+    return gathering.ask(rows)
 
 
-def _append(tenant_id: int, rows: Sequence["_Row"]) -> list[Appended]:
+def _append(tenant_id: int, take: Take["_Row"]) -> list[Appended]:
+    """Append what is waiting once the log is ours: the wait for another process's transaction makes for a larger one."""
     with transaction.atomic():
         head = _lock(tenant_id)
+        rows = take()
         results, new = _settle(tenant_id, rows, _known(tenant_id, rows), head.size)
         if new:
             _write(tenant_id, new, head)
     return results
 
 
-class _Waiting:
-    """One caller's rows, until somebody's transaction has them in it."""
-
-    __slots__ = ("error", "is_next", "results", "rows", "woken")
-
-    def __init__(self, rows: Sequence["_Row"]) -> None:
-        self.rows, self.woken, self.is_next = rows, threading.Event(), False
-        self.results: list[Appended] = []
-        # What stands if whoever leads ends without a word: nothing is known to be durable.
-        self.error: Exception | None = OperationalError("the transaction that these events were part of did not end")
-
-
-class _Gathering:
-    """The callers of this process that wait for one tenant's log. One of them leads: it commits for all that wait, then
-    hands over to the first that came meanwhile, so nobody serves others for long.
-    """
-
-    def __init__(self, tenant_id: int) -> None:
-        self.tenant_id = tenant_id
-        self.lock = threading.Lock()
-        self.waiting: list[_Waiting] = []
-        self.is_led = False
-
-    def append(self, rows: Sequence["_Row"]) -> list[Appended]:
-        mine = _Waiting(rows)
-        with self.lock:
-            self.waiting.append(mine)
-            mine.is_next, self.is_led = not self.is_led, True
-        if not mine.is_next:
-            mine.woken.wait()
-        if mine.is_next:
-            self._lead()
-        if mine.error is not None:
-            raise mine.error
-        return mine.results
-
-    def _lead(self) -> None:
-        with self.lock:
-            together = [self.waiting.pop(0)]
-            count = len(together[0].rows)
-            while self.waiting and (count := count + len(self.waiting[0].rows)) <= TOGETHER:
-                together.append(self.waiting.pop(0))
-        try:
-            self._commit(together)
-        finally:
-            with self.lock:
-                successor = self.waiting[0] if self.waiting else None
-                self.is_led = successor is not None
-            for each in together:
-                each.woken.set()
-            if successor is not None:
-                successor.is_next = True
-                successor.woken.set()
-
-    def _commit(self, together: Sequence[_Waiting]) -> None:
-        """Nobody's error is another's, but for a database that is gone: then all are told the same."""
-        try:
-            results = iter(_append(self.tenant_id, [row for each in together for row in each.rows]))
-            for each in together:
-                each.results, each.error = list(islice(results, len(each.rows))), None
-        except (OperationalError, InterfaceError) as error:
-            for each in together:
-                each.error = error
-        except Exception as error:
-            if len(together) == 1:
-                together[0].error = error
-            else:
-                for each in together:
-                    self._commit([each])
-
-
-_gatherings: dict[int, _Gathering] = {}
+_gatherings: dict[int, Gathering["_Row", Appended]] = {}
 _gatherings_lock = threading.Lock()
 
 

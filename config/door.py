@@ -17,12 +17,14 @@ def ingest_first(get_response):
         if not request.path_info.startswith("/ingest/"):
             return get_response(request)
         try:
-            return ingest_view(request)
+            answer = ingest_view(request)
         except Exception as error:
             answer = refusal(error)  # raises again what no row of its table knows
             if answer.status_code >= 500:
                 log.error("ingest unavailable", path=request.path_info, error=type(error).__name__)
-            return answer
+        # Without it every answer is sent in chunks, an empty one in two packets.
+        answer.headers["Content-Length"] = str(len(answer.content))
+        return answer
 
     return middleware
 

@@ -6,7 +6,8 @@ import pytest
 from django.test import Client
 
 from auditlog.configure import add_key, retire_key, set_source_state
-from auditlog.models import Event, Finding, Leaf, Payload, RefusalCount
+from auditlog.ingest import _versions
+from auditlog.models import Event, Finding, Leaf, Payload, RefusalCount, Source
 from auditlog.simulator.signing import Signer
 
 
@@ -128,6 +129,31 @@ def test_a_body_over_16_mib_is_refused_by_its_length(conductor):
     )
 
     assert answer.status_code == 413
+
+
+def test_every_answer_says_how_long_it_is(conductor):
+    answers = [post(conductor, conductor.event("action.performed").raw), post(conductor, b"{", source="nobody"), post(conductor, b"{")]
+
+    assert [answer.headers["Content-Length"] for answer in answers] == [str(len(answer.content)) for answer in answers]
+    assert answers[0].headers["Content-Length"] == "0"
+
+
+@pytest.mark.parametrize("name", ["nobody", "con%00ductor", "con%FFductor", "x" * 5000, "%ED%A0%80"])
+def test_a_source_that_cannot_be_is_not_found(conductor, name):
+    answer = post(conductor, b"{}", source=name)
+
+    assert answer.status_code == 404 and "no source" in answer.json()["description"]
+
+
+def test_what_asks_for_several_sources_at_once_is_told_of_each(conductor):
+    conductor.source("other", "https://other.example")
+    conductor.configure("other")
+    wanted = [("nowhere", "conductor"), (conductor.tenant, "other"), (conductor.tenant, "conductor"), (conductor.tenant, "other")]
+
+    nowhere, other, first, again = _versions(lambda: wanted)
+
+    assert nowhere is None and other == again != first
+    assert Source.objects.get(pk=other[0]).name == "other" and Source.objects.get(pk=first[0]).name == "conductor"
 
 
 def test_a_suspended_source_is_refused_at_once_and_taken_again_when_resumed(conductor):

@@ -12,6 +12,7 @@ import time
 import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -53,7 +54,8 @@ class Command(BaseCommand):
     # --- ingest -------------------------------------------------------------------------------------------------
 
     def ingest(self, tenant, state: Path, undo: ExitStack, options) -> dict:
-        from auditlog.simulator.load import signed_batches, signed_sets
+        from auditlog.simulator.load import load_source, signed_batches, signed_sets
+        from auditlog.simulator.send import Unexpected, send_all
 
         _source(tenant)
         single = options["batch"] == 1
@@ -73,20 +75,26 @@ class Command(BaseCommand):
         size = _events(tenant)
         content_type = "application/secevent+jwt" if single else "application/json"
         warm = max(1, len(bodies) // 10)
-        _load(port, bodies[:warm], content_type, options["connections"])
-        with _Watch(tenant) as watch:
-            took, latencies = _load(port, bodies[warm:], content_type, options["connections"])
+        send = partial(
+            send_all, port, f"/ingest/{load_source().name}", content_type=content_type, connections=options["connections"]
+        )
+        try:
+            send(bodies[:warm])
+            with _Watch(tenant) as watch:
+                sent = send(bodies[warm:])
+        except Unexpected as error:
+            raise CommandError(str(error)) from error
         taken = (len(bodies) - warm) * options["batch"]
         grown = _events(tenant) - size
         if grown != len(bodies) * options["batch"]:
             raise CommandError(f"{len(bodies) * options['batch']} events were acknowledged, the log grew by {grown}")
-        rate = taken / took
+        rate = taken / sent.seconds
         return {
             "events_per_s": round(rate),
             "requests_per_s": round(rate / options["batch"]),
-            "p50_ms": round(_percentile(latencies, 50) * 1000, 1),
-            "p95_ms": round(_percentile(latencies, 95) * 1000, 1),
-            "p99_ms": round(_percentile(latencies, 99) * 1000, 1),
+            "p50_ms": round(_percentile(sent.latencies, 50) * 1000, 1),
+            "p95_ms": round(_percentile(sent.latencies, 95) * 1000, 1),
+            "p99_ms": round(_percentile(sent.latencies, 99) * 1000, 1),
             "publish_delay_p99_s": round(watch.delay(99), 2),
             "verify_only_events_per_s": round(verify_only),
             "ratio_to_verify_only": round(rate / verify_only, 2),
@@ -454,40 +462,6 @@ def _await_web(port: int, running: list[children.Child]) -> None:
             if child.process.poll() is not None:
                 raise CommandError(f"{child.name} did not start:\n{child.last_lines()}")
     raise CommandError("the web workers did not answer")
-
-
-def _load(port: int, bodies: list[bytes], content_type: str, connections_: int) -> tuple[float, list[float]]:
-    """Send all bodies over some connections. Returns the seconds it took and each request's own."""
-    from auditlog.simulator.load import load_source
-
-    path, pending, lock = f"/ingest/{load_source().name}", iter(bodies), threading.Lock()
-    latencies: list[float] = []
-    wrong: list[str] = []
-
-    def send() -> None:
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while not wrong:
-            with lock:
-                body = next(pending, None)
-            if body is None:
-                return
-            began = time.perf_counter()
-            line.request("POST", path, body, {"Content-Type": content_type})
-            answer = line.getresponse()
-            text = answer.read()
-            latencies.append(time.perf_counter() - began)
-            if answer.status not in (200, 202) or (answer.status == 200 and b'"setErrs": {}' not in text):
-                wrong.append(f"{answer.status}: {text[:300]!r}")
-
-    threads = [threading.Thread(target=send) for _ in range(connections_)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if wrong:
-        raise CommandError(wrong[0])
-    return time.perf_counter() - began, latencies
 
 
 def _verify_only(tenant, sets: list[bytes]) -> float:
