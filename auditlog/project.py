@@ -65,7 +65,7 @@ from auditlog.project_sources import (
 )
 
 log = structlog.get_logger()
-BATCH = 2_000
+BATCH = 4_000
 _EVENT = KIND_NUMBERS["event"]
 # What the content of a leaf can raise: text that UTF-8 or the database does not take, a number too large, too deep.
 POISON = (DataError, ValueError, OverflowError, RecursionError)
