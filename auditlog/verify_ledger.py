@@ -20,7 +20,7 @@ from auditlog.models import Checkpoint, LogKey, Tenant
 from auditlog.publish import check_right_edge, origin_of
 from auditlog.stored import read_leaves, source_names, stored_hashes
 
-WINDOW = 32_768  # leaves read at once
+WINDOW = 65_536  # leaves read at once
 LEDGER_TABLES = ("ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint")
 
 
