@@ -8,6 +8,7 @@ Patterns are anchored. `*` matches within one label or segment (split at `.` and
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ from auditlog.core.statement import Grant, Token
 Result = Literal["pass", "fail", "unknown", "na"]
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
 _ONE, _MANY = "\ue000", "\ue001"
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 section 2.3 takes for the dot between labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,25 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=16_384)
-def _as_name(value: str) -> str:
-    """Domains compare as names: case, trailing dot, IDNA. Anything else compares as it is."""
-    marked = value.replace("**", "qzmanyzq").replace("*", "qzonezq")
-    if "." not in value or "/" in value:
-        return value
+def _as_names(value: str) -> tuple[str, str]:
+    """A domain name, or a pattern of names, in A-labels and in U-labels: case, trailing dot, IDNA and its other dots are
+    gone. Anything else twice as it is. A label with a star is matched letter by letter, so it has to meet both forms.
+    """
+    dotted = _DOTS.sub(".", value.strip())
+    if "." not in dotted or "/" in dotted:
+        return value, value
+    labels = dotted.rstrip(".").split(".")
     try:
-        return domain.to_ascii(marked).replace("qzmanyzq", "**").replace("qzonezq", "*")
+        plain = domain.to_ascii(".".join("x" if "*" in label else label for label in labels)).split(".")
     except ValueError:
-        return value
+        return value, value
+    if len(plain) != len(labels):  # some letters are written out with a dot in them: nobody meant a name by those
+        return value, value
+    stars = [unicodedata.normalize("NFC", label.lower()) if "*" in label else None for label in labels]
+    return (
+        ".".join(star or label for star, label in zip(stars, plain, strict=True)),
+        ".".join(star or domain.to_unicode(label) for star, label in zip(stars, plain, strict=True)),
+    )
 
 
 def action_matches(pattern: str, verb: str) -> bool:
@@ -66,14 +78,13 @@ def action_matches(pattern: str, verb: str) -> bool:
 
 
 def resource_matches(pattern: str, value: str) -> bool:
-    return _compiled(_as_name(pattern)).match(_as_name(value)) is not None
+    return any(_compiled(p).match(v) for p, v in zip(_as_names(pattern), _as_names(value), strict=True))
 
 
 def covers(parent: str, child: str, *, name: bool = False) -> bool:
     """Whether every string that `child` matches is matched by `parent`. Sound; exact for one parent pattern."""
-    if name:
-        parent, child = _as_name(parent), _as_name(child)
-    return _compiled(parent).match(child.replace("**", _MANY).replace("*", _ONE)) is not None
+    pairs = zip(_as_names(parent), _as_names(child), strict=True) if name else [(parent, child)]
+    return any(_compiled(p).match(c.replace("**", _MANY).replace("*", _ONE)) for p, c in pairs)
 
 
 def over_digests(act: Act, max_price_minor: int | None, currency: str | None) -> set[str]:
