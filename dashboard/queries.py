@@ -20,10 +20,11 @@ from django.urls import reverse
 from auditlog import queries as record
 from auditlog.access import Viewer
 from auditlog.append import EPOCH
+from auditlog.chain_json import chain_to
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import ACT_TYPES, Act
-from auditlog.core.chain import Chain, build_chain, with_kinds
+from auditlog.core.chain import Chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
 from auditlog.core.statement import Grant
@@ -548,7 +549,7 @@ def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
     used = visible_events(viewer).filter(via_grant=grant_id)
     if row is None and not used.exists():
         raise NotFound(f"no grant {grant_id}")
-    chain = build_chain(path=path)
+    chain = chain_to(path)
     known = record.kinds_of(viewer.tenant, generation, {hop.party.key for hop in chain.hops})
     return {
         "id": grant_id,

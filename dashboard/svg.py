@@ -276,7 +276,9 @@ def _notes(chain: Chain, *, shift: int) -> dict[int, list[str]]:
     """What is broken, in words, under the column it belongs to."""
     notes: dict[int, list[str]] = {}
     for found in chain.breaks:
-        place = 0 if found.hop is None else min(found.hop, max(0, len(chain.hops) - 1)) + shift
+        last = max(0, len(chain.hops) - 1)
+        # What is wrong with a token has no place among the grants: it stands where the token was used, at the end.
+        place = 0 if found.code == "missing_parent" else (last if found.hop is None else min(found.hop, last)) + shift
         notes.setdefault(place, []).extend(wrap(visible(found.reason), 38)[:5])
     return notes
 

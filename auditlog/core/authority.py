@@ -192,10 +192,18 @@ def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgem
     """C6: not before - skew <= at < expiry + skew, for every grant on the path."""
     for hop, grant in enumerate(path.grants, start=1):
         if grant.not_before is not None and (grant.not_before - at).total_seconds() > skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} begins at {_utc(grant.not_before)}; the act was at {_utc(at)}")
+            return _fail(grant, hop, f"grant {grant.id} begins at {utc_text(grant.not_before)}; the act was at {utc_text(at)}")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} expired at {_utc(grant.expires_at)}; the act was at {_utc(at)}")
+            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}; the act was at {utc_text(at)}")
     return Judgement("pass", "every grant on the path was in its time window")
+
+
+def given_later(path: Path, at: datetime, *, skew_seconds: float = 30) -> Grant | None:
+    """The first grant that, as far as the record says, was given only after `at`, and states no beginning of its own.
+
+    Whether it held before is not known: a source may tell late of what it allowed earlier.
+    """
+    return next((g for g in path.grants if g.not_before is None and (g.granted_at - at).total_seconds() > skew_seconds), None)
 
 
 def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:
@@ -220,7 +228,7 @@ def judge_revocation(path: Path, at: datetime, *, provider: str, grace_seconds: 
     late = (at - grant.revoked_at).total_seconds()
     if notice is not None and (at - notice).total_seconds() > grace_seconds:
         return _fail(grant, hop, f"grant {grant.id} was revoked {late:.3f} s before the act, and {provider} knew")
-    knew = f"{provider} heard of it at {_utc(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
+    knew = f"{provider} heard of it at {utc_text(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
     return _fail(grant, hop, f"race: grant {grant.id} was revoked {late:.3f} s before the act; {knew}")
 
 
@@ -260,7 +268,7 @@ def _fail(grant: Grant, hop: int, reason: str) -> Judgement:
     return Judgement("fail", reason, hop, grant.id, grant.leaf_index)
 
 
-def _utc(at: datetime) -> str:
+def utc_text(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
 
 
@@ -338,7 +346,7 @@ def widenings(path: Path) -> list[Widening]:
             found.append(_outlives(child, first, place + 1))
         begins = max((g for g in above if g.not_before is not None), key=lambda g: g.not_before, default=None)
         if begins and child.not_before is not None and child.not_before < begins.not_before:
-            found.append(Widening("expiry", place + 1, child, begins, f"from {_utc(child.not_before)}", f"from {_utc(begins.not_before)}"))
+            found.append(Widening("expiry", place + 1, child, begins, f"from {utc_text(child.not_before)}", f"from {utc_text(begins.not_before)}"))
         least = min((g for g in above if g.max_depth is not None), key=lambda g: g.max_depth, default=None)
         if least and child.max_depth is not None and child.max_depth > least.max_depth:
             found.append(Widening("depth", place + 1, child, least, f"depth {child.max_depth}", f"depth {least.max_depth}"))
@@ -378,7 +386,7 @@ def token_widenings(tokens: TokenPath, path: Path) -> list[Widening]:
 
 
 def _outlives(by: Grant | Token, above: Grant | Token, hop: int | None) -> Widening:
-    return Widening("expiry", hop, by, above, f"until {_utc(by.expires_at)}", f"until {_utc(above.expires_at)}")
+    return Widening("expiry", hop, by, above, f"until {utc_text(by.expires_at)}", f"until {utc_text(above.expires_at)}")
 
 
 def _comparable(one: Iterable[str], other: Iterable[str]) -> bool:
