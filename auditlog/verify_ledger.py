@@ -21,7 +21,10 @@ from auditlog.publish import check_right_edge, origin_of
 from auditlog.stored import read_leaves, source_names, stored_hashes
 
 WINDOW = 32_768  # leaves read at once
-LEDGER_TABLES = ("ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint")
+LEDGER_TABLES = (
+    "ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint", "ledger_log_key", "ledger_hold", "ledger_release",
+    "ledger_cosignature",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
