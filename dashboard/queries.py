@@ -127,6 +127,12 @@ def conceal(viewer: Viewer, rows: list, columns: tuple[str, ...] = ("principal",
     return rows
 
 
+def guesses(viewer: Viewer, filters: Mapping[str, str]) -> bool:
+    """Whether the viewer asks by a name that it may not see: a guess must not be confirmed by what is found."""
+    keys = {filters[name] for name in ("principal", "actor") if filters.get(name)}
+    return not keys <= seen_parties(viewer, keys)
+
+
 def named_parties(viewer: Viewer) -> QuerySet:
     """Keys of the parties an abuse desk may see, as a subquery."""
     own = visible_events(viewer)
@@ -150,6 +156,8 @@ def list_events(
     limit: int = PAGE,
 ) -> Page:
     """Events that fit every filter, the last received first. `before` is the leaf index the previous page ended at."""
+    if guesses(viewer, filters):
+        return Page([])
     events = visible_events(viewer)
     for name, value in filters.items():
         if name == "grant":
@@ -338,6 +346,8 @@ def list_findings(
     viewer: Viewer, filters: Mapping[str, str], *, sort: str = "severity", after: str = "", limit: int = PAGE
 ) -> Page:
     """The queue. `after` is `<rank>.<id>` (by severity) or `<id>` (newest first) of the last row of the page before."""
+    if guesses(viewer, filters):
+        return Page([])
     findings = visible_findings(viewer).filter(**filters).annotate(rank=_RANK)
     if sort == "newest":
         order = ("-id",)
@@ -411,6 +421,8 @@ def list_charges(
 ) -> tuple[Page, list[dict]]:
     """Charges, the latest first, and what all that fit come to, by currency and rail."""
     charges = visible_charges(viewer).filter(**filters)
+    if guesses(viewer, filters):
+        charges = charges.none()
     if since:
         charges = charges.filter(at__gte=since)
     if until:
