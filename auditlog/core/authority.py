@@ -131,7 +131,13 @@ def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False)
             return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and {verb} was done")
         if payment:
             continue
-        if not any(_detail_allows_action(detail, verb, provider) for detail in grant.details):
+        fitting = [detail for detail in grant.details if _detail_allows_action(detail, verb, provider)]
+        if not provider and fitting and all(detail.providers for detail in fitting):
+            at = ", ".join(sorted({p for detail in fitting for p in detail.providers}))
+            unknown = unknown or Judgement(
+                "unknown", f"grant {grant.id} allows {verb} at {at}, and the event does not name its provider", hop, grant.id, grant.leaf_index
+            )
+        if not fitting:
             allowed = ", ".join(sorted({p for d in grant.details for p in d.actions})) or "nothing"
             at = f" at {provider}" if provider else ""
             return _fail(grant, hop, f"grant {grant.id} allows {allowed}, and {verb}{at} was done")

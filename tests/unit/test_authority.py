@@ -163,6 +163,15 @@ def test_a_detail_holds_for_its_providers_only():
     assert judge_action(only, verb="dns.read", provider="registrar").result == "fail"
 
 
+def test_where_no_provider_is_named_a_detail_of_some_providers_allows_nothing_for_certain():
+    some, also_any = detail(["dns.*"], providers=["cloud"]), detail(["dns.read"])
+
+    assert judge_action(path({"details": (some,)}), verb="dns.read", provider="").result == "unknown"
+    assert judge_action(path({"details": (some,)}), verb="mail.send", provider="").result == "fail"
+    assert judge_action(path({"details": (some, also_any)}), verb="dns.read", provider="").result == "pass"
+    assert judge_action(path({"details": (also_any,)}, {"details": (some,)}), verb="dns.read", provider="").hop == 2
+
+
 def test_resources_are_those_of_a_detail_that_allows_the_action():
     split = path({"details": (detail(["dns.*"], ["acme.io"]), detail(["worker.*"], ["*.acme.dev"]))})
 
