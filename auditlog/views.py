@@ -36,6 +36,7 @@ from auditlog.reach import Start, blast_radius, descendants, leaves_under
 from auditlog.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
 from auditlog.story_json import story_json
 from auditlog.triage import triage
+from auditlog.witness import cosigned_note
 
 DEFAULT_TENANT = "default"
 
@@ -218,8 +219,9 @@ class EventProof(APIView):
             proof = prove_inclusion(tenant, raw.leaf_index)
         except NotCovered as error:
             raise NotYet(str(error)) from None
+        note = cosigned_note(tenant, proof.size)
         if request.accepted_renderer.format == "txt":
-            return Response(proof_text(proof.index, proof.hashes, proof.note))
+            return Response(proof_text(proof.index, proof.hashes, note))
         leaf = raw.encoded_leaf()
         return Response(
             {
@@ -231,7 +233,7 @@ class EventProof(APIView):
                 "signed_headers": b64encode(raw.headers).decode() or None,
                 "tree_size": proof.size,
                 "hashes": [b64encode(part).decode() for part in proof.hashes],
-                "checkpoint": proof.note,
+                "checkpoint": note,
             }
         )
 
