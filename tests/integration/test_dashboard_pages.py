@@ -325,3 +325,12 @@ def test_a_question_that_no_record_can_answer_gets_a_page_and_is_no_fault_of_our
     client.raise_request_exception = False
 
     assert client.get(path.format(event=desk.bought.event_id)).status_code in (200, 400, 404)
+
+
+def test_an_act_of_nobody_says_who_could_supply_what_is_missing(desk):
+    [done] = desk.send(desk.event("action.performed", principal=None, action={"verb": "bucket.delete", "provider": "elsewhere"}))
+    desk.project()
+
+    page = signed_in(desk, "security").get(f"/events/{done.event_id}/").content.decode()
+
+    assert "Nobody is known" in page and "<b>conductor</b>, could say whose token or key it was" in page
