@@ -1,5 +1,6 @@
 """The chain of an act as the API gives it: hops oldest first, what was in force, and where it breaks."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from auditlog.core.act import Act
 from auditlog.core.authority import (
     Judgement,
     first_revocation,
+    given_later,
     judge_action,
     judge_audience,
     judge_depth,
@@ -17,9 +19,10 @@ from auditlog.core.authority import (
     key_bound,
     key_shown,
     token_widenings,
+    utc_text,
     widenings,
 )
-from auditlog.core.chain import Break, Chain
+from auditlog.core.chain import Break, Chain, Path, build_chain
 from auditlog.core.event import Party
 from auditlog.core.organisation import NONE_MAPPED, Organisations
 from auditlog.core.statement import Grant
@@ -66,7 +69,7 @@ def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
 
 def _whole_json(chain: Chain, act: Act, organisations: Organisations, *, at: datetime) -> dict[str, Any]:
     grants = {grant.id: grant for grant in chain.path.grants}
-    breaks = [*chain.breaks, *_authority_breaks(chain, act, at)]
+    breaks = [*chain.breaks, *authority_breaks(chain, act, at)]
     return {
         "complete": chain.complete,
         "proven": chain.proven,
@@ -102,15 +105,21 @@ def _whole_json(chain: Chain, act: Act, organisations: Organisations, *, at: dat
 
 
 def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
-    """What all grants together allowed at `at`: every hop's own terms, whose intersection counts."""
+    """What all grants together allowed at `at`: every hop's own terms, whose intersection counts.
+
+    `in_force` is None, unknown, where only a grant that was given later says so.
+    """
     grants = chain.path.grants
     ends = [g.expires_at for g in grants if g.expires_at is not None]
     begins = [g.not_before for g in grants if g.not_before is not None]
     audiences = [set(g.audience) for g in grants if g.audience is not None]
     revoked = first_revocation(chain.path, at)
     window = judge_window(chain.path, at)
+    in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
+    later = given_later(chain.path, at)
     return {
-        "in_force": revoked is None and window.result == "pass" and chain.complete,
+        "in_force": None if in_force and later else in_force,
+        "given_later": later and {"grant": later.id, "granted_at": later.granted_at},
         "scopes": [{"grant": g.id, "authorization_details": _details(g)} for g in grants if g.details is not None],
         "known": grants[0].details is not None,
         "limits": [limit for g in grants for limit in _limits(g) or ()],
@@ -134,17 +143,24 @@ def widened_breaks(chain: Chain) -> list[Break]:
     ]
 
 
-def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
+def chain_to(path: Path) -> Chain:
+    """The chain to a grant, with what any hop gave beyond what it had."""
+    chain = build_chain(path=path)
+    return replace(chain, breaks=(*chain.breaks, *widened_breaks(chain)))
+
+
+def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
+    """Where the act is outside what its chain allowed at `at`, each at the hop that did not allow it."""
     path, found = chain.path, widened_breaks(chain)
     bound, shown = key_bound(act, chain.tokens), key_shown(act, chain.tokens)
     if bound is not None and shown and shown != bound.jkt:
         found.append(Break(len(chain.hops) - 1, "key_mismatch", f"key {shown} was used, and {bound.name} is bound to {bound.jkt}", bound.leaf_index))
     for token in chain.tokens.tokens:
         if token.revoked_at is not None and token.revoked_at <= at:
-            found.append(Break(None, "revoked", f"token {token.jti} was revoked at {token.revoked_at}", token.revoked_leaf))
+            found.append(Break(None, "revoked", f"token {token.jti} was revoked at {utc_text(token.revoked_at)}", token.revoked_leaf))
     used = chain.tokens.tokens[-1] if chain.tokens.tokens else None
     if used is not None and used.expires_at is not None and used.expires_at <= at:
-        found.append(Break(None, "outside_window", f"token {used.jti} expired at {used.expires_at}", used.leaf_index))
+        found.append(Break(None, "outside_window", f"token {used.jti} expired at {utc_text(used.expires_at)}", used.leaf_index))
     judgements: list[tuple[str, Judgement]] = [
         ("outside_window", judge_window(path, at)),
         ("depth_exceeded", judge_depth(path)),
@@ -162,7 +178,7 @@ def _authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
             found.append(Break(hop, code, judgement.reason, judgement.leaf_index))
     if (revoked := first_revocation(path, at)) is not None:
         hop, grant = revoked
-        reason = f"grant {grant.id} was revoked at {grant.revoked_at}"
+        reason = f"grant {grant.id} was revoked at {utc_text(grant.revoked_at)}"
         found.append(Break(hop - 1 + _root_hop(chain), "revoked", reason, grant.revoked_leaf))
     return found
 

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 import structlog
 from django.db import DatabaseError, connection, transaction
 
-from auditlog.append import EPOCH, append_note
-from auditlog.core.errors import NotFound, NotPossible
-from auditlog.models import Hold, Leaf, LogHead, Release, RetentionPolicy, Tenant
+from auditlog.append import EPOCH, append_note, identity
+from auditlog.core.errors import NotFound, NotPossible, Refused
+from auditlog.models import Hold, Leaf, LogHead, Payload, ProjectionState, Release, RetentionPolicy, Tenant
+from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.project import rebuild
 
 log = structlog.get_logger()
@@ -30,6 +31,13 @@ class Erased:
 
 def erase(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: str, now: datetime) -> Erased:
     """Erase the payloads of event leaves. Raises NotPossible when one is under a legal hold; nothing is erased then."""
+    erased = _bury(tenant, leaves, who=who, why=why, policy=policy, now=now)
+    forget(tenant, now=now)
+    return erased
+
+
+def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: str, now: datetime) -> Erased:
+    """The erasure itself. What projections still say of the payloads stays marked until `forget`."""
     if not why.strip():
         raise NotPossible("an erasure needs a reason: it stands in the log for ever")
     wanted = sorted(set(leaves))
@@ -45,6 +53,11 @@ def erase(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
     body = {"change": "erased", "leaves": wanted, "who": who, "why": why, "policy": policy}
     try:
         with transaction.atomic():
+            # A rebuild that begins waits for these rows; one under way is marked, and done again. Before the log's lock:
+            # a batch being projected may hold them for seconds, and appending must not wait for it.
+            generations = ProjectionState.objects.filter(tenant=tenant)
+            list(generations.select_for_update().order_by("generation"))
+            generations.update(is_stale=True)
             tombstone = append_note(tenant, "tombstone", body, now=now)
             with connection.cursor() as cursor:
                 cursor.execute(
@@ -56,9 +69,20 @@ def erase(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
         if getattr(error.__cause__, "sqlstate", "") == OBJECT_IN_USE:
             raise NotPossible(str(error.__cause__).splitlines()[0]) from None
         raise
-    rebuild(tenant, now=now)
     log.info("payloads erased", tenant=tenant.name, count=count, tombstone=tombstone, policy=policy)
     return Erased(tombstone, count)
+
+
+def forget(tenant: Tenant, *, now: datetime) -> bool:
+    """Build the projections anew as long as they may say what was erased. Returns False when another process is at it:
+    beat comes back to it, as it does after whoever erased died before this.
+    """
+    while ProjectionState.objects.filter(tenant=tenant, is_current=True, is_stale=True).exists():
+        try:
+            rebuild(tenant, now=now)
+        except Refused:
+            return False
+    return True
 
 
 @transaction.atomic
@@ -100,37 +124,56 @@ def held_now(tenant: Tenant) -> list[Hold]:
     return list(Hold.objects.filter(tenant=tenant, epoch=EPOCH).exclude(leaf_index__in=list(released)).order_by("leaf_index"))
 
 
-def due(policy: RetentionPolicy, *, now: datetime, limit: int | None = AT_ONCE) -> list[int]:
-    """Leaves whose payload the policy has let go, oldest first: not erased yet, and under no hold."""
-    sql = """
-        SELECT e.leaf_index FROM projection_event e
-        JOIN projection_state s ON s.tenant_id = e.tenant_id AND s.generation = e.generation AND s.is_current
-        JOIN ledger_payload p ON p.tenant_id = e.tenant_id AND p.epoch = %(epoch)s AND p.leaf_index = e.leaf_index
-        WHERE e.tenant_id = %(tenant)s AND e.received_at < %(before)s AND (%(type)s = '' OR e.type = %(type)s)
-          AND NOT EXISTS (
-            SELECT 1 FROM ledger_hold h WHERE h.tenant_id = e.tenant_id AND h.epoch = %(epoch)s
-            AND e.leaf_index BETWEEN h.first_leaf AND h.last_leaf AND NOT EXISTS (
-              SELECT 1 FROM ledger_release r WHERE r.tenant_id = h.tenant_id AND r.epoch = h.epoch AND r.hold_leaf = h.leaf_index))
-        ORDER BY e.leaf_index LIMIT %(limit)s
+def due(policy: RetentionPolicy, *, now: datetime) -> list[int]:
+    """Leaves whose payload the policy has let go, oldest first: not erased yet, and under no hold.
+
+    A policy of every type takes also what no longer parses and what was refused as a conflict; one of a single type the
+    conflicts of the events that it takes, or that are erased already.
     """
+    before = now - timedelta(days=policy.keep_days)
     with connection.cursor() as cursor:
-        cursor.execute(
-            sql,
-            {"tenant": policy.tenant_id, "epoch": EPOCH, "type": policy.event_type, "limit": limit,
-             "before": now - timedelta(days=policy.keep_days)},
-        )  # fmt: skip
-        return [index for (index,) in cursor.fetchall()]
+        cursor.execute(_DUE, {"tenant": policy.tenant_id, "epoch": EPOCH, "type": policy.event_type, "before": before})
+        rows = cursor.fetchall()
+    conflicts = [(index, *its) for index, kind, *its in rows if kind == KIND_NUMBERS["conflict"] and policy.event_type]
+    indexes = [index for index, kind, *_ in rows if kind != KIND_NUMBERS["conflict"] or not policy.event_type]
+    return sorted([*indexes, *_of_these(policy.tenant, conflicts, set(indexes))])
+
+
+_DUE = """
+    SELECT l.leaf_index, l.kind, s.name, p.source_event_id FROM ledger_leaf l
+    JOIN ledger_payload p USING (tenant_id, epoch, leaf_index) JOIN auditlog_source s ON s.id = l.source_id
+    WHERE l.tenant_id = %(tenant)s AND l.epoch = %(epoch)s AND l.received_at < %(before)s AND l.event_id IS NOT NULL
+      AND (%(type)s = '' OR l.kind = 2 OR EXISTS (
+        SELECT 1 FROM projection_event e JOIN projection_state g ON g.tenant_id = e.tenant_id AND g.generation = e.generation
+        WHERE g.is_current AND e.tenant_id = l.tenant_id AND e.event_id = l.event_id AND e.type = %(type)s))
+      AND NOT EXISTS (
+        SELECT 1 FROM ledger_hold h WHERE h.tenant_id = l.tenant_id AND h.epoch = l.epoch
+        AND l.leaf_index BETWEEN h.first_leaf AND h.last_leaf AND NOT EXISTS (
+          SELECT 1 FROM ledger_release r WHERE r.tenant_id = h.tenant_id AND r.epoch = h.epoch AND r.hold_leaf = h.leaf_index))
+"""
+
+
+def _of_these(tenant: Tenant, conflicts: Sequence[tuple[int, str, str]], going: set[int]) -> list[int]:
+    """The conflicts whose event is among those going, or gone."""
+    event_of = {index: identity(bytes(tenant.pepper), source, given) for index, source, given in conflicts}
+    leaves = Leaf.objects.filter(tenant=tenant, epoch=EPOCH, event_id__in=set(event_of.values()))
+    leaf_of = dict(leaves.values_list("event_id", "leaf_index"))
+    there = set(Payload.objects.filter(tenant=tenant, epoch=EPOCH, leaf_index__in=leaf_of.values()).values_list("leaf_index", flat=True))
+    return [index for index, event in event_of.items() if leaf_of[event] in going or leaf_of[event] not in there]
 
 
 def retain(policy: RetentionPolicy, *, now: datetime) -> int:
     """Run a retention policy: erase what it has let go if it is armed, else only count it. Returns the number."""
-    indexes = due(policy, now=now, limit=None)
+    indexes = due(policy, now=now)
     if policy.is_armed:
         for at in range(0, len(indexes), AT_ONCE):
-            erase(
-                policy.tenant, indexes[at : at + AT_ONCE], who="retention",
-                why=f"kept for {policy.keep_days} days", policy=policy.name, now=now,
-            )  # fmt: skip
+            batch, why = indexes[at : at + AT_ONCE], f"kept for {policy.keep_days} days"
+            try:
+                _bury(policy.tenant, batch, who="retention", why=why, policy=policy.name, now=now)
+            except NotPossible as held:  # by somebody who was quicker: the others of this batch go the next night
+                log.warning("not erased", tenant=policy.tenant.name, policy=policy.name, reason=str(held))
+                indexes = [index for index in indexes if index not in set(batch)]
+        forget(policy.tenant, now=now)
     policy.last_run_at, policy.last_count = now, len(indexes)
     policy.save(update_fields=["last_run_at", "last_count"])
     return len(indexes)

@@ -210,7 +210,8 @@ Check it, offline, with Python 3.8 or newer and nothing else:
 The first KEY is the log's verifier key. Get it from the log's operator or from whoever watches the log, not from in here:
 without --vkey the check uses the bundle's own keys and shows only that the bundle agrees with itself. The second is that of
 a witness that you trust to have looked (there may be several, and `--quorum N` of them): without one, whoever holds the
-log's key could have signed a history for you alone. Better still, take the verifier from somewhere else too; it is one
+log's key could have signed a history for you alone. And `--source-key NAME=FILE` with the JWK Set that source NAME publishes
+holds its events against the source's own keys: without it they are checked against those on record in the log. Better still, take the verifier from somewhere else too; it is one
 readable file.
 
 manifest.json       what this is

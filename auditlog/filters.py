@@ -26,9 +26,9 @@ class MomentField(CharField):
                 at = datetime(day.year, day.month, day.day, tzinfo=UTC)
             if at is None:
                 at = datetime.fromtimestamp(float(text), tz=UTC)
+            return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         except (ValueError, OverflowError, OSError):
             raise ValidationError(f"expected a time such as 2026-11-21T10:00:00Z, found {text[:40]!r}") from None
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 class MomentFilter(django_filters.Filter):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,7 +28,7 @@ from auditlog.models import (
 from auditlog.queries import generation_of
 from auditlog.siem import StreamHealth, exports_of
 from auditlog.source_facts import Missing, Unparsed, missing_by_source, unparsed_leaves
-from auditlog.verify_ledger import verify
+from auditlog.verify_ledger import Verified, verify
 from auditlog.witness import witnessed_size
 
 WINDOW = 2_000_000  # leaves a night: a larger log is gone through over several
@@ -35,17 +36,34 @@ WINDOW = 2_000_000  # leaves a night: a larger log is gone through over several
 
 def verify_next(tenant: Tenant, *, now: Callable[[], datetime]) -> Verification:
     """Verify the window after the last one that held; from the beginning once the end was reached, or after a problem."""
+    with suppress(LedgerCorrupt):
+        verify_window(tenant, start=next_start(tenant), now=now)
+    return Verification.objects.filter(tenant=tenant).latest("id")
+
+
+def next_start(tenant: Tenant) -> int:
+    """Where the last verification of a log left off; 0 when it reached the end, or found something wrong."""
     last = Verification.objects.filter(tenant=tenant).order_by("-id").first()
     size = LogHead.objects.get(tenant=tenant, epoch=EPOCH).size
-    start = last.end_leaf // 256 * 256 if last and not last.problem and last.end_leaf < size else 0
+    return last.end_leaf // 256 * 256 if last and not last.problem and last.end_leaf < size else 0
+
+
+def verify_window(
+    tenant: Tenant, *, start: int, now: Callable[[], datetime], public_key=None, limit: int | None = None
+) -> Verified:
+    """Verify one window and keep what came of it. Raises LedgerCorrupt, which is kept too."""
     began, problem, end = time.monotonic(), "", start
     try:
-        end = verify(tenant, start=start, limit=WINDOW).end
+        result = verify(tenant, public_key=public_key, start=start, limit=limit or WINDOW)
+        end = result.end
+        return result
     except LedgerCorrupt as corrupt:
         problem = str(corrupt)
-    return Verification.objects.create(
-        tenant=tenant, at=now(), first_leaf=start, end_leaf=end, seconds=time.monotonic() - began, problem=problem
-    )
+        raise
+    finally:
+        Verification.objects.create(
+            tenant=tenant, at=now(), first_leaf=start, end_leaf=end, seconds=time.monotonic() - began, problem=problem
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,10 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
     try:
         last = ProjectionState.objects.filter(tenant=tenant).order_by("-generation").first()
         _drop_generations(tenant, keep=ProjectionState.objects.get(tenant=tenant, is_current=True).generation)
-        fresh = ProjectionState.objects.create(tenant=tenant, generation=last.generation + 1)
+        with transaction.atomic():
+            # An erasure under way holds this row: what begins after it no longer sees the payloads.
+            ProjectionState.objects.select_for_update().get(tenant=tenant, is_current=True)
+            fresh = ProjectionState.objects.create(tenant=tenant, generation=last.generation + 1)
         total = 0
         while True:
             with transaction.atomic():

@@ -33,6 +33,10 @@ class Sight:
     def sees(self, key: str) -> bool:
         return self.seen is None or key in self.seen
 
+    def text(self, key: str) -> str:
+        """`iss|sub`, or the stub in its place."""
+        return key if not key or self.sees(key) else self.party(key)["sub"]
+
     def party(self, key: str, **more: Any) -> dict[str, Any] | None:
         """`iss|sub`, split at the first bar; None for nobody; a stub, the same everywhere, for whom it may not name."""
         if not key:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.db import connection, transaction
+from django.db.models import Max
 
 from auditlog.append import EPOCH
 from auditlog.core.checkpoint import opened, public_key_of
@@ -21,7 +22,10 @@ from auditlog.publish import check_right_edge, origin_of
 from auditlog.stored import read_leaves, source_names, stored_hashes
 
 WINDOW = 65_536  # leaves read at once
-LEDGER_TABLES = ("ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint")
+LEDGER_TABLES = (
+    "ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint", "ledger_log_key", "ledger_hold", "ledger_release",
+    "ledger_cosignature",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,12 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     end = size if limit is None else min(size, start + limit - limit % TILE)
     checkpoints = _checkpoints(tenant, start, end)
     keys = _keys(tenant, public_key)
-    edge, erased, roots = _edge_before(tenant, start), 0, {}
+    signed_size = Checkpoint.objects.filter(tenant=tenant, epoch=EPOCH).aggregate(Max("size"))["size__max"] or 0
+    edge, erased, roots = _edge_before(tenant, start, signed_size), 0, {}
     for number, hashes, stored, gone in _tiles_of_leaves(tenant, start, end):
         erased += gone
+        if stored is None and len(hashes) == TILE and (number + 1) * TILE <= signed_size:
+            raise _missing(0, number)
         _check_tile(tenant, number, hashes, stored)
         signed = list(_within(checkpoints, edge.size, edge.size + len(hashes)))
         if len(hashes) == TILE:
@@ -76,7 +83,7 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
             raise LedgerCorrupt(f"leaf {max(0, size - 1)}: the stored leaves do not lead to the head's root")
         _nothing_beyond(tenant, size)
         check_right_edge(tenant)
-    _check_upper_tiles(tenant, start, end, roots)
+    _check_upper_tiles(tenant, start, end, roots, signed_size)
     return Verified(start, end, size, len(checkpoints), erased, edge.root() if end == size else None)
 
 
@@ -125,12 +132,20 @@ def _stored_tiles(tenant: Tenant, level: int, first: int, end: int) -> dict[int,
         return {number: bytes(hashes) for number, hashes in cursor.fetchall()}
 
 
-def _check_upper_tiles(tenant: Tenant, start: int, end: int, roots: dict[int, bytes]) -> None:
+def _missing(level: int, number: int) -> LedgerCorrupt:
+    return LedgerCorrupt(f"leaf {number * TILE ** (level + 1)}: tile {level}/{number} is missing")
+
+
+def _check_upper_tiles(tenant: Tenant, start: int, end: int, roots: dict[int, bytes], signed_size: int) -> None:
     """Every full tile above the leaves is made of the tiles below it; `roots`: of the lowest, as they were derived."""
     level, first, last = 1, start // TILE, end // TILE
     while last:
         made = dict(roots) if level == 1 else {}
-        for number, hashes in sorted(_stored_tiles(tenant, level, first // TILE, last // TILE).items()):
+        there = _stored_tiles(tenant, level, first // TILE, last // TILE)
+        for number in range(first // TILE, min(last // TILE, signed_size // TILE ** (level + 1))):
+            if number not in there:
+                raise _missing(level, number)
+        for number, hashes in sorted(there.items()):
             below = range(number * TILE, (number + 1) * TILE)
             if any(n not in made for n in below):  # from before this run, or of a higher level
                 tiles = _stored_tiles(tenant, level - 1, below.start, below.stop)
@@ -145,8 +160,10 @@ def _split(packed: bytes) -> list[bytes]:
     return [packed[at : at + 32] for at in range(0, len(packed), 32)]
 
 
-def _edge_before(tenant: Tenant, start: int) -> Edge:
-    """The edge of the tree of the first `start` leaves, from the newest tiles that make it up."""
+def _edge_before(tenant: Tenant, start: int, signed_size: int) -> Edge:
+    """The edge of the tree of the first `start` leaves, from the newest tiles that make it up; of leaves that nobody has
+    signed yet, which have none, from the stored bytes.
+    """
     edge = EMPTY
     if not start:
         return edge
@@ -157,8 +174,11 @@ def _edge_before(tenant: Tenant, start: int) -> Edge:
         number, offset = divmod(edge.size, TILE)
         tile = _stored_tiles(tenant, 0, number, number + 1).get(number)
         if tile is None:
-            raise LedgerCorrupt(f"leaf {number * TILE}: tile 0/{number} is missing")
-        edge = edge.extended(_split(tile)[offset:])
+            if (number + 1) * TILE <= signed_size:
+                raise _missing(0, number)
+            edge = edge.extended(stored_hashes(tenant, edge.size, min(start, edge.size + WINDOW), source_names(tenant))[0])
+        else:
+            edge = edge.extended(_split(tile)[offset:])
     return edge
 
 

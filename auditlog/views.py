@@ -36,6 +36,7 @@ from auditlog.reach import Start, blast_radius, descendants, leaves_under
 from auditlog.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
 from auditlog.story_json import story_json
 from auditlog.triage import triage
+from auditlog.witness import cosigned_note
 
 DEFAULT_TENANT = "default"
 
@@ -142,7 +143,10 @@ def filtered(filterset: type[FilterSet], request: Request, rows: QuerySet, *, cu
     checked = filterset(request.query_params, queryset=rows)
     if not checked.is_valid():
         raise ParseError("; ".join(f"{name}: {' '.join(errors)}" for name, errors in checked.errors.items()))
-    return checked.qs
+    # Who may not see a name must not find it by guessing either.
+    named = {request.query_params.get(name, "") for name in ("principal", "actor")} - {""}
+    sight = Sight.of(request.viewer, named)
+    return checked.qs if all(sight.sees(key) for key in named) else checked.qs.none()
 
 
 def _events(request: Request, events: list) -> list:
@@ -215,8 +219,9 @@ class EventProof(APIView):
             proof = prove_inclusion(tenant, raw.leaf_index)
         except NotCovered as error:
             raise NotYet(str(error)) from None
+        note = cosigned_note(tenant, proof.size)
         if request.accepted_renderer.format == "txt":
-            return Response(proof_text(proof.index, proof.hashes, proof.note))
+            return Response(proof_text(proof.index, proof.hashes, note))
         leaf = raw.encoded_leaf()
         return Response(
             {
@@ -228,7 +233,7 @@ class EventProof(APIView):
                 "signed_headers": b64encode(raw.headers).decode() or None,
                 "tree_size": proof.size,
                 "hashes": [b64encode(part).decode() for part in proof.hashes],
-                "checkpoint": proof.note,
+                "checkpoint": note,
             }
         )
 
@@ -314,7 +319,10 @@ class Spend(APIView):
             since, until = (MomentField(required=False).clean(request.query_params.get(n, "")) for n in ("since", "until"))
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
-        return Response({"results": queries.spend_by(request.viewer, keys, since=since, until=until), "next": None})
+        rows = queries.spend_by(request.viewer, keys, since=since, until=until)
+        parties = [key for key in keys if key in ("agent", "principal")]
+        sight = Sight.of(request.viewer, {row[key] for row in rows for key in parties})
+        return Response({"results": [row | {key: sight.text(row[key]) for key in parties} for row in rows], "next": None})
 
 
 def _start(request: Request) -> Start:

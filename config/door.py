@@ -1,6 +1,7 @@
 """The door for deliveries: past sessions, users, cookies and forms, none of which a sender has."""
 
 import structlog
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -36,14 +37,13 @@ def tell_errors(get_response):
         return get_response(request)
 
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, AnswerableError):
+        if not isinstance(error, (AnswerableError, DataError)):
             return None
         status, title = status_of(error)
+        detail = str(error) if isinstance(error, AnswerableError) else "It holds what no record can hold."
         if request.path_info.startswith(MACHINES):
-            return problem(status, title, str(error))
-        return render(
-            request, "dashboard/error.html", {"status": status, "title": title, "detail": str(error)}, status=status
-        )
+            return problem(status, title, detail)
+        return render(request, "dashboard/error.html", {"status": status, "title": title, "detail": detail}, status=status)
 
     middleware.process_exception = process_exception
     return middleware

@@ -4,7 +4,6 @@ A wide tree is a bundle, not a hairball: of the grants beside the chain only the
 as fit, with the number before and after them. Every box leads on: the explorer then stands at that grant.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -13,8 +12,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 from auditlog import reach
 from auditlog.access import Viewer
-from auditlog.chain_json import widened_breaks
-from auditlog.core.chain import Chain, Path, build_chain, with_kinds
+from auditlog.chain_json import chain_to
+from auditlog.core.chain import Path, with_kinds
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.core.event import Party
 from auditlog.queries import generation_of, kinds_of, paths_to
@@ -33,7 +32,7 @@ def explore(viewer: Viewer, grant_id: str, *, after: str, now: datetime) -> Tree
     path = paths[grant_id]
     if not path.grants and not rows:
         raise NotFound(f"no source ever spoke of grant {grant_id[:80]}")
-    chain = _chain(path)
+    chain = chain_to(path)
     given = [grant.parent for grant in path.grants if grant.parent]
     counts = reach.count_children(viewer, [grant_id, *given])
     earlier = reach.count_children(viewer, [grant_id], until=place).get(grant_id, 0) if place else 0
@@ -61,14 +60,8 @@ def _place(after: str) -> tuple[datetime, str] | None:
         raise NotPossible(f"expected a time and a grant to go on from, found {after[:80]!r}") from None
 
 
-def _chain(path: Path) -> Chain:
-    """The chain to a grant, with what any hop gave beyond what it had."""
-    chain = build_chain(path=path)
-    return replace(chain, breaks=(*chain.breaks, *widened_breaks(chain)))
-
-
 def _child(row: dict, path: Path, kinds: dict[str, str], now: datetime) -> Child:
-    chain = _chain(path)
+    chain = chain_to(path)
     last, grant = len(chain.hops) - 1, path.grants[-1] if path.grants else None
     party = Party.of(row["actor"]) if row["actor"] else None
     ended = row["revoked_at"] is not None and row["revoked_at"] <= now, row["expires_at"] is not None and row["expires_at"] <= now

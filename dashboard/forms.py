@@ -37,11 +37,11 @@ class Instant(forms.CharField):
             if len(value) == 10:
                 return datetime.combine(date.fromisoformat(value), time(), UTC)
             at = parse_datetime(value.replace(" ", "T", 1))
+            if at is not None:
+                return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
-            at = None
-        if at is None:
-            raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
+            pass  # also of a day that is one only where the zone is another
+        raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
 
 
 class _Filters(forms.Form):

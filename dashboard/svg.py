@@ -183,7 +183,7 @@ def draw_tree(tree: Tree, *, link: Callable[..., tuple[str, str]]) -> str:
 
 def _child(child: Child, x: int, y: float, trunk: int, start: int) -> tuple[list[str], list[str], float]:
     """One grant below: its box; what leads there, since when, and what is broken; and how much room it takes."""
-    middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in wrap(visible(reason), 38)[:3]]
+    middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in _lines(reason, most=5)]
     kind = child.party.kind if child.party else "unknown"
     sub = visible(child.party.sub) if child.party else "nobody named"
     count = f"{child.events:,} event{'' if child.events == 1 else 's'}" + (f" · passed on {child.below:,} ×" if child.below else "")
@@ -276,9 +276,17 @@ def _notes(chain: Chain, *, shift: int) -> dict[int, list[str]]:
     """What is broken, in words, under the column it belongs to."""
     notes: dict[int, list[str]] = {}
     for found in chain.breaks:
-        place = 0 if found.hop is None else min(found.hop, max(0, len(chain.hops) - 1)) + shift
-        notes.setdefault(place, []).extend(wrap(visible(found.reason), 38)[:5])
+        last = max(0, len(chain.hops) - 1)
+        # What is wrong with a token has no place among the grants: it stands where the token was used, at the end.
+        place = 0 if found.code == "missing_parent" else (last if found.hop is None else min(found.hop, last)) + shift
+        notes.setdefault(place, []).extend(_lines(found.reason, most=9))
     return notes
+
+
+def _lines(reason: str, *, most: int) -> list[str]:
+    """A reason in lines that fit under a box. What is left out is seen to be: half a sentence can say the opposite."""
+    lines = wrap(visible(reason), 38)
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:37]}…"]
 
 
 def _cut(text: str, width: int) -> str:

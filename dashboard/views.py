@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog import queries as record
 from auditlog import reach, standing, threads
 from auditlog.access import WHOLE, Viewer
-from auditlog.chain_json import chain_json
+from auditlog.chain_json import authority_breaks, effective_json
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
 from auditlog.core.exposure import exposure_by_day
@@ -219,15 +219,17 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
     if view.act:
         keys = {hop.party.key for hop in view.chain.hops} | {view.act.principal}
         seen = queries.seen_parties(request.viewer, keys) if view.hidden else None
+        force = _in_force(request, view)
+        drawn = replace(view.chain, breaks=(*view.chain.breaks, *force.get("judged", ())))
         context |= {
             "act": view.act,
             "chain": view.chain,
             "principal": view.act.principal
             if seen is None or view.act.principal in seen or not view.act.principal
             else queries.stub(request.viewer, view.act.principal),
-            "chain_svg": chain_svg(request.viewer, view.chain, seen),
+            "chain_svg": chain_svg(request.viewer, drawn, seen),
             "hops": _hop_rows(request.viewer, view.chain, seen),
-            **_in_force(request, view),
+            **force,
             "joins": _joins(view),
             "story": queries.story_view(request.viewer, event_id),
             "cases": cases_of_event(request.viewer, str(event_id)),
@@ -243,10 +245,7 @@ def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
     at = (form.cleaned_data["at"] if form.is_valid() else None) or view.act.occurred_at
     if view.hidden or not view.chain.path.grants:
         return {"at_form": form}
-    shown = chain_json(view.chain, view.act, at=at)
-    known = {found.reason for found in view.chain.breaks}
-    judged = [found for found in shown["breaks"] if found["reason"] not in known]
-    return {"at_form": form, "at": at, "effective": shown["effective"], "judged": judged}
+    return {"at_form": form, "at": at, "effective": effective_json(view.chain, at), "judged": authority_breaks(view.chain, view.act, at)}
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:

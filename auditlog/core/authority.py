@@ -8,6 +8,7 @@ Patterns are anchored. `*` matches within one label or segment (split at `.` and
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ from auditlog.core.statement import Grant, Token
 Result = Literal["pass", "fail", "unknown", "na"]
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
 _ONE, _MANY = "\ue000", "\ue001"
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 section 2.3 takes for the dot between labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,25 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=16_384)
-def _as_name(value: str) -> str:
-    """Domains compare as names: case, trailing dot, IDNA. Anything else compares as it is."""
-    marked = value.replace("**", "qzmanyzq").replace("*", "qzonezq")
-    if "." not in value or "/" in value:
-        return value
+def _as_names(value: str) -> tuple[str, str]:
+    """A domain name, or a pattern of names, in A-labels and in U-labels: case, trailing dot, IDNA and its other dots are
+    gone. Anything else twice as it is. A label with a star is matched letter by letter, so it has to meet both forms.
+    """
+    dotted = _DOTS.sub(".", value.strip())
+    if "." not in dotted or "/" in dotted:
+        return value, value
+    labels = dotted.rstrip(".").split(".")
     try:
-        return domain.to_ascii(marked).replace("qzmanyzq", "**").replace("qzonezq", "*")
+        plain = domain.to_ascii(".".join("x" if "*" in label else label for label in labels)).split(".")
     except ValueError:
-        return value
+        return value, value
+    if len(plain) != len(labels):  # some letters are written out with a dot in them: nobody meant a name by those
+        return value, value
+    stars = [unicodedata.normalize("NFC", label.lower()) if "*" in label else None for label in labels]
+    return (
+        ".".join(star or label for star, label in zip(stars, plain, strict=True)),
+        ".".join(star or domain.to_unicode(label) for star, label in zip(stars, plain, strict=True)),
+    )
 
 
 def action_matches(pattern: str, verb: str) -> bool:
@@ -66,14 +78,13 @@ def action_matches(pattern: str, verb: str) -> bool:
 
 
 def resource_matches(pattern: str, value: str) -> bool:
-    return _compiled(_as_name(pattern)).match(_as_name(value)) is not None
+    return any(_compiled(p).match(v) for p, v in zip(_as_names(pattern), _as_names(value), strict=True))
 
 
 def covers(parent: str, child: str, *, name: bool = False) -> bool:
     """Whether every string that `child` matches is matched by `parent`. Sound; exact for one parent pattern."""
-    if name:
-        parent, child = _as_name(parent), _as_name(child)
-    return _compiled(parent).match(child.replace("**", _MANY).replace("*", _ONE)) is not None
+    pairs = zip(_as_names(parent), _as_names(child), strict=True) if name else [(parent, child)]
+    return any(_compiled(p).match(c.replace("**", _MANY).replace("*", _ONE)) for p, c in pairs)
 
 
 def over_digests(act: Act, max_price_minor: int | None, currency: str | None) -> set[str]:
@@ -120,7 +131,13 @@ def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False)
             return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and {verb} was done")
         if payment:
             continue
-        if not any(_detail_allows_action(detail, verb, provider) for detail in grant.details):
+        fitting = [detail for detail in grant.details if _detail_allows_action(detail, verb, provider)]
+        if not provider and fitting and all(detail.providers for detail in fitting):
+            at = ", ".join(sorted({p for detail in fitting for p in detail.providers}))
+            unknown = unknown or Judgement(
+                "unknown", f"grant {grant.id} allows {verb} at {at}, and the event does not name its provider", hop, grant.id, grant.leaf_index
+            )
+        if not fitting:
             allowed = ", ".join(sorted({p for d in grant.details for p in d.actions})) or "nothing"
             at = f" at {provider}" if provider else ""
             return _fail(grant, hop, f"grant {grant.id} allows {allowed}, and {verb}{at} was done")
@@ -181,10 +198,18 @@ def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgem
     """C6: not before - skew <= at < expiry + skew, for every grant on the path."""
     for hop, grant in enumerate(path.grants, start=1):
         if grant.not_before is not None and (grant.not_before - at).total_seconds() > skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} begins at {_utc(grant.not_before)}; the act was at {_utc(at)}")
+            return _fail(grant, hop, f"grant {grant.id} begins at {utc_text(grant.not_before)}; the act was at {utc_text(at)}")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} expired at {_utc(grant.expires_at)}; the act was at {_utc(at)}")
+            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}; the act was at {utc_text(at)}")
     return Judgement("pass", "every grant on the path was in its time window")
+
+
+def given_later(path: Path, at: datetime, *, skew_seconds: float = 30) -> Grant | None:
+    """The first grant that, as far as the record says, was given only after `at`, and states no beginning of its own.
+
+    Whether it held before is not known: a source may tell late of what it allowed earlier.
+    """
+    return next((g for g in path.grants if g.not_before is None and (g.granted_at - at).total_seconds() > skew_seconds), None)
 
 
 def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:
@@ -209,7 +234,7 @@ def judge_revocation(path: Path, at: datetime, *, provider: str, grace_seconds: 
     late = (at - grant.revoked_at).total_seconds()
     if notice is not None and (at - notice).total_seconds() > grace_seconds:
         return _fail(grant, hop, f"grant {grant.id} was revoked {late:.3f} s before the act, and {provider} knew")
-    knew = f"{provider} heard of it at {_utc(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
+    knew = f"{provider} heard of it at {utc_text(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
     return _fail(grant, hop, f"race: grant {grant.id} was revoked {late:.3f} s before the act; {knew}")
 
 
@@ -249,7 +274,7 @@ def _fail(grant: Grant, hop: int, reason: str) -> Judgement:
     return Judgement("fail", reason, hop, grant.id, grant.leaf_index)
 
 
-def _utc(at: datetime) -> str:
+def utc_text(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
 
 
@@ -327,7 +352,7 @@ def widenings(path: Path) -> list[Widening]:
             found.append(_outlives(child, first, place + 1))
         begins = max((g for g in above if g.not_before is not None), key=lambda g: g.not_before, default=None)
         if begins and child.not_before is not None and child.not_before < begins.not_before:
-            found.append(Widening("expiry", place + 1, child, begins, f"from {_utc(child.not_before)}", f"from {_utc(begins.not_before)}"))
+            found.append(Widening("expiry", place + 1, child, begins, f"from {utc_text(child.not_before)}", f"from {utc_text(begins.not_before)}"))
         least = min((g for g in above if g.max_depth is not None), key=lambda g: g.max_depth, default=None)
         if least and child.max_depth is not None and child.max_depth > least.max_depth:
             found.append(Widening("depth", place + 1, child, least, f"depth {child.max_depth}", f"depth {least.max_depth}"))
@@ -367,7 +392,7 @@ def token_widenings(tokens: TokenPath, path: Path) -> list[Widening]:
 
 
 def _outlives(by: Grant | Token, above: Grant | Token, hop: int | None) -> Widening:
-    return Widening("expiry", hop, by, above, f"until {_utc(by.expires_at)}", f"until {_utc(above.expires_at)}")
+    return Widening("expiry", hop, by, above, f"until {utc_text(by.expires_at)}", f"until {utc_text(above.expires_at)}")
 
 
 def _comparable(one: Iterable[str], other: Iterable[str]) -> bool:

@@ -232,10 +232,12 @@ class _Builder:
                         supplier=tokens.tokens[0].attester if tokens.tokens else None)  # fmt: skip
         if tokens.cycle:
             self._break(None, "cycle", "the tokens point at each other in a circle, or further than we follow")
-        if tokens.grant and path.grants and tokens.grant not in {grant.id for grant in path.grants}:
-            self._break(len(self.hops) - 1, "token_grant_conflict",
-                        f"the act names grant {path.grants[-1].id}, and its token {tokens.jti} was issued under {tokens.grant}",
-                        leaf_index=tokens.tokens[-1].leaf_index)  # fmt: skip
+        on_path = {grant.id for grant in path.grants}
+        for token in tokens.tokens if path.grants else ():
+            if token.grant and token.grant not in on_path:
+                self._break(len(self.hops) - 1, "token_grant_conflict",
+                            f"the act is under grant {path.grants[-1].id}, and token {token.jti} was issued under {token.grant},"
+                            " which is not above it", leaf_index=token.leaf_index)  # fmt: skip
         if tokens.tokens and not path.grants and path.missing is None:
             self._break(None, "no_grant", f"no grant stands behind token {tokens.jti}: what it allowed is not known",
                         supplier=tokens.tokens[0].attester)  # fmt: skip

@@ -18,6 +18,7 @@ class ProjectionState(models.Model):
     position = models.BigIntegerField(default=0)
     detected = models.BigIntegerField(default=0)  # the next leaf index that detection looks at
     is_current = models.BooleanField(default=False)
+    is_stale = models.BooleanField(default=False)  # payloads were erased since it began: it may still say what they said
     projected_at = models.DateTimeField(null=True)
 
     class Meta:

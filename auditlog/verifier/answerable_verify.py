@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Check an evidence bundle of Answerable, offline, with nothing but Python (3.8 or newer) and this one file.
+"""Check evidence of Answerable, offline, with nothing but Python (3.8 or newer) and this one file: a bundle, or one event.
 
-    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--witness KEY]... [--quorum N] [--json]
+    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--witness KEY]... [--quorum N] [--source-key NAME=FILE]... [--json]
+    python3 answerable_verify.py --event RAW --proof PROOF --vkey KEY --source-key NAME=FILE [--witness KEY]... [--json]
 
 It exits 0 when all holds, 1 when something is wrong (and names the first thing), 2 when it was not given a bundle.
-Get KEY, the log's verifier key, from somewhere else than the bundle: without it the bundle vouches for itself.
+Get KEY, the log's verifier key, from somewhere else than the bundle: without it the bundle vouches for itself. RAW and PROOF
+are what `/api/v1/events/<id>/raw` and `/proof` answer; FILE is the JWK Set that source NAME publishes.
 
 What is checked, from the bytes up:
 
@@ -15,7 +17,9 @@ What is checked, from the bytes up:
 4. with --witness: N of the witnesses given (all, when N is not said) cosigned the checkpoint or an earlier one that it
    extends (C2SP tlog-cosignature), so that whoever holds the log's key did not show you a history of your own;
 5. a Security Event Token is signed by its source's key (Ed25519, ES256, RS256, PS256), that key being in a `key` leaf of
-   the same log, before the event, proven like the event; and it was meant for this tenant, by that source's issuer.
+   the same log, before the event, proven like the event; and it was meant for this tenant, by that source's issuer. With
+   --source-key every event of that source must be signed by a key in FILE: whoever holds the log's database and its key
+   could have put a key of their own on record.
 
 Nothing is imported from the project, and no signature library is used: what you read here is all there is.
 """
@@ -654,12 +658,31 @@ def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
 # --- the bundle ---------------------------------------------------------------------------------------------
 
 
-def verify(file, vkeys=(), witnesses=(), quorum=None):
+def verify(file, vkeys=(), witnesses=(), quorum=None, source_keys=None):
     """Check a bundle. Returns the report, whose `problem` is None when all holds; raises Unusable.
 
-    `quorum` is how many of the witnesses must have cosigned; None: all of them.
+    `quorum` is how many of the witnesses must have cosigned; None: all of them. `source_keys`: by source, the JWK Sets
+    (as text) that its events must be signed by.
     """
-    report = {"result": "bad", "problem": None, "notes": []}
+    trusted, witnessed, pinned = _given(vkeys, witnesses, quorum, source_keys)
+
+    def check(report):
+        archive = Archive(file)
+        with archive.zip:
+            _verify(archive, trusted, witnessed, pinned, report)
+
+    return _reported(check)
+
+
+def verify_event(raw, proof, vkeys, witnesses=(), quorum=None, source_keys=None):
+    """Check one event's exact bytes against its proof, as the API gives both. Returns the report; raises Unusable."""
+    trusted, witnessed, pinned = _given(vkeys, witnesses, quorum, source_keys)
+    if not trusted:
+        raise Unusable("a proof of one event carries no key: give the log's with --vkey")
+    return _reported(lambda report: _verify_event(raw, proof, trusted, witnessed, pinned, report))
+
+
+def _given(vkeys, witnesses, quorum, source_keys):
     try:
         trusted = [parse_vkey(text) for text in vkeys]
         watching = [parse_vkey(text, b"\x04", "a witness's (cosignature/v1)") for text in witnesses]
@@ -668,11 +691,23 @@ def verify(file, vkeys=(), witnesses=(), quorum=None):
             raise ValueError(f"expected a quorum from 1 to the number of witnesses given, {len(names)}, found {quorum}")
     except ValueError as error:
         raise Unusable(str(error)) from None
-    witnessed = Witnessed(watching, quorum or len(names))
+    pinned = {}
+    for name, text in (source_keys or {}).items():
+        try:
+            found = parse_json(text, "the file", strict=False)
+            keys = found["keys"] if isinstance(found.get("keys"), list) else [found]
+            pinned[name] = {thumbprint(jwk): jwk for jwk in keys if isinstance(jwk, dict) and jwk.get("kty") in ("OKP", "EC", "RSA")}
+        except ValueError as error:
+            raise Unusable(f"the keys of source {shown(name)}: {error}") from None
+        if not pinned[name]:
+            raise Unusable(f"the keys of source {shown(name)}: there is no public key in them")
+    return trusted, Witnessed(watching, quorum or len(names)), pinned
+
+
+def _reported(check):
+    report = {"result": "bad", "problem": None, "notes": []}
     try:
-        archive = Archive(file)
-        with archive.zip:
-            _verify(archive, trusted, witnessed, report)
+        check(report)
         report["result"] = "ok"
     except Bad as bad:
         report["problem"] = {"where": bad.where, "what": bad.what}
@@ -683,7 +718,60 @@ def verify(file, vkeys=(), witnesses=(), quorum=None):
     return report
 
 
-def _verify(archive, trusted, witnessed, report):
+def _verify_event(raw, text, trusted, witnessed, pinned, report):
+    try:
+        proof = parse_json(text, "the proof")
+        note = field(proof, "checkpoint", str)
+        origin, size, root, public = open_note(note, trusted)
+        tenant = origin.rpartition("/")[2]
+        report.update(origin=origin, tenant=tenant, size=size, root=root.hex(), scope="event", signed_by=public.hex(), key_given=True)
+        report.update(earlier_checkpoints=0)
+        leaf, index = strict_base64(proof.get("leaf"), "the leaf"), field(proof, "leaf_index", int)
+        parts = LEAF.match(leaf)
+        if parts is None:
+            raise ValueError("its leaf is not in canonical form")
+        kind, source, received, grade, stamp, committed = (part.decode() for part in parts.groups())
+        if root_from_inclusion(index, size, leaf_hash(leaf), hashes(proof, "hashes")) != root:
+            raise ValueError("the audit path does not lead to the checkpoint's root")
+        event_id, headers = proof.get("source_event_id") or "", strict_base64(proof.get("signed_headers") or "", "signed_headers")
+        salt = strict_base64(proof.get("salt"), "the salt")
+        if len(salt) != 32 or not isinstance(event_id, str):
+            raise ValueError("its salt is not 32 bytes, or its source event id no text")
+        if commitment(salt, event_id.encode(), headers, raw) != from_base64url(committed):
+            raise ValueError("the event's bytes, headers, source event id or salt are not what the leaf commits to")
+        keys = Keys()
+        keys.jwks = {(name, stamp): jwk for name, known in pinned.items() for stamp, jwk in known.items()}
+        said = "no key of its source was given: see --source-key"
+        if kind in ("event", "conflict") and source in pinned:
+            said = _signed(keys, pinned, source, stamp, grade, event_id, headers, raw, tenant, report)
+    except ValueError as error:
+        raise Bad("proof", str(error)) from None
+    witnessed.saw(size, note)
+    report["witnessed"] = witnessed.newest()
+    good = said == "good"
+    report["counts"] = {"leaves": 1, "events": 1, "payloads_checked": 1, "erased": 0, "withheld": 0, "signatures_good": int(good)}
+    report["signatures_not_checked"] = {} if good else {said: 1}
+    report["leaves"] = [
+        {"index": index, "kind": kind, "source": source, "received_us": int(received), "grade": grade, "key": stamp,
+         "payload": "checked", "signature": said}
+    ]  # fmt: skip
+
+
+def _signed(keys, pinned, source, stamp, grade, event_id, headers, raw, tenant, report):
+    """What check_signature says, held against the keys that were given for the source."""
+    known = pinned.get(source)
+    if known is not None and stamp not in known:
+        raise ValueError(f"its key {shown(stamp)} is none of those given for source {shown(source)}")
+    said = check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant)
+    if known is not None and said != "good":
+        raise ValueError(f"a key was given for source {shown(source)}, and this carries no signature that can be checked")
+    if said == "good":
+        used = report.setdefault("source_keys", {})
+        used.setdefault(source, {})[stamp] = "given" if known is not None else "on record in the log"
+    return said
+
+
+def _verify(archive, trusted, witnessed, pinned, report):
     manifest = _manifest(archive)
     whole = manifest["scope"] == "whole"
     try:
@@ -715,7 +803,7 @@ def _verify(archive, trusted, witnessed, report):
             except ValueError as error:
                 raise Bad(f"checkpoint of {old_size} leaves", f"the signed checkpoint does not extend it: {error}") from None
         earlier = iter(())
-    keys = _leaves(archive, manifest, size, root, earlier, report)
+    keys = _leaves(archive, manifest, size, root, earlier, pinned, report)
     check_signers(keys, [*runs, [size, size, public]])
     witnessed.saw(size, note)
     report["witnessed"] = witnessed.newest()
@@ -806,7 +894,7 @@ def _earlier(archive, origin, keys, trusted, report, runs, witnessed):
         report["notes"].append(f"{foreign} earlier checkpoints are signed by keys of the bundle that were not given")
 
 
-def _leaves(archive, manifest, size, root, earlier, report):
+def _leaves(archive, manifest, size, root, earlier, pinned, report):
     whole, tenant = manifest["scope"] == "whole", manifest["tenant"]
     tree, keys, missing, buried = Tree(), Keys(), {}, {}
     counts = {"leaves": 0, "events": 0, "payloads_checked": 0, "erased": 0, "withheld": 0, "signatures_good": 0}
@@ -845,7 +933,7 @@ def _leaves(archive, manifest, size, root, earlier, report):
             if not seen:
                 missing[index] = kind
             elif is_event:
-                said = check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant)
+                said = _signed(keys, pinned, source, stamp, grade, event_id, headers, raw, tenant, report)
                 late += said == "good" and (source, stamp) in keys.retired
                 if said == "good":
                     counts["signatures_good"] += 1
@@ -920,7 +1008,7 @@ def told(report):
         lines.append("BAD: {}: {}".format(report["problem"]["where"], report["problem"]["what"]))
     else:
         counts = report["counts"]
-        what, whose = "the whole" if report["scope"] == "whole" else "a part", "the key you gave"
+        what, whose = {"whole": "the whole", "part": "a part", "event": "an event"}[report["scope"]], "the key you gave"
         if not report["key_given"]:
             whose = "a key from the bundle"
         lines.append(f"OK: {what} of log {shown(report['origin'])}")
@@ -934,6 +1022,10 @@ def told(report):
         lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
         lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased, {counts['withheld']} withheld")
         lines.append(f"  signatures   {counts['signatures_good']} of sources good")
+        for source, used in sorted(report.get("source_keys", {}).items()):
+            for stamp, how in sorted(used.items())[:20]:
+                advice = "; compare it with what the source publishes" if how != "given" else ""
+                lines.append(f"               {source}: key {stamp}, {how}{advice}")
         for why, count in sorted(report["signatures_not_checked"].items()):
             lines.append(f"               {count} not checked here: {shown(why)}")
         for leaf in report.get("leaves", [])[:50]:
@@ -943,16 +1035,34 @@ def told(report):
     return "\n".join(lines + ["NOTE: " + note for note in report["notes"]])
 
 
+def _read(file):
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(LINE)
+    except OSError as error:
+        raise Unusable(f"cannot read {shown(file)}: {error.strerror or error}") from None
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Check an evidence bundle of Answerable offline.")
-    parser.add_argument("bundle", help="the bundle, a zip archive")
+    parser.add_argument("bundle", nargs="?", help="the bundle, a zip archive")
+    parser.add_argument("--event", help="in the place of a bundle: the exact bytes of one event")
+    parser.add_argument("--proof", help="its proof, as JSON")
+    parser.add_argument("--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source")
     parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the bundle")
     parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the bundle")
     parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     options = parser.parse_args(arguments)
     try:
-        report = verify(options.bundle, options.vkey, options.witness, options.quorum)
+        if bool(options.bundle) == bool(options.event) or bool(options.event) != bool(options.proof):
+            raise Unusable("expected a bundle, or --event and --proof")
+        sources = {name: _read(file) for name, _, file in (given.partition("=") for given in options.source_key)}
+        more = options.vkey, options.witness, options.quorum, sources
+        if options.event:
+            report = verify_event(_read(options.event), _read(options.proof), *more)
+        else:
+            report = verify(options.bundle, *more)
     except Unusable as error:
         report = {"result": "unusable", "problem": {"where": "input", "what": str(error)}, "notes": []}
     if options.json:

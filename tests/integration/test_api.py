@@ -13,6 +13,7 @@ from django.utils import timezone
 from auditlog.access import issue_token
 from auditlog.configure import add_tenant
 from auditlog.models import Event, Finding, Leaf, Membership
+from tests.integration.test_dashboard_pages import signed_in
 from tests.world import TenantWorld
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"
@@ -220,6 +221,30 @@ def test_an_abuse_desk_gets_the_other_hops_of_a_chain_as_stubs(desk):
     assert chain["hops"][0]["party"]["sub"] == event["principal"]["sub"]
     text = json.dumps(chain)
     assert ID not in text and "lead" not in text and desk.root.id not in text
+
+
+def test_an_abuse_desk_learns_no_hidden_name_by_guessing_it_or_by_adding_up(desk):
+    """The cloud's own event names its agent; that ada stands behind it is known by the grant alone."""
+    quiet = desk.event(
+        "payment.captured", grant=desk.child, actor=desk.helper, principal=None, at=desk.now, action={"verb": "mail.send", "provider": "sober"},
+        money={"amount_minor": 5, "currency": "EUR", "phase": "captured", "rail": "invoice", "charge": "ch-q"},
+    )  # fmt: skip
+    made = desk.event("account.created", grant=desk.child, actor=desk.helper, principal=None, at=desk.now,
+                      action={"provider": "sober", "account": "acct-q"})  # fmt: skip
+    ids = [str(appended.event_id) for appended in desk.send(quiet, made)]
+    desk.settle()
+    api, client = Api(desk.row, "abuse", "sober"), signed_in(desk, "abuse", "sober")
+
+    guess = {"principal": f"{ID}|ada"}
+    assert [api.rows(path, guess) for path in ("events", "findings", "inventory")] == [[], [], []]
+    assert len(api.rows("events", {"actor": f"{BOTS}|helper"})) == 2 and len(Api(desk.row, "finance").rows("events", guess)) > 2
+    [by_principal], [by_agent] = api.rows("spend", {"by": "principal"}), api.rows("spend", {"by": "agent"})
+    assert by_principal["principal"].startswith("hidden-") and by_agent["agent"] == f"{BOTS}|helper"
+    for page in ("/events/", "/findings/", "/spend/"):
+        found = client.get(page, guess).content.decode()
+        assert "0.05" not in found and not any(event_id in found for event_id in ids)
+    assert all(event_id in client.get("/events/").content.decode() for event_id in ids)
+    assert "0.05" in client.get("/spend/").content.decode()
 
 
 def test_another_tenants_token_sees_nothing_of_this_one(desk):

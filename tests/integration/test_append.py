@@ -11,9 +11,11 @@ from django.db.utils import DatabaseError, OperationalError
 from auditlog import append as appending
 from auditlog.append import EPOCH, Appended, append_note
 from auditlog.core.merkle import Edge
+from auditlog.erase import hold, release
 from auditlog.models import Leaf, LogHead, Payload
 from auditlog.simulator.world import Signed
 from auditlog.stored import read_leaves
+from auditlog.verify_ledger import LEDGER_TABLES
 
 
 def derived_root(tenant):
@@ -180,7 +182,7 @@ def test_the_same_event_id_from_another_source_is_another_event(world):
     assert not any(result.repeated for result in results)
 
 
-@pytest.mark.parametrize("table", ["ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint"])
+@pytest.mark.parametrize("table", LEDGER_TABLES)
 @pytest.mark.parametrize("statement", ["UPDATE {} SET epoch = 2", "DELETE FROM {}", "TRUNCATE {}"])
 def test_the_application_role_cannot_change_ledger_rows(world, table, statement):
     world.source("conductor", "https://conductor.example")
@@ -190,11 +192,13 @@ def test_the_application_role_cannot_change_ledger_rows(world, table, statement)
         cursor.execute(statement.format(table))
 
 
-@pytest.mark.parametrize("table", ["ledger_leaf", "ledger_payload"])
+@pytest.mark.parametrize("table", ["ledger_leaf", "ledger_payload", "ledger_hold", "ledger_release"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET epoch = 2", "DELETE FROM {}", "TRUNCATE {}"])
 def test_not_even_the_owner_can_by_an_ordinary_statement(world, table, statement):
     world.source("conductor", "https://conductor.example")
-    world.send(world.event("action.performed"))
+    [told] = world.send(world.event("action.performed"))
+    held = hold(world.row, first=told.leaf_index, last=told.leaf_index, who="sam", reason="dispute", now=world.now)
+    release(world.row, held, who="sam", reason="settled", now=world.now)
 
     owner = connections["owner"]
     with pytest.raises(DatabaseError, match="written once"), transaction.atomic(using="owner"), owner.cursor() as cursor:

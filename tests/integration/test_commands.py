@@ -14,7 +14,8 @@ from django.db import connections
 from django.test import Client
 
 from auditlog import source_secrets
-from auditlog.models import Event, Finding, Leaf, ProjectionState, Source, Tenant
+from auditlog.inspect_log import verify_window
+from auditlog.models import Event, Finding, Leaf, ProjectionState, Source, Tenant, Verification
 from auditlog.simulator.signing import Signer
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"
@@ -310,6 +311,22 @@ def test_the_first_bad_leaf_is_named_and_the_exit_is_1(recorded, capfd):
     assert ended.value.code == 1
     assert f"{recorded.tenant}: leaf {first.leaf_index}:" in err.getvalue()
     assert f"leaf {second.leaf_index}:" not in err.getvalue()
+
+
+def test_a_verification_that_was_stopped_is_gone_on_with_and_one_that_found_something_begins_anew(recorded):
+    recorded.send_together([recorded.event("action.performed") for _ in range(700)])
+    size = Leaf.objects.filter(tenant=recorded.row).count()
+    verify_window(recorded.row, start=0, limit=512, now=lambda: recorded.now)  # and there it was stopped
+
+    assert f"{recorded.tenant}: {size - 512:,} leaves after the first 512 and" in run("verify_ledger", "--tenant", recorded.tenant, "--resume")
+    assert f"{recorded.tenant}: {size:,} leaves and" in run("verify_ledger", "--tenant", recorded.tenant, "--resume")  # its end was reached
+    vandalise("UPDATE ledger_payload SET raw = 'forged' WHERE tenant_id = %s AND leaf_index = 600", recorded.row.pk)
+    verify_window(recorded.row, start=0, limit=512, now=lambda: recorded.now)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run("verify_ledger", "--tenant", recorded.tenant, "--resume")
+    last = Verification.objects.filter(tenant=recorded.row).latest("id")
+    assert last.first_leaf == 0 and last.problem.startswith("leaf 600:")
 
 
 @pytest.mark.parametrize("command", ["verify_ledger", "rebuild"])

@@ -310,3 +310,27 @@ def test_a_case_moves_by_its_page(desk):
 
     assert "moved on" in text_of(moved)
     assert "intake" in text_of(moved)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/search/?q=a%00b", "/events/?target=%00", "/findings/?principal=%00", "/timeline/?session=%00", "/parties/?key=%00", "/parties/?after=%00",
+        "/reach/?kind=grant&key=%00", "/reach/explorer/?grant=%00", "/grants/x%00y/", "/cases/?state=%00", "/inventory/?id=%00",
+        "/events/?since=0001-01-01T00:00:00%2B14:00", "/events/{event}/?at=0001-01-01T00:00:00%2B14:00", "/events/{event}/?at=9999-12-31T23:59:59-14:00",
+    ],
+)  # fmt: skip
+def test_a_question_that_no_record_can_answer_gets_a_page_and_is_no_fault_of_ours(desk, path):
+    client = signed_in(desk, "security")
+    client.raise_request_exception = False
+
+    assert client.get(path.format(event=desk.bought.event_id)).status_code in (200, 400, 404)
+
+
+def test_an_act_of_nobody_says_who_could_supply_what_is_missing(desk):
+    [done] = desk.send(desk.event("action.performed", principal=None, action={"verb": "bucket.delete", "provider": "elsewhere"}))
+    desk.project()
+
+    page = signed_in(desk, "security").get(f"/events/{done.event_id}/").content.decode()
+
+    assert "Nobody is known" in page and "<b>conductor</b>, could say whose token or key it was" in page

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree
 
-from auditlog.core.chain import Path, build_chain
+from auditlog.core.chain import Break, Path, build_chain
 from auditlog.core.event import Party
 from auditlog.core.exposure import exposure_at, exposure_by_day
 from dashboard import charts, svg
@@ -84,6 +84,24 @@ def test_standing_and_breaks_are_told_in_words():
     assert "no source ever spoke of" in " ".join(ElementTree.fromstring(drawn).itertext())
     assert "claimed" in drawn
     assert "no grant" in drawn
+
+
+def test_a_reason_is_told_to_its_end_or_is_seen_to_be_cut():
+    def told(words):
+        found = replace(chain("shopper"), breaks=(Break(1, "scope_widened", " ".join(f"word{n}" for n in range(words))),))
+        return " ".join(ElementTree.fromstring(svg.draw(found)).itertext())
+
+    assert "word39" in told(40) and "…" not in told(40)
+    assert "word99" not in told(100) and "…" in told(100)
+
+
+def test_what_is_wrong_with_a_token_stands_where_it_was_used_with_a_cross():
+    found = replace(chain("shopper", "helper"), breaks=(Break(None, "orphan_token", "no source ever spoke of token t"),))
+    drawn = svg.draw(found)
+
+    [x] = re.findall(r'<text class="c-break" x="(\d+)"', drawn)
+    boxes = re.findall(r'<rect class="c-box" x="(\d+)"', drawn)
+    assert drawn.count("c-cross") == 1 and x == boxes[-1]
 
 
 def test_the_picture_outside_our_pages_needs_no_style_sheet():

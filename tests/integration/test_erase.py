@@ -1,17 +1,21 @@
 """Erasure, legal hold and retention: what goes, what stays provable, and what may not go."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.utils import DatabaseError
 from nacl.signing import SigningKey
 
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.erase import due, erase, held_now, hold, release, retain
 from auditlog.models import Event, Leaf, Payload, RetentionPolicy
+from auditlog.project import rebuild
 from auditlog.proofs import prove_inclusion
 from auditlog.publish import publish, take_fence
+from auditlog.tasks import forget_erased
+from auditlog.tasks import retain as run_all
 from auditlog.verify_ledger import verify
 
 KEY = SigningKey(b"\x07" * 32)
@@ -130,6 +134,101 @@ def test_a_policy_of_one_type_leaves_others(log):
     retain(policy, now=log.now + timedelta(days=1))
 
     assert gone(log, other.leaf_index) and not any(gone(log, index) for index in log.placed)
+
+
+def conflict_with(log, event):
+    """Other content under the same id: refused, and kept as a leaf of its own."""
+    [result] = log.deliver(log.event("action.performed", jti=event.jti, verb="other")).refused.values()
+    return Leaf.objects.filter(tenant=log.row).order_by("-leaf_index").first().leaf_index if result.err == "duplicate_conflict" else None
+
+
+@pytest.mark.parametrize("event_type", ["", "action.denied"])
+def test_what_was_refused_as_a_conflict_is_not_kept_longer_than_its_event(log, event_type):
+    told = log.event("action.denied")
+    [other] = log.send(told)
+    held, conflict = log.placed[0], conflict_with(log, told)
+    hold(log.row, first=held, last=held, who="sam", reason="dispute", now=log.now)
+    log.project()
+    policy = RetentionPolicy.objects.create(tenant=log.row, name="p", event_type=event_type, keep_days=1)
+    later = log.now + timedelta(days=2)
+
+    counted = retain(policy, now=later)
+    policy.is_armed = True
+
+    assert retain(policy, now=later) == counted
+    assert gone(log, other.leaf_index) and gone(log, conflict) and not gone(log, held)
+    assert [gone(log, index) for index in log.placed[1:]] == [event_type == ""] * 3
+
+
+def test_a_conflict_that_comes_after_its_event_was_erased_goes_too(log):
+    told = log.event("action.denied")
+    [other] = log.send(told)
+    conflict = conflict_with(log, told)
+    log.project()
+    erase(log.row, [other.leaf_index], why="asked", now=log.now, **BY)
+    policy = RetentionPolicy.objects.create(tenant=log.row, name="p", event_type="action.denied", keep_days=0, is_armed=True)
+
+    assert retain(policy, now=log.now + timedelta(days=1)) == 1 and gone(log, conflict)
+
+
+def test_a_policy_of_every_type_takes_what_no_longer_parses(log):
+    [odd] = log.send(log.event("action.performed"))  # not projected: as if no parser read it
+
+    retain(RetentionPolicy.objects.create(tenant=log.row, name="p", keep_days=0, is_armed=True), now=log.now + timedelta(days=1))
+
+    assert gone(log, odd.leaf_index)
+
+
+def test_what_was_erased_leaves_the_projections_even_if_whoever_erased_it_died_before(log, monkeypatch):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("auditlog.erase.rebuild", dies)
+        with pytest.raises(KeyboardInterrupt):
+            erase(log.row, [log.placed[1]], why="asked", now=log.now, **BY)
+    assert Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
+
+    forget_erased()
+
+    assert gone(log, log.placed[1]) and not Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
+
+
+def test_a_rebuild_that_had_read_a_payload_before_it_was_erased_is_done_again(log, monkeypatch):
+    def erase_elsewhere():
+        monkeypatch.undo()
+        with ThreadPoolExecutor(1) as other:  # of another session: what it does is not part of ours
+            other.submit(_erase_and_close, log, log.placed[1]).result()
+
+    monkeypatch.setattr("auditlog.project.refresh_statistics", erase_elsewhere)
+
+    rebuild(log.row, now=log.now)  # has read every leaf when they are erased
+    assert gone(log, log.placed[1]) and Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
+    forget_erased()
+
+    assert not Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
+
+
+def _erase_and_close(log, index):
+    try:
+        erase(log.row, [index], why="asked", now=log.now, **BY)  # not refused although a rebuild is under way
+    finally:
+        connections.close_all()
+
+
+def test_a_policy_that_cannot_run_stops_no_other(log, monkeypatch):
+    first, second = (RetentionPolicy.objects.create(tenant=log.row, name=name, keep_days=0) for name in ("a", "b"))
+
+    def due_or_not(policy, *, now):
+        if policy.pk == first.pk:
+            raise DatabaseError("out of memory")
+        return due(policy, now=now)
+
+    monkeypatch.setattr("auditlog.erase.due", due_or_not)
+    run_all()
+
+    second.refresh_from_db()
+    assert second.last_run_at is not None and second.last_count == 4
 
 
 def test_the_commands_hold_release_and_erase(log, capsys):

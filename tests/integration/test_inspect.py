@@ -60,6 +60,21 @@ def test_a_run_goes_on_where_the_last_one_ended_and_begins_anew_at_the_end(log, 
     assert not any(run.problem for run in runs)
 
 
+def test_leaves_that_nobody_signed_yet_are_no_fault_of_a_window_and_a_signed_tile_that_is_gone_is(log, monkeypatch):
+    from auditlog import inspect_log
+    from auditlog.append import append_note
+
+    monkeypatch.setattr(inspect_log, "WINDOW", 256)
+    for n in range(600):
+        append_note(log.row, "config", {"n": n}, now=log.now)
+
+    assert not any(verify_next(log.row, now=lambda: log.now).problem for _ in range(3))
+    sign(log)
+    verify_next(log.row, now=lambda: log.now)
+    vandalise("DELETE FROM ledger_tile WHERE tenant_id = %s AND level = 0 AND number = 0", log.row.pk)
+    assert verify_next(log.row, now=lambda: log.now).problem == "leaf 0: tile 0/0 is missing"
+
+
 def test_the_auditor_looks_and_the_abuse_desk_does_not(log):
     assert desk(log, "auditor").post("/integrity/").status_code == 403
     assert desk(log, "abuse", provider="registrar").get("/integrity/").status_code == 403

@@ -1,7 +1,9 @@
 """Proofs and tiles over HTTP, checked by an outsider's arithmetic only."""
 
 import json
-from base64 import b64decode
+import subprocess
+import sys
+from base64 import b64decode, urlsafe_b64encode
 from datetime import timedelta
 
 import pytest
@@ -11,12 +13,13 @@ from nacl.signing import SigningKey
 
 from auditlog.access import issue_token
 from auditlog.append import append_note
-from auditlog.core.checkpoint import opened, public_key_of
+from auditlog.core.checkpoint import opened, public_key_of, vkey
 from auditlog.core.leaf import MAX_BYTES, commitment
 from auditlog.core.merkle import check_consistency, leaf_hash, root_from_inclusion
 from auditlog.models import Checkpoint
 from auditlog.proofs import prove_consistency, prove_inclusion
 from auditlog.publish import announce_key, publish, take_fence
+from auditlog.verifier import answerable_verify as verifier
 
 KEY = SigningKey(b"\x07" * 32)
 
@@ -61,6 +64,73 @@ def test_an_outsider_checks_bytes_leaf_path_and_signature_with_what_we_serve(log
     path = [b64decode(part) for part in proof["hashes"]]
     assert root_from_inclusion(proof["leaf_index"], head.size, leaf_hash(leaf), path) == head.root
     assert len(leaf) <= MAX_BYTES
+
+
+@pytest.fixture
+def outsider(log, tmp_path):
+    """Somebody with the verifier, an event, its proof, the log's public key and what the source publishes. Nothing else."""
+    log.send(*(log.event("action.performed") for _ in range(300)))
+    signed = log.event("action.performed")
+    [appended] = log.send(signed)
+    sign(log)
+    files = {
+        "raw": log.client.get(f"/api/v1/events/{appended.event_id}/raw").content,
+        "proof": log.client.get(f"/api/v1/events/{appended.event_id}/proof").content,
+        "jwks": json.dumps(log.sources["conductor"].jwks).encode(),
+    }
+    vkey = public(f"/log/{log.tenant}/vkey").content.decode().split("\n")[0]
+
+    def check(*more, vkey=vkey, **changed):
+        for name, content in (files | changed).items():
+            (tmp_path / name).write_bytes(content)
+        command = [sys.executable, "-I", "-S", verifier.__file__, "--event", tmp_path / "raw", "--proof", tmp_path / "proof", *more]
+        answer = subprocess.run(
+            [*command, *(["--vkey", vkey] if vkey else [])], capture_output=True, text=True, timeout=60, check=False, env={}
+        )
+        assert answer.stderr == ""
+        return answer.returncode, answer.stdout
+
+    check.files, check.pin = files, ("--source-key", f"conductor={tmp_path / 'jwks'}")
+    return check
+
+
+def test_an_event_and_its_proof_convince_whoever_has_the_verifier_and_the_keys(outsider):
+    code, told = outsider(*outsider.pin)
+
+    assert code == 0 and told.startswith("OK: an event of log") and "1 of sources good" in told and ", given" in told
+    code, told = outsider()
+    assert code == 0 and "0 of sources good" in told and "no key of its source was given" in told
+    assert outsider(vkey="")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("leaf", None, "the leaf"), ("salt", "AAAA", "32 bytes"), ("leaf_index", 3, "proof"), ("leaf_index", 10**9, "is not in a tree"),
+        ("leaf_index", -1, "is not in a tree"), ("leaf_index", True, "leaf_index"), ("hashes", [], "too short"), ("source_event_id", "other", "commits to"),
+        ("signed_headers", "e30=", "commits to"), ("checkpoint", "x", "checkpoint"), ("leaf", "WyJhIl0=", "canonical form"),
+    ],
+)  # fmt: skip
+def test_a_proof_with_one_thing_changed_convinces_nobody(outsider, name, value, reason):
+    changed = json.loads(outsider.files["proof"]) | {name: value}
+
+    code, told = outsider(*outsider.pin, proof=json.dumps(changed).encode())
+
+    assert code == 1 and reason in told
+
+
+def test_other_bytes_another_log_and_another_sources_key_convince_nobody(outsider):
+    other = SigningKey(b"\x09" * 32)
+    x = urlsafe_b64encode(bytes(other.verify_key)).rstrip(b"=").decode()
+
+    assert outsider(*outsider.pin, raw=outsider.files["raw"] + b"\n")[0] == 1
+    assert outsider(*outsider.pin, vkey=vkey("answerable.example/log/default", bytes(other.verify_key)))[0] == 1
+    code, told = outsider(*outsider.pin, jwks=json.dumps({"kty": "OKP", "crv": "Ed25519", "x": x}).encode())
+    assert code == 1 and "none of those given" in told
+    for broken in (b"", b"[]", b'{"keys": []}', b"\xff", b'{"kty": "OKP"}'):
+        assert outsider(*outsider.pin, jwks=broken)[0] == 2
+    for broken in (b"", b"[" * 100_000, b'{"leaf": 1, "leaf": 2}', b"\xff"):
+        assert outsider(*outsider.pin, proof=broken)[0] == 1
 
 
 def test_the_same_proof_as_c2sp_text(log):

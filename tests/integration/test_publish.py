@@ -155,6 +155,14 @@ def test_an_upper_tile_that_is_not_made_of_those_below_is_found_by_whoever_ends_
         verify(tall.row, start=start)
 
 
+@pytest.mark.parametrize(("level", "number", "leaf"), [(0, 0, 0), (0, 100, 25_600), (1, 0, 0)])
+def test_a_tile_that_was_taken_away_is_missed(tall, level, number, leaf):
+    vandalise("DELETE FROM ledger_tile WHERE tenant_id = %s AND level = %s AND number = %s", tall.row.pk, level, number)
+
+    with pytest.raises(LedgerCorrupt, match=f"leaf {leaf}: tile {level}/{number} is missing"):
+        verify(tall.row)
+
+
 def test_a_checkpoint_by_another_key_is_found(log):
     grow(log, 3)
     sign(log)

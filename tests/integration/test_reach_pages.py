@@ -175,6 +175,40 @@ def test_pages_of_the_inventory_hold_everything_once_also_what_was_made_at_one_i
     assert sorted(seen) == [f"twin-{n:03}" for n in range(120)]
 
 
+def test_an_act_outside_its_authority_is_a_cross_in_the_picture_with_the_reason_below_it(told):
+    wider = told.grant(told.busy, told.idle, actions=["**"], parent=told.one, id="wider", at=told.at)
+    act = told.event("action.performed", grant=wider, actor=told.idle, at=told.at + MINUTE, action={"verb": "mail.send", "provider": "cloud", "resource": "m"})
+    *_, done = told.send(wider, act)
+    told.settle()
+    client = signed_in(told, "security")
+
+    def picture(url, **asked):
+        return re.search(r"<svg.*?</svg>", client.get(url, asked).content.decode(), re.S)[0]
+
+    sound, broken = picture(f"/events/{told.ids['bought']}/"), picture(f"/events/{done.event_id}/")
+    later = picture(f"/events/{told.ids['bought']}/", at=(told.at + timedelta(days=20)).strftime("%Y-%m-%d"))
+    assert "c-cross" not in sound and "c-break" not in sound
+    assert broken.count("c-cross") == 2  # one hop gave more than it had, and what it had was exceeded
+    assert "above it has" in " ".join(re.findall(r"<text[^>]*>(.*?)</text>", broken))
+    assert "c-cross" in later and "expired at" in later
+    assert "c-cross" in picture("/grants/wider/") and "c-cross" not in picture(f"/grants/{told.two.id}/")
+
+
+def test_before_a_grant_was_given_it_is_not_called_in_force(told):
+    said = {"id": "no-beginning", "root": True, "subject": told.ada.full, "actor": told.lead.full, "authorization_details": [{"type": "agent_action"}]}
+    early = told.event("delegation.granted", grant=said, at=told.at)
+    *_, done = told.send(early, told.event("action.performed", grant="no-beginning", actor=told.lead, at=told.at + MINUTE))
+    told.settle()
+    url, before = f"/events/{done.event_id}/", (told.at - timedelta(days=3)).strftime("%Y-%m-%d %H:%M")
+
+    page = signed_in(told, "security").get(url, {"at": before}).content.decode()
+    found = told.api.get(f"events/{done.event_id}/chain", {"at": before}).json()["effective"]
+
+    assert found["in_force"] is None and found["given_later"]["grant"] == "no-beginning"
+    assert "<b>in force</b>" not in page and "was given" in page
+    assert told.api.get(f"events/{done.event_id}/chain").json()["effective"]["in_force"] is True
+
+
 def test_what_was_in_force_can_be_asked_for_another_time(told):
     told.send(told.revoke(told.root, at=told.at + 5 * MINUTE))
     told.settle()

@@ -76,6 +76,16 @@ def test_action_patterns_are_anchored_and_a_star_stays_within_its_segment(patter
         ("acme.io", "acme.io.evil.example", False),
         ("acme.io", "xacme.io", False),
         ("bücher.example", "xn--bcher-kva.example", True),
+        ("acme.io", "acme\u3002io", True),  # the dots of other scripts
+        ("acme.io", "ACME\uff0eio\uff61", True),
+        ("acme.io", "\uff41cme.io", True),  # a full-width letter
+        ("*.bücher.example", "www.xn--bcher-kva.example", True),
+        ("bü*.example", "xn--bcher-kva.example", True),  # a star beside a letter that IDNA writes otherwise
+        ("xn--*.example", "bücher.example", True),
+        ("b*.example", "xn--acher-kva.example", False),
+        ("acme.io", "acme⒈io", False),
+        ("qzonezq.io", "acme.io", False),  # no letters of a name are a wildcard
+        ("qzmanyzq.io", "www.acme.io", False),
         ("project/web/*", "project/web/app", True),
         ("project/web/*", "project/web/app/x", False),
         ("project/web/**", "project/web/app/x", True),
@@ -84,6 +94,13 @@ def test_action_patterns_are_anchored_and_a_star_stays_within_its_segment(patter
 )
 def test_resources_that_are_names_compare_as_names(pattern, value, matches):
     assert resource_matches(pattern, value) is matches
+
+
+def test_a_denied_name_is_denied_in_whatever_letters_and_dots_it_is_written():
+    allowed = path({"details": (detail(["**"], ["**"], deny=Deny(resources=["bü*.example", "acme.io"])),)})
+
+    for written in ("bücher.example", "xn--bcher-kva.example", "BÜCHER.example.", "acme\u3002io", "Acme.IO."):
+        assert judge_resource(allowed, verb="dns.write", provider="", resource=written).result == "fail"
 
 
 SEGMENT = st.sampled_from(["a", "b", "ab", "*", "**", "a*"])
@@ -144,6 +161,15 @@ def test_a_detail_holds_for_its_providers_only():
 
     assert judge_action(only, verb="dns.read", provider="cloud").result == "pass"
     assert judge_action(only, verb="dns.read", provider="registrar").result == "fail"
+
+
+def test_where_no_provider_is_named_a_detail_of_some_providers_allows_nothing_for_certain():
+    some, also_any = detail(["dns.*"], providers=["cloud"]), detail(["dns.read"])
+
+    assert judge_action(path({"details": (some,)}), verb="dns.read", provider="").result == "unknown"
+    assert judge_action(path({"details": (some,)}), verb="mail.send", provider="").result == "fail"
+    assert judge_action(path({"details": (some, also_any)}), verb="dns.read", provider="").result == "pass"
+    assert judge_action(path({"details": (also_any,)}, {"details": (some,)}), verb="dns.read", provider="").hop == 2
 
 
 def test_resources_are_those_of_a_detail_that_allows_the_action():

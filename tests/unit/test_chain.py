@@ -60,6 +60,9 @@ def test_a_token_at_its_holders_grant_is_the_same_hop():
     ("path", "shown", "code"),
     [
         (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[SHOPPER], grant="g9")], "token_grant_conflict"),
+        # The token shown agrees with the act; the one that it was exchanged from does not.
+        (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[SHOPPER], grant="g9"), token("t2", parent="t1", actors=[SHOPPER], grant="g1")],
+         "token_grant_conflict"),
         (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[SHOPPER], subject=HELPER)], "subject_conflict"),
         (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[HELPER])], "actor_not_granted"),
         (NO_PATH, [token("t1", actors=[SHOPPER]), token("t2", parent="t1", actors=[HELPER, BUYER])], "act_conflict"),

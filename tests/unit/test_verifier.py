@@ -510,6 +510,35 @@ def test_what_the_log_took_in_wrongly_is_found_although_its_tree_is_sound(tmp_pa
     assert f"leaf 7: {reason}" in problem(bundle.sign().write(tmp_path / "b.zip"))
 
 
+def test_a_key_that_an_insider_put_on_record_is_refused_by_whoever_has_the_sources_own(tmp_path):
+    """The tree is sound, the log's key is real, and so is the signature: by a key that the source never had."""
+    theirs = SigningKey(b"\x09" * 32)
+    jwk = {**JWK, "x": b64url(bytes(theirs.verify_key))}
+    bundle = Bundle()
+    bundle.own("key", {"change": "key.added", "source": "conductor", "thumbprint": thumbprint(jwk), "jwk": jwk})
+    bundle.append("event", "conductor", "A", thumbprint(jwk), bundle.set("e9", key=theirs), "e9")
+    path, keys = str(bundle.sign().write(tmp_path / "b.zip")), tmp_path / "jwks.json"
+    keys.write_text(json.dumps({"keys": [JWK]}))
+
+    alone, pinned = run(path, "--vkey", VKEY), run(path, "--vkey", VKEY, "--source-key", f"conductor={keys}")
+
+    assert alone.returncode == 0 and f"conductor: key {thumbprint(jwk)}, on record in the log; compare it" in alone.stdout
+    assert pinned.returncode == 1 and "leaf 8: its key" in pinned.stdout and "none of those given" in pinned.stdout
+    assert run(Bundle().sign().write(tmp_path / "c.zip"), "--vkey", VKEY, "--source-key", f"conductor={keys}").returncode == 0
+
+
+def test_with_a_sources_key_given_none_of_its_events_may_come_unsigned(tmp_path):
+    bundle = Bundle()
+    bundle.own("config", {"change": "source.added", "source": "odd", "format": "stripe", "issuer": "https://c.example"})
+    bundle.append("event", "odd", "A", STAMP, b"{}", "e9")
+    keys = tmp_path / "jwks.json"
+    keys.write_text(json.dumps(JWK))
+
+    answer = run(bundle.sign().write(tmp_path / "b.zip"), "--vkey", VKEY, "--source-key", f"odd={keys}")
+
+    assert answer.returncode == 1 and "leaf 8: a key was given" in answer.stdout
+
+
 def test_a_key_leaf_whose_key_is_not_the_one_it_names_is_refused(tmp_path):
     bundle = Bundle()
     bundle.own("key", {"change": "key.added", "source": "conductor", "thumbprint": STAMP, "jwk": {**JWK, "x": "AA"}})

@@ -16,10 +16,12 @@ class Command(BaseCommand):
         parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the file")
         parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the file")
         parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
+        parser.add_argument("--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source")
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args, **options):
         arguments = [f"--vkey={key}" for key in options["vkey"]] + [f"--witness={key}" for key in options["witness"]]
+        arguments += [f"--source-key={given}" for given in options["source_key"]]
         arguments += [f"--quorum={options['quorum']}"] * (options["quorum"] is not None) + ["--json"] * options["json"]
         if code := answerable_verify.main([*arguments, "--", options["file"]]):
             sys.exit(code)
