@@ -4,7 +4,8 @@ Effective authority is the intersection of all grants on the path; deny wins; wh
 In a root, no `authorization_details` is unknown, and no limits, expiry, audience or depth is unbounded. Results are
 tri-state: "unknown" is never "fail".
 
-Patterns are anchored. `*` matches within one label or segment (split at `.` and `/`), `**` across them.
+Patterns are anchored. `*` matches within one label or segment (split at `.` and `/`), `**` across them. Domain names
+are compared as registrable names: `acme.co.uk` stands for all that lies in it, `co.uk` for nothing but itself.
 """
 
 import re
@@ -77,14 +78,43 @@ def action_matches(pattern: str, verb: str) -> bool:
     return _compiled(pattern).match(verb) is not None
 
 
+@lru_cache(maxsize=16_384)
+def _zone(value: str) -> str:
+    """The registrable name that every name of this pattern lies in, in A-labels; "" where that is not one name."""
+    labels = _as_names(value)[0].split(".")
+    if len(labels) < 2 or "**" in value:
+        return ""
+    try:  # anything that is no name as a whole lies in none, whatever it ends with
+        found = domain.zone(domain.to_ascii(".".join("x" if "*" in label else label for label in labels)))
+    except ValueError:
+        return ""
+    return found if found and not any("*" in label for label in labels[-len(found.split(".")) :]) else ""
+
+
 def resource_matches(pattern: str, value: str) -> bool:
-    return any(_compiled(p).match(v) for p, v in zip(_as_names(pattern), _as_names(value), strict=True))
+    """Whether the pattern is of this resource. A registrable name is of all names in it (public suffix list)."""
+    return any(_compiled(p).match(v) for p, v in zip(_as_names(pattern), _as_names(value), strict=True)) or (
+        _zone(value) != "" and _zone(value) == _as_names(pattern)[0]
+    )
 
 
 def covers(parent: str, child: str, *, name: bool = False) -> bool:
     """Whether every string that `child` matches is matched by `parent`. Sound; exact for one parent pattern."""
     pairs = zip(_as_names(parent), _as_names(child), strict=True) if name else [(parent, child)]
-    return any(_compiled(p).match(c.replace("**", _MANY).replace("*", _ONE)) for p, c in pairs)
+    if any(_compiled(p).match(c.replace("**", _MANY).replace("*", _ONE)) for p, c in pairs):
+        return True
+    return name and _zone(child) != "" and _zone(child) == _as_names(parent)[0]
+
+
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?)?(?P<host>[^/?#@:\s]+\.[^/?#@:\s]+)(?P<port>:\d+)?(?:[/?#].*)?", re.DOTALL
+)
+
+
+def host_in(resource: str) -> str:
+    """The host of a URL, or of a host with its port; "" of anything else."""
+    found = _ADDRESS.fullmatch(_DOTS.sub(".", resource.strip()))
+    return found["host"] if found and (found["scheme"] or found["port"]) else ""
 
 
 def over_digests(act: Act, max_price_minor: int | None, currency: str | None) -> set[str]:
@@ -154,8 +184,9 @@ def judge_resource(path: Path, *, verb: str, provider: str, resource: str, payme
         if limited:
             return Judgement("unknown", "the event does not say what it was done to", limited[0])
         return Judgement("pass", "no grant on the path limits resources") if stated else _no_details(path)
+    meant = [one for one in (resource, host_in(resource)) if one]  # a name that is denied is so in an address too
     for hop, grant in stated:
-        denied = [p for d in grant.details if d.deny for p in d.deny.resources if resource_matches(p, resource)]
+        denied = [p for d in grant.details if d.deny for p in d.deny.resources if any(resource_matches(p, one) for one in meant)]
         if denied:
             return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and the act was on {resource}")
         fitting = [d for d in grant.details if _detail_allows_action(d, verb, provider)] or list(grant.details)

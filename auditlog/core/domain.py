@@ -14,6 +14,8 @@ from confusable_homoglyphs import confusables
 from rapidfuzz.distance import OSA
 
 _extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=False)
+# With names under which anybody may have one of his own (`github.io`): for who holds what, not for what can be bought.
+_extract_holder = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 # Pairs that fonts make look alike and that Unicode's table, being about single characters, does not hold.
 _LOOK = (("rn", "m"), ("vv", "w"), ("cl", "d"), ("0", "o"), ("1", "l"), ("i", "l"), ("5", "s"))
@@ -65,6 +67,15 @@ def parse(name: str) -> Name:
         # The list's own default rule "*": of an ending it does not know, the last label is the suffix.
         *_, label, suffix = ascii_name.split(".")
     return Name(ascii_name, to_unicode(label), suffix)
+
+
+@lru_cache(maxsize=65_536)
+def zone(ascii_name: str) -> str:
+    """The name of one holder that this one lies in, both in A-labels: `acme.co.uk` of `www.acme.co.uk` and of itself. ""
+    where the ending is not on the public suffix list, and of a public suffix itself.
+    """
+    parts = _extract_holder(ascii_name)
+    return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else ""
 
 
 @lru_cache(maxsize=65_536)

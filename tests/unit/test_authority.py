@@ -90,6 +90,20 @@ def test_action_patterns_are_anchored_and_a_star_stays_within_its_segment(patter
         ("project/web/*", "project/web/app/x", False),
         ("project/web/**", "project/web/app/x", True),
         ("Bucket/A", "bucket/a", False),
+        ("acme.co.uk", "www.shop.ACME.co.uk.", True),  # all that lies in a registrable name
+        ("www.acme.co.uk", "acme.co.uk", False),
+        ("www.acme.co.uk", "mail.www.acme.co.uk", False),
+        ("co.uk", "acme.co.uk", False),  # a public suffix is nobody's
+        ("uk", "acme.co.uk", False),
+        ("github.io", "mallory.github.io", False),  # under which anybody has a name of his own
+        ("acme.github.io", "www.acme.github.io", True),
+        ("bücher.de", "www.xn--bcher-kva.de", True),
+        ("acme.io", "acme.io?x.evil.com", False),
+        ("acme.io", "evil.com/www.acme.io", False),
+        ("acme.io", "evil.com@www.acme.io", False),
+        ("acme.io", "a b.acme.io", False),
+        ("10.0.0.1", "1.10.0.0.1", False),
+        ("v1.2", "3.v1.2", False),  # no name that anybody could hold
     ],
 )
 def test_resources_that_are_names_compare_as_names(pattern, value, matches):
@@ -101,6 +115,31 @@ def test_a_denied_name_is_denied_in_whatever_letters_and_dots_it_is_written():
 
     for written in ("bücher.example", "xn--bcher-kva.example", "BÜCHER.example.", "acme\u3002io", "Acme.IO."):
         assert judge_resource(allowed, verb="dns.write", provider="", resource=written).result == "fail"
+
+
+@pytest.mark.parametrize("written", ["https://acme.io/", "HTTPS://user@www.ACME.io:8443/x?y", "acme.io:443", "acme。io:80", "https://acme.io.", "ftp://acme.io#x"])
+def test_a_denied_name_is_denied_in_an_address(written):
+    allowed = path({"details": (detail(["**"], ["**"], deny=Deny(resources=["acme.io"])),)})
+
+    assert judge_resource(allowed, verb="http.get", provider="", resource=written).result == "fail"
+
+
+@pytest.mark.parametrize("written", ["https://evil.io/acme.io", "urn:acme.io", "project:acme.io", "https://acme.io.evil.example/", "arn:aws:s3:::acme.io"])
+def test_what_only_mentions_a_denied_name_is_no_address_of_it(written):
+    allowed = path({"details": (detail(["**"], ["**"], deny=Deny(resources=["acme.io"])),)})
+
+    assert judge_resource(allowed, verb="http.get", provider="", resource=written).result == "pass"
+
+
+NAME = st.tuples(
+    st.lists(st.sampled_from(["www", "acme", "*", "w*"]), max_size=3), st.sampled_from(["io", "co.uk", "github.io", "uk", "internal"])
+).map(lambda parts: ".".join([*parts[0], parts[1]]))
+
+
+@given(NAME, NAME, NAME.filter(lambda name: "*" not in name))
+def test_what_a_parent_covers_of_names_it_matches(parent, child, value):
+    if covers(parent, child, name=True) and resource_matches(child, value):
+        assert resource_matches(parent, value)
 
 
 SEGMENT = st.sampled_from(["a", "b", "ab", "*", "**", "a*"])
