@@ -2,7 +2,7 @@
 
 The tombstone is appended and the payloads are deleted in one transaction, by the one database function that may; it
 looks at legal holds itself, so no code path around this module can erase what is held. Projections are rebuilt from
-what is left, which is how the erased content leaves them too.
+what is left, which is how the erased content leaves them too; findings, which a rebuild keeps, lose what they told of it.
 """
 
 from collections.abc import Sequence
@@ -65,6 +65,7 @@ def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
                     [tenant.pk, EPOCH, tombstone, wanted],
                 )
                 [count] = cursor.fetchone()
+            _redact_findings(tenant, wanted)
     except DatabaseError as error:
         if getattr(error.__cause__, "sqlstate", "") == OBJECT_IN_USE:
             raise NotPossible(str(error.__cause__).splitlines()[0]) from None
@@ -82,7 +83,30 @@ def forget(tenant: Tenant, *, now: datetime) -> bool:
             rebuild(tenant, now=now)
         except Refused:
             return False
+        _redact_findings(tenant)  # those that detection wrote meanwhile, of the old projections
     return True
+
+
+def _redact_findings(tenant: Tenant, leaves: Sequence[int] | None = None) -> None:
+    """Take out of findings what they tell of erased leaves: of these, or of any. What was found, by which rule, of which
+    leaves and what people decided stays; who it was about goes when nothing that it rests on is left.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_REDACT, {"tenant": tenant.pk, "epoch": EPOCH, "leaves": leaves})
+
+
+_REDACT = """
+    UPDATE finding f SET title = 'Erased: what this rested on is gone, in whole or in part', evidence = jsonb_build_object('erased', r.gone),
+        principal = CASE WHEN r.is_all THEN '' ELSE f.principal END, actor = CASE WHEN r.is_all THEN '' ELSE f.actor END,
+        "grant" = CASE WHEN r.is_all THEN '' ELSE f."grant" END
+    FROM (
+      SELECT f.id, array_agg(leaf ORDER BY leaf) FILTER (WHERE p.raw IS NULL) AS gone, bool_and(p.raw IS NULL) AS is_all
+      FROM finding f CROSS JOIN unnest(f.leaves) leaf
+      LEFT JOIN ledger_payload p ON p.tenant_id = f.tenant_id AND p.epoch = %(epoch)s AND p.leaf_index = leaf
+      WHERE f.tenant_id = %(tenant)s AND (%(leaves)s::bigint[] IS NULL OR f.leaves && %(leaves)s::bigint[]) GROUP BY f.id
+    ) r
+    WHERE f.id = r.id AND r.gone IS NOT NULL AND f.evidence -> 'erased' IS DISTINCT FROM to_jsonb(r.gone)
+"""
 
 
 @transaction.atomic

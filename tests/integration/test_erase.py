@@ -10,7 +10,7 @@ from nacl.signing import SigningKey
 
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.erase import due, erase, held_now, hold, release, retain
-from auditlog.models import Event, Leaf, Payload, RetentionPolicy
+from auditlog.models import Event, Finding, Leaf, Payload, RetentionPolicy
 from auditlog.project import rebuild
 from auditlog.proofs import prove_inclusion
 from auditlog.publish import publish, take_fence
@@ -56,6 +56,62 @@ def test_the_same_event_again_after_its_erasure_is_a_repeat_and_is_not_stored(lo
     [result] = log.send(again)
 
     assert result.repeated and gone(log, first.leaf_index)
+
+
+@pytest.fixture
+def found(log):
+    """A finding that rests on two leaves and names people, a triage step of it, and one of another leaf."""
+    about = {"principal": "https://idp.example|mallory", "actor": "https://idp.example|agent", "grant": "g-mallory", "provider": "hosted"}
+    log.finding = Finding.objects.create(
+        tenant=log.row, rule="spend.surge", rule_version=1, anchor="a", partition="[]", severity="high", title="Mallory spent",
+        event_ids=[], leaves=log.placed[:2], first_at=log.now, last_at=log.now, detected_at=log.now,
+        evidence={"words": "of Mallory"}, **about,
+    )  # fmt: skip
+    log.other = Finding.objects.create(
+        tenant=log.row, rule="spend.surge", rule_version=1, anchor="b", partition="[]", severity="high", title="Another",
+        event_ids=[], leaves=log.placed[3:], first_at=log.now, last_at=log.now, detected_at=log.now, evidence={"its": 1}, **about,
+    )  # fmt: skip
+    return log
+
+
+def test_a_finding_tells_no_more_of_what_was_erased_and_names_nobody_once_all_of_it_is_gone(found):
+    erase(found.row, found.placed[:1], why="asked", now=found.now, **BY)
+
+    found.finding.refresh_from_db()
+    assert "Mallory" not in found.finding.title and found.finding.evidence == {"erased": found.placed[:1]}
+    assert found.finding.actor and found.finding.grant  # what is left still says so
+
+    erase(found.row, found.placed[1:2], why="asked", now=found.now, **BY)
+
+    found.finding.refresh_from_db()
+    assert found.finding.evidence == {"erased": found.placed[:2]}
+    assert (found.finding.principal, found.finding.actor, found.finding.grant) == ("", "", "")
+    assert found.finding.rule == "spend.surge" and found.finding.leaves == found.placed[:2]
+    found.other.refresh_from_db()
+    assert found.other.title == "Another" and found.other.evidence == {"its": 1}
+
+
+def test_what_is_under_a_hold_stays_in_findings(found):
+    hold(found.row, first=found.placed[0], last=found.placed[0], who="sam", reason="dispute", now=found.now)
+
+    with pytest.raises(NotPossible):
+        erase(found.row, found.placed[:1], why="asked", now=found.now, **BY)
+
+    found.finding.refresh_from_db()
+    assert found.finding.title == "Mallory spent"
+
+
+def test_a_finding_written_of_the_old_projections_while_they_are_rebuilt_is_cleared_too(found, monkeypatch):
+    def rebuilding(tenant, *, now):
+        Finding.objects.filter(pk=found.finding.pk).update(title="Mallory again", evidence={"words": "of Mallory"})
+        return rebuild(tenant, now=now)
+
+    monkeypatch.setattr("auditlog.erase.rebuild", rebuilding)
+
+    erase(found.row, found.placed[:1], why="asked", now=found.now, **BY)
+
+    found.finding.refresh_from_db()
+    assert "Mallory" not in found.finding.title and "words" not in found.finding.evidence
 
 
 def test_nothing_under_a_hold_is_erased_and_nothing_beside_it_either(log):
