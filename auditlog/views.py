@@ -477,7 +477,7 @@ class NdJson(BaseRenderer):
 
 
 class ExportOcsf(APIView):
-    """Events or findings as OCSF 1.7, a line each, from a cursor on: `after`, 0 for the first.
+    """Events, findings or the steps of cases as OCSF 1.7, a line each, from a cursor on: `after`, 0 for the first.
 
     `Answerable-Next-Cursor` is what to give as `after` the next time, also where nothing came; `Answerable-More` says
     whether there is more already. The same cursor gives the same objects in the same order; a finding that changed since
