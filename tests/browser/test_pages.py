@@ -50,6 +50,7 @@ def pages(site) -> dict[str, str]:
         "admin-source": "/admin/auditlog/source/add/",
         "admin-source-change": f"/admin/auditlog/source/{site.source.pk}/change/",
         "admin-organisation": "/admin/auditlog/organisation/add/",
+        "admin-export": "/admin/auditlog/export/add/",
         "admin-token": "/admin/auditlog/apitoken/add/",
     }
 
