@@ -12,7 +12,7 @@ from django.db import connection
 from auditlog.core.act import Act
 from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
 from auditlog.core.join import MANY, Key
-from auditlog.core.story import BACKGROUND, Possible, Story, grouped, identifies, keys_of, possible_same, stories
+from auditlog.core.story import BACKGROUND, Possible, Story, grouped, keys_of, possible_same, stories, usable
 from auditlog.models import Tenant
 from auditlog.queries import generation_of, select_acts
 
@@ -52,8 +52,8 @@ def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = Fa
         told = {key: many for key, many in grouped(found.values()).items() if key in asked}
         if of_several and not any(len({act.source for act in many}) > 1 for many in told.values()):
             return Told([])
-        # What a key of these acts joined until they came is looked at again, though it identifies nothing now.
-        wanted = {key for by, many in told.items() if by in seeds or identifies(by, many) for act in many for key in keys_of(act)}
+        # What a key of these acts joined until they came is looked at again, though to their source it says nothing now.
+        wanted = {key for by, many in told.items() for act in (many if by in seeds else usable(by, many)) for key in keys_of(act)}
     left = wanted - asked
     # Keys that nobody else states lead nowhere, which one more look tells; of too many acts it is not asked.
     is_cut = bool(left) and (len(found) > ACTS or bool(_stating(tenant, left, found)))
@@ -85,7 +85,7 @@ def _stating(tenant: Tenant, keys: Collection[Key], known: Collection[int]) -> l
 
 _BY_KEY = """
     SELECT leaf_index FROM (
-        SELECT e.leaf_index, row_number() OVER (PARTITION BY e.{column}, e.provider, e.rail, e.type) AS place FROM projection_event e
+        SELECT e.leaf_index, row_number() OVER (PARTITION BY e.{column}, e.provider, e.rail, e.source) AS place FROM projection_event e
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{column} = ANY(%({kind})s) AND e.{column} <> ''
           AND e.leaf_index <> ALL(%(known)s) {only}
     ) found WHERE place <= %(most)s
