@@ -113,7 +113,7 @@ def _opened(part: str) -> Token:
         raise MalformedEvent("_sd_alg is no string")
     shown = {hashed(disclosure, name): _disclosure(disclosure) for disclosure in disclosures}
     used: set[str] = set()
-    claims = _resolved(jws.claims, shown, used, 0)
+    claims = jws.claims if _is_plain(jws.payload) else _resolved(jws.claims, shown, used, 0)
     items = claims.get(_ITEMS)
     if isinstance(items, list):
         # Some wallets put bare digests there.
@@ -138,7 +138,10 @@ def _resolved(value: Any, shown: dict[str, list], used: set[str], depth: int) ->
     if depth > 64:
         raise MalformedEvent("claims are nested deeper than 64")
     if isinstance(value, dict):
-        made = {name: _resolved(inner, shown, used, depth + 1) for name, inner in value.items() if name != "_sd"}
+        made = {
+            name: _resolved(inner, shown, used, depth + 1) if type(inner) is dict or type(inner) is list else inner
+            for name, inner in value.items() if name != "_sd"
+        }  # fmt: skip
         digests = value.get("_sd", [])
         for digest in digests if isinstance(digests, list) else []:
             if (found := _taken(digest, shown, used)) is not None:
@@ -158,6 +161,11 @@ def _resolved(value: Any, shown: dict[str, list], used: set[str], depth: int) ->
             made_list.append(_resolved(item, shown, used, depth + 1))
         return made_list
     return value
+
+
+def _is_plain(payload: bytes) -> bool:
+    """Whether nothing in it can stand for something disclosed, nor be nested too deep: then it is as it is written."""
+    return not (b"_sd" in payload or b"..." in payload or b"\\" in payload) and payload.count(b"{") + payload.count(b"[") <= 64
 
 
 def _bare(item: Any, shown: dict[str, list], used: set[str]) -> Any:

@@ -1,6 +1,7 @@
 """Every format against hostile bytes: nothing but Refused comes out, the good is kept, and what is stored reads the same."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -187,3 +188,26 @@ def test_no_mutated_delivery_escapes_as_anything_but_a_refusal(name, data):
         path = data.draw(st.sampled_from(list(paths(document))))
         document = with_value(document, path, data.draw(ODD | JSON))
     take(name, json.dumps(document).encode())
+
+
+# --- a shared secret that is being rotated ------------------------------------------------------------------------------------
+
+SHARED = [name for name in NAMES if SAMPLES[name].known.secret()]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_beside_a_new_secret_the_old_one_is_good_until_it_is_taken_out(name):
+    sample, module = SAMPLES[name], named(name)
+    delivery = sample.deliver(sample.bodies[0])
+    if name == "caep" or delivery.content_type.endswith("+jwt"):
+        pytest.skip("signed by a key of its own")
+    old = sample.known.secret()
+    new = b"whsec_" + b"bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==" if old.startswith(b"whsec_") else b"another-secret"
+    both, over = replace(sample.known, secret=lambda: new, old_secret=lambda: old), replace(sample.known, secret=lambda: new)
+
+    assert all(isinstance(one, Statement) for one in module.receive(delivery, both).statements.values())
+    if not sample.known.keys:
+        with pytest.raises(Refused):
+            module.receive(delivery, over)
+        with pytest.raises(Refused):
+            module.receive(delivery, replace(sample.known, secret=lambda: None))
