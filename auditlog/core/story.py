@@ -94,14 +94,18 @@ def grouped(acts: Iterable[Act]) -> dict[Key, list[Act]]:
 
 def usable(key: Key, acts: Iterable[Act]) -> list[Act]:
     """Of the acts that state a key, those for whose source it names one act. A source that itself tells two apart under
-    it, or states it more than MANY times, is left out, and takes the key from nobody else.
+    it, or states it more than MANY times, is left out, and takes the key from nobody else. But a thing that somebody tells
+    of as made twice was made twice: then nobody's word says which time is meant.
     """
     by_source: dict[tuple[str, bool], list[Act]] = {}
     for act in acts:
         by_source.setdefault((act.source, act.within_remit), []).append(act)
     found = []
     for (_, within), own in by_source.items():
-        if len(own) <= MANY and not (within and _told_apart(own, things=key.kind == "thing")):
+        if len(own) > MANY or (within and _told_apart(own, things=key.kind == "thing")):
+            if key.kind == "thing" and within:
+                return []
+        else:
             found += own
     return found
 
