@@ -293,7 +293,7 @@ class ExportForm(forms.ModelForm):
 
     class Meta:
         model = Export
-        fields = ("tenant", "name", "kind", "what", "url", "secret_env", "allow_private", "state")
+        fields = ("tenant", "name", "kind", "what", "url", "secret_env", "token_env", "token_scheme", "allow_private", "state")
 
     def clean(self):
         data = super().clean()
@@ -308,7 +308,7 @@ class ExportForm(forms.ModelForm):
     def changed(self) -> Export:
         """The export as it would be."""
         changed = copy(self.instance)
-        for name in ("url", "secret_env", "allow_private", "state"):
+        for name in ("url", "secret_env", "token_env", "token_scheme", "allow_private", "state"):
             setattr(changed, name, self.cleaned_data[name])
         return changed
 
@@ -316,7 +316,7 @@ class ExportForm(forms.ModelForm):
         data = self.cleaned_data
         return configure_export.add_export(
             data["tenant"], data["name"], kind=data["kind"], what=data["what"], url=data["url"], secret_env=data["secret_env"],
-            allow_private=data["allow_private"], from_now=data["from_now"], now=timezone.now(),
+            token_env=data["token_env"], token_scheme=data["token_scheme"], allow_private=data["allow_private"], from_now=data["from_now"], now=timezone.now(),
         )  # fmt: skip
 
 
@@ -333,7 +333,7 @@ class ExportAdmin(admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj=None):
         last = ("state",) if obj else ("from_now",)
-        return ("tenant", "name", "kind", "what", "url", "secret_env", "allow_private", *last)
+        return ("tenant", "name", "kind", "what", "url", "secret_env", "token_env", "token_scheme", "allow_private", *last)
 
     def get_inlines(self, request: HttpRequest, obj=None):
         return self.inlines if obj else ()

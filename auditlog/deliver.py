@@ -1,11 +1,13 @@
 """Deliver: what an export has not sent yet goes out by webhook, in batches of lines, from its position on.
 
-Signed in the way of Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature). The position moves once the
+Signed in the way of Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature), or under a token of the
+receiver's in `Authorization`, or both; secret and token are in the environment and nowhere else. The position moves once the
 receiver has answered 2xx, so a batch may come twice and is never left out: every object has a stable id (`metadata.uid`,
 `externalId`), and the same batch the same webhook-id. What fails is tried again, later each time, for as long as it
 takes; nothing is given up.
 """
 
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -20,26 +22,25 @@ from auditlog.core.request import Request
 from auditlog.formats.standard_webhooks import signature
 from auditlog.models import Export, ExportStream
 from auditlog.pull import alone, failed
-from auditlog.siem import Page, read_page
+from auditlog.siem import read_page, streams
 from auditlog.source_secrets import source_secret
+from auditlog.stream import Page
 
 log = structlog.get_logger()
 BATCH = 500  # objects of one request
 BOUNDS = outbound.Bounds(read=20.0, total=30.0, size=64 * 1024)
+_TOKEN = re.compile(rb"[!-~]{1,4000}\Z")
 CONTENT_TYPES = {"ocsf": "application/x-ndjson", "cef": "text/plain; charset=utf-8"}
-_DUE = """
-    SELECT s.id FROM export_stream s JOIN auditlog_export e ON e.id = s.export_id AND e.tenant_id = s.tenant_id
-    WHERE e.state = 'active' AND (s.due_at IS NULL OR s.due_at <= %s) AND CASE s.what
-      WHEN 'events' THEN s.position < (SELECT p.position FROM projection_state p WHERE p.tenant_id = s.tenant_id AND p.is_current)
-      ELSE EXISTS (SELECT 1 FROM finding f WHERE f.tenant_id = s.tenant_id AND (f.change IS NULL OR f.change > s.position)) END
-    ORDER BY s.due_at NULLS FIRST, s.last_at NULLS FIRST, s.id
-"""
-
-
 def due_streams(*, now: datetime) -> list[int]:
     """Streams that have something to send and may, longest due first."""
+    has_more = " ".join(f"WHEN '{stream.name}' THEN {stream.has_more}" for stream in streams().values())
     with connection.cursor() as cursor:
-        cursor.execute(_DUE, [now])
+        cursor.execute(
+            "SELECT s.id FROM export_stream s JOIN auditlog_export e ON e.id = s.export_id AND e.tenant_id = s.tenant_id"
+            f" WHERE e.state = 'active' AND (s.due_at IS NULL OR s.due_at <= %s) AND CASE s.what {has_more} END"
+            " ORDER BY s.due_at NULLS FIRST, s.last_at NULLS FIRST, s.id",
+            [now],
+        )
         return [id for (id,) in cursor.fetchall()]
 
 
@@ -82,22 +83,24 @@ def _post(export: Export, stream: ExportStream, page: Page, *, now: datetime, ca
     if not page.lines:
         return
     body = b"".join(page.lines)
-    secret = source_secret(export.secret_env)
-    if not secret:
-        raise NotConfigured(f"{export.secret_env} is not set where the service runs")
     id = f"{export.pk}-{stream.what}-{stream.position}-{sha256(body).hexdigest()[:24]}"
     at = str(int(now.timestamp()))
-    try:
-        signed = signature(secret, id, at, body)
-    except Refused:
-        raise NotConfigured(f"{export.secret_env} does not hold a secret of Standard Webhooks: expected whsec_ and base64") from None
     headers = {
         "Content-Type": CONTENT_TYPES[export.kind],
         "webhook-id": id,
         "webhook-timestamp": at,
-        "webhook-signature": f"v1,{signed}",
         "Answerable-Next-Cursor": str(page.next),
     }
+    if export.secret_env:
+        try:
+            headers["webhook-signature"] = f"v1,{signature(_secret(export.secret_env), id, at, body)}"
+        except Refused:
+            raise NotConfigured(f"{export.secret_env} does not hold a secret of Standard Webhooks: expected whsec_ and base64") from None
+    if export.token_env:
+        token = _secret(export.token_env).strip()
+        if not _TOKEN.match(token):
+            raise NotConfigured(f"{export.token_env} does not hold a token: expected visible ASCII without spaces")
+        headers["Authorization"] = f"{export.token_scheme} {token.decode()}"
     request = Request(export.url, "POST", body, headers)
     answer = call(request, allow_private=export.allow_private, bounds=BOUNDS)
     if not 200 <= answer.status < 300:
@@ -105,6 +108,14 @@ def _post(export: Export, stream: ExportStream, page: Page, *, now: datetime, ca
             f"{request.host} answered {answer.status} to {len(page.lines):,} {stream.what}, expected 2xx",
             status=answer.status, retry_after=answer.retry_after(now=now),
         )  # fmt: skip
+
+
+def _secret(variable: str) -> bytes:
+    """Raises NotConfigured."""
+    secret = source_secret(variable)
+    if not secret:
+        raise NotConfigured(f"{variable} is not set where the service runs")
+    return secret
 
 
 def _passed(stream: ExportStream, page: Page, *, now: datetime) -> None:

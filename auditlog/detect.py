@@ -178,7 +178,7 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
     """What sources say of one act together. A story is kept under its first statement; whatever stood under the others,
     from when they were stories of their own, has lost its ground.
     """
-    told = stories_around(tenant, work.acts, of_several=True)
+    told = stories_around(tenant, work.acts, of_several=True).stories
     for detector in story_detectors():
         found: dict[tuple[str, ...], list[Finding]] = {(act.event_id,): [] for story in told for act in story.acts}
         found |= {(story.anchor,): list(detector.find([story])) for story in told}

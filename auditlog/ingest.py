@@ -280,6 +280,7 @@ def sender_of(source: Source, keys: Mapping[str, Key] | None = None, retired: fr
         keys=keys or {},
         retired=retired,
         secret=lambda: source_secret(source.secret_env) if source.secret_env else None,
+        old_secret=lambda: source_secret(f"{source.secret_env}_OLD") if source.secret_env else None,
     )
 
 

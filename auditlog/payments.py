@@ -1,7 +1,7 @@
 """Payments: what there is of statements about money around some of them, so that money seen twice is counted once.
 
 Read by the projector, which keeps what they come to, and by pages that say which statements count together. A fixed
-number of queries a round; a round follows the keys that identify one payment (core.money), so it ends where they do.
+number of queries a round; a round follows the keys that join (core.money), so it ends where they do.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,7 +10,7 @@ from typing import Any
 
 from auditlog.bulk import fetch_rows
 from auditlog.core.join import MANY, Key, money_keys
-from auditlog.core.money import CREDIT_RAIL, MoneyFact, Unit, identifies, is_joinable
+from auditlog.core.money import CREDIT_RAIL, MoneyFact, Unit, is_joinable, usable
 
 COLUMNS = (
     "event_id", "leaf_index", "source", "occurred_at", "phase", "amount_minor", "currency", "rail", "charge", "outcome",
@@ -61,7 +61,7 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple], *, below: int
     found = Payments()
     found.take(rows, with_keys=not is_alone)
     given = list(found.facts.values())
-    # A key of the statements given may have identified until they came: those that it had joined are told anew too.
+    # A key of the statements given may have joined their source's until they came: those that it had joined are told anew.
     seeds = {key for fact in given if is_joinable(fact) for key in fact.keys}
     reached = {fact.charge_key for fact in given}
     asked: set[Key] = set()
@@ -78,12 +78,12 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple], *, below: int
             if is_joinable(fact):
                 for key in asked.intersection(fact.keys):
                     told.setdefault(key, []).append(fact)
-        reached = {fact.charge_key for key, many in told.items() if key in seeds or identifies(many) for fact in many}
+        reached = {fact.charge_key for key, many in told.items() for fact in (many if key in seeds else usable(many))}
     return found
 
 
 def _statements(scope: Collection[int], units: Collection[Unit], keys: Collection[Key], below: int) -> list[tuple]:
-    """Money statements of these units, and those that state these keys; of a key at most one more than can identify."""
+    """Money statements of these units, and those that state these keys; of a key and source at most one more than can join."""
     named = [unit for unit in units if not unit[1].startswith("event:")]
     if not (named or keys):
         return []
@@ -109,10 +109,10 @@ _BY_UNIT = f"""
       AND e.leaf_index + 0 < %(below)s
 """
 # By arrays: a planner that believes the record empty then reads all of it once, and not once a key. Which statements come
-# does not matter where there are too many: such a key identifies nothing. Scopes are compared by who asked.
+# does not matter where a source has too many: to it such a key names nothing, and it crowds out nobody else. Scopes are compared by who asked.
 _BY_KEY = f"""
     SELECT {', '.join(COLUMNS)} FROM (
-        SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail) AS place FROM projection_event e
+        SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail, e.source) AS place FROM projection_event e
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{{column}} = ANY(%({{kind}})s) AND e.{{column}} <> ''
           AND e.leaf_index + 0 < %(below)s AND e.amount_minor IS NOT NULL AND e.phase = ANY(%(moving)s)
           AND e.outcome = 'success' AND e.environment = 'live' AND e.within_remit AND e.rail <> %(credits)s

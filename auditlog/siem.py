@@ -1,5 +1,6 @@
 """SIEM: a tenant's events and findings as lines, from a cursor on, in an order that stays. Read by the webhook, the API
-and the command alike; whoever goes on from the cursor it was given misses nothing.
+and the command alike; whoever goes on from the cursor it was given misses nothing. What else there is to tell comes from
+the packages that stand on this one, by the names that the settings give (`SIEM_STREAMS`; see stream.py).
 
 A cursor of events is the number of leaves that were gone through: only what is projected is given, and its chain as it
 is known then. A cursor of findings is the number of the last change that was given: a finding that changes comes again,
@@ -9,37 +10,40 @@ as it stands, under the same `finding_info.uid`. What changes several times betw
 from dataclasses import dataclass
 from functools import lru_cache
 
+from django.conf import settings
 from django.db import connection, transaction
+from django.utils.module_loading import import_string
 
 from auditlog.append import EPOCH
 from auditlog.core import finding as core
 from auditlog.core.cef import event_line, finding_line
-from auditlog.core.errors import NotPossible
 from auditlog.core.ocsf_out import event_object, finding_object, line
 from auditlog.core.request import Request
 from auditlog.detectors import every_detector
 from auditlog.models import ExportStream, Finding, FindingChanges, ProjectionState, Tenant
 from auditlog.queries import chains_of, select_acts
+from auditlog.stream import Page, Stream, check_cursor
 
 FORMATS = ("ocsf", "cef")
-STREAMS = ("events", "findings")
+STREAMS = tuple(ExportStream.What.values)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    lines: list[bytes]
-    next: int  # the cursor to go on from
-    more: bool  # there is more already
+@lru_cache(maxsize=1)
+def streams() -> dict[str, Stream]:
+    """Every stream by its name: ours, and those that the settings name."""
+    found = {stream.name: stream for stream in (EVENTS, FINDINGS, *map(import_string, settings.SIEM_STREAMS))}
+    assert found.keys() == set(STREAMS), f"expected streams {STREAMS}, found {tuple(found)}"
+    return found
 
 
 def read_page(tenant: Tenant, what: str, *, format: str = "ocsf", after: int = 0, size: int) -> Page:
     """Up to `size` lines that come after a cursor. Raises NotPossible for a cursor that was never given out."""
-    return (_events if what == "events" else _findings)(tenant, format, after, size)
+    return streams()[what].read(tenant, format, after, size)
 
 
 def _events(tenant: Tenant, format: str, after: int, size: int) -> Page:
     end = _projected(tenant)
-    _check(after, end)
+    check_cursor(after, end)
     acts = select_acts(tenant, "leaf_index >= %s AND leaf_index < %s", [after, end], limit=size + 1)
     shown, more = acts[:size], len(acts) > size
     chains, given = chains_of(tenant, shown), _given_ids(tenant, [act.leaf_index for act in shown])
@@ -62,7 +66,7 @@ def _given_ids(tenant: Tenant, leaves: list[int]) -> dict[int, str]:
 
 
 def _findings(tenant: Tenant, format: str, after: int, size: int) -> Page:
-    _check(after, number_changes(tenant))
+    check_cursor(after, number_changes(tenant))
     rows = list(Finding.objects.filter(tenant=tenant, change__gt=after).order_by("change")[: size + 1])
     shown, comments = rows[:size], _last_reasons(tenant, [row.pk for row in rows[:size]])
     lines = []
@@ -125,27 +129,38 @@ def _runbooks() -> dict[str, str]:
     return {detector.rule: detector.runbook for detector in every_detector()}
 
 
-def _check(after: int, last: int) -> None:
-    if not 0 <= after <= last:
-        raise NotPossible(f"expected a cursor that was given out here, at most {last}, found {after}: was an older copy restored?")
-
-
 def behind(tenant: Tenant, what: str, position: int) -> int:
-    """How much a reader at this cursor has not been given: leaves, or changed findings."""
-    if what == "findings":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM finding WHERE tenant_id = %s AND (change IS NULL OR change > %s)", [tenant.pk, position])
-            return cursor.fetchone()[0]
-    return max(0, _projected(tenant) - position)
+    """How much a reader at this cursor has not been given, in the stream's unit."""
+    return streams()[what].behind(tenant, position)
 
 
 def end_of(tenant: Tenant, what: str) -> int:
     """The cursor of a reader that was given all there is."""
-    return number_changes(tenant) if what == "findings" else _projected(tenant)
+    return streams()[what].end(tenant)
+
+
+def _events_behind(tenant: Tenant, position: int) -> int:
+    return max(0, _projected(tenant) - position)
+
+
+def _findings_behind(tenant: Tenant, position: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM finding WHERE tenant_id = %s AND (change IS NULL OR change > %s)", [tenant.pk, position])
+        return cursor.fetchone()[0]
 
 
 def _projected(tenant: Tenant) -> int:
     return ProjectionState.objects.values_list("position", flat=True).get(tenant=tenant, is_current=True)
+
+
+EVENTS = Stream(
+    "events", "leaf,leaves", _events, _projected, _events_behind,
+    has_more="s.position < (SELECT p.position FROM projection_state p WHERE p.tenant_id = s.tenant_id AND p.is_current)",
+)  # fmt: skip
+FINDINGS = Stream(
+    "findings", "change,changes", _findings, number_changes, _findings_behind,
+    has_more="EXISTS (SELECT 1 FROM finding f WHERE f.tenant_id = s.tenant_id AND (f.change IS NULL OR f.change > s.position))",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +173,13 @@ class StreamHealth:
     state: str
     stream: ExportStream
     behind: int
+    unit: str  # of `behind`: one, several
 
 
 def exports_of(tenant: Tenant) -> list[StreamHealth]:
-    streams = ExportStream.objects.filter(tenant=tenant).select_related("export").order_by("export__name", "what")
+    rows = ExportStream.objects.filter(tenant=tenant).select_related("export").order_by("export__name", "what")
     return [
-        StreamHealth(s.export.name, s.export.kind, Request(s.export.url).host, s.export.state, s, behind(tenant, s.what, s.position))
-        for s in streams
-    ]
+        StreamHealth(s.export.name, s.export.kind, Request(s.export.url).host, s.export.state, s, behind(tenant, s.what, s.position),
+                     streams()[s.what].unit)
+        for s in rows
+    ]  # fmt: skip

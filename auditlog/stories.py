@@ -1,17 +1,18 @@
 """Stories as the record has them: the acts around some acts by the keys that identify (core.story). Reads only.
 
-Joins are followed in rounds of one query, for at most ROUNDS and ACTS; where they lead further, `stories_around` simply
-knows less: nothing is ever joined by what was not read.
+Joins are followed in rounds of one query, for at most ROUNDS and ACTS; where they lead further, `stories_around` says
+that it is cut, and knows less: nothing is ever joined by what was not read.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from django.db import connection
 
 from auditlog.core.act import Act
 from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
 from auditlog.core.join import MANY, Key
-from auditlog.core.story import BACKGROUND, Possible, Story, grouped, identifies, keys_of, possible_same, stories
+from auditlog.core.story import BACKGROUND, Possible, Story, grouped, keys_of, possible_same, stories, usable
 from auditlog.models import Tenant
 from auditlog.queries import generation_of, select_acts
 
@@ -27,8 +28,16 @@ _COLUMNS = {
 _THINGS = sorted(MADE_TYPES | ENDED_TYPES | {"action.performed", "action.denied", "resource.requested", "resource.failed", "account.requested"})
 
 
-def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = False) -> list[Story]:
-    """The stories that these acts belong to, whole. `of_several`: only those that share a key with another source's
+@dataclass(frozen=True, slots=True)
+class Told:
+    """`is_cut`: joins lead further than they were followed, so a story may have more to it."""
+
+    stories: list[Story]
+    is_cut: bool = False
+
+
+def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = False) -> Told:
+    """The stories that these acts belong to, whole unless they are cut. `of_several`: only those that share a key with another source's
     statement, whether or not it identifies: an ordinary record of one source costs one query.
     """
     found = {act.leaf_index: act for act in acts}
@@ -42,20 +51,18 @@ def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = Fa
         found |= {act.leaf_index: act for act in _stating(tenant, wanted, found)}
         told = {key: many for key, many in grouped(found.values()).items() if key in asked}
         if of_several and not any(len({act.source for act in many}) > 1 for many in told.values()):
-            return []
-        # What a key of these acts joined until they came is looked at again, though it identifies nothing now.
-        wanted = {key for by, many in told.items() if by in seeds or identifies(by, many) for act in many for key in keys_of(act)}
+            return Told([])
+        # What a key of these acts joined until they came is looked at again, though to their source it says nothing now.
+        wanted = {key for by, many in told.items() for act in (many if by in seeds else usable(by, many)) for key in keys_of(act)}
+    left = wanted - asked
+    # Keys that nobody else states lead nowhere, which one more look tells; of too many acts it is not asked.
+    is_cut = bool(left) and (len(found) > ACTS or bool(_stating(tenant, left, found)))
     around = stories(found.values())
     if not of_several:
         given = {act.event_id for act in acts}
-        return [story for story in around if any(act.event_id in given for act in story.acts)]
+        return Told([story for story in around if any(act.event_id in given for act in story.acts)], is_cut)
     shared = {act.event_id for many in grouped(found.values()).values() if len({a.source for a in many}) > 1 for act in many}
-    return [story for story in around if any(act.event_id in shared for act in story.acts)]
-
-
-def story_of(tenant: Tenant, act: Act) -> Story:
-    [story] = stories_around(tenant, [act])
-    return story
+    return Told([story for story in around if any(act.event_id in shared for act in story.acts)], is_cut)
 
 
 def _stating(tenant: Tenant, keys: Collection[Key], known: Collection[int]) -> list[Act]:
@@ -78,7 +85,7 @@ def _stating(tenant: Tenant, keys: Collection[Key], known: Collection[int]) -> l
 
 _BY_KEY = """
     SELECT leaf_index FROM (
-        SELECT e.leaf_index, row_number() OVER (PARTITION BY e.{column}, e.provider, e.rail, e.type) AS place FROM projection_event e
+        SELECT e.leaf_index, row_number() OVER (PARTITION BY e.{column}, e.provider, e.rail, e.source) AS place FROM projection_event e
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{column} = ANY(%({kind})s) AND e.{column} <> ''
           AND e.leaf_index <> ALL(%(known)s) {only}
     ) found WHERE place <= %(most)s

@@ -10,7 +10,7 @@ from auditlog.core.story import Story, disagreements, keys_of
 from auditlog.models import Role
 from auditlog.payments import payments_around, rows_where
 from auditlog.queries import generation_of, load_acts, visible_events
-from auditlog.stories import possibly_same, story_of
+from auditlog.stories import possibly_same, stories_around
 
 SHOWN = 200
 
@@ -18,7 +18,8 @@ SHOWN = 200
 def story_json(viewer: Viewer, event_id: UUID, *, events: Callable[[list], list]) -> dict[str, Any]:
     """The story of one event that the viewer may see. `events` writes rows of events."""
     act = load_acts(viewer.tenant, [event_id])[str(event_id)]
-    story = story_of(viewer.tenant, act)
+    told_of = stories_around(viewer.tenant, [act])
+    [story] = told_of.stories
     rows = {str(row.event_id): row for row in visible_events(viewer).filter(event_id__in=[a.event_id for a in story.acts]).defer("detail")}
     seen = [a for a in story.acts if a.event_id in rows]
     shown = seen[:SHOWN]
@@ -38,6 +39,7 @@ def story_json(viewer: Viewer, event_id: UUID, *, events: Callable[[list], list]
         ],
         "hidden": len(story.acts) - len(seen),
         "more": len(seen) - len(shown),
+        "cut": told_of.is_cut,  # keys lead further than they were followed: there may be more of it
         "keys": [
             {**shared.key._asdict(), "said_by": named(shared.sources), "claimed_by": named(shared.claimed_by), "corroborated": shared.is_corroborated}
             for shared in story.shared if shared.key in stated

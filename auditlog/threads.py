@@ -40,7 +40,13 @@ class Linked:
 
     why: dict[int, str] = field(default_factory=dict)
     more: int = 0
-    is_cut: bool = False  # the thread is so long that only the joins of its first READ events were followed
+    is_long: bool = False  # only the joins of its first READ events were followed
+    is_cut: bool = False  # joins lead further than they were followed
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something may belong to the thread that is not in it, so that what it comes to is at least that."""
+        return bool(self.more or self.is_long or self.is_cut)
 
 
 def linked_to(viewer: Viewer, thread: Thread) -> Linked:
@@ -56,13 +62,14 @@ def linked_to(viewer: Viewer, thread: Thread) -> Linked:
         why.setdefault(leaf, f"done under grant {grant}, by which this {thread.kind} handed work to another orchestrator's agent")
     named = {act.leaf_index for act in own}
     beyond = select_acts(tenant, "leaf_index = ANY(%s)", [sorted(set(why) - named)[:READ]])
-    for story in stories_around(tenant, [*own[:READ], *beyond]):
+    told = stories_around(tenant, [*own[:READ], *beyond])
+    for story in told.stories:
         for act in story.acts:
             if act.leaf_index not in named and act.leaf_index not in why:
                 keys = [shared.key.words for shared in story.shared if act.source in (*shared.sources, *shared.claimed_by)]
                 why[act.leaf_index] = ("claims" if act.event_id in story.claimed else "tells of") + f" the same act, by {keys[0] if keys else 'a shared key'}"
     extra = sorted(set(why) - named)
-    return Linked({leaf: why[leaf] for leaf in extra[:MOST]}, max(0, len(extra) - MOST), len(own) > READ)
+    return Linked({leaf: why[leaf] for leaf in extra[:MOST]}, max(0, len(extra) - MOST), len(own) > READ, told.is_cut)
 
 
 def is_handing_over(act: Act) -> bool:
@@ -211,31 +218,70 @@ def _authorities(cursor, scope, mine, params) -> tuple[list[tuple], list[tuple],
     return ceilings, cursor.fetchall(), authority_of
 
 
-def threads_page(viewer: Viewer, kind: str, *, beginning: str, after: str, size: int) -> list[dict[str, Any]]:
-    """Threads of a kind by name, each with what there is of it. Names are found by walking the index, one step each."""
+def threads_page(viewer: Viewer, kind: str, *, beginning: str, before: int | None, size: int) -> list[dict[str, Any]]:
+    """Threads of a kind, whose last event was told last first, each with what there is of it. `before`: the `last_leaf` to
+    go on from.
+
+    Walked from the newest event back, and an event is a thread's last or it is not. Where the newest WALKED hold too
+    few (threads are long then, or rare, so there are few of them), and where the name begins with something, all names
+    are looked through instead, a step each.
+    """
     assert kind in KINDS
-    desk = "AND e.provider = %(provider)s" if viewer.role == Role.ABUSE else ""
-    params = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "after": after, "size": size,
+    desk = viewer.role == Role.ABUSE
+    params = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "before": before, "size": size,
               "from": beginning, "to": beginning + "\U0010ffff" if beginning else "", "provider": viewer.provider}  # fmt: skip
+    said = {"kind": kind, "own": "AND e.provider = %(provider)s" if desk else "", "later": "AND l.provider = %(provider)s" if desk else ""}
     with connection.cursor() as cursor:
-        cursor.execute(_NAMES.format(kind=kind, desk=desk), params)
-        rows = cursor.fetchall()
-    return [{"value": name, "events": events, "first_at": first, "last_at": last, "sources": sources, "providers": providers or []}
-            for name, events, first, last, sources, providers in rows]  # fmt: skip
+        found: list[tuple[str, int]] = []
+        for walked in () if beginning else WALKED:
+            if len(found) < size:
+                cursor.execute(_NEWEST.format(**said), params | {"walked": walked})
+                found = cursor.fetchall()
+        if len(found) < size:
+            cursor.execute(_NAMED.format(**said), params)
+            found = cursor.fetchall()
+        cursor.execute(_FACTS.format(**said), params | {"names": [name for name, _ in found]})
+        facts = {name: rest for name, *rest in cursor.fetchall()}
+    rows = []
+    for name, last_leaf in found:
+        if name not in facts:  # a rebuild was swapped in just now
+            continue
+        events, first, last, sources, providers = facts[name]
+        rows.append({"value": name, "last_leaf": last_leaf, "events": events, "first_at": first, "last_at": last, "sources": sources,
+                     "providers": providers or []})  # fmt: skip
+    return rows
 
 
-_NAMES = """
+WALKED = (1_000, 20_000)  # events; the second where the first were not enough
+# A step to the index for each event, whatever the planner thinks of it: a join of all would cost more than the page.
+_NEWEST = """
+    SELECT e.{kind}, e.leaf_index FROM (
+        SELECT e.{kind}, e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s {own}
+            AND (%(before)s::bigint IS NULL OR e.leaf_index < %(before)s) ORDER BY e.leaf_index DESC LIMIT %(walked)s
+    ) e LEFT JOIN LATERAL (
+        SELECT l.leaf_index FROM projection_event l WHERE l.tenant_id = %(tenant)s AND l.generation = %(generation)s AND l.{kind} = e.{kind}
+            AND l.{kind} <> '' AND l.leaf_index > e.leaf_index {later} LIMIT 1
+    ) later ON true
+    WHERE e.{kind} <> '' AND later.leaf_index IS NULL ORDER BY e.leaf_index DESC LIMIT %(size)s
+"""
+_NAMED = """
     WITH RECURSIVE names AS (
-        (SELECT e.{kind} AS name, 1 AS place FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
-            AND e.{kind} <> '' AND e.{kind} >= %(from)s AND (%(to)s = '' OR e.{kind} < %(to)s) {desk}
-            AND e.{kind} > %(after)s ORDER BY e.{kind} LIMIT 1)
+        (SELECT e.{kind} AS name FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
+            AND e.{kind} <> '' AND e.{kind} >= %(from)s AND (%(to)s = '' OR e.{kind} < %(to)s) ORDER BY e.{kind} LIMIT 1)
         UNION ALL
         SELECT (SELECT e.{kind} FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s
-            AND e.{kind} <> '' AND (%(to)s = '' OR e.{kind} < %(to)s) {desk} AND e.{kind} > n.name ORDER BY e.{kind} LIMIT 1), n.place + 1
-        FROM names n WHERE n.name IS NOT NULL AND n.place < %(size)s
+            AND e.{kind} <> '' AND (%(to)s = '' OR e.{kind} < %(to)s) AND e.{kind} > n.name ORDER BY e.{kind} LIMIT 1)
+        FROM names n WHERE n.name IS NOT NULL
     )
-    SELECT n.name, count(*), min(e.occurred_at), max(e.occurred_at), array_agg(DISTINCT e.source),
+    SELECT n.name, last.leaf_index FROM names n JOIN LATERAL (
+        SELECT e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{kind} = n.name
+            AND e.{kind} <> '' {own} ORDER BY e.leaf_index DESC LIMIT 1
+    ) last ON true
+    WHERE %(before)s::bigint IS NULL OR last.leaf_index < %(before)s ORDER BY last.leaf_index DESC LIMIT %(size)s
+"""
+_FACTS = """
+    SELECT e.{kind}, count(*), min(e.occurred_at), max(e.occurred_at), array_agg(DISTINCT e.source),
            array_agg(DISTINCT e.provider) FILTER (WHERE e.provider <> '')
-    FROM names n JOIN projection_event e ON e.{kind} = n.name
-    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{kind} <> '' {desk} AND n.name IS NOT NULL GROUP BY 1 ORDER BY 1
+    FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{kind} = ANY(%(names)s) AND e.{kind} <> '' {own}
+    GROUP BY 1
 """

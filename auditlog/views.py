@@ -411,7 +411,8 @@ class Inventory(APIView):
 
 class Timeline(APIView):
     """One session, task or transaction across all sources and orchestrators, in the order in which it happened, with what
-    others said of the same acts. `belongs` says why an event that does not name it is here.
+    others said of the same acts. `belongs` says why an event that does not name it is here; the header `Answerable-Cut`,
+    whether what others say was followed to its end.
     """
 
     @extend_schema(parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT)
@@ -430,11 +431,13 @@ class Timeline(APIView):
             row | {"belongs": (("tells of the same act" if hidden else why) if (why := linked.why.get(event.leaf_index)) else None)}
             for row, event in zip(_events(request, shown), shown, strict=True)
         ]
-        return Response({"results": results, "next": next_})
+        return Response({"results": results, "next": next_}, headers={"Answerable-Cut": "true" if linked.is_partial else "false"})
 
 
 class TimelineExposure(APIView):
-    """What a session, task or transaction has spent and may still cost, over all its orchestrators and providers."""
+    """What a session, task or transaction has spent and may still cost, over all its orchestrators and providers.
+    `at_least`: what others tell of it was not followed to its end, so there may be more.
+    """
 
     @extend_schema(parameters=[OpenApiParameter(n, str) for n in threads.KINDS], responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
@@ -442,7 +445,7 @@ class TimelineExposure(APIView):
         thread = _thread(request)
         linked = threads.linked_to(request.viewer, thread)
         exposure = threads.thread_exposure(request.viewer, thread, linked, at=timezone.now())
-        return Response(exposure | {"taken_in": len(linked.why), "more": linked.more, "joins_cut": linked.is_cut})
+        return Response(exposure | {"taken_in": len(linked.why), "more": linked.more, "at_least": linked.is_partial})
 
 
 def _thread(request: Request) -> threads.Thread:
@@ -485,7 +488,7 @@ class NdJson(BaseRenderer):
 
 
 class ExportOcsf(APIView):
-    """Events or findings as OCSF 1.7, a line each, from a cursor on: `after`, 0 for the first.
+    """Events, findings or the steps of cases as OCSF 1.7, a line each, from a cursor on: `after`, 0 for the first.
 
     `Answerable-Next-Cursor` is what to give as `after` the next time, also where nothing came; `Answerable-More` says
     whether there is more already. The same cursor gives the same objects in the same order; a finding that changed since

@@ -128,6 +128,9 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
 }
 
+# What a SIEM is told beside events and findings: streams of packages that the record itself knows nothing of.
+SIEM_STREAMS = ("disputes.tell.CASES",)
+
 CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 # The name a log signs under (C2SP checkpoint origin), never taken from host or port.
 STATE_DIR = env.state_dir()

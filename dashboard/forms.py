@@ -85,7 +85,7 @@ class EventFilters(_Filters):
 class ThreadForm(forms.Form):
     kind = forms.ChoiceField(required=False, label="Kind", choices=[("session", "sessions"), ("task", "tasks"), ("txn", "transactions")])
     beginning = forms.CharField(required=False, max_length=500, label="Begins with")
-    after = forms.CharField(required=False, max_length=500, strip=False, widget=forms.HiddenInput)
+    before = forms.IntegerField(required=False, min_value=0, max_value=2**62, widget=forms.HiddenInput)
 
     def clean_kind(self) -> str:
         return self.cleaned_data["kind"] or "session"

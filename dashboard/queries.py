@@ -291,7 +291,8 @@ def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) 
     acts = [act for act in record.load_acts(viewer.tenant, by_id).values() if act.event_id in by_id]
     speaking = {name: provider for name, provider in Source.objects.filter(tenant=viewer.tenant).values_list("name", "provider")}
     told = []
-    for story in stories_around(viewer.tenant, acts):
+    around = stories_around(viewer.tenant, acts)
+    for story in around.stories:
         mine = [by_id[act.event_id] for act in story.acts if act.event_id in by_id]
         if mine:
             told.append(_told(viewer, story, mine, speaking, by_id, linked))
@@ -303,6 +304,7 @@ def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) 
         "lanes": [(name, speaking.get(name, "")) for name in names],
         "exposure": thread_exposure(viewer, thread, linked, at=now),
         "linked": linked,
+        "cut": around.is_cut,
         "more": f"{last['occurred_at'].isoformat()} {last['leaf_index']}" if last else "",
         "is_first": not after,
         "unattributed": sum(1 for one in told if one["main"]["type"] in ACT_TYPES and not any(row["actor"] or row["via_grant"] for row in one["rows"])),

@@ -345,14 +345,14 @@ def charges(request: HttpRequest) -> HttpResponse:
 @page
 @require_GET
 def sessions(request: HttpRequest) -> HttpResponse:
-    """Sessions, tasks or transactions by name."""
+    """Sessions, tasks or transactions, whose last act was told last first."""
     form = forms.ThreadForm(request.GET)
-    rows, kind, more = [], "session", ""
+    rows, kind, more = [], "session", None
     if form.is_valid():
         data = form.cleaned_data
         kind = data["kind"]
-        rows = threads.threads_page(request.viewer, kind, beginning=data["beginning"], after=data["after"], size=queries.PAGE + 1)
-        more = rows[queries.PAGE - 1]["value"] if len(rows) > queries.PAGE else ""
+        rows = threads.threads_page(request.viewer, kind, beginning=data["beginning"], before=data["before"], size=queries.PAGE + 1)
+        more = rows[queries.PAGE - 1]["last_leaf"] if len(rows) > queries.PAGE else None
     return render(request, "dashboard/sessions.html", {"form": form, "kind": kind, "rows": rows[: queries.PAGE], "more": more})
 
 

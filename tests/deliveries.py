@@ -444,6 +444,18 @@ PEAC_AGENT = {
     "evidence": {"agent_id": "agent:1", "control_type": "user-delegated", "delegation_chain": ["user:a"], "capabilities": ["search"],
                  "proof": {"method": "mtls", "key_id": "k"}},
 }  # fmt: skip
+PEAC_ACTOR = {"id": "agent:7", "proof_type": "spiffe", "origin": "https://agents.example", "proof_ref": "spiffe://agents.example/7"}
+PEAC_RECORD = {
+    "peac_version": "0.2", "kind": "evidence", "type": "org.peacprotocol/provisioning-payment-authorization-observed", "iss": ISSUER,
+    "iat": 1_795_000_000, "jti": "rec-1", "actor": PEAC_ACTOR, "extensions": {"org.peacprotocol/provisioning-lifecycle": PEAC},
+}  # fmt: skip
+
+
+def _peac(body: bytes) -> Delivery:
+    """A record of PEAC's is signed, the rest comes by token."""
+    if b'"peac_version"' in body:
+        return Delivery(compact_jws(body, typ="interaction-record+jwt"), "application/interaction-record+jwt", {})
+    return with_token(body)
 
 
 SAMPLES: dict[str, Sample] = {
@@ -467,5 +479,6 @@ SAMPLES: dict[str, Sample] = {
     "acp": Sample("acp", [json.dumps(ACP_ORDER).encode()], merchant_signed),
     "x402": Sample("x402", [json.dumps(X402).encode()], sender=sender_of("x402", keys=KEYS)),
     "mpp": Sample("mpp", [json.dumps(MPP).encode()]),
-    "peac": Sample("peac", [json.dumps(PEAC).encode(), json.dumps(PEAC_AGENT).encode()]),
+    "peac": Sample("peac", [json.dumps(body).encode() for body in (PEAC, PEAC_AGENT, PEAC_RECORD, {"at": "2026-11-20T10:00:00Z", "actor": PEAC_ACTOR})],
+                   _peac, sender_of("peac", keys=KEYS)),
 }  # fmt: skip

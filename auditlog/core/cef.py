@@ -13,6 +13,7 @@ from auditlog.core.act import Act
 from auditlog.core.chain import Chain
 from auditlog.core.event import Party
 from auditlog.core.finding import Kept
+from auditlog.core.incident import Incident
 from auditlog.core.ocsf_out import PRODUCT
 from auditlog.core.text import visible
 
@@ -101,6 +102,33 @@ def finding_line(kept: Kept, *, tenant: str) -> bytes:
     said |= _custom("cn", [("change", kept.change), ("amountMinor", "" if finding.money_at_risk_minor is None else finding.money_at_risk_minor)])
     said |= _custom("flexString", [("currency", finding.currency or "")])
     return cef_line(finding.rule, finding.title, _SEVERITIES[finding.severity], said)
+
+
+def incident_line(incident: Incident, *, tenant: str) -> bytes:
+    """A case after one of its steps; `externalId` is its reference in all of them, `cn1` the step."""
+    principal, severity = _party(incident.principal), _SEVERITIES.get(incident.severity, _SEVERITIES["medium"])
+    said: dict[str, str | int] = {
+        "rt": _milliseconds(incident.at),
+        "start": _milliseconds(incident.opened_at),
+        "externalId": incident.uid,
+        "cat": f"case.{incident.kind}",
+        "outcome": incident.state,
+        "msg": incident.complaint,
+        "reason": incident.reason,
+        "suser": principal.sub if principal else "",
+        "suid": incident.principal,
+        "destinationServiceName": incident.provider,
+        "cnt": max(1, len(incident.acts)),
+        "deviceExternalId": tenant,
+    }
+    said |= _custom("cs", [
+        ("agent", incident.actor), ("by", f"{incident.by} ({incident.role})"), ("firstEvent", incident.acts[0].event_id if incident.acts else ""),
+        ("decided", incident.outcome), ("mergedInto", incident.merged_into),
+        ("finding", "" if incident.finding is None else f"finding-{incident.finding}"),
+    ])  # fmt: skip
+    said |= _custom("cn", [("step", incident.step), ("claimedMinor", "" if incident.claimed_minor is None else incident.claimed_minor)])
+    said |= _custom("flexString", [("currency", incident.claimed_currency)])
+    return cef_line(f"case.{incident.state}", f"{incident.uid}: {incident.title}", severity, said)
 
 
 def _custom(kind: str, values: list[tuple[str, str | int]]) -> dict[str, str | int]:

@@ -5,8 +5,8 @@ an invoice at its rail, a thing made or ended at its provider. It is scoped, so 
 another's. What is shared by many acts (session, task, `txn`, token, grant, trace) is a *context*: it groups and
 confirms, and never makes two statements one.
 
-Which keys turn out to be shared by several acts is not a matter of their kind alone: see `core.story.shared_keys` and
-`core.money.counted_together`.
+Which keys turn out to be shared by several acts is not a matter of their kind alone: see `core.story.usable` and
+`core.money.usable`. What one source makes of a key never takes it from the others.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
 
 # The strongest first: where keys contradict one another, the weaker one gives way.
 KINDS = ("charge", "idempotency", "thing", "request", "invoice")
-MANY = 50  # statements; a value that more of them state identifies nothing
+MANY = 50  # statements of one source; a value that it states more often names nothing to it
 _MAKING = frozenset({"create", "register", "provision", "issue"})
 _ENDING = frozenset({"delete", "remove", "deregister", "revoke"})
 

@@ -23,6 +23,7 @@ _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 class Jws:
     header: dict[str, Any]
     claims: dict[str, Any]
+    payload: bytes  # of which `claims` were read
     signing_input: bytes
     signature: bytes
 
@@ -43,6 +44,7 @@ def open_jws(compact: str, *, limit: int = MAX_JWS) -> Jws:
     return Jws(
         json_object(header, "the JOSE header"),
         json_object(payload, "the JWS payload"),
+        payload,
         compact.rpartition(".")[0].encode(),
         signature,
     )

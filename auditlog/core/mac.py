@@ -5,13 +5,14 @@ The age of `t` is not judged: an event's identity makes a replay harmless, and a
 """
 
 import hmac
+from collections.abc import Sequence
 
 from auditlog.core.errors import BadSignature, UnknownKey
 
 
-def check_timestamped_mac(body: bytes, header: str, secret: bytes | None, *, name: str) -> None:
-    """Any matching `v1` will do (two secrets overlap while one is rolled); other schemes are ignored."""
-    if not secret:
+def check_timestamped_mac(body: bytes, header: str, secrets: Sequence[bytes], *, name: str) -> None:
+    """Any `v1` that fits any secret will do (two overlap while one is rolled, on either side); other schemes are ignored."""
+    if not secrets:
         raise UnknownKey("this source's secret is not set where the service runs")
     time, given = "", []
     for part in header.split(","):
@@ -22,6 +23,6 @@ def check_timestamped_mac(body: bytes, header: str, secret: bytes | None, *, nam
             given.append(value)
     if not time.isascii() or not time.isdigit() or not given:
         raise BadSignature(f"expected a {name} header of t=<seconds>,v1=<hex>")
-    wanted = hmac.new(secret, time.encode() + b"." + body, "sha256").hexdigest().encode()
-    if not any(hmac.compare_digest(wanted, value.encode()) for value in given):
+    wanted = [hmac.new(secret, time.encode() + b"." + body, "sha256").hexdigest().encode() for secret in secrets]
+    if not any(hmac.compare_digest(one, value.encode()) for one in wanted for value in given[:20]):
         raise BadSignature(f"no v1 signature in {name} fits the received bytes")

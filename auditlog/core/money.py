@@ -3,20 +3,21 @@
 Per charge (`rail`, `charge`) spend is the greatest of captured and settled, minus refunded and reversed; without a
 charge id each event counts once; only `outcome: success` in `live` counts. Amounts are integer minor units.
 
-Money that several sources tell of is counted once: statements that share an identifying key (an idempotency key or a
+Money that several sources tell of is counted once: statements that share a key (an idempotency key or a
 request id at the same provider or rail, an invoice at its rail) are one payment, see `counted_together`. Where their
 amounts differ the same rule of phases holds over all of them: the greatest of captured and settled.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from auditlog.core.join import MANY, Key
 
 SPENT = frozenset({"captured", "settled"})
 GIVEN_BACK = frozenset({"refunded", "reversed"})
 CREDIT_RAIL = "credits"
+AGREED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _folded(rail: str, charge: str, currency: str, members: list[MoneyFact]) -> 
         elif member.phase == "authorized":
             authorized = max(authorized, member.amount_minor)
             reserved.append(member)
-        elif member.phase in GIVEN_BACK:
+        elif member.phase in GIVEN_BACK and member.may_join:  # a claim makes nothing count less
             returned[member.source] = returned.get(member.source, 0) + member.amount_minor
     moving = spent or reserved or members
     return Charge(
@@ -112,11 +113,15 @@ Unit = tuple[str, str]  # rail and charge; a statement without a charge id is a 
 def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
     """By unit: the one it is counted with, itself where it stands alone. A function of the set, never of its order.
 
-    Units are one payment when they are connected by keys that identify. A key does not where a source that speaks for
-    money states it for two payments of the same phase, where it is stated for two charges of one rail, or by more than
-    MANY statements; the same holds for all that is connected. In doubt money counts apart: a key can only be guessed
-    to make a sum larger. Statements of one source alone are never joined: without a charge id each counts once.
-    Credits are joined with nothing.
+    Units are one payment where their statements share a key (`usable`), nobody tells two of them apart, and every two of
+    the statements share a key, name one charge, or agree: the same amount within AGREED. So nobody's word alone makes two
+    payments of others one, unless they look like one already; and what one source repeats or contradicts takes no join
+    from the others: where it cannot all be one, that is joined which leaves the least to be counted twice. In doubt money
+    counts apart. Statements of one source alone are never joined: without a charge id each counts once. Credits are
+    joined with nothing.
+
+    What remains to a source that may speak of money: to state more of its own, to state a greater amount or a refund for a
+    charge that it names, and to confirm that two like payments within AGREED of each other are one.
     """
     facts = list(facts)
     found = {fact.charge_key: fact.charge_key for fact in facts}
@@ -129,28 +134,26 @@ def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
             told.setdefault(fact.charge_key, []).append(fact)
             for key in fact.keys:
                 by_key.setdefault(key, []).append(fact)
-    shared = [members for members in by_key.values() if len(members) > 1 and identifies(members)]
-    if not shared:
-        return found
-    above = dict(found)
-
-    def top(unit: Unit) -> Unit:
-        while above[unit] != unit:
-            above[unit] = unit = above[above[unit]]
-        return unit
-
-    for members in shared:
-        first, *others = {fact.charge_key for fact in members}
-        for other in others:
-            above[top(other)] = top(first)
-    groups: dict[Unit, list[Unit]] = {}
-    for unit in found:
-        groups.setdefault(top(unit), []).append(unit)
-    for group in groups.values():
-        members = [fact for unit in group for fact in told.get(unit, ())]
-        if len(group) > 1 and len({fact.source for fact in members}) > 1 and _is_one(members):
-            stands = min(group, key=lambda unit: (unit[1].startswith("event:"), unit))
-            found |= dict.fromkeys(group, stands)
+    names: dict[str, set[Key]] = {}  # by event, the keys under which it may be joined
+    links: set[tuple[Unit, Unit]] = set()
+    for key, many in by_key.items():
+        sharing = usable(many) if len(many) > 1 else []
+        for fact in sharing:
+            names.setdefault(fact.event_id, set()).add(key)
+        units = sorted({fact.charge_key for fact in sharing})
+        links.update((one, other) for n, one in enumerate(units) for other in units[n + 1 :])
+    parts = {unit: [unit] for link in links for unit in link}
+    taken = {unit: _taken(told[unit]) for unit in parts}
+    for one, other in sorted(links, key=lambda link: (-_twice(taken[link[0]], taken[link[1]]), link)):
+        left, right = parts[one], parts[other]
+        if left is not right and _may_be_one([f for u in left for f in told[u]], [f for u in right for f in told[u]], names):
+            left += right
+            for unit in right:
+                parts[unit] = left
+    for group in parts.values():
+        if len(group) > 1 and len({fact.source for unit in group for fact in told[unit]}) > 1:
+            found[group[0]] = min(group, key=lambda unit: (unit[1].startswith("event:"), unit))
+            found |= dict.fromkeys(group, found[group[0]])
     return found
 
 
@@ -158,10 +161,39 @@ def is_joinable(fact: MoneyFact) -> bool:
     return fact.counts and fact.may_join and fact.phase in _MOVING and fact.rail != CREDIT_RAIL
 
 
-def identifies(told: Iterable[MoneyFact]) -> bool:
-    """Whether a key that these statements share names one payment."""
-    told = list(told)
-    return len(told) <= MANY and _is_one(told)
+def usable(told: Iterable[MoneyFact]) -> list[MoneyFact]:
+    """Of the statements that share a key, those for whose source it names one payment. One that tells two payments apart
+    under it, or states it more than MANY times, is left out, and takes the key from nobody else.
+    """
+    by_source: dict[str, list[MoneyFact]] = {}
+    for fact in told:
+        by_source.setdefault(fact.source, []).append(fact)
+    return [fact for own in by_source.values() if len(own) <= MANY and _is_one(own) for fact in own]
+
+
+def _taken(told: Iterable[MoneyFact]) -> dict[str, int]:
+    """By currency, what a unit by itself would count as."""
+    most: dict[str, int] = {}
+    for fact in told:
+        if fact.phase in SPENT:
+            currency = fact.currency.upper()
+            most[currency] = max(most.get(currency, 0), fact.amount_minor)
+    return most
+
+
+def _twice(one: dict[str, int], other: dict[str, int]) -> int:
+    """What would be counted twice if these were one and counted apart."""
+    return sum(min(amount, other.get(currency, 0)) for currency, amount in one.items())
+
+
+def _may_be_one(left: list[MoneyFact], right: list[MoneyFact], names: dict[str, set[Key]]) -> bool:
+    return _is_one([*left, *right]) and all(
+        not names.get(one.event_id, set()).isdisjoint(names.get(other.event_id, ())) or _agree(one, other) for one in left for other in right
+    )
+
+
+def _agree(one: MoneyFact, other: MoneyFact) -> bool:
+    return one.amount_minor == other.amount_minor and one.currency.upper() == other.currency.upper() and abs(one.at - other.at) <= AGREED
 
 
 _MOVING = SPENT | GIVEN_BACK | {"authorized"}

@@ -2,7 +2,7 @@
 
 Classes by event type: Account Change 3001, Authentication 3002, Authorize Session 3003, Entity Management 3004, User
 Access Management 3005, API Activity 6003 for everything else. Findings are Detection Finding 2004, those of over-broad
-delegation IAM Analysis Finding 2008. What 1.7 has no place for (delegation, agents, money, evidence) is under
+delegation IAM Analysis Finding 2008; a dispute's case is Incident Finding 2005, told at each of its steps. What 1.7 has no place for (delegation, agents, money, evidence) is under
 `unmapped`: `ai_agent` and `delegation` with the names that 1.9 gives them, `answerable` with ours.
 
 What nobody said is `Unknown` (0), what OCSF has no word for `Other` (99) under our word. An identifier (`uid`) is as the
@@ -20,6 +20,7 @@ from auditlog.core.act import Act
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.event import GrantObject, Party, TokenObject
 from auditlog.core.finding import Kept
+from auditlog.core.incident import Contested, Incident
 from auditlog.core.statement import Grant
 from auditlog.core.text import visible
 
@@ -29,10 +30,12 @@ UNKNOWN, OTHER = 0, 99
 MOST = 100  # of hops, privileges and members of a finding that are written; how many there are is written too
 _TEXT = 2_000  # characters of a text
 
-ACCOUNT, AUTHENTICATION, SESSION, ENTITY, ACCESS, API, DETECTION, IAM_FINDING = 3001, 3002, 3003, 3004, 3005, 6003, 2004, 2008
+ACCOUNT, AUTHENTICATION, SESSION, ENTITY, ACCESS, API = 3001, 3002, 3003, 3004, 3005, 6003
+DETECTION, INCIDENT, IAM_FINDING = 2004, 2005, 2008
 _CLASSES = {
     ACCOUNT: "Account Change", AUTHENTICATION: "Authentication", SESSION: "Authorize Session", ENTITY: "Entity Management",
     ACCESS: "User Access Management", API: "API Activity", DETECTION: "Detection Finding", IAM_FINDING: "IAM Analysis Finding",
+    INCIDENT: "Incident Finding",
 }  # fmt: skip
 _CATEGORIES = {2: "Findings", 3: "Identity & Access Management", 6: "Application Activity"}
 _CRUD = {1: "Create", 2: "Read", 3: "Update", 4: "Delete"}
@@ -46,6 +49,7 @@ _ACTIVITIES: dict[int, dict[int, str]] = {
     API: _CRUD,
     DETECTION: _FINDING_ACTIVITIES,
     IAM_FINDING: _FINDING_ACTIVITIES,
+    INCIDENT: _FINDING_ACTIVITIES,
 }
 # Class and activity by type. What is not here is API activity that OCSF has no word for.
 _KINDS: dict[str, tuple[int, int]] = {
@@ -97,6 +101,8 @@ _STATES = {
     "open": (1, "New"), "acknowledged": (2, "In Progress"), "false_positive": (3, "Suppressed"), "resolved": (4, "Resolved"),
     "withdrawn": (OTHER, "Withdrawn"),
 }  # fmt: skip
+_STANDINGS = {"new": (1, "New"), "in_progress": (2, "In Progress"), "on_hold": (3, "On Hold"), "resolved": (4, "Resolved"), "closed": (5, "Closed")}
+_DUPLICATE = 10
 # A hop gave more than it had: what was allowed is wrong, not what was done.
 OVER_BROAD = frozenset(f"authority.{rule}" for rule in ("scope_widened", "limit_widened", "outlives_parent", "depth_exceeded"))
 _IP, _NAME, _RESOURCE, _USER = 2, 1, 10, 31  # observable types
@@ -419,7 +425,72 @@ def _found(kept: Kept) -> dict[str, Any]:
     )  # fmt: skip
 
 
-# --- what both are made of --------------------------------------------------------------------------------------------
+# --- cases ------------------------------------------------------------------------------------------------------------
+
+
+def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
+    """A case as it was after one of its steps. `finding_info_list[0].uid` is the same in all of them; `metadata.uid` differs.
+
+    A reference is a tenant's own, so both name the tenant: one SIEM may hear of several.
+    """
+    uid = f"case-{tenant}-{incident.uid}"
+    activity = 3 if incident.standing == "closed" else 1 if incident.step == 0 else 2
+    severity_id, severity = _SEVERITIES.get(incident.severity, (UNKNOWN, "Unknown"))
+    status_id, status = _STANDINGS[incident.standing]
+    title = _text(incident.title) or incident.uid
+    case = {
+        "uid": uid,
+        "title": title,
+        "types": [incident.kind],
+        "created_time": _ms(incident.opened_at),
+        "modified_time": _ms(incident.at),
+        "related_events": [{"uid": act.event_id} for act in incident.acts[:MOST]],
+        "related_events_count": len(incident.acts),
+    } | _said(desc=_text(incident.complaint))
+    opened_from = [{"uid": f"finding-{incident.finding}"} | _said(title=_text(incident.finding_title))] if incident.finding is not None else []
+    object_ = _named(INCIDENT, activity, "") | {
+        "time": _ms(incident.at),
+        "start_time": _ms(incident.opened_at),
+        "severity_id": severity_id,
+        "severity": severity,
+        "status_id": status_id,
+        "status": status,
+        "status_detail": incident.state,
+        "assignee_group": {"name": incident.awaiting},
+        "message": f"{incident.uid} is {incident.state}: {title}",
+        "metadata": _metadata(tenant, uid=f"{uid}-{incident.step}", code=f"case.{incident.state}") | {"sequence": incident.leaf_index},
+        "finding_info_list": [case, *opened_from],
+        "unmapped": {"answerable": _argued(incident)},
+    }
+    object_ |= _said(comment=_text(incident.reason))
+    if incident.merged_into:
+        object_ |= {"verdict_id": _DUPLICATE, "verdict": "Duplicate"}
+    elif incident.outcome:  # of a complaint, for which OCSF has no word
+        object_ |= {"verdict_id": OTHER, "verdict": incident.outcome}
+    observables = [(name, _USER, key) for name, key in (("actor", incident.actor), ("principal", incident.principal)) if key]
+    return object_ | _said(observables=_listed(observables))
+
+
+def _argued(incident: Incident) -> dict[str, Any]:
+    claimed = None
+    if incident.claimed_minor is not None:
+        claimed = {"amount_minor": incident.claimed_minor} | _said(currency=incident.claimed_currency)
+    return {
+        "case": incident.uid, "step": incident.step, "kind": incident.kind, "state": incident.state, "leaf_index": incident.leaf_index,
+        "by": {"name": _text(incident.by), "role": incident.role}, "acts": [_contested(act) for act in incident.acts[:MOST]],
+    } | _said(
+        principal=_party(Party.of(incident.principal)) if incident.principal else None,
+        actor=_party(Party.of(incident.actor)) if incident.actor else None,
+        provider=incident.provider, claimed=claimed, outcome=incident.outcome, merged_into=incident.merged_into,
+    )  # fmt: skip
+
+
+def _contested(act: Contested) -> dict[str, Any]:
+    money = None if act.amount_minor is None else {"amount_minor": act.amount_minor} | _said(currency=act.currency)
+    return {"event": act.event_id} | _said(money=money, verdict=act.verdict)
+
+
+# --- what all are made of --------------------------------------------------------------------------------------------
 
 
 def _observables(written: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256, sha384, sha512
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -113,7 +113,7 @@ def _opened(part: str) -> Token:
         raise MalformedEvent("_sd_alg is no string")
     shown = {hashed(disclosure, name): _disclosure(disclosure) for disclosure in disclosures}
     used: set[str] = set()
-    claims = _resolved(jws.claims, shown, used, 0)
+    claims = jws.claims if _is_plain(jws.payload) else _resolved(jws.claims, shown, used, 0)
     items = claims.get(_ITEMS)
     if isinstance(items, list):
         # Some wallets put bare digests there.
@@ -124,49 +124,68 @@ def _opened(part: str) -> Token:
     return Token(compact + "~", jws, claims, contents)
 
 
-def _disclosure(disclosure: str) -> list[Any]:
+class Shown(NamedTuple):
+    """A disclosure: [salt, value] or [salt, name, value]. Of a plain one nothing is to be put back."""
+
+    parts: list[Any]
+    is_plain: bool
+
+    def value(self, shown: "dict[str, Shown]", used: set[str], depth: int) -> Any:
+        return self.parts[-1] if self.is_plain else _resolved(self.parts[-1], shown, used, depth)
+
+
+def _disclosure(disclosure: str) -> Shown:
+    document = b64url_bytes(disclosure)
     try:
-        value = orjson.loads(b64url_bytes(disclosure))
+        value = orjson.loads(document)
     except orjson.JSONDecodeError:
         raise MalformedEvent("a disclosure is not JSON") from None
     if not isinstance(value, list) or len(value) not in (2, 3) or (len(value) == 3 and not isinstance(value[1], str)):
         raise MalformedEvent("a disclosure is [salt, value] or [salt, name, value]")
-    return value
+    return Shown(value, _is_plain(document))
 
 
-def _resolved(value: Any, shown: dict[str, list], used: set[str], depth: int) -> Any:
+def _resolved(value: Any, shown: dict[str, Shown], used: set[str], depth: int) -> Any:
     if depth > 64:
         raise MalformedEvent("claims are nested deeper than 64")
     if isinstance(value, dict):
-        made = {name: _resolved(inner, shown, used, depth + 1) for name, inner in value.items() if name != "_sd"}
+        made = {
+            name: _resolved(inner, shown, used, depth + 1) if type(inner) is dict or type(inner) is list else inner
+            for name, inner in value.items() if name != "_sd"
+        }  # fmt: skip
         digests = value.get("_sd", [])
         for digest in digests if isinstance(digests, list) else []:
             if (found := _taken(digest, shown, used)) is not None:
-                if len(found) != 3 or found[1] in made or found[1] in ("_sd", "..."):
+                if len(found.parts) != 3 or found.parts[1] in made or found.parts[1] in ("_sd", "..."):
                     raise MalformedEvent("a disclosure gives a name that is there already, or none")
-                made[found[1]] = _resolved(found[2], shown, used, depth + 1)
+                made[found.parts[1]] = found.value(shown, used, depth + 1)
         return made
     if isinstance(value, list):
         made_list = []
         for item in value:
             if isinstance(item, dict) and set(item) == {"..."}:
                 if (found := _taken(item["..."], shown, used)) is not None:
-                    if len(found) != 2:
+                    if len(found.parts) != 2:
                         raise MalformedEvent("a disclosure of an array element has no name")
-                    made_list.append(_resolved(found[1], shown, used, depth + 1))
+                    made_list.append(found.value(shown, used, depth + 1))
                 continue  # what is not disclosed stays hidden
             made_list.append(_resolved(item, shown, used, depth + 1))
         return made_list
     return value
 
 
-def _bare(item: Any, shown: dict[str, list], used: set[str]) -> Any:
+def _is_plain(payload: bytes) -> bool:
+    """Whether nothing in it can stand for something disclosed, nor be nested too deep: then it is as it is written."""
+    return not (b"_sd" in payload or b"..." in payload or b"\\" in payload) and payload.count(b"{") + payload.count(b"[") <= 64
+
+
+def _bare(item: Any, shown: dict[str, Shown], used: set[str]) -> Any:
     if isinstance(item, str) and (found := _taken(item, shown, used)) is not None:
-        return _resolved(found[-1], shown, used, 1)
+        return found.value(shown, used, 1)
     return item
 
 
-def _taken(digest: Any, shown: dict[str, list], used: set[str]) -> list | None:
+def _taken(digest: Any, shown: dict[str, Shown], used: set[str]) -> Shown | None:
     if not isinstance(digest, str) or digest not in shown:
         return None
     if digest in used:

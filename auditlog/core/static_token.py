@@ -1,17 +1,18 @@
 """A static token: what a sender without signatures puts into a header, the same each time (evidence grade D)."""
 
 import hmac
+from collections.abc import Sequence
 
 from auditlog.core.errors import BadSignature, UnknownKey
 
 
-def check_static_token(given: str, secret: bytes | None, *, header: str = "Authorization") -> None:
-    """Raises unless the header holds the secret, as it is or after `Bearer`. Takes the same time either way."""
-    if not secret:
+def check_static_token(given: str, secrets: Sequence[bytes], *, header: str = "Authorization") -> None:
+    """Raises unless the header holds one of the secrets, as it is or after `Bearer`. Takes the same time either way."""
+    if not secrets:
         raise UnknownKey("this source's secret is not set where the service runs")
     sent = given.strip().encode()
     bare = sent[7:].strip() if sent[:7].lower() == b"bearer " else sent
-    if not hmac.compare_digest(sent, secret) | hmac.compare_digest(bare, secret):
+    if not any([hmac.compare_digest(sent, secret) | hmac.compare_digest(bare, secret) for secret in secrets]):
         raise BadSignature(
             f"expected the source's secret in the {header} header, found {'another' if given else 'none'}"
         )

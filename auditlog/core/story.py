@@ -1,8 +1,8 @@
 """A story: one act as several sources tell it. Evidence is never merged; a story only says which statements belong together.
 
-Statements belong together when they share a key that identifies (core.join). A key does not, however its kind, where one
-source itself tells several acts apart under it: an invoice of a month, a token's worth of calls, a request that made
-five things. Two stories are not one because somebody names the keys of both: where the whole would hold two acts that one
+Statements belong together when they share a key (core.join). To a source that itself tells several acts apart under it (an
+invoice of a month, a token's worth of calls, a request that made five things) a key says nothing, and takes it from
+nobody else. Two stories are not one because somebody names the keys of both: where the whole would hold two acts that one
 source tells apart, the weaker kinds of keys give way. A source that speaks outside its layers is *claimed*: it is shown
 beside the story it names and bridges nothing.
 """
@@ -92,15 +92,28 @@ def grouped(acts: Iterable[Act]) -> dict[Key, list[Act]]:
     return found
 
 
-def identifies(key: Key, acts: Sequence[Act]) -> bool:
-    """Whether a key stated by these names one act."""
-    return len(acts) <= MANY and not _told_apart([act for act in acts if act.within_remit], things=key.kind == "thing")
+def usable(key: Key, acts: Iterable[Act]) -> list[Act]:
+    """Of the acts that state a key, those for whose source it names one act. A source that itself tells two apart under
+    it, or states it more than MANY times, is left out, and takes the key from nobody else. But a thing that somebody tells
+    of as made twice was made twice: then nobody's word says which time is meant.
+    """
+    by_source: dict[tuple[str, bool], list[Act]] = {}
+    for act in acts:
+        by_source.setdefault((act.source, act.within_remit), []).append(act)
+    found = []
+    for (_, within), own in by_source.items():
+        if len(own) > MANY or (within and _told_apart(own, things=key.kind == "thing")):
+            if key.kind == "thing" and within:
+                return []
+        else:
+            found += own
+    return found
 
 
 def stories(acts: Iterable[Act]) -> list[Story]:
     """The acts by story, in the order of their first act. A function of the set of acts."""
     acts = sorted({act.event_id: act for act in acts}.values(), key=_in_time)
-    by_key = {key: many for key, many in grouped(acts).items() if len(many) > 1 and identifies(key, many)}
+    by_key = {key: sharing for key, many in grouped(acts).items() if len(many) > 1 and len(sharing := usable(key, many)) > 1}
     own = [act for act in acts if act.within_remit]
     parts = _parted(own, {key: [act for act in many if act.within_remit] for key, many in by_key.items()}, KINDS)
     place = {act.event_id: number for number, part in enumerate(parts) for act in part}
@@ -108,7 +121,8 @@ def stories(acts: Iterable[Act]) -> list[Story]:
     for act in acts:
         if act.within_remit:
             continue
-        named = {place[other.event_id] for key in keys_of(act) for other in by_key.get(key, ()) if other.event_id in place}
+        stated = [many for key in keys_of(act) if act in (many := by_key.get(key, ()))]
+        named = {place[other.event_id] for many in stated for other in many if other.event_id in place}
         if len(named) == 1:  # of two stories it names, it belongs to neither
             claimed.setdefault(named.pop(), []).append(act)
         else:
@@ -121,7 +135,8 @@ def _story(part: list[Act], claimed: list[Act], by_key: dict[Key, list[Act]]) ->
     members = sorted([*part, *claimed], key=_in_time)
     shared = []
     for key, stating in grouped(members).items():
-        if len(stating) > 1 and key in by_key:
+        stating = [act for act in stating if act in by_key.get(key, ())]
+        if len(stating) > 1:
             within = tuple(sorted({act.source for act in stating if act.within_remit}))
             shared.append(Shared(key, within, tuple(sorted({act.source for act in stating if not act.within_remit}))))
     return Story(tuple(members), tuple(sorted(shared, key=lambda s: (KINDS.index(s.key.kind), s.key))), frozenset(a.event_id for a in claimed))

@@ -67,6 +67,10 @@ class Sender:
     keys: Mapping[str, Key] = field(default_factory=dict)  # by kid
     retired: frozenset[str] = frozenset()  # kids that were good once
     secret: Callable[[], bytes | None] = lambda: None  # asked for only by formats with a shared secret
+    old_secret: Callable[[], bytes | None] = lambda: None  # good beside it while a sender is switched over
+
+    def secrets(self) -> list[bytes]:
+        return [secret for secret in (self.secret(), self.old_secret()) if secret]
 
 
 @dataclass(slots=True)

@@ -75,10 +75,10 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     body = records.unpacked(delivery)
     signature = delivery.headers.get("merchant-signature", "")
     if signature:
-        check_timestamped_mac(body, signature, sender.secret(), name="Merchant-Signature")
+        check_timestamped_mac(body, signature, sender.secrets(), name="Merchant-Signature")
         headers, grade, key = {"merchant-signature": signature}, "C", KEY_NAME
     else:
-        check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+        check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
         headers, grade, key = {}, "D", records.NO_KEY
     for name in ("request-id", "timestamp"):
         if value := delivery.headers.get(name):

@@ -106,11 +106,11 @@ _body = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    header, secret = delivery.headers.get("recorder-signature", ""), sender.secret()
+    header, secrets = delivery.headers.get("recorder-signature", ""), sender.secrets()
     if header:
-        check_timestamped_mac(delivery.body, header, secret, name="Recorder-Signature")
+        check_timestamped_mac(delivery.body, header, secrets, name="Recorder-Signature")
     else:
-        check_static_token(delivery.headers.get("authorization", ""), secret)
+        check_static_token(delivery.headers.get("authorization", ""), secrets)
     found, alone = records.split(delivery)
     # The recorder's MAC can be checked again only where its post is stored as it came.
     signed = {"recorder-signature": header} if header and alone and found == [delivery.body] else {}
@@ -121,7 +121,7 @@ def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
     """Check a stored pair again: the recorder's MAC, or the orchestrator's JWT. Raises Refused."""
     told = records.told(headers)
     if "recorder-signature" in told:
-        check_timestamped_mac(raw, told["recorder-signature"], sender.secret(), name="Recorder-Signature")
+        check_timestamped_mac(raw, told["recorder-signature"], sender.secrets(), name="Recorder-Signature")
     elif _proof(decoded(_pair, raw, "a recorded pair"), sender)[0] != SIGNATURE_V2:
         raise UnknownKey("no key of this source made the recorded Stripe-Signature-V2")
 
@@ -190,7 +190,7 @@ def _proof(said: Pair, sender: Sender) -> tuple[str, str]:
                 raise BadSignature("the digest in Stripe-Signature-V2 is not that of the recorded body")
             return SIGNATURE_V2, key.thumbprint
     try:
-        check_timestamped_mac(_whole(said), said.header(SIGNATURE), sender.secret(), name="Stripe-Signature")
+        check_timestamped_mac(_whole(said), said.header(SIGNATURE), sender.secrets(), name="Stripe-Signature")
     except (BadSignature, UnknownKey):
         return "", ""  # none, or over a body with its secrets, or under a secret that is the provider's alone
     return SIGNATURE, ""

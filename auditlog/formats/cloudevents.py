@@ -112,7 +112,7 @@ def _binary(delivery: Delivery, sender: Sender) -> Received:
     """Attributes in `ce-` headers, percent-encoded (HTTP binding 3.1.3.2); the body is the data alone."""
     if delivery.content_type != "application/json" and not delivery.content_type.endswith("+json"):
         raise WrongContentType(f"expected data in JSON, found {delivery.content_type[:80]!r}")
-    check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+    check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
     body = records.unpacked(Delivery(delivery.body, "application/json", delivery.headers))
     attributes = {name: delivery.headers[name] for name in _ATTRIBUTES if name in delivery.headers}
     statement = records.stated(body, sender, parse=parse, grade="D", headers=attributes)

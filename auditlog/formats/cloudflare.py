@@ -136,7 +136,7 @@ _listed = msgspec.json.Decoder(Listed).decode
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     if _is_validation(delivery):
-        records.check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+        records.check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
         return Received({}, batch=True)
     return records.received(
         delivery,

@@ -135,7 +135,7 @@ _listed = msgspec.json.Decoder(Listed).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    records.check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+    records.check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
     found, alone = records.split(delivery)
     spread = [one for raw in found for one in _spread(raw)]
     return records.each(spread, lambda raw: _statement(raw, sender), batch=not alone or len(spread) > 1)

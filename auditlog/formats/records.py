@@ -49,7 +49,7 @@ def received(
     wrappers: Sequence[str] = (),
 ) -> Received:
     """The statements of a delivery that a static token lets in. Raises Refused when nothing in it is good."""
-    check_static_token(delivery.headers.get("authorization", ""), sender.secret())
+    check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
     found, alone = split(delivery, wrappers=wrappers)
     return each(found, state, batch=not alone)
 

@@ -81,12 +81,12 @@ def _verify(body: bytes, signed: dict[str, str], sender: Sender) -> tuple[str, s
         if any(_fits(key, message, said) for said in asymmetric):
             return "B", key.thumbprint
     shared = [said.encode() for version, said in given if version == "v1"]
-    secret = sender.secret()
-    if secret and shared:
+    secrets = sender.secrets()
+    for secret in secrets if shared else ():
         wanted = signature(secret, id, at, body).encode()
         if any([hmac.compare_digest(wanted, given) for given in shared]):
             return "C", KEY_NAME
-    if not secret and not sender.keys:
+    if not secrets and not sender.keys:
         raise UnknownKey("this source has neither a public key, nor is its secret set where the service runs")
     raise BadSignature("no v1 or v1a signature in webhook-signature fits the received bytes")
 

@@ -207,7 +207,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if len(delivery.body) > MAX_BODY:
         raise DeliveryTooLarge(f"a webhook has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
     header = delivery.headers.get("stripe-signature", "")
-    check_timestamped_mac(delivery.body, header, sender.secret(), name="Stripe-Signature")
+    check_timestamped_mac(delivery.body, header, sender.secrets(), name="Stripe-Signature")
     statement = records.stated(
         delivery.body, sender, parse=parse, grade="C", key=KEY_NAME, names=REMOVED, limit=MAX_BODY,
         headers={"stripe-signature": header},

@@ -296,7 +296,7 @@ class PendingFetch(models.Model):
 
 
 class Export(models.Model):
-    """Where the tenant's events and findings are sent by webhook: a SIEM. Files and the API need none."""
+    """Where the tenant's events, findings and cases are sent by webhook: a SIEM. Files and the API need none."""
 
     class Kind(models.TextChoices):
         OCSF = "ocsf", "OCSF 1.7, as JSON lines"
@@ -305,7 +305,13 @@ class Export(models.Model):
     class What(models.TextChoices):
         EVENTS = "events"
         FINDINGS = "findings"
-        BOTH = "both"
+        CASES = "cases"  # what people wrote of their dispute goes along, so nobody gets it who did not ask for it
+        BOTH = "both", "events and findings"
+        ALL = "all", "events, findings and cases"
+
+    class Scheme(models.TextChoices):
+        BEARER = "Bearer", "Authorization: Bearer"
+        SPLUNK = "Splunk", "Authorization: Splunk (HTTP Event Collector)"
 
     class State(models.TextChoices):
         ACTIVE = "active"
@@ -317,8 +323,10 @@ class Export(models.Model):
     what = models.CharField(max_length=8, choices=What, default=What.BOTH)
     url = models.CharField(max_length=500, help_text="Where it is posted, by https. Put no secret into it: deliveries are signed.")
     secret_env = models.CharField(
-        max_length=120, help_text="Variable that holds the secret of its signatures: whsec_ and base64 (Standard Webhooks)."
+        max_length=120, blank=True, help_text="Variable that holds the secret of its signatures: whsec_ and base64 (Standard Webhooks)."
     )
+    token_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the receiver's token, where it wants one.")
+    token_scheme = models.CharField(max_length=6, choices=Scheme, default=Scheme.BEARER, help_text="How the token is sent.")
     allow_private = models.BooleanField(default=False, help_text="The address may be a private or loopback one.")
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -331,11 +339,12 @@ class Export(models.Model):
 
 
 class ExportStream(models.Model):
-    """One of an export's two streams: how far it is, and how its last delivery went. `position` is a cursor of siem.py."""
+    """One of an export's streams: how far it is, and how its last delivery went. `position` is a cursor of siem.py."""
 
     class What(models.TextChoices):
         EVENTS = "events"
         FINDINGS = "findings"
+        CASES = "cases"
 
     tenant = models.ForeignKey(Tenant, models.CASCADE)
     export = models.ForeignKey(Export, models.CASCADE, related_name="streams")

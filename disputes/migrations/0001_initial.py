@@ -196,6 +196,10 @@ class Migration(migrations.Migration):
             model_name='approval',
             constraint=models.CheckConstraint(condition=models.Q(('person', models.F('proposer')), _negated=True), name='approval_four_eyes'),
         ),
+        migrations.AddIndex(
+            model_name='transition',
+            index=models.Index(fields=['tenant', 'leaf_index'], name='transition_by_leaf'),
+        ),
         migrations.AddConstraint(
             model_name='transition',
             constraint=models.UniqueConstraint(fields=('tenant', 'case', 'position'), name='transition_position_once'),

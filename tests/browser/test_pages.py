@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,6 +52,7 @@ def pages(site) -> dict[str, str]:
         "admin-source": "/admin/auditlog/source/add/",
         "admin-source-change": f"/admin/auditlog/source/{site.source.pk}/change/",
         "admin-organisation": "/admin/auditlog/organisation/add/",
+        "admin-export": "/admin/auditlog/export/add/",
         "admin-token": "/admin/auditlog/apitoken/add/",
     }
 
@@ -257,4 +260,46 @@ def test_a_source_is_added_tested_and_its_key_rotated_without_javascript(site, b
 
     assert "Key k1 is retired" in page.locator(".notice-success").inner_text()
     assert page.locator("#keys details", has_text="Retire this key").count() == 1
+    context.close()
+
+
+def test_a_source_is_connected_by_the_very_command_its_page_shows(site, browser, cookies, monkeypatch):
+    """Create it, run the curl as it stands there in a shell, see the delivery; rotate the secret with both good meanwhile."""
+    if shutil.which("curl") is None or shutil.which("openssl") is None:
+        pytest.skip("no curl or openssl found")
+    context = open_as(browser, cookies, "admin", width=1280)
+    page = context.new_page()
+    watch = Watch(page, site)
+    for format, secret, other in (
+        ("acp", "an-old-shared-secret", "a-new-shared-secret"), ("cloudevents", "an-old-token", "a-new-token"),
+        ("standard_webhooks", "whsec_b2xkLXNlY3JldC1vbGQtc2VjcmV0LW9sZA==", "whsec_bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw=="),
+    ):  # fmt: skip
+        name, variable = f"by-curl-{format.replace('_', '-')}-{os.getpid()}", f"CURL_{format.upper()}"
+        monkeypatch.setenv(variable, secret)
+        page.goto(f"{site.url}/sources/?format={format}")
+        if not page.get_by_label("Name", exact=True).is_visible():
+            page.get_by_text("Add a source", exact=True).first.click()
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_label("Issuer", exact=True).fill(f"https://{format.replace('_', '-')}.example")
+        page.get_by_label("Variable of the shared secret").fill(variable)
+        page.get_by_role("button", name="Add the source").click()
+        page.wait_for_url(re.compile(f"/sources/{name}/"))
+        command = page.locator("pre.bytes").first.inner_text()
+
+        def send(value, command=command, variable=variable):
+            done = subprocess.run(["sh", "-c", command], env=os.environ | {variable: value}, capture_output=True, text=True, timeout=60, check=False)
+            return done.stdout.splitlines()[0], done.stdout + done.stderr
+
+        assert " 202" in send(secret)[0] or " 200" in send(secret)[0], send(secret)
+        assert " 401" in send("somebody-elses")[0] or " 400" in send("whsec_c29tZWJvZHktZWxzZXMtc2VjcmV0LXNlY3JldA==")[0]
+        monkeypatch.setenv(variable, other)  # the service has the new one, and the old one beside it
+        monkeypatch.setenv(f"{variable}_OLD", secret)
+        again = [send(value)[0] for value in (secret, other)]
+        assert all(" 202" in line or " 200" in line for line in again), (format, again)
+        page.reload()
+        shown = page.locator("#deliveries").inner_text()
+        assert "taken" in shown and "authentication_failed" in shown and "all of it is in the ledger already" in shown, shown
+        if SHOTS:
+            page.screenshot(path=Path(SHOTS) / f"connected-{format}.png", full_page=True)
+    assert not watch.heard, watch.heard
     context.close()

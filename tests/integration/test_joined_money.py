@@ -97,6 +97,34 @@ def test_a_statement_outside_its_layers_is_kept_and_counts_with_nothing(database
     assert [c.taken_minor for c in Charge.objects.filter(tenant=world.row)] == [500, 500]
 
 
+def test_a_source_that_floods_anothers_key_neither_hides_nor_doubles_what_others_tell(database, now):
+    """On the road: the flood comes before, between and after, and crowds nobody out of what is read."""
+    world = a_world(now)
+    world.source("liar", "https://liar.example")
+    common = {"phase": "captured", "key": "k", "request": "", "ray": "", "invoice": "", "rail": "stripe", "currency": "USD"}
+
+    def flood(first):
+        lies = [told(world, 2, source="liar", charge=f"lie-{first + n}", amount=1, **common) for n in range(MANY + 10)]
+        world.send_together(lies)
+        world.project()
+
+    flood(0)
+    world.send(told(world, 2, source="conductor", charge="", amount=500, **common))
+    world.project()
+    flood(1_000)
+    world.send(told(world, 4, source="maestro", charge="ch_1", amount=590, **common))
+    world.project()
+    flood(2_000)
+
+    charges_ = Charge.objects.filter(tenant=world.row)
+    assert [(c.charge, c.taken_minor, len(c.joined)) for c in charges_.exclude(charge__startswith="lie-")] == [("ch_1", 590, 2)]
+    assert sum(c.taken_minor for c in charges_) == 590 + 3 * (MANY + 10)
+    assert kept(world) == by_the_one_function(world)
+    before = kept(world)
+    rebuild(world.row, now=now)
+    assert kept(world) == before
+
+
 def test_a_long_key_shared_by_hundreds_costs_a_bounded_read(database, now):
     world = a_world(now)
     common = {"amount": 500, "phase": "captured", "key": "hub", "request": "", "ray": "", "invoice": "", "rail": "stripe", "currency": "USD"}

@@ -208,10 +208,10 @@ def test_the_sessions_page_lists_by_kind_a_page_at_a_time_and_leads_to_the_timel
     while query:
         page = client.get(f"/sessions/{query}").content.decode()
         seen += re.findall(r"<bdi>(s-\d+)</bdi>", page)
-        following = re.search(r'href="(\?[^"]*after=[^"]*)"', page)
+        following = re.search(r'href="(\?[^"]*before=[^"]*)"', page)
         query = following and html.unescape(following[1])
 
-    assert seen == [f"s-{n:03}" for n in range(120)]
+    assert seen == [f"s-{n:03}" for n in reversed(range(120))]  # told last, shown first
     assert "txn-a" in client.get("/sessions/?kind=txn").content.decode()
     assert client.get("/sessions/?kind=nonsense").status_code == 200
 
@@ -269,3 +269,104 @@ def test_a_partys_page_leads_to_its_latest_sessions(desk):
     page = signed_in(desk, "security").get("/parties/", {"key": f"{desk.lead.iss}|lead"}).content.decode()
 
     assert "/timeline/?session=joined-a" in page
+
+
+# --- longer than is followed ------------------------------------------------------------------------------------------------
+
+
+def links(world, length, *, session=""):
+    """Each statement states its own key and the one of the statement before: one as idempotency key, one as request id."""
+    made = []
+    for n in range(length):
+        source = (world.conductor, world.cloud)[(n // 2) % 2]
+        key, request = (f"k-{(n + 1) // 2}", f"r-{n // 2}")
+        made.append(world.event("action.performed", source=source, grant=world.root, at=world.at + n * timedelta(seconds=1), request_id=request,
+                                call={"operation": "x", "idempotency_key": key}, action={"verb": "x", "provider": "cloud"},
+                                **({"session": session} if session and not n else {})))  # fmt: skip
+    return made
+
+
+def test_a_story_that_joins_on_and_on_says_that_it_is_cut_and_one_that_ends_does_not(desk):
+    short = links(desk, 5)
+    deliver(desk, short)
+    desk.settle()
+    assert (story(desk, short[0])["cut"], len(story(desk, short[0])["members"])) == (False, 5)
+    assert "joins on and on" not in text_of(signed_in(desk, "finance").get(f"/events/{desk.ids[short[0].jti]}/"))
+
+    long = links(desk, 30, session="endless")
+    deliver(desk, long)
+    desk.settle()
+
+    told = story(desk, long[0])
+    assert told["cut"] is True and 1 < len(told["members"]) < 30
+    page = text_of(signed_in(desk, "finance").get(f"/events/{desk.ids[long[0].jti]}/"))
+    assert "join on and on" in page
+    exposure = desk.api.get("timeline/exposure", {"session": "endless"}).json()
+    assert exposure["at_least"] is True and desk.api.get("timeline", {"session": "endless"}).headers["Answerable-Cut"] == "true"
+    assert "so the figures are at least what they say" in text_of(signed_in(desk, "finance").get("/timeline/?session=endless"))
+    assert desk.api.get("timeline/exposure", {"session": "joined-a"}).json()["at_least"] is False
+    assert "at least" not in text_of(signed_in(desk, "finance").get("/timeline/?session=joined-a"))
+
+
+def test_a_figure_of_a_cut_session_is_marked_where_it_stands(desk):
+    paid = desk.payment("captured", 1_200, charge="rb-77", key="k-0", rail="rb", source=desk.conductor, grant=desk.root, at=desk.at, session="endless")
+    deliver(desk, [paid, *links(desk, 30, session="endless")])
+    desk.settle()
+
+    text = re.sub(r"\s+", " ", text_of(signed_in(desk, "finance").get("/timeline/?session=endless")))
+
+    assert "at least 12.00 USD spent" in text and "could still be charged: at least 0.00 USD" in text
+
+
+# --- the list of sessions ---------------------------------------------------------------------------------------------------
+
+
+def names_on(world, role="finance", query="", **more):
+    client, seen, following = signed_in(world, role, **more), [], f"?{query}"
+    while following:
+        page = client.get(f"/sessions/{following}").content.decode()
+        seen.append(re.findall(r'<a class="id"[^>]*><bdi>([^<]*)</bdi>', page))
+        following = re.search(r'href="(\?[^"]*before=[^"]*)"', page)
+        following = following and html.unescape(following[1])
+    return seen
+
+
+def test_a_session_that_is_heard_of_again_comes_first(desk):
+    for name in ("one", "two", "three"):
+        deliver(desk, [desk.event("session.started", source="conductor", session=name, at=desk.at)])
+    deliver(desk, [desk.event("session.ended", source="conductor", session="one", at=desk.at - timedelta(days=9))])  # told late
+    desk.settle()
+
+    assert names_on(desk)[0][:3] == ["one", "three", "two"]
+    assert names_on(desk, query="beginning=t") == [["three", "two"]]
+
+
+@pytest.mark.parametrize("walked", [(1,), (7, 50), (20_000,)])
+def test_however_far_is_walked_the_list_is_the_same(desk, walked, monkeypatch):
+    """A busy session between quiet ones, and events that name none."""
+    events = [desk.event("session.started", source="conductor", session=f"q-{n:03}", at=desk.at) for n in range(60)]
+    events[30:30] = [desk.event("action.performed", source="conductor", session="busy", at=desk.at) for _ in range(40)]
+    events += [desk.event("action.performed", source="conductor", at=desk.at) for _ in range(30)]
+    desk.send_together(events)
+    desk.settle()
+    monkeypatch.setattr("auditlog.threads.WALKED", walked)
+
+    pages = names_on(desk)
+
+    flat = [name for page in pages for name in page]
+    expected = [f"q-{n:03}" for n in reversed(range(30, 60))] + ["busy"] + [f"q-{n:03}" for n in reversed(range(30))]
+    assert flat[:61] == expected and len(flat) == len(set(flat)) == 61 + 3 and len(pages) == 2
+
+
+def test_an_abuse_desk_lists_sessions_by_its_own_providers_part_of_them(desk):
+    client = {"role": "abuse", "provider": "shop"}
+    for name, provider in (("mixed", "shop"), ("theirs", "cloud"), ("later", "shop"), ("mixed", "cloud")):
+        deliver(desk, [desk.event("action.performed", source="conductor", session=name, at=desk.at, action={"verb": "x", "provider": provider})])
+    desk.settle()
+
+    assert names_on(desk, **client) == [["later", "mixed"]]
+
+
+@pytest.mark.parametrize("query", ["before=x", "before=-1", "before=99999999999999999999", "before="])
+def test_a_place_that_is_none_shows_no_error(desk, query):
+    assert signed_in(desk, "finance").get(f"/sessions/?{query}").status_code == 200

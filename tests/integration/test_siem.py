@@ -491,8 +491,9 @@ def test_an_export_may_begin_now(desk, receiver):  # noqa: F811
     ("more", "said"),
     [
         ({"url": "http://siem.example/"}, "https"), ({"url": "https://user:pw@siem.example/"}, "user name"),
-        ({"secret_env": "ANSWERABLE_SECRET_KEY"}, "the service's own"), ({"secret_env": ""}, "secret_env"), ({"kind": "xml"}, "kind"),
-        ({"what": "all"}, "what"),
+        ({"secret_env": "ANSWERABLE_SECRET_KEY"}, "the service's own"), ({"secret_env": ""}, "a variable with a secret to sign with"), ({"kind": "xml"}, "kind"),
+        ({"token_env": "DATABASE_URL"}, "the service's own"), ({"token_env": "T", "token_scheme": "Basic"}, "token_scheme"),
+        ({"what": "everything"}, "what"),
     ],
 )  # fmt: skip
 def test_an_export_that_cannot_be_is_not_configured(desk, receiver, more, said):  # noqa: F811
@@ -506,7 +507,7 @@ def test_staff_configure_exports_in_the_admin_and_others_do_not(desk, receiver):
     staff, plain = Client(), Client()
     staff.force_login(User.objects.create_superuser(f"root-{desk.row.name}", password="x" * 12))
     plain.force_login(User.objects.create_user(f"plain-{desk.row.name}", password="x" * 12))
-    form = {"tenant": desk.row.pk, "name": "splunk", "kind": "ocsf", "what": "both", "url": "https://siem.example/x", "secret_env": "SIEM_SECRET", "state": "active"}
+    form = {"tenant": desk.row.pk, "name": "splunk", "kind": "ocsf", "what": "both", "url": "https://siem.example/x", "secret_env": "SIEM_SECRET", "token_scheme": "Bearer", "state": "active"}
 
     assert plain.post("/admin/auditlog/export/add/", form).status_code == 302 and not Export.objects.filter(tenant=desk.row).exists()
     wrong = staff.post("/admin/auditlog/export/add/", form | {"url": "http://siem.example"})
@@ -516,7 +517,7 @@ def test_staff_configure_exports_in_the_admin_and_others_do_not(desk, receiver):
     address = f"/admin/auditlog/export/{of.pk}/"
     assert staff.get(f"{address}change/").status_code == 200
     inline = {"streams-TOTAL_FORMS": 0, "streams-INITIAL_FORMS": 0}
-    changed = {"url": "https://other.example/x", "secret_env": "SIEM_SECRET", "state": "suspended"}
+    changed = {"url": "https://other.example/x", "secret_env": "", "token_env": "SIEM_TOKEN", "token_scheme": "Splunk", "state": "suspended"}
     assert staff.post(f"{address}change/", changed | inline).status_code == 302
     assert staff.post(f"{address}delete/", {"post": "yes"}).status_code == 302
 
@@ -546,13 +547,280 @@ def test_an_abuse_desk_does_not_see_where_the_record_is_sent(desk):  # noqa: F81
     assert signed_in(desk, "abuse", provider="registrar").get("/integrity/").status_code == 403
 
 
+# --- under the receiver's token -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scheme", "secret_env"), [("Bearer", "SIEM_SECRET"), ("Splunk", "")])
+def test_a_token_from_the_environment_is_sent_as_the_receiver_wants_it(desk, receiver, monkeypatch, scheme, secret_env):  # noqa: F811
+    monkeypatch.setenv("SIEM_TOKEN", "tok-1.hec/AB==\n")
+    of = export(desk, receiver, token_env="SIEM_TOKEN", token_scheme=scheme, secret_env=secret_env)
+
+    assert run(of, receiver, desk.now) == 5
+
+    [(_, _, headers, _)] = receiver.asked
+    assert headers["authorization"] == f"{scheme} tok-1.hec/AB=="
+    assert ("webhook-signature" in headers) is bool(secret_env) and headers["webhook-id"]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM auditlog_export e WHERE e.tenant_id = %s AND e::text LIKE '%%tok-1%%'", [desk.row.pk])
+        assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.parametrize("value", ["", "two words", "a\r\nX-Evil: 1", "ключ", "x" * 5000])
+def test_a_token_that_is_none_is_not_sent_and_not_shown(desk, receiver, monkeypatch, value):  # noqa: F811
+    monkeypatch.setenv("SIEM_TOKEN", value)
+    of = export(desk, receiver, token_env="SIEM_TOKEN")
+
+    assert run(of, receiver, desk.now) == 0
+
+    assert receiver.asked == [] and "SIEM_TOKEN" in stream(of).error and (not value or value[:9] not in stream(of).error)
+
+
+def test_a_refused_token_is_said_without_it(desk, receiver, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("SIEM_TOKEN", "tok-secret")
+    of = export(desk, receiver, token_env="SIEM_TOKEN")
+    receiver.status = 401
+
+    run(of, receiver, desk.now)
+
+    assert "answered 401" in stream(of).error and "tok-secret" not in stream(of).error
+
+
+# --- cases ----------------------------------------------------------------------------------------------------------------
+
+
+def person(desk, role, number=1):  # noqa: F811
+    return Viewer(desk.row, role, f"{role}-{number}")
+
+
+@pytest.fixture
+def case(desk):  # noqa: F811
+    """Filed over one act, by words that nobody checked."""
+    from disputes.open_case import open_case
+
+    event = Event.objects.get(tenant=desk.row, type="domain.registered")
+    return open_case(
+        person(desk, "security"), event_ids=[event.event_id], kind="scope", title="Wrong\u202e name", complaint="<b>\nCEF:0|x", finding=find(desk),
+        claimed_minor=1100, claimed_currency="EUR", now=desk.now,
+    )  # fmt: skip
+
+
+def walk(desk, case):  # noqa: F811
+    from disputes.decide import move
+
+    for n, to in enumerate(("intake", "evidence_open", "record_sealed", "assessment"), 1):
+        move(case, to, viewer=person(desk, "security"), now=desk.now + timedelta(minutes=n))
+    move(case, "proposed", viewer=person(desk, "security"), outcome="upheld", reason="not asked for", now=desk.now + timedelta(minutes=5))
+    move(case, "decided", viewer=person(desk, "finance"), reason="so it is", now=desk.now + timedelta(minutes=6))
+
+
+def told(desk, after=0, size=100):  # noqa: F811
+    page = read_page(desk.row, "cases", after=after, size=size)
+    return [json.loads(line) for line in page.lines], page
+
+
+def test_every_step_of_a_case_is_a_valid_incident_in_the_order_of_the_log(desk, case):  # noqa: F811
+    walk(desk, case)
+
+    said, page = told(desk)
+
+    assert [problems(one) for one in said] == [[]] * 8 and {one["class_uid"] for one in said} == {2005}
+    assert [one["status_detail"] for one in said] == [
+        "filed", "intake", "evidence_open", "record_sealed", "assessment", "proposed", "review", "decided",
+    ]  # fmt: skip
+    assert [one["status"] for one in said] == ["New", *["In Progress"] * 6, "Resolved"]
+    assert [one["activity_name"] for one in said] == ["Create", *["Update"] * 7]
+    leaves = [one["metadata"]["sequence"] for one in said]
+    assert leaves == sorted(leaves) and page.next == leaves[-1] + 1
+    assert [one.get("verdict") for one in said] == [*[None] * 7, "upheld"]
+    judged = ["verdict" in one["unmapped"]["answerable"]["acts"][0] for one in said]
+    assert judged == [False] * 4 + [True] * 4  # with what was known by then
+    assert said[0]["finding_info_list"][0]["desc"] == "<b>⟨U+000A⟩CEF:0|x" and "⟨U+202E⟩" in said[0]["message"]
+    assert said[0]["finding_info_list"][1]["title"] == "loop 1" and said[0]["severity"] == "High"
+
+
+def test_steps_are_read_on_from_a_cursor_each_once(desk, case):  # noqa: F811
+    whole, _ = told(desk)
+    walk(desk, case)
+    read, cursor, more = [], 0, True
+    while more:
+        some, page = told(desk, cursor, 3)
+        read, cursor, more = read + some, page.next, page.more
+
+    assert len(read) == 8 and len({one["metadata"]["uid"] for one in read}) == 8 and len(whole) == 1
+    assert told(desk, cursor)[0] == [] and behind(desk.row, "cases", 0) == 8 and behind(desk.row, "cases", cursor) == 0
+    with pytest.raises(NotPossible, match="was an older copy restored"):
+        told(desk, cursor + 1)
+
+
+def test_a_page_of_steps_costs_the_same_number_of_queries_however_many(desk, case):  # noqa: F811
+    with CaptureQueriesContext(connection) as few:
+        told(desk)
+    walk(desk, case)
+    with CaptureQueriesContext(connection) as many:
+        assert len(told(desk)[0]) == 8
+
+    assert len(many) == len(few)
+
+
+def test_another_tenants_cases_are_not_told(desk, case, now):  # noqa: F811
+    from auditlog.configure import add_tenant
+
+    other = add_tenant(f"{desk.row.name}-y", now=now)
+
+    assert read_page(other, "cases", size=10).lines == []
+
+
+def test_a_step_that_commits_late_is_not_passed_by(desk, case):  # noqa: F811
+    """Leaves are given under the log's lock until commit: whoever began first has the lower one, and is seen first."""
+    from disputes.decide import move
+    from disputes.open_case import open_case
+
+    event = Event.objects.get(tenant=desk.row, type="domain.registered")
+    second = open_case(person(desk, "security"), event_ids=[event.event_id], kind="scope", title="2", now=desk.now)
+    began, go, seen = threading.Event(), threading.Event(), []
+
+    def slow():
+        with transaction.atomic():
+            move(case, "intake", viewer=person(desk, "security"), now=desk.now)
+            began.set()
+            go.wait(20)
+        connections.close_all()
+
+    def other():
+        began.wait(20)
+        move(second, "intake", viewer=person(desk, "security"), now=desk.now)
+        connections.close_all()
+
+    threads = [threading.Thread(target=one) for one in (slow, other)]
+    for thread in threads:
+        thread.start()
+    assert began.wait(20)
+    first, page = told(desk)
+    go.set()
+    for thread in threads:
+        thread.join()
+    seen, _ = told(desk, page.next)
+
+    assert len(first) == 2 and [one["status_detail"] for one in seen] == ["intake", "intake"]
+
+
+def test_cases_go_out_by_webhook_and_only_to_whom_they_were_promised(desk, case, receiver):  # noqa: F811
+    both, every = export(desk, receiver, what="both"), export(desk, receiver, what="all")
+    mine = {s.what: s.pk for s in every.streams.all()}
+
+    assert mine.keys() == {"events", "findings", "cases"} and not both.streams.filter(what="cases").exists()
+    assert mine["cases"] in due_streams(now=desk.now)
+    run(every, receiver, desk.now)
+    assert [one["metadata"]["uid"] for one in receiver.taken if one["class_uid"] == 2005] == [f"case-{desk.row.name}-{case.ref}-0"]
+    assert mine["cases"] not in due_streams(now=desk.now) and stream(every, "cases").sent == 1
+    walk(desk, case)
+    assert mine["cases"] in due_streams(now=desk.now)
+    assert run(every, receiver, desk.now) == 7 and stream(every, "cases").position == told(desk)[1].next
+    page = text_of(signed_in(desk, "auditor").get("/integrity/"))
+    assert "CEF" not in page and re.search(r"\b0\s+steps", page)
+
+
+def test_cases_are_pulled_and_written_to_files_too(desk, case, tmp_path):  # noqa: F811
+    walk(desk, case)
+    answer = desk.api.get("export/ocsf", {"what": "cases", "limit": 3})
+    assert (answer.content.count(b"\n"), answer.headers["Answerable-More"]) == (3, "true")
+
+    to_file(desk.row, tmp_path / "c.cef", what="cases", format="cef", after=answer.headers["Answerable-Next-Cursor"])
+
+    lines = [parsed(one) for one in (tmp_path / "c.cef").read_bytes().splitlines(keepends=True)]
+    assert [(header[4], said["externalId"], said["cn1"]) for header, said in lines] == [
+        (f"case.{state}", case.ref, str(n)) for n, state in enumerate(["record_sealed", "assessment", "proposed", "review", "decided"], 3)
+    ]  # fmt: skip
+
+
+def test_every_state_of_a_case_has_a_standing_in_the_words_of_an_incident():
+    from disputes.core.status import OPEN, STATES
+    from disputes.tell import _STANDINGS
+
+    assert _STANDINGS.keys() <= set(STATES)
+    assert {state for state in OPEN if _STANDINGS.get(state) == "closed"} == set()
+    ended = set(STATES) - set(OPEN) - {"suspended"}
+    assert {_STANDINGS.get(state, "in_progress") for state in ended} == {"resolved", "closed"}
+
+
+# --- its cursor -----------------------------------------------------------------------------------------------------------
+
+
+def cursor(desk, *arguments):  # noqa: F811
+    out = StringIO()
+    call_command("export_cursor", "siem-events-ocsf", "--tenant", desk.row.name, "--what", "events", *arguments, stdout=out)
+    return out.getvalue().strip()
+
+
+def test_an_operator_has_an_export_send_again_under_the_same_ids(desk, receiver):  # noqa: F811
+    of = export(desk, receiver)
+    run(of, receiver, desk.now)
+    end = stream(of).position
+
+    said = cursor(desk, "--to", "0")
+
+    assert said == f"siem-events-ocsf: the cursor of events was {end} and is 0: events from 0 up to {end} are sent again, under the same ids"
+    assert run(of, receiver, desk.now) == 5
+    uids = [one["metadata"]["uid"] for one in receiver.taken]
+    assert uids == [*desk.ids.values(), *desk.ids.values()]
+    note = json.loads(bytes(Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("-leaf_index").first().raw))
+    assert (note["change"], note["stream"], note["before"], note["after"]) == ("export.moved", "events", end, 0)
+
+
+def test_what_a_cursor_would_pass_over_is_said_and_takes_a_word(desk, receiver):  # noqa: F811
+    of = export(desk, receiver)
+
+    with pytest.raises(CommandError, match="would never be sent: that takes --skip"):
+        cursor(desk, "--to-end")
+    assert stream(of).position == 0
+    assert "are never sent" in cursor(desk, "--to-end", "--skip")
+
+    assert run(of, receiver, desk.now) == 0 and receiver.asked == []
+    assert "nothing changes" in cursor(desk, "--to-end")
+
+
+def test_a_cursor_that_is_none_or_of_nobody_is_an_error(desk, receiver):  # noqa: F811
+    of = export(desk, receiver)
+    for arguments, said in ((["--to", "999999", "--skip"], "a cursor that was given out"), (["--to", "-1"], "a cursor that was given out")):
+        with pytest.raises(CommandError, match=said):
+            cursor(desk, *arguments)
+    for name, what, said in (("nobody", "events", "no export"), ("siem-events-ocsf", "cases", "sends no cases")):
+        with pytest.raises(CommandError, match=said):
+            call_command("export_cursor", name, "--tenant", desk.row.name, "--what", what, "--to", "0")
+
+    assert stream(of).position == 0
+
+
+def test_a_cursor_is_not_moved_under_a_delivery_that_would_put_it_back(desk, receiver):  # noqa: F811
+    of, tried, take = export(desk, receiver), [], receiver.answer
+
+    def answer(*asked):
+        def other():
+            try:
+                cursor(desk, "--to", "0")
+            except CommandError as error:
+                tried.append(str(error))
+            connections.close_all()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return take(*asked)
+
+    receiver.answer = answer
+    run(of, receiver, desk.now)
+
+    assert len(tried) == 1 and "right now" in tried[0]
+    assert "sent again" in cursor(desk, "--to", "0")
+
+
 # --- the API --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_who_may_read_everything_may_pull_and_an_abuse_desk_may_not(desk, role):  # noqa: F811
     api = Api(desk.row, role, "registrar" if role == "abuse" else "")
-    for what in ("events", "findings"):
+    for what in ("events", "findings", "cases"):
         answer = api.get("export/ocsf", {"what": what})
         if role == "abuse":
             problem(answer, 403)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from auditlog.core.cef import cef_line, event_line, finding_line
+from auditlog.core.cef import cef_line, event_line, finding_line, incident_line
 from auditlog.core.text import visible
-from tests.unit.test_ocsf_out import ADA, BOT, act, bare, chain, kept
+from tests.unit.test_ocsf_out import ADA, BOT, act, bare, chain, incident, kept
 
 hostile = st.text(st.characters(codec="utf-8"), max_size=80) | st.text("|\\=\n\r ab:\u202e\u2028\x85\x00", max_size=40)
 NASTY = "x|9|y cs1=evil\\ cs2=a\\=b\nCEF:0|Evil|Evil|1|1|1|10|act=x\r\n\u202egnp.exe"
@@ -114,3 +114,15 @@ def test_a_long_value_is_cut():
     [value] = parsed(cef_line("s", "n", 1, {"msg": "=" * 5_000}))[1].values()
 
     assert value == "=" * 999 + "…"
+
+
+@settings(max_examples=200, deadline=None)
+@example(NASTY)
+@given(hostile.filter(bool))
+def test_no_claimant_adds_a_field_or_a_line_to_a_case(text):
+    plain, odd = incident(), incident(title=text, complaint=text, reason=text, by=text)
+    _, expected = parsed(incident_line(plain, tenant="acme"))
+    header, said = parsed(incident_line(odd, tenant="acme"))
+
+    assert said.keys() == expected.keys() and header[4:] == ["case.evidence_open", f"D-2026-000001: {visible(text)}", "8"]
+    assert (said["externalId"], said["cn1"], said["cn1Label"], said["msg"]) == ("D-2026-000001", "3", "step", as_shown(text))

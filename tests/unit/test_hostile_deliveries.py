@@ -1,6 +1,11 @@
 """Every format against hostile bytes: nothing but Refused comes out, the good is kept, and what is stored reads the same."""
 
+import gc
 import json
+import tracemalloc
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -187,3 +192,61 @@ def test_no_mutated_delivery_escapes_as_anything_but_a_refusal(name, data):
         path = data.draw(st.sampled_from(list(paths(document))))
         document = with_value(document, path, data.draw(ODD | JSON))
     take(name, json.dumps(document).encode())
+
+
+# --- a shared secret that is being rotated ------------------------------------------------------------------------------------
+
+SHARED = [name for name in NAMES if SAMPLES[name].known.secret()]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_beside_a_new_secret_the_old_one_is_good_until_it_is_taken_out(name):
+    sample, module = SAMPLES[name], named(name)
+    delivery = sample.deliver(sample.bodies[0])
+    if name == "caep" or delivery.content_type.endswith("+jwt"):
+        pytest.skip("signed by a key of its own")
+    old = sample.known.secret()
+    new = b"whsec_" + b"bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==" if old.startswith(b"whsec_") else b"another-secret"
+    both, over = replace(sample.known, secret=lambda: new, old_secret=lambda: old), replace(sample.known, secret=lambda: new)
+
+    assert all(isinstance(one, Statement) for one in module.receive(delivery, both).statements.values())
+    if not sample.known.keys:
+        with pytest.raises(Refused):
+            module.receive(delivery, over)
+        with pytest.raises(Refused):
+            module.receive(delivery, replace(sample.known, secret=lambda: None))
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_deliveries_leave_no_memory_behind(name):
+    """A thousand that all differ, with names that never come twice. (Of names some are remembered, and not for ever.)"""
+    chance, bodies = Random(name), [body.splitlines()[0] for body in SAMPLES[name].bodies]
+
+    def send(count):
+        for _ in range(count):
+            document = json.loads(chance.choice(bodies))
+            document = document[0] if isinstance(document, list) else document
+            document[f"n{chance.getrandbits(64):x}"] = {f"m{chance.getrandbits(64):x}": "x" * 10_000}
+            path = chance.choice(list(paths(document)))
+            with suppress(TypeError):  # a path through a text
+                document = with_value(document, path, chance.choice([None, -1, 10**30, "\x00", "x" * 600, [], {}, [[]], {"a": {}}]))
+            body = json.dumps(document).encode()
+            cut = chance.randrange(len(body))
+            take(name, body if chance.random() < 0.8 else body[:cut])
+
+    send(300)
+    tracemalloc.start()
+    try:
+        send(300)
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        send(1_000)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert grown < 2_000_000, f"{grown:,} bytes more after 1,000 deliveries"

@@ -28,7 +28,8 @@ from auditlog.core.event import (
     act_chain,
 )
 from auditlog.core.finding import SEVERITIES, Finding, Kept
-from auditlog.core.ocsf_out import OVER_BROAD, PRODUCT, event_object, finding_object, line
+from auditlog.core.incident import Contested, Incident
+from auditlog.core.ocsf_out import MOST, OVER_BROAD, PRODUCT, event_object, finding_object, incident_object, line
 from auditlog.core.statement import Grant
 from tests.deliveries import event_in
 from tests.ocsf_schema import problems
@@ -322,3 +323,74 @@ def test_nobody_is_read_back_as_nobody():
     event = event_in("ocsf", written(bare()))
 
     assert (event.payload.actor, event.principal_claim, event.payload.client, event.payload.money) == (None, None, None, None)
+
+
+# --- cases ----------------------------------------------------------------------------------------------------------------
+
+
+def incident(**more) -> Incident:
+    values = dict(
+        uid="D-2026-000001", step=3, leaf_index=60, at=AT, opened_at=AT - timedelta(days=1), kind="scope", state="evidence_open",
+        standing="in_progress", awaiting="respondent", title="Wrong name", complaint="I asked for .club", by="sam", role="security", reason="more is needed",
+        acts=(Contested("6f1c0000-0000-4000-8000-000000000001", 900, "USD", "out_of_scope"),), principal=ADA.key, actor=BOT.key,
+        provider="registrar", claimed_minor=900, claimed_currency="USD", finding=7, finding_title="a finding", severity="high",
+    )  # fmt: skip
+    return Incident(**values | more)
+
+
+@pytest.mark.parametrize(
+    ("standing", "status"), [("new", "New"), ("in_progress", "In Progress"), ("on_hold", "On Hold"), ("resolved", "Resolved"), ("closed", "Closed")]
+)
+def test_a_case_in_every_standing_is_a_valid_incident_finding(standing, status):
+    for step in (0, 1):
+        said = incident_object(incident(standing=standing, step=step), tenant="acme")
+
+        assert problems(said) == []
+        assert (said["class_uid"], said["status"], said["activity_name"]) == (
+            2005, status, "Close" if standing == "closed" else "Update" if step else "Create",
+        )  # fmt: skip
+        assert said["unmapped"]["answerable"]["acts"][0] == {
+            "event": "6f1c0000-0000-4000-8000-000000000001", "money": {"amount_minor": 900, "currency": "USD"}, "verdict": "out_of_scope",
+        }  # fmt: skip
+        assert [one["uid"] for one in said["finding_info_list"]] == ["case-acme-D-2026-000001", "finding-7"]
+        assert said["metadata"]["uid"] == f"case-acme-D-2026-000001-{step}"
+
+
+def test_a_case_of_which_little_is_known_claims_nothing():
+    said = incident_object(
+        incident(title="", complaint="", reason="", acts=(), principal="", actor="", provider="", claimed_minor=None, claimed_currency="",
+                 finding=None, finding_title="", severity=""), tenant="acme",
+    )  # fmt: skip
+
+    assert problems(said) == [] and (said["severity"], said["severity_id"]) == ("Unknown", 0)
+    assert {"comment", "verdict", "observables"}.isdisjoint(said) and "claimed" not in said["unmapped"]["answerable"]
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [({"outcome": "upheld"}, (99, "upheld")), ({"merged_into": "D-2026-000009"}, (10, "Duplicate")), ({}, (None, None))],
+)
+def test_what_was_decided_is_said_in_our_word_and_nothing_before(more, verdict):
+    said = incident_object(incident(**more), tenant="acme")
+
+    assert problems(said) == [] and (said.get("verdict_id"), said.get("verdict")) == verdict
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("|\\=\n\r\"<\u202e\u2028\x00\x85", max_size=40))
+def test_no_claimant_adds_a_line_hides_a_character_or_breaks_the_schema(text):
+    said = incident_object(incident(title=text, complaint=text, reason=text, by=text, finding_title=text), tenant="acme")
+    raw = line(said)
+
+    assert problems(said) == [] and raw.isascii() and raw.count(b"\n") == 1
+    for shown in (said["message"], said["finding_info_list"][0].get("desc", ""), said.get("comment", "")):
+        assert not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in shown)
+
+
+def test_a_case_is_bounded_however_much_is_written_and_contested():
+    acts = tuple(Contested(f"e{n}", 1, "USD", "out_of_scope") for n in range(1000))
+    said = incident_object(incident(title="t" * 10**6, complaint="c" * 10**6, reason="r" * 10**6, by="b" * 10**6, acts=acts), tenant="acme")
+
+    assert len(line(said)) < 40_000 and problems(said) == []
+    info = said["finding_info_list"][0]
+    assert (len(info["related_events"]), info["related_events_count"], len(said["unmapped"]["answerable"]["acts"])) == (MOST, 1000, MOST)

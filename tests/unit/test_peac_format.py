@@ -1,12 +1,14 @@
-"""PEAC: the published life cycle means what it says, and of the published identities the valid are kept, the invalid refused."""
+"""PEAC: the published life cycle means what it says, and of the published identities and actor bindings the valid are kept,
+the invalid refused; a signed record is worth its signature."""
 
 import json
 
 import pytest
 
-from auditlog.core.errors import Refused
+from auditlog.core.errors import BadSignature, Refused, UnknownKey, UnknownKid, WrongIssuer
+from auditlog.formats import Delivery, peac
 from tests import vectors
-from tests.deliveries import PEAC, PEAC_AGENT, event_in
+from tests.deliveries import ISSUER, KEYS, PEAC, PEAC_AGENT, PEAC_RECORD, compact_jws, event_in, received, sender_of
 
 LIFECYCLE = [
     ("01-catalog", "other.peac.provisioning-catalog-observed", "", ""),
@@ -29,8 +31,23 @@ REASONS = {
 }  # fmt: skip
 
 
+AT = "2026-11-20T10:00:00Z"
+SENDER = sender_of("peac", keys=KEYS)
+
+
 def identities(name):
     return [(each["name"], each["input"]) for each in vectors.read(f"peac/agent-identity/{name}.json")["fixtures"]]
+
+
+def signed(claims, **header):
+    compact = compact_jws(claims if isinstance(claims, bytes) else json.dumps(claims).encode(), **{"typ": "interaction-record+jwt"} | header)
+    return Delivery(compact, peac.SIGNED, {})
+
+
+def statement_in(delivery, sender=SENDER):
+    [statement] = peac.receive(delivery, sender).statements.values()
+    assert peac.parse(statement.raw, statement.headers, sender) == statement.event
+    return statement
 
 
 @pytest.mark.parametrize(("name", "native", "kind", "target"), LIFECYCLE)
@@ -99,9 +116,155 @@ def test_every_invalid_published_identity_is_refused_for_its_own_reason():
 
 
 def test_a_proof_of_possession_is_not_stored():
-    from tests.deliveries import received
-
     proof = {"method": "dpop", "key_id": "k", "dpop_proof": "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIxIn0.c2ln"}
     [statement] = received("peac", PEAC_AGENT | {"evidence": PEAC_AGENT["evidence"] | {"proof": proof}}).values()
 
     assert b"eyJqdGki" not in statement.raw and json.loads(statement.raw)["evidence"]["proof"]["dpop_proof"] == "[removed]"
+
+
+# --- who a record is bound to ---------------------------------------------------------------------------------------------
+
+
+def test_every_valid_published_binding_names_its_actor_in_a_record_and_by_itself():
+    fixtures = vectors.read("peac/agent-identity/valid-actor-binding.json")["fixtures"]
+    assert {f["expected"]["proof_type"] for f in fixtures} == {f["name"] for f in fixtures} and len(fixtures) == 8
+    for fixture in fixtures:
+        bound = fixture["input"]
+        for record in (PEAC_RECORD | {"actor": bound}, {"at": AT, "actor": bound}):
+            event = event_in("peac", record)
+            actor = event.payload.actor
+
+            assert (actor.iss, actor.sub, actor.act) == (bound["origin"], bound["id"], None), fixture["name"]
+            assert actor.kind == ("workload" if fixture["name"] == "spiffe" else "unknown"), fixture["name"]  # no proof is looked at
+        assert event.type == "other.peac.actor-binding" and event.payload.outcome == "unknown"
+
+
+def test_every_invalid_published_binding_and_identity_set_is_refused_for_its_own_reason():
+    count = 0
+    for fixture in vectors.read("peac/agent-identity/invalid-actor-binding.json")["fixtures"]:
+        given = [fixture["input_mvis"]] if "input_mvis" in fixture else []
+        if bound := fixture.get("input"):
+            given = [bound, {"at": AT, "actor": bound}, PEAC_RECORD | {"actor": bound}]
+        for record in given:
+            with pytest.raises(Refused) as refused:
+                event_in("peac", record)
+            assert fixture["expected"]["error_contains"] in str(refused.value), (fixture["name"], str(refused.value))
+            count += 1
+    assert count == 8 * 3 + 4
+
+
+def test_a_binding_alone_is_refused_because_nobody_knows_when():
+    for _, bound in identities("valid-actor-binding"):
+        with pytest.raises(Refused, match="a binding alone says not when"):
+            event_in("peac", bound)
+
+
+def test_an_identity_set_that_says_all_it_must_is_kept_as_nobodys_act():
+    said = {
+        "issuer": "https://issuer.example", "subject": "agent:7", "key_binding": "kid:k1", "replay_protection": {"jti": "t-1"},
+        "time_bounds": {"not_before": "2026-01-01T00:00:00Z", "not_after": "2026-12-31T23:59:59Z"},
+    }  # fmt: skip
+    event = event_in("peac", said)
+
+    assert (event.type, event.payload.action.target.id, event.payload.actor) == ("other.peac.identity-set", "agent:7", None)
+    assert event.occurred_at.isoformat() == "2026-01-01T00:00:00+00:00" and event.source_event_id == "https://issuer.example t-1"
+    with pytest.raises(Refused, match="a zone"):
+        event_in("peac", said | {"time_bounds": {"not_before": "2026-01-01T00:00:00", "not_after": "2026-12-31T23:59:59"}})
+
+
+@pytest.mark.parametrize("origin", ["https://a.example?", "https://a.example#", "ftp://a.example", "https://", "https://a.example:x", "https://a b",
+                                    "https://[fe80::1%25eth0]", "https://a.example\u202e", "not an address", "https://a.example.:443"])  # fmt: skip
+def test_an_origin_that_is_more_or_less_than_one_is_refused(origin):
+    with pytest.raises(Refused, match="origin must be an origin-only URL"):
+        event_in("peac", {"at": AT, "actor": {"id": "a", "proof_type": "did", "origin": origin}})
+
+
+def test_one_origin_however_it_is_written_is_one_party():
+    actors = {
+        (e.payload.actor.iss, e.payload.actor.sub)
+        for origin in ("https://A.example", "https://a.example/", "HTTPS://a.example")
+        for e in [event_in("peac", {"at": AT, "actor": {"id": "X", "proof_type": "did", "origin": origin}})]
+    }
+    assert actors == {("https://a.example", "X")}
+
+
+# --- PEAC's signed record -------------------------------------------------------------------------------------------------
+
+
+def test_a_signed_record_is_grade_a_and_carries_the_observation_and_who_acted():
+    statement = statement_in(signed(PEAC_RECORD))
+    event = statement.event
+
+    assert (statement.grade, statement.key, statement.source_event_id) == ("A", KEYS["k1"].thumbprint, "rec-1")
+    assert (event.type, event.payload.money.amount_minor, event.payload.money.phase) == ("payment.authority_granted", 5000, "ceiling")
+    assert event.payload.actor.sub == "agent:7" and event.occurred_at.isoformat() == "2026-11-20T10:25:00+00:00"
+    peac.check_stored(statement.raw, statement.headers, SENDER)
+    with pytest.raises(BadSignature):
+        peac.check_stored(statement.raw[:-4] + b"AAAA", statement.headers, SENDER)
+
+
+def test_the_same_record_unsigned_says_the_same_and_is_worth_its_channel():
+    [statement] = received("peac", PEAC_RECORD).values()
+
+    assert statement.grade == "D" and statement.event == statement_in(signed(PEAC_RECORD)).event
+
+
+def test_a_record_that_is_no_observation_is_kept_under_its_own_type():
+    said = {k: v for k, v in PEAC_RECORD.items() if k != "extensions"} | {"type": "org.peacprotocol/payment", "occurred_at": AT}
+    event = statement_in(signed(said)).event
+
+    assert event.type == "other.peac.org.peacprotocol/payment" and event.payload.money is None and event.payload.outcome == "unknown"
+    assert event.occurred_at.isoformat() == "2026-11-20T10:00:00+00:00" and event.issued_at.timestamp() == said["iat"]
+
+
+@pytest.mark.parametrize(
+    ("header", "error", "reason"),
+    [
+        ({"typ": "JWT"}, Refused, "typ"),
+        ({"typ": "peac-receipt/0.1"}, Refused, "typ"),
+        ({"jwk": {"kty": "OKP"}}, UnknownKey, "a key of its own"),
+        ({"x5c": ["a"]}, UnknownKey, "a key of its own"),
+        ({"x5u": "https://x"}, UnknownKey, "a key of its own"),
+        ({"jku": "https://x"}, UnknownKey, "a key of its own"),
+        ({"crit": ["b64"]}, Refused, "critical"),
+        ({"b64": False}, Refused, "b64"),
+        ({"zip": "DEF"}, Refused, "zip"),
+        ({"alg": "none"}, UnknownKey, "alg"),
+        ({"alg": "HS256"}, UnknownKey, "alg"),
+        ({"kid": ""}, UnknownKey, "kid"),
+        ({"kid": "k" * 257}, UnknownKey, "kid"),
+        ({"kid": "k2"}, UnknownKid, "k2"),
+    ],
+)
+def test_a_header_that_no_record_may_have_is_refused(header, error, reason):
+    with pytest.raises(error, match=reason):
+        statement_in(signed(PEAC_RECORD, **header))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"peac_version": "0.1"}, "peac_version"),
+        ({"kind": "other"}, "kind"),
+        ({"jti": ""}, "jti"),
+        ({"iat": "now"}, "iat"),
+        ({"kind": "challenge", "occurred_at": AT}, "a challenge has not occurred"),
+        ({"extra": 1}, "extra"),
+        ({"policy": {"card": "4111 1111 1111 1111"}}, "card number"),
+        ({"policy": {"access_token": "s3cret-value"}}, "secret"),
+    ],
+)
+def test_claims_that_no_record_may_have_are_refused(change, reason):
+    with pytest.raises(Refused, match=reason):
+        statement_in(signed(PEAC_RECORD | change))
+
+
+def test_anothers_signed_record_and_a_forged_one_are_refused():
+    with pytest.raises(WrongIssuer):
+        statement_in(signed(PEAC_RECORD | {"iss": "https://other.example"}))
+    forged = signed(PEAC_RECORD)
+    with pytest.raises(BadSignature):
+        statement_in(Delivery(forged.body[:-4] + b"AAAA", forged.content_type, {}))
+    with pytest.raises(Refused, match="at most"):
+        statement_in(Delivery(b"e30." + b"a" * peac.MAX_SIGNED + b".e30", peac.SIGNED, {}))
+    assert PEAC_RECORD["iss"] == ISSUER

@@ -48,6 +48,14 @@ def test_published_captures_are_read():
     assert context.type == "other.projects_cli.provision llm-context"
 
 
+@pytest.mark.parametrize("name", ["meta", "env-keys"])
+def test_what_lies_beside_the_captures_is_no_event(name):
+    with pytest.raises(Refused):
+        event_in("projects_cli", vectors.read(f"peac/agent-provisioning-demo/{name}.json"))
+    with pytest.raises(Refused):
+        event_in("projects_cli", capture(name))
+
+
 def test_published_state_files_are_kept():
     for name in ("state-after-init", "state-after-add"):
         event = event_in("projects_cli", {"at": AT, "state": vectors.read(f"peac/agent-provisioning-demo/{name}.json")})

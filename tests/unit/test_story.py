@@ -80,6 +80,20 @@ def test_a_key_that_very_many_state_glues_nothing():
     assert len(stories(many)) == MANY + 1
 
 
+@pytest.mark.parametrize(
+    "lies",
+    [
+        [act(10 + n, "liar", type="action.performed", provider="x", target=f"t{n}", idempotency_key="k1") for n in range(2)],
+        [act(10 + n, "liar", type=f"other.{n}", provider="x", idempotency_key="k1") for n in range(MANY + 1)],
+    ],
+    ids=["tells two acts apart", "states it very often"],
+)
+def test_a_source_that_repeats_the_key_of_others_takes_it_from_nobody_else(lies):
+    honest = [act(1, "a", type="resource.requested", provider="x", idempotency_key="k1"), act(2, "x", type="resource.provisioned", provider="x", idempotency_key="k1")]
+
+    assert [len(story.acts) for story in stories([*honest, *lies])] == [2] + [1] * len(lies)
+
+
 def test_naming_the_keys_of_two_stories_does_not_make_them_one():
     one = [act(1, "a", type="resource.requested", provider="x", target="t1", idempotency_key="k1"), act(2, "x", type="resource.provisioned", provider="x", idempotency_key="k1")]
     two = [act(3, "a", type="resource.requested", provider="x", target="t2", request_id="r2"), act(4, "x", type="resource.failed", provider="x", request_id="r2")]

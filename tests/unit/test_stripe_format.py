@@ -447,3 +447,40 @@ def test_published_payment_token_observations_are_authority_and_never_a_charge()
             assert (event.type == "payment.authority_granted") is (told == "created"), file.name
         count += 1
     assert count == 4
+
+
+def test_a_published_observation_without_its_id_is_told_with_nothing_to_join_by():
+    said = vectors.read("peac/stripe/invalid-pi-missing-id.json")
+    amount = int(said["input"]["data"]["amount"])
+    thing = fixture("payment_intent") | {"status": "succeeded", "amount": amount, "amount_received": amount, "currency": "usd"}
+    thing |= {"latest_charge": None}
+    del thing["id"]
+    payload = receive(body_of("payment_intent.succeeded", thing)).event.payload
+
+    assert said["expected"]["degraded"] and COMMERCE[said["expected"]["commerce_event"]] == payload.money.phase
+    assert (payload.money.amount_minor, payload.money.charge, payload.action.target.id) == (amount, "", "")
+
+
+def test_a_published_token_observation_without_its_token_is_a_ceiling_of_no_authority():
+    said = vectors.read("peac/stripe/invalid-spt-missing-token.json")
+    thing = preview("shared_payment.granted_token")
+    thing["usage_limits"] |= {"max_amount": int(said["input"]["data"]["amount_limit"]), "currency": "usd"}
+    del thing["id"]
+    money = receive(body_of("shared_payment.granted_token.created", thing)).event.payload.money
+
+    assert said["expected"]["reference_undefined"]
+    assert (money.phase, money.amount_minor, money.authority) == ("ceiling", 10_000, "")
+
+
+def test_the_published_metadata_stays_in_the_evidence_and_goes_nowhere_else():
+    vector = vectors.read("peac/stripe/security-metadata-sanitization.json")
+    said = vector["input"]["data"]
+    thing = fixture("payment_intent") | {
+        "id": said["payment_intent_id"], "status": said["status"], "amount": 1000, "amount_received": 1000, "currency": said["currency"],
+        "metadata": said["metadata"],
+    }  # fmt: skip
+    event = receive(body_of("payment_intent.succeeded", thing)).event
+
+    assert (event.payload.money.phase, event.payload.money.amount_minor) == ("captured", 1000)
+    for name in vector["expected"]["metadata_keys_absent"]:
+        assert said["metadata"][name] not in repr(event)

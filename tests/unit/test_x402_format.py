@@ -71,6 +71,25 @@ def test_published_vectors_are_taken_or_refused_when_they_are_received():
             assert vector["expected"]["errors"][0]["code"] in str(refusal(record)), name
 
 
+def test_the_published_oversized_jws_is_refused_under_its_own_limit(monkeypatch):
+    vector = next(v for name, v in published() if name == "jws-oversize")
+    monkeypatch.setattr(x402, "MAX_JWS", vector["config"]["maxCompactJwsBytes"])
+
+    assert problems(vector) == [error["code"] for error in vector["expected"]["errors"]]
+
+
+@pytest.mark.parametrize(("name", "ours"), [("mismatch-warn-and-scan", "accept_term_mismatch"), ("eip712-no-expiry-rejected", "")])
+def test_what_another_policy_judges_otherwise_is_judged_by_ours(name, ours):
+    """The one is refused where a hint binds, as here; the other's twin without that policy is marked valid."""
+    record = {"at": NOW} | vectors.read(f"peac/x402/{name}.json")["input"]
+
+    if ours:
+        assert ours in str(refusal(record))
+    else:
+        assert vectors.read("peac/x402/eip712-no-expiry.json")["expected"]["valid"] is True
+        assert push(record).event.type == "payment.quoted"
+
+
 def test_an_oversized_jws_is_refused_before_it_is_decoded():
     offer = {"format": "jws", "signature": "a." + "x" * 70_000 + ".c"}
 

@@ -1,4 +1,4 @@
-"""`export_siem`: events or findings for a SIEM as a file, from a cursor on."""
+"""`export_siem`: events, findings or cases for a SIEM as a file, from a cursor on."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ AT_ONCE = 1_000
 
 
 class Command(BaseCommand):
-    help = "Append events or findings to a file, a line each, from a cursor on; prints the cursor to go on from."
+    help = "Append events, findings or the steps of cases to a file, a line each, from a cursor on; prints the cursor to go on from."
 
     def add_arguments(self, parser):
         parser.add_argument("--tenant", default="default")
