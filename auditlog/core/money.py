@@ -9,8 +9,9 @@ amounts differ the same rule of phases holds over all of them: the greatest of c
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from auditlog.core.join import MANY, Key
 
@@ -20,8 +21,7 @@ CREDIT_RAIL = "credits"
 AGREED = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class MoneyFact:
+class MoneyFact(Struct, frozen=True):
     """One event with `money`, as the spend function needs it."""
 
     event_id: str
@@ -42,8 +42,7 @@ class MoneyFact:
         return (self.rail, self.charge or f"event:{self.event_id}")
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """What one charge came to. `lead` is the event whose chain answers for it; `at` when money first moved."""
 
     rail: str
