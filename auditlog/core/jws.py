@@ -3,29 +3,27 @@
 The algorithm is one of ours and the key is named by `kid` or by a thumbprint; a key inside the header is never used.
 """
 
-import re
 from binascii import a2b_base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey, UnknownKid
 from auditlog.core.keys import ALGORITHMS, Key
 
 MAX_JWS = 64 * 1024
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]*\Z")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
-@dataclass(frozen=True, slots=True)
-class Jws:
+class Jws(Struct, frozen=True):
     header: dict[str, Any]
     claims: dict[str, Any]
     payload: bytes  # of which `claims` were read
     signing_input: bytes
-    signature: bytes
+    signed: str  # the signature's segment, read when it is checked
 
     @property
     def kid(self) -> str:
@@ -40,13 +38,13 @@ def open_jws(compact: str, *, limit: int = MAX_JWS) -> Jws:
     segments = compact.split(".")
     if len(segments) != 3:
         raise MalformedEvent(f"a compact JWS has 3 segments, found {len(segments)}")
-    header, payload, signature = (b64url_bytes(segment) for segment in segments)
+    header, payload = b64url_bytes(segments[0]), b64url_bytes(segments[1])
     return Jws(
         json_object(header, "the JOSE header"),
         json_object(payload, "the JWS payload"),
         payload,
         compact.rpartition(".")[0].encode(),
-        signature,
+        segments[2],
     )
 
 
@@ -58,7 +56,7 @@ def check_jws(jws: Jws, key: Key) -> Key:
     if "crit" in jws.header:
         raise MalformedEvent("the header marks something as critical, which we do not know")
     try:
-        key.check_for(algorithm)(jws.signing_input, jws.signature)
+        key.check_for(algorithm)(jws.signing_input, b64url_bytes(jws.signed))
     except BadSignature as refused:
         refused.key = key.thumbprint
         raise
@@ -77,10 +75,11 @@ def key_of(jws: Jws, keys: Mapping[str, Key]) -> Key:
 
 def b64url_bytes(segment: str) -> bytes:
     """Base64url without padding (RFC 7515 section 2): a padded segment is another text of the same bytes."""
-    if not _SEGMENT.match(segment):
+    given = segment.encode("utf-8", "replace")
+    if given.translate(None, _ALPHABET):
         raise MalformedEvent("expected base64url without padding")
     try:
-        return a2b_base64(segment.encode().translate(_TO_STANDARD) + b"=" * (-len(segment) % 4))
+        return a2b_base64(given.translate(_TO_STANDARD) + b"=" * (-len(given) % 4))
     except ValueError as error:
         raise MalformedEvent(f"not base64url: {error}") from None
 

@@ -4,7 +4,8 @@ twice as fast here and refuses non-canonical signatures and small-order keys; th
 
 import json
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,8 +29,11 @@ MAX_KEYS = 50  # in one published set
 _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "k")
 
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
 def b64url(value: bytes) -> str:
-    return urlsafe_b64encode(value).rstrip(b"=").decode()
+    return b2a_base64(value, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()
 
 
 def from_b64url(value: str) -> bytes:

@@ -6,12 +6,12 @@ first token is checked under a configured key. Every disclosure must be referenc
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256, sha384, sha512
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from auditlog.core.errors import BadSignature, ConfigurationError, MalformedEvent, UnknownKey
 from auditlog.core.jws import Jws, b64url_bytes, check_jws, key_of, open_jws
@@ -26,8 +26,7 @@ _HASHES = {"sha-256": sha256, "sha-384": sha384, "sha-512": sha512}
 _ITEMS = "delegate_payload"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """One SD-JWT, opened. `claims` have their disclosures put back; `contents` is what it delegates or says."""
 
     compact: str  # with its disclosures, and a `~` at the end

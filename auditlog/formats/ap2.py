@@ -41,6 +41,7 @@ MAX_ARTIFACTS = 100
 RAIL = "ap2"
 _OPEN = ("mandate.payment.open.1", "mandate.checkout.open.1")
 _CLOSED = ("mandate.payment.1", "mandate.checkout.1")
+_MANDATES = _OPEN + _CLOSED
 
 ABOUT = About(
     title="AP2 mandates and receipts (v0.2)",
@@ -117,7 +118,7 @@ def _text(raw: bytes) -> str:
 
 def mandate_of(token: Token) -> dict[str, Any] | None:
     """The mandate's content in a token, by its `vct` matched exactly."""
-    return next((c for c in token.contents if c.get("vct") in _OPEN + _CLOSED), None)
+    return next((c for c in token.contents if c.get("vct") in _MANDATES), None)
 
 
 def reference(token: Token) -> str:
@@ -129,7 +130,7 @@ def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
     said = mandate_of(last)
     if said is None:
         found = [str(content.get("vct"))[:60] for content in last.contents][:3]
-        raise MalformedEvent(f"expected a mandate with vct {', '.join(_OPEN + _CLOSED)}, found {found}")
+        raise MalformedEvent(f"expected a mandate with vct {', '.join(_MANDATES)}, found {found}")
     missing = [name for name in _REQUIRED[said["vct"]] if name not in said]
     if missing:
         raise MalformedEvent(f"a mandate of vct {said['vct']} needs {', '.join(missing)}")
