@@ -23,7 +23,7 @@ class Jws(Struct, frozen=True):
     claims: dict[str, Any]
     payload: bytes  # of which `claims` were read
     signing_input: bytes
-    signed: str  # the signature's segment, read when it is checked
+    signature: bytes
 
     @property
     def kid(self) -> str:
@@ -44,7 +44,7 @@ def open_jws(compact: str, *, limit: int = MAX_JWS) -> Jws:
         json_object(payload, "the JWS payload"),
         payload,
         compact.rpartition(".")[0].encode(),
-        segments[2],
+        b64url_bytes(segments[2]),
     )
 
 
@@ -56,7 +56,7 @@ def check_jws(jws: Jws, key: Key) -> Key:
     if "crit" in jws.header:
         raise MalformedEvent("the header marks something as critical, which we do not know")
     try:
-        key.check_for(algorithm)(jws.signing_input, b64url_bytes(jws.signed))
+        key.check_for(algorithm)(jws.signing_input, jws.signature)
     except BadSignature as refused:
         refused.key = key.thumbprint
         raise
