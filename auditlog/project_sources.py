@@ -7,18 +7,15 @@ of `detectors/source_*.py` and `clock_skew.py` rest on them.
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connection
 
+from auditlog.batch import Batch
 from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core.sequence import Run, merged
 from auditlog.detectors import clock_skew
 from auditlog.models import Tenant
-
-if TYPE_CHECKING:
-    from auditlog.project import Batch
 
 ACTIVITY_TYPES = {
     "tenant_id": "int8", "generation": "int4", "source": "varchar", "events": "int8", "erased": "int8", "leaf_index": "int8",
@@ -38,7 +35,7 @@ TABLES = ("source", "unparsed", "sequence", "clock")
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def write_heard(batch: "Batch", heard: Iterable[tuple[int, str, datetime, bool]]) -> None:
+def write_heard(batch: Batch, heard: Iterable[tuple[int, str, datetime, bool]]) -> None:
     """Event leaves as (leaf index, source, receipt, erased), in order: parsed or not, the source was there."""
     last: dict[str, list] = {}
     for leaf_index, source, received_at, erased in heard:
@@ -56,7 +53,7 @@ def write_heard(batch: "Batch", heard: Iterable[tuple[int, str, datetime, bool]]
         batch.dirty |= {("silence", key_of(name)) for (name,) in cursor.fetchall()}
 
 
-def write_unparsed(batch: "Batch") -> None:
+def write_unparsed(batch: Batch) -> None:
     if batch.unparsed:
         rows = [
             (*batch.scope, leaf_index, source, reason.replace("\x00", "").encode("utf-8", "replace").decode()[:500])
@@ -65,7 +62,7 @@ def write_unparsed(batch: "Batch") -> None:
         copy_rows("projection_unparsed", UNPARSED_TYPES, rows)
 
 
-def fold_sequences(batch: "Batch") -> None:
+def fold_sequences(batch: Batch) -> None:
     """Put the numbers of the batch to the runs they touch. A stream with a gap, or with one that closed, is looked at."""
     said: dict[tuple[str, str], list[Run]] = {}
     for read in batch.reads:
@@ -109,7 +106,7 @@ _GAPPED = """
 """
 
 
-def fold_clocks(batch: "Batch") -> None:
+def fold_clocks(batch: Batch) -> None:
     """Compare `iat` with receipt, by source, key and hour of receipt."""
     heard: dict[tuple, list[tuple[int, int, datetime, UUID]]] = {}
     for read in batch.reads:

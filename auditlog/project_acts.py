@@ -1,0 +1,344 @@
+"""What was done and by whom: events with the chain that answers for each, parties, limits and what was made.
+
+Part of the fold in `project.py`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import itemgetter
+from uuid import UUID
+
+from django.db import connection
+
+from auditlog.batch import Batch, Read, speaks_for, stated_grant, stated_token
+from auditlog.bulk import copy_rows, upsert_rows
+from auditlog.core import party as kinds
+from auditlog.core.event import Actor, Event, GrantObject, Limit, Party, Payload, TokenObject, encode_payload
+from auditlog.core.holding import Told, told_of
+from auditlog.payments import COLUMNS
+from auditlog.project_chains import GRANTED
+
+EVENT_TYPES = {
+    "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "event_id": "uuid", "source": "varchar",
+    "source_event_id": "text", "issuer": "text", "type": "varchar", "occurred_at": "timestamptz",
+    "received_at": "timestamptz", "grade": "varchar", "within_remit": "bool", "outcome": "varchar",
+    "environment": "varchar", "mode": "varchar", "principal": "text", "principal_claimed": "bool", "actor": "text",
+    "actor_kind": "varchar", "claimed_principal": "text", "verb": "text", "provider": "text", "account": "text",
+    "target_type": "text", "target": "text", "resource": "text", "operation": "text", "grant": "text", "token": "text",
+    "via_grant": "text", "chain_complete": "bool", "chain_proven": "bool", "chain_depth": "int2", "txn": "text",
+    "session": "text", "task": "text", "project": "text", "request_id": "text", "trace_id": "text", "ip": "text",
+    "ray_id": "text", "idempotency_key": "text", "phase": "varchar", "amount_minor": "int8", "currency": "varchar", "rail": "text",
+    "charge": "text", "invoice": "text", "payment_authority": "text", "jkt": "text", "detail": "bytea",
+}  # fmt: skip
+LIMIT_TYPES = {
+    "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "position": "int2", "event_id": "uuid",
+    "verb": "varchar", "holder": "text", "grant": "text", "principal": "text", "scope": "varchar", "scope_id": "text",
+    "provider": "text", "currency": "varchar", "interval": "varchar", "zone": "text", "max_minor": "int8",
+    "enforcement": "varchar", "set_by": "text", "occurred_at": "timestamptz",
+}  # fmt: skip
+PARTY_TYPES = {
+    "tenant_id": "int8", "generation": "int4", "key": "text", "kinds": "int2", "first_at": "timestamptz",
+    "last_at": "timestamptz",
+}  # fmt: skip
+HOLDING_TYPES = {
+    "tenant_id": "int8", "generation": "int4", "provider": "text", "kind": "varchar", "id": "text", "event_id": "uuid",
+    "made_at": "timestamptz", "last_made_at": "timestamptz", "how": "varchar", "account": "text", "matched_by": "text",
+    "ended_at": "timestamptz", "ended_by": "uuid",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Summary:
+    """What an event needs to know of the grant it was done under."""
+
+    principal: str
+    complete: bool
+    proven: bool
+    depth: int
+
+
+def write_events(batch: Batch) -> None:
+    vias = _vias(batch)
+    summaries = _summaries(batch, {via for via in vias.values() if via})
+    rows = [_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads]
+    copy_rows("projection_event", EVENT_TYPES, rows)
+    batch.money = [_MONEY(row) for row in rows if row[_AMOUNT] is not None]
+
+
+_AMOUNT = list(EVENT_TYPES).index("amount_minor")
+_MONEY = itemgetter(*(list(EVENT_TYPES).index(name) for name in COLUMNS))
+
+
+def _bound_key(payload: Payload) -> str:
+    """The key that this event's grant or token object is bound to."""
+    stated = [said for said in (payload.token, payload.grant) if isinstance(said, (TokenObject, GrantObject))]
+    return next((said.cnf.jkt for said in stated if said.cnf and said.cnf.jkt), "")
+
+
+def _vias(batch: Batch) -> dict[int, str]:
+    """By leaf: the grant that answers for the event, as stated or through its token."""
+    by_token = {
+        stated_token(read.event.payload) for read in batch.reads if not stated_grant(read.event.payload)
+    } - {""}
+    found: dict[str, str] = {}
+    if by_token:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT jti, via_grant FROM projection_token WHERE tenant_id = %s AND generation = %s AND jti = ANY(%s)",
+                [*batch.scope, list(by_token)],
+            )
+            found = dict(cursor.fetchall())
+    return {
+        read.leaf_index: stated_grant(read.event.payload) or found.get(stated_token(read.event.payload), "")
+        for read in batch.reads
+    }
+
+
+def _summaries(batch: Batch, ids: set[str]) -> dict[str, Summary]:
+    if not ids:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, principal, complete, proven, depth FROM projection_grant"
+            " WHERE tenant_id = %s AND generation = %s AND id = ANY(%s)",
+            [*batch.scope, list(ids)],
+        )
+        return {grant_id: Summary(*row) for grant_id, *row in cursor.fetchall()}
+
+
+def claimed_principal(event: Event) -> str:
+    """Whose act the sender says it was: `sub_id`, else the human at the far end of its `act` claim."""
+    if event.principal_claim is not None:
+        return event.principal_claim.key
+    oldest = event.payload.actor
+    while oldest is not None and oldest.act is not None:
+        oldest = oldest.act
+    return oldest.key if oldest is not None and oldest.kind == "human" else ""
+
+
+def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> tuple:
+    event, payload = read.event, read.event.payload
+    action, money, actor = payload.action, payload.money, payload.actor
+    claimed = claimed_principal(event)
+    rooted = summary is not None and summary.principal != ""
+    target = action.target if action else None
+    return (
+        batch.tenant.pk,
+        batch.generation,
+        read.leaf_index,
+        read.event_id,
+        read.source.name,
+        event.source_event_id,
+        event.issuer,
+        event.type,
+        event.occurred_at,
+        read.received_at,
+        read.grade,
+        read.within_remit,
+        payload.outcome,
+        payload.environment,
+        payload.mode,
+        summary.principal if rooted else claimed,
+        not rooted,
+        actor.key if actor else "",
+        actor.kind if actor else "unknown",
+        claimed,
+        action.verb if action else "",
+        (action.provider if action else "") or read.source.provider,
+        action.account if action else "",
+        target.type if target else "",
+        target.id if target else "",
+        action.resource if action else "",
+        payload.call.operation if payload.call else "",
+        stated_grant(payload),
+        stated_token(payload),
+        via,
+        summary.complete if summary else False,
+        summary.proven if summary else False,
+        summary.depth if summary else 0,
+        event.txn,
+        payload.session,
+        payload.task,
+        payload.project,
+        payload.request_id,
+        payload.trace_id,
+        payload.client.ip if payload.client else "",
+        payload.client.ray_id if payload.client else "",
+        payload.call.idempotency_key if payload.call else "",
+        money.phase if money else "",
+        money.amount_minor if money else None,
+        money.currency.upper() if money else "",
+        money.rail if money else "",
+        money.charge if money else "",
+        money.invoice if money else "",
+        money.authority if money else "",
+        _bound_key(payload),
+        encode_payload(payload),
+    )
+
+
+def reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
+    """Give older events the chain that this batch completed or changed, in two statements, and have them looked at."""
+    older = {"tenant": batch.tenant.pk, "generation": batch.generation, "below": batch.first_leaf}
+    if tokens:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                'UPDATE projection_event e SET via_grant = t.via_grant FROM projection_token t'
+                " WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s) AND e.token <> ''"
+                " AND e.leaf_index < %(below)s"
+                ' AND e."grant" = \'\' AND t.tenant_id = e.tenant_id AND t.generation = e.generation'
+                " AND t.jti = e.token AND e.via_grant <> t.via_grant RETURNING t.via_grant, e.token",
+                older | {"tokens": list(tokens)},
+            )
+            moved = cursor.fetchall()
+        grants = grants | {via for via, _ in moved}
+        batch.dirty |= {("token", token) for token in tokens}
+    if not grants:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_REATTRIBUTE, older | {"ids": list(grants)})
+        batch.dirty |= {("principal", principal) for (principal,) in cursor.fetchall()}
+    batch.dirty |= {("grant", grant_id) for grant_id in grants}
+
+
+# Returns the principals that events were taken from: what was found of those must be looked at again.
+_REATTRIBUTE = """
+    WITH moving AS (
+        SELECT e.leaf_index, e.principal AS before, coalesce(nullif(g.principal, ''), e.claimed_principal) AS principal,
+               g.principal = '' AS claimed, g.complete, g.proven, g.depth
+        FROM projection_event e JOIN projection_grant g
+          ON g.tenant_id = e.tenant_id AND g.generation = e.generation AND g.id = e.via_grant
+        WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant = ANY(%(ids)s) AND e.via_grant <> ''
+          AND e.leaf_index < %(below)s
+          AND (e.principal, e.principal_claimed, e.chain_complete, e.chain_proven, e.chain_depth) IS DISTINCT FROM
+              (coalesce(nullif(g.principal, ''), e.claimed_principal), g.principal = '', g.complete, g.proven, g.depth)
+    ), moved AS (
+        UPDATE projection_event e SET principal = m.principal, principal_claimed = m.claimed,
+               chain_complete = m.complete, chain_proven = m.proven, chain_depth = m.depth
+        FROM moving m WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.leaf_index = m.leaf_index
+    )
+    SELECT DISTINCT before FROM moving WHERE before <> principal
+"""
+
+
+# --- parties, limits, charges ---------------------------------------------------------------------------------------
+
+
+def write_parties(batch: Batch) -> None:
+    seen: dict[str, list] = {}
+    for read in batch.reads:
+        at = read.event.occurred_at
+        for party in _parties_in(read.event):
+            proven = read.within_remit and speaks_for(read.source, party)
+            mask = kinds.said(party.kind, proven=proven)
+            known = seen.get(party.key)
+            if known is None:
+                seen[party.key] = [mask, at, at]
+            else:
+                known[0] |= mask
+                known[1], known[2] = min(known[1], at), max(known[2], at)
+    upsert_rows(
+        "projection_party",
+        PARTY_TYPES,
+        [(*batch.scope, key, *facts) for key, facts in sorted(seen.items())],
+        key=("tenant_id", "generation", "key"),
+        merge={
+            "kinds": "t.kinds | excluded.kinds",
+            "first_at": "least(t.first_at, excluded.first_at)",
+            "last_at": "greatest(t.last_at, excluded.last_at)",
+        },
+    )
+
+
+def _parties_in(event: Event) -> Iterable[Party | Actor]:
+    payload = event.payload
+    if event.principal_claim:
+        yield event.principal_claim
+    actor = payload.actor
+    while actor is not None:
+        yield actor
+        actor = actor.act
+    if isinstance(payload.grant, GrantObject):
+        yield from filter(None, (payload.grant.subject, payload.grant.actor))
+    if isinstance(payload.token, TokenObject):
+        yield from filter(None, (payload.token.subject, payload.token.actor))
+    if payload.limit:
+        yield from filter(None, (payload.limit.holder, payload.limit.set_by))
+    if payload.gate and payload.gate.by:
+        yield payload.gate.by
+
+
+def write_limits(batch: Batch) -> None:
+    rows = []
+    for read in batch.reads:
+        event, payload = read.event, read.event.payload
+        if event.type.startswith("limit.") and payload.limit:
+            setter = payload.limit.set_by or payload.actor
+            rows.append(
+                _limit_row(batch, read, 0, event.type.removeprefix("limit."), payload.limit, payload.limit.holder,
+                           setter.key if setter else "", "")
+            )  # fmt: skip
+        elif event.type in GRANTED and isinstance(payload.grant, GrantObject):
+            for position, limit in enumerate(payload.grant.limits or ()):
+                giver = payload.grant.subject
+                rows.append(
+                    _limit_row(batch, read, position, "grant", limit, limit.holder or payload.grant.actor,
+                               giver.key if giver else "", payload.grant.id)
+                )  # fmt: skip
+    if rows:
+        copy_rows("projection_limit", LIMIT_TYPES, rows)
+
+
+def _limit_row(
+    batch: Batch, read: Read, position: int, verb: str, limit: Limit, holder: Party | None, set_by: str, grant: str
+) -> tuple:
+    payload = read.event.payload
+    return (
+        *batch.scope,
+        read.leaf_index,
+        position,
+        read.event_id,
+        verb,
+        holder.key if holder else "",
+        grant or stated_grant(payload),
+        "",
+        limit.scope,
+        {"session": payload.session, "task": payload.task, "project": payload.project}.get(limit.scope, ""),
+        limit.provider,
+        limit.currency.upper(),
+        limit.interval,
+        limit.zone,
+        limit.max_minor,
+        limit.enforcement,
+        set_by,
+        read.event.occurred_at,
+    )
+
+
+def fold_holdings(batch: Batch) -> None:
+    """What was made and what ended. The first making gives the row its event, whatever arrives first."""
+    told: dict[tuple[str, str, str], list[tuple[Told, UUID]]] = {}
+    for read in batch.reads:
+        action = read.event.payload.action
+        said = told_of(read.event, (action.provider if action else "") or read.source.provider)
+        if said is not None:
+            told.setdefault((said.provider, said.kind, said.id), []).append((said, read.event_id))
+    rows = []
+    for key, many in sorted(told.items()):
+        made = sorted(((t.at, event_id, t) for t, event_id in many if t.how), key=lambda each: each[:2])
+        ended = sorted((t.at, event_id) for t, event_id in many if not t.how)
+        first = made[0] if made else None
+        rows.append(
+            (*batch.scope, *key, first[1] if first else None, first[0] if first else None, made[-1][0] if made else None,
+             first[2].how if first else "", first[2].account if first else "", first[2].matched_by if first else "",
+             ended[-1][0] if ended else None, ended[-1][1] if ended else None)
+        )  # fmt: skip
+    # Row comparison with NULL is NULL, so each side that knows nothing is asked for first.
+    earlier = "t.made_at IS NULL OR (excluded.made_at IS NOT NULL AND (excluded.made_at, excluded.event_id) < (t.made_at, t.event_id))"
+    later = "t.ended_at IS NULL OR (excluded.ended_at IS NOT NULL AND (excluded.ended_at, excluded.ended_by) > (t.ended_at, t.ended_by))"
+    firsts = {c: f"CASE WHEN {earlier} THEN excluded.{c} ELSE t.{c} END" for c in ("event_id", "made_at", "how", "account", "matched_by")}
+    lasts = {c: f"CASE WHEN {later} THEN excluded.{c} ELSE t.{c} END" for c in ("ended_at", "ended_by")}
+    upsert_rows(
+        "projection_holding", HOLDING_TYPES, rows, key=("tenant_id", "generation", "provider", "kind", "id"),
+        merge=firsts | lasts | {"last_made_at": "greatest(t.last_made_at, excluded.last_made_at)"},
+    )  # fmt: skip
