@@ -120,12 +120,12 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     acts = select_acts(
         tenant,
         "(leaf_index >= %s AND leaf_index < %s) OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
-        " OR (\"grant\" = ANY(%s) AND \"grant\" <> '') OR (token = ANY(%s) AND token <> '')",
-        [start, end, [int(leaf) for leaf in keys.get("grace", ())], grants, grants, tokens],
+        " OR (token = ANY(%s) AND token <> '')",
+        [start, end, [int(leaf) for leaf in keys.get("grace", ())], grants, tokens],
     )
     changed, graced = [], []
     for act in acts:
-        is_touched = not keys.get("grant", frozenset()).isdisjoint({act.grant, act.via_grant}) or act.token in keys.get("token", ())
+        is_touched = act.via_grant in keys.get("grant", ()) or act.token in keys.get("token", ())
         (changed if is_touched or start <= act.leaf_index < end else graced).append(act)
     heard = {kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))] for kind in ("sequence", "silence", "clock")}
     return Work(changed, graced, principals=keys.get("principal", set()) - {""}, refusals=keys.get("refusal", set()), heard=heard)

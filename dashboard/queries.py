@@ -161,7 +161,7 @@ def list_events(
     events = visible_events(viewer)
     for name, value in filters.items():
         if name == "grant":
-            events = events.filter(Q(grant=value) | Q(via_grant=value))
+            events = events.filter(via_grant=value)  # the grant that is stated, where one is
         elif name == "layer":
             known = [kind for kind, layer in LAYER_OF_TYPE.items() if layer == value]
             events = events.filter(type__in=known) if known else events.exclude(type__in=list(LAYER_OF_TYPE))

@@ -73,7 +73,7 @@ class Event(models.Model):
     operation = models.TextField()
     grant = models.TextField()  # as stated, or the id of the grant object
     token = models.TextField()  # as stated, or the jti of the token object
-    via_grant = models.TextField()  # the grant that answers: as stated, else through the token
+    via_grant = models.TextField()  # the grant that answers: as stated (then the same as `grant`), else through the token
     chain_complete = models.BooleanField()
     chain_proven = models.BooleanField()
     chain_depth = models.SmallIntegerField()
@@ -98,14 +98,18 @@ class Event(models.Model):
 
     class Meta:
         db_table = "projection_event"
-        constraints = [models.UniqueConstraint(fields=["tenant", "generation", "event_id"], name="event_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "generation", "event_id"], name="event_once"),
+            # So that whoever looks for a grant looks for `via_grant`, and one index serves.
+            models.CheckConstraint(condition=models.Q(grant="") | models.Q(grant=models.F("via_grant")), name="event_stated_grant_answers"),
+        ]
         indexes = [
             models.Index(fields=["tenant", "generation", "type", "-leaf_index"], name="event_by_type"),
             models.Index(fields=["tenant", "generation", "occurred_at"], name="event_by_time"),
             *(
                 _key(name)
                 for name in (
-                    "principal", "actor", "provider", "account", "target", "grant", "token", "via_grant", "txn",
+                    "principal", "actor", "provider", "account", "target", "token", "via_grant", "txn",
                     "session", "task", "charge", "invoice", "request_id", "ip", "jkt", "ray_id", "idempotency_key",
                 )
             ),
