@@ -411,6 +411,7 @@ def test_beats_round_fetches_what_is_due_in_threads_of_its_own(source, outside, 
     hook(source, thin(), now)
     woken = []
     monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(rounds, "due_streams", lambda now: [])  # of other tests' tenants
 
     for thread in rounds.start_due(now=lambda: now, done=woken.append):
         thread.join()
