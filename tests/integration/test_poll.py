@@ -309,6 +309,7 @@ def test_beat_asks_when_it_is_time_and_not_before(add, transmitter, outside, ten
     source = add(poll_seconds=30)
     transmitter.add("e1")
     monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(rounds, "due_streams", lambda now: [])  # of other tests' tenants
     woken = []
 
     def round_at(at):
@@ -382,6 +383,7 @@ def test_a_name_that_no_column_can_hold_stops_nothing(add, transmitter, outside,
 def test_a_fault_of_ours_is_said_and_tried_again_later_and_not_every_two_seconds(add, transmitter, outside, now, monkeypatch):
     source = add()
     monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(rounds, "due_streams", lambda now: [])  # of other tests' tenants
     monkeypatch.setattr(rounds, "poll", lambda *a, **k: 1 / 0)
 
     for thread in rounds.start_due(now=lambda: now, done=lambda tenant: None):
