@@ -10,7 +10,11 @@ from typing import Any
 
 from auditlog.core.errors import MalformedEvent
 
-_SUSPECT = re.compile(rb'"[0-9](?:[ \-]*[0-9]){12,18}"')
+# JSON may stand in a text once more, with its quotes escaped.
+_SUSPECT = re.compile(rb'"[ \-]*[0-9](?:[ \-]*[0-9]){12,18}[ \-]*\\*"')
+# A number of JSON has many meanings: only under these names it is a card's.
+_NUMBERS = frozenset("number cardnumber pan fpan dpan primaryaccountnumber".split())
+_SUSPECT_NUMBER = re.compile(rb'(?i:number|pan)\\*"[ \t\r\n]*:[ \t\r\n]*[0-9]{13,19}(?![0-9.])')
 # A digit, a space or a dash may be written as an escape; `&` and `<`, which many encoders escape, are none of those.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|2[0dD])")
 _PREFIX = re.compile(r"4|5[0-8]|6[0-9]|3[0-9]|2[2-7]|1800|2131|9792")
@@ -33,22 +37,40 @@ def is_card_number(value: str) -> bool:
 
 def refuse_card_numbers(document: bytes) -> None:
     """Raises MalformedEvent naming the field, never the number. Costs one scan when nothing looks like one."""
-    if not _SUSPECT.search(document) and not (b"\\u00" in document and _ESCAPED.search(document)):
+    if (
+        not _SUSPECT.search(document)
+        and not (b"\\u00" in document and _ESCAPED.search(document))
+        and not (_may_be_named(document) and _SUSPECT_NUMBER.search(document))
+    ):
         return
     try:
-        # As pairs: a name that is there twice must not hide its first value.
-        found = _find(json.loads(document, object_pairs_hook=_Pairs), "")
+        found = _find(_read(document), "")
     except (ValueError, RecursionError):
-        return  # whoever parses the document says so
+        # Not passed on: a decoder that skips what it does not know reads more than we can search.
+        raise MalformedEvent("expected JSON that can be searched for card numbers") from None
     if found is not None:
-        raise MalformedEvent(f"field {found!r} holds a card number; send a token or the last four digits instead")
+        raise MalformedEvent(f"field {found[:200]!r} holds a card number; send a token or the last four digits instead")
+
+
+def _may_be_named(document: bytes) -> bool:
+    return (
+        b'umber"' in document or b'UMBER"' in document or b'an"' in document or b'AN"' in document or b'\\"' in document
+    )
+
+
+def _read(document: bytes | str) -> Any:
+    """As pairs: a name that is there twice must not hide its first value. Nor may a number too long for Python."""
+    return json.loads(
+        document, object_pairs_hook=_Pairs, parse_int=lambda digits: int(digits) if len(digits) < 40 else 0
+    )
 
 
 class _Pairs(list[tuple[str, Any]]):
     """An object's members as they stand in the document."""
 
 
-def _find(root: Any, name: str) -> str | None:
+def _find(root: Any, name: str, texts: int = 3) -> str | None:
+    """The field that holds one; `texts` deep in JSON that stands in a text."""
     pending = [(root, name)]
     while pending:
         value, name = pending.pop()
@@ -56,8 +78,22 @@ def _find(root: Any, name: str) -> str | None:
             pending.extend((inner, key) for key, inner in value)
         elif isinstance(value, list):
             pending.extend((inner, name) for inner in value)
-        elif isinstance(value, str) and is_card_number(value):
-            if name in _ID_FIELDS or name.endswith(("_id", "Id", "ID")):
-                continue
+        elif isinstance(value, str):
+            if is_card_number(value) and not (name in _ID_FIELDS or name.endswith(("_id", "Id", "ID"))):
+                return name
+            if texts and value.lstrip()[:1] in ("{", "[") and (found := _find_in_text(value, texts - 1)) is not None:
+                return found
+        elif (
+            isinstance(value, int)
+            and name.lower().replace("_", "").replace("-", "") in _NUMBERS
+            and is_card_number(str(value))
+        ):
             return name
     return None
+
+
+def _find_in_text(text: str, texts: int) -> str | None:
+    try:
+        return _find(_read(text), "", texts)
+    except (ValueError, RecursionError):
+        return None

@@ -1,8 +1,9 @@
 """Redaction: secrets are taken out before anything is stored, and the digest of what was received stays.
 
-What is removed is a value under a secret's name, or a value that is a credential by its looks (an `Authorization`
-value, a compact JWS). A shared payment token becomes its digest, so that what it paid for can still be joined.
-A document without secrets comes back as the same bytes.
+What is removed is a value under a secret's name, or what is a credential by its looks (an `Authorization` value, a
+compact JWS), also inside of a text: an address with a query, a form, a command line, JSON as a string. A shared payment
+token becomes its digest, so that what it paid for can still be joined. A document without secrets comes back as the
+same bytes.
 """
 
 import json
@@ -19,23 +20,40 @@ from auditlog.core.errors import MalformedEvent
 from auditlog.core.keys import b64url
 
 REMOVED = "[removed]"
-# Names are compared in lower case without `_`, `-` and spaces.
+# Names are compared in lower case without `_`, `-`, dots and spaces.
 NEVER_STORED = frozenset(
     "accesstoken refreshtoken idtoken sessiontoken securitytoken subjecttoken actortoken bearertoken authtoken "
     "authorization proxyauthorization cookie setcookie password passwd passphrase secret clientsecret secretkey "
     "secretaccesskey privatekey apikey assertion clientassertion samlassertion samlresponse codeverifier "
-    "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata "
+    "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata cryptogram "
     "xapikey xauthtoken xamzsecuritytoken".split()
 )
+# Those that are a secret's whatever stands before them (`github_access_token`), where they are among the names at all.
+_ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
+# What stands here is a payment token, whatever it looks like; one that looks like it becomes its digest.
+_TOKEN_NAMES = frozenset(
+    ("stripepaymenttoken", "sharedpaymenttoken", "sharedpaymentgrantedtoken", "sharedpaymentissuedtoken")
+)
+MAX_TEXTS = 4  # JSON in a text in a text: deeper, it is removed
 MAX_TOLD = 20  # paths named in the headers
 # Values of an Authorization header. A plan may be called "Basic Subscription", so what follows the scheme counts.
-_BEARER = re.compile(r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z")
+_BEARER = re.compile(r"(?i:bearer|dpop) +(?:(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})\Z")
 _BASIC = re.compile(r"(?i:basic) +([A-Za-z0-9+/]{4,}={0,2})\Z")
 _PAYMENT = re.compile(r"(?i:payment) +eyJ[A-Za-z0-9_-]+={0,2}\Z")
 _COMPACT_JWS = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
 _SPACED = re.compile(rb'"[ \t\r\n]+:')
 # Stripe's shared payment tokens and ACP's delegated ones: who holds one can charge it.
 _PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
+# The same inside of a text. Stripe's secret keys are bearer tokens too.
+_INSIDE = re.compile(
+    r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
+    r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"
+    r"|(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{8,}"
+    r"""|(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z][A-Za-z0-9_.-]{1,60})(?P<is>=["']?|\\?"\s*:\s*\\?")(?P<value>[^\s"'&;,<>#\\=]+=*)"""
+)
+# Only a document with one of these can hold any of them, or JSON in a text.
+_HINTS = (b"spt_", b"earer", b"EARER", b"pop ", b"POP ", b"eyJ", b"k_live_", b"k_test_", b"=", b'\\"', b"\\u00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,9 @@ class Redacted:
     headers: dict[str, str]
 
 
-def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: frozenset[str] = frozenset()) -> Redacted:
+def redact(
+    document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: frozenset[str] = frozenset(), texts: int = MAX_TEXTS
+) -> Redacted:
     """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
     look like a credential and stays. Raises MalformedEvent when the document cannot be read to look for secrets."""
     try:
@@ -55,11 +75,19 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: froze
         raise MalformedEvent(f"expected JSON: {error}") from None
     removed: list[str] = []
     known, names_seen = _names(names), 0
+    may_hide = any([hint in document for hint in _HINTS])
     pending: list[tuple[Any, str]] = [(root, "")]
     while pending:
         holder, path = pending.pop()
         if type(holder) is dict:
             names_seen += len(holder)
+            if may_hide and any("spt_" in name for name in holder):
+                given = {_without(name, known) if "spt_" in name else name: value for name, value in holder.items()}
+                removed += [f"{path}{name}" for name in given if name not in holder]
+                if len(given) < len(holder):
+                    raise MalformedEvent("an object has names that differ in a secret only")
+                holder.clear()
+                holder.update(given)
             if not holder.keys() <= known.harmless:
                 for name in known.secrets_in(holder):
                     if holder[name] and holder[name] != REMOVED and holder[name] is not True:
@@ -70,9 +98,13 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: froze
             kind = type(value)
             if kind is dict or kind is list:
                 pending.append((value, f"{path}{name}." if holder is not root else ""))
-            elif kind is str and (clean := _kept(value)) != value and normal(str(name)) not in keep:
-                holder[name] = clean
-                removed.append(f"{path}{name}")
+            elif kind is str:
+                clean = _kept(value)
+                if may_hide and clean == value and len(value) > 8:
+                    clean = _text(value, known, keep, texts)
+                if clean != value and normal(str(name)) not in keep:
+                    holder[name] = clean
+                    removed.append(f"{path}{name}")
     # Of a name that is there twice we saw the last value only, and the first would be stored with the bytes.
     if (document.count(b'":') != names_seen or _is_spaced(document)) and _has_repeated_names(document):
         raise MalformedEvent("an object has the same name twice, so that a secret could hide")
@@ -80,6 +112,43 @@ def redact(document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: froze
         return Redacted(document, {})
     told = ", ".join(sorted(removed)[:MAX_TOLD])[:2000]
     return Redacted(orjson.dumps(root[0]), {"received-sha256": sha256(document).hexdigest(), "removed": told})
+
+
+def _text(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
+    """A text without the secrets inside of it; JSON in it is redacted like a document."""
+    if value.lstrip()[:1] in ("{", "["):
+        try:
+            inside = value.encode()
+            orjson.loads(inside)
+        except ValueError:
+            pass  # cut off, or no JSON
+        else:
+            try:
+                clean = redact(inside, names=known.secret, keep=keep, texts=texts - 1) if texts else None
+            except MalformedEvent:
+                clean = None  # a secret could hide in it, and nobody needs it to be here
+            return REMOVED if clean is None else clean.raw.decode() if clean.headers else value
+    return _without(value, known)
+
+
+def _without(text: str, known: "_Names") -> str:
+    parts, at = [], 0
+    while match := _INSIDE.search(text, at):
+        end = match.end()
+        if match["token"]:
+            clean = payment_token(match[0])
+        elif match["scheme"]:
+            clean = match["scheme"] + REMOVED
+        elif match["name"] is None:
+            clean = REMOVED
+        elif known.is_secret(match["name"]) and match["value"] not in ("null", "true", "false"):
+            clean = match["name"] + match["is"] + REMOVED
+        else:  # the name is harmless; what stands behind it need not be
+            end = match.end("is")
+            clean = text[match.start() : end]
+        parts += [text[at : match.start()], clean]
+        at = end
+    return "".join(parts) + text[at:] if parts else text
 
 
 def _count_names(value: Any) -> int:
@@ -120,20 +189,29 @@ class _Names:
 
     def __init__(self, names: frozenset[str]) -> None:
         self.secret = names
+        self.endings = tuple(ending for ending in _ENDINGS if ending in names)
         self.harmless: set[str] = set()
 
+    def is_secret(self, name: str) -> bool:
+        plain = normal(name)
+        return plain in self.secret or bool(self.endings) and plain.endswith(self.endings)
+
     def secrets_in(self, holder: dict[str, Any]) -> list[str]:
-        found = [name for name in holder if name not in self.harmless and normal(name) in self.secret]
+        unknown = [name for name in holder if name not in self.harmless]
+        tokens = {name for name in unknown if normal(name) in _TOKEN_NAMES}
+        found = [name for name in unknown if self.is_secret(name)]
         if len(self.harmless) < 10_000:
-            self.harmless.update(holder.keys() - set(found))
-        return found
+            self.harmless.update(holder.keys() - set(found) - tokens)
+        return found + [
+            name for name in tokens if isinstance(holder[name], str) and not holder[name].startswith("spt_")
+        ]
 
 
 _names = lru_cache(maxsize=32)(_Names)
 
 
 def normal(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "").replace(".", "")
 
 
 def payment_token(value: str) -> str:
