@@ -6,6 +6,8 @@ valid Luhn digit (ISO/IEC 7812-1), outside id fields.
 
 import json
 import re
+from binascii import a2b_base64
+from contextlib import suppress
 from typing import Any
 
 from auditlog.core.errors import MalformedEvent
@@ -17,6 +19,9 @@ _NUMBERS = frozenset("number cardnumber pan fpan dpan primaryaccountnumber".spli
 _SUSPECT_NUMBER = re.compile(rb'(?i:number|pan)\\*"[ \t\r\n]*:[ \t\r\n]*[0-9]{13,19}(?![0-9.])')
 # A digit, a space or a dash may be written as an escape; `&` and `<`, which many encoders escape, are none of those.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|2[0dD])")
+_BASE64 = re.compile(r"[eWICD][A-Za-z0-9+/_-]{9,}={0,2}\Z")  # of `{`, `[` or a blank
+_BASE64_INSIDE = re.compile(r"(?<![A-Za-z0-9+/_-])eyJ[A-Za-z0-9+/_-]{8,}")
+_TO_STANDARD = str.maketrans("-_", "+/")
 _PREFIX = re.compile(r"4|5[0-8]|6[0-9]|3[0-9]|2[2-7]|1800|2131|9792")
 _ID_FIELDS = frozenset(
     "id jti sub iss txn grant parent parent_jti token session task project request_id trace_id charge authority "
@@ -41,6 +46,7 @@ def refuse_card_numbers(document: bytes) -> None:
         not _SUSPECT.search(document)
         and not (b"\\u00" in document and _ESCAPED.search(document))
         and not (_may_be_named(document) and _SUSPECT_NUMBER.search(document))
+        and not any([hint in document for hint in (b"eyJ", b'"ey', b'"ew', b'"W3', b'"Ww', b'"Wy', b"base64")])
     ):
         return
     try:
@@ -81,8 +87,9 @@ def _find(root: Any, name: str, texts: int = 3) -> str | None:
         elif isinstance(value, str):
             if is_card_number(value) and not (name in _ID_FIELDS or name.endswith(("_id", "Id", "ID"))):
                 return name
-            if texts and value.lstrip()[:1] in ("{", "[") and (found := _find_in_text(value, texts - 1)) is not None:
-                return found
+            for document in _documents(value) if texts else ():
+                if (found := _find_in_text(document, texts - 1)) is not None:
+                    return found
         elif (
             isinstance(value, int)
             and name.lower().replace("_", "").replace("-", "") in _NUMBERS
@@ -92,7 +99,20 @@ def _find(root: Any, name: str, texts: int = 3) -> str | None:
     return None
 
 
-def _find_in_text(text: str, texts: int) -> str | None:
+def _documents(value: str) -> list[str | bytes]:
+    """What may be JSON in a text: the text itself, or base64 in it."""
+    if value.lstrip()[:1] in ("{", "["):
+        return [value]
+    blobs = [value] if _BASE64.match(value) else _BASE64_INSIDE.findall(value)[:20] if "eyJ" in value else []
+    found: list[str | bytes] = []
+    for blob in blobs:
+        plain = blob.rstrip("=").translate(_TO_STANDARD)
+        with suppress(ValueError):
+            found.append(a2b_base64(plain + "=" * (-len(plain) % 4)))
+    return found
+
+
+def _find_in_text(text: str | bytes, texts: int) -> str | None:
     try:
         return _find(_read(text), "", texts)
     except (ValueError, RecursionError):

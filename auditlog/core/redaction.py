@@ -1,14 +1,16 @@
 """Redaction: secrets are taken out before anything is stored, and the digest of what was received stays.
 
 What is removed is a value under a secret's name, or what is a credential by its looks (an `Authorization` value, a
-compact JWS), also inside of a text: an address with a query, a form, a command line, JSON as a string. A shared payment
+compact JWS), also inside of a text: an address with a query, a form, a command line, JSON as a string or in base64. A shared payment
 token becomes its digest, so that what it paid for can still be joined. A document without secrets comes back as the
 same bytes.
 """
 
 import json
 import re
+from base64 import b64encode
 from binascii import a2b_base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -49,11 +51,15 @@ _INSIDE = re.compile(
     r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
     r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"
     r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"
+    r"|(?<![A-Za-z0-9+/_-])(?P<base64>eyJ[A-Za-z0-9+/_-]{8,}={0,2})"
     r"|(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{8,}"
     r"""|(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z][A-Za-z0-9_.-]{1,60})(?P<is>=["']?|\\?"\s*:\s*\\?")(?P<value>[^\s"'&;,<>#\\=]+=*)"""
 )
 # Only a document with one of these can hold any of them, or JSON in a text.
-_HINTS = (b"spt_", b"earer", b"EARER", b"pop ", b"POP ", b"eyJ", b"k_live_", b"k_test_", b"=", b'\\"', b"\\u00")
+_HINTS = (b"spt_", b"earer", b"EARER", b"pop ", b"POP ", b"eyJ", b"k_live_", b"k_test_", b"=", b'\\"', b"\\u00",
+          b'"ey', b'"ew', b'"W3', b'"Ww', b'"Wy', b"base64")  # fmt: skip
+_BASE64 = re.compile(r"[eWICD][A-Za-z0-9+/_-]{9,}={0,2}\Z")  # of `{`, `[` or a blank
+_TO_STANDARD = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def redact(
         if type(holder) is dict:
             names_seen += len(holder)
             if may_hide and any("spt_" in name for name in holder):
-                given = {_without(name, known) if "spt_" in name else name: value for name, value in holder.items()}
+                given = {_without(name, known, keep, texts) if "spt_" in name else name: value for name, value in holder.items()}
                 removed += [f"{path}{name}" for name in given if name not in holder]
                 if len(given) < len(holder):
                     raise MalformedEvent("an object has names that differ in a secret only")
@@ -114,24 +120,63 @@ def redact(
     return Redacted(orjson.dumps(root[0]), {"received-sha256": sha256(document).hexdigest(), "removed": told})
 
 
+def redact_headers(headers: Mapping[str, str], *, names: frozenset[str] = NEVER_STORED) -> tuple[dict[str, str], list[str]]:
+    """Headers as they may be stored, and the names of those that were changed."""
+    known = _names(names)
+    clean = {
+        name: REMOVED if known.is_secret(name) and value else _without(_kept(value), known, frozenset(), MAX_TEXTS)
+        for name, value in headers.items()
+    }
+    return clean, [name for name, value in clean.items() if value != headers[name]]
+
+
 def _text(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
     """A text without the secrets inside of it; JSON in it is redacted like a document."""
     if value.lstrip()[:1] in ("{", "["):
-        try:
-            inside = value.encode()
-            orjson.loads(inside)
-        except ValueError:
-            pass  # cut off, or no JSON
-        else:
-            try:
-                clean = redact(inside, names=known.secret, keep=keep, texts=texts - 1) if texts else None
-            except MalformedEvent:
-                clean = None  # a secret could hide in it, and nobody needs it to be here
-            return REMOVED if clean is None else clean.raw.decode() if clean.headers else value
-    return _without(value, known)
+        inside = value.encode()
+        if _is_json(inside):
+            clean = _document(inside, known, keep, texts)
+            return REMOVED if clean is None else value if clean is inside else clean.decode()
+    if _BASE64.match(value):
+        return _base64(value, known, keep, texts)
+    return _without(value, known, keep, texts)
 
 
-def _without(text: str, known: "_Names") -> str:
+def _is_json(document: bytes) -> bool:
+    try:
+        orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _document(document: bytes, known: "_Names", keep: frozenset[str], texts: int) -> bytes | None:
+    """A document inside of another, redacted; the very same where nothing was. None where a secret could hide in it."""
+    try:
+        return redact(document, names=known.secret, keep=keep, texts=texts - 1).raw if texts else None
+    except MalformedEvent:
+        return None
+
+
+def _base64(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
+    """The same, where it is base64 of JSON: in the alphabet and with the padding it had."""
+    plain = value.rstrip("=")
+    try:
+        document = a2b_base64(plain.translate(_TO_STANDARD) + "=" * (-len(plain) % 4))
+    except ValueError:
+        return value
+    if document.lstrip()[:1] not in (b"{", b"[") or not _is_json(document):
+        return value
+    clean = _document(document, known, keep, texts)
+    if clean is None:
+        return REMOVED
+    if clean is document:
+        return value
+    written = b64encode(clean).decode() if "=" in value or "+" in value or "/" in value else b64url(clean)
+    return written
+
+
+def _without(text: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
     parts, at = [], 0
     while match := _INSIDE.search(text, at):
         end = match.end()
@@ -139,6 +184,8 @@ def _without(text: str, known: "_Names") -> str:
             clean = payment_token(match[0])
         elif match["scheme"]:
             clean = match["scheme"] + REMOVED
+        elif match["base64"]:
+            clean = _base64(match[0], known, keep, texts)
         elif match["name"] is None:
             clean = REMOVED
         elif known.is_secret(match["name"]) and match["value"] not in ("null", "true", "false"):
@@ -194,7 +241,7 @@ class _Names:
 
     def is_secret(self, name: str) -> bool:
         plain = normal(name)
-        return plain in self.secret or bool(self.endings) and plain.endswith(self.endings)
+        return plain in self.secret or (bool(self.endings) and plain.endswith(self.endings))
 
     def secrets_in(self, holder: dict[str, Any]) -> list[str]:
         unknown = [name for name in holder if name not in self.harmless]

@@ -15,7 +15,7 @@ from msgspec import Raw
 from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, WrongContentType
 from auditlog.core.event import UNREADABLE, Event, encode_payload
-from auditlog.core.redaction import NEVER_STORED, redact
+from auditlog.core.redaction import NEVER_STORED, redact, redact_headers
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import Delivery, Received, Sender, Statement
 
@@ -88,7 +88,12 @@ def stated(
     if clean.headers:
         # What we have changed no signature fits any more: it is worth its channel at most.
         grade, key = max(grade, "D"), NO_KEY
-    kept = clean.headers | (headers or {})
+    given, hidden = redact_headers(headers or {}, names=names)
+    if hidden:
+        grade, key = max(grade, "D"), NO_KEY
+    kept = clean.headers | given
+    if hidden:
+        kept["removed"] = ", ".join(filter(None, [kept.get("removed"), *(f"header {name}" for name in hidden)]))[:2000]
     signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
     event = parse(clean.raw, signed, sender)
     return Statement(event.source_event_id, clean.raw, signed, grade, key, event)

@@ -1,6 +1,9 @@
 """Redaction: what may not be stored is gone, what was received can still be proved, and the rest is untouched."""
 
 import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from binascii import a2b_base64
 from hashlib import sha256
 
 import pytest
@@ -133,6 +136,12 @@ SECRET = "s3cretValue99"
 PAYMENT_TOKEN = f"spt_1{SECRET}"
 
 
+def opened(text):
+    """What stands in base64 in a text."""
+    words = re.findall(r"[A-Za-z0-9+/]{12,}", text.replace("-", "+").replace("_", "/"))
+    return [a2b_base64(word[: len(word) // 4 * 4]) for word in words]
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -149,12 +158,16 @@ PAYMENT_TOKEN = f"spt_1{SECRET}"
         f"curl -H 'Authorization: Bearer {SECRET}' https://api.example",
         f"bad token eyJhbGciOiJFUzI1NiJ9.e30.{SECRET}",
         f"stripe --api-key sk_live_{SECRET}",
+        b64encode(json.dumps({"access_token": SECRET}).encode()).decode(),
+        b64encode(b" \n" + json.dumps({"access_token": SECRET, "base64": 1}).encode()).decode(),
+        b64encode(json.dumps([{"a": {"token": PAYMENT_TOKEN}}], indent=1).encode()).decode(),
+        'Payment id="c1", request="' + urlsafe_b64encode(json.dumps({"a": "\u00ff?", "client_secret": SECRET}).encode()).decode().rstrip("=") + '"',
     ],
 )
 def test_a_secret_inside_of_a_text_is_removed(value):
-    clean = redact(json.dumps({"note": value, "list": [value]}).encode())
+    clean = redact(json.dumps({"note": value, "list": [value], "is": "base64"}).encode())
 
-    assert SECRET.encode() not in clean.raw and clean.headers["removed"] == "list.0, note"
+    assert SECRET.encode() not in clean.raw + b"".join(opened(json.loads(clean.raw)["note"])) and clean.headers["removed"] == "list.0, note"
     assert redact(clean.raw).raw == clean.raw
 
 
@@ -220,6 +233,9 @@ def test_long_texts_are_searched_in_linear_time():
         b'{"n": ' + b"1" * 5000 + b', "number": "4242424242424242"}',
         b'{"n": ' + b"[" * 60_000 + b"]" * 60_000 + b', "number": "4242424242424242"}',
         json.dumps({"raw": json.dumps({"number": "4242 4242 4242 4242"})}).encode(),
+        json.dumps({"data_base64": b64encode(b' { "number": "4242424242424242" }').decode()}).encode(),
+        json.dumps({"data_base64": b64encode(b'{"number": "4242424242424242"}').decode()}).encode(),
+        json.dumps({"challenge": 'Payment request="' + b64encode(b'{"number":"4242424242424242"}').decode()}).encode(),
         json.dumps({"raw": json.dumps([{"raw": json.dumps({"number": 4242424242424242})}])}).encode(),
     ],
 )
