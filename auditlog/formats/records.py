@@ -80,11 +80,13 @@ def stated(
     keep: frozenset[str] = frozenset(),
     headers: dict[str, str] | None = None,
     limit: int = MAX_RECORD,
+    opens: bool = False,
 ) -> Statement:
-    """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored."""
+    """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored.
+    `opens`: its texts are base64 of JSON (headers of a protocol)."""
     bounded(raw, limit=limit)
-    refuse_card_numbers(raw)
-    clean = redact(raw, names=names, keep=keep)
+    refuse_card_numbers(raw, opens=opens)
+    clean = redact(raw, names=names, keep=keep, opens=opens)
     if clean.headers:
         # What we have changed no signature fits any more: it is worth its channel at most.
         grade, key = max(grade, "D"), NO_KEY
