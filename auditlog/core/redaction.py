@@ -111,7 +111,7 @@ def redact(
                     holder[name] = clean
                     removed.append(f"{path}{name}")
     # Of a name that is there twice we saw the last value only, and the first would be stored with the bytes.
-    if (document.count(b'":') != names_seen or _is_spaced(document)) and _has_repeated_names(document):
+    if (document.count(b'":') != names_seen or _is_spaced(document)) and has_repeated_names(document):
         raise MalformedEvent("an object has the same name twice, so that a secret could hide")
     if not removed:
         return Redacted(document, {})
@@ -127,6 +127,11 @@ def redact_headers(headers: Mapping[str, str], *, names: frozenset[str] = NEVER_
         for name, value in headers.items()
     }
     return clean, [name for name, value in clean.items() if value != headers[name]]
+
+
+def clean_text(text: str) -> str:
+    """A text without what is a secret by its looks: for what we say of bytes that were not redacted."""
+    return _without(_kept(text), _names(NEVER_STORED), frozenset(), MAX_TEXTS)
 
 
 def _text(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
@@ -216,7 +221,7 @@ def _is_spaced(document: bytes) -> bool:
     return blanks and _SPACED.search(document) is not None
 
 
-def _has_repeated_names(document: bytes) -> bool:
+def has_repeated_names(document: bytes) -> bool:
     """The exact answer, for the few documents whose colons do not tell (spaces before them, colons in texts)."""
     repeated = []
 

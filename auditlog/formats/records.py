@@ -4,6 +4,7 @@ Each record becomes a statement of its own, kept as the very bytes it had in the
 secret). A bad record does not hurt the others: it is refused by its id where it has one, else by its position.
 """
 
+import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -206,8 +207,21 @@ def _from_object(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], boo
         if inner is not None and bytes(inner)[:1] == b"[":
             if body.count(b",") > MAX_VALUES:
                 raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+            if body.count(f'"{wrapper}"'.encode()) != 1 and len(_members(body)) != len(members):
+                raise MalformedEvent(f"{wrapper!r} is there twice, so that the records of one would be lost")
             return _counted([bytes(record) for record in _array(inner)]), False
     return [body], True
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object's members as they stand in the document."""
+
+
+def _members(body: bytes) -> _Pairs:
+    try:
+        return json.loads(body, object_pairs_hook=_Pairs, parse_int=len)
+    except (ValueError, RecursionError):
+        raise MalformedEvent("expected JSON whose names can be counted") from None
 
 
 def _counted(records: list[bytes]) -> list[bytes]:
