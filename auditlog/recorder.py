@@ -34,14 +34,15 @@ MAX_BODY = 256 * 1024  # bytes of a body that are kept; a longer one is known by
 PATHS = ("/provisioning/", "/oauth/")
 HEADERS = ("api-version", "idempotency-key", "stripe-signature", "stripe-signature-v2", "content-type", "request-id", "user-agent")
 REMOVED = "[removed]"
-# Names whose values never leave this process, in lower case without `_`, `-` and spaces: as the service's own list.
+# Names whose values never leave this process, in lower case without `_`, `-`, dots and spaces: as the service's own list.
 SECRETS = frozenset(
     "accesstoken refreshtoken idtoken sessiontoken securitytoken subjecttoken actortoken bearertoken authtoken "
     "authorization proxyauthorization cookie setcookie password passwd passphrase secret clientsecret secretkey "
     "secretaccesskey privatekey apikey assertion clientassertion samlassertion samlresponse codeverifier "
-    "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata "
+    "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata cryptogram "
     "xapikey xauthtoken xamzsecuritytoken".split()
 )
+ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
 # Who holds one can charge it: what it paid for is joined by its digest, as the service makes it.
 PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
 CREDENTIAL = re.compile(r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
@@ -144,7 +145,7 @@ def without_secrets(document: Any, names: frozenset[str] = SECRETS) -> Any:
     """A copy without the values under secret names, without bearer credentials, and with payment tokens as digests."""
     if isinstance(document, dict):
         return {
-            name: REMOVED if _plain(name) in names and value and value is not True else without_secrets(value, names)
+            name: REMOVED if _is_secret(name, names) and value and value is not True else without_secrets(value, names)
             for name, value in document.items()
         }
     if isinstance(document, list):
@@ -158,8 +159,9 @@ def without_secrets(document: Any, names: frozenset[str] = SECRETS) -> Any:
     return document
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+def _is_secret(name: str, names: frozenset[str]) -> bool:
+    plain = name.lower().replace("_", "").replace("-", "").replace(" ", "").replace(".", "")
+    return plain in names or plain.endswith(ENDINGS)
 
 
 class RecordWSGI:

@@ -40,6 +40,7 @@ CONTENT_TYPES = (
 )
 MAX_ARTIFACTS = 100
 RAIL = "ap2"
+CLOCK_SKEW = 300  # seconds between the clocks of a wallet and an agent
 KEPT = frozenset({"checkoutjwt"})  # the merchant's signed checkout, which looks like a credential and is none
 _OPEN = ("mandate.payment.open.1", "mandate.checkout.open.1")
 _CLOSED = ("mandate.payment.1", "mandate.checkout.1")
@@ -381,8 +382,15 @@ def _conforms(
             unknown.append(f"the merchant's signature cannot be checked: {refused}")
         except Refused as refused:
             return False, f"checkout_jwt: {refused}"
+    used = seconds(tokens[-1].claims.get("iat", closed.get("iat")))
     for token in _openers(tokens):
         given = mandate_of(token) or {}
+        for claims in (token.claims, given):  # both may name times, and the narrower holds
+            since, until = seconds(claims.get("iat")), seconds(claims.get("exp"))
+            if used is not None and until is not None and used >= until:
+                return False, "the open mandate had expired when it was used"
+            if used is not None and since is not None and used < since - CLOCK_SKEW:
+                return False, "the open mandate was given after it was used"
         for name in ("payee", "payment_amount", "payment_instrument", "pisp", "execution_date"):
             if name in given and given[name] != closed.get(name):
                 return False, f"{name} differs from what the open mandate fixed"
