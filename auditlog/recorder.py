@@ -46,6 +46,14 @@ ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confir
 # Who holds one can charge it: what it paid for is joined by its digest, as the service makes it.
 PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
 CREDENTIAL = re.compile(r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
+# The same inside of a text: a command line, an address with a query, a form, JSON that was cut off.
+INSIDE = re.compile(
+    r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
+    r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"
+    r"|(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{8,}"
+    r"""|(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z][A-Za-z0-9_.-]{1,60})(?P<is>=["']?|\\?"\s*:\s*\\?")(?P<value>[^\s"'&;,<>#\\=]+=*)"""
+)
 
 
 class Recorder(Courier):
@@ -153,10 +161,44 @@ def without_secrets(document: Any, names: frozenset[str] = SECRETS) -> Any:
     if isinstance(document, str):
         if CREDENTIAL.match(document):
             return REMOVED
-        if match := PAYMENT_TOKEN.match(document):
-            digest = urlsafe_b64encode(sha256(document.encode()).digest()).rstrip(b"=").decode()
-            return f"{match[1] or match[2]}_sha256_{digest}"
+        if PAYMENT_TOKEN.match(document):
+            return _digest(document)
+        return _text_without(document, names)
     return document
+
+
+def _digest(token: str) -> str:
+    return f"{token.partition('_')[0]}_sha256_{urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b'=').decode()}"
+
+
+def _text_without(text: str, names: frozenset[str]) -> str:
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            inside = json.loads(text)
+            clean = without_secrets(inside, names)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if clean != inside:
+                return json.dumps(clean, separators=(",", ":"))
+            # Else a name that is there twice may have hidden its first value: as for any text.
+    parts, at = [], 0
+    while match := INSIDE.search(text, at):
+        end = match.end()
+        if match["token"]:
+            clean = _digest(match[0])
+        elif match["scheme"]:
+            clean = match["scheme"] + REMOVED
+        elif match["name"] is None:
+            clean = REMOVED
+        elif _is_secret(match["name"], names) and match["value"] not in ("null", "true", "false"):
+            clean = match["name"] + match["is"] + REMOVED
+        else:  # the name is harmless; what stands behind it need not be
+            end = match.end("is")
+            clean = text[match.start() : end]
+        parts += [text[at : match.start()], clean]
+        at = end
+    return "".join(parts) + text[at:]
 
 
 def _is_secret(name: str, names: frozenset[str]) -> bool:
