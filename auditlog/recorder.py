@@ -173,15 +173,21 @@ def _digest(token: str) -> str:
 
 def _text_without(text: str, names: frozenset[str]) -> str:
     if text.lstrip()[:1] in ("{", "["):
+        repeated: list[bool] = []
+
+        def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            found = dict(pairs)
+            repeated.append(len(found) < len(pairs))
+            return found
+
         try:
-            inside = json.loads(text)
+            inside = json.loads(text, object_pairs_hook=members)
+            if any(repeated):
+                return REMOVED  # of a name that is there twice we see the last value only
             clean = without_secrets(inside, names)
+            return text if clean == inside else json.dumps(clean, separators=(",", ":"))
         except (ValueError, RecursionError):
-            pass
-        else:
-            if clean != inside:
-                return json.dumps(clean, separators=(",", ":"))
-            # Else a name that is there twice may have hidden its first value: as for any text.
+            pass  # cut off, or no JSON
     parts, at = [], 0
     while match := INSIDE.search(text, at):
         end = match.end()
