@@ -32,6 +32,7 @@ from auditlog.core.errors import (
     WrongContentType,
 )
 from auditlog.core.keys import Key, load
+from auditlog.core.redaction import clean_text
 from auditlog.fetch_keys import fetch_unknown
 from auditlog.gather import Gathering, Take
 from auditlog.models import NotedDelivery, Source
@@ -323,7 +324,7 @@ def _note(
     row = {
         "tenant": known.source.tenant_id, "source": known.source.name, "now": now, "taken": taken, "repeated": repeated,
         "refused": len(refused), "err": first.err if first else "", "others": NotedDelivery.KEPT - 1,
-        "reason": str(first).replace("\x00", "")[:500] if first else "",
+        "reason": _said(first) if first else "",
     }  # fmt: skip
     try:
         with connection.cursor() as cursor:
@@ -335,9 +336,14 @@ def _note(
         log.warning("delivery not noted", source=known.source.name, error=type(error).__name__)
 
 
+def _said(refused: Refused) -> str:
+    """Why it was refused, as we keep it: the text may quote what was sent, where a secret may stand in a wrong place."""
+    return clean_text(str(refused).replace("\x00", "")[:500])
+
+
 def count_refusals(source: Source, refusals: Collection[Refused], *, now: datetime) -> None:
     """Count refusals by source, key, reason and hour, and ask detection to look. One row a reason, however many."""
-    reasons = {(refused.key, refused.err): str(refused) for refused in refusals}
+    reasons = {(refused.key, refused.err): _said(refused) for refused in refusals}
     counts = Counter((refused.key, refused.err) for refused in refusals)
     with connection.cursor() as cursor:
         for (key, err), sample in reasons.items():
@@ -349,7 +355,7 @@ def count_refusals(source: Source, refusals: Collection[Refused], *, now: dateti
                 "hour": now.replace(minute=0, second=0, microsecond=0),
                 "count": counts[key, err],
                 "now": now,
-                "sample": sample.replace("\x00", "")[:500],
+                "sample": sample,
             }
             cursor.execute(_COUNT, row)
             cursor.execute(_WATCH, row)

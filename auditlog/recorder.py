@@ -34,17 +34,26 @@ MAX_BODY = 256 * 1024  # bytes of a body that are kept; a longer one is known by
 PATHS = ("/provisioning/", "/oauth/")
 HEADERS = ("api-version", "idempotency-key", "stripe-signature", "stripe-signature-v2", "content-type", "request-id", "user-agent")
 REMOVED = "[removed]"
-# Names whose values never leave this process, in lower case without `_`, `-` and spaces: as the service's own list.
+# Names whose values never leave this process, in lower case without `_`, `-`, dots and spaces: as the service's own list.
 SECRETS = frozenset(
     "accesstoken refreshtoken idtoken sessiontoken securitytoken subjecttoken actortoken bearertoken authtoken "
     "authorization proxyauthorization cookie setcookie password passwd passphrase secret clientsecret secretkey "
     "secretaccesskey privatekey apikey assertion clientassertion samlassertion samlresponse codeverifier "
-    "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata "
+    "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata cryptogram "
     "xapikey xauthtoken xamzsecuritytoken".split()
 )
+ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
 # Who holds one can charge it: what it paid for is joined by its digest, as the service makes it.
 PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
 CREDENTIAL = re.compile(r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
+# The same inside of a text: a command line, an address with a query, a form, JSON that was cut off.
+INSIDE = re.compile(
+    r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
+    r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"
+    r"|(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{8,}"
+    r"""|(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z][A-Za-z0-9_.-]{1,60})(?P<is>=["']?|\\?"\s*:\s*\\?")(?P<value>[^\s"'&;,<>#\\=]+=*)"""
+)
 
 
 class Recorder(Courier):
@@ -144,7 +153,7 @@ def without_secrets(document: Any, names: frozenset[str] = SECRETS) -> Any:
     """A copy without the values under secret names, without bearer credentials, and with payment tokens as digests."""
     if isinstance(document, dict):
         return {
-            name: REMOVED if _plain(name) in names and value and value is not True else without_secrets(value, names)
+            name: REMOVED if _is_secret(name, names) and value and value is not True else without_secrets(value, names)
             for name, value in document.items()
         }
     if isinstance(document, list):
@@ -152,14 +161,55 @@ def without_secrets(document: Any, names: frozenset[str] = SECRETS) -> Any:
     if isinstance(document, str):
         if CREDENTIAL.match(document):
             return REMOVED
-        if match := PAYMENT_TOKEN.match(document):
-            digest = urlsafe_b64encode(sha256(document.encode()).digest()).rstrip(b"=").decode()
-            return f"{match[1] or match[2]}_sha256_{digest}"
+        if PAYMENT_TOKEN.match(document):
+            return _digest(document)
+        return _text_without(document, names)
     return document
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+def _digest(token: str) -> str:
+    return f"{token.partition('_')[0]}_sha256_{urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b'=').decode()}"
+
+
+def _text_without(text: str, names: frozenset[str]) -> str:
+    if text.lstrip()[:1] in ("{", "["):
+        repeated: list[bool] = []
+
+        def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            found = dict(pairs)
+            repeated.append(len(found) < len(pairs))
+            return found
+
+        try:
+            inside = json.loads(text, object_pairs_hook=members)
+            if any(repeated):
+                return REMOVED  # of a name that is there twice we see the last value only
+            clean = without_secrets(inside, names)
+            return text if clean == inside else json.dumps(clean, separators=(",", ":"))
+        except (ValueError, RecursionError):
+            pass  # cut off, or no JSON
+    parts, at = [], 0
+    while match := INSIDE.search(text, at):
+        end = match.end()
+        if match["token"]:
+            clean = _digest(match[0])
+        elif match["scheme"]:
+            clean = match["scheme"] + REMOVED
+        elif match["name"] is None:
+            clean = REMOVED
+        elif _is_secret(match["name"], names) and match["value"] not in ("null", "true", "false"):
+            clean = match["name"] + match["is"] + REMOVED
+        else:  # the name is harmless; what stands behind it need not be
+            end = match.end("is")
+            clean = text[match.start() : end]
+        parts += [text[at : match.start()], clean]
+        at = end
+    return "".join(parts) + text[at:]
+
+
+def _is_secret(name: str, names: frozenset[str]) -> bool:
+    plain = name.lower().replace("_", "").replace("-", "").replace(" ", "").replace(".", "")
+    return plain in names or plain.endswith(ENDINGS)
 
 
 class RecordWSGI:

@@ -104,13 +104,14 @@ def _at(said: Message, told: dict[str, str]) -> Any:
         return instant(said.at)
     if created := inner(said.data, "response", "created"):
         return instant(created)
-    if "timestamp" in told:
-        return instant(told["timestamp"])
+    # The signature's time before the header's, which nobody signed.
     for part in told.get("merchant-signature", "").split(","):
         name, _, value = part.strip().partition("=")
         if name == "t":
             return instant(value)
-    raise MalformedEvent("expected a time: `at`, a Timestamp header or the signature's")
+    if "timestamp" in told:
+        return instant(told["timestamp"])
+    raise MalformedEvent("expected a time: `at`, the signature's or a Timestamp header")
 
 
 _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")

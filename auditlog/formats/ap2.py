@@ -24,6 +24,7 @@ from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, Unkn
 from auditlog.core.event import Confirmation, Event, GrantObject, Intent, Limit, Money, Party, Payload
 from auditlog.core.jws import check_jws, json_object, key_of, open_jws
 from auditlog.core.keys import Key, public_jwk, thumbprint
+from auditlog.core.redaction import redact
 from auditlog.core.sd_jwt import MAX_CHAIN, Token, check_chain, hashed, open_chain
 from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.records import bounded, each, refuse_charset
@@ -39,6 +40,8 @@ CONTENT_TYPES = (
 )
 MAX_ARTIFACTS = 100
 RAIL = "ap2"
+CLOCK_SKEW = 300  # seconds between the clocks of a wallet and an agent
+KEPT = frozenset({"checkoutjwt"})  # the merchant's signed checkout, which looks like a credential and is none
 _OPEN = ("mandate.payment.open.1", "mandate.checkout.open.1")
 _CLOSED = ("mandate.payment.1", "mandate.checkout.1")
 _MANDATES = _OPEN + _CLOSED
@@ -101,7 +104,10 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
         jws = open_jws(text)
         key = check_jws(jws, key_of(jws, sender.keys))
         said = [jws.claims]
-    refuse_card_numbers(orjson.dumps(said))
+    document = orjson.dumps([said, [list(token.contents) for token in tokens] if "~" in text else []])
+    refuse_card_numbers(document)
+    if removed := redact(document, keep=KEPT).headers.get("removed"):
+        raise MalformedEvent(f"it holds a secret ({removed[:200]}), which cannot be taken out of what is signed")
     event = parse(raw, b"", sender)
     return Statement(event.source_event_id, raw, b"", "A", key.thumbprint, event)
 
@@ -376,8 +382,15 @@ def _conforms(
             unknown.append(f"the merchant's signature cannot be checked: {refused}")
         except Refused as refused:
             return False, f"checkout_jwt: {refused}"
+    used = seconds(tokens[-1].claims.get("iat", closed.get("iat")))
     for token in _openers(tokens):
         given = mandate_of(token) or {}
+        for claims in (token.claims, given):  # both may name times, and the narrower holds
+            since, until = seconds(claims.get("iat")), seconds(claims.get("exp"))
+            if used is not None and until is not None and used >= until:
+                return False, "the open mandate had expired when it was used"
+            if used is not None and since is not None and used < since - CLOCK_SKEW:
+                return False, "the open mandate was given after it was used"
         for name in ("payee", "payment_amount", "payment_instrument", "pisp", "execution_date"):
             if name in given and given[name] != closed.get(name):
                 return False, f"{name} differs from what the open mandate fixed"

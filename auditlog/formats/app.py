@@ -10,8 +10,8 @@ than 0.1d are kept under their source and not interpreted.
 
 The recorder proves itself by `Recorder-Signature` (t, v1 HMAC over its post: grade C when one pair comes unchanged)
 or by a static token (D). `Stripe-Signature-V2` is an EdDSA JWT over the digest of the request's body, and the only
-part that a third party can check without the shared secret: when one of the source's keys made it and the body is
-here whole, a pair without a response is grade B; a response, or a body without its secrets, is the recorder's word.
+part that a third party can check without the shared secret: when one of the source's keys made it, it had not expired
+when the request came, and the body is here whole, a pair without a response is grade B; a response, or a body without its secrets, is the recorder's word.
 Unknown keys are tolerated (the roll-out is not complete), a wrong signature under a known key is not. The recorded
 HMAC `Stripe-Signature` is tried with the source's secret too.
 
@@ -51,6 +51,7 @@ from auditlog.formats.values import (
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 VERSION = "0.1d"
 KEY_NAME = "app-recorder-secret"
+DRIFT = 300  # seconds, as for the other signature
 SIGNATURE, SIGNATURE_V2 = "stripe-signature", "stripe-signature-v2"
 # The V2 JWT looks like a credential and is evidence: it says nothing but the body's digest, and ends by itself.
 KEPT = frozenset({"stripesignaturev2"})
@@ -188,7 +189,10 @@ def _proof(said: Pair, sender: Sender) -> tuple[str, str]:
                 raise BadSignature(f"Stripe-Signature-V2 is for method {str(jws.claims.get('htm'))[:20]!r}")
             if jws.claims.get("digest") != _digest(said):
                 raise BadSignature("the digest in Stripe-Signature-V2 is not that of the recorded body")
-            return SIGNATURE_V2, key.thumbprint
+            # A late one was taken from an earlier request, or lay about: what the provider did with it is still told.
+            expires = jws.claims.get("exp")
+            if isinstance(expires, int | float) and instant(said.at).timestamp() <= expires + DRIFT:
+                return SIGNATURE_V2, key.thumbprint
     try:
         check_timestamped_mac(_whole(said), said.header(SIGNATURE), sender.secrets(), name="Stripe-Signature")
     except (BadSignature, UnknownKey):

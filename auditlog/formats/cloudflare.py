@@ -1,4 +1,5 @@
-"""Cloudflare Audit Logs v2, in its two shapes: pushed by Logpush (NDJSON, gzip) and as the API lists it.
+"""Cloudflare Audit Logs v2, in its two shapes: pushed by Logpush (NDJSON, gzip) and as the API lists it; and what Logpush
+still sends of v1.
 
 Verified: both lists of field names, read in Cloudflare's documentation and SDK types. Not verified: a real Logpush
 payload; the `resource.type` strings of tokens, so the request's path is looked at too. Logpush first sends a
@@ -44,10 +45,11 @@ from auditlog.formats.values import (
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 # A made token's value lies in the response under `value`.
 REMOVED = NEVER_STORED | {"value"}
+REMOVED_OLD = REMOVED | {"metadata", "newvalue", "newvaluejson", "oldvalue", "oldvaluejson"}
 
 ABOUT = About(
     title="Cloudflare Audit Logs v2",
-    sent="Logpush to an HTTP destination (NDJSON, gzip), or pages of GET /accounts/{id}/logs/audit, polled or posted as they are",
+    sent="Logpush to an HTTP destination (NDJSON, gzip), or pages of GET /accounts/{id}/logs/audit, polled or posted as they are; v1 by Logpush too",
     authentication="a static Authorization header that you set in the destination; Cloudflare does not sign",
     grade="D pushed by Logpush, E from the API",
     carries="what was created, changed and deleted: tokens, DNS, domains, Workers, zones; with actor, IP and Ray ID",
@@ -109,6 +111,22 @@ class Pushed(Struct):
     ZoneName: str | None = None
 
 
+class Old(Struct):
+    """Audit Logs v1, by Logpush. `Metadata`, `NewValue` and `OldValue` are whatever the product wrote: they may be secrets."""
+
+    ID: str
+    When: int | float | str
+    ActionType: str = ""
+    ActionResult: str | bool | None = None
+    ActorEmail: str | None = None
+    ActorID: str | None = None
+    ActorIP: str | None = None
+    ActorType: str | None = None
+    OwnerID: str | None = None
+    ResourceID: str | None = None
+    ResourceType: str | None = None
+
+
 class Listed(Struct):
     id: str
     action: dict[str, Any]
@@ -131,6 +149,7 @@ class Page(Struct):
 
 _page = msgspec.json.Decoder(Page).decode
 _pushed = msgspec.json.Decoder(Pushed).decode
+_old = msgspec.json.Decoder(Old).decode
 _listed = msgspec.json.Decoder(Listed).decode
 
 
@@ -141,7 +160,9 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     return records.received(
         delivery,
         sender,
-        lambda raw: records.stated(raw, sender, parse=parse, grade=_grade(raw), names=REMOVED),
+        lambda raw: records.stated(
+            raw, sender, parse=parse, grade=_grade(raw), names=REMOVED_OLD if _is_old(raw) else REMOVED
+        ),
         wrappers=("result",),
     )
 
@@ -263,6 +284,12 @@ def _entry(raw: bytes) -> Entry:
         result = ("success" if said.ActionResult else "failure") if isinstance(said.ActionResult, bool) else said.ActionResult
         return Entry(said.AuditLogID, said.ActionType, result or "", said.ActionTimestamp, actor, said.AccountID,
                      said.ZoneName or said.ZoneID, resource, request)  # fmt: skip
+    if _is_old(raw):
+        old = decoded(_old, raw, "a Logpush record of Audit Logs v1")
+        result = ("success" if old.ActionResult else "failure") if isinstance(old.ActionResult, bool) else old.ActionResult
+        actor = {"email": old.ActorEmail, "id": old.ActorID, "ip_address": old.ActorIP, "type": old.ActorType}
+        return Entry(old.ID, _verb_of_old(old.ActionType), result or "", old.When, actor, old.OwnerID, None,
+                     {"id": old.ResourceID, "type": old.ResourceType}, {})  # fmt: skip
     said = decoded(_listed, raw, "an entry of Audit Logs v2")
     resource = said.resource or {}
     name = inner(resource, "request", "name") or inner(resource, "request", "domain_name")
@@ -291,7 +318,17 @@ def _snake(name: str) -> str:
 
 
 def _grade(raw: bytes) -> str:
-    return "D" if b'"AuditLogID"' in raw else "E"
+    return "D" if b'"AuditLogID"' in raw or _is_old(raw) else "E"
+
+
+def _is_old(raw: bytes) -> bool:
+    return b'"When"' in raw and b'"AuditLogID"' not in raw
+
+
+def _verb_of_old(theirs: str) -> str:
+    """v1 has words of each product (`rec_add`, `token_create`), of which the last tells most."""
+    last = theirs.lower().rpartition("_")[2]
+    return {"add": "create", "set": "update", "del": "delete", "rem": "delete", "remove": "delete", "upd": "update"}.get(last, last)
 
 
 def _is_validation(delivery: Delivery) -> bool:

@@ -116,14 +116,14 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
     records.bounded(raw)
     said = decoded(_record, raw, "a record of challenge, credential or receipt")
     if said.credential is None:
-        return records.stated(raw, sender, parse=parse, grade="D")
+        return records.stated(raw, sender, parse=parse, grade="D", opens=True)
     credential = read_credential(said.credential)
     if "payload" not in credential:
-        return records.stated(raw, sender, parse=parse, grade="D")
+        return records.stated(raw, sender, parse=parse, grade="D", opens=True)
     proof = orjson.dumps(credential.pop("payload"), option=orjson.OPT_SORT_KEYS)
     kept = orjson.loads(raw) | {"credential": credential | {"payload_sha256": b64url(sha256(proof).digest())}}
     headers = {"received-sha256": sha256(raw).hexdigest(), "removed": "credential.payload"}
-    return records.stated(orjson.dumps(kept), sender, parse=parse, grade="D", headers=headers)
+    return records.stated(orjson.dumps(kept), sender, parse=parse, grade="D", headers=headers, opens=True)
 
 
 def read_challenge(given: str | dict[str, Any]) -> dict[str, Any]:

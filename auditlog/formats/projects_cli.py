@@ -14,7 +14,7 @@ Chain order: the wrapper's `actor` is nested as in RFC 8693, outermost current; 
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -41,8 +41,11 @@ from auditlog.formats.values import (
 
 CONTENT_TYPES, ENCODINGS = records.CONTENT_TYPES, records.ENCODINGS
 # These commands print the values of the project's environment.
-_PRINTS_SECRETS = ("env", "variables", "pull")
-WITHOUT_DATA = NEVER_STORED | {"data"}
+_PRINTS_SECRETS = ("env", "variables", "pull", "vault")
+# And are given them: `variables set NAME=value`.
+WITHOUT_DATA = NEVER_STORED | {"data", "argv"}
+# The vault is never taken: what of a state file could be it, is not kept.
+STATE_FILE = NEVER_STORED | {"vault", "secrets", "env", "variables", "values", "credentials"}
 
 _COMMANDS = {
     "init": "project.created",
@@ -72,7 +75,10 @@ _GATES = {
     "PLAN_REQUIRED": "billing",
     "JSON_REQUIRES_CONFIRMATION": "purchase",
 }
-_FLAGS = {"--confirm-paid-service": "purchase", "--accept-tos": "terms"}
+# Those that a human has to change: the service said no.
+_DENIED = ("ACCOUNT_NOT_ELIGIBLE", "INVALID_API_KEY", "PROVIDER_NOT_LINKED", "MERCHANT_MISMATCH")
+# The weightiest first: an event names one gate. `--yes` answers whatever was asked.
+_FLAGS = {"--confirm-paid-service": "purchase", "--accept-tos": "terms", "--yes": "purchase"}
 _REQUESTS = {
     "requested": "pending",
     "pending_auth": "pending",
@@ -112,7 +118,7 @@ class Envelope(Struct):
 class Recorded(Struct):
     at: str | int | float
     id: Id = ""
-    argv: list[str] = []
+    argv: list[str] | Literal["[removed]"] = []
     actor: Actor | None = None
     session: Id = ""
     task: Id = ""
@@ -222,8 +228,15 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 def _statement(raw: bytes, sender: Sender) -> Statement:
     records.bounded(raw)
     said = decoded(_recorded, raw, "{at, output | state | polled}")
-    words = said.output.command.split() if said.output else []
+    words = re.split(r"[^a-z]+", said.output.command.lower()) if said.output else []
+    words += [word.lower() for word in said.argv[1:]] if isinstance(said.argv, list) else []  # the first may be env(1)
     names = WITHOUT_DATA if any(word in _PRINTS_SECRETS for word in words) else NEVER_STORED
+    if said.polled is not None and "access_configuration" in str(said.polled.get("object")):
+        raise MalformedEvent("a resource's access configuration is a secret, and is not taken")
+    if said.state is not None:
+        if not isinstance(said.state.get("resources"), dict) and not isinstance(said.state.get("providers"), dict | list):
+            raise MalformedEvent("expected a state file with resources or providers; the vault is never taken")
+        names = STATE_FILE
     return records.stated(raw, sender, parse=parse, grade="F" if said.polled is None else "E", names=names)
 
 
@@ -259,8 +272,8 @@ def _from_output(said: Recorded, output: Envelope, sender: Sender) -> tuple[str,
     if not output.ok:
         waits = _GATES.get(code)
         native = "approval.requested" if waits else "resource.failed" if command == "add" else native
-        outcome, gate = ("pending", Gate(waits)) if waits else ("failure", None)
-    elif flag := next((flag for flag in _FLAGS if flag in said.argv), None):
+        outcome, gate = ("pending", Gate(waits)) if waits else ("denied" if code in _DENIED else "failure", None)
+    elif flag := next((flag for flag in _FLAGS if isinstance(said.argv, list) and flag in said.argv), None):
         # Who passed the flag answered for the human: an agent that did is what a reader must see.
         gate = Gate(_FLAGS[flag], by=Party(said.actor.iss, said.actor.sub, said.actor.kind) if said.actor else None)
     name = data.get("service") if isinstance(data.get("service"), str) else ""

@@ -4,6 +4,7 @@ Each record becomes a statement of its own, kept as the very bytes it had in the
 secret). A bad record does not hurt the others: it is refused by its id where it has one, else by its position.
 """
 
+import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from msgspec import Raw
 from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, WrongContentType
 from auditlog.core.event import UNREADABLE, Event, encode_payload
-from auditlog.core.redaction import NEVER_STORED, redact
+from auditlog.core.redaction import NEVER_STORED, redact, redact_headers
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import Delivery, Received, Sender, Statement
 
@@ -80,15 +81,22 @@ def stated(
     keep: frozenset[str] = frozenset(),
     headers: dict[str, str] | None = None,
     limit: int = MAX_RECORD,
+    opens: bool = False,
 ) -> Statement:
-    """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored."""
+    """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored.
+    `opens`: its texts are base64 of JSON (headers of a protocol)."""
     bounded(raw, limit=limit)
-    refuse_card_numbers(raw)
-    clean = redact(raw, names=names, keep=keep)
+    refuse_card_numbers(raw, opens=opens)
+    clean = redact(raw, names=names, keep=keep, opens=opens)
     if clean.headers:
         # What we have changed no signature fits any more: it is worth its channel at most.
         grade, key = max(grade, "D"), NO_KEY
-    kept = clean.headers | (headers or {})
+    given, hidden = redact_headers(headers or {}, names=names)
+    if hidden:
+        grade, key = max(grade, "D"), NO_KEY
+    kept = clean.headers | given
+    if hidden:
+        kept["removed"] = ", ".join(filter(None, [kept.get("removed"), *(f"header {name}" for name in hidden)]))[:2000]
     signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
     event = parse(clean.raw, signed, sender)
     return Statement(event.source_event_id, clean.raw, signed, grade, key, event)
@@ -199,8 +207,21 @@ def _from_object(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], boo
         if inner is not None and bytes(inner)[:1] == b"[":
             if body.count(b",") > MAX_VALUES:
                 raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+            if body.count(f'"{wrapper}"'.encode()) != 1 and len(_members(body)) != len(members):
+                raise MalformedEvent(f"{wrapper!r} is there twice, so that the records of one would be lost")
             return _counted([bytes(record) for record in _array(inner)]), False
     return [body], True
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object's members as they stand in the document."""
+
+
+def _members(body: bytes) -> _Pairs:
+    try:
+        return json.loads(body, object_pairs_hook=_Pairs, parse_int=len)
+    except (ValueError, RecursionError):
+        raise MalformedEvent("expected JSON whose names can be counted") from None
 
 
 def _counted(records: list[bytes]) -> list[bytes]:

@@ -38,6 +38,7 @@ from auditlog.core.event import (
     moment,
 )
 from auditlog.core.keys import ALGORITHMS
+from auditlog.core.redaction import has_repeated_names, redact
 from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.envelope import URN, SubjectId
 from auditlog.formats.set_polling import (  # noqa: F401  what `poll.py` asks this format for
@@ -110,6 +111,9 @@ def received(delivery: Delivery, sender: Sender, read: Callable[[bytes, Sender],
     if set(document) != {"sets"}:
         raise MalformedEvent(f'expected {{"sets": {{jti: SET}}}}, found members {sorted(document)[:5]}')
     sets = document["sets"]
+    # A name that is there twice would be acknowledged, and one of its SETs be gone. No compact JWS holds a quote.
+    if delivery.body.count(b'"') != 2 + 4 * len(sets) and has_repeated_names(delivery.body):
+        raise MalformedEvent("a name is there twice in `sets`, so that one of its SETs would be lost")
     if len(sets) > MAX_BATCH:
         raise DeliveryTooLarge(f"a batch has at most {MAX_BATCH:,} SETs, found {len(sets):,}")
     statements: dict[str, Statement | Refused] = {}
@@ -159,10 +163,23 @@ def _statement(compact: bytes, sender: Sender, read: Callable[[bytes, Sender], E
 
     claims = _decoded(payload)
     refuse_card_numbers(claims)
+    _refuse_secrets(claims)
     event = read(claims, sender)
     if event.issuer != sender.issuer:
         raise WrongIssuer(f"expected iss {sender.issuer!r}, found {event.issuer[:300]!r}")
     return Statement(event.source_event_id, compact, b"", "A", key.thumbprint, event)
+
+
+# Parts of the secrets' names and looks, so that most SETs cost a few scans (`success` holds none of them).
+_SECRET_HINTS = (b"spt_", b"earer ", b"eyJ", b"ess_", b"essT", b"essC", b"ess-", b"esh_", b"eshT", b"esh-", b"ecret", b"SECRET", b"ESS_", b"ESH_")
+
+
+def _refuse_secrets(claims: bytes) -> None:
+    """A secret cannot be taken out of what is signed, so it is refused: it would be stored. Raises MalformedEvent."""
+    if not any([hint in claims for hint in _SECRET_HINTS]):
+        return
+    if removed := redact(claims).headers.get("removed"):
+        raise MalformedEvent(f"the SET holds a secret ({removed[:200]}), which cannot be taken out of what is signed")
 
 
 @lru_cache(maxsize=4096)

@@ -47,7 +47,7 @@ MAX_ACCEPTS = 128
 MAX_JWS = 64 * 1024
 RECENT = 300 + 60  # seconds between a receipt and the exchange it belongs to, with a minute of skew
 _SKEW = 60
-REMOVED = NEVER_STORED | {"paymentsignature"}
+REMOVED = NEVER_STORED | {"paymentsignature", "xpayment"}  # as v2 calls it, and v1
 # Signed statements, not credentials: they stay.
 KEPT = frozenset({"signature"})
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,77})\Z")
@@ -134,7 +134,7 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
     proven = [_signed(part, sender.keys) for part in (said.offer, said.receipt) if part is not None]
     alone = said.receipt is not None and said.offer is said.settlement is said.required is said.accepts is None
     grade, key = ("A", proven[0].thumbprint) if alone and proven[0] is not None else ("D", records.NO_KEY)
-    return records.stated(raw, sender, parse=parse, grade=grade, key=key, names=REMOVED, keep=KEPT)
+    return records.stated(raw, sender, parse=parse, grade=grade, key=key, names=REMOVED, keep=KEPT, opens=True)
 
 
 def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:

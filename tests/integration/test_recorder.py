@@ -263,6 +263,17 @@ def test_what_it_leaves_the_service_has_nothing_to_take_out_of(document):
     assert redact(json.dumps(left, separators=(",", ":")).encode()).headers == {}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["curl -H 'Authorization: Bearer hunter2hunter2'", "/cb?code=1&refresh_token=hunter2", "a=b=access_token=hunter2", "cannot charge spt_hunter2",
+     '{"a": {"access_token": "hunter2"}}', '{"password":"hunter2","password":null}', '{"access_token": "hunter2", "cut of', "sk_live_hunter2hunter2", "bad eyJhbGciOiJFUzI1NiJ9.e30.hunter2"],
+)  # fmt: skip
+def test_a_secret_inside_of_a_text_never_touches_its_disk(text):
+    left = json.dumps(without_secrets({"error": {"message": text}, "github_access_token": "hunter2"}))
+
+    assert "hunter2" not in left and redact(left.encode()).headers == {}
+
+
 def test_its_list_of_secret_names_is_the_services():
     assert recording.SECRETS == NEVER_STORED
 

@@ -181,3 +181,10 @@ def test_an_unknown_type_is_kept_under_its_source():
 )  # fmt: skip
 def test_messages_of_wrong_types_are_refused(message):
     assert refusal(message).err == "invalid_request"
+
+
+def test_a_header_that_nobody_signed_does_not_say_when_it_happened():
+    def deliver(raw):
+        return Delivery(raw, "application/json", {"merchant-signature": timestamped_mac(raw), "timestamp": "2001-01-01T00:00:00Z"})
+
+    assert push(ACP_ORDER, deliver).event.occurred_at.timestamp() == 1_795_000_000

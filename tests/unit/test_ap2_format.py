@@ -378,6 +378,28 @@ def test_a_field_that_the_open_mandate_fixed_may_not_change():
     assert dispute(payment=made)[3].holds is False
 
 
+@pytest.mark.parametrize(
+    ("claims", "content", "holds"),
+    [
+        ({"exp": 1_794_999_000}, {}, False), ({}, {"exp": 1_795_000_000}, False), ({"iat": 1_795_009_000}, {}, False),
+        ({}, {"iat": 1_795_009_000}, False), ({"exp": 1_795_086_400}, {"exp": 1_795_086_400}, True), ({"iat": 1_795_000_200}, {}, True),
+    ],
+)  # fmt: skip
+def test_an_open_mandate_holds_only_while_it_was_good(claims, content, holds):
+    given = root(opened(RANGE, PAYEES) | content, **claims)
+    closed = chain(given, hop(AGENT, given, PAYMENT, iat=1_795_000_010))
+
+    step = dispute(payment=closed, payment_receipt=receipt(PSP, closed, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1"))[3]
+
+    assert step.holds is holds, step.reason
+
+
+def test_a_secret_in_a_mandate_is_refused_since_it_cannot_be_taken_out():
+    for secret in ({"access_token": "hunter2"}, {"note": "spt_hunter2"}):
+        refused = refusal(root(opened(RANGE, PAYEES, risk_data=secret)))
+        assert "secret" in str(refused) and "hunter2" not in str(refused)
+
+
 def test_an_unknown_merchant_key_is_unknown_and_not_false():
     step = dispute(keys={kid: key for kid, key in KEYS.items() if kid != "merchant"})[0]
 

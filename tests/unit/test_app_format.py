@@ -10,6 +10,7 @@ import pytest
 from auditlog.core.errors import Refused
 from auditlog.core.redaction import payment_token
 from auditlog.formats import Delivery, app
+from auditlog.formats.values import instant
 from tests.deliveries import (
     APP,
     KEYS,
@@ -23,6 +24,7 @@ from tests.deliveries import (
 )
 
 SENDER = sender_of("app", keys=KEYS)
+AT = int(instant(APP["at"]).timestamp())
 PLAIN = {"service_id": "postgres/small", "actor": {"email": "ada@acme.example"}}
 
 
@@ -44,7 +46,7 @@ def answered(http_status, /, **body):
 def jwt(body: bytes, **changes):
     digest = urlsafe_b64encode(sha256(body).digest()).rstrip(b"=").decode()
     return compact_jws(
-        json.dumps({"version": 1, "htm": "POST", "digest": digest, "exp": 1_795_000_300} | changes).encode()
+        json.dumps({"version": 1, "htm": "POST", "digest": digest, "exp": AT + 60} | changes).encode()
     ).decode()
 
 
@@ -165,6 +167,27 @@ def jwt_digest(body):
 @pytest.mark.parametrize("claims", [{"version": 2}, {"htm": "GET"}, {"digest": "x"}, {"digest": None}])
 def test_a_v2_signature_for_something_else_is_refused(claims):
     assert refusal(signed_pair(**claims)).err == "authentication_failed"
+
+
+@pytest.mark.parametrize("expires", [AT - 301, None, "later"])
+def test_a_v2_signature_that_had_expired_proves_nothing_and_the_pair_is_kept(expires):
+    statement = push(signed_pair(exp=expires), deliver=with_token)
+
+    assert (statement.grade, statement.key, statement.event.payload.attestation) == ("D", "-", None)
+    assert push(signed_pair(exp=AT - 299), deliver=with_token).grade == "B"
+
+
+@pytest.mark.parametrize("path", ["/oauth/token?code=s3cretValue99", "/provisioning/resources?access_token=s3cretValue99&x=1"])
+def test_a_secret_in_the_recorded_path_is_removed(path):
+    statement = push(pair(path=path))
+
+    assert b"s3cretValue99" not in statement.raw and statement.grade == "D"
+
+
+def test_a_form_that_came_back_as_text_is_without_its_tokens():
+    statement = push(pair(path="/oauth/token", response=answered(200) | {"body": "access_token=s3cretValue99&token_type=Bearer"}))
+
+    assert b"s3cretValue99" not in statement.raw
 
 
 def test_a_forged_v2_signature_is_refused_and_an_unknown_key_is_not():

@@ -132,3 +132,30 @@ def test_details_given_as_text_are_read_too():
 def test_records_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("cloudflare", CLOUDFLARE_PUSHED | changes)
+
+
+OLD = {
+    "ActionResult": True, "ActionType": "rec_add", "ActorEmail": "ada@acme.example", "ActorID": "user-1", "ActorIP": "203.0.113.7",
+    "ActorType": "user", "ID": "old-1", "Interface": "API", "Metadata": {"zone": "acme.example", "key": "hunter2"}, "NewValue": "hunter2",
+    "OldValue": {"a": "hunter2"}, "OwnerID": "acc-1", "ResourceID": "rec-1", "ResourceType": "dns_record", "When": "2026-11-20T10:30:00Z",
+}  # fmt: skip
+
+
+def test_the_older_audit_logs_are_read_and_what_they_changed_is_not_stored():
+    [statement] = received("cloudflare", OLD).values()
+    event = statement.event
+
+    assert (event.source_event_id, event.type, event.payload.outcome, statement.grade) == ("old-1", "action.performed", "success", "D")
+    assert event.payload.action.verb == "account.create" and event.payload.action.account == "acc-1"
+    assert event.payload.client.ip == "203.0.113.7" and b"hunter2" not in statement.raw
+    denied = event_in("cloudflare", OLD | {"ActionResult": False, "ActionType": "token_create", "ResourceType": "token", "ID": "old-2"})
+    assert (denied.type, denied.payload.outcome) == ("action.denied", "failure")
+    assert event_in("cloudflare", OLD | {"ActionType": "token_create", "ResourceType": "token"}).type == "credential.issued"
+
+
+@pytest.mark.parametrize("name", ["ResourceResponse", "ResourceRequest", "Raw"])
+def test_a_secret_in_what_logpush_gives_as_text_is_not_stored(name):
+    text = json.dumps({"result": {"value": "hunter2"}, "access_token": "hunter2"})
+    [statement] = received("cloudflare", CLOUDFLARE_PUSHED | {name: text}).values()
+
+    assert b"hunter2" not in statement.raw and name.encode() in statement.headers

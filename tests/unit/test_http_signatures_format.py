@@ -1,6 +1,7 @@
 """RFC 9421: published vectors, the body bound by its digest, what was signed stored and checked again."""
 
 import json
+from base64 import b64encode
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,7 +12,7 @@ from auditlog.core.http_signature import check_content_digest, check_signature, 
 from auditlog.core.keys import load, public_jwk
 from auditlog.formats import Delivery, http_signatures
 from tests import vectors
-from tests.deliveries import KEYS, SIGNED_BODY, received, sender_of, signed_request
+from tests.deliveries import KEYS, SIGNED_BODY, SIGNER, received, sender_of, signed_request
 
 SENDER = sender_of("http_signatures", keys=KEYS)
 BODY = json.dumps(SIGNED_BODY).encode()
@@ -224,3 +225,33 @@ def test_one_member_of_a_dictionary_header_is_signed_alone():
     [signed] = signatures(headers)
 
     assert signature_base(signed, headers).split(b"\n")[0] == b'"signature-agent";key="two": "https://b"'
+
+
+@pytest.mark.parametrize("name", ["authorization", "cookie", "x-api-key", "x-note"])
+def test_a_credential_that_was_signed_along_is_not_stored(name):
+    value = "Bearer s3cretValue99"
+    components = '"@method" "content-digest" "' + name + '"'
+    params = f'({components});created=1795000000;keyid="k1"'
+    given = signed_request(BODY)
+    base = f'"@method": POST\n"content-digest": {given.headers["content-digest"]}\n"{name}": {value}\n"@signature-params": {params}'
+    signature = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
+    headers = given.headers | {name: value, "signature-input": f"sig1={params}", "signature": f"sig1=:{signature}:"}
+
+    statement = push(Delivery(BODY, "application/json", headers))
+
+    assert (statement.grade, statement.key) == ("D", "-")
+    assert b"s3cretValue99" not in statement.headers + statement.raw
+    assert json.loads(statement.headers)["removed"] == f"header {name}"
+
+
+def test_a_credential_in_the_signed_path_is_not_stored():
+    path = "/ingest/robot?access_token=s3cretValue99"
+    params = '("@request-target" "content-digest");created=1795000000;keyid="k1"'
+    given = signed_request(BODY)
+    base = f'"@request-target": {path}\n"content-digest": {given.headers["content-digest"]}\n"@signature-params": {params}'
+    signature = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
+    headers = given.headers | {":path": path, "signature-input": f"sig1={params}", "signature": f"sig1=:{signature}:"}
+
+    statement = push(Delivery(BODY, "application/json", headers))
+
+    assert statement.grade == "D" and b"s3cretValue99" not in statement.headers

@@ -104,10 +104,14 @@ def test_a_failure_that_waits_for_a_human_is_an_approval_asked_for(code, gate):
     )
 
 
-def test_other_failures_are_failures():
-    event = event_in("projects_cli", ran(ok=False, error={"code": "ACCOUNT_NOT_ELIGIBLE"}))
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [("ACCOUNT_NOT_ELIGIBLE", "denied"), ("INVALID_API_KEY", "denied"), ("PROVIDER_NOT_LINKED", "denied"), ("MERCHANT_MISMATCH", "denied"), ("SOMETHING_NEW", "failure")],
+)
+def test_what_the_service_denied_is_denied_and_other_failures_are_failures(code, outcome):
+    event = event_in("projects_cli", ran(ok=False, error={"code": code}))
 
-    assert (event.type, event.payload.outcome, event.payload.gate) == ("resource.failed", "failure", None)
+    assert (event.type, event.payload.outcome, event.payload.gate) == ("resource.failed", outcome, None)
 
 
 def test_a_flag_that_answers_a_gate_names_who_passed_it():
@@ -121,6 +125,32 @@ def test_the_environments_values_are_never_stored(command):
     [statement] = received("projects_cli", ran(command, DATABASE_URL="hunter2")).values()
 
     assert b"hunter2" not in statement.raw and b"data" in statement.headers
+
+
+def test_a_variable_given_on_the_command_line_is_never_stored():
+    for command, argv in (("projects variables set", []), ("projects", ["variables", "set"])):
+        [statement] = received("projects_cli", ran(command, argv=[*argv, "NAME=hunter2"])).values()
+        assert b"hunter2" not in statement.raw and b"argv" in statement.headers
+    [statement] = received("projects_cli", ran(argv=["--api-key", "sk_live_hunter2hunter2"])).values()
+    assert b"hunter2" not in statement.raw and b"argv.6" in statement.headers
+
+
+def test_the_yes_flag_answers_a_gate_too():
+    assert event_in("projects_cli", ran(argv=["--yes"])).payload.gate.kind == "purchase"
+    assert event_in("projects_cli", ran(argv=["--yes", "--accept-tos"])).payload.gate.kind == "terms"
+
+
+def test_the_vault_is_never_taken_for_a_state_file():
+    with pytest.raises(Refused, match="vault"):
+        event_in("projects_cli", {"at": AT, "state": {"version": 1, "DATABASE_URL": "hunter2"}})
+    [statement] = received("projects_cli", {"at": AT, "state": {"version": 1, "resources": {}, "Vault": {"DATABASE_URL": "hunter2"}}}).values()
+    assert b"hunter2" not in statement.raw
+
+
+def test_a_polled_access_configuration_is_never_taken():
+    with pytest.raises(Refused, match="secret") as refused:
+        event_in("projects_cli", polled("resource_access_configuration", DATABASE_URL="hunter2"))
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_polled_object_is_one_statement_whenever_it_is_polled():

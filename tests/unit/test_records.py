@@ -81,3 +81,12 @@ def test_depth_takes_linear_time_on_a_string_without_end():
     records.depth(hostile)
 
     assert time.perf_counter() - started < 1
+
+
+def test_a_wrapper_that_is_there_twice_is_refused_so_that_no_record_is_lost():
+    def unwrapped(body):
+        return records.split(Delivery(body, "application/json", {}), wrappers=("Records",))[0]
+
+    with pytest.raises(MalformedEvent, match="twice"):
+        unwrapped(b'{"Records": [{"a": 1}], "Records": [{"b": 2}]}')
+    assert unwrapped(b'{"Records": [{"Records": 1}, {"n": "Records"}]}') == [b'{"Records": 1}', b'{"n": "Records"}']

@@ -1,6 +1,9 @@
 """Redaction: what may not be stored is gone, what was received can still be proved, and the rest is untouched."""
 
 import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from binascii import a2b_base64
 from hashlib import sha256
 
 import pytest
@@ -127,3 +130,127 @@ def test_what_a_format_keeps_by_name_stays_though_it_looks_like_a_credential():
 
     assert redact(document, keep=frozenset({"stripesignaturev2"})).raw is document
     assert b"[removed]" in redact(document).raw
+
+
+SECRET = "s3cretValue99"
+PAYMENT_TOKEN = f"spt_1{SECRET}"
+
+
+def opened(text):
+    """What stands in base64 in a text."""
+    words = re.findall(r"[A-Za-z0-9+/]{12,}", text.replace("-", "+").replace("_", "/"))
+    return [a2b_base64(word[: len(word) // 4 * 4]) for word in words]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        json.dumps({"access_token": SECRET}),
+        json.dumps([{"deep": json.dumps({"Refresh-Token": SECRET})}]),
+        '{"a": 1, "access_token": "' + SECRET + '", "cut of',
+        '{"password": "' + SECRET + '", "password": null}',
+        f"/provisioning/deep_links?a=1&access_token={SECRET}&b=2",
+        f"/callback?state=access_token=x&refresh_token={SECRET}",
+        f"a=b=access_token={SECRET}",
+        f"grant_type=refresh_token&refresh_token={SECRET}==",
+        f"/v1/shared_payment/issued_tokens/{PAYMENT_TOKEN}",
+        f"cannot charge {PAYMENT_TOKEN} again",
+        f"curl -H 'Authorization: Bearer {SECRET}' https://api.example",
+        f"bad token eyJhbGciOiJFUzI1NiJ9.e30.{SECRET}",
+        f"stripe --api-key sk_live_{SECRET}",
+        b64encode(json.dumps({"access_token": SECRET}).encode()).decode(),
+        b64encode(b" \n" + json.dumps({"access_token": SECRET, "base64": 1}).encode()).decode(),
+        b64encode(json.dumps([{"a": {"token": PAYMENT_TOKEN}}], indent=1).encode()).decode(),
+        'Payment id="c1", request="' + urlsafe_b64encode(json.dumps({"a": "\u00ff?", "client_secret": SECRET}).encode()).decode().rstrip("=") + '"',
+    ],
+)
+def test_a_secret_inside_of_a_text_is_removed(value):
+    clean = redact(json.dumps({"note": value, "list": [value], "is": "base64"}).encode())
+
+    assert SECRET.encode() not in clean.raw + b"".join(opened(json.loads(clean.raw)["note"])) and clean.headers["removed"] == "list.0, note"
+    assert redact(clean.raw).raw == clean.raw
+
+
+def test_a_payment_token_is_no_name_of_a_field_either():
+    clean = redact(json.dumps({"tokens": {PAYMENT_TOKEN: {"a": 1}}}).encode())
+
+    assert json.loads(clean.raw) == {"tokens": {payment_token(PAYMENT_TOKEN): {"a": 1}}}
+    assert SECRET not in clean.headers["removed"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["github_access_token", "newRefreshToken", "refresh.token", "X_CONFIRMATION_SECRET", "Old-Access-Configuration"],
+)
+def test_a_secrets_name_with_more_before_it_is_a_secrets_name(name):
+    assert SECRET.encode() not in redact(json.dumps({"a": [{name: SECRET}]}).encode()).raw
+
+
+def test_what_stands_where_a_payment_token_belongs_is_not_stored_whatever_it_looks_like():
+    assert SECRET.encode() not in redact(json.dumps({"stripe_payment_token": f"tok_{SECRET}"}).encode()).raw
+    assert redact(b'{"type":"stripe_payment_token","sharedPaymentToken":null}').headers == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a=1&token_type=Bearer",
+        '{"id": "evt_1"}',
+        "[draft] the plan = free",
+        "access_token=null",
+        "if x = {y}",
+        "{not json}",
+        "?next_token=abc",
+        '{"password": null}',
+    ],
+)
+def test_texts_without_secrets_stay_as_they_are(text):
+    document = json.dumps({"note": text}).encode()
+
+    assert redact(document).raw is document
+
+
+def test_long_texts_are_searched_in_linear_time():
+    for text in (
+        "a=" * 60_000,
+        "x" * 120_000 + "=",
+        "Bearer " * 20_000,
+        '{"a":' * 30_000,
+        "eyJ" * 40_000,
+        "eyJa." * 30_000,
+        "spt_" * 30_000,
+        "a." * 60_000 + "=",
+    ):
+        redact(json.dumps({"note": text}).encode())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"number": " 4242424242424242 "}',
+        b'{"number": 4242424242424242}',
+        b'{"payment_method": {"Card_Number" : 4242424242424242}}',
+        b'{"n": ' + b"1" * 5000 + b', "number": "4242424242424242"}',
+        b'{"n": ' + b"[" * 60_000 + b"]" * 60_000 + b', "number": "4242424242424242"}',
+        json.dumps({"raw": json.dumps({"number": "4242 4242 4242 4242"})}).encode(),
+        json.dumps({"data_base64": b64encode(b' { "number": "4242424242424242" }').decode()}).encode(),
+        json.dumps({"data_base64": b64encode(b'{"number": "4242424242424242"}').decode()}).encode(),
+        json.dumps({"challenge": 'Payment request="' + b64encode(b'{"number":"4242424242424242"}').decode()}).encode(),
+        json.dumps({"raw": json.dumps([{"raw": json.dumps({"number": 4242424242424242})}])}).encode(),
+    ],
+)
+def test_a_card_number_is_found_however_it_is_written(document):
+    from auditlog.core.cards import refuse_card_numbers
+
+    with pytest.raises(MalformedEvent) as refused:
+        refuse_card_numbers(document)
+
+    assert "4242" not in str(refused.value)
+
+
+def test_long_numbers_that_are_no_cards_pass():
+    from auditlog.core.cards import refuse_card_numbers
+
+    refuse_card_numbers(
+        b'{"sequence": {"number": 1795000000123}, "time": 4242424242424242, "numbers": [4242424242424242], "number": 4242424242424241}'
+    )

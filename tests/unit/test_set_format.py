@@ -261,3 +261,35 @@ def test_stored_bytes_parse_to_the_same_event():
     [statement] = push(compact).statements.values()
 
     assert sets.parse(statement.raw, b"", SENDER) == statement.event
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [{"access_token": "hunter2hunter2"}, {"refreshToken": "hunter2hunter2"}, {"CONFIRMATION_SECRET": "hunter2hunter2"}, {"note": "spt_hunter2hunter2"},
+     {"note": "Bearer hunter2hunter2"}, {"access-configuration": {"url": "hunter2hunter2"}}, {"note": "eyJhbGciOiJFUzI1NiJ9.e30.hunter2hunter2"}],
+)  # fmt: skip
+def test_a_secret_cannot_be_taken_out_of_what_is_signed_and_is_refused(secret):
+    event = {URN.format("action.performed"): {"outcome": "success", "extra": {"deep": [secret]}}}
+    refused = refusal(SIGNER.sign_set(claims(events=event)))
+
+    assert refused.err == "invalid_request" and "secret" in str(refused) and "hunter2" not in str(refused)
+
+
+def test_a_card_number_is_not_hidden_by_what_cannot_be_searched():
+    body = json.dumps(claims()).encode()
+    for before in (b'"n":' + b"[" * 60_000 + b"]" * 60_000, b'"n":' + b"1" * 5_000):
+        hidden = body[:-1] + b"," + before + b',"number":"4242424242424242"}'
+        message = b64url(json.dumps({"alg": "EdDSA", "kid": "k1", "typ": "secevent+jwt"}).encode()) + "." + b64url(hidden)
+        compact = f"{message}.{b64url(SIGNER._key.sign(message.encode()).signature)}".encode()
+        assert refusal(compact).err == "invalid_request"
+
+
+def test_a_batch_with_a_name_twice_is_refused_so_that_none_is_lost():
+    one, other = (SIGNER.sign_set(claims(jti="e1", txn=txn)).decode() for txn in ("a", "b"))
+    body = '{"sets": {"e1": "%s", "e1": "%s"}}'
+
+    assert "twice" in str(refusal((body % (one, other)).encode(), content_type="application/json"))
+    again = '{"sets": {"e1": "' + one + '"}, "sets": {}}'
+    assert "twice" in str(refusal(again.encode(), content_type="application/json"))
+    escaped = '{"s\\u0065ts": {"e\\u0031": "' + one + '"}}'
+    assert list(push(escaped.encode(), "application/json").statements) == ["e1"]

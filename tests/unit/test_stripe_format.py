@@ -388,6 +388,60 @@ def test_a_confirmation_secret_is_removed():
     assert b"hunter2" not in statement.raw and statement.grade == "D"
 
 
+@pytest.mark.parametrize("secret", ["access_token", "refresh_token", "Password", "cvc", "X-Confirmation-Secret"])
+def test_a_secret_in_anybodys_metadata_is_removed(secret):
+    statement = receive(body_of("charge.succeeded", CHARGE | {"metadata": {"deep": {secret: "hunter2"}}}))
+
+    assert b"hunter2" not in statement.raw and statement.grade == "D"
+
+
+def test_what_stripe_signed_and_is_no_secret_stays_and_keeps_its_grade():
+    parts = {"client_secret": "pi_1_secret_x", "authorization": "iauth_1"}
+
+    assert receive(body_of("charge.succeeded", CHARGE | parts)).grade == "C"
+
+
+def test_a_payment_tokens_id_is_in_no_part_of_a_thin_event_and_nothing_is_fetched_by_it():
+    token = "spt_1hunter2hunter2"
+    related = {"id": token, "type": "shared_payment.issued_token", "url": f"/v1/shared_payment/issued_tokens/{token}"}
+    body = json.dumps(THIN | {"type": "v1.shared_payment.issued_token.used", "related_object": related}).encode()
+    statement = receive(body)
+
+    assert b"hunter2" not in statement.raw + statement.headers
+    fetched = webhooks.fetched(body, {"event": THIN["id"]}, SENDER)
+    assert b"hunter2" not in fetched.raw and webhooks.announced(fetched.raw, fetched.headers) == []
+
+
+@pytest.mark.parametrize(
+    ("currency", "sent", "minor"),
+    [("jpy", 500, 500), ("kwd", 5120, 5120), ("isk", 500, 500), ("mga", 500, 50_000), ("MGA", "500", 50_000)],
+)
+def test_amounts_are_minor_units_as_they_are_shown_here(currency, sent, minor):
+    event = receive(body_of("charge.succeeded", CHARGE | {"currency": currency, "amount_captured": sent})).event
+
+    assert (event.payload.money.amount_minor, event.payload.money.currency) == (minor, currency.upper())
+
+
+def test_a_refund_in_ariary_counts_what_is_new_in_it():
+    body = body_of("charge.refunded", CHARGE | {"currency": "mga", "amount_refunded": 300})
+    body = json.dumps(json.loads(body) | {"data": json.loads(body)["data"] | {"previous_attributes": {"amount_refunded": 100}}}).encode()
+
+    assert receive(body).event.payload.money.amount_minor == 20_000
+
+
+@pytest.mark.parametrize("event_type", ["radar.early_fraud_warning.created", "radar.early_fraud_warning.updated", "review.opened", "v1.review.closed"])
+def test_what_is_about_a_charge_names_it(event_type):
+    event = receive(body_of(event_type, {"id": "x_1", "object": event_type.rpartition(".")[0], "charge": "ch_1"})).event
+
+    assert (event.payload.action.resource, event.payload.money) == ("ch_1", None)
+
+
+def test_a_deleted_network_token_is_a_credential_revoked():
+    event = receive(body_of("issuing_token.updated", fixture("issuing.token") | {"status": "deleted"})).event
+
+    assert event.type == "credential.revoked"
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_escape_as_anything_but_a_refusal(body):
     import hmac
