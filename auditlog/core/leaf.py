@@ -16,8 +16,9 @@ A leaf is the JCS form (RFC 8785) of one array, at most 250 bytes and free of pe
   erased while its leaf stays provable.
 """
 
-from base64 import urlsafe_b64encode
 from hashlib import sha256
+
+from auditlog.core.keys import b64url
 
 MAX_BYTES = 250
 KINDS = ("event", "key", "conflict", "tombstone", "hold", "release", "config", "case")
@@ -31,5 +32,4 @@ def commitment(salt: bytes, event_id: bytes, headers: bytes, raw: bytes) -> byte
 
 def leaf_bytes(*, kind: str, source: str, received_us: int, grade: str, key: str, committed: bytes) -> bytes:
     """The canonical form. Names and keys are of a character set that needs no escaping in JSON."""
-    b64 = urlsafe_b64encode(committed).rstrip(b"=").decode()
-    return f'["answerable-leaf/1","{kind}","{source}",{received_us},"{grade}","{key}","{b64}"]'.encode()
+    return f'["answerable-leaf/1","{kind}","{source}",{received_us},"{grade}","{key}","{b64url(committed)}"]'.encode()
