@@ -12,7 +12,6 @@ import os
 import threading
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -20,6 +19,7 @@ from typing import Any
 
 import rfc8785
 from django.db import connection, transaction
+from msgspec import Struct
 
 from auditlog.core import leaf as leaves
 from auditlog.core.merkle import Edge, leaf_hash
@@ -38,8 +38,7 @@ _UUID8_SET = (0x8 << 76) | (0x2 << 62)
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(Struct, frozen=True):
     """Where a statement lies. `conflict` means it does not: other content has its identity at this leaf."""
 
     leaf_index: int

@@ -172,16 +172,23 @@ def _statement(compact: bytes, sender: Sender, read: Callable[[bytes, Sender], E
 
 # Parts of the secrets' names and looks, as names are compared: most SETs cost a few scans.
 _AS_NAMES = bytes(range(256)).lower()
-_SECRET_HINTS = (b"spt", b"bearer", b"eyj", b"access", b"refresh", b"secret", b"\\u00")
+_SECRET_HINTS = (b"spt", b"bearer", b"eyj", b"access", b"refresh", b"secret")
 
 
 def _refuse_secrets(claims: bytes) -> None:
     """A secret cannot be taken out of what is signed, so it is refused: it would be stored. Raises MalformedEvent."""
-    plain = claims.translate(_AS_NAMES, b"_-. ")
-    if not any([hint in plain for hint in _SECRET_HINTS]):
+    plain = claims.translate(_AS_NAMES, b"_-. 0123456789{}[],")
+    if not any([hint in plain for hint in _SECRET_HINTS]) and not (b"\\" in claims and b"\\u00" in claims):
         return
     if removed := redact(claims).headers.get("removed"):
         raise MalformedEvent(f"the SET holds a secret ({removed[:200]}), which cannot be taken out of what is signed")
+
+
+@lru_cache(maxsize=1024)
+def _type_of(uri: str) -> str:
+    """The event type that one of our URNs names, else ""."""
+    match = URN.match(uri)
+    return match[1] if match else ""
 
 
 @lru_cache(maxsize=4096)
@@ -228,12 +235,11 @@ def _event(claims_json: bytes, sender: Sender) -> Event:
         raise MalformedEvent("claims: jti is empty")
     if len(claims.events) != 1:
         raise MalformedEvent(f"expected exactly one event in `events`, found {len(claims.events)}")
-    if b"\\u0000" in claims_json and _has_nul(claims_json):
+    if b"\\" in claims_json and b"\\u0000" in claims_json and _has_nul(claims_json):
         raise MalformedEvent("a string holds U+0000, which no name or text has")
 
     [(uri, raw_payload)] = claims.events.items()
-    match = URN.match(uri)
-    event_type = match[1] if match else ""
+    event_type = _type_of(uri)
     if event_type in LAYER_OF_TYPE:
         payload = decode_payload(raw_payload)
     else:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+BETWEEN = 0.01  # seconds from one connection to the next
+
 
 class Unexpected(Exception):
     """An answer other than the one that acknowledges all that was sent."""
@@ -36,27 +38,26 @@ class _Line:
 def send_all(port: int, path: str, bodies: Iterable[bytes], *, content_type: str, connections: int) -> Sent:
     """POST every body to a service on this machine, at most one at a time on each connection.
 
-    The connections are open before the clock starts, one after another as those of many senders: of a burst the first
-    worker that wakes takes most, and the other idles.
+    The connections come one after another, each sending at once, as those of many senders do: of a burst, or of idle
+    ones, a single worker of the service may take nearly all.
 
     Raises Unexpected with the first answer that is not 202, nor 200 with an empty `setErrs` (RFC 8935, a batch).
     """
     sent, pending = Sent(), iter(bodies)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: {content_type}\r\nContent-Length: "
     selector = selectors.DefaultSelector()
+    began = opening = time.perf_counter()
     try:
-        for _ in range(connections):
-            line = _Line(socket.create_connection(("127.0.0.1", port), timeout=60))
-            line.socket.setblocking(False)
-            line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            selector.register(line.socket, selectors.EVENT_READ, line)
-            time.sleep(0.01)
-        began = time.perf_counter()
-        for key in list(selector.get_map().values()):
-            _next(selector, key.data, head, pending)
-        while selector.get_map():
-            ready = selector.select(timeout=60)
-            if not ready:
+        while connections or selector.get_map():
+            if connections and time.perf_counter() >= opening:
+                connections, opening = connections - 1, opening + BETWEEN
+                line = _Line(socket.create_connection(("127.0.0.1", port), timeout=60))
+                line.socket.setblocking(False)
+                line.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                selector.register(line.socket, selectors.EVENT_READ, line)
+                _next(selector, line, head, pending)
+            ready = selector.select(timeout=BETWEEN if connections else 60)
+            if not ready and not connections:
                 raise Unexpected("no answer for 60 s")
             for key, events in ready:
                 line: _Line = key.data
