@@ -52,18 +52,21 @@ def verify_window(
     tenant: Tenant, *, start: int, now: Callable[[], datetime], public_key=None, limit: int | None = None
 ) -> Verified:
     """Verify one window and keep what came of it. Raises LedgerCorrupt, which is kept too."""
-    began, problem, end = time.monotonic(), "", start
-    try:
-        result = verify(tenant, public_key=public_key, start=start, limit=limit or WINDOW)
-        end = result.end
-        return result
-    except LedgerCorrupt as corrupt:
-        problem = str(corrupt)
-        raise
-    finally:
+    began = time.monotonic()
+
+    def keep(end: int, problem: str = "") -> None:
         Verification.objects.create(
             tenant=tenant, at=now(), first_leaf=start, end_leaf=end, seconds=time.monotonic() - began, problem=problem
         )
+
+    # A run that ended otherwise (a lost connection, Ctrl-C) says nothing of the log, and leaves no row.
+    try:
+        result = verify(tenant, public_key=public_key, start=start, limit=limit or WINDOW)
+    except LedgerCorrupt as corrupt:
+        keep(start, str(corrupt))
+        raise
+    keep(result.end)
+    return result
 
 
 @dataclass(frozen=True, slots=True)

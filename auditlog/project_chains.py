@@ -15,6 +15,7 @@ from auditlog.core.statement import (
     Grant,
     History,
     Revocation,
+    Said,
     Statement,
     decode_grant_history,
     decode_token_history,
@@ -49,11 +50,7 @@ def fold_grants(batch: Batch) -> set[str]:
     for read in batch.reads:
         said, event = read.event.payload.grant, read.event
         if event.type in GRANTED and isinstance(said, GrantObject) and event.payload.outcome == "success":
-            proven = read.within_remit and speaks_for(read.source, said.subject)
-            statements.setdefault(said.id, []).append(
-                Statement(said, event.occurred_at, read.leaf_index, str(read.event_id), read.source.name,
-                               event.issuer, read.grade, proven)
-            )  # fmt: skip
+            statements.setdefault(said.id, []).append(_statement(read, said))
         elif event.type in _GRANT_ENDED and said and event.payload.outcome == "success":
             grant_id = said.id if isinstance(said, GrantObject) else said
             revocations.setdefault(grant_id, []).append(_revocation(read))
@@ -74,6 +71,13 @@ def fold_grants(batch: Batch) -> set[str]:
     ]
     upsert_rows("projection_grant", GRANT_TYPES, rows, key=("tenant_id", "generation", "id"))
     return below
+
+
+def _statement(read: Read, said: Said) -> Statement[Said]:
+    return Statement(
+        said, read.event.occurred_at, read.leaf_index, str(read.event_id), read.source.name, read.event.issuer, read.grade,
+        read.within_remit and speaks_for(read.source, said.subject),
+    )  # fmt: skip
 
 
 def _revocation(read: Read) -> Revocation:
@@ -165,11 +169,7 @@ def fold_tokens(batch: Batch) -> set[str]:
     for read in batch.reads:
         said, event = read.event.payload.token, read.event
         if event.type in _TOKEN_STATED and isinstance(said, TokenObject) and event.payload.outcome == "success":
-            proven = read.within_remit and speaks_for(read.source, said.subject)
-            statements.setdefault(said.jti, []).append(
-                Statement(said, event.occurred_at, read.leaf_index, str(read.event_id), read.source.name,
-                               event.issuer, read.grade, proven)
-            )  # fmt: skip
+            statements.setdefault(said.jti, []).append(_statement(read, said))
         elif event.type == "token.revoked" and said and event.payload.outcome == "success":
             revocations.setdefault(said.jti if isinstance(said, TokenObject) else said, []).append(_revocation(read))
     changed = statements.keys() | revocations.keys()

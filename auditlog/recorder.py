@@ -46,7 +46,7 @@ ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confir
 # Who holds one can charge it: what it paid for is joined by its digest, as the service makes it.
 PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
 CREDENTIAL = re.compile(r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
-# The same inside of a text: a command line, an address with a query, a form, JSON that was cut off.
+# The same inside of a text, but for base64, written once more: this file has the standard library only. A command line, an address with a query, a form, JSON that was cut off.
 INSIDE = re.compile(
     r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
     r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"

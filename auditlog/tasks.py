@@ -96,7 +96,7 @@ def retain() -> None:
     for policy in RetentionPolicy.objects.select_related("tenant").order_by("id"):
         try:
             run(policy, now=timezone.now())
-        except Exception:
+        except Exception:  # whatever it was, another tenant's duty to erase is not put off by it
             log.exception("policy not run", tenant=policy.tenant.name, policy=policy.name)
 
 

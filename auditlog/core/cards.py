@@ -6,11 +6,10 @@ valid Luhn digit (ISO/IEC 7812-1), outside id fields.
 
 import json
 import re
-from binascii import a2b_base64
-from contextlib import suppress
 from typing import Any
 
 from auditlog.core.errors import MalformedEvent
+from auditlog.core.redaction import BASE64, from_base64
 
 # JSON may stand in a text once more, with its quotes escaped.
 _SUSPECT = re.compile(rb'"[0-9\-](?:[ \-]*[0-9]){12,19}[ \-]*\\*"')
@@ -24,9 +23,7 @@ _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|2[0dD])")
 # Thirteen digits in a row, spaces and dashes aside: all that is looked for above has them, and most documents have none.
 _AS_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _LONG_RUN = b"0" * 13
-_BASE64 = re.compile(r"[eWICD][A-Za-z0-9+/_-]{9,}={0,2}\Z")  # of `{`, `[` or a blank
 _BASE64_INSIDE = re.compile(r"(?<![A-Za-z0-9+/_-])eyJ[A-Za-z0-9+/_-]{8,}")
-_TO_STANDARD = str.maketrans("-_", "+/")
 _PREFIX = re.compile(r"4|5[0-8]|6[0-9]|3[0-9]|2[2-7]|1800|2131|9792")
 _ID_FIELDS = frozenset(
     "id jti sub iss txn grant parent parent_jti token session task project request_id trace_id charge authority "
@@ -109,13 +106,8 @@ def _documents(value: str) -> list[str | bytes]:
     """What may be JSON in a text: the text itself, or base64 in it."""
     if value.lstrip()[:1] in ("{", "["):
         return [value]
-    blobs = [value] if _BASE64.match(value) else _BASE64_INSIDE.findall(value)[:20] if "eyJ" in value else []
-    found: list[str | bytes] = []
-    for blob in blobs:
-        plain = blob.rstrip("=").translate(_TO_STANDARD)
-        with suppress(ValueError):
-            found.append(a2b_base64(plain + "=" * (-len(plain) % 4)))
-    return found
+    blobs = [value] if BASE64.match(value) else _BASE64_INSIDE.findall(value)[:20] if "eyJ" in value else []
+    return [document for blob in blobs if (document := from_base64(blob)) is not None]
 
 
 def _find_in_text(text: str | bytes, texts: int) -> str | None:

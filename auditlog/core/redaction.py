@@ -57,7 +57,7 @@ _INSIDE = re.compile(
 )
 # Only a document with one of these can hold any of them, or JSON in a text.
 _HINTS = (b"=", b"\\", b"spt_", b"earer ", b"eyJ", b"k_live_", b"base64")
-_BASE64 = re.compile(r"[eWICD][A-Za-z0-9+/_-]{9,}={0,2}\Z")  # of `{`, `[` or a blank
+BASE64 = re.compile(r"[eWICD][A-Za-z0-9+/_-]{9,}={0,2}\Z")  # of `{`, `[` or a blank
 _TO_STANDARD = str.maketrans("-_", "+/")
 
 
@@ -119,6 +119,14 @@ def redact(
     return Redacted(orjson.dumps(root[0]), {"received-sha256": sha256(document).hexdigest(), "removed": told})
 
 
+def refuse_secrets(document: bytes, *, keep: frozenset[str] = frozenset()) -> None:
+    """Of what is signed nothing can be taken out, so what holds a secret is refused: it would be stored. Raises
+    MalformedEvent naming where.
+    """
+    if removed := redact(document, keep=keep).headers.get("removed"):
+        raise MalformedEvent(f"it holds a secret ({removed[:200]}), which cannot be taken out of what is signed")
+
+
 def redact_headers(headers: Mapping[str, str], *, names: frozenset[str] = NEVER_STORED) -> tuple[dict[str, str], list[str]]:
     """Headers as they may be stored, and the names of those that were changed."""
     known = _names(names)
@@ -141,7 +149,7 @@ def _text(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
         if _is_json(inside):
             clean = _document(inside, known, keep, texts)
             return REMOVED if clean is None else value if clean is inside else clean.decode()
-    if _BASE64.match(value):
+    if BASE64.match(value):
         return _base64(value, known, keep, texts)
     return _without(value, known, keep, texts)
 
@@ -164,12 +172,8 @@ def _document(document: bytes, known: "_Names", keep: frozenset[str], texts: int
 
 def _base64(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
     """The same, where it is base64 of JSON: in the alphabet and with the padding it had."""
-    plain = value.rstrip("=")
-    try:
-        document = a2b_base64(plain.translate(_TO_STANDARD) + "=" * (-len(plain) % 4))
-    except ValueError:
-        return value
-    if document.lstrip()[:1] not in (b"{", b"[") or not _is_json(document):
+    document = from_base64(value)
+    if document is None or document.lstrip()[:1] not in (b"{", b"[") or not _is_json(document):
         return value
     clean = _document(document, known, keep, texts)
     if clean is None:
@@ -178,6 +182,15 @@ def _base64(value: str, known: "_Names", keep: frozenset[str], texts: int) -> st
         return value
     written = b64encode(clean).decode() if "=" in value or "+" in value or "/" in value else b64url(clean)
     return written
+
+
+def from_base64(value: str) -> bytes | None:
+    """Either alphabet, padded or not."""
+    plain = value.rstrip("=")
+    try:
+        return a2b_base64(plain.translate(_TO_STANDARD) + "=" * (-len(plain) % 4))
+    except ValueError:
+        return None
 
 
 def _without(text: str, known: "_Names", keep: frozenset[str], texts: int) -> str:

@@ -28,7 +28,7 @@ from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, UnknownKey, WrongIssuer
 from auditlog.core.event import Actor, Event, Money, Payload
 from auditlog.core.jws import Jws, check_jws, key_of, open_jws
-from auditlog.core.redaction import redact
+from auditlog.core.redaction import refuse_secrets
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,
@@ -252,8 +252,7 @@ def _signed(compact: bytes, sender: Sender) -> Statement:
     key = check_jws(jws, key_of(jws, sender.keys))
     records.bounded(jws.payload)
     refuse_card_numbers(jws.payload)
-    if removed := redact(jws.payload).headers.get("removed"):
-        raise MalformedEvent(f"the record holds a secret ({removed[:200]}), which cannot be taken out of what is signed")
+    refuse_secrets(jws.payload)
     event = _recorded(jws.payload, sender)
     if jws.claims["iss"] != sender.issuer:
         raise WrongIssuer(f"expected iss {sender.issuer!r}, found {jws.claims['iss'][:300]!r}")

@@ -2,10 +2,11 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import OperationalError
 from django.test import Client
 
-from auditlog.inspect_log import verify_next
-from auditlog.models import Membership
+from auditlog.inspect_log import verify_next, verify_window
+from auditlog.models import Membership, Verification
 from tests.integration.test_publish import sign, vandalise
 
 
@@ -83,3 +84,16 @@ def test_the_auditor_looks_and_the_abuse_desk_does_not(log):
 
 def test_asking_for_a_verification_answers_with_the_page(log):
     assert desk(log, "security").post("/integrity/").status_code == 302
+
+
+def test_a_verification_that_was_cut_off_leaves_no_word_that_anything_holds(log, monkeypatch):
+    def cut(*_, **__):
+        raise OperationalError("the connection is gone")
+
+    monkeypatch.setattr("auditlog.inspect_log.verify", cut)
+    before = Verification.objects.filter(tenant=log.row).count()
+
+    with pytest.raises(OperationalError):
+        verify_window(log.row, start=0, now=lambda: log.now)
+
+    assert Verification.objects.filter(tenant=log.row).count() == before

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from auditlog import recorder as recording
 from auditlog.configure import add_source
+from auditlog.core import redaction
 from auditlog.core.redaction import NEVER_STORED, payment_token, redact
 from auditlog.models import Event, Leaf, Payload
 from auditlog.project import project
@@ -275,7 +277,14 @@ def test_a_secret_inside_of_a_text_never_touches_its_disk(text):
 
 
 def test_its_list_of_secret_names_is_the_services():
-    assert recording.SECRETS == NEVER_STORED
+    assert recording.SECRETS == NEVER_STORED and recording.ENDINGS == redaction._ENDINGS
+
+
+def test_what_it_looks_for_inside_of_a_text_is_what_the_service_looks_for_but_for_base64():
+    theirs = redaction._INSIDE.pattern
+    base64 = re.search(r"\|[^|]*\(\?P<base64>[^|]*", theirs)[0]
+
+    assert recording.INSIDE.pattern == theirs.replace(base64, "")
 
 
 def test_it_needs_the_standard_library_and_the_emitter_only():
