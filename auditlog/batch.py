@@ -32,6 +32,7 @@ class Batch:
     last_leaf: int
     dirty: set[tuple[str, str]] = field(default_factory=set)
     unparsed: list[tuple[int, str, str]] = field(default_factory=list)  # leaf index, source, why
+    events: list[tuple] = field(default_factory=list)  # rows in the order of project_acts.EVENT_TYPES, written last
     money: list[tuple] = field(default_factory=list)  # its statements about money, in the order of payments.COLUMNS
 
     @property
@@ -40,8 +41,8 @@ class Batch:
 
     @property
     def first_leaf(self) -> int:
-        """Rows of older events lie below it. What a batch writes of its own events is written with all that it brought."""
-        return self.reads[0].leaf_index if self.reads else self.last_leaf
+        """Rows of older events lie below it."""
+        return self.reads[0].leaf_index if self.reads else self.last_leaf + 1
 
 
 def speaks_for(source: Source, party: Party | Actor | None) -> bool:

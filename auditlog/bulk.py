@@ -32,17 +32,17 @@ def upsert_rows(
     if not rows:
         return
     columns = ", ".join(f'"{column}"' for column in types)
-    sets = ", ".join(
-        f'"{column}" = ' + merge.get(column, f'excluded."{column}"') for column in types if column not in key
-    )
+    after = {f'"{column}"': merge.get(column, f'excluded."{column}"') for column in types if column not in key}
     with connection.cursor() as cursor:
         cursor.execute(
             f"CREATE TEMP TABLE IF NOT EXISTS staged_{table} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
         )
-        cursor.execute(f"TRUNCATE staged_{table}")
+        cursor.execute(f"DELETE FROM staged_{table}")  # of this transaction; TRUNCATE would make its files anew
     copy_rows(f"staged_{table}", types, rows)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM staged_{table}"
-            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {sets}"
+            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{column} = {value}' for column, value in after.items())}"
+            # What is as it was before writes no row.
+            f" WHERE ({', '.join(f't.{column}' for column in after)}) IS DISTINCT FROM ({', '.join(after.values())})"
         )

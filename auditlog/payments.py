@@ -53,10 +53,9 @@ def fact_of(row: tuple, *, with_keys: bool = True) -> MoneyFact:
     return MoneyFact(str(event_id), source, at, phase, amount, currency, rail, charge, counts, via != "", keys, within)
 
 
-def payments_around(scope: Collection[int], rows: Iterable[tuple], *, below: int = 2**62, is_alone: bool = False) -> Payments:
+def payments_around(scope: Collection[int], rows: Iterable[tuple], *, is_alone: bool = False) -> Payments:
     """All statements of the units that these rows belong to, and of what may be the same payments. `scope` is
-    (tenant, generation). `below`: all statements from this leaf on are among `rows`. `is_alone`: nobody but one source
-    ever spoke, so there is nothing to join.
+    (tenant, generation). `is_alone`: nobody but one source ever spoke, so there is nothing to join.
     """
     found = Payments()
     found.take(rows, with_keys=not is_alone)
@@ -67,12 +66,12 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple], *, below: int
     asked: set[Key] = set()
     while new := reached - found.whole:
         found.whole |= new
-        found.take(_statements(scope, new, (), below), with_keys=not is_alone)
+        found.take(_of_units(scope, new), with_keys=not is_alone)
         if is_alone:
             break
         keys = {key for fact in found.facts.values() if fact.charge_key in new and is_joinable(fact) for key in fact.keys} - asked
         asked |= keys
-        found.take(_statements(scope, (), keys, below))
+        found.take(_stating(scope, keys))
         told: dict[Key, list[MoneyFact]] = {}
         for fact in found.facts.values():
             if is_joinable(fact):
@@ -82,39 +81,41 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple], *, below: int
     return found
 
 
-def _statements(scope: Collection[int], units: Collection[Unit], keys: Collection[Key], below: int) -> list[tuple]:
-    """Money statements of these units, and those that state these keys; of a key and source at most one more than can join."""
+def _of_units(scope: Collection[int], units: Collection[Unit]) -> list[tuple]:
+    """All money statements of these units; those without a charge id are among what was given."""
     named = [unit for unit in units if not unit[1].startswith("event:")]
-    if not (named or keys):
+    if not named:
         return []
-    branches, params = [], {"tenant": scope[0], "generation": scope[1], "below": below, "moving": ["authorized", "captured", "settled", "refunded", "reversed"],
-                            "credits": CREDIT_RAIL, "most": MANY + 1}  # fmt: skip
-    if named:
-        branches.append(_BY_UNIT)
-        params |= {"rails": [rail for rail, _ in named], "charges": [charge for _, charge in named]}
+    params = {"tenant": scope[0], "generation": scope[1], "rails": list({rail for rail, _ in named}), "charges": [charge for _, charge in named]}
+    return [row for row in fetch_rows(_BY_UNIT, params) if (row[_RAIL], row[_CHARGE]) in units]
+
+
+def _stating(scope: Collection[int], keys: Collection[Key]) -> list[tuple]:
+    """Money statements that state these keys; of a key and source at most one more than can join."""
+    params = {"tenant": scope[0], "generation": scope[1], "moving": ["authorized", "captured", "settled", "refunded", "reversed"],
+              "credits": CREDIT_RAIL, "most": MANY + 1}  # fmt: skip
+    branches = []
     for kind, columns in (("idempotency", ["idempotency_key"]), ("request", ["request_id", "ray_id"]), ("invoice", ["invoice"])):
-        some = [key for key in keys if key.kind == kind]
-        if not some:
-            continue
-        params[kind] = list({key.value for key in some})
-        branches += [_BY_KEY.format(kind=kind, column=column) for column in columns]
-    return fetch_rows(" UNION ALL ".join(branches), params)
+        if some := {key.value for key in keys if key.kind == kind}:
+            params[kind] = list(some)
+            branches += [_BY_KEY.format(kind=kind, column=column) for column in columns]
+    return fetch_rows(" UNION ALL ".join(branches), params) if branches else []
 
 
+_RAIL, _CHARGE = COLUMNS.index("rail"), COLUMNS.index("charge")
 _SELECTED = ", ".join(f"e.{name}" for name in COLUMNS)
 _BY_UNIT = f"""
-    SELECT {_SELECTED} FROM projection_event e JOIN unnest(%(rails)s::text[], %(charges)s::text[]) AS t(rail, charge)
-      ON e.charge = t.charge AND e.rail = t.rail
-    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.charge <> '' AND e.amount_minor IS NOT NULL
-      AND e.leaf_index + 0 < %(below)s
+    SELECT {_SELECTED} FROM projection_event e
+    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.charge = ANY(%(charges)s) AND e.charge <> ''
+      AND e.rail = ANY(%(rails)s) AND e.amount_minor IS NOT NULL
 """
-# By arrays: a planner that believes the record empty then reads all of it once, and not once a key. Which statements come
-# does not matter where a source has too many: to it such a key names nothing, and it crowds out nobody else. Scopes are compared by who asked.
+# By arrays: one walk along an index, where a join with the keys would sort all the record as long as that is small; and a
+# planner that believes the record empty reads all of it once, and not once a key. Which statements come does not matter where a source has too many: to it such a key names nothing, and it crowds out nobody else. Scopes are compared by who asked.
 _BY_KEY = f"""
     SELECT {', '.join(COLUMNS)} FROM (
         SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail, e.source) AS place FROM projection_event e
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{{column}} = ANY(%({{kind}})s) AND e.{{column}} <> ''
-          AND e.leaf_index + 0 < %(below)s AND e.amount_minor IS NOT NULL AND e.phase = ANY(%(moving)s)
+          AND e.amount_minor IS NOT NULL AND e.phase = ANY(%(moving)s)
           AND e.outcome = 'success' AND e.environment = 'live' AND e.within_remit AND e.rail <> %(credits)s
     ) found WHERE place <= %(most)s
 """

@@ -28,7 +28,7 @@ from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.planner import refresh_statistics
-from auditlog.project_acts import fold_holdings, reattribute, write_events, write_limits, write_parties
+from auditlog.project_acts import fold_holdings, make_events, reattribute, write_events, write_limits, write_parties
 from auditlog.project_chains import find_grants_of_tokens, fold_grants, fold_tokens
 from auditlog.project_money import fold_charges
 from auditlog.project_sources import (
@@ -179,14 +179,15 @@ def _fold(batch: Batch) -> None:
     tokens = fold_tokens(batch)
     grants = fold_grants(batch)
     tokens |= find_grants_of_tokens(batch, tokens)
-    write_events(batch)
+    reattribute(batch, grants, tokens)
+    make_events(batch)
+    fold_charges(batch)
     write_parties(batch)
     write_limits(batch)
-    reattribute(batch, grants, tokens)
-    fold_charges(batch)
     fold_holdings(batch)
     fold_sequences(batch)
     fold_clocks(batch)
+    write_events(batch)  # last: what asks for events above means those of before this batch
 
 
 def _write_dirty(batch: Batch, *, now: datetime) -> None:

@@ -5,6 +5,7 @@ Part of the fold in `project.py`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from operator import itemgetter
 from uuid import UUID
 
@@ -57,12 +58,16 @@ class Summary:
     depth: int
 
 
-def write_events(batch: Batch) -> None:
+def make_events(batch: Batch) -> None:
+    """The rows of the batch's events, with the chains as they now are."""
     vias = _vias(batch)
     summaries = _summaries(batch, {via for via in vias.values() if via})
-    rows = [_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads]
-    copy_rows("projection_event", EVENT_TYPES, rows)
-    batch.money = [_MONEY(row) for row in rows if row[_AMOUNT] is not None]
+    batch.events = [_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads]
+    batch.money = [_MONEY(row) for row in batch.events if row[_AMOUNT] is not None]
+
+
+def write_events(batch: Batch) -> None:
+    copy_rows("projection_event", EVENT_TYPES, batch.events)
 
 
 _AMOUNT = list(EVENT_TYPES).index("amount_minor")
@@ -179,16 +184,15 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
 
 def reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
     """Give older events the chain that this batch completed or changed, in two statements, and have them looked at."""
-    older = {"tenant": batch.tenant.pk, "generation": batch.generation, "below": batch.first_leaf}
+    scope = {"tenant": batch.tenant.pk, "generation": batch.generation}
     if tokens:
         with connection.cursor() as cursor:
             cursor.execute(
                 'UPDATE projection_event e SET via_grant = t.via_grant FROM projection_token t'
                 " WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s) AND e.token <> ''"
-                " AND e.leaf_index < %(below)s"
                 ' AND e."grant" = \'\' AND t.tenant_id = e.tenant_id AND t.generation = e.generation'
                 " AND t.jti = e.token AND e.via_grant <> t.via_grant RETURNING t.via_grant, e.token",
-                older | {"tokens": list(tokens)},
+                scope | {"tokens": list(tokens)},
             )
             moved = cursor.fetchall()
         grants = grants | {via for via, _ in moved}
@@ -196,7 +200,7 @@ def reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
     if not grants:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_REATTRIBUTE, older | {"ids": list(grants)})
+        cursor.execute(_REATTRIBUTE, scope | {"ids": list(grants)})
         batch.dirty |= {("principal", principal) for (principal,) in cursor.fetchall()}
     batch.dirty |= {("grant", grant_id) for grant_id in grants}
 
@@ -209,7 +213,6 @@ _REATTRIBUTE = """
         FROM projection_event e JOIN projection_grant g
           ON g.tenant_id = e.tenant_id AND g.generation = e.generation AND g.id = e.via_grant
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant = ANY(%(ids)s) AND e.via_grant <> ''
-          AND e.leaf_index < %(below)s
           AND (e.principal, e.principal_claimed, e.chain_complete, e.chain_proven, e.chain_depth) IS DISTINCT FROM
               (coalesce(nullif(g.principal, ''), e.claimed_principal), g.principal = '', g.complete, g.proven, g.depth)
     ), moved AS (
@@ -225,18 +228,18 @@ _REATTRIBUTE = """
 
 
 def write_parties(batch: Batch) -> None:
-    seen: dict[str, list] = {}
+    said: dict[tuple[str, bool, str, str, str], list[datetime]] = {}  # many name the same few
     for read in batch.reads:
-        at = read.event.occurred_at
+        source, within, at = read.source.name, read.within_remit, read.event.occurred_at
         for party in _parties_in(read.event):
-            proven = read.within_remit and speaks_for(read.source, party)
-            mask = kinds.said(party.kind, proven=proven)
-            known = seen.get(party.key)
-            if known is None:
-                seen[party.key] = [mask, at, at]
-            else:
-                known[0] |= mask
-                known[1], known[2] = min(known[1], at), max(known[2], at)
+            said.setdefault((source, within, party.iss, party.sub, party.kind), []).append(at)
+    sources = {read.source.name: read.source for read in batch.reads}
+    seen: dict[str, list] = {}
+    for (source, within, *who), times in said.items():
+        party = Party(*who)
+        known = seen.setdefault(party.key, [0, times[0], times[0]])
+        mask = kinds.said(party.kind, proven=within and speaks_for(sources[source], party))
+        known[:] = known[0] | mask, min(known[1], *times), max(known[2], *times)
     upsert_rows(
         "projection_party",
         PARTY_TYPES,

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 
 from auditlog.batch import Batch
-from auditlog.bulk import upsert_rows
+from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core.money import charges, counted_together
 from auditlog.payments import payments_around, rows_where
 
@@ -23,16 +23,16 @@ CHARGE_TYPES = {
 def fold_charges(batch: Batch) -> None:
     """Recompute every payment that the batch, or a chain it changed, has touched: from all statements of it."""
     moved = [key for kind, key in batch.dirty if kind == "grant"]
-    older = "e.via_grant = ANY(%(grants)s) AND e.via_grant <> '' AND e.leaf_index < %(below)s"
-    again = rows_where(batch.scope, older, {"grants": moved, "below": batch.first_leaf}) if moved else []
-    if not (batch.money or again):
+    older = rows_where(batch.scope, "e.via_grant = ANY(%(grants)s) AND e.via_grant <> ''", {"grants": moved}) if moved else []
+    if not (batch.money or older):
         return
-    told = payments_around(batch.scope, [*batch.money, *again], below=batch.first_leaf, is_alone=_is_alone(batch))
+    told = payments_around(batch.scope, [*batch.money, *older], is_alone=_is_alone(batch))
     members: dict[tuple[str, str], list[tuple]] = {}
     together = counted_together(told.facts.values())
     for fact in told.facts.values():
         members.setdefault(together[fact.charge_key], []).append(told.rows[fact.event_id])
-    lines = []
+    first: list[tuple] = []  # of which nothing was said before: no row stands in their way
+    again: list[tuple] = []
     for charge in charges(told.facts.values(), together):
         if (charge.rail, charge.charge) not in told.whole:
             continue  # seen beside others, and not touched
@@ -44,14 +44,15 @@ def fold_charges(batch: Batch) -> None:
             others.sort(key=lambda row: (row[11] == "", row[3], str(row[0])))
             stated = [next((value for row in (lead, *others) if (value := row[column])), "") for column in range(12, 18)]
         principal, actor, provider, session, task, project = stated
-        lines.append(
+        (first if min(row[1] for row in others) >= batch.first_leaf else again).append(
             (*batch.scope, charge.rail, charge.charge, charge.currency, lead[0], lead[1], charge.at, principal, actor,
              provider, lead[11], session, task, project, charge.taken_minor, charge.returned_minor,
              charge.authorized_minor, charge.has_spend, [UUID(event_id) for event_id in charge.joined])
         )  # fmt: skip
     _drop_charges(batch, told.beside())
+    copy_rows("projection_charge", CHARGE_TYPES, first)
     upsert_rows(
-        "projection_charge", CHARGE_TYPES, lines, key=("tenant_id", "generation", "rail", "charge", "currency")
+        "projection_charge", CHARGE_TYPES, again, key=("tenant_id", "generation", "rail", "charge", "currency")
     )
 
 

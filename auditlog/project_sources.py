@@ -108,12 +108,14 @@ _GAPPED = """
 
 def fold_clocks(batch: Batch) -> None:
     """Compare `iat` with receipt, by source, key and hour of receipt."""
-    heard: dict[tuple, list[tuple[int, int, datetime, UUID]]] = {}
+    at_once: dict[tuple, list[tuple[datetime, int, UUID]]] = {}  # a delivery is received at one time
     for read in batch.reads:
-        at = read.received_at
-        key = (read.source.name, read.key, at.replace(minute=0, second=0, microsecond=0))
-        heard.setdefault(key, []).append(((at - read.event.issued_at) // _MICROSECOND, read.leaf_index, at, read.event_id))
-    hours = {key: _told(many) for key, many in heard.items()}
+        key = (read.source.name, read.key, read.received_at)
+        at_once.setdefault(key, []).append((read.event.issued_at, read.leaf_index, read.event_id))
+    hours: dict[tuple[str, str, datetime], list] = {}
+    for (source, key, at), many in at_once.items():
+        hour, row = (source, key, at.replace(minute=0, second=0, microsecond=0)), _told(at, many)
+        hours[hour] = _joined(hours[hour], row) if hour in hours else row
     if not hours:
         return
     with connection.cursor() as cursor:
@@ -137,12 +139,13 @@ def fold_clocks(batch: Batch) -> None:
     }  # fmt: skip
 
 
-def _told(heard: list[tuple[int, int, datetime, UUID]]) -> list:
-    """What some events of one key and hour say: (lag, leaf index, received at, event id) of each."""
-    lags, _, times, _ = zip(*heard, strict=True)
-    ahead = sum(-lag * _MICROSECOND > clock_skew.AHEAD for lag in lags if lag < 0)
-    least, leaf_index, _, event_id = min(heard)
-    return [len(heard), ahead, least, max(lags), min(times), max(times), leaf_index, event_id]
+def _told(at: datetime, heard: list[tuple[datetime, int, UUID]]) -> list:
+    """What some events of one key, received `at`, say: (issued at, leaf index, event id) of each."""
+    said = [issued for issued, _, _ in heard]
+    newest = max(said)
+    leaf_index, event_id = min((leaf, event_id) for issued, leaf, event_id in heard if issued == newest)
+    ahead = sum(issued - at > clock_skew.AHEAD for issued in said) if newest > at else 0
+    return [len(heard), ahead, (at - newest) // _MICROSECOND, (at - min(said)) // _MICROSECOND, at, at, leaf_index, event_id]
 
 
 def _joined(one: list, other: list) -> list:

@@ -849,7 +849,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(fields=['tenant', 'generation', 'type', '-leaf_index'], name='event_by_type'),
+            index=models.Index(fields=['tenant', 'generation', 'type', 'leaf_index'], name='event_by_type'),
         ),
         migrations.AddIndex(
             model_name='event',
@@ -857,71 +857,71 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('principal', ''), _negated=True), fields=['tenant', 'generation', 'principal', '-leaf_index'], name='event_by_principal'),
+            index=models.Index(condition=models.Q(('principal', ''), _negated=True), fields=['tenant', 'generation', 'principal', 'leaf_index'], name='event_by_principal'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('actor', ''), _negated=True), fields=['tenant', 'generation', 'actor', '-leaf_index'], name='event_by_actor'),
+            index=models.Index(condition=models.Q(('actor', ''), _negated=True), fields=['tenant', 'generation', 'actor', 'leaf_index'], name='event_by_actor'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('provider', ''), _negated=True), fields=['tenant', 'generation', 'provider', '-leaf_index'], name='event_by_provider'),
+            index=models.Index(condition=models.Q(('provider', ''), _negated=True), fields=['tenant', 'generation', 'provider', 'leaf_index'], name='event_by_provider'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('account', ''), _negated=True), fields=['tenant', 'generation', 'account', '-leaf_index'], name='event_by_account'),
+            index=models.Index(condition=models.Q(('account', ''), _negated=True), fields=['tenant', 'generation', 'account', 'leaf_index'], name='event_by_account'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('target', ''), _negated=True), fields=['tenant', 'generation', 'target', '-leaf_index'], name='event_by_target'),
+            index=models.Index(condition=models.Q(('target', ''), _negated=True), fields=['tenant', 'generation', 'target', 'leaf_index'], name='event_by_target'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('token', ''), _negated=True), fields=['tenant', 'generation', 'token', '-leaf_index'], name='event_by_token'),
+            index=models.Index(condition=models.Q(('token', ''), _negated=True), fields=['tenant', 'generation', 'token', 'leaf_index'], name='event_by_token'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('via_grant', ''), _negated=True), fields=['tenant', 'generation', 'via_grant', '-leaf_index'], name='event_by_via_grant'),
+            index=models.Index(condition=models.Q(('via_grant', ''), _negated=True), fields=['tenant', 'generation', 'via_grant', 'leaf_index'], name='event_by_via_grant'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('txn', ''), _negated=True), fields=['tenant', 'generation', 'txn', '-leaf_index'], name='event_by_txn'),
+            index=models.Index(condition=models.Q(('txn', ''), _negated=True), fields=['tenant', 'generation', 'txn', 'leaf_index'], name='event_by_txn'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('session', ''), _negated=True), fields=['tenant', 'generation', 'session', '-leaf_index'], name='event_by_session'),
+            index=models.Index(condition=models.Q(('session', ''), _negated=True), fields=['tenant', 'generation', 'session', 'leaf_index'], name='event_by_session'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('task', ''), _negated=True), fields=['tenant', 'generation', 'task', '-leaf_index'], name='event_by_task'),
+            index=models.Index(condition=models.Q(('task', ''), _negated=True), fields=['tenant', 'generation', 'task', 'leaf_index'], name='event_by_task'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('charge', ''), _negated=True), fields=['tenant', 'generation', 'charge', '-leaf_index'], name='event_by_charge'),
+            index=models.Index(condition=models.Q(('charge', ''), _negated=True), fields=['tenant', 'generation', 'charge', 'leaf_index'], name='event_by_charge'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('invoice', ''), _negated=True), fields=['tenant', 'generation', 'invoice', '-leaf_index'], name='event_by_invoice'),
+            index=models.Index(condition=models.Q(('invoice', ''), _negated=True), fields=['tenant', 'generation', 'invoice', 'leaf_index'], name='event_by_invoice'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('request_id', ''), _negated=True), fields=['tenant', 'generation', 'request_id', '-leaf_index'], name='event_by_request_id'),
+            index=models.Index(condition=models.Q(('request_id', ''), _negated=True), fields=['tenant', 'generation', 'request_id', 'leaf_index'], name='event_by_request_id'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('ip', ''), _negated=True), fields=['tenant', 'generation', 'ip', '-leaf_index'], name='event_by_ip'),
+            index=models.Index(condition=models.Q(('ip', ''), _negated=True), fields=['tenant', 'generation', 'ip', 'leaf_index'], name='event_by_ip'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('jkt', ''), _negated=True), fields=['tenant', 'generation', 'jkt', '-leaf_index'], name='event_by_jkt'),
+            index=models.Index(condition=models.Q(('jkt', ''), _negated=True), fields=['tenant', 'generation', 'jkt', 'leaf_index'], name='event_by_jkt'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('ray_id', ''), _negated=True), fields=['tenant', 'generation', 'ray_id', '-leaf_index'], name='event_by_ray_id'),
+            index=models.Index(condition=models.Q(('ray_id', ''), _negated=True), fields=['tenant', 'generation', 'ray_id', 'leaf_index'], name='event_by_ray_id'),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=models.Index(condition=models.Q(('idempotency_key', ''), _negated=True), fields=['tenant', 'generation', 'idempotency_key', '-leaf_index'], name='event_by_idempotency_key'),
+            index=models.Index(condition=models.Q(('idempotency_key', ''), _negated=True), fields=['tenant', 'generation', 'idempotency_key', 'leaf_index'], name='event_by_idempotency_key'),
         ),
         migrations.AddIndex(
             model_name='event',

@@ -102,7 +102,8 @@ def _make_data(state: StateFolder, *, run: Path, passwords: dict[str, str], bina
         _run(
             launcher,
             binaries / "initdb",
-            *("-D", str(data_folder), "-k", "-E", "UTF8", "--locale=C.UTF-8", "--username=postgres"),
+            # Compared byte by byte: no C library's update can leave an index in another order than it was built in.
+            *("-D", str(data_folder), "-k", "-E", "UTF8", "--locale=C.UTF-8", "--lc-collate=C", "--username=postgres"),
             *("--auth-local=scram-sha-256", "--auth-host=reject", f"--pwfile={run_folder}/{password_file.name}"),
             folders=(data_folder, run_folder),
         )
