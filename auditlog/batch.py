@@ -33,11 +33,11 @@ class Batch:
     dirty: set[tuple[str, str]] = field(default_factory=set)
     unparsed: list[tuple[int, str, str]] = field(default_factory=list)  # leaf index, source, why
     events: list[tuple] = field(default_factory=list)  # rows in the order of project_acts.EVENT_TYPES, written last
+    scope: tuple[int, int] = field(init=False)  # what keys lead with
     money: list[tuple] = field(default_factory=list)  # its statements about money, in the order of payments.COLUMNS
 
-    @property
-    def scope(self) -> list[int]:
-        return [self.tenant.pk, self.generation]
+    def __post_init__(self) -> None:
+        self.scope = (self.tenant.pk, self.generation)
 
     @property
     def first_leaf(self) -> int:

@@ -76,8 +76,10 @@ _MONEY = itemgetter(*(list(EVENT_TYPES).index(name) for name in COLUMNS))
 
 def _bound_key(payload: Payload) -> str:
     """The key that this event's grant or token object is bound to."""
-    stated = [said for said in (payload.token, payload.grant) if isinstance(said, (TokenObject, GrantObject))]
-    return next((said.cnf.jkt for said in stated if said.cnf and said.cnf.jkt), "")
+    for said in (payload.token, payload.grant):
+        if isinstance(said, (TokenObject, GrantObject)) and said.cnf and said.cnf.jkt:
+            return said.cnf.jkt
+    return ""
 
 
 def _vias(batch: Batch) -> dict[int, str]:
@@ -128,8 +130,7 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
     rooted = summary is not None and summary.principal != ""
     target = action.target if action else None
     return (
-        batch.tenant.pk,
-        batch.generation,
+        *batch.scope,
         read.leaf_index,
         read.event_id,
         read.source.name,

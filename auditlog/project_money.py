@@ -33,18 +33,20 @@ def fold_charges(batch: Batch) -> None:
         members.setdefault(together[fact.charge_key], []).append(told.rows[fact.event_id])
     first: list[tuple] = []  # of which nothing was said before: no row stands in their way
     again: list[tuple] = []
+    first_leaf = batch.first_leaf
     for charge in charges(told.facts.values(), together):
         if (charge.rail, charge.charge) not in told.whole:
             continue  # seen beside others, and not touched
         lead = told.rows[charge.lead]
         others = members[charge.rail, charge.charge]
         if len(others) == 1:
-            stated = lead[12:18]
+            stated, oldest = lead[12:18], lead[1]
         else:
             others.sort(key=lambda row: (row[11] == "", row[3], str(row[0])))
             stated = [next((value for row in (lead, *others) if (value := row[column])), "") for column in range(12, 18)]
+            oldest = min(row[1] for row in others)
         principal, actor, provider, session, task, project = stated
-        (first if min(row[1] for row in others) >= batch.first_leaf else again).append(
+        (first if oldest >= first_leaf else again).append(
             (*batch.scope, charge.rail, charge.charge, charge.currency, lead[0], lead[1], charge.at, principal, actor,
              provider, lead[11], session, task, project, charge.taken_minor, charge.returned_minor,
              charge.authorized_minor, charge.has_spend, [UUID(event_id) for event_id in charge.joined])
