@@ -10,7 +10,6 @@ from auditlog.core.act import Act
 from auditlog.core.authority import (
     Judgement,
     first_revocation,
-    given_later,
     judge_action,
     judge_audience,
     judge_depth,
@@ -18,7 +17,9 @@ from auditlog.core.authority import (
     judge_window,
     key_bound,
     key_shown,
+    seconds_before_issue,
     token_widenings,
+    told_later,
     utc_text,
     widenings,
 )
@@ -107,19 +108,19 @@ def _whole_json(chain: Chain, act: Act, organisations: Organisations, *, at: dat
 def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
     """What all grants together allowed at `at`: every hop's own terms, whose intersection counts.
 
-    `in_force` is None, unknown, where only a grant that was given later says so.
+    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given.
     """
     grants = chain.path.grants
     ends = [g.expires_at for g in grants if g.expires_at is not None]
-    begins = [g.not_before for g in grants if g.not_before is not None]
+    begins = [g.begins_at for g in grants if g.begins_at is not None]
     audiences = [set(g.audience) for g in grants if g.audience is not None]
     revoked = first_revocation(chain.path, at)
     window = judge_window(chain.path, at)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
-    later = given_later(chain.path, at)
+    later = told_later(chain.path, at)
     return {
         "in_force": None if in_force and later else in_force,
-        "given_later": later and {"grant": later.id, "granted_at": later.granted_at},
+        "told_later": later and {"grant": later.id, "told_at": later.granted_at},
         "scopes": [{"grant": g.id, "authorization_details": _details(g)} for g in grants if g.details is not None],
         "known": grants[0].details is not None,
         "limits": [limit for g in grants for limit in _limits(g) or ()],
@@ -159,6 +160,8 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
         if token.revoked_at is not None and token.revoked_at <= at:
             found.append(Break(None, "revoked", f"token {token.jti} was revoked at {utc_text(token.revoked_at)}", token.revoked_leaf))
     used = chain.tokens.tokens[-1] if chain.tokens.tokens else None
+    if used is not None and seconds_before_issue(used, at):
+        found.append(Break(None, "outside_window", f"token {used.jti} was issued only at {utc_text(used.issued_at)}", used.leaf_index))
     if used is not None and used.expires_at is not None and used.expires_at <= at:
         found.append(Break(None, "outside_window", f"token {used.jti} expired at {utc_text(used.expires_at)}", used.leaf_index))
     judgements: list[tuple[str, Judgement]] = [

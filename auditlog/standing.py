@@ -90,7 +90,7 @@ def _rows_of(grant: Grant, used: list[Used], now: datetime) -> list[dict[str, An
         "expires_at": grant.expires_at,
         "revoked_at": grant.revoked_at,
         "lifetime_s": int((grant.expires_at - grant.granted_at).total_seconds()) if grant.expires_at else None,
-        "live": (grant.revoked_at is None or grant.revoked_at > now) and (grant.expires_at is None or grant.expires_at > now),
+        "live": (grant.begins_at is None or grant.begins_at <= now) and (grant.revoked_at is None or grant.revoked_at > now) and (grant.expires_at is None or grant.expires_at > now),
         "standing": grant.standing,
     }
     rows = []

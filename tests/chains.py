@@ -35,6 +35,8 @@ class GrantPlan:
     at: timedelta  # before the act
     gates: list[str] | None = None
     is_sent: bool = True
+    states_beginning: bool = True
+    told: timedelta | None = None  # after the act, and its source does not say when it was given
 
 
 @dataclass
@@ -99,7 +101,8 @@ def valid_chain(rng: random.Random, number: int) -> ChainPlan:
                 life if place == 0 or rng.random() < 0.5 else None, list(audience) if audience and (place == 0 or rng.random() < 0.5) else None,
                 may_go if place == 0 or rng.random() < 0.5 else None,
                 (True if not last else rng.choice((True, False))) if place == 0 or last or rng.random() < 0.5 else None,
-                f"{key}-{place}" if key else None, timedelta(hours=20) - MINUTE * place,
+                f"{key}-{place}" if key else None, timedelta(hours=20) - MINUTE * place, states_beginning=rng.random() < 0.6,
+                told=MINUTE * rng.randint(1, 50) if rng.random() < 0.15 else None,
             )
         )  # fmt: skip
         giver = agent
@@ -128,6 +131,7 @@ def say(world: TenantWorld, plan: ChainPlan) -> tuple[list[Signed], Signed]:
             grant.subject, grant.actor, parent=parent, limits=limits if grant.limit_minor != 0 and grant.limit_minor is not None else None,
             expires_in=grant.expires_in, audience=grant.audience, max_depth=grant.max_depth, redelegate=grant.redelegate,
             gates=grant.gates, cnf={"jkt": grant.jkt} if grant.jkt else None, at=at,
+            states_beginning=grant.states_beginning, told_at=act_at + grant.told if grant.told is not None else None,
             **(scope if grant.actions or grant.providers or grant.resources or grant.deny else {}),
         )  # fmt: skip
         granted.append(signed)
@@ -137,7 +141,8 @@ def say(world: TenantWorld, plan: ChainPlan) -> tuple[list[Signed], Signed]:
     for arguments in plan.tokens:
         arguments = dict(arguments)
         grant = granted[arguments.pop("place")]
-        tokens.append(world.token(grant, parent=tokens[-1] if tokens else None, at=act_at - 2 * HOUR + MINUTE * len(tokens), **arguments))
+        at = act_at + arguments.pop("after", MINUTE * len(tokens) - 2 * HOUR)
+        tokens.append(world.token(grant, parent=tokens[-1] if tokens else None, at=at, **arguments))
     said += tokens
     act = world.event(
         "action.performed", grant=granted[-1], token=tokens[-1] if plan.shows_token and tokens else None, actor=plan.actor,
@@ -289,6 +294,24 @@ def other_actor(rng, plan):
 
 def too_early(rng, plan):
     plan.act_delay = -plan.grants[-1].at - HOUR
+    if plan.grants[-1].told is not None:
+        plan.grants[-1].states_beginning = True  # else nobody says when it began
+    return "authority.out_of_scope"
+
+
+def given_after_the_act(rng, plan):
+    grant = plan.grants[rng.randrange(len(plan.grants))]
+    late = rng.randint(31, 3_000)
+    if grant.expires_in is not None:
+        grant.expires_in -= grant.at + timedelta(seconds=late)
+    grant.at, grant.told = timedelta(seconds=-late), None
+    return "authority.out_of_scope"
+
+
+def token_issued_after_the_act(rng, plan):
+    if not plan.tokens:
+        return None
+    plan.tokens[-1]["after"] = timedelta(seconds=rng.randint(31, 3_000))
     return "authority.out_of_scope"
 
 
@@ -365,7 +388,7 @@ def for_somebody_without_the_right(rng, plan):
 
 MUTATIONS: tuple[Mutation, ...] = (
     wider_action, wider_resource, wider_audience, given_by_a_stranger, wider_limit, outlives, token_outlives, token_scope, deeper,
-    too_deep, not_to_be_passed_on, other_verb, denied, other_resource, other_actor, too_early, other_provider, expired,
+    too_deep, not_to_be_passed_on, other_verb, denied, other_resource, other_actor, too_early, given_after_the_act, token_issued_after_the_act, other_provider, expired,
     token_expired, revoked, token_revoked, grant_never_stated, token_with_another_key, act_with_another_key,
     gate_unanswered, for_somebody_without_the_right,
 )  # fmt: skip

@@ -29,6 +29,7 @@ from auditlog.core.money import amount_text
 from auditlog.core.statement import Grant, Token
 
 Result = Literal["pass", "fail", "unknown", "na"]
+CLOCKS = 30  # seconds that two honest clocks may differ
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
 _ONE, _MANY = "\ue000", "\ue001"
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 section 2.3 takes for the dot between labels
@@ -226,21 +227,40 @@ def judge_audience(path: Path, provider: str) -> Judgement:
 
 
 def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgement:
-    """C6: not before - skew <= at < expiry + skew, for every grant on the path."""
+    """C6: not before - skew <= at < expiry + skew, for every grant on the path.
+
+    A grant that states no beginning begins when it was given. That is one event's time against another's, so at least
+    CLOCKS of skew are allowed there.
+    """
     for hop, grant in enumerate(path.grants, start=1):
-        if grant.not_before is not None and (grant.not_before - at).total_seconds() > skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} begins at {utc_text(grant.not_before)}; the act was at {utc_text(at)}")
+        if early := seconds_early(grant, at, skew_seconds=skew_seconds):
+            begun = f"begins at {utc_text(grant.not_before)}" if grant.not_before else f"was given only at {utc_text(grant.granted_at)}"
+            return _fail(grant, hop, f"grant {grant.id} {begun}; the act was at {utc_text(at)}, {early:.0f} s before")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
             return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}; the act was at {utc_text(at)}")
     return Judgement("pass", "every grant on the path was in its time window")
 
 
-def given_later(path: Path, at: datetime, *, skew_seconds: float = 30) -> Grant | None:
-    """The first grant that, as far as the record says, was given only after `at`, and states no beginning of its own.
+def seconds_early(grant: Grant, at: datetime, *, skew_seconds: float = 0) -> float:
+    """By how much `at` is before the grant's beginning and the skew allowed; 0 where it is not, or nobody says."""
+    if grant.begins_at is None:
+        return 0
+    early = (grant.begins_at - at).total_seconds()
+    return early if early > (skew_seconds if grant.not_before else max(skew_seconds, CLOCKS)) else 0
 
-    Whether it held before is not known: a source may tell late of what it allowed earlier.
+
+def seconds_before_issue(token: Token, at: datetime, *, skew_seconds: float = CLOCKS) -> float:
+    """By how much `at` is before the token was issued and the skew allowed; 0 where it is not, or nobody says."""
+    early = (token.issued_at - at).total_seconds() if token.issued_at is not None and token.dated else 0
+    return early if early > max(skew_seconds, CLOCKS) else 0
+
+
+def told_later(path: Path, at: datetime, *, skew_seconds: float = CLOCKS) -> Grant | None:
+    """The first grant that was told of only after `at`, by a source that does not say from when it held, or since when.
+
+    Whether it held at `at` is not known.
     """
-    return next((g for g in path.grants if g.not_before is None and (g.granted_at - at).total_seconds() > skew_seconds), None)
+    return next((g for g in path.grants if g.begins_at is None and (g.granted_at - at).total_seconds() > skew_seconds), None)
 
 
 def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:

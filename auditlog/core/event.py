@@ -239,6 +239,7 @@ class Event(Struct, frozen=True):
     payload: Payload
     txn: str = ""
     principal_claim: Party | None = None  # `sub_id`: whose act the sender says it was
+    dated: bool = True  # the sender says when it happened; else `occurred_at` is only when it was told
 
 
 _TYPES: dict[str, tuple[str, ...]] = {

@@ -30,6 +30,7 @@ class Statement(Struct, Generic[Said], frozen=True):
     attester: str  # issuer of the statement
     grade: str
     proven: bool
+    dated: bool = True  # `at` is when it was done, by its source's word; else only when it was told
 
 
 class Revocation(Struct, frozen=True):
@@ -114,7 +115,7 @@ class Grant:
     gates: tuple[str, ...] | None
     intent: Intent | None
     jkt: str | None
-    granted_at: datetime
+    granted_at: datetime  # where not `dated`, when it was told: it may have been given before
     leaf_index: int
     event_id: str
     source: str
@@ -126,6 +127,12 @@ class Grant:
     revoked_leaf: int | None = None
     notified: Mapping[str, datetime] = field(default_factory=dict)  # provider -> when it learned of the revocation
     conflicts: tuple[int, ...] = ()  # leaves that say something else under this id
+    dated: bool = True
+
+    @property
+    def begins_at(self) -> datetime | None:
+        """From when it held: as it says, else from when it was given. None: it was told of late, perhaps."""
+        return self.not_before or (self.granted_at if self.dated else None)
 
 
 def resolve_grant(history: History[GrantObject]) -> Grant | None:
@@ -162,6 +169,7 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         revoked_leaf=ended.leaf_index if ended else None,
         notified=history.notified,
         conflicts=history.conflicts,
+        dated=stands.dated,
     )
 
 
@@ -192,6 +200,7 @@ class Token:
     revoked_leaf: int | None = None
     notified: Mapping[str, datetime] = field(default_factory=dict)
     conflicts: tuple[int, ...] = ()
+    dated: bool = True  # `issued_at` is when it was issued; else it is when that was told
 
     @property
     def stated(self) -> bool:
@@ -233,6 +242,7 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         attester=stands.attester,
         grade=stands.grade,
         conflicts=history.conflicts,
+        dated=said.issued_at is not None or stands.dated,
         **end,
     )
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import Judgement, judge_action, judge_resource
+from auditlog.core.authority import CLOCKS, Judgement, judge_action, judge_resource, seconds_before_issue, seconds_early
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
+from auditlog.core.statement import Token
 from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 
@@ -13,18 +14,20 @@ rule = "authority.out_of_scope"
 version = 1
 title = "An act outside its grants"
 runbook = "Undo the act where it can be undone; ask who let it through, since the scope was known before it."
-false_positives = "A verb or resource that the sender names otherwise than the grant does; align the two vocabularies."
+false_positives = (
+    "A verb or resource that the sender names otherwise than the grant does; align the two vocabularies. Or a source that"
+    " gives as the time of a grant (`toe`) when it told of it."
+)
 types = USE_TYPES - {"token.issued", "token.exchanged", "delegation.granted", "mandate.issued"}
 partition = ("event_id",)
 waits = False
-CLOCKS = 30  # seconds that two honest clocks may differ
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.path.grants or not is_use(act, record):
             continue
-        judged = next((j for j in _judgements(act) if j.result == "fail"), None)
+        judged = next((j for j in _judgements(act, record.tokens.get(act.token)) if j.result == "fail"), None)
         if judged is None:
             continue
         yield finding(
@@ -40,15 +43,17 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         )
 
 
-def _judgements(act: Act) -> Iterable[Judgement]:
+def _judgements(act: Act, token: Token | None) -> Iterable[Judgement]:
     yield judge_action(act.path, verb=act.verb, provider=act.provider, payment=act.is_payment)
     yield judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment)
     for hop, grant in enumerate(act.path.grants, start=1):
-        if grant.not_before is not None and act.occurred_at < grant.not_before:
-            early = (grant.not_before - act.occurred_at).total_seconds()
-            if early >= CLOCKS:
-                yield Judgement("fail", f"grant {grant.id} began {early:.0f} s after the act", hop, grant.id, grant.leaf_index)
+        if early := seconds_early(grant, act.occurred_at, skew_seconds=CLOCKS):
+            begun = "began" if grant.not_before else "was given"
+            yield Judgement("fail", f"grant {grant.id} {begun} {early:.0f} s after the act", hop, grant.id, grant.leaf_index)
     last = act.path.grants[-1]
+    if token is not None and (early := seconds_before_issue(token, act.occurred_at)):
+        reason = f"token {token.jti} was issued {early:.0f} s after the act"
+        yield Judgement("fail", reason, len(act.path.grants), last.id, token.leaf_index)
     if act.actor and act.path.ends_at_root and last.actor is not None and act.actor not in act.path.parties:
         reason = f"grant {last.id} lets {last.actor.key} act, and {act.actor} did"
         yield Judgement("fail", reason, len(act.path.grants), last.id, last.leaf_index)

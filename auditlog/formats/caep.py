@@ -176,7 +176,8 @@ def _event(document: bytes, sender: Sender) -> Event:
     )
     issued = moment(claims.iat)
     at = instant(said.event_timestamp) if said.event_timestamp is not None else issued if claims.toe is None else moment(claims.toe)
-    return event(sender, id=claims.jti, type=kind, at=at, payload=payload, issued_at=issued, txn=claims.txn, principal=principal)
+    return event(sender, id=claims.jti, type=kind, at=at, payload=payload, issued_at=issued, txn=claims.txn, principal=principal,
+                 dated=said.event_timestamp is not None or claims.toe is not None)  # fmt: skip
 
 
 def _whom(subject: Identifier, sender: Sender) -> Party | None:

@@ -61,7 +61,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     created = instant(int(signed.parameters["created"]))
     at = said.time if said.time is not None else said.timestamp
     return event(sender, id=said.id, type=native, at=created if at is None else instant(at), issued_at=created,
-                 payload=payload, txn=txn, principal=principal)  # fmt: skip
+                 payload=payload, txn=txn, principal=principal, dated=at is not None)  # fmt: skip
 
 
 def _verify(delivery: Delivery, sender: Sender) -> tuple[Signed, Key]:

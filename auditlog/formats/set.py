@@ -256,6 +256,7 @@ def _event(claims_json: bytes, sender: Sender) -> Event:
         payload=payload,
         txn=claims.txn,
         principal_claim=principal,
+        dated=claims.toe is not None,
     )
 
 

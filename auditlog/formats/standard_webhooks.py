@@ -66,6 +66,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         payload=payload,
         txn=txn,
         principal=principal,
+        dated=said.timestamp is not None,
     )
 
 

@@ -48,6 +48,7 @@ def event(
     issued_at: datetime | None = None,
     txn: str = "",
     principal: Party | None = None,
+    dated: bool = True,
 ) -> Event:
     """An event with the bounds that hold for everybody's. Raises MalformedEvent naming the field."""
     if not 0 < len(id) <= 500:
@@ -57,7 +58,7 @@ def event(
         raise MalformedEvent("a string holds U+0000, which no name or text has")
     if principal is not None and "\x00" in principal.key:
         raise MalformedEvent("a string holds U+0000, which no name or text has")
-    return Event(id, type, sender.issuer, at, issued_at or at, decode_payload(encoded), fitted(txn), principal)
+    return Event(id, type, sender.issuer, at, issued_at or at, decode_payload(encoded), fitted(txn), principal, dated)
 
 
 def decoded(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: str) -> Decoded:

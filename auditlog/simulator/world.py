@@ -205,9 +205,13 @@ class World:
         token: Signed | str | dict | None = None,
         txn: str | None = None,
         jti: str | None = None,
+        told_at: datetime | None = None,
         **payload: Any,
     ) -> Signed:
-        """Sign one event. `actor` may be a party, parties oldest first, or the object itself."""
+        """Sign one event. `actor` may be a party, parties oldest first, or the object itself.
+
+        With `told_at` the sender says only that: the event has an `iat`, and no `toe`.
+        """
         spec = self._spec(source)
         granted = self._granted.get(_ref(grant)) if grant is not None and not isinstance(grant, dict) else None
         if principal is AUTO:
@@ -226,10 +230,10 @@ class World:
         happened = at or self.now
         claims = {
             "iss": spec.issuer,
-            "iat": numeric(self.issued_at or happened),
+            "iat": numeric(told_at or self.issued_at or happened),
             "jti": jti or self.new_id(spec.name),
             "aud": [f"urn:answerable:{self.tenant}"],
-            "toe": numeric(happened),
+            "toe": None if told_at else numeric(happened),
             "txn": txn,
             "sub_id": {"format": "iss_sub", **principal.ref} if principal else None,
             "events": {EVENT_URN.format(type): _said(body)},
@@ -280,6 +284,7 @@ class World:
         audience: Sequence[str] | None = None,
         parent: Signed | str | None = None,
         root: bool | None = None,
+        states_beginning: bool = True,
         expires_in: timedelta | None = None,
         intent: dict | None = None,
         max_depth: int | None = None,
@@ -310,7 +315,7 @@ class World:
             "actor": actor.full,
             "authorization_details": [{"type": "agent_action", **d} for d in details] if details else None,
             "limits": limits,
-            "not_before": numeric(happened),
+            "not_before": numeric(happened) if states_beginning else None,
             "expires_at": numeric(happened + expires_in) if expires_in is not None else None,
             "audience": audience,
             "max_depth": max_depth,

@@ -26,6 +26,8 @@ from auditlog.core.authority import (
     key_bound_by,
     key_shown,
     resource_matches,
+    seconds_before_issue,
+    seconds_early,
     widenings,
 )
 from auditlog.core.chain import MAX_DEPTH, Path
@@ -362,10 +364,11 @@ def window(it: Contested) -> CriterionResult:
     cure = ""
     if judged.result == "fail":
         grant, at = it.path.grants[judged.hop - 1], it.act.occurred_at
-        early = grant.not_before is not None and at < grant.not_before
-        gap = (grant.not_before - at if early else at - grant.expires_at).total_seconds()
+        gap = seconds_early(grant, at, skew_seconds=it.policy.skew_seconds) or (at - grant.expires_at).total_seconds()
         cure = f"outside the window of grant {grant.id} by {gap:.3f} s, {it.policy.skew_seconds:g} s of it allowed for clocks"
     token = it.record.tokens.get(it.act.token)
+    if judged.result == "pass" and token is not None and (early := seconds_before_issue(token, it.act.occurred_at, skew_seconds=it.policy.skew_seconds)):
+        return _token_fail(it, "C6", f"token {token.jti} was issued {early:.3f} s after the act", "outside_window", token)
     if judged.result == "pass" and token is not None and token.expires_at is not None:
         late = (it.act.occurred_at - token.expires_at).total_seconds()
         if late >= it.policy.skew_seconds:

@@ -194,18 +194,18 @@ def test_an_act_outside_its_authority_is_a_cross_in_the_picture_with_the_reason_
     assert "c-cross" in picture("/grants/wider/") and "c-cross" not in picture(f"/grants/{told.two.id}/")
 
 
-def test_before_a_grant_was_given_it_is_not_called_in_force(told):
+def test_before_a_grant_was_told_of_it_is_not_called_in_force(told):
     said = {"id": "no-beginning", "root": True, "subject": told.ada.full, "actor": told.lead.full, "authorization_details": [{"type": "agent_action"}]}
-    early = told.event("delegation.granted", grant=said, at=told.at)
-    *_, done = told.send(early, told.event("action.performed", grant="no-beginning", actor=told.lead, at=told.at + MINUTE))
+    late = told.event("delegation.granted", grant=said, told_at=told.at)
+    *_, done = told.send(late, told.event("action.performed", grant="no-beginning", actor=told.lead, at=told.at + MINUTE))
     told.settle()
     url, before = f"/events/{done.event_id}/", (told.at - timedelta(days=3)).strftime("%Y-%m-%d %H:%M")
 
     page = signed_in(told, "security").get(url, {"at": before}).content.decode()
     found = told.api.get(f"events/{done.event_id}/chain", {"at": before}).json()["effective"]
 
-    assert found["in_force"] is None and found["given_later"]["grant"] == "no-beginning"
-    assert "<b>in force</b>" not in page and "was given" in page
+    assert found["in_force"] is None and found["told_later"]["grant"] == "no-beginning"
+    assert "<b>in force</b>" not in page and "was told of" in page
     assert told.api.get(f"events/{done.event_id}/chain").json()["effective"]["in_force"] is True
 
 

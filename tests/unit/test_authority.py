@@ -17,6 +17,7 @@ from auditlog.core.authority import (
     judge_revocation,
     judge_window,
     resource_matches,
+    told_later,
     widenings,
 )
 from auditlog.core.chain import Path, path_to
@@ -235,6 +236,17 @@ def test_time_windows_have_skew_and_an_exclusive_end():
     assert judge_window(window, ends).result == "fail"
     assert judge_window(window, ends, skew_seconds=30).result == "pass"
     assert judge_window(window, NOW - timedelta(seconds=31), skew_seconds=30).result == "fail"
+
+
+def test_a_grant_that_states_no_beginning_begins_when_it_was_given_by_clocks_that_may_differ():
+    given = path({"granted_at": NOW})
+    told = path({"granted_at": NOW, "dated": False})
+
+    assert judge_window(given, NOW - timedelta(seconds=30)).result == "pass"
+    assert judge_window(given, NOW - timedelta(seconds=31)).result == "fail"
+    assert judge_window(given, NOW - timedelta(seconds=31), skew_seconds=60).result == "pass"
+    assert judge_window(told, NOW - timedelta(days=9)).result == "pass"
+    assert told_later(told, NOW - timedelta(days=9)).id == "g0" and told_later(given, NOW - timedelta(days=9)) is None
 
 
 def test_an_audience_that_lacks_the_provider_fails_and_an_unnamed_provider_is_unknown():

@@ -91,11 +91,17 @@ def test_an_audience_is_kept_exactly_when_every_grant_that_names_one_has_the_pro
 hours = st.none() | st.integers(0, 23).map(lambda hour: NOON.replace(hour=hour))
 
 
-@given(st.lists(st.tuples(hours, hours), min_size=1, max_size=4), st.integers(0, 23))
-@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(hours, hours, st.integers(0, 23).map(lambda h: NOON.replace(hour=h)), st.booleans()), min_size=1, max_size=4), st.integers(0, 23))
+@settings(max_examples=400, deadline=None)
 def test_a_time_is_in_the_window_exactly_when_it_is_in_every_grants(windows, hour):
-    path = Path(tuple(grant(f"g{n}", not_before=begin, expires_at=end) for n, (begin, end) in enumerate(windows)), None, cycle=False)
+    grants = [grant(f"g{n}", not_before=begin, expires_at=end, granted_at=given_at, dated=dated) for n, (begin, end, given_at, dated) in enumerate(windows)]
+    path = Path(tuple(grants), None, cycle=False)
     at = NOON.replace(hour=hour)
 
-    inside = all((begin is None or begin <= at) and (end is None or at < end) for begin, end in windows)
+    def begun(begin, given_at, dated):
+        if begin is not None:
+            return begin <= at
+        return given_at <= at or not dated  # who tells late may have given before
+
+    inside = all(begun(begin, given_at, dated) and (end is None or at < end) for begin, end, given_at, dated in windows)
     assert judge_window(path, at).result == ("pass" if inside else "fail")

@@ -31,7 +31,7 @@ def grant(id="g1", *, subject=ADA, actor=SHOPPER, parent=None, standing="proven"
     )
     return Grant(
         id=id, parent=parent, root=more.pop("root", parent is None), subject=subject, actor=actor,
-        granted_at=NOW - HOUR, leaf_index=more.pop("leaf_index", 1), event_id=f"ev-{id}", source="conductor",
+        granted_at=more.pop("granted_at", NOW - HOUR), leaf_index=more.pop("leaf_index", 1), event_id=f"ev-{id}", source="conductor",
         attester="https://conductor.example", grade="A", standing=standing, **(base | more),
     )  # fmt: skip
 
