@@ -306,14 +306,13 @@ class Emitter(Courier):
         OSError when the disk does not take it, or ValueError for an event that no service would take.
         """
         jti = jti or str(uuid.uuid4())
+        now = round(time.time(), 6)
         claims: dict[str, Any] = {
-            "iss": self.issuer, "iat": round(time.time(), 6), "jti": jti, "aud": [self.audience],
+            "iss": self.issuer, "iat": now, "toe": now if at is None else at, "jti": jti, "aud": [self.audience],
             "events": {f"urn:answerable:event:{event_type}:v1": dict(payload)},
         }  # fmt: skip
         if principal:
             claims["sub_id"] = {"format": "iss_sub", "iss": principal[0], "sub": principal[1]}
-        if at is not None:
-            claims["toe"] = at
         if txn:
             claims["txn"] = txn
         signing_input = self._header + b"." + _b64(_json(claims))

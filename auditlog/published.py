@@ -41,7 +41,7 @@ def event_schema() -> bytes:
             "iat": seconds | {"description": "When it was signed (NumericDate)."},
             "jti": text | {"minLength": 1, "description": "The event's id at its source; sending it again is a no-op."},
             "aud": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
-            "toe": {"anyOf": [seconds, {"type": "null"}], "description": "When it happened; absent: at iat."},
+            "toe": {"anyOf": [seconds, {"type": "null"}], "description": "When it happened. Absent: at iat as far as anybody knows; whether a grant told of so was given before stays open."},
             "txn": text | {"description": "What belongs to one transaction has the same."},
             "sub_id": {"anyOf": [{"$ref": "#/$defs/SubjectId"}, {"type": "null"}], "description": "The principal (RFC 9493 iss_sub)."},
             "events": {
