@@ -110,7 +110,8 @@ _BY_UNIT = f"""
       AND e.rail = ANY(%(rails)s) AND e.amount_minor IS NOT NULL
 """
 # By arrays: one walk along an index, where a join with the keys would sort all the record as long as that is small; and a
-# planner that believes the record empty reads all of it once, and not once a key. Which statements come does not matter where a source has too many: to it such a key names nothing, and it crowds out nobody else. Scopes are compared by who asked.
+# planner that believes the record empty reads all of it once, and not once a key. Which statements come does not matter
+# where a source has too many: to it such a key names nothing, and it crowds out nobody else. Scopes are compared by who asked.
 _BY_KEY = f"""
     SELECT {', '.join(COLUMNS)} FROM (
         SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail, e.source) AS place FROM projection_event e
