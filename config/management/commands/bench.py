@@ -33,6 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete"])
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
+        parser.add_argument("--descendants", type=int, default=10_000, help="of `complete`: what waits for its parent")
         parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
         parser.add_argument("--connections", type=int, default=4)
 
@@ -209,7 +210,7 @@ class Command(BaseCommand):
         from auditlog.simulator.world import World
 
         _source(tenant)
-        count, world = min(options["events"], 10_000), World(tenant=tenant.name, now=timezone.now() - timedelta(hours=1))
+        count, world = options["descendants"], World(tenant=tenant.name, now=timezone.now() - timedelta(hours=1))
         world.source(NAME, ISSUER)
         ada, lead = world.human("ada", issuer=ISSUER), world.agent("lead", issuer=ISSUER)
         root = world.grant(ada, lead, redelegate=True)
