@@ -21,8 +21,9 @@ SHOWN = 50
 _SEEDS = {
     "grant": ("SELECT %(key)s::text", "SELECT NULL::text WHERE false"),
     "token": ("SELECT NULL::text WHERE false", "SELECT %(key)s::text"),
-    "party": (
-        "SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s",
+    "party": (  # what it was given, and what it let others do as the one at the root, who was given nothing
+        "SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s"
+        " UNION SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND principal = %(key)s",
         "SELECT jti FROM projection_token WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s"
         " AND actor <> ''",
     ),

@@ -355,7 +355,7 @@ class CompareForm(forms.Form):
 
 
 class AtForm(forms.Form):
-    at = Instant(label="As of")
+    at = Instant(label="As of (UTC)")
 
 
 class LoginForm(AuthenticationForm):

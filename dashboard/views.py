@@ -23,7 +23,9 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog import queries as record
 from auditlog import reach, standing, threads
 from auditlog.access import WHOLE, Viewer
-from auditlog.chain_json import authority_breaks, effective_json
+from auditlog.chain_json import authority_breaks, effective_json, gain_of, recorded_when
+from auditlog.core.act import Act
+from auditlog.core.authority import utc_text
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
 from auditlog.core.exposure import exposure_by_day
@@ -221,6 +223,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
         seen = queries.seen_parties(request.viewer, keys) if view.hidden else None
         force = _in_force(request, view)
         drawn = replace(view.chain, breaks=(*view.chain.breaks, *force.get("judged", ())))
+        gates = record.gates_of(request.viewer.tenant, view.act)
         context |= {
             "act": view.act,
             "chain": view.chain,
@@ -228,7 +231,10 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             if seen is None or view.act.principal in seen or not view.act.principal
             else queries.stub(request.viewer, view.act.principal),
             "chain_svg": chain_svg(request.viewer, drawn, seen),
-            "hops": _hop_rows(request.viewer, view.chain, seen),
+            "hops": _hop_rows(request.viewer, view.chain, seen, view.act),
+            "gates": gates,
+            "ungated": [gate for gate in gates if gate.approval is None and view.act.happened],
+            "gate_words": GATE_WORDS,
             **force,
             "joins": _joins(view),
             "story": queries.story_view(request.viewer, event_id),
@@ -241,11 +247,14 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
 
 def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
     """What all grants on the path together allowed at the time asked for: the act's own, unless another is chosen."""
-    form = forms.AtForm(request.GET or None)
-    at = (form.cleaned_data["at"] if form.is_valid() else None) or view.act.occurred_at
+    done_at = view.act.occurred_at
+    form = forms.AtForm(request.GET if "at" in request.GET else None, initial={"at": str(done_at.replace(tzinfo=None))})
+    at = (form.cleaned_data["at"] if form.is_valid() else None) or done_at
     if view.hidden or not view.chain.path.grants:
         return {"at_form": form}
-    return {"at_form": form, "at": at, "effective": effective_json(view.chain, at), "judged": authority_breaks(view.chain, view.act, at)}
+    judged = authority_breaks(view.chain, view.act, at)
+    exceeded = judged if at == done_at else authority_breaks(view.chain, view.act, done_at)
+    return {"at_form": form, "at": at, "effective": effective_json(view.chain, at), "judged": judged, "exceeded": exceeded}
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
@@ -260,8 +269,18 @@ def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
     return mark_safe(svg.draw(chain, name=name))
 
 
-def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> list[dict[str, Any]]:
+RECORDED = {
+    "before": "before the act was done",
+    "told": "after the act was done, before it was told",
+    "after": "only after the act was told",
+    "itself": "by this event itself",
+}
+GATE_WORDS = {"approved": "approved", "refused": "refused", "not_counted": "answered, and it does not count", "asked": "asked for, not answered", "unknown": "nothing on record"}
+
+
+def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None, act: Act | None = None) -> list[dict[str, Any]]:
     organisations = organisations_of(viewer.tenant)
+    grants = {grant.id: grant for grant in chain.path.grants}
     rows = []
     for hop in chain.hops:
         is_seen = seen is None or hop.party.key in seen
@@ -272,7 +291,10 @@ def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> list
             "grant_seen": seen is None,
             "meaning": svg.meaning(hop.standing),
             "organisation": organisations.of_party(hop.party.key) if is_seen else None,
-            "attester_gains": organisations.attester_gains(hop),
+            "gain": gain_of(hop, chain, act, organisations),
+            "allows": grants.get(hop.grant or ""),
+            "recorded": act and (recorded_when(hop, act) or ""),
+            "recorded_words": act and RECORDED.get(recorded_when(hop, act) or "", ""),
         })  # fmt: skip
     return rows
 
@@ -468,8 +490,9 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 _TERMS = {
     "subject": "Given by", "actor": "To", "authorization_details": "Scope", "limits": "Limits", "audience": "For providers",
-    "gates": "Gates", "not_before": "From", "expires_at": "Until", "max_depth": "May be passed on", "redelegate": "May pass on",
-    "revoked_at": "Revoked", "standing": "Standing",
+    "gates": "Gates", "intent": "Intent", "key": "Bound to key", "granted_at": "Given", "dated": "Says when it was given",
+    "not_before": "From", "expires_at": "Until", "max_depth": "Hops below, at most", "redelegate": "May be passed on",
+    "revoked_at": "Revoked", "standing": "Standing", "attester": "Attested by",
 }  # fmt: skip
 
 
@@ -496,6 +519,10 @@ def _term(name: str, value: Any) -> str:
             + (f", not {json.dumps(d['deny'], ensure_ascii=False)}" if d.get("deny") else "")
             for d in value
         ) or "nothing"
+    if isinstance(value, datetime):
+        return utc_text(value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     if name == "limits":
         return "; ".join(_limit(each) for each in value) or "none"
     if isinstance(value, list):

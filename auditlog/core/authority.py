@@ -235,9 +235,9 @@ def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgem
     for hop, grant in enumerate(path.grants, start=1):
         if early := seconds_early(grant, at, skew_seconds=skew_seconds):
             begun = f"begins at {utc_text(grant.not_before)}" if grant.not_before else f"was given only at {utc_text(grant.granted_at)}"
-            return _fail(grant, hop, f"grant {grant.id} {begun}; the act was at {utc_text(at)}, {early:.0f} s before")
+            return _fail(grant, hop, f"grant {grant.id} {begun}, {early:.0f} s after {utc_text(at)}")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}; the act was at {utc_text(at)}")
+            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}, {(at - grant.expires_at).total_seconds():.0f} s before {utc_text(at)}")
     return Judgement("pass", "every grant on the path was in its time window")
 
 
@@ -287,6 +287,14 @@ def judge_revocation(path: Path, at: datetime, *, provider: str, grace_seconds: 
         return _fail(grant, hop, f"grant {grant.id} was revoked {late:.3f} s before the act, and {provider} knew")
     knew = f"{provider} heard of it at {utc_text(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
     return _fail(grant, hop, f"race: grant {grant.id} was revoked {late:.3f} s before the act; {knew}")
+
+
+def notice_text(grant: Grant, provider: str, at: datetime) -> str:
+    """Whether the provider had said by `at` that it knew of the grant's end; until then what it did was a race."""
+    notice = grant.notified.get(provider)
+    if notice is None:
+        return f"a race: no notice to {provider or 'a provider'} is in the record"
+    return f"{provider} knew" if notice <= at else f"a race: {provider} heard of it only at {utc_text(notice)}"
 
 
 def judge_depth(path: Path) -> Judgement:

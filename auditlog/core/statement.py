@@ -30,6 +30,7 @@ class Statement(Struct, Generic[Said], frozen=True):
     attester: str  # issuer of the statement
     grade: str
     proven: bool
+    known_at: datetime  # when we received it: no claim of anybody
     dated: bool = True  # `at` is when it was done, by its source's word; else only when it was told
 
 
@@ -122,6 +123,7 @@ class Grant:
     attester: str  # issuer of the statement
     grade: str
     standing: Standing
+    known_at: datetime | None = None  # when we received it
     revoked_at: datetime | None = None
     revoked_known_at: datetime | None = None
     revoked_leaf: int | None = None
@@ -164,6 +166,7 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         attester=stands.attester,
         grade=stands.grade,
         standing="proven" if stands.proven else "claimed",
+        known_at=stands.known_at,
         revoked_at=ended.at if ended else None,
         revoked_known_at=ended.known_at if ended else None,
         revoked_leaf=ended.leaf_index if ended else None,
@@ -195,6 +198,7 @@ class Token:
     source: str = ""
     attester: str = ""
     grade: str = "F"
+    known_at: datetime | None = None  # when we received it
     revoked_at: datetime | None = None
     revoked_known_at: datetime | None = None
     revoked_leaf: int | None = None
@@ -241,6 +245,7 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         source=stands.source,
         attester=stands.attester,
         grade=stands.grade,
+        known_at=stands.known_at,
         conflicts=history.conflicts,
         dated=said.issued_at is not None or stands.dated,
         **end,

@@ -97,11 +97,11 @@ def test_who_could_supply_what_is_missing_is_said():
 def test_who_vouches_for_a_party_it_answers_for_gains_by_it(organisations, gains):
     chain = build_chain(path=Path((grant("g1"),), None, cycle=False))  # conductor.example says that its shopper may act
 
-    assert [organisations.attester_gains(hop) for hop in chain.hops] == gains
+    assert [organisations.gain_of(hop).gains for hop in chain.hops] == gains
 
 
 def said(jti="t1", *, leaf, at=NOW, proven=True, **more):
-    return Statement(TokenObject(jti, **more), at, leaf, f"ev-{leaf}", "tokens", SERVER, "A", proven)
+    return Statement(TokenObject(jti, **more), at, leaf, f"ev-{leaf}", "tokens", SERVER, "A", proven, at)
 
 
 def test_what_stands_of_a_token_does_not_depend_on_the_order_of_arrival():
