@@ -146,7 +146,8 @@ def gate_json(gate: GateCheck, act: Act) -> dict[str, Any]:
 def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
     """What all grants together allowed at `at`: every hop's own terms, whose intersection counts.
 
-    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given.
+    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given; or
+    where it began later by no more than two clocks may differ (`within_clocks`).
     """
     grants = chain.path.grants
     ends = [g.expires_at for g in grants if g.expires_at is not None]
@@ -156,9 +157,12 @@ def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
     window = judge_window(chain.path, at)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
     later = told_later(chain.path, at)
+    # What two clocks may differ by is not held against an act; nor is it said to have been in force before it began.
+    near = bool(in_force and not later and begins and at < max(begins))
     return {
-        "in_force": None if in_force and later else in_force,
-        "told_later": later and {"grant": later.id, "told_at": later.granted_at},
+        "in_force": None if in_force and (later or near) else in_force,
+        "within_clocks": near,
+        "told_later": later and {"grant": later.id, "told_at": later.granted_at, "dated": later.dated},
         "scopes": [{"grant": g.id, "authorization_details": _details(g)} for g in grants if g.details is not None],
         "known": grants[0].details is not None,
         "limits": [limit for g in grants for limit in _limits(g) or ()],

@@ -88,7 +88,7 @@ class Used(NamedTuple):
 def _rows_of(grant: Grant, path: Path, used: list[Used], passed_on: int, now: datetime) -> list[dict[str, Any]]:
     """A grant is in force while all above it are. `ended_by` is the first on its path that ended, `ends_at` when it will."""
     ends = [(end, each) for each in path.grants for end in (each.revoked_at, each.expires_at) if end is not None]
-    first = min(ends, key=lambda pair: pair[0], default=None)
+    first = min(ends, key=lambda pair: (pair[0], pair[1].id != grant.id), default=None)
     ended = first if first and first[0] <= now else None
     common = {
         "cursor": grant.id,

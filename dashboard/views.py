@@ -90,7 +90,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "newest": queries.newest_event(viewer) if not acts["total"] else None,
         "charts": [
             charts.events_per_day(acts["by_day"], days=days, link=_events_link),
-            charts.attribution(acts["attributed"], link=_events_link),
+            charts.attribution(acts["attributed"], since=first_day, link=_events_link),
             charts.findings_by_rule(counts, link=_findings_link),
             *charts.spend_per_day(spent, days=days, link=_charges_link),
             *charts.exposure(

@@ -26,10 +26,9 @@ from auditlog.core.chain import Path, TokenPath
 from auditlog.core.event import Detail, Limit, TokenObject
 from auditlog.core.keys import b64url
 from auditlog.core.money import amount_text
-from auditlog.core.statement import Grant, Token
+from auditlog.core.statement import CLOCKS, Grant, Token
 
 Result = Literal["pass", "fail", "unknown", "na"]
-CLOCKS = 30  # seconds that two honest clocks may differ
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
 _ONE, _MANY = "\ue000", "\ue001"
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 section 2.3 takes for the dot between labels
@@ -256,11 +255,16 @@ def seconds_before_issue(token: Token, at: datetime, *, skew_seconds: float = CL
 
 
 def told_later(path: Path, at: datetime, *, skew_seconds: float = CLOCKS) -> Grant | None:
-    """The first grant that was told of only after `at`, by a source that does not say from when it held, or since when.
+    """The first grant whose source does not say that it had been given by `at`: it was told of only later, by one who does
+    not say when it was given; or it was given later, and says of itself that it holds from before that.
 
-    Whether it held at `at` is not known.
+    Whether it held at `at` is not known: nobody could have acted under it, and somebody may have meant to allow it since.
     """
-    return next((g for g in path.grants if g.begins_at is None and (g.granted_at - at).total_seconds() > skew_seconds), None)
+    return next(
+        (g for g in path.grants if (g.begins_at is None or (g.dated and g.not_before is not None))
+         and (g.granted_at - at).total_seconds() > skew_seconds),
+        None,
+    )  # fmt: skip
 
 
 def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:

@@ -222,6 +222,10 @@ class _Builder:
         if grant.conflicts:
             self._break(len(self.hops), "conflicting_statements",
                         f"grant {grant.id} was stated otherwise too, at {_leaves(grant.conflicts)}", leaf_index=grant.conflicts[0])  # fmt: skip
+        if grant.backdated:
+            self._break(len(self.hops), "backdated",
+                        f"grant {grant.id} was first said to be given later, at {_leaves(grant.backdated)}; its beginning was moved back",
+                        leaf_index=grant.leaf_index)  # fmt: skip
         shown = self.tokens.jti if is_last and not self.tokens.tokens else None
         self._add(grant.actor, delegated_by=giver, attester=grant.attester, grant=grant.id,
                   token=self.held.get(grant.actor.key) or shown or None, standing=grant.standing, derived_from="grant",

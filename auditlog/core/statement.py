@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from auditlog.core.event import Detail, GrantObject, Intent, Limit, Party, TokenObject, act_chain, moment
 
+CLOCKS = 30  # seconds that two honest clocks may differ
 Standing = Literal["proven", "claimed", "unknown"]
 Said = TypeVar("Said", GrantObject, TokenObject)
 
@@ -88,6 +89,15 @@ class History(Struct, Generic[Said], frozen=True):
         return tuple(s.leaf_index for s in self.statements if stands and s.said != stands.said)
 
     @property
+    def backdated(self) -> tuple[int, ...]:
+        """Leaves that had said, before what stands came in, that it was given later: the beginning was moved back."""
+        stands = self.stands
+        if stands is None or not stands.dated:
+            return ()
+        return tuple(s.leaf_index for s in self.statements
+                     if s.proven and s.dated and s.leaf_index < stands.leaf_index and (s.at - stands.at).total_seconds() > CLOCKS)  # fmt: skip
+
+    @property
     def last_leaf(self) -> int:
         return max((s.leaf_index for s in (*self.statements, *self.revocations)), default=0)
 
@@ -130,6 +140,7 @@ class Grant:
     notified: Mapping[str, datetime] = field(default_factory=dict)  # provider -> when it learned of the revocation
     conflicts: tuple[int, ...] = ()  # leaves that say something else under this id
     dated: bool = True
+    backdated: tuple[int, ...] = ()  # leaves that had said that it was given later
 
     @property
     def begins_at(self) -> datetime | None:
@@ -173,6 +184,7 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         notified=history.notified,
         conflicts=history.conflicts,
         dated=stands.dated,
+        backdated=history.backdated if said.not_before is None else (),
     )
 
 
