@@ -265,8 +265,12 @@ class _Builder:
                             leaf_index=token.leaf_index)  # fmt: skip
             else:
                 self._add(token.subject, **said | {"token": None})
-        # A token that nests who acted before must name the one its parent was issued to (RFC 8693 section 4.1).
-        if parent and parent.actors and len(token.actors) > 1 and token.actors[-2].key != parent.actors[-1].key:
+        # A token that nests who acted before must name the one its parent was issued to (RFC 8693 section 4.1). Who
+        # exchanges its own token for another, for less or for elsewhere, has before it whom it had before.
+        before = {party.key for party in (parent.actors[-1:] if parent else ())}
+        if parent and [p.key for p in token.actors[-1:]] == [p.key for p in parent.actors[-1:]]:
+            before |= {party.key for party in parent.actors[-2:-1]}
+        if before and len(token.actors) > 1 and token.actors[-2].key not in before:
             self._break(len(self.hops), "act_conflict",
                         f"token {token.jti} says that {token.actors[-2].key} acted before, and it was exchanged from one of"
                         f" {parent.actors[-1].key}", leaf_index=token.leaf_index)  # fmt: skip

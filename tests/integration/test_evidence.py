@@ -265,6 +265,18 @@ def test_the_reach_of_a_human_is_what_was_done_in_their_name(desk):
     assert {row["id"] for row in desk.api.rows("reach/descendants", {"party": f"{ID}|ada"})} == {desk.root.id, below.id}
 
 
+def test_the_reach_of_a_key_holds_what_was_done_with_it_under_a_grant_of_another_key(desk):
+    bound = desk.grant(desk.ada, desk.bot, actions=["**"], cnf={"jkt": "K2"}, id="bound", at=desk.at - HOUR)
+    stolen, other = (desk.event("action.performed", grant=bound, at=desk.at, action={"verb": "mail.send"}, attestation={"type": "jkt", "digest": key})
+                     for key in ("K1", "K2"))  # fmt: skip
+    told = desk.send(bound, stolen, other)
+    desk.settle()
+
+    assert [row["id"] for row in desk.api.rows("reach/acts", {"key": "K1"})] == [str(told[1].event_id)]
+    assert desk.api.get("reach", {"key": "K1"}).json()["grants"] == 0
+    assert len(desk.api.rows("reach/acts", {"key": "K2"})) == 3
+
+
 def matrix(world, **query):
     return {(row["grant"], row["action"]): row for row in world.api.rows("permissions", query)}
 

@@ -78,6 +78,14 @@ def test_evidence_that_disagrees_is_a_break_that_is_shown(path, shown, code):
     assert code in codes(chain)
 
 
+def test_a_token_exchanged_by_its_own_holder_is_no_conflict():
+    wide, narrow = token("t1", actors=[SHOPPER, BUYER], scope=("a", "b")), token("t2", parent="t1", actors=[SHOPPER, BUYER], scope=("a",))
+    forged = token("t2", parent="t1", actors=[HELPER, BUYER])
+
+    assert "act_conflict" not in codes(build_chain(path=NO_PATH, tokens=exchanged(wide, narrow)))
+    assert "act_conflict" in codes(build_chain(path=NO_PATH, tokens=exchanged(wide, forged)))
+
+
 def test_who_could_supply_what_is_missing_is_said():
     chain = build_chain(path=Path((grant("g2", parent="g1"),), "g1", cycle=False), tokens=exchanged(token("t1", parent="t0", actors=[SHOPPER])))
 
