@@ -28,6 +28,7 @@ from auditlog.core.act import Act
 from auditlog.core.authority import utc_text
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
+from auditlog.core.event import GrantObject, TokenObject, layer_of
 from auditlog.core.exposure import exposure_by_day
 from auditlog.core.money import amount_text
 from auditlog.detectors import every_detector
@@ -240,9 +241,19 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             "story": queries.story_view(request.viewer, event_id),
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
+            **_stated(view),
             "client": view.act.payload.client,
         }
     return render(request, "dashboard/event.html", context)
+
+
+def _stated(view: queries.EventView) -> dict[str, Any]:
+    """The grant or token that the event itself states. A statement of authority does nothing to anything, and says so."""
+    act, said = view.act, view.act.payload
+    given = said.grant if act.type in ("delegation.granted", "mandate.issued") and isinstance(said.grant, GrantObject) else None
+    issued = said.token if isinstance(said.token, TokenObject) else None
+    is_statement = layer_of(act.type) == "authority"
+    return {"is_statement": is_statement, "given": None if view.hidden else given, "issued": None if view.hidden else issued}
 
 
 def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:

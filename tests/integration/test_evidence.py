@@ -122,6 +122,26 @@ def test_an_abuse_desk_sees_that_an_approval_is_missing_and_not_who_said_what(de
     assert "refused" in part and "ada" not in part
 
 
+def test_what_grants_or_issues_shows_what_it_states_and_not_that_no_verb_is_known(desk):
+    token = desk.token(desk.root, at=desk.at, audience=["registrar"])
+    told = desk.send(desk.root, token)
+    desk.settle()
+
+    granted, issued = (re.sub(r"\s+", " ", text_of(page(desk, one.event_id)).partition("Hangs together with")[0].partition("What")[2]) for one in told)
+    assert desk.root.id in granted and "ada" in granted and "bot" in granted and "unknown" not in granted
+    assert "registrar" in issued and "Token" in issued and "unknown" not in issued
+
+
+def test_an_act_on_a_timeline_has_its_own_time_and_not_that_of_the_question_before_it(desk):
+    asked = desk.event("approval.requested", outcome="pending", actor=desk.bot, request_id="req-1", txn="tx", at=desk.at - 5 * MINUTE, action={"provider": "registrar"})
+    bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", txn="tx", at=desk.at)
+    settled(desk, desk.root, asked, bought)
+
+    shown = signed_in(desk, "security").get("/timeline/?txn=tx").content.decode()
+    [happened] = re.findall(r'data-label="Happened"><time datetime="([^"]*)".*?domain.registered', shown, re.DOTALL)
+    assert happened.startswith(desk.at.strftime("%Y-%m-%dT%H:%M:%S"))
+
+
 # --- who gains ------------------------------------------------------------------------------------------------------
 
 
