@@ -9,6 +9,7 @@ import msgspec
 
 from auditlog.core.act import Act
 from auditlog.core.authority import (
+    CLOCKS,
     Judgement,
     first_revocation,
     judge_action,
@@ -110,7 +111,7 @@ def _whole_json(chain: Chain, act: Act, organisations: Organisations, *, at: dat
             }
             for hop in chain.hops
         ],
-        "effective": effective_json(chain, at) if chain.path.grants else None,
+        "effective": effective_json(chain, act, at) if chain.path.grants else None,
         "breaks": [_break(b) for b in breaks],
     }
 
@@ -143,20 +144,21 @@ def gate_json(gate: GateCheck, act: Act) -> dict[str, Any]:
     }
 
 
-def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
+def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     """What all grants together allowed at `at`: every hop's own terms, whose intersection counts.
 
     `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given; or
-    where it began later by no more than two clocks may differ (`within_clocks`).
+    where it began later than the act by no more than two clocks may differ (`within_clocks`).
     """
     grants = chain.path.grants
     ends = [g.expires_at for g in grants if g.expires_at is not None]
     begins = [g.begins_at for g in grants if g.begins_at is not None]
     audiences = [set(g.audience) for g in grants if g.audience is not None]
     revoked = first_revocation(chain.path, at)
-    window = judge_window(chain.path, at)
+    clocks = _early(act, at)
+    window = judge_window(chain.path, at, early_seconds=clocks)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
-    later = told_later(chain.path, at)
+    later = told_later(chain.path, at, skew_seconds=clocks)
     # What two clocks may differ by is not held against an act; nor is it said to have been in force before it began.
     near = bool(in_force and not later and begins and at < max(begins))
     return {
@@ -172,6 +174,13 @@ def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
         "gates": sorted({kind for g in grants for kind in g.gates or ()}),
         "revoked_at": revoked[1].revoked_at if revoked else None,
     }
+
+
+def _early(act: Act, at: datetime) -> float:
+    """How many seconds before a grant's beginning count as within it: the act was told by another clock than the grant. A
+    time that was asked for was not.
+    """
+    return CLOCKS if at == act.occurred_at else 0
 
 
 _WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_exceeded"}
@@ -207,7 +216,7 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     if used is not None and used.expires_at is not None and used.expires_at <= at:
         found.append(Break(None, "outside_window", f"token {used.jti} expired at {utc_text(used.expires_at)}", used.leaf_index))
     judgements: list[tuple[str, Judgement]] = [
-        ("outside_window", judge_window(path, at)),
+        ("outside_window", judge_window(path, at, early_seconds=_early(act, at))),
         ("depth_exceeded", judge_depth(path)),
         ("audience_mismatch", judge_audience(path, act.provider)),
     ]

@@ -265,7 +265,7 @@ def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
         return {"at_form": form}
     judged = authority_breaks(view.chain, view.act, at)
     exceeded = judged if at == done_at else authority_breaks(view.chain, view.act, done_at)
-    return {"at_form": form, "at": at, "effective": effective_json(view.chain, at), "judged": judged, "exceeded": exceeded}
+    return {"at_form": form, "at": at, "effective": effective_json(view.chain, view.act, at), "judged": judged, "exceeded": exceeded}
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:

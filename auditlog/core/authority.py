@@ -225,14 +225,15 @@ def judge_audience(path: Path, provider: str) -> Judgement:
     return Judgement("pass", f"{provider} is in the audience of every grant")
 
 
-def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgement:
+def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0, early_seconds: float | None = None) -> Judgement:
     """C6: not before - skew <= at < expiry + skew, for every grant on the path.
 
     A grant that states no beginning begins when it was given. That is one event's time against another's, so at least
-    CLOCKS of skew are allowed there.
+    CLOCKS of skew are allowed there. `early_seconds`: exactly so much at every beginning; 0 for a time that was asked
+    for, which no second clock told.
     """
     for hop, grant in enumerate(path.grants, start=1):
-        if early := seconds_early(grant, at, skew_seconds=skew_seconds):
+        if early := seconds_early(grant, at, skew_seconds=skew_seconds, early_seconds=early_seconds):
             begun = f"begins at {utc_text(grant.not_before)}" if grant.not_before else f"was given only at {utc_text(grant.granted_at)}"
             return _fail(grant, hop, f"grant {grant.id} {begun}, {early:.0f} s after {utc_text(at)}")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
@@ -240,12 +241,13 @@ def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgem
     return Judgement("pass", "every grant on the path was in its time window")
 
 
-def seconds_early(grant: Grant, at: datetime, *, skew_seconds: float = 0) -> float:
+def seconds_early(grant: Grant, at: datetime, *, skew_seconds: float = 0, early_seconds: float | None = None) -> float:
     """By how much `at` is before the grant's beginning and the skew allowed; 0 where it is not, or nobody says."""
     if grant.begins_at is None:
         return 0
     early = (grant.begins_at - at).total_seconds()
-    return early if early > (skew_seconds if grant.not_before else max(skew_seconds, CLOCKS)) else 0
+    allowed = skew_seconds if grant.not_before else max(skew_seconds, CLOCKS)
+    return early if early > (allowed if early_seconds is None else early_seconds) else 0
 
 
 def seconds_before_issue(token: Token, at: datetime, *, skew_seconds: float = CLOCKS) -> float:

@@ -197,7 +197,7 @@ def test_a_hop_that_came_after_the_act_was_told_is_said_to(desk):
 
 @pytest.mark.parametrize(
     ("at", "in_force"),
-    [(-MINUTE, False), (-SECOND, None), (timedelta(0), True), (HOUR - SECOND, True), (HOUR, False), (3 * HOUR, False)],
+    [(-MINUTE, False), (-SECOND, False), (timedelta(0), True), (HOUR - SECOND, True), (HOUR, False), (3 * HOUR, False)],
 )  # fmt: skip
 def test_what_is_in_force_begins_when_it_was_given_and_ends_when_it_expires(desk, at, in_force):
     root = desk.grant(desk.ada, desk.bot, actions=["**"], states_beginning=False, expires_in=HOUR, at=desk.at)
@@ -206,8 +206,20 @@ def test_what_is_in_force_begins_when_it_was_given_and_ends_when_it_expires(desk
     moment = (desk.at + at).isoformat()
     assert chain(desk, act, at=moment)["effective"]["in_force"] is in_force
     shown = text_of(page(desk, act, at=moment))
-    assert ("not in force" in shown, "not known" in shown) == (in_force is False, in_force is None)
+    assert ("not in force" in shown) == (in_force is False)
     assert "it was exceeded" not in shown and "the act was at" not in shown  # the act itself was within, whatever is asked
+
+
+@pytest.mark.parametrize("states_beginning", [True, False])
+@pytest.mark.parametrize(("early", "in_force"), [(0, True), (10, None), (31, False)])
+def test_two_clocks_that_differ_a_little_are_not_held_against_an_act_nor_for_it(desk, states_beginning, early, in_force):
+    root = desk.grant(desk.ada, desk.bot, actions=["**"], states_beginning=states_beginning, at=desk.at)
+    act = settled(desk, root, desk.event("action.performed", grant=root, at=desk.at - early * SECOND, action={"verb": "mail.send"}))
+
+    found, shown = chain(desk, act), text_of(page(desk, act))
+    assert found["effective"]["in_force"] is in_force and found["effective"]["within_clocks"] is (in_force is None)
+    assert ("it was exceeded" in shown) == (in_force is False) == bool(found["breaks"]) == Finding.objects.filter(tenant=desk.row).exists()
+    assert ("later by less than two clocks may differ" in shown) == (in_force is None)
 
 
 def test_between_the_revocation_and_the_providers_notice_lies_a_race_that_is_said(desk):
