@@ -238,13 +238,20 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             "gate_words": GATE_WORDS,
             **force,
             "joins": _joins(view),
-            "story": queries.story_view(request.viewer, event_id),
+            "story": (story := queries.story_view(request.viewer, event_id)),
+            "elsewhere": None if view.chain.complete else _told_better(story, event_id),
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
             **_stated(view),
             "client": view.act.payload.client,
         }
     return render(request, "dashboard/event.html", context)
+
+
+def _told_better(story: dict[str, Any], event_id: UUID) -> dict[str, Any] | None:
+    """Another source's statement of the same act whose chain leads further, the best there is."""
+    others = [row for row in story["members"] if row["event_id"] != event_id and row["via_grant"]]
+    return max(others, key=lambda row: (row["chain_proven"], row["chain_complete"], -row["leaf_index"]), default=None)
 
 
 def _stated(view: queries.EventView) -> dict[str, Any]:

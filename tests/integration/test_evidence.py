@@ -142,6 +142,19 @@ def test_an_act_on_a_timeline_has_its_own_time_and_not_that_of_the_question_befo
     assert happened.startswith(desk.at.strftime("%Y-%m-%dT%H:%M:%S"))
 
 
+def test_a_statement_without_a_chain_leads_to_who_tells_more_of_the_same_act(desk):
+    rail = desk.source("rail", "https://rail.example", layers=["money"])
+    bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, charge="ch-1", rail="rb", at=desk.at)
+    money = {"amount_minor": 1100, "currency": "USD", "phase": "captured", "rail": "rb", "charge": "ch-1"}
+    paid = desk.event("payment.captured", source=rail, principal=None, actor=None, grant=None, money=money, at=desk.at + SECOND)
+    told = desk.send(desk.root, bought, paid)
+    desk.settle()
+
+    shown = page(desk, told[2].event_id).content.decode()
+    assert f'href="/events/{told[1].event_id}/#authority"' in shown and "a complete, proven chain" in shown
+    assert "says more" not in text_of(page(desk, told[1].event_id))
+
+
 # --- who gains ------------------------------------------------------------------------------------------------------
 
 
@@ -323,8 +336,10 @@ def test_a_grant_is_in_force_only_while_all_above_it_are(desk):
 
     assert before["live"] and before["ended_by"] is None
     assert not after["live"] and after["ended_by"]["grant"] == desk.root.id and after["ended_by"]["revoked"]
-    shown = signed_in(desk, "security").get("/permissions/", {"agent": f"{BOTS}|sub"}).content.decode()
-    assert "above it:" in shown
+    client = signed_in(desk, "security")
+    assert "above it:" in client.get("/permissions/", {"agent": f"{BOTS}|sub"}).content.decode()
+    [state] = re.findall(r'data-label="State">(.*?)</td>', client.get("/reach/", {"kind": "grant", "key": desk.root.id}).content.decode())
+    assert state.startswith("revoked")
 
 
 def test_what_a_parent_ends_is_not_endless_and_what_was_passed_on_is_not_unused(desk):
