@@ -112,7 +112,6 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     principals = {act.principal for act in acts} - {""}
     spending = spending_of(tenant, principals)
     answers = _answers(tenant, acts, principals)
-    approvals = [a for a in answers if a.answer == "approved"]
     parties = {key for act in acts for key in (act.principal, act.actor, *act.path.parties)} - {""}
     parties |= {key for spent in spending for key in spent.parties}
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
@@ -125,8 +124,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
-        approvals=tuple(approvals),
-        refusals=tuple(a for a in answers if a.answer != "approved"),
+        **_by_answer(answers),
         siblings=tuple(_siblings(tenant, acts)),
         kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | {a.by for a in answers} - {""}),
         tokens=load_tokens(tenant, {act.token for act in acts}),
@@ -250,8 +248,21 @@ _ANSWERS: dict[tuple[str, str], Literal["approved", "refused", "asked"]] = {
 
 
 def gates_of(tenant: Tenant, act: Act) -> list[GateCheck]:
-    """What became of every approval that the act needed; without a query for an act that needed none."""
-    return check_gates(act, record_around(tenant, [act])) if gates_required(act) else []
+    """What became of every approval that the act needed; without a query for an act that needed none.
+
+    It looks at approvals and at acts that could have used them up, and not at all that the principal ever spent.
+    """
+    if not gates_required(act):
+        return []
+    answers = _answers(tenant, [act], {act.principal} - {""})
+    keepers = {act.payload.gate.by.key} if act.payload.gate and act.payload.gate.by else set()
+    around = Record(siblings=tuple(_siblings(tenant, [act])), kinds=kinds_of(tenant, generation_of(tenant), keepers), **_by_answer(answers))
+    return check_gates(act, around)
+
+
+def _by_answer(answers: Iterable[Approval]) -> dict[str, tuple[Approval, ...]]:
+    given = [a for a in answers if a.answer == "approved"]
+    return {"approvals": tuple(given), "refusals": tuple(a for a in answers if a.answer != "approved")}
 
 
 def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[Approval]:
