@@ -413,9 +413,10 @@ def gates(it: Contested) -> CriterionResult:
     kinds = ", ".join(check.kind for check in missing)
     hop = next(n for n, g in enumerate(it.path.grants, start=1) if missing[0].kind in (g.gates or ()))
     grant = it.path.grants[hop - 1]
+    answers = tuple({"event_id": c.answer.event_id, "leaf": c.answer.leaf_index} for c in missing if c.answer and c.state != "asked")
     return CriterionResult(
         "C8", "fail", "; ".join(check.reason for check in missing),
-        ({"grant": grant.id, "hop": hop, "leaf": grant.leaf_index},), ("gate_missing",),
+        ({"grant": grant.id, "hop": hop, "leaf": grant.leaf_index}, *answers), ("gate_missing",),
         f"within scope with a {kinds} approval by a human, for this act, before it", hop, it.proven_at(hop),
     )  # fmt: skip
 

@@ -109,6 +109,17 @@ def test_a_refusal_after_an_approval_takes_it_back_also_when_it_is_told_last(des
     assert "refused" in Finding.objects.get(tenant=desk.row, rule="authority.gate_missing", state="open").title
 
 
+def test_a_verdict_cites_the_refusal(desk):
+    bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", at=desk.at)
+    told = desk.send(desk.root, answers(desk)["refused"], bought)
+    desk.settle()
+
+    [verdict] = desk.api.post("adjudications", {"event_ids": [str(told[-1].event_id)]}).json()["results"]
+    gates = next(c for c in verdict["criteria"] if c["id"] == "C8")
+    assert gates["result"] == "fail" and "refused" in gates["reason"]
+    assert str(told[1].event_id) in {each.get("event_id") for each in gates["evidence"]}
+
+
 def test_an_abuse_desk_sees_that_an_approval_is_missing_and_not_who_said_what(desk):
     bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", principal=None, at=desk.at)
     act = settled(desk, desk.root, answers(desk)["refused"], bought)
