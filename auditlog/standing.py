@@ -45,18 +45,31 @@ def answers(question: str, row: Mapping[str, Any]) -> bool:
     return True
 
 
-def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", size: int, now: datetime) -> list[dict[str, Any]]:
-    """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants."""
+# Questions about what is in force: grants that ended themselves are not read for them, page after page of none.
+OF_THE_LIVE = frozenset({"unused", "endless"})
+
+
+def permissions(
+    viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", question: str = "", size: int, now: datetime
+) -> list[dict[str, Any]]:
+    """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants.
+
+    With a `question` of OF_THE_LIVE only of grants that have not ended themselves; whether a row answers it, see `answers`.
+    """
     viewer.must(WHOLE)
     wanted = [("principal", principal), ("actor", agent)]
     named = [(column, value) for column, value in wanted if value]
     where = "".join(f" AND {column} = %s" for column, _ in named)
+    ends: list[datetime] = []
+    if question in OF_THE_LIVE:
+        where += " AND (revoked_at IS NULL OR revoked_at > %s) AND (expires_at IS NULL OR expires_at > %s)"
+        ends = [now, now]
     scope = [viewer.tenant.pk, generation_of(viewer.tenant)]
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id, history FROM projection_grant WHERE tenant_id = %s AND generation = %s AND stated"
             f" AND id > %s{where} ORDER BY id LIMIT %s",
-            [*scope, after, *(value for _, value in named), size],
+            [*scope, after, *(value for _, value in named), *ends, size],
         )
         grants = [grant for _, history in cursor.fetchall() if (grant := grant_of(bytes(history)))]
         cursor.execute(

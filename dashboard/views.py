@@ -474,7 +474,7 @@ def permissions(request: HttpRequest) -> HttpResponse:
     form = forms.PermissionFilters(request.GET or None)
     chosen = form.cleaned_data if form.is_valid() else dict.fromkeys(form.fields, "")
     of = {name: chosen[name] for name in ("principal", "agent", "after")}
-    rows = standing.permissions(request.viewer, **of, size=queries.PAGE + 1, now=timezone.now())
+    rows = standing.permissions(request.viewer, **of, question=chosen["show"], size=queries.PAGE + 1, now=timezone.now())
     grants = list(dict.fromkeys(row["cursor"] for row in rows))[: queries.PAGE]
     more = any(row["cursor"] not in grants for row in rows)
     context = {

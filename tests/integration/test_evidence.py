@@ -367,6 +367,15 @@ def test_what_a_parent_ends_is_not_endless_and_what_was_passed_on_is_not_unused(
     assert matrix(desk)[top.id, "mail.*"]["passed_on"] == 1
 
 
+def test_a_question_about_what_is_in_force_is_not_answered_by_pages_of_what_has_ended(desk):
+    ended = [desk.grant(desk.ada, desk.bot, actions=["mail.*"], id=f"a-{n:03}", expires_in=MINUTE, at=desk.at) for n in range(60)]
+    desk.send_together([*ended, desk.grant(desk.ada, desk.bot, actions=["mail.*"], id="z-open", at=desk.at)])
+    desk.settle()
+
+    shown = signed_in(desk, "security").get("/permissions/", {"show": "unused"}).content.decode()
+    assert "z-open" in shown and "a-000" not in shown and "Next" not in shown
+
+
 def test_what_is_denied_was_done_outside_and_where_nobody_says_it_is_unknown(desk):
     top = desk.grant(desk.ada, desk.bot, actions=["account.*"], providers=["cloud"], deny={"actions": ["account.close"]}, at=desk.at - HOUR)
     acts = [desk.event("action.performed", grant=top, at=desk.at, action={"verb": verb, "provider": provider})
