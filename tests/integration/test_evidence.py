@@ -440,3 +440,56 @@ def test_a_bad_cursor_is_no_crash(desk, path):
     assert desk.api.get(path).status_code in (200, 400)
     page_path = path.replace("reach/acts?party=a", "reach/?kind=party&key=a").replace("reach/descendants?party=a", "reach/?kind=party&key=a")
     assert signed_in(desk, "security").get("/" + page_path.replace("?", "/?", 1).replace("//", "/")).status_code in (200, 302, 400, 404)
+
+
+# --- what disagrees, and what is no hop -----------------------------------------------------------------------------
+
+
+def test_a_token_of_another_grant_than_the_acts_is_shown_as_a_conflict_and_nothing_is_chosen_in_silence(desk):
+    other = desk.grant(desk.ada, desk.bot, actions=["**"], id="other", at=desk.at - HOUR)
+    token = desk.token(other, at=desk.at - MINUTE)
+    act = settled(desk, desk.root, other, token, desk.event("action.performed", grant=desk.root, token=token, at=desk.at, action={"verb": "mail.send"}))
+
+    [found] = chain(desk, act)["breaks"]
+    shown = text_of(page(desk, act))
+    assert found["code"] == "token_grant_conflict" and "other" in found["reason"] and desk.root.id in found["reason"]
+    assert "the evidence disagrees" in shown and found["reason"] in re.sub(r"\s+", " ", shown)
+
+
+def test_two_sources_that_state_one_grant_otherwise_are_a_conflict(desk):
+    desk.source("second", "https://second.example")
+    say = {"id": "twice", "at": desk.at - HOUR}
+    act = desk.event("action.performed", grant="twice", actor=desk.bot, at=desk.at, action={"verb": "mail.send"})
+    event_id = settled(desk, desk.grant(desk.ada, desk.bot, actions=["**"], **say), desk.grant(desk.ada, desk.bot, actions=["mail.*"], source="second", **say), act)
+
+    assert [b["code"] for b in chain(desk, event_id)["breaks"]] == ["conflicting_statements"]
+
+
+def test_neither_a_client_nor_who_may_act_is_a_hop(desk):
+    mine = {"iss": BOTS, "sub": "bot", "kind": "agent", "client_id": "app-1", "may_act": {"iss": BOTS, "sub": "later"}}
+    act = settled(desk, desk.root, desk.event("action.performed", grant=desk.root, actor=mine, at=desk.at, action={"verb": "mail.send"}))
+
+    assert [hop["party"]["sub"] for hop in chain(desk, act)["hops"]] == ["ada", "bot"]
+
+
+def test_circles_of_grants_and_of_tokens_at_once_have_an_end_and_are_said(desk):
+    one, two = desk.agent("one", issuer=BOTS), desk.agent("two", issuer=BOTS)
+    ring = [desk.grant(one, two, id="ring-a", parent="ring-b", root=False, at=desk.at - HOUR),
+            desk.grant(two, one, id="ring-b", parent="ring-a", root=False, at=desk.at - HOUR)]  # fmt: skip
+
+    def token(jti, parent, grant):
+        said = {"jti": jti, "parent_jti": parent, "grant": grant, "actor": one.full}
+        return desk.event("token.exchanged", token=said, principal=None, actor=one, at=desk.at - MINUTE)
+
+    tokens = [token("t1", "t2", None), token("t2", "t3", None), token("t3", "t1", "ring-a"), token("own", "own", desk.root.id)]
+    acts = [desk.event("action.performed", token=jti, actor=one, principal=None, at=desk.at, action={"verb": "mail.send"}) for jti in ("t1", "own")]
+    told = desk.send(desk.root, *acts, *tokens, *ring)
+    desk.settle()
+
+    both, single = (chain(desk, told[n].event_id) for n in (1, 2))
+    assert not both["complete"] and [b["code"] for b in both["breaks"]].count("cycle") == 2
+    assert "cycle" in [b["code"] for b in single["breaks"]]
+    for start in ({"grant": "ring-a"}, {"token": "t1"}, {"token": "own"}, {"party": f"{BOTS}|one"}):
+        assert desk.api.get("reach", start).status_code == 200
+    assert page(desk, told[1].event_id).status_code == 200
+    assert Finding.objects.filter(tenant=desk.row, rule="authority.cycle", state="open").count() == 3
