@@ -108,7 +108,8 @@ class Hop:
     granted_at: datetime | None = None
     expires_at: datetime | None = None
     leaf_index: int | None = None
-    known_at: datetime | None = None  # when we received what it is derived from
+    known_at: datetime | None = None  # when we first received what it is derived from
+    known_leaf: int | None = None
     dated: bool = True  # `granted_at` is when it was given, by its source's word; else only when that was told
 
 
@@ -203,7 +204,7 @@ class _Builder:
             self._break(0, "no_root", f"grant {first.id} names no parent and does not say it is a root", supplier=first.attester)
         if first is not None and first.subject is not None:
             self._add(first.subject, attester=first.attester, standing=first.standing, derived_from="grant",
-                      grade=first.grade, leaf_index=first.leaf_index, known_at=first.known_at)  # fmt: skip
+                      grade=first.grade, leaf_index=first.leaf_index, known_at=first.known_at, known_leaf=first.known_leaf)  # fmt: skip
         elif first is None and claimed_principal is not None and not self.tokens.tokens:
             self._add(claimed_principal, standing="claimed", derived_from="sub_id", grade=self.grade)
         for number, grant in enumerate(path.grants):
@@ -230,7 +231,7 @@ class _Builder:
         self._add(grant.actor, delegated_by=giver, attester=grant.attester, grant=grant.id,
                   token=self.held.get(grant.actor.key) or shown or None, standing=grant.standing, derived_from="grant",
                   grade=grant.grade, granted_at=grant.granted_at, expires_at=grant.expires_at, leaf_index=grant.leaf_index,
-                  known_at=grant.known_at, dated=grant.dated)  # fmt: skip
+                  known_at=grant.known_at, known_leaf=grant.known_leaf, dated=grant.dated)  # fmt: skip
 
     def add_tokens(self) -> None:
         tokens, path = self.tokens, self.path
@@ -254,7 +255,7 @@ class _Builder:
     def _add_token(self, token: Token, parent: Token | None) -> None:
         said = {"attester": token.attester, "token": token.jti, "standing": token.standing, "derived_from": "token",
                 "grade": token.grade, "granted_at": token.issued_at, "expires_at": token.expires_at,
-                "leaf_index": token.leaf_index, "known_at": token.known_at, "dated": token.dated}  # fmt: skip
+                "leaf_index": token.leaf_index, "known_at": token.known_at, "known_leaf": token.known_leaf, "dated": token.dated}  # fmt: skip
         if token.conflicts:
             self._break(None, "conflicting_statements",
                         f"token {token.jti} was stated otherwise too, at {_leaves(token.conflicts)}", leaf_index=token.conflicts[0])  # fmt: skip
@@ -297,10 +298,10 @@ def when_recorded(hop: Hop, *, occurred_at: datetime, leaf_index: int) -> Litera
     By our clock and our order, not by anybody's `granted_at`: what is told once an act is done may be made up to fit it.
     "itself": the act is that statement. None: the act alone names the party.
     """
-    if hop.leaf_index is None or hop.known_at is None:
+    if hop.known_leaf is None or hop.known_at is None:
         return None
-    if hop.leaf_index >= leaf_index:
-        return "itself" if hop.leaf_index == leaf_index else "after"
+    if hop.known_leaf >= leaf_index:
+        return "itself" if hop.known_leaf == leaf_index else "after"
     return "before" if hop.known_at <= occurred_at else "told"
 
 

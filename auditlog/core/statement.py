@@ -68,6 +68,14 @@ class History(Struct, Generic[Said], frozen=True):
         )
 
     @property
+    def first_known(self) -> Statement[Said]:
+        """The first that we received of those that say what stands, by sources that may say so if any may. Who says it
+        again does not make it younger.
+        """
+        stands = self.stands
+        return next(s for s in self.statements if s.said == stands.said and s.proven >= stands.proven)
+
+    @property
     def ended(self) -> Revocation | None:
         """The first revocation by a source that may say so."""
         counted = [r for r in self.revocations if r.proven]
@@ -133,7 +141,8 @@ class Grant:
     attester: str  # issuer of the statement
     grade: str
     standing: Standing
-    known_at: datetime | None = None  # when we received it
+    known_at: datetime | None = None  # when we first received it, as it stands
+    known_leaf: int | None = None
     revoked_at: datetime | None = None
     revoked_known_at: datetime | None = None
     revoked_leaf: int | None = None
@@ -177,7 +186,8 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         attester=stands.attester,
         grade=stands.grade,
         standing="proven" if stands.proven else "claimed",
-        known_at=stands.known_at,
+        known_at=history.first_known.known_at,
+        known_leaf=history.first_known.leaf_index,
         revoked_at=ended.at if ended else None,
         revoked_known_at=ended.known_at if ended else None,
         revoked_leaf=ended.leaf_index if ended else None,
@@ -210,7 +220,8 @@ class Token:
     source: str = ""
     attester: str = ""
     grade: str = "F"
-    known_at: datetime | None = None  # when we received it
+    known_at: datetime | None = None  # when we first received it, as it stands
+    known_leaf: int | None = None
     revoked_at: datetime | None = None
     revoked_known_at: datetime | None = None
     revoked_leaf: int | None = None
@@ -257,7 +268,8 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         source=stands.source,
         attester=stands.attester,
         grade=stands.grade,
-        known_at=stands.known_at,
+        known_at=history.first_known.known_at,
+        known_leaf=history.first_known.leaf_index,
         conflicts=history.conflicts,
         dated=said.issued_at is not None or stands.dated,
         **end,

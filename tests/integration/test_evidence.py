@@ -216,6 +216,16 @@ def test_a_hop_that_came_after_the_act_was_told_is_said_to(desk):
     assert "only after the act was told" in text_of(page(desk, told.event_id))
 
 
+def test_who_says_it_again_after_the_act_does_not_make_a_hop_younger(desk):
+    say = {"id": "again", "actions": ["**"], "states_beginning": False}
+    desk.send(desk.grant(desk.ada, desk.bot, at=desk.at - MINUTE, **say), now=desk.at - SECOND)
+    [told] = desk.send(desk.event("action.performed", grant="again", actor=desk.bot, at=desk.at, action={"verb": "mail.send"}), now=desk.at + SECOND)
+    desk.send(desk.grant(desk.ada, desk.bot, at=desk.at - 2 * MINUTE, **say), now=desk.at + MINUTE)
+    desk.settle()
+
+    assert {hop["recorded"] for hop in chain(desk, told.event_id)["hops"]} == {"before"}
+
+
 # --- at a time ------------------------------------------------------------------------------------------------------
 
 
