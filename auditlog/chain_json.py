@@ -1,5 +1,6 @@
 """The chain of an act as the API gives it: hops oldest first, what was in force, and where it breaks."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ import msgspec
 
 from auditlog.core.act import Act
 from auditlog.core.authority import (
+    CLOCKS,
     Judgement,
     first_revocation,
     judge_action,
@@ -17,15 +19,17 @@ from auditlog.core.authority import (
     judge_window,
     key_bound,
     key_shown,
+    notice_text,
     seconds_before_issue,
     token_widenings,
     told_later,
     utc_text,
     widenings,
 )
-from auditlog.core.chain import Break, Chain, Path, build_chain
+from auditlog.core.chain import Break, Chain, Hop, Path, build_chain, when_recorded
 from auditlog.core.event import Party
-from auditlog.core.organisation import NONE_MAPPED, Organisations
+from auditlog.core.gates import GateCheck
+from auditlog.core.organisation import NONE_MAPPED, Gain, Organisations
 from auditlog.core.statement import Grant
 from auditlog.queries import split_party
 from auditlog.serializers import Sight
@@ -38,14 +42,15 @@ def chain_json(
     at: datetime,
     sight: Sight = Sight(),  # noqa: B008  frozen
     organisations: Organisations = NONE_MAPPED,
+    gates: Iterable[GateCheck] = (),
 ) -> dict[str, Any]:
     """An abuse desk gets the shape of the chain: hops of others as stubs, and no grant but what its own events name."""
-    whole = _whole_json(chain, act, organisations, at=at)
+    whole = _whole_json(chain, act, organisations, at=at) | {"gates": [gate_json(gate, act) for gate in gates]}
     return whole if sight.seen is None else _stubbed(whole, sight)
 
 
 def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
-    terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "organisation", "scopes", "limits", "granted_at", "expires_at"))
+    terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "attester_gains_why", "recorded_at", "organisation", "scopes", "limits", "granted_at", "expires_at"))
 
     def party(shown: dict | None) -> dict | None:
         more = {k: v for k, v in (shown or {}).items() if k not in ("iss", "sub")}
@@ -60,8 +65,10 @@ def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
         return found | {"reason": None, "leaf_index": None, "supplier": None}  # it names grants and parties
 
     effective = whole["effective"] and {name: whole["effective"][name] for name in ("in_force", "known", "revoked_at")}
+    gates = [gate | {"by": party(gate["by"]), "reason": None, "event": gate["event"] if gate["own"] else None} for gate in whole["gates"]]
     return whole | {
         "principal": party(whole["principal"]),
+        "gates": gates,
         "hops": [hop(each) for each in whole["hops"]],
         "effective": effective,
         "breaks": [quiet(each) for each in whole["breaks"]],
@@ -88,39 +95,76 @@ def _whole_json(chain: Chain, act: Act, organisations: Organisations, *, at: dat
                 "scopes": _details(grants.get(hop.grant or "")),
                 "limits": _limits(grants.get(hop.grant or "")),
                 "granted_at": hop.granted_at,
+                "dated": hop.dated,
                 "expires_at": hop.expires_at,
                 "standing": hop.standing,
                 "derived_from": hop.derived_from,
                 "grade": hop.grade,
                 "leaf_index": hop.leaf_index,
-                "attester_gains": organisations.attester_gains(hop),
+                "attester_gains": (gain := gain_of(hop, chain, act, organisations)).gains,
+                "attester_gains_why": gain.why or None,
                 "organisation": organisations.of_party(hop.party.key),
-                "recorded_before_act": None if hop.leaf_index is None else hop.leaf_index < act.leaf_index,
+                "recorded_at": hop.known_at,
+                "recorded_before_act": None if (recorded := recorded_when(hop, act)) is None else recorded == "before",
+                "recorded": recorded,
                 "breaks": [_break(b) for b in breaks if b.hop == hop.position],
             }
             for hop in chain.hops
         ],
-        "effective": effective_json(chain, at) if chain.path.grants else None,
+        "effective": effective_json(chain, act, at) if chain.path.grants else None,
         "breaks": [_break(b) for b in breaks],
     }
 
 
-def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
+def gain_of(hop: Hop, chain: Chain, act: Act | None, organisations: Organisations) -> Gain:
+    """Whether the hop's attester gains by it: through who received it, who acts below it, or who took the act. `act`
+    None: the chain to a grant, under which nothing was done.
+    """
+    taken = act is not None and (act.is_act or act.is_payment or act.amount_minor is not None)
+    return organisations.gain_of(hop, below=chain.hops[hop.position + 1 :], provider=act.provider if taken else None)
+
+
+def recorded_when(hop: Hop, act: Act) -> str | None:
+    return when_recorded(hop, occurred_at=act.occurred_at, leaf_index=act.leaf_index)
+
+
+def gate_json(gate: GateCheck, act: Act) -> dict[str, Any]:
+    """One approval that the act needed: `approved`, `refused`, `not_counted` (answered, and why that is none), `asked`
+    (and nobody is on record as having answered), or `unknown` (nothing is on record)."""
+    answer = gate.approval or gate.answer
+    return {
+        "kind": gate.kind,
+        "state": gate.state,
+        "by": _party(answer.party) if answer and answer.party else None,
+        "at": answer.at if answer else None,
+        "event": answer.event_id if answer else None,
+        "leaf_index": answer.leaf_index if answer else None,
+        "own": answer is not None and answer.event_id == act.event_id,
+        "reason": gate.reason,
+    }
+
+
+def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     """What all grants together allowed at `at`: every hop's own terms, whose intersection counts.
 
-    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given.
+    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given; or
+    where it began later than the act by no more than two clocks may differ (`within_clocks`).
     """
     grants = chain.path.grants
     ends = [g.expires_at for g in grants if g.expires_at is not None]
     begins = [g.begins_at for g in grants if g.begins_at is not None]
     audiences = [set(g.audience) for g in grants if g.audience is not None]
     revoked = first_revocation(chain.path, at)
-    window = judge_window(chain.path, at)
+    clocks = _early(act, at)
+    window = judge_window(chain.path, at, early_seconds=clocks)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
-    later = told_later(chain.path, at)
+    later = told_later(chain.path, at, skew_seconds=clocks)
+    # What two clocks may differ by is not held against an act; nor is it said to have been in force before it began.
+    near = bool(in_force and not later and begins and at < max(begins))
     return {
-        "in_force": None if in_force and later else in_force,
-        "told_later": later and {"grant": later.id, "told_at": later.granted_at},
+        "in_force": None if in_force and (later or near) else in_force,
+        "within_clocks": near,
+        "told_later": later and {"grant": later.id, "told_at": later.granted_at, "dated": later.dated},
         "scopes": [{"grant": g.id, "authorization_details": _details(g)} for g in grants if g.details is not None],
         "known": grants[0].details is not None,
         "limits": [limit for g in grants for limit in _limits(g) or ()],
@@ -130,6 +174,13 @@ def effective_json(chain: Chain, at: datetime) -> dict[str, Any]:
         "gates": sorted({kind for g in grants for kind in g.gates or ()}),
         "revoked_at": revoked[1].revoked_at if revoked else None,
     }
+
+
+def _early(act: Act, at: datetime) -> float:
+    """How many seconds before a grant's beginning count as within it: the act was told by another clock than the grant. A
+    time that was asked for was not.
+    """
+    return CLOCKS if at == act.occurred_at else 0
 
 
 _WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_exceeded"}
@@ -165,7 +216,7 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     if used is not None and used.expires_at is not None and used.expires_at <= at:
         found.append(Break(None, "outside_window", f"token {used.jti} expired at {utc_text(used.expires_at)}", used.leaf_index))
     judgements: list[tuple[str, Judgement]] = [
-        ("outside_window", judge_window(path, at)),
+        ("outside_window", judge_window(path, at, early_seconds=_early(act, at))),
         ("depth_exceeded", judge_depth(path)),
         ("audience_mismatch", judge_audience(path, act.provider)),
     ]
@@ -181,7 +232,7 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
             found.append(Break(hop, code, judgement.reason, judgement.leaf_index))
     if (revoked := first_revocation(path, at)) is not None:
         hop, grant = revoked
-        reason = f"grant {grant.id} was revoked at {utc_text(grant.revoked_at)}"
+        reason = f"grant {grant.id} was revoked at {utc_text(grant.revoked_at)}; {notice_text(grant, act.provider, at)}"
         found.append(Break(hop - 1 + _root_hop(chain), "revoked", reason, grant.revoked_leaf))
     return found
 

@@ -187,7 +187,9 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
 
 
 def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
-    """Acts with open findings of this rule that an event of this round may settle, to be judged again."""
+    """Acts with open findings of this rule that an event of this round may settle, to be judged again; and acts that a
+    refusal of this round may be about: it takes back an approval that had cleared them.
+    """
     settling = [act for act in work.acts if act.type in getattr(detector, "settled_by", ())]
     if not settling:
         return []
@@ -201,6 +203,15 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
         " AND (f.principal = ANY(%s) OR f.evidence->>'initiator' = ANY(%s)) AND f.state IN ('open', 'acknowledged'))",
         [tenant.pk, detector.rule, list(principals - {""}), list(granted)],
     )
+    refusals = [act for act in settling if act.type == "approval.decided" and act.outcome != "success"]
+    requests, targets = {act.request_id for act in refusals} - {""}, {act.target for act in refusals} - {""}
+    if requests or targets:
+        acts += select_acts(
+            tenant,
+            "type = ANY(%s) AND ((request_id = ANY(%s) AND request_id <> '') OR (target = ANY(%s) AND target <> '' AND principal = ANY(%s)))"
+            " AND leaf_index <> ALL(%s)",
+            [list(detector.types), list(requests), list(targets), list(principals - {""}), [act.leaf_index for act in acts]],
+        )
     return [act for act in acts if act.leaf_index not in known]
 
 

@@ -75,11 +75,10 @@ _MONEY = itemgetter(*(list(EVENT_TYPES).index(name) for name in COLUMNS))
 
 
 def _bound_key(payload: Payload) -> str:
-    """The key that this event's grant or token object is bound to."""
-    for said in (payload.token, payload.grant):
-        if isinstance(said, (TokenObject, GrantObject)) and said.cnf and said.cnf.jkt:
-            return said.cnf.jkt
-    return ""
+    """The key that this event's grant or token object is bound to; of an act, the one that it was done with."""
+    objects = [said for said in (payload.token, payload.grant) if isinstance(said, (TokenObject, GrantObject))]
+    shown = payload.attestation if not objects and payload.attestation and payload.attestation.type == "jkt" else None
+    return next((said.cnf.jkt for said in objects if said.cnf and said.cnf.jkt), shown.digest if shown else "")
 
 
 def _vias(batch: Batch) -> dict[int, str]:

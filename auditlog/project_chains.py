@@ -76,7 +76,7 @@ def fold_grants(batch: Batch) -> set[str]:
 def _statement(read: Read, said: Said) -> Statement[Said]:
     return Statement(
         said, read.event.occurred_at, read.leaf_index, str(read.event_id), read.source.name, read.event.issuer, read.grade,
-        read.within_remit and speaks_for(read.source, said.subject), read.event.dated,
+        read.within_remit and speaks_for(read.source, said.subject), read.received_at, read.event.dated,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -15,9 +16,11 @@ from auditlog.append import EPOCH, OWN, microseconds
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import Act
+from auditlog.core.authority import gates_required
 from auditlog.core.chain import NO_PATH, NO_TOKENS, Chain, Path, build_chain, path_to, tokens_to, with_kinds
 from auditlog.core.errors import AnswerableError, NotFound
-from auditlog.core.event import Party, Payload, act_chain, moment
+from auditlog.core.event import Gate, Party, Payload, act_chain, moment
+from auditlog.core.gates import GateCheck, check_gates
 from auditlog.core.keys import load
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.money import CREDIT_RAIL
@@ -108,7 +111,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     generation = generation_of(tenant)
     principals = {act.principal for act in acts} - {""}
     spending = spending_of(tenant, principals)
-    approvals = _approvals(tenant, acts, principals)
+    answers = _answers(tenant, acts, principals)
     parties = {key for act in acts for key in (act.principal, act.actor, *act.path.parties)} - {""}
     parties |= {key for spent in spending for key in spent.parties}
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
@@ -121,9 +124,9 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
-        approvals=tuple(approvals),
+        **_by_answer(answers),
         siblings=tuple(_siblings(tenant, acts)),
-        kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | {a.by for a in approvals}),
+        kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | {a.by for a in answers} - {""}),
         tokens=load_tokens(tenant, {act.token for act in acts}),
         owned=owned_names(tenant),
         held=_held(tenant, acts),
@@ -227,37 +230,72 @@ def organisations_of(tenant: Tenant) -> Organisations:
     """Who answers for whom, as configured. Where two organisations claim one issuer, the first by name has it."""
     rows = list(Organisation.objects.filter(tenant=tenant).order_by("-name").values_list("name", "issuers", "parties"))
     sources = Source.objects.filter(tenant=tenant, organisation__isnull=False).values_list("issuer", "organisation__name")
+    speakers: dict[str, set[str]] = {}
+    for provider, issuer in Source.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", "issuer"):
+        speakers.setdefault(provider, set()).add(issuer)
     return Organisations(
         dict(sources) | {issuer: name for name, issuers, _ in rows for issuer in issuers},
         {key: name for name, _, parties in rows for key in parties},
+        {provider: frozenset(issuers) for provider, issuers in speakers.items()},
     )
 
 
-def _approvals(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[Approval]:
-    """Approvals that could join these acts: by request id, or given in the name of one of their principals."""
+_ANSWERS: dict[tuple[str, str], Literal["approved", "refused", "asked"]] = {
+    ("approval.decided", "success"): "approved",
+    ("approval.decided", "denied"): "refused",
+    ("approval.decided", "failure"): "refused",
+}
+
+
+def gates_of(tenant: Tenant, act: Act) -> list[GateCheck]:
+    """What became of every approval that the act needed; without a query for an act that needed none.
+
+    It looks at approvals and at acts that could have used them up, and not at all that the principal ever spent.
+    """
+    if not gates_required(act):
+        return []
+    answers = _answers(tenant, [act], {act.principal} - {""})
+    keepers = {act.payload.gate.by.key} if act.payload.gate and act.payload.gate.by else set()
+    around = Record(siblings=tuple(_siblings(tenant, [act])), kinds=kinds_of(tenant, generation_of(tenant), keepers), **_by_answer(answers))
+    return check_gates(act, around)
+
+
+def _by_answer(answers: Iterable[Approval]) -> dict[str, tuple[Approval, ...]]:
+    given = [a for a in answers if a.answer == "approved"]
+    return {"approvals": tuple(given), "refusals": tuple(a for a in answers if a.answer != "approved")}
+
+
+def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[Approval]:
+    """Approvals asked for, given or refused that could join these acts: by request id, or in the name of one of their
+    principals.
+    """
     requests = {act.request_id for act in acts} - {""}
     deciding = select_acts(
         tenant,
-        "type = 'approval.decided' AND outcome = 'success' AND ((request_id = ANY(%s) AND request_id <> '')"
+        "type IN ('approval.decided', 'approval.requested') AND ((request_id = ANY(%s) AND request_id <> '')"
         " OR (principal = ANY(%s) AND principal <> ''))",
         [list(requests), list(principals)],
     )
-    gated = [(act, act.payload.gate) for act in deciding if act.payload.gate and act.payload.gate.by]
-    known = kinds_of(tenant, generation_of(tenant), {gate.by.key for _, gate in gated})
+    told = [(act, act.payload.gate or Gate(kind=""), _ANSWERS.get((act.type, act.outcome), "asked")) for act in deciding]
+    # A yes counts by whom its gate names; of a no or a question it is enough to know who said it.
+    gated = [(act, gate, answer, gate.by or (Party.of(act.actor) if act.actor and answer == "refused" else None)) for act, gate, answer in told]
+    gated = [(act, gate, answer, by) for act, gate, answer, by in gated if by or answer != "approved"]
+    known = kinds_of(tenant, generation_of(tenant), {by.key for *_, by in gated if by})
     return [
         Approval(
             event_id=act.event_id,
             leaf_index=act.leaf_index,
             kind=gate.kind,
-            by=gate.by.key,
-            by_kind=known.get(gate.by.key, gate.by.kind),
+            by=by.key if by else "",
+            by_kind=known.get(by.key, by.kind) if by else "unknown",
             at=moment(gate.at) if gate.at is not None else act.occurred_at,
             over=gate.over,
             request_id=act.request_id,
             max_price_minor=act.payload.intent.max_price_minor if act.payload.intent else None,
             currency=act.payload.intent.currency if act.payload.intent else None,
+            answer=answer,
         )
-        for act, gate in gated
+        for act, gate, answer, by in gated
     ]
 
 

@@ -18,19 +18,21 @@ from auditlog.queries import generation_of, split_party
 KINDS = ("grant", "token", "party", "key")
 SHOWN = 50
 
+_BINDING = "('delegation.granted', 'mandate.issued', 'token.issued', 'token.exchanged')"
 _SEEDS = {
     "grant": ("SELECT %(key)s::text", "SELECT NULL::text WHERE false"),
     "token": ("SELECT NULL::text WHERE false", "SELECT %(key)s::text"),
-    "party": (
-        "SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s",
+    "party": (  # what it was given, and what it let others do as the one at the root, who was given nothing
+        "SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s"
+        " UNION SELECT id FROM projection_grant WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND principal = %(key)s",
         "SELECT jti FROM projection_token WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s"
         " AND actor <> ''",
     ),
-    "key": (
+    "key": (  # what is bound to it; an act that was only done with it makes nothing else under its grant suspect
         "SELECT \"grant\" FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
-        " AND jkt = %(key)s AND jkt <> '' AND \"grant\" <> ''",
+        f" AND jkt = %(key)s AND jkt <> '' AND \"grant\" <> '' AND type IN {_BINDING}",
         "SELECT token FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
-        " AND jkt = %(key)s AND jkt <> '' AND token <> ''",
+        f" AND jkt = %(key)s AND jkt <> '' AND token <> '' AND type IN {_BINDING}",
     ),
 }
 # Tokens below are those issued under a grant below, and those exchanged from a token below. Each step is a look-up for

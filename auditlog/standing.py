@@ -22,6 +22,7 @@ from auditlog.core.holding import recoverable
 from auditlog.core.statement import Grant, grant_of
 from auditlog.models import Event, Holding, Role
 from auditlog.queries import generation_of, paths_to, split_party, visible_events
+from auditlog.reach import count_children
 
 # What a reviewer asks of the matrix, by name.
 QUESTIONS = {
@@ -35,26 +36,40 @@ def answers(question: str, row: Mapping[str, Any]) -> bool:
     """Whether a row of the matrix answers one of QUESTIONS; "" is answered by all."""
     match question:
         case "unused":
-            return bool(row["allowed"]) and row["live"] and not row["used"]
+            # What was passed on may be used below: its own rows there say so.
+            return bool(row["allowed"]) and row["live"] and not row["used"] and not row["passed_on"]
         case "outside":
             return row["allowed"] is False
         case "endless":
-            return row["live"] and row["expires_at"] is None
+            return row["live"] and row["ends_at"] is None
     return True
 
 
-def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", size: int, now: datetime) -> list[dict[str, Any]]:
-    """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants."""
+# Questions about what is in force: grants that ended themselves are not read for them, page after page of none.
+OF_THE_LIVE = frozenset({"unused", "endless"})
+
+
+def permissions(
+    viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", question: str = "", size: int, now: datetime
+) -> list[dict[str, Any]]:
+    """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants.
+
+    With a `question` of OF_THE_LIVE only of grants that have not ended themselves; whether a row answers it, see `answers`.
+    """
     viewer.must(WHOLE)
     wanted = [("principal", principal), ("actor", agent)]
     named = [(column, value) for column, value in wanted if value]
     where = "".join(f" AND {column} = %s" for column, _ in named)
+    ends: list[datetime] = []
+    if question in OF_THE_LIVE:
+        where += " AND (revoked_at IS NULL OR revoked_at > %s) AND (expires_at IS NULL OR expires_at > %s)"
+        ends = [now, now]
     scope = [viewer.tenant.pk, generation_of(viewer.tenant)]
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id, history FROM projection_grant WHERE tenant_id = %s AND generation = %s AND stated"
             f" AND id > %s{where} ORDER BY id LIMIT %s",
-            [*scope, after, *(value for _, value in named), size],
+            [*scope, after, *(value for _, value in named), *ends, size],
         )
         grants = [grant for _, history in cursor.fetchall() if (grant := grant_of(bytes(history)))]
         cursor.execute(
@@ -67,7 +82,9 @@ def permissions(viewer: Viewer, *, principal: str = "", agent: str = "", after: 
         for via, provider, type_, said, count, last in cursor.fetchall():
             if verb := verb_of(type_, said):
                 used.setdefault(via, []).append(Used(provider, verb, type_, said, count, last))
-    return [row for grant in grants for row in _rows_of(grant, used.get(grant.id, []), now)]
+    paths = paths_to(viewer.tenant, [grant.id for grant in grants])
+    below = count_children(viewer, [grant.id for grant in grants])
+    return [row for grant in grants for row in _rows_of(grant, paths[grant.id], used.get(grant.id, []), below.get(grant.id, 0), now)]
 
 
 class Used(NamedTuple):
@@ -81,7 +98,11 @@ class Used(NamedTuple):
     last: datetime
 
 
-def _rows_of(grant: Grant, used: list[Used], now: datetime) -> list[dict[str, Any]]:
+def _rows_of(grant: Grant, path: Path, used: list[Used], passed_on: int, now: datetime) -> list[dict[str, Any]]:
+    """A grant is in force while all above it are. `ended_by` is the first on its path that ended, `ends_at` when it will."""
+    ends = [(end, each) for each in path.grants for end in (each.revoked_at, each.expires_at) if end is not None]
+    first = min(ends, key=lambda pair: (pair[0], pair[1].id != grant.id), default=None)
+    ended = first if first and first[0] <= now else None
     common = {
         "cursor": grant.id,
         "grant": grant.id,
@@ -90,24 +111,30 @@ def _rows_of(grant: Grant, used: list[Used], now: datetime) -> list[dict[str, An
         "expires_at": grant.expires_at,
         "revoked_at": grant.revoked_at,
         "lifetime_s": int((grant.expires_at - grant.granted_at).total_seconds()) if grant.expires_at else None,
-        "live": (grant.begins_at is None or grant.begins_at <= now) and (grant.revoked_at is None or grant.revoked_at > now) and (grant.expires_at is None or grant.expires_at > now),
+        "live": ended is None and all(each.begins_at is None or each.begins_at <= now for each in path.grants),
+        "ends_at": first[0] if first else None,
+        "ended_by": ended and {"grant": ended[1].id, "at": ended[0], "revoked": ended[0] == ended[1].revoked_at},
+        "passed_on": passed_on,
         "standing": grant.standing,
     }
     rows = []
+    denied = {u.verb for u in used for d in grant.details or () if d.deny and any(action_matches(p, u.verb) for p in d.deny.actions)}
     for detail in grant.details or ():
         for provider in detail.providers or [""]:
             for action in detail.actions or ["**"]:
-                fitting = [u for u in used if (not provider or u.provider == provider) and action_matches(action, u.verb)]
+                fitting = [u for u in used if (not provider or u.provider == provider) and action_matches(action, u.verb) and u.verb not in denied]
                 rows.append(common | {"provider": provider or None, "action": action, "resources": list(detail.resources),
                                       "allowed": True} | _use(fitting))  # fmt: skip
     if grant.details is None:  # inherited, or in a root unknown: what was done is all there is to say
         rows.append(common | {"provider": None, "action": None, "resources": [], "allowed": None} | _use(used))
         return rows
-    outside = [u for u in used if not any(
-        (not d.providers or u.provider in d.providers or not u.provider) and any(action_matches(a, u.verb) for a in d.actions or ["**"]) for d in grant.details
-    )]  # fmt: skip
-    for one in sorted(outside):
-        rows.append(common | {"provider": one.provider or None, "action": one.verb, "resources": [], "allowed": False} | _use([one]))
+    for one in sorted(used):
+        fitting = [d for d in grant.details if any(action_matches(a, one.verb) for a in d.actions or ["**"])]
+        if one.verb not in denied and any(not d.providers or one.provider in d.providers for d in fitting):
+            continue
+        # Where the events name no provider, nobody knows whether it was one of those that the grant allows.
+        allowed = None if fitting and not one.provider and one.verb not in denied else False
+        rows.append(common | {"provider": one.provider or None, "action": one.verb, "resources": [], "allowed": allowed} | _use([one]))
     return rows
 
 
@@ -131,9 +158,10 @@ def compare(viewer: Viewer, one: str, other: str) -> dict[str, Any]:
     hops = []
     for place in range(max(len(left), len(right))):
         a, b = (terms[place] if place < len(terms) else None for terms in (left, right))
-        differs = sorted(key for key in (a or b) if (a or {}).get(key) != (b or {}).get(key)) if place >= shared else []
+        differs = sorted(key for key in (a or b) if key != "grant" and (a or {}).get(key) != (b or {}).get(key)) if place >= shared else []
         hops.append({"position": place, "one": a, "other": b, "same": place < shared, "differs": differs})
-    return {"one": one, "other": other, "shared_hops": shared, "hops": hops}
+    missing = {side: paths[grant_id].missing for side, grant_id in (("one", one), ("other", other))}
+    return {"one": one, "other": other, "shared_hops": shared, "missing": missing, "hops": hops}
 
 
 def _terms(path: Path) -> list[dict[str, Any]]:
@@ -146,12 +174,17 @@ def _terms(path: Path) -> list[dict[str, Any]]:
             "limits": None if grant.limits is None else msgspec.to_builtins(grant.limits),
             "audience": None if grant.audience is None else list(grant.audience),
             "gates": None if grant.gates is None else list(grant.gates),
+            "intent": None if grant.intent is None else msgspec.to_builtins(grant.intent),
+            "key": grant.jkt,
+            "granted_at": grant.granted_at,
+            "dated": grant.dated,
             "not_before": grant.not_before,
             "expires_at": grant.expires_at,
             "max_depth": grant.max_depth,
             "redelegate": grant.redelegate,
             "revoked_at": grant.revoked_at,
             "standing": grant.standing,
+            "attester": grant.attester,
         }
         for grant in path.grants
     ]

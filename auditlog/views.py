@@ -254,7 +254,8 @@ class EventChain(APIView):
         chain = queries.chain_of(request.viewer.tenant, act)
         sight = Sight.of(request.viewer, {act.principal, *(hop.party.key for hop in chain.hops)})
         known = queries.organisations_of(request.viewer.tenant)
-        return Response(chain_json(chain, act, at=at, sight=sight, organisations=known))
+        gates = queries.gates_of(request.viewer.tenant, act)
+        return Response(chain_json(chain, act, at=at, sight=sight, organisations=known, gates=gates))
 
 
 class PartyList(APIView):

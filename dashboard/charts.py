@@ -155,17 +155,25 @@ def exposure(series: Iterable[tuple[date, str, int]], *, link: Link) -> list[Cha
     return charts
 
 
-def attribution(by_source: dict[str, list[int]], *, link: Link) -> Chart:
-    """Horizontal bars, one a source: how many of its acts have a complete chain in which every hop is proven."""
+def attribution(by_source: dict[str, list[int]], *, since: date, link: Link) -> Chart:
+    """Horizontal bars, one a source: how many of its acts have a complete chain in which every hop is proven.
+
+    Each number leads to exactly the acts that it counts.
+    """
     sources = sorted(by_source, key=lambda name: (by_source[name][1], name))
-    told = (("proven chain", [by_source[s][0] for s in sources]), ("not proven", [by_source[s][1] - by_source[s][0] for s in sources]))
+    told = (("proven chain", "proven", [by_source[s][0] for s in sources]),
+            ("not proven", "unproven", [by_source[s][1] - by_source[s][0] for s in sources]))  # fmt: skip
+
+    def acts(source: str, chain: str) -> str:
+        return link(source=source, chain=chain, since=since.isoformat())
+
     traces = [
-        go.Bar(name=name, orientation="h", y=sources, x=counts, customdata=[link(source=source) for source in sources],
+        go.Bar(name=name, orientation="h", y=sources, x=counts, customdata=[acts(source, chain) for source in sources],
                hovertemplate="%{y}<br>%{x} " + name + "<extra></extra>")
-        for name, counts in told
+        for name, chain, counts in told
     ]  # fmt: skip
     rows = [
-        [(source, link(source=source)), str(proven), str(all_ - proven), f"{100 * proven / all_:.0f} %"]
+        [(source, link(source=source)), (str(proven), acts(source, "proven")), (str(all_ - proven), acts(source, "unproven")), _share(proven, all_)]
         for source in reversed(sources)
         for proven, all_ in [by_source[source]]
     ]
@@ -174,6 +182,11 @@ def attribution(by_source: dict[str, list[int]], *, link: Link) -> Chart:
         _figure(traces, barmode="stack", xaxis={"rangemode": "tozero", **_whole(max((n[1] for n in by_source.values()), default=0))}, yaxis={"automargin": True, "type": "category"}),
         ("Source", "Proven chain", "Not proven", "Share"), rows, height=max(160, 70 + 26 * len(sources)),
     )  # fmt: skip
+
+
+def _share(part: int, whole: int) -> str:
+    """Rounded down: 100 % is said of nothing that lacks one."""
+    return f"{100 * part // whole} %"
 
 
 def findings_by_rule(counts: Iterable[dict], *, link: Link) -> Chart:

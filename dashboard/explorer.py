@@ -64,13 +64,17 @@ def _child(row: dict, path: Path, kinds: dict[str, str], now: datetime) -> Child
     chain = chain_to(path)
     last, grant = len(chain.hops) - 1, path.grants[-1] if path.grants else None
     party = Party.of(row["actor"]) if row["actor"] else None
-    ended = row["revoked_at"] is not None and row["revoked_at"] <= now, row["expires_at"] is not None and row["expires_at"] <= now
+    # It is open only while all above it are.
+    ends = [(each.revoked_at, each.expires_at) for each in path.grants] or [(row["revoked_at"], row["expires_at"])]
+    revoked_at = min((at for at, _ in ends if at is not None), default=None)
+    expires_at = min((at for _, at in ends if at is not None), default=None)
+    ended = revoked_at is not None and revoked_at <= now, expires_at is not None and expires_at <= now
     return Child(
         row["id"],
         party and Party(party.iss, party.sub, kinds.get(party.key, "unknown")),
         row["granted_at"],
-        row["expires_at"],
-        row["revoked_at"],
+        expires_at,
+        revoked_at,
         state="revoked" if ended[0] else "expired" if ended[1] else "open",
         standing=grant.standing if grant else "unknown",
         grade=(grant.grade or "") if grant else "",

@@ -355,7 +355,7 @@ class CompareForm(forms.Form):
 
 
 class AtForm(forms.Form):
-    at = Instant(label="As of")
+    at = Instant(label="As of (UTC)", widget=forms.TextInput(attrs={"placeholder": "2026-05-01 14:30", "size": 26}))
 
 
 class LoginForm(AuthenticationForm):

@@ -23,9 +23,12 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog import queries as record
 from auditlog import reach, standing, threads
 from auditlog.access import WHOLE, Viewer
-from auditlog.chain_json import authority_breaks, effective_json
+from auditlog.chain_json import authority_breaks, effective_json, gain_of, recorded_when
+from auditlog.core.act import Act
+from auditlog.core.authority import utc_text
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
+from auditlog.core.event import GrantObject, TokenObject, layer_of
 from auditlog.core.exposure import exposure_by_day
 from auditlog.core.money import amount_text
 from auditlog.detectors import every_detector
@@ -88,7 +91,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "newest": queries.newest_event(viewer) if not acts["total"] else None,
         "charts": [
             charts.events_per_day(acts["by_day"], days=days, link=_events_link),
-            charts.attribution(acts["attributed"], link=_events_link),
+            charts.attribution(acts["attributed"], since=first_day, link=_events_link),
             charts.findings_by_rule(counts, link=_findings_link),
             *charts.spend_per_day(spent, days=days, link=_charges_link),
             *charts.exposure(
@@ -221,6 +224,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
         seen = queries.seen_parties(request.viewer, keys) if view.hidden else None
         force = _in_force(request, view)
         drawn = replace(view.chain, breaks=(*view.chain.breaks, *force.get("judged", ())))
+        gates = record.gates_of(request.viewer.tenant, view.act)
         context |= {
             "act": view.act,
             "chain": view.chain,
@@ -228,24 +232,47 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             if seen is None or view.act.principal in seen or not view.act.principal
             else queries.stub(request.viewer, view.act.principal),
             "chain_svg": chain_svg(request.viewer, drawn, seen),
-            "hops": _hop_rows(request.viewer, view.chain, seen),
+            "hops": _hop_rows(request.viewer, view.chain, seen, view.act),
+            "gates": gates,
+            "ungated": [gate for gate in gates if gate.approval is None and view.act.happened],
+            "gate_words": GATE_WORDS,
             **force,
             "joins": _joins(view),
-            "story": queries.story_view(request.viewer, event_id),
+            "story": (story := queries.story_view(request.viewer, event_id)),
+            "elsewhere": None if view.chain.complete else _told_better(story, event_id),
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
+            **_stated(view),
             "client": view.act.payload.client,
         }
     return render(request, "dashboard/event.html", context)
 
 
+def _told_better(story: dict[str, Any], event_id: UUID) -> dict[str, Any] | None:
+    """Another source's statement of the same act whose chain leads further, the best there is."""
+    others = [row for row in story["members"] if row["event_id"] != event_id and row["via_grant"]]
+    return max(others, key=lambda row: (row["chain_proven"], row["chain_complete"], -row["leaf_index"]), default=None)
+
+
+def _stated(view: queries.EventView) -> dict[str, Any]:
+    """The grant or token that the event itself states. A statement of authority does nothing to anything, and says so."""
+    act, said = view.act, view.act.payload
+    given = said.grant if act.type in ("delegation.granted", "mandate.issued") and isinstance(said.grant, GrantObject) else None
+    issued = said.token if isinstance(said.token, TokenObject) else None
+    is_statement = layer_of(act.type) == "authority"
+    return {"is_statement": is_statement, "given": None if view.hidden else given, "issued": None if view.hidden else issued}
+
+
 def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
     """What all grants on the path together allowed at the time asked for: the act's own, unless another is chosen."""
-    form = forms.AtForm(request.GET or None)
-    at = (form.cleaned_data["at"] if form.is_valid() else None) or view.act.occurred_at
+    done_at = view.act.occurred_at
+    form = forms.AtForm(request.GET if "at" in request.GET else None, initial={"at": str(done_at.replace(tzinfo=None))})
+    at = (form.cleaned_data["at"] if form.is_valid() else None) or done_at
     if view.hidden or not view.chain.path.grants:
         return {"at_form": form}
-    return {"at_form": form, "at": at, "effective": effective_json(view.chain, at), "judged": authority_breaks(view.chain, view.act, at)}
+    judged = authority_breaks(view.chain, view.act, at)
+    exceeded = judged if at == done_at else authority_breaks(view.chain, view.act, done_at)
+    return {"at_form": form, "at": at, "effective": effective_json(view.chain, view.act, at), "judged": judged, "exceeded": exceeded}
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
@@ -260,8 +287,18 @@ def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
     return mark_safe(svg.draw(chain, name=name))
 
 
-def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> list[dict[str, Any]]:
+RECORDED = {
+    "before": "before the act was done",
+    "told": "after the act was done, before it was told",
+    "after": "only after the act was told",
+    "itself": "by this event itself",
+}
+GATE_WORDS = {"approved": "approved", "refused": "refused", "not_counted": "answered, and it does not count", "asked": "asked for, not answered", "unknown": "nothing on record"}
+
+
+def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None, act: Act | None = None) -> list[dict[str, Any]]:
     organisations = organisations_of(viewer.tenant)
+    grants = {grant.id: grant for grant in chain.path.grants}
     rows = []
     for hop in chain.hops:
         is_seen = seen is None or hop.party.key in seen
@@ -272,7 +309,10 @@ def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> list
             "grant_seen": seen is None,
             "meaning": svg.meaning(hop.standing),
             "organisation": organisations.of_party(hop.party.key) if is_seen else None,
-            "attester_gains": organisations.attester_gains(hop),
+            "gain": gain_of(hop, chain, act, organisations),
+            "allows": grants.get(hop.grant or ""),
+            "recorded": act and (recorded_when(hop, act) or ""),
+            "recorded_words": act and RECORDED.get(recorded_when(hop, act) or "", ""),
         })  # fmt: skip
     return rows
 
@@ -434,7 +474,7 @@ def permissions(request: HttpRequest) -> HttpResponse:
     form = forms.PermissionFilters(request.GET or None)
     chosen = form.cleaned_data if form.is_valid() else dict.fromkeys(form.fields, "")
     of = {name: chosen[name] for name in ("principal", "agent", "after")}
-    rows = standing.permissions(request.viewer, **of, size=queries.PAGE + 1, now=timezone.now())
+    rows = standing.permissions(request.viewer, **of, question=chosen["show"], size=queries.PAGE + 1, now=timezone.now())
     grants = list(dict.fromkeys(row["cursor"] for row in rows))[: queries.PAGE]
     more = any(row["cursor"] not in grants for row in rows)
     context = {
@@ -468,8 +508,9 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 _TERMS = {
     "subject": "Given by", "actor": "To", "authorization_details": "Scope", "limits": "Limits", "audience": "For providers",
-    "gates": "Gates", "not_before": "From", "expires_at": "Until", "max_depth": "May be passed on", "redelegate": "May pass on",
-    "revoked_at": "Revoked", "standing": "Standing",
+    "gates": "Gates", "intent": "Intent", "key": "Bound to key", "granted_at": "Given", "dated": "Says when it was given",
+    "not_before": "From", "expires_at": "Until", "max_depth": "Hops below, at most", "redelegate": "May be passed on",
+    "revoked_at": "Revoked", "standing": "Standing", "attester": "Attested by",
 }  # fmt: skip
 
 
@@ -496,6 +537,10 @@ def _term(name: str, value: Any) -> str:
             + (f", not {json.dumps(d['deny'], ensure_ascii=False)}" if d.get("deny") else "")
             for d in value
         ) or "nothing"
+    if isinstance(value, datetime):
+        return utc_text(value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     if name == "limits":
         return "; ".join(_limit(each) for each in value) or "none"
     if isinstance(value, list):

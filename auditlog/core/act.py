@@ -87,7 +87,7 @@ class Act:
     rail: str
     charge: str
     within_remit: bool
-    jkt: str  # the key that a grant or token of this event is bound to
+    jkt: str  # the key that a grant or token of this event is bound to; of an act, the one it says it was done with
     payload: Payload
     path: Path
 

@@ -26,10 +26,9 @@ from auditlog.core.chain import Path, TokenPath
 from auditlog.core.event import Detail, Limit, TokenObject
 from auditlog.core.keys import b64url
 from auditlog.core.money import amount_text
-from auditlog.core.statement import Grant, Token
+from auditlog.core.statement import CLOCKS, Grant, Token
 
 Result = Literal["pass", "fail", "unknown", "na"]
-CLOCKS = 30  # seconds that two honest clocks may differ
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
 _ONE, _MANY = "\ue000", "\ue001"
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 section 2.3 takes for the dot between labels
@@ -226,27 +225,29 @@ def judge_audience(path: Path, provider: str) -> Judgement:
     return Judgement("pass", f"{provider} is in the audience of every grant")
 
 
-def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0) -> Judgement:
+def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0, early_seconds: float | None = None) -> Judgement:
     """C6: not before - skew <= at < expiry + skew, for every grant on the path.
 
     A grant that states no beginning begins when it was given. That is one event's time against another's, so at least
-    CLOCKS of skew are allowed there.
+    CLOCKS of skew are allowed there. `early_seconds`: exactly so much at every beginning; 0 for a time that was asked
+    for, which no second clock told.
     """
     for hop, grant in enumerate(path.grants, start=1):
-        if early := seconds_early(grant, at, skew_seconds=skew_seconds):
+        if early := seconds_early(grant, at, skew_seconds=skew_seconds, early_seconds=early_seconds):
             begun = f"begins at {utc_text(grant.not_before)}" if grant.not_before else f"was given only at {utc_text(grant.granted_at)}"
-            return _fail(grant, hop, f"grant {grant.id} {begun}; the act was at {utc_text(at)}, {early:.0f} s before")
+            return _fail(grant, hop, f"grant {grant.id} {begun}, {early:.0f} s after {utc_text(at)}")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}; the act was at {utc_text(at)}")
+            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}, {(at - grant.expires_at).total_seconds():.0f} s before {utc_text(at)}")
     return Judgement("pass", "every grant on the path was in its time window")
 
 
-def seconds_early(grant: Grant, at: datetime, *, skew_seconds: float = 0) -> float:
+def seconds_early(grant: Grant, at: datetime, *, skew_seconds: float = 0, early_seconds: float | None = None) -> float:
     """By how much `at` is before the grant's beginning and the skew allowed; 0 where it is not, or nobody says."""
     if grant.begins_at is None:
         return 0
     early = (grant.begins_at - at).total_seconds()
-    return early if early > (skew_seconds if grant.not_before else max(skew_seconds, CLOCKS)) else 0
+    allowed = skew_seconds if grant.not_before else max(skew_seconds, CLOCKS)
+    return early if early > (allowed if early_seconds is None else early_seconds) else 0
 
 
 def seconds_before_issue(token: Token, at: datetime, *, skew_seconds: float = CLOCKS) -> float:
@@ -256,11 +257,16 @@ def seconds_before_issue(token: Token, at: datetime, *, skew_seconds: float = CL
 
 
 def told_later(path: Path, at: datetime, *, skew_seconds: float = CLOCKS) -> Grant | None:
-    """The first grant that was told of only after `at`, by a source that does not say from when it held, or since when.
+    """The first grant whose source does not say that it had been given by `at`: it was told of only later, by one who does
+    not say when it was given; or it was given later, and says of itself that it holds from before that.
 
-    Whether it held at `at` is not known.
+    Whether it held at `at` is not known: nobody could have acted under it, and somebody may have meant to allow it since.
     """
-    return next((g for g in path.grants if g.begins_at is None and (g.granted_at - at).total_seconds() > skew_seconds), None)
+    return next(
+        (g for g in path.grants if (g.begins_at is None or (g.dated and g.not_before is not None))
+         and (g.granted_at - at).total_seconds() > skew_seconds),
+        None,
+    )  # fmt: skip
 
 
 def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:
@@ -287,6 +293,14 @@ def judge_revocation(path: Path, at: datetime, *, provider: str, grace_seconds: 
         return _fail(grant, hop, f"grant {grant.id} was revoked {late:.3f} s before the act, and {provider} knew")
     knew = f"{provider} heard of it at {utc_text(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
     return _fail(grant, hop, f"race: grant {grant.id} was revoked {late:.3f} s before the act; {knew}")
+
+
+def notice_text(grant: Grant, provider: str, at: datetime) -> str:
+    """Whether the provider had said by `at` that it knew of the grant's end; until then what it did was a race."""
+    notice = grant.notified.get(provider)
+    if notice is None:
+        return f"a race: no notice to {provider or 'a provider'} is in the record"
+    return f"{provider} knew" if notice <= at else f"a race: {provider} heard of it only at {utc_text(notice)}"
 
 
 def judge_depth(path: Path) -> Judgement:

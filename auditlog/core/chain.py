@@ -108,6 +108,9 @@ class Hop:
     granted_at: datetime | None = None
     expires_at: datetime | None = None
     leaf_index: int | None = None
+    known_at: datetime | None = None  # when we first received what it is derived from
+    known_leaf: int | None = None
+    dated: bool = True  # `granted_at` is when it was given, by its source's word; else only when that was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ class _Builder:
             self._break(0, "no_root", f"grant {first.id} names no parent and does not say it is a root", supplier=first.attester)
         if first is not None and first.subject is not None:
             self._add(first.subject, attester=first.attester, standing=first.standing, derived_from="grant",
-                      grade=first.grade, leaf_index=first.leaf_index)  # fmt: skip
+                      grade=first.grade, leaf_index=first.leaf_index, known_at=first.known_at, known_leaf=first.known_leaf)  # fmt: skip
         elif first is None and claimed_principal is not None and not self.tokens.tokens:
             self._add(claimed_principal, standing="claimed", derived_from="sub_id", grade=self.grade)
         for number, grant in enumerate(path.grants):
@@ -220,10 +223,15 @@ class _Builder:
         if grant.conflicts:
             self._break(len(self.hops), "conflicting_statements",
                         f"grant {grant.id} was stated otherwise too, at {_leaves(grant.conflicts)}", leaf_index=grant.conflicts[0])  # fmt: skip
+        if grant.backdated:
+            self._break(len(self.hops), "backdated",
+                        f"grant {grant.id} was first said to be given later, at {_leaves(grant.backdated)}; its beginning was moved back",
+                        leaf_index=grant.leaf_index)  # fmt: skip
         shown = self.tokens.jti if is_last and not self.tokens.tokens else None
         self._add(grant.actor, delegated_by=giver, attester=grant.attester, grant=grant.id,
                   token=self.held.get(grant.actor.key) or shown or None, standing=grant.standing, derived_from="grant",
-                  grade=grant.grade, granted_at=grant.granted_at, expires_at=grant.expires_at, leaf_index=grant.leaf_index)  # fmt: skip
+                  grade=grant.grade, granted_at=grant.granted_at, expires_at=grant.expires_at, leaf_index=grant.leaf_index,
+                  known_at=grant.known_at, known_leaf=grant.known_leaf, dated=grant.dated)  # fmt: skip
 
     def add_tokens(self) -> None:
         tokens, path = self.tokens, self.path
@@ -247,7 +255,7 @@ class _Builder:
     def _add_token(self, token: Token, parent: Token | None) -> None:
         said = {"attester": token.attester, "token": token.jti, "standing": token.standing, "derived_from": "token",
                 "grade": token.grade, "granted_at": token.issued_at, "expires_at": token.expires_at,
-                "leaf_index": token.leaf_index}  # fmt: skip
+                "leaf_index": token.leaf_index, "known_at": token.known_at, "known_leaf": token.known_leaf, "dated": token.dated}  # fmt: skip
         if token.conflicts:
             self._break(None, "conflicting_statements",
                         f"token {token.jti} was stated otherwise too, at {_leaves(token.conflicts)}", leaf_index=token.conflicts[0])  # fmt: skip
@@ -258,8 +266,12 @@ class _Builder:
                             leaf_index=token.leaf_index)  # fmt: skip
             else:
                 self._add(token.subject, **said | {"token": None})
-        # A token that nests who acted before must name the one its parent was issued to (RFC 8693 section 4.1).
-        if parent and parent.actors and len(token.actors) > 1 and token.actors[-2].key != parent.actors[-1].key:
+        # A token that nests who acted before must name the one its parent was issued to (RFC 8693 section 4.1). Who
+        # exchanges its own token for another, for less or for elsewhere, has before it whom it had before.
+        before = {party.key for party in (parent.actors[-1:] if parent else ())}
+        if parent and [p.key for p in token.actors[-1:]] == [p.key for p in parent.actors[-1:]]:
+            before |= {party.key for party in parent.actors[-2:-1]}
+        if before and len(token.actors) > 1 and token.actors[-2].key not in before:
             self._break(len(self.hops), "act_conflict",
                         f"token {token.jti} says that {token.actors[-2].key} acted before, and it was exchanged from one of"
                         f" {parent.actors[-1].key}", leaf_index=token.leaf_index)  # fmt: skip
@@ -278,6 +290,19 @@ class _Builder:
                 named = "grant" if self.path.grants else "token"
                 self._break(len(self.hops), "actor_not_granted", f"{party.key} acted, but no {named} on the path names it")
             self._add(party, standing="claimed", derived_from="act", grade=self.grade)
+
+
+def when_recorded(hop: Hop, *, occurred_at: datetime, leaf_index: int) -> Literal["before", "told", "after", "itself"] | None:
+    """When what the hop is derived from came into this ledger: before the act was done, before it was told, or after.
+
+    By our clock and our order, not by anybody's `granted_at`: what is told once an act is done may be made up to fit it.
+    "itself": the act is that statement. None: the act alone names the party.
+    """
+    if hop.known_leaf is None or hop.known_at is None:
+        return None
+    if hop.known_leaf >= leaf_index:
+        return "itself" if hop.known_leaf == leaf_index else "after"
+    return "before" if hop.known_at <= occurred_at else "told"
 
 
 def _leaves(indexes: tuple[int, ...]) -> str:

@@ -1,10 +1,11 @@
 """Gates: points where a human must decide, and whether one did.
 
 An approval joins its act by `over`, else by `request_id`. It counts only if a human gave it, before the act, and it
-is used once. A gate answered by an agent is not answered.
+is used once. A gate answered by an agent is not answered. Of two answers by humans the later one counts.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from auditlog.core.act import Act
 from auditlog.core.authority import gates_required, over_digests
@@ -14,11 +15,20 @@ from auditlog.core.record import Approval, Record
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
-    """One required gate of one act: the approval that answers it, or why none does."""
+    """One required gate of one act: the approval that answers it, or why none does, and what there is in its place."""
 
     kind: str
     approval: Approval | None
     reason: str
+    answer: Approval | None = None  # a refusal, an answer that does not count, or that it was asked for; None: nothing
+
+    @property
+    def state(self) -> Literal["approved", "refused", "not_counted", "asked", "unknown"]:
+        if self.approval is not None:
+            return "approved"
+        if self.answer is None:
+            return "unknown"
+        return "not_counted" if self.answer.answer == "approved" else self.answer.answer
 
 
 def check_gates(act: Act, record: Record) -> list[GateCheck]:
@@ -43,22 +53,34 @@ def paid_by(payment: Act, record: Record) -> Act | None:
 
 def _check(kind: str, act: Act, record: Record) -> GateCheck:
     fitting = [a for a in _approvals(act, record) if a.kind == kind and _joins(a, act)]
+    others = sorted((a for a in record.refusals if a.kind in (kind, "") and _joins(a, act)), key=lambda a: (a.at, a.leaf_index))
+    said_no = [a for a in others if a.answer == "refused"]
     if not fitting:
-        return GateCheck(kind, None, f"the grant asks for a {kind} approval, and none for this act is in the record")
+        if said_no:
+            return GateCheck(kind, None, f"the grant asks for a {kind} approval, and {_who(said_no[-1])} refused it", said_no[-1])
+        # That it was asked for is not in the reason: it may come late, and nothing about the act is settled by it.
+        reason = f"the grant asks for a {kind} approval, and none for this act is in the record"
+        return GateCheck(kind, None, reason, others[-1] if others else None)
     refused = []
     for approval in sorted(fitting, key=lambda a: (a.at, a.leaf_index)):
         if approval.by_kind != "human":
             who = "an agent" if approval.by_kind == "agent" else f"a party of kind {approval.by_kind}"
-            refused.append(f"{approval.by or 'nobody named'} answered the {kind} gate, and is {who}")
+            refused.append((f"{_who(approval)} answered the {kind} gate, and is {who}", approval))
         elif approval.at > act.occurred_at:
-            refused.append(f"the {kind} approval was given after the act")
+            refused.append((f"the {kind} approval was given after the act", approval))
+        elif no := next((a for a in said_no if a.by_kind == "human" and approval.at < a.at <= act.occurred_at), None):
+            refused.append((f"{_who(no)} refused the {kind} approval after it had been given, and before the act", no))
         elif _price_exceeds(approval, act):
-            refused.append(f"the {kind} approval covers {approval.max_price_minor} minor units, the act took {act.amount_minor}")
+            refused.append((f"the {kind} approval covers {approval.max_price_minor} minor units, the act took {act.amount_minor}", approval))
         elif (user := _used_by(approval, act, record)) is not None:
-            refused.append(f"the {kind} approval was used by act {user.event_id} already")
+            refused.append((f"the {kind} approval was used by act {user.event_id} already", approval))
         else:
             return GateCheck(kind, approval, f"{approval.by} approved it")
-    return GateCheck(kind, None, refused[-1])
+    return GateCheck(kind, None, *refused[-1])
+
+
+def _who(approval: Approval) -> str:
+    return approval.by or "nobody named"
 
 
 def _approvals(act: Act, record: Record) -> list[Approval]:

@@ -329,7 +329,7 @@ def _delegation(act: Act) -> dict[str, Any]:
         issuer_uid=grant.attester,
         scopes=None if grant.details is None else _privileges(None, grant),
         audience=list(grant.audience or ())[:MOST],
-        created_time=_ms(grant.granted_at),
+        created_time=_ms(grant.granted_at) if grant.dated else None,
         expiration_time=_ms(grant.expires_at) if grant.expires_at else None,
     )
 
@@ -339,7 +339,8 @@ def _delegated(said: GrantObject | str | None) -> dict[str, Any]:
     if not isinstance(said, GrantObject):
         return {}
     return {"grant": said.id} | _said(
-        subject=_party(said.subject) if said.subject else None, actor=_party(said.actor) if said.actor else None
+        subject=_party(said.subject) if said.subject else None, actor=_party(said.actor) if said.actor else None,
+        not_before=said.not_before,
     )
 
 

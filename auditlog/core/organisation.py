@@ -4,10 +4,18 @@ Two issuers of one company are one voice, and two customers of one issuer are tw
 stays so: an issuer that nobody maps may belong to anybody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from auditlog.core.chain import Hop
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Whether somebody gains by its own word, and how. None: it cannot be told."""
+
+    gains: bool | None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +24,7 @@ class Organisations:
 
     by_issuer: Mapping[str, str] = field(default_factory=dict)
     by_party: Mapping[str, str] = field(default_factory=dict)
+    speakers: Mapping[str, frozenset[str]] = field(default_factory=dict)  # provider -> issuers of the sources that speak as it
 
     def of_issuer(self, issuer: str) -> str | None:
         return self.by_issuer.get(issuer)
@@ -23,17 +32,34 @@ class Organisations:
     def of_party(self, key: str) -> str | None:
         return self.by_party.get(key) or self.by_issuer.get(key.partition("|")[0])
 
-    def attester_gains(self, hop: Hop) -> bool | None:
-        """Whether who vouches for this hop answers for the party that received it: its word in its own favour.
+    def gain_of(self, hop: Hop, *, below: Iterable[Hop] = (), provider: str | None = None) -> Gain:
+        """Whether who vouches for this hop gains by it: it answers for a party that received authority by this hop or
+        `below` it, or for the `provider` at which the act was done, and who was paid for it.
 
-        None when it cannot be told: nobody vouches, or they differ by name and are not both mapped.
+        `provider` None: nothing was done or paid. "": something was, and nobody says by whom it was taken.
         """
         if hop.attester is None:
-            return None
-        vouches, receives = self.of_issuer(hop.attester), self.of_party(hop.party.key)
-        if vouches and receives:
-            return vouches == receives
-        return True if hop.attester == hop.party.iss else None
+            return Gain(None)
+        unknown = False
+        for party in (hop.party, *(one.party for one in below)):
+            same = self._same(hop.attester, party.iss, self.of_party(party.key))
+            if same:
+                return Gain(True, "it answers for this party" if party == hop.party else f"it answers for {party.sub}, who acts by this")
+            unknown |= same is None
+        if provider is not None:
+            issuers = self.speakers.get(provider, ())
+            taken = [self._same(hop.attester, issuer, self.of_issuer(issuer)) for issuer in issuers]
+            if any(taken):
+                return Gain(True, f"it is {provider}, where this was done")
+            unknown |= not taken or None in taken
+        return Gain(None if unknown else False)
+
+    def _same(self, attester: str, issuer: str, organisation: str | None) -> bool | None:
+        """Whether the attester and the other are one organisation. None: they differ by name and are not both mapped."""
+        vouches = self.of_issuer(attester)
+        if vouches and organisation:
+            return vouches == organisation
+        return True if attester == issuer else None
 
 
 NONE_MAPPED = Organisations()

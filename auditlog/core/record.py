@@ -4,17 +4,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from auditlog.core.act import Act
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath, tokens_to
+from auditlog.core.event import Party
 from auditlog.core.limits import LimitFact, Spent
 from auditlog.core.statement import Token
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A gate answered by somebody: an `approval.decided` event, or the gate that an act carries."""
+    """A gate answered by somebody: an `approval.decided` event, or the gate that an act carries. Also its being asked,
+    which nobody has answered by that.
+    """
 
     event_id: str
     leaf_index: int
@@ -26,6 +29,11 @@ class Approval:
     request_id: str
     max_price_minor: int | None
     currency: str | None
+    answer: Literal["approved", "refused", "asked"] = "approved"
+
+    @property
+    def party(self) -> Party | None:
+        return Party(*self.by.split("|", 1), self.by_kind) if self.by else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Record:
     limits: tuple[LimitFact, ...] = ()
     spending: tuple[Spent, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    refusals: tuple[Approval, ...] = ()  # what was asked for and refused, or only asked for: `answer` says which
     siblings: tuple[Act, ...] = ()  # other acts with the same charge, request id or target, in leaf order
     kinds: Mapping[str, str] = field(default_factory=dict)  # party key -> kind
     tokens: Mapping[str, Token] = field(default_factory=dict)  # jti -> the token, and all that it was exchanged from

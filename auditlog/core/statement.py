@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from auditlog.core.event import Detail, GrantObject, Intent, Limit, Party, TokenObject, act_chain, moment
 
+CLOCKS = 30  # seconds that two honest clocks may differ
 Standing = Literal["proven", "claimed", "unknown"]
 Said = TypeVar("Said", GrantObject, TokenObject)
 
@@ -30,6 +31,7 @@ class Statement(Struct, Generic[Said], frozen=True):
     attester: str  # issuer of the statement
     grade: str
     proven: bool
+    known_at: datetime  # when we received it: no claim of anybody
     dated: bool = True  # `at` is when it was done, by its source's word; else only when it was told
 
 
@@ -66,6 +68,14 @@ class History(Struct, Generic[Said], frozen=True):
         )
 
     @property
+    def first_known(self) -> Statement[Said]:
+        """The first that we received of those that say what stands, by sources that may say so if any may. Who says it
+        again does not make it younger.
+        """
+        stands = self.stands
+        return next(s for s in self.statements if s.said == stands.said and s.proven >= stands.proven)
+
+    @property
     def ended(self) -> Revocation | None:
         """The first revocation by a source that may say so."""
         counted = [r for r in self.revocations if r.proven]
@@ -85,6 +95,15 @@ class History(Struct, Generic[Said], frozen=True):
         """Leaves that say something else than what stands."""
         stands = self.stands
         return tuple(s.leaf_index for s in self.statements if stands and s.said != stands.said)
+
+    @property
+    def backdated(self) -> tuple[int, ...]:
+        """Leaves that had said, before what stands came in, that it was given later: the beginning was moved back."""
+        stands = self.stands
+        if stands is None or not stands.dated:
+            return ()
+        return tuple(s.leaf_index for s in self.statements
+                     if s.proven and s.dated and s.leaf_index < stands.leaf_index and (s.at - stands.at).total_seconds() > CLOCKS)  # fmt: skip
 
     @property
     def last_leaf(self) -> int:
@@ -122,12 +141,15 @@ class Grant:
     attester: str  # issuer of the statement
     grade: str
     standing: Standing
+    known_at: datetime | None = None  # when we first received it, as it stands
+    known_leaf: int | None = None
     revoked_at: datetime | None = None
     revoked_known_at: datetime | None = None
     revoked_leaf: int | None = None
     notified: Mapping[str, datetime] = field(default_factory=dict)  # provider -> when it learned of the revocation
     conflicts: tuple[int, ...] = ()  # leaves that say something else under this id
     dated: bool = True
+    backdated: tuple[int, ...] = ()  # leaves that had said that it was given later
 
     @property
     def begins_at(self) -> datetime | None:
@@ -164,12 +186,15 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         attester=stands.attester,
         grade=stands.grade,
         standing="proven" if stands.proven else "claimed",
+        known_at=history.first_known.known_at,
+        known_leaf=history.first_known.leaf_index,
         revoked_at=ended.at if ended else None,
         revoked_known_at=ended.known_at if ended else None,
         revoked_leaf=ended.leaf_index if ended else None,
         notified=history.notified,
         conflicts=history.conflicts,
         dated=stands.dated,
+        backdated=history.backdated if said.not_before is None else (),
     )
 
 
@@ -195,6 +220,8 @@ class Token:
     source: str = ""
     attester: str = ""
     grade: str = "F"
+    known_at: datetime | None = None  # when we first received it, as it stands
+    known_leaf: int | None = None
     revoked_at: datetime | None = None
     revoked_known_at: datetime | None = None
     revoked_leaf: int | None = None
@@ -241,6 +268,8 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         source=stands.source,
         attester=stands.attester,
         grade=stands.grade,
+        known_at=history.first_known.known_at,
+        known_leaf=history.first_known.leaf_index,
         conflicts=history.conflicts,
         dated=said.issued_at is not None or stands.dated,
         **end,

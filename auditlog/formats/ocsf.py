@@ -129,7 +129,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         client=client(inner(said.src_endpoint, "ip"), inner(said.http_request, "user_agent")),
     )  # fmt: skip
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
-    return event(sender, id=id, type=native, at=instant(said.time), payload=payload, principal=principal)
+    # What states when a delegation was made is not itself the making of it: a change or a later export may say it again.
+    dated = not (isinstance(payload.grant, GrantObject) and payload.grant.not_before is not None)
+    return event(sender, id=id, type=native, at=instant(said.time), payload=payload, principal=principal, dated=dated)
 
 
 def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
@@ -138,13 +140,15 @@ def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
     native = own["type"] if own["type"].startswith("other.") else type_or_other(own["type"], sender, own["type"])
     delegated = own.get("delegated")
     grant: GrantObject | str | None = fitted(own.get("via_grant") or own.get("grant")) or None
+    dated = True
     if native == "delegation.granted" and inner(delegated, "grant"):
         subject, receiver = _party_of(inner(delegated, "subject")), _party_of(inner(delegated, "actor"))
         graph = inner(said.unmapped, "delegation")
         grant = GrantObject(
             id=fitted(inner(delegated, "grant")), parent=fitted(inner(graph, "parent_uid")) or None, subject=subject, actor=receiver,
-            not_before=seconds(inner(graph, "created_time")), expires_at=seconds(inner(graph, "expiration_time")),
+            not_before=seconds(inner(delegated, "not_before")), expires_at=seconds(inner(graph, "expiration_time")),
         )  # fmt: skip
+        dated = inner(graph, "created_time") is not None  # where nobody had said when it was given, we do not either
     payload = Payload(
         outcome=own["outcome"] if own.get("outcome") in get_args(Outcome) else "unknown",
         environment="test" if own.get("environment") == "test" else "live",
@@ -164,7 +168,7 @@ def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
         money=_money(own.get("money")),
     )  # fmt: skip
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
-    return event(sender, id=id, type=native[:200], at=instant(said.time), payload=payload, txn=fitted(own.get("txn")), principal=principal)
+    return event(sender, id=id, type=native[:200], at=instant(said.time), payload=payload, txn=fitted(own.get("txn")), principal=principal, dated=dated)
 
 
 def _party_of(said: Any) -> Party | None:

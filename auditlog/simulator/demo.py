@@ -16,7 +16,10 @@ def configure_story(tenant: Tenant, story: Story, *, now: datetime) -> None:
     """Organisations with their names, and every source with its key."""
     for owner in story.owned_names:
         add_organisation(tenant, owner.organisation, issuers=[owner.issuer], owned_names=list(owner.names), now=now)
+    owned = {owner.issuer for owner in story.owned_names}
     for spec in story.sources:
+        if spec.issuer not in owned:  # so that the pages can say who gains by its own word
+            add_organisation(tenant, spec.name, issuers=[spec.issuer], now=now)
         variable = ""
         if spec.secret:
             variable = f"ANSWERABLE_DEMO_{spec.name}".upper()

@@ -192,7 +192,7 @@ def _span(length: timedelta) -> str:
 
 @register.filter
 def percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
+    return f"{1000 * part // whole / 10:.1f} %" if whole else ""  # rounded down: 100 % is said of nothing that lacks one
 
 
 @register.filter

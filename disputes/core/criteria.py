@@ -28,6 +28,8 @@ from auditlog.core.authority import (
     resource_matches,
     seconds_before_issue,
     seconds_early,
+    told_later,
+    utc_text,
     widenings,
 )
 from auditlog.core.chain import MAX_DEPTH, Path
@@ -37,7 +39,7 @@ from auditlog.core.intent import compare_domain, price_exceeded, stated_intent
 from auditlog.core.limits import Crossing, LimitFact, Spent, binds, crossings, in_force, window_of
 from auditlog.core.money import CREDIT_RAIL, amount_text
 from auditlog.core.record import Record
-from auditlog.core.statement import Token
+from auditlog.core.statement import CLOCKS, Token
 
 NAMES: Mapping[str, str] = {
     "C0": "record integrity",
@@ -366,10 +368,18 @@ def window(it: Contested) -> CriterionResult:
         grant, at = it.path.grants[judged.hop - 1], it.act.occurred_at
         gap = seconds_early(grant, at, skew_seconds=it.policy.skew_seconds) or (at - grant.expires_at).total_seconds()
         cure = f"outside the window of grant {grant.id} by {gap:.3f} s, {it.policy.skew_seconds:g} s of it allowed for clocks"
+    later = told_later(it.path, it.act.occurred_at, skew_seconds=max(it.policy.skew_seconds, CLOCKS))
+    if judged.result == "pass" and later is not None:
+        hop, told = it.path.grants.index(later) + 1, utc_text(later.granted_at)
+        if later.dated:  # it states its window, which the act is in; that it was given afterwards has to be seen
+            judged = Judgement("pass", f"{judged.reason}; grant {later.id} was given only at {told}, and says that it held before", hop, later.id, later.leaf_index)
+        else:
+            judged = Judgement("unknown", f"grant {later.id} was told of only at {told}, and nobody says since when it held", hop, later.id, later.leaf_index)
+            cure = f"when grant {later.id} was given, from {later.attester}, would decide"
     token = it.record.tokens.get(it.act.token)
-    if judged.result == "pass" and token is not None and (early := seconds_before_issue(token, it.act.occurred_at, skew_seconds=it.policy.skew_seconds)):
+    if judged.result != "fail" and token is not None and (early := seconds_before_issue(token, it.act.occurred_at, skew_seconds=it.policy.skew_seconds)):
         return _token_fail(it, "C6", f"token {token.jti} was issued {early:.3f} s after the act", "outside_window", token)
-    if judged.result == "pass" and token is not None and token.expires_at is not None:
+    if judged.result != "fail" and token is not None and token.expires_at is not None:
         late = (it.act.occurred_at - token.expires_at).total_seconds()
         if late >= it.policy.skew_seconds:
             return _token_fail(it, "C6", f"token {token.jti} had expired {late:.3f} s before the act", "outside_window", token)
@@ -403,9 +413,10 @@ def gates(it: Contested) -> CriterionResult:
     kinds = ", ".join(check.kind for check in missing)
     hop = next(n for n, g in enumerate(it.path.grants, start=1) if missing[0].kind in (g.gates or ()))
     grant = it.path.grants[hop - 1]
+    answers = tuple({"event_id": c.answer.event_id, "leaf": c.answer.leaf_index} for c in missing if c.answer and c.state != "asked")
     return CriterionResult(
         "C8", "fail", "; ".join(check.reason for check in missing),
-        ({"grant": grant.id, "hop": hop, "leaf": grant.leaf_index},), ("gate_missing",),
+        ({"grant": grant.id, "hop": hop, "leaf": grant.leaf_index}, *answers), ("gate_missing",),
         f"within scope with a {kinds} approval by a human, for this act, before it", hop, it.proven_at(hop),
     )  # fmt: skip
 

@@ -222,6 +222,7 @@ def test_the_explorer_walks_the_tree_in_place_by_mouse_and_by_keyboard(site, bro
     for go_on in (lambda: page.locator("#explorer svg a[aria-label*='stand at grant']").last.click(), lambda: None):
         page.wait_for_function("(was) => document.querySelector('#explorer > p a').innerText !== was", arg=stood[-1])
         stood.append(standing.inner_text())
+        page.wait_for_function("() => document.activeElement.id === 'explorer'")  # the keyboard goes on from here
         go_on()
 
     assert page.evaluate("window.stayed") is True and not watch.heard

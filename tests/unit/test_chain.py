@@ -78,6 +78,14 @@ def test_evidence_that_disagrees_is_a_break_that_is_shown(path, shown, code):
     assert code in codes(chain)
 
 
+def test_a_token_exchanged_by_its_own_holder_is_no_conflict():
+    wide, narrow = token("t1", actors=[SHOPPER, BUYER], scope=("a", "b")), token("t2", parent="t1", actors=[SHOPPER, BUYER], scope=("a",))
+    forged = token("t2", parent="t1", actors=[HELPER, BUYER])
+
+    assert "act_conflict" not in codes(build_chain(path=NO_PATH, tokens=exchanged(wide, narrow)))
+    assert "act_conflict" in codes(build_chain(path=NO_PATH, tokens=exchanged(wide, forged)))
+
+
 def test_who_could_supply_what_is_missing_is_said():
     chain = build_chain(path=Path((grant("g2", parent="g1"),), "g1", cycle=False), tokens=exchanged(token("t1", parent="t0", actors=[SHOPPER])))
 
@@ -97,11 +105,11 @@ def test_who_could_supply_what_is_missing_is_said():
 def test_who_vouches_for_a_party_it_answers_for_gains_by_it(organisations, gains):
     chain = build_chain(path=Path((grant("g1"),), None, cycle=False))  # conductor.example says that its shopper may act
 
-    assert [organisations.attester_gains(hop) for hop in chain.hops] == gains
+    assert [organisations.gain_of(hop).gains for hop in chain.hops] == gains
 
 
 def said(jti="t1", *, leaf, at=NOW, proven=True, **more):
-    return Statement(TokenObject(jti, **more), at, leaf, f"ev-{leaf}", "tokens", SERVER, "A", proven)
+    return Statement(TokenObject(jti, **more), at, leaf, f"ev-{leaf}", "tokens", SERVER, "A", proven, at)
 
 
 def test_what_stands_of_a_token_does_not_depend_on_the_order_of_arrival():

@@ -127,3 +127,14 @@ def test_an_event_without_uid_has_the_same_id_each_time():
         event_in("ocsf", plain).source_event_id
         == event_in("ocsf", json.dumps(plain, indent=1).encode()).source_event_id
     )
+
+
+def test_a_delegation_with_a_time_of_its_own_is_told_of_by_the_event_and_not_made_by_it():
+    at = OCSF["delegation"]["created_time"]
+    made = OCSF | {"class_uid": 3005, "activity_id": 1, "time": at + 86_400_000, "status_id": 1}
+    undated = made | {"delegation": {name: value for name, value in OCSF["delegation"].items() if name != "created_time"}}
+
+    event, bare = event_in("ocsf", made), event_in("ocsf", undated)
+
+    assert (event.type, event.dated, event.payload.grant.not_before) == ("delegation.granted", False, at / 1000)
+    assert bare.dated and bare.payload.grant.not_before is None

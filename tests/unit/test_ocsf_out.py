@@ -394,3 +394,14 @@ def test_a_case_is_bounded_however_much_is_written_and_contested():
     assert len(line(said)) < 40_000 and problems(said) == []
     info = said["finding_info_list"][0]
     assert (len(info["related_events"]), info["related_events_count"], len(said["unmapped"]["answerable"]["acts"])) == (MOST, 1000, MOST)
+
+
+@pytest.mark.parametrize(("dated", "not_before"), [(True, None), (False, None), (True, AT.timestamp() - 60)])
+def test_a_grant_that_is_exported_and_read_again_begins_when_it_did(dated, not_before):
+    said = GrantObject(id="g-1", root=True, subject=ADA, actor=BOT, not_before=not_before)
+    path = granted(dated=dated, not_before=not_before and AT - timedelta(minutes=1))
+    told = written(act("delegation.granted", payload=Payload(outcome="success", grant=said), path=path, via_grant="g-1"))
+
+    again = event_in("ocsf", told)
+
+    assert (again.type, again.payload.grant.id, again.dated, again.payload.grant.not_before) == ("delegation.granted", "g-1", dated, not_before)

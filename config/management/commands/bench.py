@@ -353,7 +353,7 @@ _FILL = """
         'https://id.example|h' || n / 10 %% %(humans)s, true, true, CASE WHEN n %% 10 = 0 THEN 1 ELSE 2 END,
         '2026-01-01T00:00:00Z', NULL, NULL, n,
         convert_to(json_build_object('statements', json_build_array(json_build_object('at', '2026-01-01T00:00:00Z', 'leaf_index', n,
-            'event_id', lpad(to_hex(n), 32, '0'), 'source', 'load', 'attester', 'https://tokens.example', 'grade', 'A', 'proven', true,
+            'event_id', lpad(to_hex(n), 32, '0'), 'source', 'load', 'attester', 'https://tokens.example', 'grade', 'A', 'proven', true, 'known_at', '2026-01-01T00:00:00Z',
             'said', json_build_object('id', 'g' || n, 'parent', CASE WHEN n %% 10 = 0 THEN NULL ELSE 'g' || n / 10 * 10 END,
                 'root', n %% 10 = 0, 'redelegate', true,
                 'subject', CASE WHEN n %% 10 = 0 THEN json_build_object('iss', 'https://id.example', 'sub', 'h' || n / 10 %% %(humans)s, 'kind', 'human')
@@ -367,7 +367,7 @@ _FILL = """
         expires_at, revoked_at, leaf_index, history)
     SELECT %(tenant)s, 1, 't' || n, '', true, 'g' || n, 'g' || n, '', 'https://bots.example|a' || n, now(), NULL, NULL, n,
         convert_to(json_build_object('statements', json_build_array(json_build_object('at', '2026-01-01T00:00:00Z', 'leaf_index', n,
-            'event_id', lpad(to_hex(n), 32, '0'), 'source', 'load', 'attester', 'https://tokens.example', 'grade', 'A', 'proven', true,
+            'event_id', lpad(to_hex(n), 32, '0'), 'source', 'load', 'attester', 'https://tokens.example', 'grade', 'A', 'proven', true, 'known_at', '2026-01-01T00:00:00Z',
             'said', json_build_object('jti', 't' || n, 'grant', 'g' || n,
                 'actor', json_build_object('iss', 'https://bots.example', 'sub', 'a' || n, 'kind', 'agent')))),
             'revocations', json_build_array())::text, 'UTF8')

@@ -13,7 +13,11 @@ function localTimes(root) {
 
 document.addEventListener("DOMContentLoaded", () => {
   localTimes(document);
-  document.body.addEventListener("htmx:afterSwap", (event) => localTimes(event.target.parentNode || document));
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    localTimes(event.target.parentNode || document);
+    // The box that was pressed is gone: the keyboard goes on, and a reader is told, from where the explorer stands now.
+    if (event.detail.target.id === "explorer") document.getElementById("explorer")?.focus({ preventScroll: true });
+  });
   document.body.addEventListener("htmx:responseError", (event) => {
     // A list that could not be loaded must not look like an empty one: let the browser show the server's answer.
     if (event.detail.requestConfig.verb === "get") window.location.assign(event.detail.pathInfo.finalRequestPath);
