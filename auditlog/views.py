@@ -33,6 +33,7 @@ from auditlog.models import Role
 from auditlog.proofs import NotCovered, prove_inclusion
 from auditlog.reach import KINDS as REACH_KINDS
 from auditlog.reach import Start, blast_radius, descendants, leaves_under
+from auditlog.read_findings import read_findings
 from auditlog.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
 from auditlog.story_json import story_json
 from auditlog.triage import triage
@@ -155,8 +156,7 @@ def _events(request: Request, events: list) -> list:
 
 
 def _findings(request: Request, findings: list) -> list:
-    sight = Sight.of(request.viewer, {key for finding in findings for key in (finding.principal, finding.actor)})
-    return FindingSerializer(findings, many=True, context={"sight": sight}).data
+    return FindingSerializer(read_findings(request.viewer, findings), many=True).data
 
 
 def _parameters(filterset: type[FilterSet], *, cursor: str = "before") -> list[OpenApiParameter]:
