@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Case, Count, IntegerField, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
 from django.urls import reverse
 
 from auditlog import queries as record
@@ -487,13 +487,25 @@ def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: s
         .annotate(count=Count("leaf_index"))
         .order_by()
     )
+    times = _own_times(viewer, keys) if is_desk(viewer) else {}
     for row in rows:
-        row |= {
+        row |= times.get(row["key"], {}) | {
             "kind": kinds.kind_of(row.pop("kinds")),
             "acted": acted.get(row["key"], 0),
             "named": named.get(row["key"], 0),
         }
     return Page(rows[:limit], rows[limit - 1]["key"] if len(rows) > limit else "")
+
+
+def _own_times(viewer: Viewer, keys: Iterable[str]) -> dict[str, dict[str, datetime]]:
+    """When the viewer's own events name these parties first and last: what others said of them, and when, is theirs."""
+    keys, found = set(keys), {}
+    named = visible_events(viewer).filter(Q(actor__in=keys) | Q(claimed_principal__in=keys))
+    for *pair, first, last in named.values_list("actor", "claimed_principal").annotate(Min("occurred_at"), Max("occurred_at")):
+        for key in keys.intersection(pair):
+            before = found.get(key, {"first_at": first, "last_at": last})
+            found[key] = {"first_at": min(first, before["first_at"]), "last_at": max(last, before["last_at"])}
+    return found
 
 
 def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
@@ -517,8 +529,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         "organisation": record.organisations_of(viewer.tenant).of_party(key),
         "kind": kind,
         "side": side,
-        "first_at": known.first_at,
-        "last_at": known.last_at,
+        **(_own_times(viewer, [key])[key] if is_desk(viewer) else {"first_at": known.first_at, "last_at": known.last_at}),
         "agents": _with_kinds(viewer, _others(as_principal.exclude(actor=key), "actor")),
         "principals": _with_kinds(viewer, _others(as_actor.exclude(principal=key), "principal")),
         "spend": spent_by(charges.filter(**{side: key}), "currency", "provider"),
