@@ -78,8 +78,11 @@ def _own_events(viewer: Viewer, rows: Sequence[Finding]) -> dict[str, Own]:
         .order_by()
         .extra(where=["(event_id = ANY(%s) OR leaf_index = ANY(%s))"], params=[ids, leaves])
     )
-    stated = found.values_list("event_id", "leaf_index", "occurred_at", "grant")
-    return {str(event_id): Own(str(event_id), *more) for event_id, *more in stated}
+    stated = found.values_list("event_id", "leaf_index", "occurred_at", "grant", "resource", "target")
+    return {
+        str(event_id): Own(str(event_id), leaf, at, grant, resource or target)
+        for event_id, leaf, at, grant, resource, target in stated
+    }
 
 
 @lru_cache(maxsize=256)

@@ -20,6 +20,7 @@ class Own:
     leaf_index: int
     at: datetime
     grant: str  # as the event itself states it, "" for none; not one that a token leads to
+    about: str  # what it was done to, "" where that is not stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Reading:
     detected_at: datetime
     withdrawn_by_leaf: int | None
     evidence: Mapping[str, Any]
+    about: tuple[str, ...] = ()  # beside a general title: what the first of `events` were done to
     withheld: tuple[str, ...] = ()  # of the fields above, those that tell less than the finding does, or may
 
 
@@ -104,5 +106,6 @@ def read_by_desk(
         detected_at=whole.detected_at,
         withdrawn_by_leaf=whole.withdrawn_by_leaf if withdrawn_by_own else None,
         evidence=evidence,
+        about=() if reads_title else tuple(dict.fromkeys(event.about for event in own if event.about))[:3],
         withheld=tuple(name for name, withheld in is_withheld.items() if withheld),
     )

@@ -14,6 +14,7 @@ from itertools import chain
 import pytest
 from django.template.loader import render_to_string
 
+from auditlog.configure import add_organisation
 from auditlog.core.money import amount_text
 from auditlog.detectors import every_detector
 from auditlog.models import Event, Finding, Grant, Organisation, OwnedName, Party, Payload, Token
@@ -27,6 +28,7 @@ from tests.world import TenantWorld
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"
 OF_EVENTS = {detector.rule: detector.of_events for detector in every_detector()}
+GENERAL = {detector.rule: detector.title for detector in every_detector()}
 PARTS = {"title", "money_at_risk"}
 
 
@@ -104,9 +106,12 @@ class Desk:
             self.read(path)
         self.read("/findings/", {"state": "any", "sort": "newest"})
         for row in listed:
+            rule, of_events = GENERAL[row["rule"]], OF_EVENTS[row["rule"]]
+            assert "title" in of_events or row["title"] == rule, row
+            assert row["evidence"].keys() <= of_events and ("money_at_risk" in of_events or row["money_at_risk"] is None), row
             assert self.read(f"findings/{row['id']}").json() == row
             self.read(f"/findings/{row['id']}/")
-        for event_id in {event_id for row in listed for event_id in row["event_ids"]}:
+        for event_id in {event_id for row in listed for event_id in row["event_ids"][:3]}:
             self.read(f"/events/{event_id}/")
         for key in {f"{p['iss']}|{p['sub']}" for row in listed for p in (row["principal"], row["actor"]) if p and p["iss"]}:
             self.read("/parties/", {"key": key})
@@ -165,13 +170,13 @@ def mutated(world, rng, *, of_each):
 
 def test_of_whatever_goes_wrong_with_a_chain_a_desk_reads_what_its_own_events_say(world):
     world.source("conductor", "https://conductor.example")
-    mutated(world, random.Random(5), of_each=6)
+    mutated(world, random.Random(5), of_each=4)
     rules = set()
 
     for provider in (*PROVIDERS, "elsewhere"):
         desk = Desk(world, provider)
         listed = desk.read_everything()
-        desk.work_on(listed[:6])
+        desk.work_on(listed[::5])
 
         assert (bool(listed), desk.leaks()) == (True, []), provider
         rules |= {row["rule"] for row in listed}
@@ -227,7 +232,8 @@ def told(world):
     )  # fmt: skip
     ring = [
         world.grant(world.lead, world.helper, id="ring-a", parent="ring-b-elsewhere", root=False, at=world.at, source=conductor, principal=None, **here),
-        world.grant(world.helper, world.lead, id="ring-b-elsewhere", parent="ring-a", root=False, at=world.at, source=conductor, principal=None),
+        world.grant(world.helper, world.lead, id="ring-b-elsewhere", parent="ring-c-elsewhere", root=False, at=world.at, source=conductor, principal=None),
+        world.grant(world.lead, world.helper, id="ring-c-elsewhere", parent="ring-a", root=False, at=world.at, source=conductor, principal=None),
     ]  # fmt: skip
     token = world.token(world.root, at=world.at - timedelta(hours=1), source=conductor)
     work = [
@@ -256,6 +262,50 @@ def told(world):
     world.desk = Desk(world, "registrar")
     world.rows = world.desk.api.rows("findings", {"limit": 500})
     return world
+
+
+@pytest.fixture
+def quoting(world):
+    """Everybody is named by the registrar's own events, so words would be read: these quote what others said."""
+    world.source("conductor", "https://conductor.example")
+    ada, at = world.human("ada", issuer=ID), world.now - timedelta(days=3)
+    lead, asker, robot = (world.agent(name, issuer=BOTS) for name in ("lead", "asker", "robot-approver"))
+    add_organisation(world.row, "Holding Globex", issuers=["https://id.globex.example"], owned_names=["globexmark.com"], now=world.now)
+    everything = {"actions": ["**"], "resources": ["**"], "at": at - timedelta(hours=1)}
+    root = world.grant(ada, lead, **everything)
+    wanting = world.grant(ada, lead, intent={"targets": ["wanted-name.club"], "max_price_minor": 43_21, "currency": "USD"}, **everything)
+    gated = world.grant(ada, lead, gates=["purchase"], **everything)
+    narrow = world.grant(ada, asker, id="grant-of-the-asker", actions=["mail.send"], at=at - timedelta(hours=1))
+    capped = world.limit("set", 123_45, id="l", holder=lead, set_by=ada, provider="registrar", at=at - timedelta(hours=1), action={"verb": "limit.set"})
+    answered = world.event(
+        "approval.decided", principal=ada, actor=robot, request_id="rq-gate", at=at - timedelta(minutes=9), gate={"kind": "purchase", "by": robot.full}
+    )  # fmt: skip
+    own = [
+        world.registers("globexmark-login.net", price_minor=100, grant=root, at=at),
+        world.registers("wanted-name.cc", price_minor=100, grant=wanting, at=at),
+        world.registers("gated-name.org", price_minor=100, grant=gated, at=at, request_id="rq-gate"),
+        *(world.metered("lookup.whois", {"name": "a"}, amount_minor=9_00, provider="registrar", grant=wanting, at=at + timedelta(minutes=n)) for n in range(20)),
+        world.limit("raised", 900_00, id="l", holder=lead, set_by=lead, provider="registrar", at=at + timedelta(hours=5)),
+        world.event("action.performed", grant=root, actor=[asker, lead], at=at, action={"verb": "dns.write", "provider": "registrar", "resource": "z.example"}),
+    ]
+    world.send(root, wanting, gated, narrow, capped, answered, *own)
+    world.settle(after=timedelta(hours=1))
+    return world
+
+
+def test_what_others_said_is_not_read_out_of_the_words_of_a_rule_though_every_party_is_seen(quoting):
+    desk = Desk(quoting, "registrar")
+
+    listed = desk.read_everything()
+
+    quoted = ("squatting.lookalike", "intent.domain_mismatch", "authority.gate_missing", "spend.retry_loop", "spend.self_raise",
+              "spend.cap_exceeded", "authority.confused_deputy")  # fmt: skip
+    assert set(quoted) <= {row["rule"] for row in listed}
+    assert desk.leaks() == []
+    got = "\n".join(desk.answers.values())
+    assert not [secret for secret in ("Holding Globex", "wanted-name.club", "43.21", "123.45", "12345", "robot-approver", "grant-of-the-asker") if secret in got]
+    whole = json.dumps(Api(quoting.row, "security").rows("findings"))
+    assert all(secret in whole for secret in ("Holding Globex", "wanted-name.club", "43.21", "123.45", "robot-approver", "grant-of-the-asker"))
 
 
 def of(told, rule, **reading):
@@ -304,6 +354,7 @@ def test_a_finding_that_rests_on_events_elsewhere_too_is_read_in_general_words_w
     assert whole["title"].startswith("40 names") and whole["money_at_risk"]["amount_minor"] == 6_000
     page, listed = told.desk.client.get(f"/findings/{finding['id']}/"), told.desk.client.get("/findings/")
     assert "And 5 events of others, which you may not see." in text_of(page) and "general words" in text_of(page)
+    assert "shop5.top" in text_of(listed) and "shop4.top" not in text_of(listed)
     assert "+5 of others" in text_of(listed) and "40 names" not in text_of(listed) + text_of(page)
 
 
@@ -445,6 +496,13 @@ def test_a_row_of_the_table_is_no_reading_and_is_refused_by_api_and_pages(told):
         FindingSerializer(row).data  # noqa: B018
     with pytest.raises(TypeError, match="expected readings"):
         render_to_string("dashboard/parts/findings.html", {"rows": [row]})
+
+
+def test_these_rules_make_their_words_of_their_events_alone():
+    """Read the detector before adding one: a sentence must quote no grant, token, limit, brand or other event."""
+    assert {rule for rule, parts in OF_EVENTS.items() if "title" in parts} == {
+        "squatting.bulk_registration", "spend.cap_creep", "authority.unattributed", "authority.token_elsewhere",
+    }  # fmt: skip
 
 
 def test_every_rule_declares_what_it_makes_of_its_events_alone_and_means_a_part_that_it_has(told):
