@@ -41,10 +41,10 @@ def chain_json(
 ) -> dict[str, Any]:
     """An abuse desk gets the shape of the chain: hops of others as stubs, and no grant but what its own events name."""
     whole = _whole_json(chain, act, organisations, at=at)
-    return whole if sight.seen is None else _stubbed(whole, sight)
+    return whole if sight.seen is None else _stubbed(whole, sight, act)
 
 
-def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
+def _stubbed(whole: dict[str, Any], sight: Sight, act: Act) -> dict[str, Any]:
     terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "organisation", "scopes", "limits", "granted_at", "expires_at"))
 
     def party(shown: dict | None) -> dict | None:
@@ -53,7 +53,8 @@ def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
 
     def hop(shown: dict) -> dict:
         mine = sight.sees(f"{shown['party']['iss']}|{shown['party']['sub']}")
-        hidden = {} if mine else {"grant": None, "token": None, "leaf_index": None}
+        hidden = {} if mine and shown["grant"] == act.grant else {"grant": None, "leaf_index": None}
+        hidden |= {} if mine and shown["token"] == act.token else {"token": None}
         return shown | terms | hidden | {"party": party(shown["party"]), "breaks": [quiet(b) for b in shown["breaks"]]}
 
     def quiet(found: dict) -> dict:

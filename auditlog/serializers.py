@@ -63,7 +63,8 @@ class EventSerializer(serializers.BaseSerializer):
     """One event as the list and the detail give it."""
 
     def to_representation(self, event: Event) -> dict[str, Any]:
-        party = self.context["sight"].party
+        sight = self.context["sight"]
+        party = sight.party
         money = None
         if event.amount_minor is not None:
             money = {
@@ -93,7 +94,7 @@ class EventSerializer(serializers.BaseSerializer):
             "target": {"type": event.target_type or None, "id": event.target} if event.target else None,
             "resource": event.resource or None,
             "money": money,
-            "grant": event.via_grant or None,
+            "grant": (event.via_grant if sight.seen is None else event.grant) or None,  # a desk: as the event states it
             "token": event.token or None,
             "txn": event.txn or None,
             "session": event.session or None,

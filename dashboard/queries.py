@@ -165,6 +165,8 @@ def list_events(
     for name, value in filters.items():
         if name == "grant":
             events = events.filter(via_grant=value)  # the grant that is stated, where one is
+            if is_desk(viewer):
+                events = events.filter(grant=value)  # that a token leads to it is not the desk's to find out
         elif name == "layer":
             known = [kind for kind, layer in LAYER_OF_TYPE.items() if layer == value]
             events = events.filter(type__in=known) if known else events.exclude(type__in=list(LAYER_OF_TYPE))

@@ -373,6 +373,13 @@ def test_a_grant_is_read_where_its_own_event_states_it_and_not_where_only_a_toke
     assert "grant" in by_token["withheld"] and "grant" not in stated["withheld"]
     assert Api(told.row, "security").get(f"findings/{by_token['id']}").json()["grant"] == told.root.id
     assert stated["grant"] in text_of(told.desk.client.get(f"/findings/{stated['id']}/"))
+    [event_id] = by_token["event_ids"]
+    assert told.desk.api.get(f"events/{event_id}").json()["grant"] is None
+    assert told.root.id not in told.desk.api.get(f"events/{event_id}/chain").content.decode()
+    assert told.desk.api.rows("events", {"grant": told.root.id}) == []  # nor is a guess confirmed
+    assert event_id not in told.desk.client.get("/events/", {"grant": told.root.id}).content.decode()
+    assert event_id in told.desk.client.get("/events/").content.decode()
+    assert len(Api(told.row, "security").rows("events", {"grant": told.root.id})) > 1
 
 
 def test_the_desk_triages_and_reads_its_own_reasons_and_nobody_elses(told):
