@@ -46,11 +46,14 @@ def chain_json(
 ) -> dict[str, Any]:
     """An abuse desk gets the shape of the chain: hops of others as stubs, and no grant but what its own events name."""
     whole = _whole_json(chain, act, organisations, at=at) | {"gates": [gate_json(gate, act) for gate in gates]}
-    return whole if sight.seen is None else _stubbed(whole, sight)
+    return whole if sight.seen is None else _stubbed(whole, sight, act)
 
 
-def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
-    terms = dict.fromkeys(("delegated_by", "attester", "attester_gains", "attester_gains_why", "recorded_at", "organisation", "scopes", "limits", "granted_at", "expires_at"))
+def _stubbed(whole: dict[str, Any], sight: Sight, act: Act) -> dict[str, Any]:
+    terms = dict.fromkeys(
+        ("delegated_by", "attester", "attester_gains", "attester_gains_why", "recorded_at", "recorded", "recorded_before_act",
+         "dated", "organisation", "scopes", "limits", "granted_at", "expires_at")
+    )  # fmt: skip
 
     def party(shown: dict | None) -> dict | None:
         more = {k: v for k, v in (shown or {}).items() if k not in ("iss", "sub")}
@@ -58,14 +61,16 @@ def _stubbed(whole: dict[str, Any], sight: Sight) -> dict[str, Any]:
 
     def hop(shown: dict) -> dict:
         mine = sight.sees(f"{shown['party']['iss']}|{shown['party']['sub']}")
-        hidden = {} if mine else {"grant": None, "token": None, "leaf_index": None}
+        hidden = {} if mine and shown["grant"] == act.grant else {"grant": None, "leaf_index": None}
+        hidden |= {} if mine and shown["token"] == act.token else {"token": None}
         return shown | terms | hidden | {"party": party(shown["party"]), "breaks": [quiet(b) for b in shown["breaks"]]}
 
     def quiet(found: dict) -> dict:
         return found | {"reason": None, "leaf_index": None, "supplier": None}  # it names grants and parties
 
     effective = whole["effective"] and {name: whole["effective"][name] for name in ("in_force", "known", "revoked_at")}
-    gates = [gate | {"by": party(gate["by"]), "reason": None, "event": gate["event"] if gate["own"] else None} for gate in whole["gates"]]
+    elsewhere = {"reason": None, "event": None, "leaf_index": None, "at": None}
+    gates = [gate | {"by": party(gate["by"])} | ({"reason": None} if gate["own"] else elsewhere) for gate in whole["gates"]]
     return whole | {
         "principal": party(whole["principal"]),
         "gates": gates,

@@ -10,7 +10,8 @@ from django.db.models import Q
 from rest_framework import serializers
 
 from auditlog.access import Viewer
-from auditlog.models import Event, Finding, Role
+from auditlog.core.reading import Reading
+from auditlog.models import Event, Role
 from auditlog.queries import visible_events
 
 
@@ -62,7 +63,8 @@ class EventSerializer(serializers.BaseSerializer):
     """One event as the list and the detail give it."""
 
     def to_representation(self, event: Event) -> dict[str, Any]:
-        party = self.context["sight"].party
+        sight = self.context["sight"]
+        party = sight.party
         money = None
         if event.amount_minor is not None:
             money = {
@@ -92,7 +94,7 @@ class EventSerializer(serializers.BaseSerializer):
             "target": {"type": event.target_type or None, "id": event.target} if event.target else None,
             "resource": event.resource or None,
             "money": money,
-            "grant": event.via_grant or None,
+            "grant": (event.via_grant if sight.seen is None else event.grant) or None,  # a desk: as the event states it
             "token": event.token or None,
             "txn": event.txn or None,
             "session": event.session or None,
@@ -106,31 +108,42 @@ class EventSerializer(serializers.BaseSerializer):
 
 
 class FindingSerializer(serializers.BaseSerializer):
-    def to_representation(self, finding: Finding) -> dict[str, Any]:
-        party = self.context["sight"].party
+    """A finding as its viewer reads it: takes readings (read_findings), never rows."""
+
+    def to_representation(self, finding: Reading) -> dict[str, Any]:
         money = None
         if finding.money_at_risk_minor is not None:
             money = {"amount_minor": finding.money_at_risk_minor, "currency": finding.currency or None}
         return {
-            "id": finding.pk,
+            "id": finding.id,
             "rule": finding.rule,
             "rule_version": finding.rule_version,
             "severity": finding.severity,
             "state": finding.state,
             "title": finding.title,
-            "principal": party(finding.principal),
-            "actor": party(finding.actor),
+            "principal": _named(finding.principal),
+            "actor": _named(finding.actor),
             "grant": finding.grant or None,
             "provider": finding.provider or None,
-            "event_ids": [str(event_id) for event_id in finding.event_ids],
-            "leaves": finding.leaves,
+            "event_ids": list(finding.events),
+            "leaves": list(finding.leaves),
+            "others": finding.others,  # events it rests on beside those, which the caller may not see
             "money_at_risk": money,
             "first_at": finding.first_at,
             "last_at": finding.last_at,
             "detected_at": finding.detected_at,
             "withdrawn_by_leaf": finding.withdrawn_by_leaf,
             "evidence": finding.evidence,
+            "withheld": list(finding.withheld),
         }
+
+
+def _named(written: str) -> dict[str, Any] | None:
+    """A party as a reading writes it; a stub has no bar in it."""
+    if not written:
+        return None
+    issuer, bar, subject = written.partition("|")
+    return {"iss": issuer, "sub": subject} if bar else {"iss": None, "sub": written, "hidden": True}
 
 
 class TriageSerializer(serializers.Serializer):

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from auditlog.access import Viewer
 from auditlog.core.errors import NotFound, NotPossible
-from auditlog.models import Finding, Triage
+from auditlog.models import Finding, Role, Triage
 from auditlog.queries import visible_findings
 
 STATES = ("open", "acknowledged", "resolved", "false_positive")
@@ -32,7 +32,7 @@ def triage(viewer: Viewer, finding_id: int, *, state: str, reason: str, now: dat
         raise NotPossible(f"the finding is {state} already")
     Triage.objects.create(
         finding=finding, at=now, by=viewer.name, user_id=viewer.user_id, from_state=finding.state, to_state=state,
-        reason=reason.strip(),
+        reason=reason.strip(), desk=viewer.provider if viewer.role == Role.ABUSE else "",
     )  # fmt: skip
     finding.state = state
     finding.save(update_fields=["state"])

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Case, Count, IntegerField, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
 from django.urls import reverse
 
 from auditlog import queries as record
@@ -27,6 +27,7 @@ from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.chain import Chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
+from auditlog.core.reading import Reading
 from auditlog.core.statement import Grant
 from auditlog.core.story import Story, disagreements
 from auditlog.models import (
@@ -40,10 +41,12 @@ from auditlog.models import (
     ProjectionState,
     Role,
     Source,
+    Triage,
 )
 from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
 from auditlog.models.ledger import KIND_NAMES
+from auditlog.read_findings import read_findings, title_for_every_reader
 from auditlog.stories import stories_around
 from auditlog.story_json import story_json
 from auditlog.threads import Linked, Thread, linked_to, thread_exposure, timeline
@@ -162,6 +165,8 @@ def list_events(
     for name, value in filters.items():
         if name == "grant":
             events = events.filter(via_grant=value)  # the grant that is stated, where one is
+            if is_desk(viewer):
+                events = events.filter(grant=value)  # that a token leads to it is not the desk's to find out
         elif name == "layer":
             known = [kind for kind, layer in LAYER_OF_TYPE.items() if layer == value]
             events = events.filter(type__in=known) if known else events.exclude(type__in=list(LAYER_OF_TYPE))
@@ -196,7 +201,7 @@ class EventView:
     row: dict[str, Any] | None = None
     chain: Chain | None = None
     grants: tuple[Grant, ...] = ()
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Reading] = field(default_factory=list)
     check: record.LeafCheck | None = None
     key: dict[str, Any] | None = None
     covering: Checkpoint | None = None
@@ -230,10 +235,8 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
     view.check = record.integrity_of(viewer.tenant, [act]).get(act.event_id)
     view.chain = record.chain_of(viewer.tenant, act)
     view.grants = act.path.grants
-    view.findings = sorted(
-        visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=_RANK),
-        key=lambda finding: (-finding.rank, finding.pk),
-    )
+    resting = visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=_RANK).order_by("-rank", "id")
+    view.findings = read_findings(viewer, list(resting))
     return view
 
 
@@ -362,9 +365,9 @@ def list_findings(
             findings = findings.filter(Q(rank__lt=int(rank)) | Q(rank=int(rank), id__lt=int(last)))
     rows = list(findings.order_by(*order)[: limit + 1])
     if len(rows) <= limit:
-        return Page(conceal(viewer, rows))
+        return Page(read_findings(viewer, rows))
     last = rows[limit - 1]
-    return Page(conceal(viewer, rows[:limit]), str(last.pk) if sort == "newest" else f"{last.rank}.{last.pk}")
+    return Page(read_findings(viewer, rows[:limit]), str(last.pk) if sort == "newest" else f"{last.rank}.{last.pk}")
 
 
 def finding_counts(viewer: Viewer, *, state: str = "open") -> list[dict]:
@@ -382,21 +385,25 @@ def finding_view(viewer: Viewer, finding_id: int) -> dict[str, Any]:
     finding = visible_findings(viewer).filter(pk=finding_id).first()
     if finding is None:
         raise NotFound(f"no finding {finding_id}")
-    shown, principal = finding.event_ids[:200], finding.principal
-    rows = events_by_id(viewer, shown)
+    related = visible_findings(viewer).filter(principal=finding.principal).exclude(pk=finding.pk).order_by("-id")[:10]
+    [reading] = read_findings(viewer, [finding])
+    rows = events_by_id(viewer, map(UUID, reading.events[:200]))
     return {
-        "finding": conceal(viewer, [finding])[0],
+        "finding": reading,
         "events": sorted(rows.values(), key=lambda row: row["leaf_index"]),
-        "unseen": len(shown) - len(rows),
-        "more": len(finding.event_ids) - len(shown),
-        "triage": list(finding.triage.all()),
-        "related": conceal(
-            viewer,
-            list(visible_findings(viewer).filter(principal=principal).exclude(pk=finding.pk).order_by("-id")[:10]),
-        )
-        if principal
-        else [],
+        "more": len(reading.events) - len(rows),
+        "triage": [_step(viewer, step) for step in finding.triage.all()],
+        "related": read_findings(viewer, list(related)) if finding.principal else [],
+        "case_title": title_for_every_reader(finding)[:200],
     }
+
+
+def _step(viewer: Viewer, step: Triage) -> dict[str, Any]:
+    """What a person did with a finding. An abuse desk reads the reasons that it wrote itself: others may have written of
+    what they read, which is more.
+    """
+    reads = not is_desk(viewer) or step.desk == viewer.provider
+    return {"at": step.at, "by": step.by, "from_state": step.from_state, "to_state": step.to_state, "reason": step.reason if reads else None}
 
 
 # --- charges --------------------------------------------------------------------------------------------------------
@@ -482,13 +489,25 @@ def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: s
         .annotate(count=Count("leaf_index"))
         .order_by()
     )
+    times = _own_times(viewer, keys) if is_desk(viewer) else {}
     for row in rows:
-        row |= {
+        row |= times.get(row["key"], {}) | {
             "kind": kinds.kind_of(row.pop("kinds")),
             "acted": acted.get(row["key"], 0),
             "named": named.get(row["key"], 0),
         }
     return Page(rows[:limit], rows[limit - 1]["key"] if len(rows) > limit else "")
+
+
+def _own_times(viewer: Viewer, keys: Iterable[str]) -> dict[str, dict[str, datetime]]:
+    """When the viewer's own events name these parties first and last: what others said of them, and when, is theirs."""
+    keys, found = set(keys), {}
+    named = visible_events(viewer).filter(Q(actor__in=keys) | Q(claimed_principal__in=keys))
+    for *pair, first, last in named.values_list("actor", "claimed_principal").annotate(Min("occurred_at"), Max("occurred_at")):
+        for key in keys.intersection(pair):
+            before = found.get(key, {"first_at": first, "last_at": last})
+            found[key] = {"first_at": min(first, before["first_at"]), "last_at": max(last, before["last_at"])}
+    return found
 
 
 def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
@@ -504,6 +523,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     grants = GrantRow.objects.filter(tenant=viewer.tenant, generation=generation)
     side = "principal" if kind == "human" else "actor"
     named = grants.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index")
+    findings = visible_findings(viewer).filter(Q(principal=key) | Q(actor=key))
     is_open = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     return {
         "key": key,
@@ -511,22 +531,13 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         "organisation": record.organisations_of(viewer.tenant).of_party(key),
         "kind": kind,
         "side": side,
-        "first_at": known.first_at,
-        "last_at": known.last_at,
+        **(_own_times(viewer, [key])[key] if is_desk(viewer) else {"first_at": known.first_at, "last_at": known.last_at}),
         "agents": _with_kinds(viewer, _others(as_principal.exclude(actor=key), "actor")),
         "principals": _with_kinds(viewer, _others(as_actor.exclude(principal=key), "principal")),
         "spend": spent_by(charges.filter(**{side: key}), "currency", "provider"),
         "grants_open": [] if is_desk(viewer) else list(named.filter(is_open)[: PAGE + 1]),
         "grants_ended": [] if is_desk(viewer) else list(named.exclude(is_open)[:PAGE]),
-        "findings": conceal(
-            viewer,
-            list(
-                visible_findings(viewer)
-                .filter(Q(principal=key) | Q(actor=key))
-                .annotate(rank=_RANK)
-                .order_by("-rank", "-id")[:PAGE]
-            ),
-        ),
+        "findings": read_findings(viewer, list(findings.annotate(rank=_RANK).order_by("-rank", "-id")[:PAGE])),
         "events": conceal(
             viewer, list(events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15])
         ),
@@ -574,7 +585,7 @@ def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
         "below": list(rows.filter(parent=grant_id).order_by("leaf_index")[:PAGE]),
         "spend": spent_by(visible_charges(viewer).filter(grant=grant_id), "currency", "provider"),
         "events": list(used.order_by("-leaf_index").values(*ROW)[:15]),
-        "findings": list(visible_findings(viewer).filter(grant=grant_id).order_by("-id")[:PAGE]),
+        "findings": read_findings(viewer, list(visible_findings(viewer).filter(grant=grant_id).order_by("-id")[:PAGE])),
     }
 
 

@@ -31,9 +31,9 @@ from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, 
 from auditlog.core.event import GrantObject, TokenObject, layer_of
 from auditlog.core.exposure import exposure_by_day
 from auditlog.core.money import amount_text
+from auditlog.core.reading import Reading
 from auditlog.detectors import every_detector
 from auditlog.inspect_log import inspect
-from auditlog.models import Finding
 from auditlog.queries import organisations_of
 from auditlog.tasks import verify_logs
 from auditlog.triage import triage
@@ -170,16 +170,16 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
     context = view | {
         "form": form,
         "may_triage": request.viewer.may("triage"),
-        "evidence": None if view["unseen"] else _pretty(view["finding"].evidence),
+        "evidence": _pretty(view["finding"].evidence) if view["finding"].evidence else "",
         "about": _about(view["finding"].rule),
-        "case_form": forms.OpenCaseForm(initial={"finding": finding_id, "title": view["finding"].title[:200]})
+        "case_form": forms.OpenCaseForm(initial={"finding": finding_id, "title": view["case_title"]})
         if request.viewer.may("case")
         else None,
     }
     return render(request, "dashboard/finding.html", context, status=status)
 
 
-def _next_state(finding: Finding) -> str:
+def _next_state(finding: Reading) -> str:
     return "acknowledged" if finding.state == "open" else "resolved"
 
 

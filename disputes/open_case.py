@@ -11,6 +11,7 @@ from auditlog.access import Viewer
 from auditlog.core.act import Act
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted
 from auditlog.models import Finding, Role, Tenant
+from auditlog.read_findings import read_findings
 from disputes.adjudicate import POLICY
 from disputes.core.status import AWAITING
 from disputes.gather_evidence import load_acts
@@ -33,7 +34,7 @@ def open_case(
     claimed_minor: int | None = None,
     claimed_currency: str = "",
 ) -> Case:
-    """File a case. Without `event_ids` it is about the acts that the finding rests on.
+    """File a case. Without `event_ids` it is about the acts that the finding rests on; of an abuse desk, about its own.
 
     Raises NotPermitted, NotFound naming unknown events, ConfigurationError when there is nothing to contest. The abuse
     desk may contest acts at its own provider only.
@@ -85,7 +86,7 @@ def next_ref(tenant: Tenant, *, year: int) -> str:
 
 
 def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding | None) -> list[Act]:
-    wanted = [str(event_id) for event_id in event_ids] or [str(event_id) for event_id in (finding.event_ids if finding else ())]
+    wanted = [str(event_id) for event_id in event_ids] or _ground(viewer, finding)
     if not wanted:
         raise ConfigurationError("a case is about at least one act: name its events, or a finding")
     if len(set(wanted)) > MAX_ACTS:
@@ -98,6 +99,14 @@ def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding
     # A finding also rests on grants and notices; a person who names one means it.
     done = [act for act in acts if act.is_act or act.is_payment]
     return done or acts if not event_ids else acts
+
+
+def _ground(viewer: Viewer, finding: Finding | None) -> list[str]:
+    """The events that a finding rests on, as far as the viewer may see them."""
+    if finding is None:
+        return []
+    [reading] = read_findings(viewer, [finding])
+    return list(reading.events)
 
 
 def _agreed(values) -> str:

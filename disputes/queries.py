@@ -9,9 +9,12 @@ from django.db.models import QuerySet
 from auditlog.access import Viewer
 from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
+from auditlog.queries import visible_findings
+from auditlog.serializers import Sight
 from disputes.adjudicate import adjudicate
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, Refusal, check_transition, nexts
+from disputes.core.verdict import outline
 from disputes.models import Case, ContestedAct, Proposal, Transition
 from disputes.record_step import person_of, standing_of
 
@@ -32,13 +35,26 @@ def find_case(viewer: Viewer, ref: str) -> Case:
 
 
 def find_finding(viewer: Viewer, finding_id: int) -> Finding:
-    findings = Finding.objects.filter(tenant=viewer.tenant, pk=finding_id)
-    if viewer.role == Role.ABUSE:
-        findings = findings.filter(provider=viewer.provider)
-    finding = findings.first()
+    """The row, to open a case from; what of it may be read, `read_findings` says. Raises NotFound."""
+    finding = visible_findings(viewer).filter(pk=finding_id).first()
     if finding is None:
         raise NotFound(f"no finding {finding_id}")
     return finding
+
+
+def _as_read(viewer: Viewer, cases: list[Case]) -> list[Case]:
+    """The cases with what an abuse desk may not read taken out: parties that its own events do not name become stubs, and
+    the number of a finding that it may not see is gone. Not to be saved.
+    """
+    if viewer.role != Role.ABUSE:
+        return cases
+    sight = Sight.of(viewer, {key for case in cases for key in (case.principal, case.respondent)})
+    seen = set(visible_findings(viewer).filter(pk__in=[case.opened_from_id for case in cases]).values_list("pk", flat=True))
+    for case in cases:
+        case.principal, case.respondent = sight.text(case.principal), sight.text(case.respondent)
+        if case.opened_from_id not in seen:
+            case.opened_from_id = None
+    return cases
 
 
 def list_cases(
@@ -53,7 +69,7 @@ def list_cases(
     if before:
         cases = cases.filter(id__lt=find_case(viewer, before).id)
     page = list(cases.order_by("-id")[: limit + 1])
-    return page[:limit], page[limit - 1].ref if len(page) > limit else None
+    return _as_read(viewer, page[:limit]), page[limit - 1].ref if len(page) > limit else None
 
 
 def cases_of_event(viewer: Viewer, event_id: str) -> list[Case]:
@@ -97,17 +113,23 @@ def case_page(viewer: Viewer, ref: str) -> CasePage:
     case = find_case(viewer, ref)
     acts = list(case.acts.all())
     last = case.assessments.order_by("-number").first()
+    verdicts = last.verdicts if last else adjudicate(case.tenant, [act.event_id for act in acts])
     transitions = list(case.transitions.all())
     return CasePage(
-        case=case,
+        case=_as_read(viewer, [case])[0],
         acts=acts,
-        verdicts=last.verdicts if last else adjudicate(case.tenant, [act.event_id for act in acts]),
+        verdicts=read_verdicts(viewer, verdicts),
         is_assessed=last is not None,
         transitions=transitions,
         broken_at=first_break((_taken(case, row), row.digest) for row in transitions),
         proposals=list(case.proposals.select_related("approval")),
         moves=next_moves(viewer, case),
     )
+
+
+def read_verdicts(viewer: Viewer, verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Verdicts as the viewer reads them."""
+    return [outline(verdict) for verdict in verdicts] if viewer.role == Role.ABUSE else verdicts
 
 
 def next_moves(viewer: Viewer, case: Case) -> list[Move]:

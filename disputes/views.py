@@ -32,7 +32,8 @@ class AdjudicationView(APIView):
         asked = _read(wire.AdjudicationRequest, request.data)
         viewer = request.viewer
         provider = viewer.provider if viewer.role == Role.ABUSE else ""
-        return Response({"results": adjudicate(viewer.tenant, asked["event_ids"], provider=provider)})
+        verdicts = adjudicate(viewer.tenant, asked["event_ids"], provider=provider)
+        return Response({"results": queries.read_verdicts(viewer, verdicts)})
 
 
 class CaseListView(APIView):

@@ -117,8 +117,8 @@ def valid_chain(rng: random.Random, number: int) -> ChainPlan:
     return ChainPlan(number, grants, tokens, verb, provider, resource, actor, shows_token, attestation=attestation)
 
 
-def say(world: TenantWorld, plan: ChainPlan) -> tuple[list[Signed], Signed]:
-    """Every event of the chain, oldest first, and the act."""
+def say(world: TenantWorld, plan: ChainPlan, **act_says) -> tuple[list[Signed], Signed]:
+    """Every event of the chain, oldest first, and the act. `act_says` are more arguments of the act's event."""
     act_at = world.now - HOUR
     granted: list[Signed] = []
     said: list[Signed] = []
@@ -147,7 +147,7 @@ def say(world: TenantWorld, plan: ChainPlan) -> tuple[list[Signed], Signed]:
     act = world.event(
         "action.performed", grant=granted[-1], token=tokens[-1] if plan.shows_token and tokens else None, actor=plan.actor,
         action={"verb": plan.verb, "provider": plan.provider, "resource": plan.resource}, at=act_at + plan.act_delay,
-        **({"attestation": plan.attestation} if plan.attestation else {}),
+        **({"attestation": plan.attestation} if plan.attestation else {}), **act_says,
     )  # fmt: skip
     said += [more(world, granted, tokens) for more in plan.more]
     return [*said, act], act

@@ -1,1 +1,1 @@
-"""Pure nouns: event, leaf, merkle, checkpoint, money, domain, chain, authority, finding, errors."""
+"""Pure nouns: event, leaf, merkle, checkpoint, money, domain, chain, authority, finding, reading, errors."""

@@ -22,6 +22,9 @@ class Detector(Protocol):
     title: str
     runbook: str  # what to do about it, in words
     false_positives: str  # when it is wrong
+    # What of its findings is made of the events that they name, and of nothing else on record: "title", "money_at_risk",
+    # names of evidence. An abuse desk whose own these events are may read that (core.reading); when in doubt, leave it out.
+    of_events: frozenset[str]
     types: frozenset[str]  # event types it looks at
     partition: tuple[str, ...]  # columns of an event that make one key
     waits: bool  # about absence: looks only when the grace period after receipt is over
@@ -40,6 +43,7 @@ class Pattern:
     false_positives: str
     types: frozenset[str]
     find: Callable[[Sequence[Act], Record], Iterable[Finding]]
+    of_events: frozenset[str]
     partition: tuple[str, ...] = ("event_id",)
     version: int = 1
     waits: bool = False
@@ -90,6 +94,7 @@ class SourceDetector(Protocol):
     title: str
     runbook: str
     false_positives: str
+    of_events: frozenset[str]
     partition: tuple[str, ...]  # fields of a fact that make one key
     waits: bool
 
@@ -111,6 +116,7 @@ class StoryDetector(Protocol):
     title: str
     runbook: str
     false_positives: str
+    of_events: frozenset[str]
     partition: tuple[str, ...]
     waits: bool
 

@@ -90,7 +90,15 @@ def _who(link: Grant | Token) -> str:
 _RUNBOOK = "Revoke the child and look at every act under it; the token server that issued it did not attenuate."
 _FALSE = "The parent was widened by a statement that no source has reported yet."
 PATTERNS = tuple(
-    Pattern(rule=_KINDS[kind], title=title, runbook=_RUNBOOK, false_positives=_FALSE, types=TYPES, find=partial(find, kind))
+    Pattern(
+        rule=_KINDS[kind],
+        title=title,
+        runbook=_RUNBOOK,
+        false_positives=_FALSE,
+        types=TYPES,
+        find=partial(find, kind),
+        of_events=frozenset(),  # terms of grants and tokens
+    )
     for kind, title in (
         ("scope", "A grant or token allows what its parent does not"),
         ("limit", "A grant allows more money than its parent"),

@@ -14,6 +14,7 @@ version = 1
 title = "Authority was used where it was not for"
 runbook = "The audience was visible to whoever took it: ask the provider why it was accepted, and replace the token."
 false_positives = "A provider that goes by two names; map both to one in its source."
+of_events = frozenset({"money_at_risk", "provider"})
 types = USE_TYPES
 partition = ("event_id",)
 waits = False

@@ -26,6 +26,7 @@ runbook = (
     "deleted inside the add grace period; ask the human before the clock runs out."
 )
 false_positives = "A portfolio move or a planned defensive purchase that no approved plan lists."
+of_events = frozenset({"title", "money_at_risk", "names"})
 types = frozenset({"domain.registered"})
 partition = ("principal",)
 waits = False

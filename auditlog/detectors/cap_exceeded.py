@@ -13,6 +13,7 @@ version = 1
 title = "Spend went over a limit"
 runbook = "Look at the charge that crossed the limit and at who enforces it: the overrun is what to reclaim."
 false_positives = "The limit was raised by a human in a system that does not report to us."
+of_events = frozenset()  # a limit's terms, and spend that other statements may have joined
 types = frozenset(
     "domain.registered domain.renewed domain.transferred action.performed resource.provisioned resource.updated "
     "payment.authorized payment.captured payment.settled payment.refunded usage.metered subscription.started "

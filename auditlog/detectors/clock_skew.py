@@ -18,6 +18,7 @@ runbook = (
     " limits, revocations and expiry. If every source is off by the same, look at our own clock first."
 )
 false_positives = "A sender that delays everything by the same time looks like a clock that runs behind."
+of_events = frozenset()  # of all that a source sent
 partition = ("source", "key", "hour")
 waits = False
 AHEAD = timedelta(seconds=60)  # beyond what NTP and rounding explain

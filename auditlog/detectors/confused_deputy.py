@@ -22,6 +22,7 @@ version = 1
 title = "A deputy lent its right to somebody without it"
 runbook = "Have the deputy act under a grant of whoever asks, never its own; look at what else was asked of it."
 false_positives = "An initiator whose grant no source has reported yet."
+of_events = frozenset({"money_at_risk"})  # the rest tells who holds which grant
 types = out_of_scope.types
 partition = ("event_id",)
 waits = True  # the initiator's own grant may arrive a moment later

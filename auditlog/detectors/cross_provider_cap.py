@@ -18,6 +18,7 @@ version = 1
 title = "Providers' limits add up to more than the human's own"
 runbook = "Lower the single limits until their sum fits the global one; tell the human what the sum was."
 false_positives = "The human knows that single limits take precedence and means the global one as a reminder."
+of_events = frozenset()  # terms of limits and other providers
 types = cap_exceeded.types
 partition = ("principal",)
 waits = False

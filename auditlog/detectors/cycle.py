@@ -12,6 +12,7 @@ version = 1
 title = "Authority that comes from itself"
 runbook = "Treat every act under the circle as without authority; ask each issuer on it which parent it meant."
 false_positives = "A sender that reuses ids of grants that ended long ago."
+of_events = frozenset()  # ids of grants that others stated
 types = attenuation.TYPES
 partition = ("event_id",)
 waits = False

@@ -18,6 +18,7 @@ runbook = (
     "(5 days in gTLDs), then register the intended name and open a case on the charge."
 )
 false_positives = "The human changed their mind in a channel that no source reports, or the name was a stated fallback."
+of_events = frozenset({"money_at_risk", "undo_until"})  # the intent may be the grant's
 types = frozenset({"domain.registered"})
 partition = ("event_id",)
 waits = False

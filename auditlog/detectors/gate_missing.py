@@ -14,6 +14,7 @@ version = 1
 title = "A human's approval is missing"
 runbook = "Ask whoever ran the gate for the approval and what it was bound to; without one they bear the act."
 false_positives = "The approval is in a system that does not report to us, or reports late."
+of_events = frozenset({"money_at_risk"})  # which gates there are, the grant says
 types = USE_TYPES | {"payment.settled"}
 partition = ("event_id",)
 waits = True

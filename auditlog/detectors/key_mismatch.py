@@ -19,6 +19,7 @@ version = 1
 title = "Another key than the one authority is bound to"
 runbook = "Treat the credential as stolen until its holder explains the other key: revoke it, and look at what it did."
 false_positives = "A key that was rotated and whose new binding no source has reported."
+of_events = frozenset({"money_at_risk"})  # the keys are the grant's and the token's
 types = USE_TYPES
 partition = ("event_id",)
 waits = False

@@ -24,6 +24,7 @@ runbook = (
     "proof of the mark; a UDRP needs bad faith, so keep the chain and the stated intent."
 )
 false_positives = "Common words used as marks; resellers, fan or review sites that the owner tolerates."
+of_events = frozenset({"money_at_risk"})  # the brand and its owner are the tenant's papers
 types = frozenset({"domain.registered"})
 partition = ("event_id",)
 waits = False

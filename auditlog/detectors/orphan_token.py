@@ -53,6 +53,7 @@ PATTERNS = tuple(
         title="Authority that no source ever spoke of",
         runbook="Ask the token server named in the credential for its record; without one treat the acts as unauthorized.",
         false_positives="A token server that is not connected here, or reports late.",
+        of_events=frozenset({"shown"}),  # what is missing may stand above it, and be used by more acts than are named
         types=USE_TYPES,
         find=partial(find, word),
         partition=(word,),

@@ -18,6 +18,7 @@ false_positives = (
     "A verb or resource that the sender names otherwise than the grant does; align the two vocabularies. Or a source that"
     " gives as the time of a grant (`toe`) when it told of it."
 )
+of_events = frozenset({"money_at_risk", "verb", "object"})
 types = USE_TYPES - {"token.issued", "token.exchanged", "delegation.granted", "mandate.issued"}
 partition = ("event_id",)
 waits = False

@@ -32,6 +32,7 @@ runbook = (
     "the repeats; show that one idempotency key would have made them one charge."
 )
 false_positives = "Polling that is meant to be paid for each time, with arguments that never change."
+of_events = frozenset({"operation", "charges", "agents", "idempotency_keys"})  # the price that was asked for may be the grant's
 types = frozenset({"usage.metered", "payment.captured", "payment.authorized", "action.performed", "resource.provisioned"})
 partition = ("principal",)
 waits = False

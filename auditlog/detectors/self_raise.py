@@ -14,6 +14,7 @@ version = 1
 title = "An agent raised its own limit"
 runbook = "Set the limit back, and find out why the enforcing side took the agent's word. The raise is nobody's authority."
 false_positives = "The agent only passed on a human's raise, and its sender did not name the human in `set_by`."
+of_events = frozenset()  # what the limit was before, and who stands where
 types = frozenset({"limit.set", "limit.raised"})
 partition = ("event_id",)
 waits = False

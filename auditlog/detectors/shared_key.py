@@ -75,6 +75,7 @@ PATTERNS = tuple(
         title="One credential, several agents",
         runbook="Give each agent a key of its own, rotate this one, and settle who did what while it was shared.",
         false_positives="One agent under two names; map both to one party at the source.",
+        of_events=frozenset(),  # names the other agents
         types=types,
         find=find,
         partition=(column,),

@@ -18,6 +18,7 @@ false_positives = (
     "The source drew a number and gave the statement up, or counts over several of its senders. Numbers of payloads that"
     " were erased are no longer known, and look missing."
 )
+of_events = frozenset()
 partition = ("source", "stream")
 waits = True
 

@@ -14,6 +14,7 @@ runbook = (
     " judgements that rest on it, and have it send what it kept. The finding is withdrawn when it is heard again."
 )
 false_positives = "A quiet source that sends no heartbeats: let it send `source.heartbeat`, or promise less."
+of_events = frozenset()
 partition = ("source",)
 waits = True
 

@@ -17,6 +17,7 @@ false_positives = (
     "An amount stated without tax, fees or a tip; a provider that stamps when its job ended and not when it began; a "
     "retry that succeeded at one side after the other had given up; an id that a source uses again."
 )
+of_events = frozenset({"money_at_risk"})  # names all sources of the story, and principals that grants lead to
 partition = ("story",)
 waits = False
 

@@ -20,6 +20,7 @@ version = 1
 title = "A credential was used from an unknown place"
 runbook = "Ask the agent's operator whether it moved; if not, revoke the token and look at everything it did since."
 false_positives = "A move to another cloud or runtime on the same day as an upgrade."
+of_events = frozenset({"title", "place"})  # where it was before, its other acts say
 types = USE_TYPES
 partition = ("actor",)
 waits = False

@@ -12,6 +12,7 @@ version = 1
 title = "An act that nobody answers for"
 runbook = "Ask the source which credential was used; have it send actor, grant or token with every act."
 false_positives = "A human acted directly and the source does not say so."
+of_events = frozenset({"title", "money_at_risk"})
 types = ACT_TYPES
 partition = ("event_id",)
 waits = True  # a charge may be attributed by the act it pays for, which can arrive later

@@ -14,6 +14,7 @@ version = 1
 title = "Expired authority was used"
 runbook = "The expiry was visible to whoever took the token: ask the provider why it was accepted."
 false_positives = "Clocks that differ by more than the gap, or work that was queued before the expiry."
+of_events = frozenset({"money_at_risk"})  # when authority ended, the grant says
 types = USE_TYPES
 partition = ("event_id",)
 waits = False

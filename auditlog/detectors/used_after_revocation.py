@@ -18,6 +18,7 @@ runbook = (
     "where it can be undone, and make sure that tokens under the grant are dead."
 )
 false_positives = "The provider's clock runs ahead of the token server's by more than the gap."
+of_events = frozenset({"money_at_risk"})  # when authority ended, others say
 types = USE_TYPES
 partition = ("event_id",)
 waits = False

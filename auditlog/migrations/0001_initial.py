@@ -765,6 +765,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(auto_now_add=True)),
                 ('by', models.CharField(max_length=150)),
+                ('desk', models.CharField(blank=True, max_length=120)),
                 ('from_state', models.CharField(max_length=14)),
                 ('to_state', models.CharField(max_length=14)),
                 ('reason', models.TextField()),

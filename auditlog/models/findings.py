@@ -80,6 +80,7 @@ class Triage(models.Model):
     finding = models.ForeignKey(Finding, models.PROTECT, related_name="triage")
     at = models.DateTimeField(auto_now_add=True)
     by = models.CharField(max_length=150)
+    desk = models.CharField(max_length=120, blank=True)  # the provider whose abuse desk took it; "": somebody who reads all
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
     from_state = models.CharField(max_length=14)
     to_state = models.CharField(max_length=14)

@@ -1,5 +1,6 @@
 """How the pages write things: times, money, parties, and what is unknown."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
@@ -11,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from auditlog.core.money import amount_text
+from auditlog.core.reading import Reading
 from auditlog.core.text import visible
 
 register = template.Library()
@@ -48,6 +50,21 @@ def safe_text(value) -> str:
 def unknown(missing: str = "nobody stated it", word: str = "unknown") -> SafeString:
     """The hatched mark. `missing` says what is missing and who could supply it."""
     return format_html('<span class="unknown" title="{}">{}</span>', missing, word)
+
+
+@register.simple_tag
+def withheld(what: str = "not shown to an abuse desk") -> SafeString:
+    """In the place of what the viewer may not read, whether or not there is something."""
+    return format_html('<span class="quiet">{}</span>', what)
+
+
+@register.filter
+def readings(rows: Iterable[Reading]) -> list[Reading]:
+    """Findings as the viewer reads them. Raises TypeError for a row of the table: nobody decided what of it may be read."""
+    rows = list(rows)
+    if strange := {type(row).__name__ for row in rows if not isinstance(row, Reading)}:
+        raise TypeError(f"expected readings (auditlog.read_findings), found {', '.join(strange)}")
+    return rows
 
 
 @register.simple_tag

@@ -7,7 +7,7 @@
 5. Else `within_scope`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -51,6 +51,28 @@ class Verdict:
             "would_change": list(self.would_change),
             "digest": self.digest,
         }
+
+
+WITHHELD = "not shown to an abuse desk"
+
+
+def outline(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict's JSON as a provider's abuse desk reads it: what each criterion came to, and not why. Reasons, evidence,
+    cures and the amount over a limit quote grants, limits and parties that are not the desk's to see.
+    """
+    return {
+        "event_id": verdict["event_id"],
+        "verdict": verdict["verdict"],
+        "decisive": verdict["decisive"],
+        "codes": verdict["codes"],
+        "criteria": [
+            {"id": each["id"], "name": each["name"], "result": each["result"], "reason": WITHHELD, "evidence": []}
+            for each in verdict["criteria"]
+        ],
+        "liability": {"bearer": verdict["liability"]["bearer"], "basis": WITHHELD, "amount_minor": None, "currency": None},
+        "would_change": [],
+        "digest": verdict["digest"],
+    }
 
 
 def reach(act: Act, record: Record, integrity: Integrity | None, policy: Policy) -> Verdict:
