@@ -76,9 +76,14 @@ _MONEY = itemgetter(*(list(EVENT_TYPES).index(name) for name in COLUMNS))
 
 def _bound_key(payload: Payload) -> str:
     """The key that this event's grant or token object is bound to; of an act, the one that it was done with."""
-    objects = [said for said in (payload.token, payload.grant) if isinstance(said, (TokenObject, GrantObject))]
-    shown = payload.attestation if not objects and payload.attestation and payload.attestation.type == "jkt" else None
-    return next((said.cnf.jkt for said in objects if said.cnf and said.cnf.jkt), shown.digest if shown else "")
+    is_object = False
+    for said in (payload.token, payload.grant):
+        if isinstance(said, (TokenObject, GrantObject)):
+            is_object = True
+            if said.cnf and said.cnf.jkt:
+                return said.cnf.jkt
+    shown = payload.attestation
+    return shown.digest if shown and shown.type == "jkt" and not is_object else ""
 
 
 def _vias(batch: Batch) -> dict[int, str]:
