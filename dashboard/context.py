@@ -20,6 +20,7 @@ _PLACES = (
     ("cases", "Cases"),
     ("integrity", "Integrity"),
 )
+_OF_WHOLE = {"permissions", "integrity"}  # of no use to an abuse desk, which may not see them
 _CONFIGURED = (("sources", "Sources"),)
 
 
@@ -27,7 +28,7 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     viewer = getattr(request, "viewer", None)
     if viewer is None:
         return {}
-    places = [place for place in _PLACES if place[0] != "permissions" or viewer.may(WHOLE)]
+    places = [place for place in _PLACES if place[0] not in _OF_WHOLE or viewer.may(WHOLE)]
     here, known = request.path, places + (list(_CONFIGURED) if viewer.may("configure") else [])
     places = [
         {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}

@@ -122,6 +122,15 @@ def test_an_abuse_desk_sees_its_own_providers_events_only(desk):
     assert client.get("/findings/").status_code == 200
 
 
+@pytest.mark.parametrize("role", ["admin", "security", "finance", "auditor", "abuse"])
+def test_every_place_that_the_navigation_names_can_be_entered(desk, role):
+    client = signed_in(desk, role, desk.bought.provider if role == "abuse" else "")
+    nav = re.search(r"<nav.*?</nav>", client.get("/").content.decode(), re.DOTALL)[0]
+    places = re.findall(r'href="([^"]+)"', nav)
+
+    assert {place: client.get(place).status_code for place in places} == dict.fromkeys(places, 200) and len(places) > 5
+
+
 def test_parties_that_an_abuse_desks_own_events_do_not_name_are_stubs(desk):
     boss = desk.human("boss", issuer="https://id.acme.example")
     lead = desk.agent("lead", issuer="https://conductor.example")
