@@ -10,6 +10,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from auditlog.core import holding
 from auditlog.models import Event, Finding, Holding
+from auditlog.queries import under_grant
 from auditlog.standing import LIVE
 
 
@@ -49,7 +50,7 @@ class EventFilter(django_filters.FilterSet):
     provider = _exact("provider")
     account = _exact("account")
     target = _exact("target")
-    grant = _exact("via_grant")
+    grant = django_filters.CharFilter(method="under_grant")
     token = _exact("token")
     txn = _exact("txn")
     session = _exact("session")
@@ -66,6 +67,9 @@ class EventFilter(django_filters.FilterSet):
     class Meta:
         model = Event
         fields: list[str] = []
+
+    def under_grant(self, rows, name, value):
+        return under_grant(self.request.viewer, rows, value)
 
 
 class FindingFilter(django_filters.FilterSet):

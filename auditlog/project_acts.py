@@ -14,10 +14,9 @@ from django.db import connection
 from auditlog.batch import Batch, Read, speaks_for, stated_grant, stated_token
 from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core import party as kinds
-from auditlog.core.event import Actor, Event, GrantObject, Limit, Party, Payload, TokenObject, encode_payload
+from auditlog.core.event import GRANTED, Actor, Event, GrantObject, Limit, Party, Payload, TokenObject, encode_payload
 from auditlog.core.holding import Told, told_of
 from auditlog.payments import COLUMNS
-from auditlog.project_chains import GRANTED
 
 EVENT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "event_id": "uuid", "source": "varchar",

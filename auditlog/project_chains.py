@@ -10,7 +10,7 @@ from django.db import connection
 from auditlog.batch import Batch, Read, speaks_for
 from auditlog.bulk import upsert_rows
 from auditlog.core.chain import Path, path_to
-from auditlog.core.event import GrantObject, TokenObject
+from auditlog.core.event import GRANTED, TOKEN_STATED, GrantObject, TokenObject
 from auditlog.core.statement import (
     Grant,
     History,
@@ -35,9 +35,7 @@ TOKEN_TYPES = {
     "via_grant": "text", "subject": "text", "actor": "text", "issued_at": "timestamptz", "expires_at": "timestamptz",
     "revoked_at": "timestamptz", "leaf_index": "int8", "history": "bytea",
 }  # fmt: skip
-GRANTED = frozenset({"delegation.granted", "mandate.issued"})
 _GRANT_ENDED = frozenset({"delegation.revoked", "mandate.revoked", "consent.withdrawn"})
-_TOKEN_STATED = frozenset({"token.issued", "token.exchanged"})
 
 
 # --- grants ---------------------------------------------------------------------------------------------------------
@@ -168,7 +166,7 @@ def fold_tokens(batch: Batch) -> set[str]:
     revocations: dict[str, list[Revocation]] = {}
     for read in batch.reads:
         said, event = read.event.payload.token, read.event
-        if event.type in _TOKEN_STATED and isinstance(said, TokenObject) and event.payload.outcome == "success":
+        if event.type in TOKEN_STATED and isinstance(said, TokenObject) and event.payload.outcome == "success":
             statements.setdefault(said.jti, []).append(_statement(read, said))
         elif event.type == "token.revoked" and said and event.payload.outcome == "success":
             revocations.setdefault(said.jti if isinstance(said, TokenObject) else said, []).append(_revocation(read))

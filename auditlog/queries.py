@@ -229,12 +229,13 @@ def owned_names(tenant: Tenant) -> tuple[Owned, ...]:
 def organisations_of(tenant: Tenant) -> Organisations:
     """Who answers for whom, as configured. Where two organisations claim one issuer, the first by name has it."""
     rows = list(Organisation.objects.filter(tenant=tenant).order_by("-name").values_list("name", "issuers", "parties"))
-    sources = Source.objects.filter(tenant=tenant, organisation__isnull=False).values_list("issuer", "organisation__name")
+    sources = list(Source.objects.filter(tenant=tenant).values_list("issuer", "provider", "organisation__name"))
     speakers: dict[str, set[str]] = {}
-    for provider, issuer in Source.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", "issuer"):
-        speakers.setdefault(provider, set()).add(issuer)
+    for issuer, provider, _ in sources:
+        if provider:
+            speakers.setdefault(provider, set()).add(issuer)
     return Organisations(
-        dict(sources) | {issuer: name for name, issuers, _ in rows for issuer in issuers},
+        {issuer: name for issuer, _, name in sources if name} | {issuer: name for name, issuers, _ in rows for issuer in issuers},
         {key: name for name, _, parties in rows for key in parties},
         {provider: frozenset(issuers) for provider, issuers in speakers.items()},
     )
@@ -408,6 +409,14 @@ def visible_events(viewer: Viewer) -> QuerySet[Event]:
     """The events a caller may see, newest leaf first: its tenant's; of the abuse role, its own provider's only."""
     events = Event.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant)).order_by("-leaf_index")
     return events.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else events
+
+
+def under_grant(viewer: Viewer, events: QuerySet[Event], grant_id: str) -> QuerySet[Event]:
+    """Those that this grant answers for; of an abuse desk, those that state it themselves: that a token leads to it is
+    not the desk's to find out.
+    """
+    events = events.filter(via_grant=grant_id)
+    return events.filter(grant=grant_id) if viewer.role == Role.ABUSE else events
 
 
 def visible_findings(viewer: Viewer) -> QuerySet[Finding]:

@@ -12,13 +12,14 @@ from typing import Any
 from django.db import connection
 
 from auditlog.access import WHOLE, Viewer
+from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.holding import recoverable
 from auditlog.queries import generation_of, split_party
 
 KINDS = ("grant", "token", "party", "key")
 SHOWN = 50
 
-_BINDING = "('delegation.granted', 'mandate.issued', 'token.issued', 'token.exchanged')"
+_BINDING = str(tuple(sorted(GRANTED | TOKEN_STATED)))  # as SQL writes a list of plain names too
 _SEEDS = {
     "grant": ("SELECT %(key)s::text", "SELECT NULL::text WHERE false"),
     "token": ("SELECT NULL::text WHERE false", "SELECT %(key)s::text"),

@@ -3,11 +3,10 @@ cases get findings from here and nowhere else, so that what an abuse desk reads 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from auditlog.access import Viewer
 from auditlog.core.reading import Own, Reading, read_by_desk
-from auditlog.detectors import every_detector
+from auditlog.detectors import detectors_of
 from auditlog.models import Finding, Role
 from auditlog.queries import visible_events
 from auditlog.serializers import Sight
@@ -85,10 +84,9 @@ def _own_events(viewer: Viewer, rows: Sequence[Finding]) -> dict[str, Own]:
     }
 
 
-@lru_cache(maxsize=256)
 def _general(rule: str) -> tuple[str, frozenset[str]]:
     """A rule's general title, and what it makes of its events alone. Of a rule without a detector, its name and nothing."""
-    detectors = [detector for detector in every_detector() if detector.rule == rule]
+    detectors = detectors_of(rule)
     if not detectors:
         return rule, frozenset()
     return detectors[0].title, frozenset.intersection(*(detector.of_events for detector in detectors))

@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 
 from auditlog.access import Viewer
 from auditlog.core.act import Act
-from auditlog.core.event import GrantObject
+from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.exposure import exposure_at
 from auditlog.core.money import CREDIT_RAIL, SPENT, charges
 from auditlog.models import Event, Holding, Role
@@ -75,7 +75,7 @@ def linked_to(viewer: Viewer, thread: Thread) -> Linked:
 def is_handing_over(act: Act) -> bool:
     """Whether an agent of one issuer lets an agent of another act: another orchestrator goes on from here."""
     grant = act.payload.grant
-    if act.type not in ("delegation.granted", "mandate.issued") or act.outcome != "success" or not isinstance(grant, GrantObject):
+    if act.type not in GRANTED or act.outcome != "success" or not isinstance(grant, GrantObject):
         return False
     giver, taker = grant.subject, grant.actor
     return bool(giver and taker and giver.kind != "human" and giver.iss != taker.iss)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from hmac import new as hmac
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -47,6 +46,7 @@ from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
 from auditlog.models.ledger import KIND_NAMES
 from auditlog.read_findings import read_findings, title_for_every_reader
+from auditlog.serializers import Sight
 from auditlog.stories import stories_around
 from auditlog.story_json import story_json
 from auditlog.threads import Linked, Thread, linked_to, thread_exposure, timeline
@@ -102,18 +102,14 @@ def is_desk(viewer: Viewer) -> bool:
 
 def stub(viewer: Viewer, key: str) -> str:
     """A party that the viewer may not see, under a name that is the same everywhere and tells nothing."""
-    return "hidden-" + hmac(bytes(viewer.tenant.pepper), b"stub:" + key.encode(), sha256).hexdigest()[:8]
+    return Sight(bytes(viewer.tenant.pepper), frozenset()).text(key)
 
 
 def seen_parties(viewer: Viewer, keys: Iterable[str]) -> frozenset[str]:
-    """Those of `keys` that the viewer may see by name: all, or for an abuse desk those that its own provider's events
-    themselves name as actor or principal. One query.
-    """
+    """Those of `keys` that the viewer may see by name. One query for an abuse desk, none for others."""
     wanted = frozenset(keys) - {""}
-    if not wanted or not is_desk(viewer):
-        return wanted
-    named = visible_events(viewer).filter(Q(actor__in=wanted) | Q(claimed_principal__in=wanted)).order_by()
-    return wanted & {key for pair in named.values_list("actor", "claimed_principal").distinct() for key in pair}
+    seen = Sight.of(viewer, wanted).seen if wanted else frozenset()
+    return wanted if seen is None else seen
 
 
 def conceal(viewer: Viewer, rows: list, columns: tuple[str, ...] = ("principal", "actor")) -> list:
@@ -122,11 +118,10 @@ def conceal(viewer: Viewer, rows: list, columns: tuple[str, ...] = ("principal",
         return rows
     read = (lambda row, name: row[name]) if rows and isinstance(rows[0], dict) else getattr
     write = (lambda row, name, value: row.__setitem__(name, value)) if rows and isinstance(rows[0], dict) else setattr
-    seen = seen_parties(viewer, {read(row, name) for row in rows for name in columns})
+    sight = Sight.of(viewer, {read(row, name) for row in rows for name in columns})
     for row in rows:
         for name in columns:
-            if (key := read(row, name)) and key not in seen:
-                write(row, name, stub(viewer, key))
+            write(row, name, sight.text(read(row, name)))
     return rows
 
 
@@ -164,9 +159,7 @@ def list_events(
     events = visible_events(viewer)
     for name, value in filters.items():
         if name == "grant":
-            events = events.filter(via_grant=value)  # the grant that is stated, where one is
-            if is_desk(viewer):
-                events = events.filter(grant=value)  # that a token leads to it is not the desk's to find out
+            events = record.under_grant(viewer, events, value)
         elif name == "layer":
             known = [kind for kind, layer in LAYER_OF_TYPE.items() if layer == value]
             events = events.filter(type__in=known) if known else events.exclude(type__in=list(LAYER_OF_TYPE))

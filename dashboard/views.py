@@ -28,11 +28,11 @@ from auditlog.core.act import Act
 from auditlog.core.authority import utc_text
 from auditlog.core.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
-from auditlog.core.event import GrantObject, TokenObject, layer_of
+from auditlog.core.event import GRANTED, GrantObject, TokenObject, layer_of
 from auditlog.core.exposure import exposure_by_day
 from auditlog.core.money import amount_text
 from auditlog.core.reading import Reading
-from auditlog.detectors import every_detector
+from auditlog.detectors import detectors_of
 from auditlog.inspect_log import inspect
 from auditlog.queries import organisations_of
 from auditlog.tasks import verify_logs
@@ -185,7 +185,7 @@ def _next_state(finding: Reading) -> str:
 
 def _about(rule: str) -> Any:
     """The detector of a rule, for its words; None when this installation no longer has it."""
-    return next((detector for detector in every_detector() if detector.rule == rule), None)
+    return next(iter(detectors_of(rule)), None)
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def _told_better(story: dict[str, Any], event_id: UUID) -> dict[str, Any] | None
 def _stated(view: queries.EventView) -> dict[str, Any]:
     """The grant or token that the event itself states. A statement of authority does nothing to anything, and says so."""
     act, said = view.act, view.act.payload
-    given = said.grant if act.type in ("delegation.granted", "mandate.issued") and isinstance(said.grant, GrantObject) else None
+    given = said.grant if act.type in GRANTED and isinstance(said.grant, GrantObject) else None
     issued = said.token if isinstance(said.token, TokenObject) else None
     is_statement = layer_of(act.type) == "authority"
     return {"is_statement": is_statement, "given": None if view.hidden else given, "issued": None if view.hidden else issued}
@@ -302,6 +302,7 @@ def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None, act: Ac
     rows = []
     for hop in chain.hops:
         is_seen = seen is None or hop.party.key in seen
+        recorded = recorded_when(hop, act) or "" if act else None
         rows.append({
             "hop": hop,
             "seen": is_seen,
@@ -311,8 +312,8 @@ def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None, act: Ac
             "organisation": organisations.of_party(hop.party.key) if is_seen else None,
             "gain": gain_of(hop, chain, act, organisations),
             "allows": grants.get(hop.grant or ""),
-            "recorded": act and (recorded_when(hop, act) or ""),
-            "recorded_words": act and RECORDED.get(recorded_when(hop, act) or "", ""),
+            "recorded": recorded,
+            "recorded_words": RECORDED.get(recorded or "", ""),
         })  # fmt: skip
     return rows
 

@@ -269,6 +269,8 @@ _TYPES: dict[str, tuple[str, ...]] = {
     # What a source says of itself, which every source may: "I am here", at least as often as it promised.
     "source": ["source.heartbeat"],
 }
+GRANTED = frozenset({"delegation.granted", "mandate.issued"})  # what states a grant
+TOKEN_STATED = frozenset({"token.issued", "token.exchanged"})
 LAYERS = tuple(_TYPES)
 LAYER_OF_TYPE = {event_type: layer for layer, types in _TYPES.items() for event_type in types}
 

@@ -67,12 +67,10 @@ class History(Struct, Generic[Said], frozen=True):
             self.statements, key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.said), s.event_id), default=None
         )
 
-    @property
-    def first_known(self) -> Statement[Said]:
+    def first_known(self, stands: Statement[Said]) -> Statement[Said]:
         """The first that we received of those that say what stands, by sources that may say so if any may. Who says it
         again does not make it younger.
         """
-        stands = self.stands
         return next(s for s in self.statements if s.said == stands.said and s.proven >= stands.proven)
 
     @property
@@ -90,17 +88,13 @@ class History(Struct, Generic[Said], frozen=True):
                 found[revocation.provider] = min(revocation.at, found.get(revocation.provider, revocation.at))
         return found
 
-    @property
-    def conflicts(self) -> tuple[int, ...]:
+    def conflicts(self, stands: Statement[Said]) -> tuple[int, ...]:
         """Leaves that say something else than what stands."""
-        stands = self.stands
-        return tuple(s.leaf_index for s in self.statements if stands and s.said != stands.said)
+        return tuple(s.leaf_index for s in self.statements if s.said != stands.said)
 
-    @property
-    def backdated(self) -> tuple[int, ...]:
+    def backdated(self, stands: Statement[Said]) -> tuple[int, ...]:
         """Leaves that had said, before what stands came in, that it was given later: the beginning was moved back."""
-        stands = self.stands
-        if stands is None or not stands.dated:
+        if not stands.dated:
             return ()
         return tuple(s.leaf_index for s in self.statements
                      if s.proven and s.dated and s.leaf_index < stands.leaf_index and (s.at - stands.at).total_seconds() > CLOCKS)  # fmt: skip
@@ -162,7 +156,7 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
     stands, ended = history.stands, history.ended
     if stands is None:
         return None
-    said = stands.said
+    said, first = stands.said, history.first_known(stands)
     return Grant(
         id=said.id,
         parent=said.parent or None,
@@ -186,15 +180,15 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         attester=stands.attester,
         grade=stands.grade,
         standing="proven" if stands.proven else "claimed",
-        known_at=history.first_known.known_at,
-        known_leaf=history.first_known.leaf_index,
+        known_at=first.known_at,
+        known_leaf=first.leaf_index,
         revoked_at=ended.at if ended else None,
         revoked_known_at=ended.known_at if ended else None,
         revoked_leaf=ended.leaf_index if ended else None,
         notified=history.notified,
-        conflicts=history.conflicts,
+        conflicts=history.conflicts(stands),
         dated=stands.dated,
-        backdated=history.backdated if said.not_before is None else (),
+        backdated=history.backdated(stands) if said.not_before is None else (),
     )
 
 
@@ -250,7 +244,7 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
     }
     if stands is None:
         return Token(jti, "unknown", history.last_leaf, **end)
-    said = stands.said
+    said, first = stands.said, history.first_known(stands)
     return Token(
         jti=jti,
         standing="proven" if stands.proven else "claimed",
@@ -268,9 +262,9 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         source=stands.source,
         attester=stands.attester,
         grade=stands.grade,
-        known_at=history.first_known.known_at,
-        known_leaf=history.first_known.leaf_index,
-        conflicts=history.conflicts,
+        known_at=first.known_at,
+        known_leaf=first.leaf_index,
+        conflicts=history.conflicts(stands),
         dated=said.issued_at is not None or stands.dated,
         **end,
     )

@@ -8,6 +8,7 @@ lost their ground and are withdrawn.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from auditlog.core.act import Act
@@ -132,6 +133,12 @@ def story_detectors() -> tuple[StoryDetector, ...]:
 def every_detector() -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
     """All rules that have words for people, whatever it is that they look at."""
     return (*all_detectors(), *source_detectors(), *story_detectors())
+
+
+@lru_cache(maxsize=256)
+def detectors_of(rule: str) -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
+    """Those of one rule, which may have one a partition key; none where this installation does not have it."""
+    return tuple(detector for detector in every_detector() if detector.rule == rule)
 
 
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:

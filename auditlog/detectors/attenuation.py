@@ -8,12 +8,13 @@ from functools import partial
 
 from auditlog.core.act import Act
 from auditlog.core.authority import Widening, given_by_a_stranger, judge_depth, named, token_widenings, widenings
+from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.statement import Grant, Token
 from auditlog.detectors import Pattern, finding
 
-TYPES = frozenset({"delegation.granted", "mandate.issued", "token.issued", "token.exchanged"})
+TYPES = GRANTED | TOKEN_STATED
 _KINDS = {
     "scope": "authority.scope_widened",
     "limit": "authority.limit_widened",

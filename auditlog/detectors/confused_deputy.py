@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from auditlog.core.act import Act
 from auditlog.core.authority import first_revocation, judge_action, judge_audience, judge_resource, judge_window
 from auditlog.core.chain import Path
-from auditlog.core.event import act_chain
+from auditlog.core.event import GRANTED, act_chain
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.use import is_use
@@ -26,7 +26,7 @@ of_events = frozenset({"money_at_risk"})  # the rest tells who holds which grant
 types = out_of_scope.types
 partition = ("event_id",)
 waits = True  # the initiator's own grant may arrive a moment later
-settled_by = frozenset({"delegation.granted", "mandate.issued"})  # or much later
+settled_by = GRANTED  # or much later
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:

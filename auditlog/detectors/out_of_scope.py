@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.authority import CLOCKS, Judgement, judge_action, judge_resource, seconds_before_issue, seconds_early
+from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.statement import Token
@@ -19,7 +20,7 @@ false_positives = (
     " gives as the time of a grant (`toe`) when it told of it."
 )
 of_events = frozenset({"money_at_risk", "verb", "object"})
-types = USE_TYPES - {"token.issued", "token.exchanged", "delegation.granted", "mandate.issued"}
+types = USE_TYPES - TOKEN_STATED - GRANTED
 partition = ("event_id",)
 waits = False
 

@@ -10,7 +10,7 @@ from auditlog.formats import NAMES, named
 from auditlog.models import Leaf, NotedDelivery, Payload, RefusalCount
 from auditlog.project import project
 from tests.deliveries import SAMPLES, with_token
-from tests.integration.test_sender_formats import post, source  # noqa: F401  the fixture
+from tests.integration.test_sender_formats import post
 
 RECORDS = [name for name in NAMES if getattr(named(name), "ENCODINGS", ())]
 MARK = "hunter2Mark99"
@@ -36,7 +36,7 @@ def good_line(format):
 
 
 @pytest.mark.parametrize("format", RECORDS)
-def test_of_a_mixed_batch_the_good_are_kept_and_each_bad_one_is_told(source, tenant, format):  # noqa: F811
+def test_of_a_mixed_batch_the_good_are_kept_and_each_bad_one_is_told(source, tenant, format):
     row, sample = source(format), SAMPLES[format]
     bad = [
         good_line(format)[:-9],
@@ -65,7 +65,7 @@ def test_of_a_mixed_batch_the_good_are_kept_and_each_bad_one_is_told(source, ten
 
 
 @pytest.mark.parametrize("format", NAMES)
-def test_a_bad_delivery_is_refused_with_a_reason_and_writes_nothing(source, tenant, format, caplog):  # noqa: F811
+def test_a_bad_delivery_is_refused_with_a_reason_and_writes_nothing(source, tenant, format, caplog):
     row, sample = source(format), SAMPLES[format]
     body = sample.bodies[0]
     bodies = [body[: len(body) // 2], body.decode().encode("utf-16"), b"\xef\xbb\xbf" + body[:-1], b'{"a":"caf\xe9"}', b"[" * 100_000, b"", b"null",
@@ -84,7 +84,7 @@ def test_a_bad_delivery_is_refused_with_a_reason_and_writes_nothing(source, tena
 
 
 @pytest.mark.parametrize("format", RECORDS)
-def test_a_gzip_bomb_is_refused_and_writes_nothing(source, tenant, format):  # noqa: F811
+def test_a_gzip_bomb_is_refused_and_writes_nothing(source, tenant, format):
     row = source(format)
     bomb = gzip.compress(gzip.compress(b"0" * (200 << 20), 9), 9)
     for body in (gzip.decompress(bomb), gzip.compress(b"\n" * (40 << 20)) + gzip.compress(b"{}")):
@@ -96,7 +96,7 @@ def test_a_gzip_bomb_is_refused_and_writes_nothing(source, tenant, format):  # n
 
 @pytest.mark.parametrize("when", [0, 1, 32_503_679_999, 10**30, -1, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z", True])
 @pytest.mark.parametrize("format", NAMES)
-def test_a_clock_far_off_is_kept_as_it_was_told_or_refused_and_stops_nothing(source, tenant, now, format, when):  # noqa: F811
+def test_a_clock_far_off_is_kept_as_it_was_told_or_refused_and_stops_nothing(source, tenant, now, format, when):
     row, sample = source(format), SAMPLES[format]
     document = json.loads(sample.bodies[0])
     holder = document

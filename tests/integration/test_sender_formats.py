@@ -9,7 +9,6 @@ import pytest
 from django.test import Client
 
 from auditlog import formats
-from auditlog.configure import add_source
 from auditlog.core.errors import Refused
 from auditlog.fetch_keys import add_source_by_url
 from auditlog.formats import NAMES
@@ -19,28 +18,6 @@ from auditlog.project import project
 from auditlog.queries import integrity_of
 from auditlog.simulator.signing import Signer
 from tests.deliveries import CLOUDFLARE_PUSHED, ISSUER, SAMPLES, SESSION_REVOKED, SIGNED_BODY, SIGNER, TOKEN
-
-
-@pytest.fixture
-def source(tenant, now, monkeypatch):
-    """A source of the format, with the samples' secret and keys."""
-
-    def add(format):
-        sample = SAMPLES[format]
-        monkeypatch.setenv("TEST_SENDER_SECRET", sample.known.secret().decode())
-        keys = {"keys": [SIGNER.jwk]} if sample.known.keys else None
-        return add_source(
-            tenant,
-            format.replace("_", "-"),
-            format=format,
-            issuer=ISSUER,
-            jwks=keys,
-            secret_env="TEST_SENDER_SECRET",
-            audience=sample.known.audience,
-            now=now,
-        )
-
-    return add
 
 
 def post(tenant, name, delivery):

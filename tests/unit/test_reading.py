@@ -27,7 +27,9 @@ def finding(events, **more):
 
 
 def desk_reads(whole, own, of_events, seen=frozenset(), withdrawn_by_own=False):
-    written = lambda key: key if not key or key in seen else "hidden-1"  # noqa: E731
+    def written(key):
+        return key if not key or key in seen else "hidden-1"
+
     return read_by_desk(whole, own=own, withdrawn_by_own=withdrawn_by_own, title="general", of_events=of_events, written=written)
 
 
