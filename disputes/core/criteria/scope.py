@@ -1,0 +1,55 @@
+"""C2, C3, C4, C7, C10: what the path of grants allowed, for whom, and how far."""
+
+from dataclasses import replace
+
+from auditlog.core.authority import judge_action, judge_audience, judge_depth, judge_resource, widenings
+from disputes.core.criteria.base import Contested, CriterionResult, of_path
+
+_WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_widened"}
+
+
+def attenuation(it: Contested) -> CriterionResult:
+    """C2: did every hop give no more than it had. The first that did is named; all of them are in the evidence."""
+    found = widenings(it.path)
+    if not found:
+        return CriterionResult("C2", "pass", "no hop gave more than it had")
+    first = found[0]
+    return CriterionResult(
+        "C2", "fail", first.reason,
+        tuple({"grant": w.by.id, "hop": w.hop, "leaf": w.by.leaf_index, "event_id": w.by.event_id} for w in found),
+        tuple(dict.fromkeys(_WIDENED[w.kind] for w in found)),
+        f"within scope if grant {first.by.id} gave no more than {first.allowed}", first.hop, it.proven_to(first.hop),
+    )  # fmt: skip
+
+
+def action(it: Contested) -> CriterionResult:
+    verb = it.done.verb
+    judged = judge_action(it.path, verb=verb, provider=it.done.provider or it.provider, payment=it.is_bare_payment)
+    cure = f"within scope if grant {judged.grant} allowed {verb}" if verb else "what was done, from the act's source, would decide"
+    return of_path(it, "C3", judged, "action_not_allowed", cure=cure)
+
+
+def resource(it: Contested) -> CriterionResult:
+    """C4. Domains are compared as names; deny wins."""
+    done = it.done
+    judged = judge_resource(
+        it.path, verb=done.verb, provider=done.provider or it.provider, resource=done.object, payment=it.is_bare_payment
+    )
+    cure = f"within scope if grant {judged.grant} allowed {done.object}" if done.object else "the act's target, from its source, would decide"
+    return of_path(it, "C4", judged, "resource_not_allowed", cure=cure)
+
+
+def audience(it: Contested) -> CriterionResult:
+    judged = judge_audience(it.path, it.provider)
+    cure = f"within scope if grant {judged.grant} were for {it.provider}" if it.provider else "the provider's name, from the act's source, would decide"
+    return of_path(it, "C7", judged, "audience", cure=cure)
+
+
+def depth(it: Contested) -> CriterionResult:
+    """C10. Below a missing parent, an unstated `redelegate` is inherited from it, and so not known to be false."""
+    path = it.path
+    first = path.grants[0] if path.grants else None
+    if first is not None and not it.complete and first.redelegate is None:
+        path = replace(path, grants=(replace(first, redelegate=True), *path.grants[1:]))
+    judged = judge_depth(path)
+    return of_path(it, "C10", judged, "depth", cure=f"within scope if grant {judged.grant} need not have been given", whole=True)
