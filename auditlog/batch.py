@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from auditlog.core.event import Actor, Event, GrantObject, Party, Payload, TokenObject
+from auditlog.core.event import Actor, Event, GrantObject, Party, Payload, TokenObject, layer_of
 from auditlog.models import Source, Tenant
 
 
@@ -18,7 +18,7 @@ class Read:
     received_at: datetime
     grade: str
     event: Event
-    within_remit: bool  # the source may speak for the event's layer
+    within_remit: bool  # the source may say this: its layers and issuers
     key: str  # thumbprint
 
 
@@ -35,6 +35,7 @@ class Batch:
     events: list[tuple] = field(default_factory=list)  # rows in the order of project_acts.EVENT_TYPES, written last
     scope: tuple[int, int] = field(init=False)  # what keys lead with
     money: list[tuple] = field(default_factory=list)  # its statements about money, in the order of payments.COLUMNS
+    attributed: list[tuple] = field(default_factory=list)  # older ones that it attributes through a thing, in that order too
 
     def __post_init__(self) -> None:
         self.scope = (self.tenant.pk, self.generation)
@@ -47,6 +48,28 @@ class Batch:
 
 def speaks_for(source: Source, party: Party | Actor | None) -> bool:
     return not source.speaks_for or party is None or party.iss in source.speaks_for
+
+
+def may_say(source: Source, event: Event) -> bool:
+    """Whether the source speaks within its layers, and for one of the issuers whose parties the statement is about.
+
+    Of a limit: who set or holds it. Of an approval: who gave it. Of money and of acts: who acted, or for whom. Whether a
+    grant or token is proven is looked at with it (project_chains).
+    """
+    layer = layer_of(event.type)
+    if source.layers and layer not in (*source.layers, "source"):
+        return False
+    if not source.speaks_for or (layer in ("authority", "source") and not event.type.startswith("approval.")):
+        return True
+    payload = event.payload
+    if event.type.startswith("limit.") and payload.limit:
+        about = [payload.limit.set_by or payload.actor, payload.limit.holder]
+    elif event.type.startswith("approval."):
+        about = [payload.gate.by if payload.gate and payload.gate.by else payload.actor]
+    else:
+        about = [payload.actor, event.principal_claim]
+    named = [party for party in about if party is not None]
+    return not named or any(speaks_for(source, party) for party in named)
 
 
 def stated_grant(payload: Payload) -> str:

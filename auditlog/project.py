@@ -18,17 +18,22 @@ from django.db import DataError, connection, transaction
 
 from auditlog import formats
 from auditlog.append import EPOCH
-from auditlog.batch import Batch, Read
+from auditlog.batch import Batch, Read, may_say
 from auditlog.bulk import copy_rows, fetch_rows
 from auditlog.core.errors import Refused
-from auditlog.core.event import (
-    layer_of,
-)
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.planner import refresh_statistics
-from auditlog.project_acts import fold_holdings, make_events, reattribute, write_events, write_limits, write_parties
+from auditlog.project_acts import (
+    attribute_through_things,
+    fold_holdings,
+    make_events,
+    reattribute,
+    write_events,
+    write_limits,
+    write_parties,
+)
 from auditlog.project_chains import find_grants_of_tokens, fold_grants, fold_tokens
 from auditlog.project_money import fold_charges
 from auditlog.project_sources import (
@@ -165,8 +170,7 @@ def _parsed(batch: Batch, rows: Iterable[tuple], sources: Mapping[int, Source]) 
             # It was accepted once: a newer parser is stricter, or has a fault of its own. Whichever, the others go on.
             _leave_out(batch, leaf_index, source.name, error)
             continue
-        remit = not source.layers or layer_of(event.type) in (*source.layers, "source")
-        yield Read(leaf_index, event_id, source, received_at, grade, event, remit, key)
+        yield Read(leaf_index, event_id, source, received_at, grade, event, may_say(source, event), key)
 
 
 def _leave_out(batch: Batch, leaf_index: int, source: str, error: Exception) -> None:
@@ -180,11 +184,12 @@ def _fold(batch: Batch) -> None:
     grants = fold_grants(batch)
     tokens |= find_grants_of_tokens(batch, tokens)
     reattribute(batch, grants, tokens)
+    fold_holdings(batch)
     make_events(batch)
+    attribute_through_things(batch)
     fold_charges(batch)
     write_parties(batch)
     write_limits(batch)
-    fold_holdings(batch)
     fold_sequences(batch)
     fold_clocks(batch)
     write_events(batch)  # last: what asks for events above means those of before this batch

@@ -6,6 +6,7 @@ Part of the fold in `project.py`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from operator import itemgetter
 from uuid import UUID
 
@@ -14,9 +15,22 @@ from django.db import connection
 from auditlog.batch import Batch, Read, speaks_for, stated_grant, stated_token
 from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core import party as kinds
-from auditlog.core.event import GRANTED, Actor, Event, GrantObject, Limit, Party, Payload, TokenObject, encode_payload
-from auditlog.core.holding import Told, told_of
-from auditlog.payments import COLUMNS
+from auditlog.core.amount import minor
+from auditlog.core.event import (
+    GRANTED,
+    Actor,
+    Event,
+    GrantObject,
+    Limit,
+    Party,
+    Payload,
+    TokenObject,
+    encode_payload,
+    moment,
+)
+from auditlog.core.holding import MADE_TYPES, Told, told_of
+from auditlog.core.money import book_of
+from auditlog.payments import COLUMNS, rows_where
 
 EVENT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "event_id": "uuid", "source": "varchar",
@@ -27,14 +41,16 @@ EVENT_TYPES = {
     "target_type": "text", "target": "text", "resource": "text", "operation": "text", "grant": "text", "token": "text",
     "via_grant": "text", "chain_complete": "bool", "chain_proven": "bool", "chain_depth": "int2", "txn": "text",
     "session": "text", "task": "text", "project": "text", "request_id": "text", "trace_id": "text", "ip": "text",
-    "ray_id": "text", "idempotency_key": "text", "phase": "varchar", "amount_minor": "int8", "currency": "varchar", "rail": "text",
-    "charge": "text", "invoice": "text", "payment_authority": "text", "jkt": "text", "detail": "bytea",
+    "ray_id": "text", "idempotency_key": "text", "phase": "varchar", "book": "varchar", "amount_minor": "int8", "amount": "numeric",
+    "currency": "varchar", "rail": "text", "charge": "text", "invoice": "text", "subscription": "text", "period_from": "timestamptz",
+    "period_to": "timestamptz", "payee": "text", "payer": "text", "payment_authority": "text", "through": "uuid", "jkt": "text", "detail": "bytea",
 }  # fmt: skip
 LIMIT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "position": "int2", "event_id": "uuid",
     "verb": "varchar", "holder": "text", "grant": "text", "principal": "text", "scope": "varchar", "scope_id": "text",
     "provider": "text", "currency": "varchar", "interval": "varchar", "zone": "text", "max_minor": "int8",
-    "enforcement": "varchar", "set_by": "text", "occurred_at": "timestamptz",
+    "enforcement": "varchar", "set_by": "text", "occurred_at": "timestamptz", "limit_id": "text", "session": "text", "task": "text",
+    "project": "text", "counts": "bool", "signer": "text",
 }  # fmt: skip
 PARTY_TYPES = {
     "tenant_id": "int8", "generation": "int4", "key": "text", "kinds": "int2", "first_at": "timestamptz",
@@ -62,14 +78,14 @@ def make_events(batch: Batch) -> None:
     vias = _vias(batch)
     summaries = _summaries(batch, {via for via in vias.values() if via})
     batch.events = [_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads]
-    batch.money = [_MONEY(row) for row in batch.events if row[_AMOUNT] is not None]
+    batch.money = [_MONEY(row) for row in batch.events if row[_BOOK]]
 
 
 def write_events(batch: Batch) -> None:
     copy_rows("projection_event", EVENT_TYPES, batch.events)
 
 
-_AMOUNT = list(EVENT_TYPES).index("amount_minor")
+_BOOK = list(EVENT_TYPES).index("book")
 _MONEY = itemgetter(*(list(EVENT_TYPES).index(name) for name in COLUMNS))
 
 
@@ -132,6 +148,10 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
     claimed = claimed_principal(event)
     rooted = summary is not None and summary.principal != ""
     target = action.target if action else None
+    amount = money.exact if money else None
+    counts = payload.outcome == "success" and payload.environment == "live" and read.within_remit
+    book = book_of(event.type, money.phase or "") if money and counts else ""
+    period = money.period if money else None
     return (
         *batch.scope,
         read.leaf_index,
@@ -174,13 +194,21 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
         payload.client.ip if payload.client else "",
         payload.client.ray_id if payload.client else "",
         payload.call.idempotency_key if payload.call else "",
-        money.phase if money else "",
-        money.amount_minor if money else None,
+        (money.phase or "") if money else "",
+        book if amount is not None or event.type == "invoice.voided" else "",
+        None if amount is None else minor(amount),
+        None if amount is None else Decimal(amount),
         money.currency.upper() if money else "",
         money.rail if money else "",
         money.charge if money else "",
         money.invoice if money else "",
+        money.subscription if money else "",
+        moment(period.begins) if period else None,
+        moment(period.ends) if period else None,
+        money.payee if money else "",
+        money.payer if money else "",
         money.authority if money else "",
+        None,  # through: see attribute_through_things
         _bound_key(payload),
         encode_payload(payload),
     )
@@ -225,6 +253,145 @@ _REATTRIBUTE = """
         FROM moving m WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.leaf_index = m.leaf_index
     )
     SELECT DISTINCT before FROM moving WHERE before <> principal
+"""
+
+
+# --- through things -------------------------------------------------------------------------------------------------
+
+# What billers say of a thing, naming nobody: it is attributed through whoever made the thing (`DESIGN.md` 4.3).
+BILLED_TYPES = frozenset(
+    "usage.metered invoice.issued invoice.paid invoice.failed invoice.voided invoice.credited payment.captured payment.settled "
+    "payment.refunded subscription.renewed".split()
+)
+_COLUMN = {name: place for place, name in enumerate(EVENT_TYPES)}
+
+
+def attribute_through_things(batch: Batch) -> None:
+    """Events that name nobody and a thing that an agent made get that agent's principal and grant. In either order of arrival."""
+    _attribute_new(batch)
+    _attribute_older(batch)
+
+
+def _names_nobody(row: tuple) -> bool:
+    return row[_COLUMN["type"]] in BILLED_TYPES and not (row[_COLUMN["actor"]] or row[_COLUMN["via_grant"]] or row[_COLUMN["token"]])
+
+
+def _things_of(row: tuple) -> list[tuple[str, str]]:
+    """(column, id) of the things that an event names, the nearest first."""
+    names = ("subscription", "target", "resource", "account")
+    return [(name, row[_COLUMN[name]]) for name in names if row[_COLUMN[name]]]
+
+
+def _attribute_new(batch: Batch) -> None:
+    naming = [place for place, row in enumerate(batch.events) if _names_nobody(row) and row[_COLUMN["provider"]] and _things_of(row)]
+    if not naming:
+        return
+    wanted = {(batch.events[place][_COLUMN["provider"]], thing) for place in naming for _, thing in _things_of(batch.events[place])}
+    makers = _makers(batch, wanted)
+    for place in naming:
+        row = batch.events[place]
+        maker = next((m for name, thing in _things_of(row) if (m := makers.get((row[_COLUMN["provider"]], thing, name == "account")))), None)
+        if maker is None or row[_COLUMN["principal"]] not in ("", maker.principal):
+            continue
+        changed = list(row)
+        for name, value in (("principal", maker.principal), ("principal_claimed", maker.claimed), ("via_grant", maker.via),
+                            ("through", maker.event_id), ("chain_complete", maker.complete), ("chain_proven", maker.proven), ("chain_depth", maker.depth)):  # fmt: skip
+            changed[_COLUMN[name]] = value
+        batch.events[place] = tuple(changed)
+    batch.money = [_MONEY(row) for row in batch.events if row[_BOOK]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """The event that made a thing, with what it says of who did it for whom."""
+
+    event_id: UUID
+    principal: str
+    claimed: bool
+    via: str
+    complete: bool
+    proven: bool
+    depth: int
+
+
+def _makers(batch: Batch, wanted: set[tuple[str, str]]) -> dict[tuple[str, str, bool], _Maker]:
+    """By provider, thing and whether it is an account: its first making by somebody whom its event names."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MADE, {"tenant": batch.scope[0], "generation": batch.scope[1],
+                               "providers": [p for p, _ in wanted], "things": [t for _, t in wanted]})  # fmt: skip
+        made = cursor.fetchall()
+    if not made:
+        return {}
+    said = {row[_COLUMN["event_id"]]: _maker(row) for row in batch.events if row[_COLUMN["actor"]]}
+    older = [event_id for *_, event_id in made if event_id not in said]
+    if older:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT event_id, principal, principal_claimed, via_grant, chain_complete, chain_proven, chain_depth FROM projection_event"
+                " WHERE tenant_id = %s AND generation = %s AND event_id = ANY(%s) AND actor <> ''",
+                [*batch.scope, older],
+            )
+            said |= {row[0]: _Maker(*row) for row in cursor.fetchall()}
+    return {(provider, thing, kind == "account"): said[event_id] for provider, thing, kind, event_id in made if event_id in said}
+
+
+def _maker(row: tuple) -> _Maker:
+    return _Maker(*(row[_COLUMN[name]] for name in ("event_id", "principal", "principal_claimed", "via_grant", "chain_complete", "chain_proven", "chain_depth")))
+
+
+# Made, not linked: what was there before an agent linked it is no agent's making.
+_MADE = """
+    SELECT h.provider, h.id, h.kind, h.event_id FROM projection_holding h
+    JOIN unnest(%(providers)s::text[], %(things)s::text[]) AS w(provider, id) ON h.provider = w.provider AND h.id = w.id
+    WHERE h.tenant_id = %(tenant)s AND h.generation = %(generation)s AND h.how = 'created' AND h.event_id IS NOT NULL
+      AND h.kind IN ('account', 'resource', 'domain', 'subscription', 'project')
+    ORDER BY h.made_at DESC, h.event_id DESC
+"""
+
+
+def _attribute_older(batch: Batch) -> None:
+    """What was told before its thing's making arrived."""
+    making = [row for row in batch.events if row[_COLUMN["type"]] in MADE_TYPES and row[_COLUMN["actor"]] and row[_COLUMN["outcome"]] == "success"]
+    things = {(row[_COLUMN["provider"]], thing) for row in making for _, thing in _things_of(row) if row[_COLUMN["provider"]]}
+    if not things:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, {"tenant": batch.scope[0], "generation": batch.scope[1], "types": sorted(BILLED_TYPES),
+                                  "things": sorted({thing for _, thing in things}), "providers": sorted({p for p, _ in things})})  # fmt: skip
+        waiting = [row for row in cursor.fetchall() if any((row[1], thing) in things for thing in row[3:] if thing)]
+    if not waiting:
+        return
+    makers = _makers(batch, {(row[1], thing) for row in waiting for thing in row[3:] if thing})
+    changed = []
+    for leaf, provider, principal, *named in waiting:
+        maker = next((m for place, thing in enumerate(named) if thing and (m := makers.get((provider, thing, place == 3)))), None)
+        if maker is not None and principal in ("", maker.principal):
+            changed.append((leaf, maker))
+    if not changed:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_ATTRIBUTE, {
+            "tenant": batch.scope[0], "generation": batch.scope[1], "leaves": [leaf for leaf, _ in changed],
+            **{name: [getattr(maker, name) for _, maker in changed] for name in ("event_id", "principal", "claimed", "via", "complete", "proven", "depth")},
+        })  # fmt: skip
+    leaves = [leaf for leaf, _ in changed]
+    batch.attributed = rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": leaves})
+    batch.dirty |= {("grace", str(leaf)) for leaf in leaves} | {("principal", maker.principal) for _, maker in changed if maker.principal}
+
+
+_WAITING = """
+    SELECT e.leaf_index, e.provider, e.principal, e.subscription, e.target, e.resource, e.account FROM projection_event e
+    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.type = ANY(%(types)s) AND e.actor = '' AND e.via_grant = ''
+      AND e.token = '' AND e.provider = ANY(%(providers)s)
+      AND ((e.target = ANY(%(things)s) AND e.target <> '') OR (e.account = ANY(%(things)s) AND e.account <> '')
+           OR (e.subscription = ANY(%(things)s) AND e.subscription <> ''))
+"""
+_ATTRIBUTE = """
+    UPDATE projection_event e SET principal = m.principal, principal_claimed = m.claimed, via_grant = m.via, through = m.event_id,
+           chain_complete = m.complete, chain_proven = m.proven, chain_depth = m.depth
+    FROM unnest(%(leaves)s::bigint[], %(event_id)s::uuid[], %(principal)s::text[], %(claimed)s::bool[], %(via)s::text[], %(complete)s::bool[],
+                %(proven)s::bool[], %(depth)s::int[]) AS m(leaf_index, event_id, principal, claimed, via, complete, proven, depth)
+    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.leaf_index = m.leaf_index
 """
 
 
@@ -283,21 +450,21 @@ def write_limits(batch: Batch) -> None:
             setter = payload.limit.set_by or payload.actor
             rows.append(
                 _limit_row(batch, read, 0, event.type.removeprefix("limit."), payload.limit, payload.limit.holder,
-                           setter.key if setter else "", "")
+                           setter.key if setter else "", "", counts=read.within_remit)
             )  # fmt: skip
         elif event.type in GRANTED and isinstance(payload.grant, GrantObject):
             for position, limit in enumerate(payload.grant.limits or ()):
                 giver = payload.grant.subject
                 rows.append(
                     _limit_row(batch, read, position, "grant", limit, limit.holder or payload.grant.actor,
-                               giver.key if giver else "", payload.grant.id)
+                               giver.key if giver else "", payload.grant.id, counts=read.within_remit and speaks_for(read.source, giver))
                 )  # fmt: skip
     if rows:
         copy_rows("projection_limit", LIMIT_TYPES, rows)
 
 
 def _limit_row(
-    batch: Batch, read: Read, position: int, verb: str, limit: Limit, holder: Party | None, set_by: str, grant: str
+    batch: Batch, read: Read, position: int, verb: str, limit: Limit, holder: Party | None, set_by: str, grant: str, *, counts: bool
 ) -> tuple:
     payload = read.event.payload
     return (
@@ -319,6 +486,12 @@ def _limit_row(
         limit.enforcement,
         set_by,
         read.event.occurred_at,
+        limit.id,
+        payload.session,
+        payload.task,
+        payload.project,
+        counts,
+        read.event.issuer,
     )
 
 

@@ -1,77 +1,115 @@
-"""Payments, each counted once, recomputed from all statements of it that the record holds.
+"""The books, recomputed from all statements around those that came (core.books).
 
-Part of the fold in `project.py`.
+Part of the fold in `project.py`. What only keys hold together is recomputed by itself. A principal whose lines may bear
+on one another without a key (an invoice over what was metered, a payment that is perhaps an act's) is recomputed whole.
 """
 
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from django.db import connection
 
 from auditlog.batch import Batch
-from auditlog.bulk import copy_rows, upsert_rows
-from auditlog.core.money import charges, counted_together
-from auditlog.payments import payments_around, rows_where
+from auditlog.bulk import copy_rows
+from auditlog.core.books import Line, books
+from auditlog.payments import Payments, payments_around, rows_where
 
 CHARGE_TYPES = {
-    "tenant_id": "int8", "generation": "int4", "rail": "text", "charge": "text", "currency": "varchar", "lead": "uuid",
-    "leaf_index": "int8", "at": "timestamptz", "principal": "text", "actor": "text", "provider": "text",
-    "grant": "text", "session": "text", "task": "text", "project": "text", "taken_minor": "int8",
-    "returned_minor": "int8", "authorized_minor": "int8", "has_spend": "bool", "joined": "uuid[]",
+    "tenant_id": "int8", "generation": "int4", "rail": "text", "charge": "text", "book": "varchar", "currency": "varchar", "lead": "uuid",
+    "leaf_index": "int8", "at": "timestamptz", "principal": "text", "actor": "text", "provider": "text", "payee": "text", "account": "text",
+    "grant": "text", "session": "text", "task": "text", "project": "text", "authority": "text", "spent": "numeric", "at_most": "numeric",
+    "returned": "numeric", "returned_at": "timestamptz[]", "returned_parts": "numeric[]", "held": "numeric", "held_from": "timestamptz",
+    "held_until": "timestamptz", "has_spend": "bool", "role": "varchar", "source": "varchar", "is_joined": "bool", "events": "uuid[]",
 }  # fmt: skip
 
 
 def fold_charges(batch: Batch) -> None:
-    """Recompute every payment that the batch, or a chain it changed, has touched: from all statements of it."""
+    """Recompute every line that the batch, or a chain it changed, has touched: from all statements of it."""
     moved = [key for kind, key in batch.dirty if kind == "grant"]
-    older = rows_where(batch.scope, "e.via_grant = ANY(%(grants)s) AND e.via_grant <> ''", {"grants": moved}) if moved else []
-    if not (batch.money or older):
+    given = [*batch.money, *batch.attributed]
+    if moved:
+        given += rows_where(batch.scope, "e.via_grant = ANY(%(grants)s) AND e.via_grant <> ''", {"grants": moved})
+    if not given:
         return
-    told = payments_around(batch.scope, [*batch.money, *older], is_alone=_is_alone(batch))
-    members: dict[tuple[str, str], list[tuple]] = {}
-    together = counted_together(told.facts.values())
-    for fact in told.facts.values():
-        members.setdefault(together[fact.charge_key], []).append(told.rows[fact.event_id])
-    first: list[tuple] = []  # of which nothing was said before: no row stands in their way
-    again: list[tuple] = []
-    first_leaf = batch.first_leaf
-    for charge in charges(told.facts.values(), together):
-        if (charge.rail, charge.charge) not in told.whole:
-            continue  # seen beside others, and not touched
-        lead = told.rows[charge.lead]
-        others = members[charge.rail, charge.charge]
-        if len(others) == 1:
-            stated, oldest = lead[12:18], lead[1]
-        else:
-            others.sort(key=lambda row: (row[11] == "", row[3], str(row[0])))
-            stated = [next((value for row in (lead, *others) if (value := row[column])), "") for column in range(12, 18)]
-            oldest = min(row[1] for row in others)
-        principal, actor, provider, session, task, project = stated
-        (first if oldest >= first_leaf else again).append(
-            (*batch.scope, charge.rail, charge.charge, charge.currency, lead[0], lead[1], charge.at, principal, actor,
-             provider, lead[11], session, task, project, charge.taken_minor, charge.returned_minor,
-             charge.authorized_minor, charge.has_spend, [UUID(event_id) for event_id in charge.joined])
-        )  # fmt: skip
-    _drop_charges(batch, told.beside())
-    copy_rows("projection_charge", CHARGE_TYPES, first)
-    upsert_rows(
-        "projection_charge", CHARGE_TYPES, again, key=("tenant_id", "generation", "rail", "charge", "currency")
-    )
+    told = payments_around(batch.scope, given)
+    lines = books(told.facts.values())
+    looked: set[str] = set()
+    while whole := _to_be_seen_whole(batch.scope, told.principals, lines) - looked:
+        looked |= whole
+        more = rows_where(batch.scope, "e.principal = ANY(%(principals)s) AND e.principal <> ''", {"principals": list(looked)})
+        told = payments_around(batch.scope, [*given, *batch.money, *more])
+        lines = books(told.facts.values())
+    _write(batch, told, lines, looked)
 
 
-def _is_alone(batch: Batch) -> bool:
-    """Whether only one source was ever heard: there is nobody whose word on the same money could be another's."""
+def _to_be_seen_whole(scope: tuple[int, int], principals: Collection[str], lines: Iterable[Line]) -> set[str]:
+    """Principals with lines that may bear on one another: bills and top-ups with what was metered, payments without an act
+    with acts without a payment, meters of two sources. As it was before the batch, or is now.
+    """
+    if not principals:
+        return set()
+    roles: dict[str, set[str]] = {}
+    meters: dict[str, set[str]] = {}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT source FROM projection_source WHERE tenant_id = %s AND generation = %s LIMIT 2", batch.scope)
-        heard = {source for (source,) in cursor.fetchall()}
-    return len(heard | {read.source.name for read in batch.reads}) <= 1
+        cursor.execute(_ROLES, {"tenant": scope[0], "generation": scope[1], "principals": list(principals)})
+        for principal, role, first, last in cursor.fetchall():
+            if first is not None:
+                roles.setdefault(principal, set()).add(role)
+                if role == "meter":
+                    meters.setdefault(principal, set()).update((first, last))
+    for line in lines:
+        if line.principal in principals and line.role:
+            roles.setdefault(line.principal, set()).add(line.role)
+            if line.role == "meter":
+                meters.setdefault(line.principal, set()).add(line.source)
+    return {
+        principal for principal, said in roles.items()
+        if ({"open", "meter", "bill"} & said and {"loose", "bill", "pool"} & said and len(said) > 1)
+        or (said == {"bill"}) or len(meters.get(principal, ())) > 1
+    }  # fmt: skip
 
 
-def _drop_charges(batch: Batch, units: list[tuple[str, str]]) -> None:
-    """What may have been counted with another, or may be from now on: written anew, in whatever currencies."""
-    if units:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "DELETE FROM projection_charge c USING unnest(%s::text[], %s::text[]) AS u(rail, charge)"
-                " WHERE c.tenant_id = %s AND c.generation = %s AND c.rail = u.rail AND c.charge = u.charge",
-                [[rail for rail, _ in units], [charge for _, charge in units], *batch.scope],
-            )
+# A step to the index for each principal and role, whatever there is of it.
+_ROLES = """
+    SELECT p.principal, r.role, least.source, greatest.source
+    FROM unnest(%(principals)s::text[]) AS p(principal) CROSS JOIN unnest(ARRAY['open', 'meter', 'loose', 'bill', 'pool']) AS r(role)
+    LEFT JOIN LATERAL (SELECT c.source FROM projection_charge c WHERE c.tenant_id = %(tenant)s AND c.generation = %(generation)s
+        AND c.principal = p.principal AND c.role = r.role AND c.role <> '' ORDER BY c.source LIMIT 1) least ON true
+    LEFT JOIN LATERAL (SELECT c.source FROM projection_charge c WHERE c.tenant_id = %(tenant)s AND c.generation = %(generation)s
+        AND c.principal = p.principal AND c.role = r.role AND c.role <> '' ORDER BY c.source DESC LIMIT 1) greatest ON true
+"""
+
+
+def _write(batch: Batch, told: Payments, lines: Iterable[Line], looked: Collection[str]) -> None:
+    seen = {event_id for event_id, fact in told.facts.items() if fact.charge_key in told.whole}
+    _drop(batch, [UUID(event_id) for event_id in seen if told.leaves[event_id] < batch.first_leaf], looked)
+    rows = []
+    stated = {fact.principal for fact in told.facts.values() if told.leaves[fact.event_id] >= batch.first_leaf}
+    for line in lines:
+        if line.lead not in seen or not seen.issuperset(line.events):
+            continue  # seen beside others, and not touched
+        rows.append((*batch.scope, *row_of(line, told.leaves[line.lead])))
+        if line.principal and line.principal not in stated:
+            batch.dirty.add(("principal", line.principal))  # its books changed by what others told
+    copy_rows("projection_charge", CHARGE_TYPES, rows)
+
+
+def row_of(line: Line, leaf_index: int) -> tuple:
+    return (
+        line.rail, line.unit, line.book, line.currency, UUID(line.lead), leaf_index, line.at, line.principal, line.actor, line.provider,
+        line.payee, line.account, line.grant, line.session, line.task, line.project, line.authority, line.spent, line.at_most, line.returned,
+        [at for at, _ in line.returns], [part for _, part in line.returns], line.held, line.held_from, line.held_until, line.has_spend,
+        line.role, line.source, len(line.events) > 1, [UUID(event_id) for event_id in line.events],
+    )  # fmt: skip
+
+
+def _drop(batch: Batch, events: list[UUID], principals: Collection[str]) -> None:
+    """Lines that hold any of these statements, or belong to these principals: they are written anew."""
+    params = {"tenant": batch.scope[0], "generation": batch.scope[1], "events": events, "principals": list(principals)}
+    mine = "DELETE FROM projection_charge WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND "
+    with connection.cursor() as cursor:
+        if events:
+            cursor.execute(mine + "lead = ANY(%(events)s)", params)
+            cursor.execute(mine + "is_joined AND events && %(events)s", params)
+        if principals:
+            cursor.execute(mine + "principal = ANY(%(principals)s)", params)

@@ -22,8 +22,8 @@ from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.event import Gate, Party, Payload, act_chain, moment
 from auditlog.core.gates import GateCheck, check_gates
 from auditlog.core.keys import load
-from auditlog.core.limits import LimitFact, Spent
-from auditlog.core.money import CREDIT_RAIL
+from auditlog.core.limits import Ceiling, LimitFact, Spent
+from auditlog.core.money import CREDIT_RAIL, minor, whole
 from auditlog.core.organisation import Organisations
 from auditlog.core.record import Approval, Owned, Record
 from auditlog.core.statement import Grant, Token, grant_of, token_of
@@ -44,7 +44,7 @@ _ACT_COLUMNS = (
     "event_id, leaf_index, type, source, issuer, grade, occurred_at, received_at, outcome, environment, principal,"
     " principal_claimed, actor, provider, account, target, resource, verb, operation, \"grant\", token, via_grant, txn,"
     " session, task, project, request_id, idempotency_key, phase, amount_minor, currency, rail, charge, within_remit,"
-    " jkt, detail"
+    " jkt, through, detail"
 )
 
 
@@ -62,7 +62,7 @@ def select_acts(
         rows = cursor.fetchall()
     paths = paths_to(tenant, {row[21] for row in rows})
     return [
-        Act(str(row[0]), *row[1:35], payload=decode_payload(bytes(row[35])), path=paths.get(row[21], NO_PATH))
+        Act(str(row[0]), *row[1:35], payload=decode_payload(bytes(row[36])), path=paths.get(row[21], NO_PATH), through=str(row[35] or ""))
         for row in rows
     ]
 
@@ -117,13 +117,15 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
     grants = {grant.id for act in acts for grant in act.path.grants} | {g for s in spending for g in s.grants}
     limits = limits_bound_to(tenant, parties=parties, grants=grants)
-    setters = {limit.set_by for limit in limits} - {""}
+    setters = {party for limit in limits for party in (limit.set_by, limit.holder)} - {""}
     lineage = lineage_of(tenant, setters)
+    parties |= {party for above in lineage.values() for party in above}
     initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
     gate_keepers = {act.payload.gate.by.key for act in acts if act.payload.gate and act.payload.gate.by}
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
+        ceilings=ceilings_of(tenant, {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money}),
         **_by_answer(answers),
         siblings=tuple(_siblings(tenant, acts)),
         kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | {a.by for a in answers} - {""}),
@@ -135,43 +137,67 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
 
 
 def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
-    """Every charge in the principals' names, with the parties and grants it counts against, in time order."""
+    """Every line of the books in the principals' names, with the parties and grants it counts against, in time order."""
     if not principals:
         return []
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT lead, leaf_index, at, provider, currency, taken_minor - returned_minor, authorized_minor, rail,"
-            ' principal, actor, "grant", session, task, project, joined, has_spend FROM projection_charge'
+            "SELECT lead, leaf_index, at, provider, currency, spent, at_most, held, held_from, held_until, returned_at, returned_parts, rail,"
+            ' principal, actor, payee, authority, "grant", session, task, project, events FROM projection_charge'
             " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) ORDER BY at, leaf_index",
             [tenant.pk, generation_of(tenant), list(principals)],
         )
         rows = cursor.fetchall()
-    paths = paths_to(tenant, {row[10] for row in rows})
+    paths = paths_to(tenant, {row[17] for row in rows})
     spent = []
-    for lead, leaf, at, provider, currency, amount, authorized, rail, principal, actor, grant, *scope, joined, has_spend in rows:
+    for (lead, leaf, at, provider, currency, low, most, held, held_from, held_until, back_at, back, rail, principal, actor, payee, authority,
+         grant, *scope, events) in rows:  # fmt: skip
         path = paths.get(grant, NO_PATH)
         spent.append(
-            Spent(str(lead), leaf, at, provider, currency, amount if has_spend else 0, authorized, rail,
-                  frozenset({principal, actor, *path.parties} - {""}), frozenset(g.id for g in path.grants), *scope, frozenset(map(str, joined)))
+            Spent(str(lead), leaf, at, provider, currency, whole(low), whole(held), rail, frozenset({principal, actor, *path.parties} - {""}),
+                  frozenset(g.id for g in path.grants), *scope, frozenset(map(str, events)), whole(most),
+                  tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority)
         )  # fmt: skip
     return spent
 
 
 def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collection[str]) -> list[LimitFact]:
-    """What was said of limits that these parties hold, or that these grants carry."""
+    """What was said of limits that these parties hold, or that these grants carry, by sources that may say so or not."""
     with connection.cursor() as cursor:
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
-            ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at FROM projection_limit l'
+            ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts,'
+            " l.signer FROM projection_limit l"
             " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],
         )
+        return [LimitFact(row[0], str(row[1]), *row[2:]) for row in cursor.fetchall()]
+
+
+def ceilings_of(tenant: Tenant, authorities: Collection[str]) -> dict[str, tuple[Ceiling, ...]]:
+    """By payment authority: its ceilings and its end, as sources say that may say so."""
+    wanted = [authority for authority in authorities if authority]
+    if not wanted:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT payment_authority, event_id, leaf_index, occurred_at, amount, currency, type, provider, detail FROM projection_event"
+            " WHERE tenant_id = %s AND generation = %s AND payment_authority = ANY(%s) AND payment_authority <> '' AND within_remit"
+            " AND environment = 'live' AND outcome = 'success' AND type IN ('payment.authority_granted', 'payment.authority_ended')"
+            " ORDER BY occurred_at, leaf_index",
+            [tenant.pk, generation_of(tenant), wanted],
+        )
         rows = cursor.fetchall()
-    facts = [LimitFact(row[0], str(row[1]), *row[2:]) for row in rows]
-    # Of several statements of one grant only the standing one gives limits.
-    standing = {g.id: g.event_id for g in load_grants(tenant, {f.grant for f in facts if f.verb == "grant"}).values()}
-    return [f for f in facts if f.verb != "grant" or standing.get(f.grant) == f.event_id]
+    found: dict[str, list[Ceiling]] = {}
+    for authority, event_id, leaf, at, amount, currency, kind, provider, detail in rows:
+        ended = kind.endswith("ended")
+        limit = decode_payload(bytes(detail)).limit
+        found.setdefault(authority, []).append(
+            Ceiling(authority, str(event_id), leaf, at, None if ended or amount is None else whole(amount), currency, ended,
+                    limit.interval if limit else "once", provider)
+        )  # fmt: skip
+    return {authority: tuple(said) for authority, said in found.items()}
 
 
 def paths_held_by(tenant: Tenant, parties: Collection[str]) -> dict[str, list[Path]]:
@@ -509,7 +535,10 @@ SPEND_KEYS = {
 def spend_by(
     viewer: Viewer, keys: Sequence[str], *, since: datetime | None = None, until: datetime | None = None
 ) -> list[dict]:
-    """Spend grouped by `keys` (of SPEND_KEYS), one row a currency: currencies are never added up. Credits apart."""
+    """Spend grouped by `keys` (of SPEND_KEYS), one row a currency: currencies are never added up. Credits apart.
+
+    `spent_minor` is what is certain; `at_most_minor` is more where two statements are perhaps of the same money.
+    """
     columns = ", ".join(f"{SPEND_KEYS[key]} AS k{number}" for number, key in enumerate(keys))
     grouping = ", ".join(str(number + 1) for number in range(len(keys) + 2))
     conditions = ["tenant_id = %s", "generation = %s", "has_spend"]
@@ -523,15 +552,15 @@ def spend_by(
         params.append(viewer.provider)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns + ', ' if columns else ''}currency, rail = '{CREDIT_RAIL}',"
-            " sum(taken_minor - returned_minor)::bigint, sum(returned_minor)::bigint, count(*)"
+            f"SELECT {columns + ', ' if columns else ''}currency, rail = '{CREDIT_RAIL}', sum(spent), sum(at_most), sum(returned), count(*)"
             f" FROM projection_charge WHERE {' AND '.join(conditions)} GROUP BY {grouping} ORDER BY {grouping}",
             params,
         )
         rows = cursor.fetchall()
     return [
         dict(zip(keys, row[: len(keys)], strict=True))
-        | {"currency": row[-5], "credits": row[-4], "spent_minor": row[-3], "returned_minor": row[-2], "charges": row[-1]}
+        | {"currency": row[-6], "credits": row[-5], "spent_minor": minor(row[-4]), "at_most_minor": minor(row[-3]),
+           "returned_minor": minor(row[-2]), "charges": row[-1]}
         for row in rows
     ]
 
@@ -571,10 +600,9 @@ def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple
         uses = cursor.fetchall()
         cursor.execute(
             "WITH held AS (SELECT DISTINCT rail, charge"
-            f" {base} AND type = 'payment.authorized' AND phase = 'authorized' AND charge <> '')"
-            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE phase = 'authorized'),"
-            " min(occurred_at) FILTER (WHERE phase = 'authorized'),"
-            " min(occurred_at) FILTER (WHERE phase IN ('captured', 'settled', 'reversed'))"
+            f" {base} AND book = 'held' AND charge <> '')"
+            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE book = 'held'),"
+            " min(occurred_at) FILTER (WHERE book = 'held'), min(occurred_at) FILTER (WHERE book IN ('paid', 'returned'))"
             " FROM (SELECT *"
             f" {base} AND amount_minor IS NOT NULL) e JOIN held USING (rail, charge)"
             " GROUP BY rail, charge, upper(currency)",

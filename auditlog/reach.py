@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection
 
 from auditlog.access import WHOLE, Viewer
+from auditlog.core.amount import minor
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.holding import recoverable
 from auditlog.queries import generation_of, split_party
@@ -151,8 +152,8 @@ def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
         f" WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s",
     )
     spent = below.rows(
-        f"SELECT c.currency, sum(c.taken_minor - c.returned_minor), sum(c.authorized_minor) FROM ({_ACTS}) found"
-        " JOIN projection_event e USING (leaf_index) JOIN projection_charge c ON c.lead = e.event_id AND c.rail = e.rail"
+        f"SELECT c.currency, sum(c.spent), sum(c.held) FROM ({_ACTS}) found"
+        " JOIN projection_event e USING (leaf_index) JOIN projection_charge c ON c.lead = e.event_id"
         f" AND c.tenant_id = e.tenant_id AND c.generation = e.generation WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND c.has_spend GROUP BY 1 ORDER BY 1",
     )
     held = below.rows(
@@ -174,7 +175,7 @@ def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
         "agents": [split_party(key) for key in _named(actors)[:SHOWN]],
         "agents_count": len(_named(actors)),
         "principals": [split_party(key) for key in _named(principals)[:SHOWN]],
-        "spend": [{"currency": currency, "amount_minor": int(minor), "authorized_minor": int(held_)} for currency, minor, held_ in spent],
+        "spend": [{"currency": currency, "amount_minor": minor(sum_), "authorized_minor": minor(held_)} for currency, sum_, held_ in spent],
         "holdings": [_held(*row) for row in held[:SHOWN]],
         "holdings_more": len(held) > SHOWN,
     }

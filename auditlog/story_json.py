@@ -5,10 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from auditlog.access import Viewer
-from auditlog.core.money import charges
+from auditlog.core.amount import minor
 from auditlog.core.story import Story, disagreements, keys_of
-from auditlog.models import Role
-from auditlog.payments import payments_around, rows_where
+from auditlog.models import Charge, Role
 from auditlog.queries import generation_of, load_acts, visible_events
 from auditlog.stories import possibly_same, stories_around
 
@@ -58,20 +57,26 @@ def story_json(viewer: Viewer, event_id: UUID, *, events: Callable[[list], list]
 
 
 def money_of(viewer: Viewer, story: Story, *, visible: set[str]) -> list[dict[str, Any]]:
-    """What the story's payments came to, and which statements count together. Of payments whose statements are all seen."""
-    scope = [viewer.tenant.pk, generation_of(viewer.tenant)]
-    given = rows_where(scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": [act.leaf_index for act in story.acts if act.amount_minor is not None]})
-    told = payments_around(scope, given) if given else None
-    asked = {str(row[0]) for row in given}
+    """The lines of the books that the story's statements are counted in. For a desk, those whose statements are all seen."""
+    asked = [UUID(act.event_id) for act in story.acts if act.amount_minor is not None]
+    if not asked:
+        return []
     found = []
-    for charge in charges(told.facts.values()) if told else ():
-        own = {e for e, fact in told.facts.items() if fact.charge_key == (charge.rail, charge.charge) and fact.currency.upper() == charge.currency}
-        counted = sorted({*charge.joined, *own}, key=lambda e: told.rows[e][1])
-        if not asked.intersection(counted) or (viewer.role == Role.ABUSE and not visible.issuperset(counted)):
+    for line in lines_with(viewer, asked):
+        counted = [str(event_id) for event_id in line.events]
+        if viewer.role == Role.ABUSE and not visible.issuperset(counted):
             continue
         found.append(
-            {"rail": charge.rail, "charge": None if charge.charge.startswith("event:") else charge.charge, "currency": charge.currency,
-             "spent_minor": charge.spent_minor if charge.has_spend else 0, "authorized_minor": charge.authorized_minor,
-             "returned_minor": charge.returned_minor, "counted": counted, "once": len(counted) > 1}
+            {"rail": line.rail, "charge": None if line.charge.startswith(("event:", "invoice:")) else line.charge, "currency": line.currency,
+             "book": line.book, "spent_minor": minor(line.spent), "at_most_minor": minor(line.at_most), "authorized_minor": minor(line.held),
+             "returned_minor": minor(line.returned), "counted": counted, "once": len(counted) > 1}
         )  # fmt: skip
     return found
+
+
+def lines_with(viewer: Viewer, events: list[UUID]) -> list[Charge]:
+    """Lines of the books in which any of these statements is counted, in order of time."""
+    lines = Charge.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant))
+    found = {line.pk: line for line in lines.filter(lead__in=events)}
+    found |= {line.pk: line for line in lines.filter(is_joined=True, events__overlap=events)}
+    return sorted(found.values(), key=lambda line: (line.at, line.leaf_index, line.pk))

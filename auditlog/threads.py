@@ -5,20 +5,23 @@ this thread's alone; and what was done under a grant by which an agent of one is
 within it: that is how a session at one orchestrator goes on at the next. Any platform can be the orchestrator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q, QuerySet
 
 from auditlog.access import Viewer
 from auditlog.core.act import Act
+from auditlog.core.books import Line, books
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.exposure import exposure_at
-from auditlog.core.money import CREDIT_RAIL, SPENT, charges
-from auditlog.models import Event, Holding, Role
+from auditlog.core.money import CREDIT_RAIL, minor
+from auditlog.models import Charge, Event, Holding, Role
 from auditlog.payments import payments_around, rows_where
 from auditlog.queries import generation_of, select_acts, visible_events
 from auditlog.stories import stories_around
@@ -142,29 +145,19 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
         mine += " AND e.provider = %(provider)s"
         params["provider"] = viewer.provider
     given = rows_where(scope, mine, params)
-    told = payments_around(scope, given)
-    asked = {str(row[0]) for row in given}
-    if viewer.role == Role.ABUSE:  # what others say of the same money is theirs
-        told.facts = {event_id: fact for event_id, fact in told.facts.items() if told.rows[event_id][14] == viewer.provider}
-    payments = [c for c in charges(told.facts.values()) if asked & ({c.lead, *c.joined} | _same(told.facts, c))]
+    asked = [row[0] for row in given]
+    lines = _own_lines(viewer, scope, given) if viewer.role == Role.ABUSE else _lines_with(scope, asked)
     with connection.cursor() as cursor:
-        ceilings, uses, authority_of = _authorities(cursor, scope, mine, params)
-    holds = []
-    for payment in payments:
-        events = [told.facts[e] for e in ({payment.lead, *payment.joined} | _same(told.facts, payment)) if e in told.facts]
-        opened = [fact.at for fact in events if fact.phase == "authorized" and fact.counts]
-        closed = [fact.at for fact in events if fact.counts and (fact.phase in SPENT or fact.phase == "reversed")]
-        if opened and payment.authorized_minor:
-            authority = next((authority_of[fact.event_id] for fact in events if authority_of.get(fact.event_id)), "")
-            holds.append((authority, payment.currency, payment.authorized_minor, min(opened), min(closed, default=None)))
+        ceilings, uses, _ = _authorities(cursor, scope, mine, params)
+    holds = [(line.authority, line.currency, minor(line.held), line.held_from, line.held_until) for line in lines if line.held and line.held_from]
     exposed = exposure_at(at, ceilings, uses, holds)
     unused, in_flight = exposure_at(at, ceilings, uses, []), exposure_at(at, [], [], holds)
-    spent: dict[str, int] = {}
-    credits: dict[str, int] = {}
-    for payment in payments:
-        if payment.has_spend and payment.at <= at:
-            into = credits if payment.rail == CREDIT_RAIL else spent
-            into[payment.currency] = into.get(payment.currency, 0) + payment.spent_minor
+    spent: dict[str, Decimal] = {}
+    credits: dict[str, Decimal] = {}
+    for line in lines:
+        if line.has_spend and line.at <= at:
+            into = credits if line.rail == CREDIT_RAIL else spent
+            into[line.currency] = into.get(line.currency, Decimal(0)) + line.spent
     named = Event.objects.filter(tenant=viewer.tenant, generation=scope[1]).filter(Q(**{thread.kind: thread.value}) | Q(leaf_index__in=list(linked.why)))
     live = Holding.objects.filter(tenant=viewer.tenant, generation=scope[1], kind="subscription", event_id__in=named.filter(type="subscription.started").values("event_id"))
     if viewer.role == Role.ABUSE:
@@ -173,22 +166,30 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
     return {
         "at": at,
         "currencies": [
-            {"currency": currency, "spent_minor": spent.get(currency, 0), "credits_minor": credits.get(currency, 0),
+            {"currency": currency, "spent_minor": minor(spent.get(currency, 0)), "credits_minor": minor(credits.get(currency, 0)),
              "in_flight_minor": in_flight.get(currency, 0), "unused_ceilings_minor": unused.get(currency, 0),
              "exposure_minor": exposed.get(currency, 0)}
             for currency in sorted({*spent, *credits, *in_flight, *unused, *exposed})
         ],
-        "payments": sum(1 for payment in payments if payment.has_spend or payment.authorized_minor),
-        "told_by_several": sum(1 for payment in payments if payment.joined),
+        "payments": len(lines),
+        "told_by_several": sum(1 for line in lines if len(line.events) > 1),
         # No sender states what a subscription costs and when it is due: with a live one the amount is unknown, not zero.
         "recurring_due": [] if not recurring else None,
         "live_subscriptions": recurring,
     }  # fmt: skip
 
 
-def _same(facts: Mapping[str, Any], payment: Any) -> set[str]:
-    """The events that name the payment itself."""
-    return {event_id for event_id, fact in facts.items() if fact.charge_key == (payment.rail, payment.charge)}
+def _own_lines(viewer: Viewer, scope: list[int], given: list[tuple]) -> list[Line]:
+    """The books as an abuse desk can make them: what others say of the same money is theirs."""
+    told = payments_around(scope, given)
+    asked = {str(row[0]) for row in given}
+    return [line for line in books(f for f in told.facts.values() if f.provider == viewer.provider) if asked.intersection(line.events)]
+
+
+def _lines_with(scope: list[int], events: Sequence[UUID]) -> list[Charge]:
+    lines = Charge.objects.filter(tenant_id=scope[0], generation=scope[1])
+    found = {line.pk: line for line in lines.filter(lead__in=events)}
+    return list((found | {line.pk: line for line in lines.filter(is_joined=True, events__overlap=list(events))}).values())
 
 
 def _authorities(cursor, scope, mine, params) -> tuple[list[tuple], list[tuple], dict[str, str]]:
@@ -211,7 +212,7 @@ def _authorities(cursor, scope, mine, params) -> tuple[list[tuple], list[tuple],
     ceilings = cursor.fetchall()
     cursor.execute(
         f"SELECT e.payment_authority, e.currency, max(e.amount_minor), min(e.occurred_at) {base}{live}"
-        " AND e.payment_authority = ANY(%(authorities)s) AND e.payment_authority <> '' AND e.phase IN ('captured', 'settled')"
+        " AND e.payment_authority = ANY(%(authorities)s) AND e.payment_authority <> '' AND e.book = 'paid'"
         " GROUP BY e.payment_authority, e.currency, e.rail, CASE WHEN e.charge = '' THEN e.event_id::text ELSE e.charge END",
         values,
     )

@@ -23,6 +23,7 @@ from auditlog.chain_json import chain_to
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import ACT_TYPES, Act
+from auditlog.core.amount import minor
 from auditlog.core.chain import Chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
@@ -78,7 +79,7 @@ EVENT_KEYS = {
 ROW = (
     "leaf_index", "event_id", "type", "source", "source_event_id", "occurred_at", "received_at", "outcome",
     "environment", "principal", "principal_claimed", "actor", "provider", "target", "verb", "amount_minor", "currency",
-    "phase", "grade", "via_grant", "chain_complete", "chain_proven", "chain_depth",
+    "phase", "book", "grade", "via_grant", "chain_complete", "chain_proven", "chain_depth",
 )  # fmt: skip
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 _RANK = Case(
@@ -316,7 +317,7 @@ def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str,
     own = [name for name, of in speaking.items() if of and of == provider]
     main = next((row for row in mine if row["type"] in ACT_TYPES), mine[0])
     seen = {str(row["event_id"]) for row in mine}
-    spent = [row for row in mine if row["amount_minor"] is not None and row["phase"] in ("authorized", "captured", "settled", "refunded")]
+    spent = [row for row in mine if row["amount_minor"] is not None and row["book"]]
     return {
         "first": mine[0],
         "main": main,
@@ -326,7 +327,7 @@ def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str,
         "claimed": [row for row in mine if str(row["event_id"]) in story.claimed],
         "disagreements": [each for each in disagreements(story) if set(each.events) <= seen],
         "elsewhere": len(story.acts) - len(mine),
-        "money": max(spent, key=lambda row: (row["phase"] in ("captured", "settled"), row["amount_minor"]), default=None),
+        "money": max(spent, key=lambda row: (row["book"] in ("paid", "incurred", "billed"), row["amount_minor"]), default=None),
         "silent": own if own and not set(own) & set(sources) and main["type"] in ACT_TYPES and not is_desk(viewer) else [],
         "why": "" if is_desk(viewer) else next((why for row in mine if (why := linked.why.get(row["leaf_index"]))), ""),
         "joined_in": all(row["leaf_index"] in linked.why for row in mine),
@@ -433,8 +434,6 @@ def list_charges(
     if after:
         charges = charges.filter(Q(at__lt=after[0]) | Q(at=after[0], leaf_index__lt=after[1]))
     rows = list(charges.order_by("-at", "-leaf_index")[: limit + 1])
-    for row in rows:
-        row.spent_minor = row.taken_minor - row.returned_minor
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(conceal(viewer, rows[:limit]), f"{last.at.isoformat()}_{last.leaf_index}" if last else ""), totals
 
@@ -444,14 +443,15 @@ def spent_by(charges: QuerySet, *columns: str) -> list[dict]:
     rows = (
         charges.values(*columns)
         .annotate(
-            taken=Sum("taken_minor"),
-            returned=Sum("returned_minor"),
-            held=Sum("authorized_minor", filter=Q(has_spend=False)),
+            spent=Sum("spent"),
+            at_most=Sum("at_most"),
+            returned=Sum("returned"),
+            held=Sum("held", filter=Q(has_spend=False)),
             count=Count("lead"),
         )
         .order_by()
     )
-    found = [row | {"spent": row["taken"] - row["returned"], "held": row["held"] or 0} for row in rows]
+    found = [row | {"held": row["held"] or 0} for row in rows]
     return sorted(found, key=lambda row: (row["currency"], -row["spent"]))
 
 
@@ -662,12 +662,12 @@ def spend_by_day(viewer: Viewer, *, since: datetime | None, until: datetime) -> 
     params += ([since] if since else []) + ([viewer.provider] if only else [])
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT (at AT TIME ZONE 'UTC')::date, provider, currency, sum(taken_minor - returned_minor)::bigint"
+            "SELECT (at AT TIME ZONE 'UTC')::date, provider, currency, sum(spent)"
             f" FROM projection_charge WHERE tenant_id = %s AND generation = %s AND has_spend AND at < %s{after}{only}"
             " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
             params,
         )
-        return cursor.fetchall()
+        return [(day, provider, currency, minor(spent)) for day, provider, currency, spent in cursor.fetchall()]
 
 
 def newest_event(viewer: Viewer) -> datetime | None:

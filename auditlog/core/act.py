@@ -5,6 +5,7 @@ from datetime import datetime
 
 from auditlog.core.chain import Path
 from auditlog.core.event import Payload
+from auditlog.core.money import book_of
 
 # Which types are acts of an agent. Statements about authority, limits, invoices and disputes are not.
 ACT_TYPES = frozenset(
@@ -90,6 +91,7 @@ class Act:
     jkt: str  # the key that a grant or token of this event is bound to; of an act, the one it says it was done with
     payload: Payload
     path: Path
+    through: str = ""  # names nobody, and a thing: the event by which an agent made that thing
 
     @property
     def verb(self) -> str:
@@ -115,10 +117,12 @@ class Act:
         return self.type in PAYMENT_TYPES
 
     @property
+    def book(self) -> str:
+        """The book that its money counts in; "" where it counts in none, also where its source may not say so."""
+        if self.amount_minor is None or self.outcome != "success" or self.environment != "live" or not self.within_remit:
+            return ""
+        return book_of(self.type, self.phase)
+
+    @property
     def spends(self) -> bool:
-        return (
-            self.amount_minor is not None
-            and self.outcome == "success"
-            and self.environment == "live"
-            and self.phase in ("authorized", "captured", "settled")
-        )
+        return self.book in ("incurred", "billed", "paid", "held")

@@ -5,11 +5,13 @@ indexed, compared and shown. Unknown fields are ignored here and stay in the sig
 """
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from auditlog.core.amount import places_of, whole
 from auditlog.core.errors import MalformedEvent
 
 # Byte-wise these stay under a B-tree's 2,704 even when every character takes four bytes.
@@ -79,14 +81,49 @@ class Action(Struct, frozen=True, omit_defaults=True):
     irreversible: bool = False
 
 
+class Period(Struct, frozen=True, rename={"begins": "from", "ends": "to"}):
+    """What an invoice or a subscription's price is for: from, inclusive, to, exclusive."""
+
+    begins: Seconds
+    ends: Seconds
+
+
 class Money(Struct, frozen=True, omit_defaults=True):
-    amount_minor: Amount  # minor units of `currency`
-    currency: Currency  # ISO 4217
-    phase: Phase
+    """An amount, in integer minor units or as a decimal string of major units ("0.004" is 0.4 cents), and what it is for.
+
+    The type of the event decides which book it belongs to (core.money.book_of); `phase` says more where the type does not.
+    """
+
+    amount_minor: Amount | None = None  # minor units of `currency`
+    currency: Currency = ""  # ISO 4217
+    phase: Phase | None = None
+    amount: Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?\Z")] | None = None  # major units, exact
     rail: Short = ""
     charge: Id = ""
     authority: Id = ""
     invoice: Id = ""
+    subscription: Id = ""
+    period: Period | None = None
+    payee: Id = ""  # the seller; the provider when absent
+    payer: Id = ""
+
+    def __post_init__(self) -> None:
+        stated = self.amount is not None or self.amount_minor is not None
+        if stated and not self.currency:
+            raise ValueError("`money` states an amount, and no `currency`")
+        if self.amount is not None and self.amount_minor is not None and self._decimal != self.amount_minor:
+            raise ValueError(f"`money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}")
+        if stated and (self.exact or 0) > 2**63 - 1:
+            raise ValueError(f"`money.amount` {self.amount} is more than can be counted")
+
+    @property
+    def _decimal(self) -> Decimal:
+        return Decimal(self.amount or 0).scaleb(places_of(self.currency))
+
+    @property
+    def exact(self) -> int | Decimal | None:
+        """Minor units, exact: an integer where it is one. None: no amount is stated."""
+        return self.amount_minor if self.amount is None else whole(self._decimal)
 
 
 class Limit(Struct, frozen=True, omit_defaults=True):
@@ -260,8 +297,9 @@ _TYPES: dict[str, tuple[str, ...]] = {
     "provider": "action.performed action.denied deployment.completed".split(),
     "money": (
         "payment.authority_granted payment.authority_ended payment.quoted payment.authorized payment.captured "
-        "payment.failed payment.settled payment.refunded invoice.issued invoice.paid invoice.failed "
-        "subscription.started subscription.changed subscription.ended usage.metered budget.alerted"
+        "payment.failed payment.settled payment.refunded invoice.issued invoice.paid invoice.failed invoice.voided "
+        "invoice.credited subscription.started subscription.changed subscription.renewed subscription.ended usage.metered "
+        "budget.alerted"
     ).split(),
     "dispute": (
         "dispute.opened dispute.updated dispute.closed dispute.funds_withdrawn dispute.funds_reinstated"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
 
 # The strongest first: where keys contradict one another, the weaker one gives way.
-KINDS = ("charge", "idempotency", "thing", "request", "invoice")
+KINDS = ("charge", "idempotency", "thing", "request", "invoice")  # of stories
 MANY = 50  # statements of one source; a value that it states more often names nothing to it
 _MAKING = frozenset({"create", "register", "provision", "issue"})
 _ENDING = frozenset({"delete", "remove", "deregister", "revoke"})
@@ -44,10 +44,14 @@ def call_keys(places: list[str], *, idempotency_key: str, request_id: str, ray_i
     return found + [Key("request", place, value) for place in places for value in {request_id, ray_id} - {""}]
 
 
-def money_keys(provider: str, rail: str, *, idempotency_key: str, request_id: str, ray_id: str, invoice: str) -> tuple[Key, ...]:
-    """By what a statement about money may be the same money as another's, beside their charge."""
-    found = call_keys(scopes(provider, rail), idempotency_key=idempotency_key, request_id=request_id, ray_id=ray_id)
-    return tuple(found + ([Key("invoice", f"rail:{rail}", invoice)] if invoice and rail else []))
+def money_keys(
+    provider: str, rail: str, *, idempotency_key: str, request_id: str, ray_id: str, invoice: str, subscription: str = ""
+) -> tuple[Key, ...]:
+    """By what a statement about money may be of the same obligation as another's, beside their charge."""
+    places = scopes(provider, rail)
+    found = call_keys(places, idempotency_key=idempotency_key, request_id=request_id, ray_id=ray_id)
+    found += [Key("invoice", place, invoice) for place in places if invoice]
+    return tuple(found + [Key("subscription", place, subscription) for place in places if subscription])
 
 
 def thing_key(event_type: str, verb: str, provider: str, thing: str) -> Key | None:

@@ -1,13 +1,24 @@
-"""Limits in force, and spending counted against them."""
+"""Limits in force, and spending counted against them (`DESIGN.md` section 4.2). Rules and criterion C5 share `Ledger`.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+A limit is what several statements say of one cap, in order of their times. It binds its grant or holder, at its
+provider, in its money; scopes without a name hold for each session, task, project, merchant or provider separately.
+Spending counts when it was done, authorizations while they are open, and what comes back gives room from then on.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from auditlog.core.money import CREDIT_RAIL, interval_start
+from auditlog.core.amount import interval_start
+from auditlog.core.money import CREDIT_RAIL
+
+Minor = int | Decimal  # minor units, exact
+RaiseStanding = Literal["counts", "refused", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,44 +40,74 @@ class LimitFact:
     enforcement: str
     set_by: str
     at: datetime
+    id: str = ""
+    session: str = ""
+    task: str = ""
+    project: str = ""
+    counts: bool = True  # its source may say so
+    signer: str = ""  # issuer of the statement
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes two statements speak of one limit: never its id."""
-        bound = self.grant if self.verb == "grant" else ""
-        return (self.holder, bound, self.scope, self.scope_id, self.provider, self.currency, self.interval)
+        """What makes two statements speak of one limit where no id does."""
+        return (self.holder, *self.bound, self.scope, self.scope_id, self.provider, self.currency, self.interval)
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """The same without what it is bound to."""
+        return (self.holder, self.scope, self.provider, self.currency, self.interval)
+
+    @property
+    def bound(self) -> tuple[str, str, str, str]:
+        """The grant, session, task and project that it names, and so binds."""
+        return (self.grant, self.session, self.task, self.project)
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """One charge as limits see it (core.money.Charge with what it is attributed to)."""
+    """One line of the books as limits see it (core.books.Line), with all that it is attributed to."""
 
     event_id: str
     leaf_index: int
     at: datetime
     provider: str
     currency: str
-    spent_minor: int
-    authorized_minor: int
+    spent_minor: Minor  # the lower bound, net of what came back
+    authorized_minor: Minor  # held beyond it, while the hold is open
     rail: str
     parties: frozenset[str]  # keys of all parties on its chain
     grants: frozenset[str]  # ids of all grants on its path
     session: str = ""
     task: str = ""
     project: str = ""
-    joined: frozenset[str] = frozenset()  # all events counted in it, where they go by several names
+    joined: frozenset[str] = frozenset()  # all events counted in it
+    at_most_minor: Minor | None = None  # the upper bound; None: as `spent_minor`
+    returns: tuple[tuple[datetime, Minor], ...] = ()
+    held_from: datetime | None = None
+    held_until: datetime | None = None
+    payee: str = ""
+    authority: str = ""
 
+    @property
+    def events(self) -> frozenset[str]:
+        return self.joined or frozenset({self.event_id})
 
-def in_force(facts: Iterable[LimitFact], at: datetime) -> dict[tuple[str, ...], LimitFact]:
-    """By limit key, the statement in force at `at`: the latest one by its own time that gives an amount."""
-    latest: dict[tuple[str, ...], LimitFact] = {}
-    for fact in facts:
-        if fact.verb == "reached" or fact.at > at:
-            continue
-        before = latest.get(fact.key)
-        if before is None or (fact.at, fact.leaf_index) >= (before.at, before.leaf_index):
-            latest[fact.key] = fact
-    return latest
+    @property
+    def returned_minor(self) -> Minor:
+        return sum((amount for _, amount in self.returns), 0)
+
+    @property
+    def gross_minor(self) -> Minor:
+        """What was spent before anything came back."""
+        return self.spent_minor + self.returned_minor
+
+    @property
+    def doubt_minor(self) -> Minor:
+        return 0 if self.at_most_minor is None else self.at_most_minor - self.spent_minor
+
+    @property
+    def merchant(self) -> str:
+        return self.payee or self.provider
 
 
 @lru_cache(maxsize=512)
@@ -84,73 +125,360 @@ def window_of(limit: LimitFact, at: datetime) -> datetime | None:
     return start.astimezone(UTC) if start else None
 
 
-def binds(limit: LimitFact, spent: Spent) -> bool:
-    """Whether a charge counts against a limit: within its grant or below its holder, at its provider, in its money."""
-    if spent.currency != limit.currency or spent.rail == CREDIT_RAIL:
+def binds(limit: LimitFact, spent: Spent) -> bool | None:
+    """Whether a line counts against a limit. None: what the line does not say would decide, or a rate."""
+    if spent.rail == CREDIT_RAIL:
         return False
-    if limit.provider and spent.provider != limit.provider:
+    if (limit.grant not in spent.grants) if limit.grant else (limit.holder not in spent.parties):
         return False
-    if limit.grant and limit.verb == "grant":
-        if limit.grant not in spent.grants:
+    unnamed = False
+    if limit.provider:
+        named = {spent.provider, spent.payee} - {""}
+        if named and limit.provider not in named:
             return False
-    elif limit.holder not in spent.parties:
-        return False
-    if limit.scope in ("session", "task", "project") and limit.scope_id:
-        return getattr(spent, limit.scope) == limit.scope_id
+        unnamed = not named
+    for name in ("session", "task", "project"):
+        wanted = getattr(limit, name) or (limit.scope_id if limit.scope == name else "")
+        stated = getattr(spent, name)
+        if wanted and stated and stated != wanted:
+            return False
+        unnamed = unnamed or bool((wanted or limit.scope == name) and not stated)
+    if limit.scope in ("merchant", "provider") and not spent.merchant:
+        unnamed = True
+    if unnamed or spent.currency != limit.currency:
+        return None
     return True
+
+
+def each_of(limit: LimitFact, spent: Spent) -> str:
+    """Which of the separate things a limit without a name counts this line for; "" where it counts all together."""
+    if limit.scope in ("session", "task", "project"):
+        return "" if limit.scope_id or getattr(limit, limit.scope) else getattr(spent, limit.scope)
+    if limit.scope in ("merchant", "provider") and not limit.provider:
+        return spent.merchant if limit.scope == "merchant" else spent.provider or spent.payee
+    return ""
+
+
+# --- one limit from its statements ----------------------------------------------------------------------------------
+
+
+class Standing(NamedTuple):
+    """What holds of a limit for one line: its statement in force, the raises that count for nothing, those in doubt."""
+
+    limit: LimitFact | None
+    refused: tuple[LimitFact, ...] = ()
+    doubtful: tuple[LimitFact, ...] = ()  # wider; who made them, or that they came before the act, is not known
+
+
+@dataclass(frozen=True)
+class Limit:
+    """All statements of one limit, in order of time."""
+
+    versions: tuple[LimitFact, ...]
+    judged: Callable[[LimitFact, LimitFact | None], RaiseStanding]
+
+    @property
+    def first(self) -> LimitFact:
+        return self.versions[0]
+
+    def in_force(self, at: datetime, *, leaf_index: int | None = None) -> Standing:
+        """The statement that held at `at`. `leaf_index`: of the act; what widens and came after it is in doubt.
+
+        A raise counts from its own time if somebody made it who may; whatever is narrower counts from its time.
+        """
+        stands: LimitFact | None = None
+        refused: list[LimitFact] = []
+        doubtful: list[LimitFact] = []
+        for fact in self.versions:
+            if fact.at > at or fact.verb == "reached":
+                continue
+            if not widens(fact, stands):
+                stands, doubtful = fact, [d for d in doubtful if widens(d, fact)]
+                continue
+            standing = self.judged(fact, stands)
+            if standing == "refused":
+                refused.append(fact)
+            elif standing == "unknown" or (stands is not None and leaf_index is not None and fact.leaf_index > leaf_index):
+                doubtful.append(fact)
+            else:
+                stands, doubtful = fact, []
+        return Standing(stands, tuple(refused), tuple(doubtful))
+
+
+def widens(fact: LimitFact, before: LimitFact | None) -> bool:
+    """Any statement that allows more is a raise, whatever its verb."""
+    if before is None:
+        return fact.verb == "raised"
+    if before.max_minor is None:
+        return False
+    return fact.max_minor is None or fact.max_minor > before.max_minor
+
+
+def limits_of(facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact | None], RaiseStanding]) -> list[Limit]:
+    """Limits from all that was said of them. A statement restates the limit of the same id; failing that, each with the
+    same holder, scope, provider, currency, interval and bound thing, if it names one.
+    """
+    found: list[list[LimitFact]] = []
+    for fact in sorted((f for f in facts if f.counts and f.verb != "reached"), key=lambda f: (f.at, f.leaf_index, f.key)):
+        same = [versions for versions in found if fact.id and any(_same_id(fact, v) for v in versions)]
+        same = same or [versions for versions in found if any(_same_limit(fact, v) for v in versions)]
+        for versions in same:
+            versions.append(fact)
+        if not same:
+            found.append([fact])
+    return [Limit(tuple(versions), judged) for versions in found]
+
+
+def _same_id(fact: LimitFact, other: LimitFact) -> bool:
+    """The same id means the same limit only of one holder or grant: ids are their senders' own."""
+    return fact.id == other.id and (fact.holder == other.holder if not fact.grant else fact.grant == other.grant)
+
+
+def _same_limit(fact: LimitFact, other: LimitFact) -> bool:
+    if fact.kind != other.kind or (fact.scope_id and fact.scope_id != other.scope_id):
+        return False
+    if fact.verb == "grant" or other.verb == "grant":
+        # Two grants' limits are two; an event that names no grant speaks of each.
+        if fact.verb == "grant" and other.verb == "grant":
+            return fact.grant == other.grant
+        if fact.verb == "grant":
+            return other.grant == fact.grant
+    return all(not mine or mine == theirs for mine, theirs in zip(fact.bound, other.bound, strict=True)) and (
+        any(fact.bound) or other.verb == "grant" or not any(other.bound)
+    )
+
+
+# --- spending against limits ----------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """One line against one limit when it was done. `total` with it and all that was spent or open then."""
+
+    spent: Spent
+    limit: Limit
+    standing: Standing
+    bucket: tuple[str, datetime | None]  # what it is counted for separately, start of the interval
+    at: datetime
+    total: Minor
+    in_flight: Minor  # of `total`: authorized and not captured
+    at_most: Minor  # with what is perhaps counted twice
+
+    @property
+    def max_minor(self) -> int | None:
+        return self.standing.limit.max_minor if self.standing.limit else None
+
+    @property
+    def over_minor(self) -> Minor:
+        return max(self.total - self.max_minor, 0) if self.max_minor is not None else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Over for certain: whatever raises are in doubt would not have been enough."""
+        return self.over_minor > 0 and all(d.max_minor is not None and self.total > d.max_minor for d in self.standing.doubtful)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Over, if the raise in doubt does not count, or if what is perhaps counted twice is not."""
+        if self.is_over or self.max_minor is None:
+            return False
+        return self.over_minor > 0 or self.at_most > self.max_minor
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A limit and interval in which spending went over. `crossed_by` is the charge that did it."""
+    """A limit and interval in which spending went over. `crossed_by` is the line that did it."""
 
     limit: LimitFact
     provider: str  # of the bucket, for `provider` limits that hold for each provider separately
     start: datetime | None
-    spent_minor: int
+    spent_minor: Minor  # the most that it came to
     crossed_by: Spent
     counted: tuple[Spent, ...]
+    each: str = ""
+    in_flight_minor: Minor = 0
 
     @property
-    def over_minor(self) -> int:
+    def over_minor(self) -> Minor:
         return self.spent_minor - (self.limit.max_minor or 0)
 
 
-def crossings(facts: Sequence[LimitFact], spending: Sequence[Spent]) -> list[Crossing]:
-    """Every limit and interval whose sum went over what was in force when a charge was made, earliest first."""
-    ordered = sorted((s for s in spending if s.spent_minor > 0), key=lambda s: (s.at, s.leaf_index))
-    by_key: dict[tuple[str, ...], list[LimitFact]] = {}
-    for fact in facts:
-        if fact.verb != "reached":
-            by_key.setdefault(fact.key, []).append(fact)
-    found: dict[tuple, _Over] = {}
-    for key, versions in by_key.items():
-        versions.sort(key=lambda f: (f.at, f.leaf_index))
-        sums: dict[tuple, list[Spent]] = {}
-        totals: dict[tuple, int] = {}
-        for spent in ordered:
-            limit = next((f for f in reversed(versions) if f.at <= spent.at), None)
-            if limit is None or limit.max_minor is None or not binds(limit, spent):
+@dataclass
+class Ledger:
+    """One limit's run over all spending that it binds: made once, asked often."""
+
+    limit: Limit
+    steps: list[Step] = field(default_factory=list)
+    unknown: list[Spent] = field(default_factory=list)  # lines of which it is not known whether it binds them
+    counted: dict[tuple[str, datetime | None], list[Spent]] = field(default_factory=dict)
+
+    def of(self, spent: Spent) -> list[Step]:
+        return self._by_line.get(id(spent), [])
+
+    @property
+    def _by_line(self) -> dict[int, list[Step]]:
+        found = self.__dict__.get("_lines")
+        if found is None:
+            found = {}
+            for step in self.steps:
+                found.setdefault(id(step.spent), []).append(step)
+            self.__dict__["_lines"] = found
+        return found
+
+
+def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
+    """Count every line that the limit binds, in order of time. A line is judged when it was first committed: when its
+    authorization was opened, else when it was spent; and again for what was taken beyond the authorization.
+    """
+    ledger = Ledger(limit)
+    moves: list[tuple[datetime, int, int, int, str, Spent, Minor]] = []
+    for number, spent in enumerate(spending):
+        bound = binds(limit.first, spent)
+        if bound is None:
+            ledger.unknown.append(spent)
+        if not bound:
+            continue
+        held = spent.authorized_minor if spent.held_from else 0
+        if held:
+            moves.append((spent.held_from, 1, spent.leaf_index, number, "hold", spent, held))
+            if spent.held_until:
+                moves.append((spent.held_until, 0, spent.leaf_index, number, "release", spent, held))
+        if spent.gross_minor or spent.doubt_minor:
+            moves.append((spent.at, 2, spent.leaf_index, number, "spend", spent, spent.gross_minor))
+        moves += [(at, 3, spent.leaf_index, number, "return", spent, amount) for at, amount in spent.returns]
+    taken: dict[tuple, Minor] = {}
+    open_: dict[tuple, Minor] = {}
+    doubt: dict[tuple, Minor] = {}
+    for at, _, _, _, what, spent, amount in sorted(moves, key=lambda move: move[:4]):
+        when = spent.held_from if what in ("hold", "release") else spent.at
+        bucket = (each_of(limit.first, spent), window_of(limit.first, when))
+        if what == "release":
+            open_[bucket] = open_.get(bucket, 0) - amount
+            continue
+        if what == "return":
+            taken[bucket] = taken.get(bucket, 0) - amount
+            continue
+        if what == "hold":
+            open_[bucket] = open_.get(bucket, 0) + amount
+        else:
+            taken[bucket] = taken.get(bucket, 0) + amount
+            doubt[bucket] = doubt.get(bucket, 0) + spent.doubt_minor
+            ledger.counted.setdefault(bucket, []).append(spent)
+            if spent.held_from and spent.held_from < spent.at and amount <= spent.authorized_minor:
+                continue  # judged when it was authorized
+        standing = limit.in_force(at, leaf_index=spent.leaf_index)
+        total = taken.get(bucket, 0) + open_.get(bucket, 0)
+        ledger.steps.append(Step(spent, limit, standing, bucket, at, total, open_.get(bucket, 0), total + doubt.get(bucket, 0)))
+    return ledger
+
+
+def crossings_of(ledger: Ledger) -> list[Crossing]:
+    """Every interval in which what was spent went over what was in force, open authorizations aside, earliest first."""
+    found: list[Crossing] = []
+    for bucket, lines in ledger.counted.items():
+        moves = [(s.at, s.leaf_index, 0, n, s, s.gross_minor) for n, s in enumerate(lines)]
+        moves += [(at, s.leaf_index, 1, n, s, -amount) for n, s in enumerate(lines) for at, amount in s.returns]
+        total: Minor = 0
+        counted: list[Spent] = []
+        worst: tuple[Minor, LimitFact, int] | None = None
+        crossed_by: Spent | None = None
+        for at, leaf, kind, _, spent, amount in sorted(moves, key=lambda move: (move[0], move[2], move[1], move[3])):
+            total += amount
+            if kind:
                 continue
-            each = spent.provider if limit.scope == "provider" and not limit.provider else limit.provider
-            bucket = (key, each, window_of(limit, spent.at))
-            counted = sums.setdefault(bucket, [])
             counted.append(spent)
-            totals[bucket] = total = totals.get(bucket, 0) + spent.spent_minor
-            if total > limit.max_minor:
-                crossed_by = found[bucket].crossed_by if bucket in found else spent
-                found[bucket] = _Over(limit, each, bucket[2], total, crossed_by, counted, len(counted))
-    crossed = [Crossing(o.limit, o.provider, o.start, o.total, o.crossed_by, tuple(o.counted[: o.upto])) for o in found.values()]
-    return sorted(crossed, key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
+            standing = ledger.limit.in_force(at, leaf_index=leaf)
+            limit = standing.limit
+            if limit is None or limit.max_minor is None or total <= limit.max_minor or not amount:
+                continue
+            if any(d.max_minor is None or total <= d.max_minor for d in standing.doubtful):
+                continue
+            crossed_by = crossed_by or spent
+            if worst is None or total - limit.max_minor >= worst[0]:
+                worst = (total - limit.max_minor, limit, len(counted))
+        if worst is not None and crossed_by is not None:
+            over, limit, upto = worst
+            each, start = bucket
+            provider = each if limit.scope in ("provider", "merchant") and each else limit.provider
+            found.append(Crossing(limit, provider, start, over + (limit.max_minor or 0), crossed_by, tuple(counted[:upto]), each))
+    return sorted(found, key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
 
 
-class _Over(NamedTuple):
-    """A crossing while it grows: `counted` is still being added to, and its first `upto` are what went over."""
+def overshoots_of(ledger: Ledger) -> list[Crossing]:
+    """Intervals in which spend and open authorizations together went over, at their worst; those spent over are left out."""
+    spent_over = {(c.each, c.start) for c in crossings_of(ledger)}
+    worst: dict[tuple[str, datetime | None], tuple[Step, Step]] = {}
+    for step in ledger.steps:
+        if step.bucket in spent_over or not step.in_flight or not step.is_over:
+            continue
+        first, most = worst.get(step.bucket, (step, step))
+        worst[step.bucket] = (first, step if step.over_minor >= most.over_minor else most)
+    found = []
+    for (each, start), (first, most) in worst.items():
+        lines = [s.spent for s in ledger.steps if s.bucket == (each, start) and _is_open(s.spent, most.at)]
+        lines += [s for s in ledger.counted.get((each, start), ()) if s.at <= most.at]
+        counted = tuple(sorted({id(s): s for s in lines}.values(), key=lambda s: (s.held_from or s.at, s.leaf_index)))
+        limit = most.standing.limit
+        found.append(Crossing(limit, each if limit.scope in ("provider", "merchant") and each else limit.provider, start, most.total,
+                              first.spent, counted, each, most.in_flight))  # fmt: skip
+    return found
 
-    limit: LimitFact
-    provider: str
-    start: datetime | None
-    total: int
-    crossed_by: Spent
-    counted: list[Spent]
-    upto: int
+
+def _is_open(spent: Spent, at: datetime) -> bool:
+    return spent.held_from is not None and spent.held_from <= at and (spent.held_until is None or at < spent.held_until)
+
+
+# --- payment authorities ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """One statement of a payment authority: granted up to an amount, or ended (`max_minor` None and `ended`)."""
+
+    authority: str
+    event_id: str
+    leaf_index: int
+    at: datetime
+    max_minor: Minor | None
+    currency: str
+    ended: bool = False
+    interval: str = "once"  # a ceiling is for the authority's life unless it states one
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OverAuthority:
+    """A line beyond a payment authority: above its ceiling (`over_minor`), or after its end (`ended`)."""
+
+    spent: Spent
+    ceiling: Ceiling
+    total: Minor
+    over_minor: Minor
+    ended: Ceiling | None = None
+
+
+def ended_at(ceilings: Sequence[Ceiling], at: datetime) -> Ceiling | None:
+    """The end of an authority that held at `at`: one granted again afterwards is open again."""
+    said = sorted((c for c in ceilings if c.at <= at), key=lambda c: (c.at, c.leaf_index))
+    return said[-1] if said and said[-1].ended else None
+
+
+def beyond_authority(ceilings: Sequence[Ceiling], spending: Iterable[Spent]) -> list[OverAuthority]:
+    """Every line under one authority that was above its ceiling or after its end, in order of time."""
+    granted = sorted((c for c in ceilings if not c.ended and c.max_minor is not None), key=lambda c: (c.at, c.leaf_index))
+    lines = sorted(spending, key=lambda s: (s.at, s.leaf_index))
+    found, sums = [], {}
+    for spent in lines:
+        at = spent.held_from or spent.at
+        place = bisect_right([c.at for c in granted], at)
+        ceiling = granted[place - 1] if place else None
+        if (end := ended_at(ceilings, at)) is not None and (spent.gross_minor or spent.authorized_minor):
+            found.append(OverAuthority(spent, ceiling or end, spent.gross_minor, 0, end))
+        if ceiling is None or spent.currency != ceiling.currency:
+            continue
+        start = interval_start(at, ceiling.interval)
+        before = sums.get(start, 0) - sum(a for s in lines if s is not spent and s.at <= at for when, a in s.returns if when <= at)
+        sums[start] = sums.get(start, 0) + spent.gross_minor
+        total = before + max(spent.gross_minor, spent.authorized_minor if not spent.gross_minor else 0)
+        if total > ceiling.max_minor:
+            found.append(OverAuthority(spent, ceiling, total, min(total - ceiling.max_minor, spent.gross_minor or spent.authorized_minor)))
+    return found

@@ -1,109 +1,108 @@
-"""Spend: the one function that every page, rule and criterion counts money with.
+"""Money as statements tell it: amounts, the book each belongs to, and which of them are statements of one unit.
 
-Per charge (`rail`, `charge`) spend is the greatest of captured and settled, minus refunded and reversed; without a
-charge id each event counts once; only `outcome: success` in `live` counts. Amounts are integer minor units.
-
-Money that several sources tell of is counted once: statements that share a key (an idempotency key or a
-request id at the same provider or rail, an invoice at its rail) are one payment, see `counted_together`. Where their
-amounts differ the same rule of phases holds over all of them: the greatest of captured and settled.
+Amounts are exact: integers in minor units where they can be, else decimals of minor units. What units come to is counted
+in `core.books`. Statements that share a key (an idempotency key or a request id at the same provider or rail, an invoice
+at its rail) are one payment or one reading, see `counted_together`.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from msgspec import Struct
 
+from auditlog.core.amount import amount_text, interval_start, minor, whole
 from auditlog.core.join import MANY, Key
 
+__all__ = [
+    "AGREED", "CREDIT_RAIL", "GIVEN_BACK", "SPENT", "MoneyFact", "Unit", "amount_text", "book_of", "counted_together", "interval_start",
+    "is_joinable", "minor", "phase_of", "usable", "whole",
+]
+
 SPENT = frozenset({"captured", "settled"})
-GIVEN_BACK = frozenset({"refunded", "reversed"})
+GIVEN_BACK = frozenset({"refunded", "reversed", "withdrawn", "reinstated"})
 CREDIT_RAIL = "credits"
 AGREED = timedelta(hours=1)
 
+_BOOKS = {
+    "payment.captured": "paid", "payment.settled": "paid", "invoice.paid": "paid", "payment.refunded": "returned",
+    "dispute.funds_withdrawn": "returned", "dispute.funds_reinstated": "returned", "payment.authorized": "held",
+    "invoice.issued": "billed", "invoice.voided": "billed", "invoice.credited": "billed",
+}  # fmt: skip
+# What tells of no deed: what was asked, refused, promised or only watched.
+_NO_DEED = ("payment.", "invoice.", "dispute.", "budget.", "limit.", "delegation.", "token.", "consent.", "mandate.", "approval.", "session.")
+_UNDONE = (".requested", ".failed", ".denied", ".searched", ".checked", "_failed", ".ended", ".reached")
+_IN_NO_BOOK = frozenset({"quoted", "ceiling", "authorized", "disputed"})
+_PHASES = {
+    "payment.captured": "captured", "payment.settled": "settled", "payment.authorized": "authorized",
+    "dispute.funds_withdrawn": "withdrawn", "dispute.funds_reinstated": "reinstated",
+}  # fmt: skip
+
+
+def book_of(event_type: str, phase: str) -> str:
+    """The book that money in an event of this type belongs to: incurred | billed | paid | returned | held; "" none.
+
+    The type decides, not `phase` (`DESIGN.md` section 4.1): a price that was only quoted or held is in no book.
+    """
+    if event_type in _BOOKS:
+        return _BOOKS[event_type]
+    if phase in _IN_NO_BOOK or event_type.startswith(_NO_DEED) or event_type.endswith(_UNDONE):
+        return ""
+    return "incurred"
+
+
+def phase_of(event_type: str, phase: str) -> str:
+    """What the statement tells of: of a payment its phase, of an act or invoice its type."""
+    if event_type == "payment.refunded":
+        return "reversed" if phase == "reversed" else "refunded"
+    return _PHASES.get(event_type, event_type)
+
 
 class MoneyFact(Struct, frozen=True):
-    """One event with `money`, as the spend function needs it."""
+    """One event with money, as the books need it. Amounts are exact, in minor units of `currency`."""
 
     event_id: str
     source: str
     at: datetime
-    phase: str
-    amount_minor: int
+    phase: str  # what the type says: captured, settled, refunded, reversed, withdrawn, reinstated, authorized; else the type
+    amount: Decimal
     currency: str
     rail: str
     charge: str
-    counts: bool  # outcome success and environment live
+    counts: bool  # outcome success, environment live, and its source may say so
     attributed: bool  # the event leads to a grant
-    keys: tuple[Key, ...] = ()  # by which it may be the money that another source tells of
-    may_join: bool = True  # its source speaks within its layers: what it claims outside them makes nothing count less
+    keys: tuple[Key, ...] = ()  # by which it may be the money that another statement tells of
+    type: str = "payment.captured"
+    book: str = "paid"  # core.money.book_of
+    invoice: str = ""
+    subscription: str = ""
+    period_from: datetime | None = None
+    period_to: datetime | None = None
+    principal: str = ""
+    actor: str = ""
+    provider: str = ""
+    payee: str = ""
+    account: str = ""
+    thing_type: str = ""
+    thing: str = ""
+    grant: str = ""
+    session: str = ""
+    task: str = ""
+    project: str = ""
+    authority: str = ""
 
     @property
     def charge_key(self) -> tuple[str, str]:
         return (self.rail, self.charge or f"event:{self.event_id}")
 
-
-class Charge(Struct, frozen=True):
-    """What one charge came to. `lead` is the event whose chain answers for it; `at` when money first moved."""
-
-    rail: str
-    charge: str
-    currency: str
-    taken_minor: int
-    returned_minor: int
-    authorized_minor: int
-    at: datetime
-    lead: str
-    has_spend: bool
-    joined: tuple[str, ...] = ()  # all events that are counted in it, where they go by several names
+    @property
+    def is_invoice(self) -> bool:
+        """Whether it tells of an invoice and not of one payment; also a refund that names an invoice and no charge."""
+        return self.book == "billed" or self.type.startswith("invoice.") or (self.book == "returned" and not self.charge and self.invoice != "")
 
     @property
-    def spent_minor(self) -> int:
-        return self.taken_minor - self.returned_minor
-
-
-def charges(facts: Iterable[MoneyFact], together: "dict[Unit, Unit] | None" = None) -> list[Charge]:
-    """Fold money events into charges. Order does not matter; a source that says the same twice counts once.
-
-    Captures and settlements are statements of one amount (the greatest stands, whoever says it). Refunds are
-    separate acts: summed per source, and of two sources that report them the one that saw more stands. A charge
-    that moves in several currencies becomes one row a currency. `together` is what `counted_together` says of them.
-    """
-    facts = list({fact.event_id: fact for fact in facts}.values())
-    together = counted_together(facts) if together is None else together
-    grouped: dict[tuple[str, str, str], list[MoneyFact]] = {}
-    for fact in facts:
-        if fact.counts:
-            grouped.setdefault((*together[fact.charge_key], fact.currency.upper()), []).append(fact)
-    return [_folded(*key, members) for key, members in grouped.items()]
-
-
-def _folded(rail: str, charge: str, currency: str, members: list[MoneyFact]) -> Charge:
-    """One charge in one currency, of all that counts of it."""
-    taken = authorized = 0
-    returned: dict[str, int] = {}
-    spent, reserved = [], []
-    for member in members:
-        if member.phase in SPENT:
-            taken = max(taken, member.amount_minor)
-            spent.append(member)
-        elif member.phase == "authorized":
-            authorized = max(authorized, member.amount_minor)
-            reserved.append(member)
-        elif member.phase in GIVEN_BACK and member.may_join:  # a claim makes nothing count less
-            returned[member.source] = returned.get(member.source, 0) + member.amount_minor
-    moving = spent or reserved or members
-    return Charge(
-        rail=rail,
-        charge=charge,
-        currency=currency,
-        taken_minor=taken,
-        returned_minor=min(taken, max(returned.values(), default=0)),
-        authorized_minor=authorized,
-        at=min(member.at for member in moving),
-        lead=min(moving, key=lambda m: (not m.attributed, m.at, m.event_id)).event_id,
-        has_spend=bool(spent),
-        joined=tuple(sorted(m.event_id for m in members)) if len({m.charge_key for m in members}) > 1 else (),
-    )
+    def invoice_keys(self) -> tuple[Key, ...]:
+        return tuple(key for key in self.keys if key.kind == "invoice")
 
 
 Unit = tuple[str, str]  # rail and charge; a statement without a charge id is a unit by itself
@@ -112,26 +111,26 @@ Unit = tuple[str, str]  # rail and charge; a statement without a charge id is a 
 def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
     """By unit: the one it is counted with, itself where it stands alone. A function of the set, never of its order.
 
-    Units are one payment where their statements share a key (`usable`), nobody tells two of them apart, and every two of
-    the statements share a key, name one charge, or agree: the same amount within AGREED. So nobody's word alone makes two
-    payments of others one, unless they look like one already; and what one source repeats or contradicts takes no join
-    from the others: where it cannot all be one, that is joined which leaves the least to be counted twice. In doubt money
-    counts apart. Statements of one source alone are never joined: without a charge id each counts once. Credits are
-    joined with nothing.
+    For statements of one book. Units are one where their statements share a key (`usable`), nobody tells two of them
+    apart, and every two of the statements share a key, name one charge, or agree: the same amount within AGREED. So
+    nobody's word alone makes two payments of others one, unless they look like one already; and what one source repeats
+    or contradicts takes no join from the others: where it cannot all be one, that is joined which leaves the least to be
+    counted twice. In doubt money counts apart. Two statements of one source are one where they are of different phases
+    or types and share an idempotency key, or a request and the amount. Credits are joined with nothing.
 
     What remains to a source that may speak of money: to state more of its own, to state a greater amount or a refund for a
     charge that it names, and to confirm that two like payments within AGREED of each other are one.
     """
     facts = list(facts)
     found = {fact.charge_key: fact.charge_key for fact in facts}
-    if not any(fact.keys for fact in facts):
+    if not any(_unit_keys(fact) for fact in facts):
         return found
     told: dict[Unit, list[MoneyFact]] = {}
     by_key: dict[Key, list[MoneyFact]] = {}
     for fact in facts:
         if is_joinable(fact):
             told.setdefault(fact.charge_key, []).append(fact)
-            for key in fact.keys:
+            for key in _unit_keys(fact):
                 by_key.setdefault(key, []).append(fact)
     names: dict[str, set[Key]] = {}  # by event, the keys under which it may be joined
     links: set[tuple[Unit, Unit]] = set()
@@ -150,14 +149,20 @@ def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
             for unit in right:
                 parts[unit] = left
     for group in parts.values():
-        if len(group) > 1 and len({fact.source for unit in group for fact in told[unit]}) > 1:
+        if len(group) > 1:
             found[group[0]] = min(group, key=lambda unit: (unit[1].startswith("event:"), unit))
             found |= dict.fromkeys(group, found[group[0]])
     return found
 
 
+def _unit_keys(fact: MoneyFact) -> list[Key]:
+    """Keys that can make two statements one unit. An invoice names one payment, perhaps, but many readings."""
+    kinds = ("idempotency", "request") if fact.book == "incurred" else ("idempotency", "request", "invoice")
+    return [key for key in fact.keys if key.kind in kinds]
+
+
 def is_joinable(fact: MoneyFact) -> bool:
-    return fact.counts and fact.may_join and fact.phase in _MOVING and fact.rail != CREDIT_RAIL
+    return fact.counts and fact.rail != CREDIT_RAIL
 
 
 def usable(told: Iterable[MoneyFact]) -> list[MoneyFact]:
@@ -170,36 +175,39 @@ def usable(told: Iterable[MoneyFact]) -> list[MoneyFact]:
     return [fact for own in by_source.values() if len(own) <= MANY and _is_one(own) for fact in own]
 
 
-def _taken(told: Iterable[MoneyFact]) -> dict[str, int]:
+def _taken(told: Iterable[MoneyFact]) -> dict[str, Decimal]:
     """By currency, what a unit by itself would count as."""
-    most: dict[str, int] = {}
+    most: dict[str, Decimal] = {}
     for fact in told:
-        if fact.phase in SPENT:
-            currency = fact.currency.upper()
-            most[currency] = max(most.get(currency, 0), fact.amount_minor)
+        if fact.book in ("paid", "incurred"):
+            most[fact.currency] = max(most.get(fact.currency, Decimal(0)), fact.amount)
     return most
 
 
-def _twice(one: dict[str, int], other: dict[str, int]) -> int:
+def _twice(one: dict[str, Decimal], other: dict[str, Decimal]) -> Decimal:
     """What would be counted twice if these were one and counted apart."""
-    return sum(min(amount, other.get(currency, 0)) for currency, amount in one.items())
+    return sum((min(amount, other.get(currency, Decimal(0))) for currency, amount in one.items()), Decimal(0))
 
 
 def _may_be_one(left: list[MoneyFact], right: list[MoneyFact], names: dict[str, set[Key]]) -> bool:
-    return _is_one([*left, *right]) and all(
-        not names.get(one.event_id, set()).isdisjoint(names.get(other.event_id, ())) or _agree(one, other) for one in left for other in right
-    )
+    return _is_one([*left, *right]) and all(_may_pair(one, other, names) for one in left for other in right)
+
+
+def _may_pair(one: MoneyFact, other: MoneyFact, names: dict[str, set[Key]]) -> bool:
+    shared = names.get(one.event_id, set()) & names.get(other.event_id, set())
+    if not shared:
+        return _agree(one, other)
+    if one.source != other.source or any(key.kind == "idempotency" for key in shared):
+        return True
+    return one.amount == other.amount and one.currency == other.currency  # one request may make several things
 
 
 def _agree(one: MoneyFact, other: MoneyFact) -> bool:
-    return one.amount_minor == other.amount_minor and one.currency.upper() == other.currency.upper() and abs(one.at - other.at) <= AGREED
-
-
-_MOVING = SPENT | GIVEN_BACK | {"authorized"}
+    return one.amount == other.amount and one.currency == other.currency and abs(one.at - other.at) <= AGREED
 
 
 def _is_one(told: list[MoneyFact]) -> bool:
-    """Whether these can be statements of one payment: nobody tells two of them apart."""
+    """Whether these can be statements of one payment or reading: nobody tells two of them apart."""
     phases: dict[tuple[str, str], Unit] = {}
     rails: dict[str, str] = {}
     for fact in told:
@@ -209,38 +217,3 @@ def _is_one(told: list[MoneyFact]) -> bool:
         if fact.charge and rails.setdefault(fact.rail, fact.charge) != fact.charge:
             return False
     return True
-
-
-def interval_start(at: datetime, interval: str) -> datetime | None:
-    """Start of the calendar interval that holds `at`, in `at`'s own zone; None for `once` (no beginning).
-
-    Weeks start on Monday (ISO 8601).
-    """
-    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    match interval:
-        case "day":
-            return day
-        case "week":
-            return day.fromordinal(day.toordinal() - day.weekday()).replace(tzinfo=at.tzinfo)
-        case "month":
-            return day.replace(day=1)
-        case "year":
-            return day.replace(month=1, day=1)
-        case "once":
-            return None
-    raise ValueError(f"unknown interval {interval!r}")
-
-
-def amount_text(amount_minor: int, currency: str) -> str:
-    """`12.00 USD`; decimals as ISO 4217 lists them for the currencies that differ from two."""
-    places = _PLACES.get(currency.upper(), 2)
-    if places == 0:
-        return f"{amount_minor:,} {currency}"
-    sign = "-" if amount_minor < 0 else ""
-    whole, rest = divmod(abs(amount_minor), 10**places)
-    return f"{sign}{whole:,}.{rest:0{places}d} {currency}"
-
-
-_PLACES = dict.fromkeys(["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"], 0) | dict.fromkeys(
-    ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3
-)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from auditlog.core.act import Act
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath, tokens_to
 from auditlog.core.event import Party
-from auditlog.core.limits import LimitFact, Spent
+from auditlog.core.limits import Ceiling, Ledger, Limit, LimitFact, RaiseStanding, Spent, limits_of, run
 from auditlog.core.statement import Token
 
 
@@ -55,6 +55,7 @@ class Record:
 
     limits: tuple[LimitFact, ...] = ()
     spending: tuple[Spent, ...] = ()
+    ceilings: Mapping[str, tuple[Ceiling, ...]] = field(default_factory=dict)  # payment authority -> what was said of it
     approvals: tuple[Approval, ...] = ()
     refusals: tuple[Approval, ...] = ()  # what was asked for and refused, or only asked for: `answer` says which
     siblings: tuple[Act, ...] = ()  # other acts with the same charge, request id or target, in leaf order
@@ -71,24 +72,60 @@ class Record:
         return self.kinds.get(party, "unknown")
 
     def spending_of(self, party: str) -> list[Spent]:
-        """Every charge that has the party on its chain."""
+        """Every line that has the party on its chain."""
         return self._spending.get(party, [])
 
-    def limits_on(self, spending: Iterable[Spent]) -> list[LimitFact]:
-        """Everything said of limits that are held by a party of these charges, or carried by one of their grants."""
+    def lines_of(self, event_id: str) -> list[Spent]:
+        """The lines in which a statement is counted."""
+        return self._lines.get(event_id, [])
+
+    def under_authority(self, authority: str) -> list[Spent]:
+        """Every line under a payment authority."""
+        return self._by_authority.get(authority, []) if authority else []
+
+    def ledgers_on(self, spending: Iterable[Spent]) -> list[Ledger]:
+        """Every limit that a party of these lines holds, or one of their grants carries, with all that counts against it."""
         parties = {party for spent in spending for party in spent.parties}
         grants = {grant for spent in spending for grant in spent.grants}
-        found = {id(f): f for key in parties for f in self._limits.get(("holder", key), ())}
-        found |= {id(f): f for key in grants for f in self._limits.get(("grant", key), ())}
-        return sorted(found.values(), key=lambda f: f.leaf_index)
+        found = {id(limit): limit for key in parties for limit in self._limits.get(("holder", key), ())}
+        found |= {id(limit): limit for key in grants for limit in self._limits.get(("grant", key), ())}
+        return [self.ledger(limit) for limit in sorted(found.values(), key=lambda limit: (limit.first.leaf_index, limit.first.key))]
+
+    def ledger(self, limit: Limit) -> Ledger:
+        """All spending against one limit, run once."""
+        known = self._ledgers.get(id(limit))
+        if known is None:
+            first = limit.first
+            lines = self._by_grant.get(first.grant, []) if first.grant else self._spending.get(first.holder, [])
+            known = self._ledgers[id(limit)] = run(limit, lines)
+        return known
+
+    def raise_standing(self, fact: LimitFact, before: LimitFact | None) -> RaiseStanding:
+        """Whether a raise counts: made by who set the limit for somebody else, by somebody above the holder, or by a human of
+        the principal's organisation. An agent's raise of its own limit, or of one above it, counts for nothing.
+        """
+        if not fact.set_by:
+            return "unknown"
+        holder = fact.holder or (before.holder if before else "")
+        above = self.lineage.get(holder, frozenset())
+        is_human = self.kind_of(fact.set_by) == "human"
+        if fact.set_by in above:
+            return "counts"
+        if is_human:
+            humans = {party for party in above | {holder} if party and self.kind_of(party) == "human"}
+            own = {party.partition("|")[0] for party in humans}
+            return "counts" if fact.set_by in humans or not humans or fact.set_by.partition("|")[0] in own else "unknown"
+        if fact.set_by == holder or holder in self.lineage.get(fact.set_by, frozenset()):
+            return "refused"
+        return "counts" if before is not None and fact.set_by == before.set_by else "unknown"
 
     def limit_of(self, event_id: str) -> LimitFact | None:
         """What an event said of a limit; not what a grant says that it carries."""
         return self._limit_events.get(event_id)
 
-    def said_of(self, limit: LimitFact) -> list[LimitFact]:
-        """Everything said of the same limit."""
-        return self._same_limit.get(limit.key, [])
+    def limits_said_by(self, event_id: str) -> list[Limit]:
+        """The limits that an event's statement is about."""
+        return [limit for limit in self._all_limits if any(f.event_id == event_id and f.verb != "grant" for f in limit.versions)]
 
     def siblings_of(self, act: Act) -> list[Act]:
         """Acts that share the charge, the request or the target, in leaf order."""
@@ -100,18 +137,34 @@ class Record:
         return _grouped((party, spent) for spent in self.spending for party in spent.parties)
 
     @cached_property
-    def _limits(self) -> dict[tuple[str, str], list[LimitFact]]:
+    def _by_authority(self) -> dict[str, list[Spent]]:
+        return _grouped((spent.authority, spent) for spent in self.spending)
+
+    @cached_property
+    def _by_grant(self) -> dict[str, list[Spent]]:
+        return _grouped((grant, spent) for spent in self.spending for grant in spent.grants)
+
+    @cached_property
+    def _lines(self) -> dict[str, list[Spent]]:
+        return _grouped((event_id, spent) for spent in self.spending for event_id in spent.events)
+
+    @cached_property
+    def _ledgers(self) -> dict[int, Ledger]:
+        return {}
+
+    @cached_property
+    def _all_limits(self) -> list[Limit]:
+        return limits_of(self.limits, self.raise_standing)
+
+    @cached_property
+    def _limits(self) -> dict[tuple[str, str], list[Limit]]:
         return _grouped(
-            pair for f in self.limits for pair in ((("holder", f.holder), f), (("grant", f.grant), f)) if pair[0][1]
+            (("grant", limit.first.grant) if limit.first.grant else ("holder", limit.first.holder), limit) for limit in self._all_limits
         )
 
     @cached_property
     def _limit_events(self) -> dict[str, LimitFact]:
         return {f.event_id: f for f in self.limits if f.verb != "grant"}
-
-    @cached_property
-    def _same_limit(self) -> dict[tuple[str, ...], list[LimitFact]]:
-        return _grouped((f.key, f) for f in self.limits)
 
     @cached_property
     def _siblings(self) -> dict[tuple[str, ...], list[Act]]:

@@ -55,9 +55,11 @@ def all_detectors() -> tuple[Detector, ...]:
     from auditlog.detectors import (
         attenuation,
         audience_mismatch,
+        authority_exceeded,
         bulk_registration,
         cap_creep,
         cap_exceeded,
+        concurrency_overshoot,
         confused_deputy,
         cross_provider_cap,
         cycle,
@@ -77,8 +79,8 @@ def all_detectors() -> tuple[Detector, ...]:
     )
 
     return (
-        lookalike, bulk_registration, domain_mismatch, retry_loop, cap_exceeded, cross_provider_cap, self_raise,
-        cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation, used_after_expiry, audience_mismatch,
+        lookalike, bulk_registration, domain_mismatch, retry_loop, authority_exceeded, cap_exceeded, cross_provider_cap,
+        concurrency_overshoot, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation, used_after_expiry, audience_mismatch,
         out_of_scope, gate_missing, key_mismatch, *orphan_token.PATTERNS, unattributed, confused_deputy,
         *shared_key.PATTERNS, token_elsewhere,
     )  # fmt: skip

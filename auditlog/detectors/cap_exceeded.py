@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
-from auditlog.core.limits import Crossing, LimitFact, crossings, in_force
-from auditlog.core.money import amount_text
+from auditlog.core.limits import Crossing, Ledger, crossings_of
+from auditlog.core.money import amount_text, minor
 from auditlog.core.record import Record
 
 rule = "spend.cap_exceeded"
-version = 1
+version = 2
 title = "Spend went over a limit"
 runbook = "Look at the charge that crossed the limit and at who enforces it: the overrun is what to reclaim."
 false_positives = "The limit was raised by a human in a system that does not report to us."
@@ -17,8 +17,9 @@ of_events = frozenset()  # a limit's terms, and spend that other statements may 
 types = frozenset(
     "domain.registered domain.renewed domain.transferred action.performed resource.provisioned resource.updated "
     "payment.authorized payment.captured payment.settled payment.refunded usage.metered subscription.started "
-    "subscription.changed invoice.paid deployment.completed limit.set limit.raised limit.lowered "
-    "delegation.granted mandate.issued".split()
+    "subscription.changed subscription.renewed invoice.issued invoice.paid invoice.voided invoice.credited deployment.completed "
+    "account.created project.created credential.issued dispute.funds_withdrawn dispute.funds_reinstated "
+    "limit.set limit.raised limit.lowered delegation.granted mandate.issued".split()
 )
 partition = ("principal",)
 waits = False
@@ -26,65 +27,90 @@ waits = False
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    mine = record.spending_of(principal)
-    limits = record.limits_on(mine)
+    ledgers = record.ledgers_on(record.spending_of(principal))
     found: dict[str, Finding] = {}
-    for crossing in crossings(limits, mine):
-        if crossing.limit.scope == "global" and each_within_own_limit(crossing, limits):
-            continue  # the sum over providers is another finding
-        raised = crossing_finding(rule, principal, crossing, title=_title(crossing), severity=_severity(crossing))
-        before = found.get(raised.anchor)
-        # One limit is often said twice, in a grant and by an event: the larger overrun speaks for both.
-        if before is None or raised.money_at_risk_minor > before.money_at_risk_minor:
-            found[raised.anchor] = raised
+    for ledger in ledgers:
+        for crossing in crossings_of(ledger):
+            if crossing.limit.scope == "global" and each_within_own_limit(crossing, ledgers):
+                continue  # the sum over providers is another finding
+            raised = crossing_finding(rule, principal, crossing, title=_title(crossing), severity=severity_of(crossing))
+            before = found.get(raised.anchor)
+            # One limit is often said twice, in a grant and by an event: the larger overrun speaks for both.
+            if before is None or raised.money_at_risk_minor > before.money_at_risk_minor:
+                found[raised.anchor] = raised
     yield from found.values()
 
 
-def each_within_own_limit(crossing: Crossing, limits: Sequence[LimitFact]) -> bool:
+def each_within_own_limit(crossing: Crossing, ledgers: Sequence[Ledger]) -> bool:
     """Whether every provider that the crossed sum comes from has a limit of its own, and kept to it."""
-    over = {c.provider for c in crossings(limits, crossing.counted) if c.limit.provider or c.limit.scope == "provider"}
-    standing = [limit for limit in in_force(limits, crossing.counted[-1].at).values() if limit.max_minor is not None]
-    own = {limit.provider for limit in standing if limit.provider}
-    each = any(limit.scope == "provider" and not limit.provider for limit in standing)
     providers = {spent.provider for spent in crossing.counted}
-    return len(providers) > 1 and not over and (each or providers <= own)
+    if len(providers) < 2:
+        return False
+    last = max(spent.at for spent in crossing.counted)
+    own: set[str] = set()
+    for ledger in ledgers:
+        first = ledger.limit.first
+        standing = ledger.limit.in_force(last).limit
+        if standing is None or standing.max_minor is None or not (first.provider or first.scope == "provider"):
+            continue
+        if any(c.counted[0].at <= last and providers & {s.provider for s in c.counted} for c in crossings_of(ledger)):
+            return False
+        own |= {first.provider} if first.provider else providers
+    return providers <= own
 
 
 def crossing_finding(rule: str, principal: str, crossing: Crossing, *, title: str, severity: str) -> Finding:
     limit, by = crossing.limit, crossing.crossed_by
     holder = limit.holder if limit.scope not in ("global", "provider") else ""
     window = crossing.start.isoformat() if crossing.start else "ever"
+    back = sum((amount for spent in crossing.counted for _, amount in spent.returns), 0)
+    bound = [value for value in limit.bound if value] if limit.verb != "grant" else []
     return Finding(
         rule=rule,
-        anchor=" ".join((principal, holder, limit.scope, limit.scope_id, crossing.provider, limit.currency, limit.interval, window)),
+        anchor=" ".join((principal, holder, limit.scope, limit.scope_id, crossing.provider, limit.currency, limit.interval, window,
+                         *bound, *([crossing.each] if crossing.each != crossing.provider else []))),
         severity=severity,
         title=title,
         events=tuple(spent.event_id for spent in crossing.counted),
         leaves=tuple(spent.leaf_index for spent in crossing.counted),
-        first_at=crossing.counted[0].at,
-        last_at=crossing.counted[-1].at,
+        first_at=min(spent.held_from or spent.at for spent in crossing.counted),
+        last_at=max(spent.at for spent in crossing.counted),
         principal=principal,
         provider=crossing.provider or None,
         grant=limit.grant or None,
-        money_at_risk_minor=crossing.over_minor,
+        money_at_risk_minor=minor(crossing.over_minor),
         currency=limit.currency,
-        evidence={"limit_leaf": limit.leaf_index, "limit_minor": limit.max_minor, "spent_minor": crossing.spent_minor,
+        evidence={"limit_leaf": limit.leaf_index, "limit_minor": limit.max_minor, "spent_minor": minor(crossing.spent_minor),
+                  "returned_since_minor": minor(back), "in_flight_minor": minor(crossing.in_flight_minor), "each": crossing.each,
                   "interval": limit.interval, "scope": limit.scope, "enforcement": limit.enforcement,
-                  "crossed_by": by.event_id, "crossed_at": by.at.isoformat()},
+                  "crossed_by": by.event_id, "crossed_at": (by.held_from or by.at).isoformat()},
     )  # fmt: skip
+
+
+def where(crossing: Crossing) -> str:
+    limit = crossing.limit
+    if crossing.provider:
+        return f" at {crossing.provider}"
+    return f" in {limit.scope} {crossing.each}" if crossing.each else ""
+
+
+def per(crossing: Crossing) -> str:
+    return "" if crossing.limit.interval == "once" else f" a {crossing.limit.interval}"
 
 
 def _title(crossing: Crossing) -> str:
     limit = crossing.limit
-    where = f" at {crossing.provider}" if crossing.provider else ""
-    per = "" if limit.interval == "once" else f" a {limit.interval}"
+    back = sum((amount for spent in crossing.counted for _, amount in spent.returns), 0)
+    given = f"; {amount_text(back, limit.currency)} of it came back" if back else ""
     return (
-        f"{amount_text(crossing.spent_minor, limit.currency)} was spent{where}, over the limit of "
-        f"{amount_text(limit.max_minor or 0, limit.currency)}{per}"
+        f"{amount_text(crossing.spent_minor, limit.currency)} was spent{where(crossing)}, over the limit of "
+        f"{amount_text(limit.max_minor or 0, limit.currency)}{per(crossing)}{given}"
     )
 
 
-def _severity(crossing: Crossing) -> str:
-    if crossing.limit.enforcement == "alert_only":
-        return "low"
-    return "high" if crossing.limit.enforcement == "hard" else "medium"
+def severity_of(crossing: Crossing) -> str:
+    """What only warns grows with the excess: a budget that is passed many times over is no small matter."""
+    if crossing.limit.enforcement != "alert_only":
+        return "high" if crossing.limit.enforcement == "hard" else "medium"
+    times = crossing.spent_minor / (crossing.limit.max_minor or 1)
+    return "critical" if times >= 20 else "high" if times >= 3 else "medium" if times >= 1.5 else "low"

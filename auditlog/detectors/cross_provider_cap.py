@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
-from auditlog.core.limits import crossings
+from auditlog.core.limits import Minor, crossings_of
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.detectors import cap_exceeded
@@ -26,15 +26,14 @@ waits = False
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    mine = record.spending_of(principal)
-    limits = record.limits_on(mine)
+    ledgers = record.ledgers_on(record.spending_of(principal))
     seen: set[str] = set()
-    for crossing in crossings(limits, mine):
-        if crossing.limit.scope != "global" or not cap_exceeded.each_within_own_limit(crossing, limits):
+    for crossing in (c for ledger in ledgers for c in crossings_of(ledger)):
+        if crossing.limit.scope != "global" or not cap_exceeded.each_within_own_limit(crossing, ledgers):
             continue
-        parts: dict[str, int] = {}
+        parts: dict[str, Minor] = {}
         for spent in crossing.counted:
-            parts[spent.provider] = parts.get(spent.provider, 0) + spent.spent_minor
+            parts[spent.provider] = parts.get(spent.provider, 0) + spent.gross_minor
         currency = crossing.limit.currency
         listed = ", ".join(f"{provider or 'unknown'} {amount_text(part, currency)}" for provider, part in sorted(parts.items()))
         raised = cap_exceeded.crossing_finding(

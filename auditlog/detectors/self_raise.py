@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
-from auditlog.core.limits import LimitFact, in_force
+from auditlog.core.limits import LimitFact, widens
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.detectors import finding
@@ -23,13 +23,11 @@ waits = False
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         limit = record.limit_of(act.event_id)
-        if limit is None or act.outcome != "success" or not raised_by_holder(limit, record):
+        if limit is None or act.outcome != "success" or not limit.counts:
             continue
         before = _before(limit, record)
-        if before is None and limit.verb != "raised":
+        if not widens(limit, before) or record.raise_standing(limit, before) != "refused":
             continue  # a first limit raises nothing
-        if before is not None and not _higher(limit, before):
-            continue
         yield finding(
             rule,
             act.event_id,
@@ -47,22 +45,12 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         )
 
 
-def raised_by_holder(limit: LimitFact, record: Record) -> bool:
-    """Whether who set it is the holder, or stands below the holder; a human may always raise what it holds."""
-    if not limit.set_by or not limit.holder or record.kind_of(limit.set_by) == "human":
-        return False
-    return limit.set_by == limit.holder or limit.holder in record.lineage.get(limit.set_by, frozenset())
-
-
 def _before(limit: LimitFact, record: Record) -> LimitFact | None:
-    earlier = [f for f in record.said_of(limit) if (f.at, f.leaf_index) < (limit.at, limit.leaf_index)]
-    return in_force(earlier, limit.at).get(limit.key)
-
-
-def _higher(limit: LimitFact, before: LimitFact) -> bool:
-    if before.max_minor is None:
-        return False
-    return limit.max_minor is None or limit.max_minor > before.max_minor
+    """What stood of the limit when this was said: raises that count for nothing are left out."""
+    same = record.limits_said_by(limit.event_id)
+    earlier = [(f, said) for said in same for f in said.versions if f.event_id != limit.event_id and (f.at, f.leaf_index) < (limit.at, limit.leaf_index)]
+    stands = [said.in_force(f.at).limit for f, said in earlier]
+    return max((f for f in stands if f is not None), key=lambda f: (f.at, f.leaf_index), default=None)
 
 
 def _amount(limit: LimitFact) -> str:

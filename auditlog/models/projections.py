@@ -90,12 +90,20 @@ class Event(models.Model):
     ray_id = models.TextField()  # of a proxy in front of the provider: another name of the request
     idempotency_key = models.TextField()
     phase = models.CharField(max_length=10)
-    amount_minor = models.BigIntegerField(null=True)
+    book = models.CharField(max_length=8, default="")  # incurred | billed | paid | returned | held (core.money.book_of)
+    amount_minor = models.BigIntegerField(null=True)  # rounded half to even where `amount` has less than a minor unit
+    amount = models.DecimalField(max_digits=40, decimal_places=15, null=True)  # minor units, exact
     currency = models.CharField(max_length=3)
     rail = models.TextField()
     charge = models.TextField()
     invoice = models.TextField()
+    subscription = models.TextField(default="")
+    period_from = models.DateTimeField(null=True)
+    period_to = models.DateTimeField(null=True)
+    payee = models.TextField(default="")
+    payer = models.TextField(default="")
     payment_authority = models.TextField()
+    through = models.UUIDField(null=True)  # names nobody, and a thing: the event by which an agent made that thing
     jkt = models.TextField()  # thumbprint of the key that a grant or token of this event is bound to (RFC 7800 `cnf`)
     detail = models.BinaryField()  # the typed payload as JSON (core.event.Payload)
 
@@ -113,7 +121,7 @@ class Event(models.Model):
                 _key(name)
                 for name in (
                     "principal", "actor", "provider", "account", "target", "token", "via_grant", "txn",
-                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt", "ray_id", "idempotency_key",
+                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt", "ray_id", "idempotency_key", "subscription",
                 )
             ),
             models.Index(fields=["tenant", "generation", "source", "source_event_id"], name="event_by_source_id"),
@@ -232,6 +240,12 @@ class LimitStatement(models.Model):
     enforcement = models.CharField(max_length=10)
     set_by = models.TextField()
     occurred_at = models.DateTimeField()
+    limit_id = models.TextField(default="")
+    session = models.TextField(default="")  # what the statement names, and so binds
+    task = models.TextField(default="")
+    project = models.TextField(default="")
+    counts = models.BooleanField(default=True)  # its source may say so (layers, issuers)
+    signer = models.TextField(default="")  # issuer of the statement
 
     class Meta:
         db_table = "projection_limit"
@@ -245,13 +259,14 @@ class LimitStatement(models.Model):
 
 
 class Charge(models.Model):
-    """What one charge came to (core.money.Charge). `lead` names the event whose chain answers for it."""
+    """One line of the books (core.books.Line). `lead` names the event whose chain answers for it. Minor units, exact."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "generation", "rail", "charge", "currency")
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "rail", "charge", "book", "currency")
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     generation = models.IntegerField()
     rail = models.TextField()
-    charge = models.TextField()
+    charge = models.TextField()  # the unit: charge id, `invoice:<id>` or `event:<id>`
+    book = models.CharField(max_length=8)  # incurred | billed | paid | held
     currency = models.CharField(max_length=3)
     lead = models.UUIDField()
     leaf_index = models.BigIntegerField()  # of the lead
@@ -259,23 +274,37 @@ class Charge(models.Model):
     principal = models.TextField()
     actor = models.TextField()
     provider = models.TextField()
+    payee = models.TextField()
+    account = models.TextField()
     grant = models.TextField()
     session = models.TextField()
     task = models.TextField()
     project = models.TextField()
-    taken_minor = models.BigIntegerField()
-    returned_minor = models.BigIntegerField()
-    authorized_minor = models.BigIntegerField()
-    has_spend = models.BooleanField()
-    joined = ArrayField(models.UUIDField())  # all events counted in it, where they go by several names (core.money.counted_together)
+    authority = models.TextField()
+    spent = models.DecimalField(max_digits=40, decimal_places=15)  # the lower bound, net of what came back
+    at_most = models.DecimalField(max_digits=40, decimal_places=15)
+    returned = models.DecimalField(max_digits=40, decimal_places=15)
+    returned_at = ArrayField(models.DateTimeField())  # when each part of it came back
+    returned_parts = ArrayField(models.DecimalField(max_digits=40, decimal_places=15))
+    held = models.DecimalField(max_digits=40, decimal_places=15)
+    held_from = models.DateTimeField(null=True)
+    held_until = models.DateTimeField(null=True)
+    has_spend = models.BooleanField()  # False: only held
+    role = models.CharField(max_length=5)  # what else may bear on it: open | meter | loose | bill | pool; "" nothing (core.books)
+    source = models.CharField(max_length=48)  # of the lead
+    is_joined = models.BooleanField()  # several statements are counted in it
+    events = ArrayField(models.UUIDField())  # all statements counted in it
 
     class Meta:
         db_table = "projection_charge"
         indexes = [
-            GinIndex(fields=["joined"], name="charge_by_joined", condition=~models.Q(joined=[])),
+            GinIndex(fields=["events"], name="charge_by_events", condition=models.Q(is_joined=True)),
+            models.Index(fields=["tenant", "generation", "lead"], name="charge_by_lead"),
             models.Index(fields=["tenant", "generation", "principal", "at"], name="charge_by_principal"),
             models.Index(fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")),
             models.Index(fields=["tenant", "generation", "at"], name="charge_by_time"),
+            # Whether a principal's books rest on more than keys (project_money).
+            models.Index(fields=["tenant", "generation", "principal", "role", "source"], name="charge_by_role", condition=~models.Q(role="")),
         ]
 
     def __str__(self) -> str:

@@ -1,154 +1,141 @@
-"""C5: spending with this act against every limit in force."""
+"""C5: spending with this act against every limit in force, and against its payment authority."""
 
 from collections.abc import Iterable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
-from auditlog.core.limits import Crossing, LimitFact, Spent, binds, crossings, in_force, window_of
-from auditlog.core.money import CREDIT_RAIL, amount_text
-from auditlog.core.record import Record
+from auditlog.core.limits import Ledger, LimitFact, OverAuthority, Spent, Step, beyond_authority
+from auditlog.core.money import CREDIT_RAIL, amount_text, minor
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 
 def limits(it: Contested) -> CriterionResult:
-    """C5: the running sum with this act against every limit in force when its money moved.
+    """C5: what had been spent and was authorized with this act, against every limit in force when it was done.
 
-    Sums are those of the one spend function, over the limit's own interval. A raise by the limit's holder or by
-    anybody below it is not the human's: what stood before it stands.
+    The same ledgers as `spend.cap_exceeded` reads. What only warns (`alert_only`) makes nothing out of scope. A raise by
+    the limit's holder, or by anybody below it, is not the human's: what stood before it stands.
     """
-    own = _own_spending(it)
-    if own is None:
+    act = it.act
+    if not act.spends:
         return CriterionResult("C5", "na", "the act spent nothing")
-    if own.rail == CREDIT_RAIL:
+    if act.rail == CREDIT_RAIL:
         return CriterionResult("C5", "na", "credits are not counted against limits in money")
-    applicable = _applicable(it)
-    facts, refused = _authorised(applicable, it.record)
-    standing = [fact for fact in in_force(facts, own.at).values() if fact.max_minor is not None]
+    own = it.record.lines_of(act.event_id)
+    if not own:
+        return CriterionResult("C5", "na", "its money is counted where it was incurred, and judged there")
+    over_authority = _beyond_authority(it, own)
+    ledgers = [ledger for ledger in it.record.ledgers_on(own) if ledger.limit.first.enforcement != "alert_only"]
+    steps = [step for ledger in ledgers for line in own for step in ledger.of(line)]
+    over = [step for step in steps if step.is_over]
+    if over:
+        return _overrun(it, own, over)
+    if over_authority:
+        return _over_authority(it, over_authority)
+    return _unknown(own, ledgers, steps) or _within(steps)
+
+
+def _within(steps: list[Step]) -> CriterionResult:
+    standing = [step.standing.limit for step in steps if step.max_minor is not None]
+    refused = [fact for step in steps for fact in step.standing.refused]
     if not standing:
-        if refused and not facts:
-            return CriterionResult("C5", "unknown", f"{_raise_text(refused[-1])}, and what stood before is not in the record",
-                                   _limit_evidence(refused), cure="the limit before that raise would decide")  # fmt: skip
-        return CriterionResult("C5", "pass", "no limit bound this spending")
-    if all(fact.currency != own.currency for fact in standing):
-        others = ", ".join(sorted({fact.currency for fact in standing}))
-        return CriterionResult("C5", "unknown", f"the limits are in {others}, the act spent {own.currency}, and no rate is on record",
-                               _limit_evidence(standing), cure=f"a recorded rate from {own.currency} to {others} would decide")  # fmt: skip
-    since = _since(standing, own)
-    before = [s for s in it.record.spending if s.at >= since and (s.at, s.leaf_index) < (own.at, own.leaf_index)]
-    over = [c for c in crossings(facts, [*before, own]) if own in c.counted]
-    if not over:
-        return CriterionResult("C5", "pass", f"with this act, spending stays within {len(standing)} limit{'s' if len(standing) > 1 else ''}", _limit_evidence(standing))
-    return _overrun(it, own, over, refused)
+        return CriterionResult("C5", "pass", "no limit bound this spending", limit_evidence(refused))
+    count = len({fact.key for fact in standing})
+    return CriterionResult("C5", "pass", f"with this act, spending stays within {count} limit{'s' if count > 1 else ''}", limit_evidence(standing))
 
 
-def _overrun(it: Contested, own: Spent, over: list[Crossing], refused: list[LimitFact]) -> CriterionResult:
-    over.sort(key=lambda c: (-c.over_minor, c.limit.key))
+def _unknown(own: list[Spent], ledgers: list[Ledger], steps: list[Step]) -> CriterionResult | None:
+    """What would have to be known: a raise that is in doubt, whether two statements are one payment, a rate, a name."""
+    for step in steps:
+        if step.standing.limit is None and step.standing.refused:
+            return CriterionResult("C5", "unknown", f"{raise_text(step.standing.refused[-1])}, and what stood before is not in the record",
+                                   limit_evidence(step.standing.refused), cure="the limit before that raise would decide")  # fmt: skip
+        if not step.is_in_doubt:
+            continue
+        limit, currency = step.standing.limit, step.spent.currency
+        allowed = amount_text(step.max_minor, currency)
+        if step.over_minor > 0:
+            doubted = step.standing.doubtful[-1]
+            return CriterionResult("C5", "unknown", f"{amount_text(step.total, currency)} against a limit of {allowed}, which {raise_text(doubted)}: "
+                                   "whether that counts for this act is not known", limit_evidence([limit, doubted]),
+                                   cure="who made the raise, and that it was made before the act, would decide")  # fmt: skip
+        return CriterionResult("C5", "unknown", f"{amount_text(step.total, currency)} to {amount_text(step.at_most, currency)} against a limit of "
+                               f"{allowed}: two statements are perhaps of the same money", limit_evidence([limit]),
+                               cure="a key that both statements share, or the payment's own record, would decide")  # fmt: skip
+    mine = {id(line) for line in own}
+    for ledger in ledgers:
+        line = next((line for line in ledger.unknown if id(line) in mine), None)
+        if line is None:
+            continue
+        standing = ledger.limit.in_force(line.held_from or line.at, leaf_index=line.leaf_index)
+        limit = standing.limit
+        if limit is None or limit.max_minor is None:
+            continue
+        if line.currency != limit.currency:
+            return CriterionResult("C5", "unknown", f"the limit is in {limit.currency}, the act spent {line.currency}, and no rate is on record",
+                                   limit_evidence([limit]), cure=f"a recorded rate from {line.currency} to {limit.currency} would decide")  # fmt: skip
+        return CriterionResult("C5", "unknown", f"a limit holds for each {limit.scope}, and the act does not say which {limit.scope} it belongs to",
+                               limit_evidence([limit]), cure=f"the {limit.scope}, from the act's source, would decide")  # fmt: skip
+    return None
+
+
+def _overrun(it: Contested, own: list[Spent], over: list[Step]) -> CriterionResult:
+    over.sort(key=lambda step: (-step.over_minor, step.limit.first.key))
     most = over[0]
-    by, sums = amount_text(most.over_minor, own.currency), amount_text(most.spent_minor, own.currency)
-    name = f"{most.limit.scope} limit" + (f" at {most.provider}" if most.provider else "")
-    reason = f"{sums} against the {name} of {amount_text(most.limit.max_minor or 0, own.currency)}: over by {by}, crossed by {most.crossed_by.event_id}"
+    limit, currency = most.standing.limit, most.spent.currency
+    by = amount_text(most.over_minor, currency)
+    each = most.bucket[0]
+    name = f"{limit.scope} limit" + (f" at {limit.provider or each}" if limit.provider or (each and limit.scope in ("provider", "merchant")) else "")
+    flight = f", {amount_text(most.in_flight, currency)} of it authorized and not captured" if most.in_flight else ""
+    reason = f"{amount_text(most.total, currency)}{flight} against the {name} of {amount_text(most.max_minor or 0, currency)}: over by {by}"
     evidence: list[Evidence] = []
-    for crossing in over:
-        evidence += _limit_evidence([crossing.limit])
-        evidence.append({"event_id": crossing.crossed_by.event_id, "leaf": crossing.crossed_by.leaf_index})
-    if refused:
-        reason += f"; {_raise_text(refused[-1])}, which is no authority of the human's"
-        evidence += _limit_evidence(refused)
-    hop = _hopof_path(it, most.limit)
+    for step in over:
+        evidence += limit_evidence([step.standing.limit])
+        evidence.append({"event_id": step.spent.event_id, "leaf": step.spent.leaf_index})
+    if most.standing.refused:
+        reason += f"; {raise_text(most.standing.refused[-1])}, which is no authority of the human's"
+        evidence += limit_evidence(most.standing.refused)
+    hop = _hop_of(it, limit)
+    mine = sum(line.gross_minor or line.authorized_minor for line in own if line.currency == currency)
     return CriterionResult(
         "C5", "fail", reason, tuple(dict(pair) for pair in dict.fromkeys(tuple(item.items()) for item in evidence)),
-        ("over_limit",), f"out of scope by {by} on the {name}", hop, hop == 0 or it.proven_at(hop),
-        min(own.spent_minor, most.over_minor),
+        ("over_limit",), f"out of scope by {by} on the {name}", hop, hop is None or hop == 0 or it.proven_at(hop),
+        minor(min(mine, most.over_minor)),
     )  # fmt: skip
 
 
-def _since(standing: Iterable[LimitFact], own: Spent) -> datetime:
-    """Nothing spent before this counts in any interval that holds the act; a day to spare where zones changed."""
-    starts = [window_of(fact, own.at) for fact in standing if binds(fact, own)]
-    if not starts or None in starts:
-        return datetime.min.replace(tzinfo=UTC)
-    return min(starts) - timedelta(days=1)
+def _beyond_authority(it: Contested, own: list[Spent]) -> list[OverAuthority]:
+    mine = {id(line) for line in own}
+    found = []
+    for authority in sorted({line.authority for line in own} - {""}):
+        lines = it.record.under_authority(authority)
+        found += [over for over in beyond_authority(it.record.ceilings.get(authority, ()), lines) if id(over.spent) in mine and over.ended is None]
+    return found
 
 
-def _own_events(it: Contested) -> set[str]:
-    """The act and what else tells of its charge: they are one spending."""
-    act = it.act
-    same = {o.event_id for o in it.record.siblings_of(act) if act.charge and (o.rail, o.charge) == (act.rail, act.charge)}
-    joined = [spent.joined for spent in it.record.spending if act.event_id in spent.joined]
-    return {act.event_id} | same.union(*joined)
+def _over_authority(it: Contested, over: list[OverAuthority]) -> CriterionResult:
+    most = max(over, key=lambda each: each.over_minor)
+    currency, ceiling = most.spent.currency, most.ceiling
+    by = amount_text(most.over_minor, currency)
+    return CriterionResult(
+        "C5", "fail", f"{amount_text(most.total, currency)} under payment authority {ceiling.authority}, whose ceiling is "
+        f"{amount_text(ceiling.max_minor or 0, currency)}: over by {by}",
+        ({"event_id": ceiling.event_id, "leaf": ceiling.leaf_index}, {"event_id": most.spent.event_id, "leaf": most.spent.leaf_index}),
+        ("authority_exceeded",), f"within scope if {by} less had been taken under payment authority {ceiling.authority}", None, True,
+        minor(most.over_minor),
+    )  # fmt: skip
 
 
-def _own_spending(it: Contested) -> Spent | None:
-    """What the act spent: its charge as the spend function counts it; for an authorization still open, the hold."""
-    act = it.act
-    if not act.spends:
-        return None
-    mine = _own_events(it)
-    told = [s for s in it.record.spending if s.event_id in mine and s.currency == act.currency]
-    charge = min(told, key=lambda spent: (spent.at, spent.leaf_index), default=None)
-    if charge is None:
-        parties = {*it.path.parties, act.actor, act.principal} - {""}
-        charge = Spent(
-            act.event_id, act.leaf_index, act.occurred_at, it.provider, act.currency, act.amount_minor or 0,
-            0, act.rail, frozenset(parties), frozenset(g.id for g in it.path.grants), act.session, act.task, act.project,
-        )  # fmt: skip
-    elif act.phase == "authorized" and charge.spent_minor == 0:
-        charge = replace(charge, spent_minor=charge.authorized_minor or act.amount_minor or 0)
-    return charge
-
-
-def _applicable(it: Contested) -> list[LimitFact]:
-    """Limits of the path's grants, and those said on their own of anybody on the path or of the principal."""
-    grants = {grant.id for grant in it.path.grants}
-    holders = {*it.path.parties, it.act.principal} - {""}
-    facts = [f for f in it.record.limits if (f.grant in grants if f.verb == "grant" else f.holder in holders)]
-    return sorted(facts, key=lambda fact: (fact.at, fact.leaf_index, fact.key))
-
-
-def _authorised(facts: Iterable[LimitFact], record: Record) -> tuple[list[LimitFact], list[LimitFact]]:
-    """Facts that count, and the raises that do not: those by the holder or one of its descendants."""
-    counted: list[LimitFact] = []
-    refused: list[LimitFact] = []
-    stands: dict[tuple[str, ...], LimitFact] = {}
-    for fact in facts:
-        before = stands.get(fact.key)
-        if fact.verb != "grant" and _raises(fact, before) and _by_holder(fact, record):
-            refused.append(fact)
-            continue
-        counted.append(fact)
-        if fact.verb != "reached":
-            stands[fact.key] = fact
-    return counted, refused
-
-
-def _raises(fact: LimitFact, before: LimitFact | None) -> bool:
-    if before is None:
-        return fact.verb == "raised"
-    if before.max_minor is None or fact.verb == "reached":
-        return False
-    return fact.max_minor is None or fact.max_minor > before.max_minor
-
-
-def _by_holder(fact: LimitFact, record: Record) -> bool:
-    """Whether a raise came from below. A human who raises a budget of their own gives authority by it."""
-    if not fact.set_by or record.kind_of(fact.set_by) == "human":
-        return False
-    return fact.set_by == fact.holder or fact.holder in record.lineage.get(fact.set_by, frozenset())
-
-
-def _raise_text(fact: LimitFact) -> str:
+def raise_text(fact: LimitFact) -> str:
     to = "no limit" if fact.max_minor is None else amount_text(fact.max_minor, fact.currency)
-    return f"{fact.set_by} raised it to {to}"
+    return f"{fact.set_by or 'somebody who is not named'} raised to {to}"
 
 
-def _limit_evidence(facts: Iterable[LimitFact]) -> tuple[Evidence, ...]:
+def limit_evidence(facts: Iterable[LimitFact]) -> tuple[Evidence, ...]:
     return tuple(
         {"event_id": f.event_id, "leaf": f.leaf_index} | ({"grant": f.grant} if f.verb == "grant" else {}) for f in facts
     )
 
 
-def _hopof_path(it: Contested, limit: LimitFact) -> int | None:
-    if limit.verb == "grant":
+def _hop_of(it: Contested, limit: LimitFact) -> int | None:
+    if limit.grant:
         return next((n for n, grant in enumerate(it.path.grants, start=1) if grant.id == limit.grant), None)
     held = (n for n, grant in enumerate(it.path.grants, start=1) if grant.actor and grant.actor.key == limit.holder)
     return next(held, 0)

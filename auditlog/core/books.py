@@ -1,0 +1,771 @@
+"""Books: what was spent, each obligation counted once (`DESIGN.md` section 4.1). The one function behind every figure.
+
+Money is stated in three books: *incurred* (usage, an agreed price), *billed* (an invoice) and *paid*. Units of one book
+add; a later book covers an earlier one and never adds to it. The road from statements to lines:
+
+1. statements -> units: one charge at its rail, one invoice, one reading (`core.money.counted_together`);
+2. units -> obligations: a later unit covers the earlier ones that it shares a key with, or that an invoice names;
+3. invoices cover what was metered in their period, or since the invoice before; top-ups are drawn down;
+4. a payment that equals an open obligation is *perhaps the same*: then spend is a range;
+5. obligations -> lines: each act keeps what it incurred, and what a bill has more is the bill's own line.
+
+Everything is a function of the set of statements, never of their order. Amounts are exact, in minor units.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from msgspec import Struct
+
+from auditlog.core.join import MANY, Key
+from auditlog.core.money import CREDIT_RAIL, MoneyFact, Unit, counted_together
+
+ZERO = Decimal(0)
+GRAIN = Decimal("1e-12")  # of a minor unit: what shares are rounded to; what is left over goes to the last one
+TAX = Decimal("1.25")  # policy: a payment may be this much above or below what it pays for (tax, fees)
+NEAR = timedelta(days=5)  # policy: and so far from it
+SAME_READING = timedelta(minutes=10)  # policy: two meters of one call
+HOLD_ENDS = timedelta(days=7)  # policy
+AHEAD = timedelta(days=1)  # a period that begins before this much after the invoice was issued does not lie ahead
+IN_ADVANCE = frozenset({"balance", "wallet", "credits", "credit", "prepaid"})
+
+
+class Line(Struct, frozen=True):
+    """One line of the books: what one unit came to, whose it is, and when it counts. Amounts in minor units."""
+
+    rail: str
+    unit: str  # charge id, `event:<id>` or `invoice:<id>`
+    currency: str
+    book: str  # incurred | billed | paid | held
+    lead: str  # the event whose chain answers for it
+    at: datetime
+    spent: Decimal  # the lower bound, what came back taken off
+    at_most: Decimal  # the upper bound: more than `spent` where another statement is perhaps the same money
+    returned: Decimal = ZERO
+    returns: tuple[tuple[datetime, Decimal], ...] = ()  # when how much of it came back, oldest first
+    held: Decimal = ZERO  # authorized beyond what the line counts already, while it is open
+    held_from: datetime | None = None
+    held_until: datetime | None = None
+    events: tuple[str, ...] = ()  # all statements counted in it, in order of time
+    role: str = ""  # what else of its principal may bear on it: open | meter | loose | bill | pool; "" nothing
+    source: str = ""  # of the lead
+    principal: str = ""
+    actor: str = ""
+    provider: str = ""
+    payee: str = ""
+    account: str = ""
+    grant: str = ""
+    session: str = ""
+    task: str = ""
+    project: str = ""
+    authority: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.rail, self.unit, self.book, self.currency)
+
+    @property
+    def has_spend(self) -> bool:
+        return self.book != "held"
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One unit while the books are made."""
+
+    book: str  # incurred | billed | paid
+    name: Unit
+    facts: list[MoneyFact]  # those that tell of it, oldest first
+    currency: str = ""
+    amount: Decimal = ZERO  # of an invoice: what was billed, less credits; None of it once voided
+    paid: Decimal = ZERO  # of an invoice: what `invoice.paid` says
+    returned: Decimal = ZERO
+    returns: list[tuple[datetime, Decimal]] = field(default_factory=list)
+    holds: list[MoneyFact] = field(default_factory=list)
+    covers: "list[_Entry]" = field(default_factory=list)
+    by: "list[_Entry]" = field(default_factory=list)  # what covers it
+    is_void: bool = False
+
+    @property
+    def at(self) -> datetime:
+        return self.facts[0].at
+
+    @property
+    def lead(self) -> MoneyFact:
+        return min(self.facts, key=lambda f: (not f.attributed, f.at, f.event_id))
+
+    def said(self, name: str) -> str:
+        """What it says of this field: its lead, else the first that says anything."""
+        return getattr(self.lead, name) or next((v for f in self.facts if (v := getattr(f, name))), "")
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        return frozenset(key for fact in self.facts for key in fact.keys)
+
+    @property
+    def seller(self) -> str:
+        return self.said("payee") or self.said("provider")
+
+    @property
+    def is_usage(self) -> bool:
+        return self.book == "incurred" and all(f.type == "usage.metered" for f in self.facts)
+
+    @property
+    def is_topup(self) -> bool:
+        return any(f.thing_type.lower() in IN_ADVANCE or f.thing.lower() in IN_ADVANCE for f in self.facts)
+
+    def cover(self, other: "_Entry") -> None:
+        if other not in self.covers:
+            self.covers.append(other)
+            other.by.append(self)
+
+
+def books(facts: Iterable[MoneyFact]) -> list[Line]:
+    """Every line that these statements come to. `facts` may repeat and come in any order."""
+    counted = sorted({f.event_id: f for f in facts if f.counts and f.book}.values(), key=_in_time)
+    credits = [f for f in counted if f.rail == CREDIT_RAIL]
+    money = [f for f in counted if f.rail != CREDIT_RAIL]
+    found: list[Line] = []
+    for some, joins in ((credits, False), (money, True)):
+        entries = _entries(some, joins=joins)
+        if joins:
+            _cover_by_keys(entries)
+            _cover_by_invoices(entries)
+        drawn = _drawn_down(entries) if joins else {}
+        obligations = _obligations(entries)
+        for one in obligations:
+            one.settle(drawn)
+        if joins:
+            _doubt(obligations)
+        for one in obligations:
+            found += one.lines()
+    return sorted(found, key=lambda line: (line.at, line.key))
+
+
+def _in_time(fact: MoneyFact) -> tuple[datetime, str]:
+    return fact.at, fact.event_id
+
+
+# --- 1. units -------------------------------------------------------------------------------------------------------
+
+
+def _entries(facts: Sequence[MoneyFact], *, joins: bool) -> list[_Entry]:
+    """One entry a unit. Refunds, chargebacks and holds belong to the charge that they name, or share a key with."""
+    found: list[_Entry] = []
+    moving = [f for f in facts if f.book in ("paid", "returned", "held") and not f.is_invoice]
+    incurred = [f for f in facts if f.book == "incurred"]
+    for book, some in (("paid", moving), ("incurred", incurred)):
+        together = counted_together(some) if joins else {f.charge_key: f.charge_key for f in some}
+        grouped: dict[Unit, list[MoneyFact]] = {}
+        for fact in some:
+            grouped.setdefault(together[fact.charge_key], []).append(fact)
+        found += [_entry(book, name, told) for name, told in grouped.items()]
+    found += _invoices([f for f in facts if f.is_invoice])
+    return sorted(found, key=lambda entry: (entry.at, entry.book, entry.name))
+
+
+def _entry(book: str, name: Unit, told: list[MoneyFact]) -> _Entry:
+    """A charge or a reading. A source's later total corrects its earlier one; of several sources the greatest stands."""
+    entry = _Entry(book, name, told)
+    entry.holds = [f for f in told if f.book == "held"]
+    taking = [f for f in told if f.book in ("paid", "incurred")]
+    entry.currency = _one_currency(taking or told)
+    entry.amount = _greatest_by_source([f for f in taking if f.currency == entry.currency])
+    back = [f for f in told if f.book == "returned" and f.currency == entry.currency]
+    entry.returns = _given_back(back, entry.amount)
+    entry.returned = sum((amount for _, amount in entry.returns), ZERO)
+    return entry
+
+
+def _one_currency(told: Sequence[MoneyFact]) -> str:
+    """A charge that is stated in several currencies is one: as it was settled, else as most of its sources say."""
+    by_currency: dict[str, set[str]] = {}
+    for fact in told:
+        by_currency.setdefault(fact.currency, set()).add(fact.source)
+    settled = {f.currency for f in told if f.phase == "settled"}
+    return min(by_currency, key=lambda c: (c not in settled, -len(by_currency[c]), c))
+
+
+def _greatest_by_source(told: Iterable[MoneyFact]) -> Decimal:
+    latest: dict[tuple[str, str, str], MoneyFact] = {}
+    for fact in told:  # in order of time
+        # Without an id of its own a reading that is told again is told of as a second one (`counted_together`).
+        mark = (fact.source, fact.type, fact.phase)
+        before = latest.get(mark)
+        if before is None or (fact.at, fact.amount, fact.event_id) >= (before.at, before.amount, before.event_id):
+            latest[mark] = fact
+    return max((fact.amount for fact in latest.values()), default=ZERO)
+
+
+def _given_back(back: Sequence[MoneyFact], taken: Decimal) -> list[tuple[datetime, Decimal]]:
+    """When how much came back. Refunds of one source add up, of several sources the one that saw more stands; a
+    chargeback is provisional; all of it together is at most what was taken.
+    """
+    kinds: dict[bool, dict[str, list[MoneyFact]]] = {True: {}, False: {}}
+    for fact in back:
+        kinds[fact.phase in ("withdrawn", "reinstated")].setdefault(fact.source, []).append(fact)
+    moves: list[tuple[datetime, Decimal]] = []
+    for by_source in kinds.values():
+        told = [[(f.at, -f.amount if f.phase == "reinstated" else f.amount) for f in many] for many in by_source.values()]
+        moves += max(told, key=lambda many: (sum(amount for _, amount in many), many), default=[])
+    found: list[tuple[datetime, Decimal]] = []
+    raw = net = ZERO
+    for at, amount in sorted(moves):
+        raw += amount
+        now = min(max(raw, ZERO), taken)
+        if now != net:
+            found.append((at, now - net))
+            net = now
+    return found
+
+
+def _invoices(told: Sequence[MoneyFact]) -> list[_Entry]:
+    """Invoices by their id where it means something; one without an id is known by its event alone."""
+    above: dict[Key, Key] = {}
+
+    def top(key: Key) -> Key:
+        while above.setdefault(key, key) != key:
+            above[key] = key = above[above[key]]
+        return key
+
+    for fact in told:
+        names = sorted(fact.invoice_keys)
+        for other in names[1:]:
+            one, two = sorted((top(names[0]), top(other)))
+            above[two] = one
+    grouped: dict[Unit, list[MoneyFact]] = {}
+    for fact in told:
+        names = sorted(fact.invoice_keys)
+        name = (top(names[0]).scope, f"invoice:{fact.invoice}") if names else (fact.rail, f"event:{fact.event_id}")
+        grouped.setdefault(name, []).append(fact)
+    return [_invoice(name, facts) for name, facts in grouped.items()]
+
+
+def _invoice(name: Unit, told: list[MoneyFact]) -> _Entry:
+    entry = _Entry("billed", (told[0].rail, name[1]), told)
+    issued, paid = [f for f in told if f.type == "invoice.issued"], [f for f in told if f.type == "invoice.paid"]
+    entry.currency = _one_currency([*issued, *paid] or told)
+    same = [f for f in told if f.currency == entry.currency]
+    billed = _greatest_by_source(f for f in same if f.type == "invoice.issued")
+    entry.paid = _greatest_by_source(f for f in same if f.type == "invoice.paid")
+    credited = _sum_by_source(f for f in same if f.type == "invoice.credited")
+    entry.is_void = any(f.type == "invoice.voided" for f in told)
+    # What was not paid of a voided one is owed no more.
+    entry.amount = entry.paid if entry.is_void or not issued else max(billed - credited, entry.paid, ZERO)
+    back = [f for f in same if f.book == "returned"]
+    entry.returns = _given_back(back, max(entry.paid, entry.amount))
+    entry.returned = sum((amount for _, amount in entry.returns), ZERO)
+    return entry
+
+
+def _sum_by_source(told: Iterable[MoneyFact]) -> Decimal:
+    sums: dict[str, Decimal] = {}
+    for fact in told:
+        sums[fact.source] = sums.get(fact.source, ZERO) + fact.amount
+    return max(sums.values(), default=ZERO)
+
+
+# --- 2. what covers what, by keys ------------------------------------------------------------------------------------
+
+_STRONGEST_FIRST = ("charge", "idempotency", "request")
+
+
+def _cover_by_keys(entries: Sequence[_Entry]) -> None:
+    stating = _stating(entries)
+    paid = [e for e in entries if e.book == "paid" and _moves(e)]
+    for entry in paid:
+        _cover_acts_of(entry, stating)
+    for entry in entries:
+        if entry.book == "billed" and not (entry.is_void and not entry.amount):
+            _cover_named(entry, stating)
+
+
+def _stating(entries: Sequence[_Entry]) -> dict[Key, list[_Entry]]:
+    """Entries by the keys they state. A call's id that one source states for very many acts names nothing to that source."""
+    said: dict[Key, dict[str, dict[int, _Entry]]] = {}
+    for entry in entries:
+        for fact in entry.facts:
+            keys = fact.keys + ((Key("charge", f"rail:{fact.rail}", fact.charge),) if fact.charge else ())
+            for key in keys:
+                said.setdefault(key, {}).setdefault(fact.source, {})[id(entry)] = entry
+    found: dict[Key, list[_Entry]] = {}
+    for key, by_source in said.items():
+        named = {n: e for own in by_source.values() if len(own) <= MANY or key.kind in ("invoice", "subscription", "charge") for n, e in own.items()}
+        found[key] = sorted(named.values(), key=lambda e: (e.at, e.book, e.name))
+    return found
+
+
+def _moves(entry: _Entry) -> bool:
+    return any(f.book == "paid" for f in entry.facts)
+
+
+def _charge_keys(entry: _Entry) -> set[Key]:
+    return {Key("charge", f"rail:{f.rail}", f.charge) for f in entry.facts if f.charge}
+
+
+def _cover_acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> None:
+    """A payment covers the acts that it shares its strongest key with, in whatever currency they were priced."""
+    for kind in _STRONGEST_FIRST:
+        keys = [k for k in sorted(payment.keys | _charge_keys(payment)) if k.kind == kind]
+        acts = {id(e): e for k in keys for e in stating.get(k, ()) if e.book == "incurred"}
+        if kind == "request" and len(acts) > 1:
+            acts = _paid_for(payment, acts)
+        for act in acts.values():
+            payment.cover(act)
+        if acts:
+            return
+    for entry in _by_subscription(payment, stating):
+        payment.cover(entry)
+        return
+
+
+def _paid_for(payment: _Entry, acts: dict[int, _Entry]) -> dict[int, _Entry]:
+    """Of the several acts of one request: the one whose price it is, where just one is; else all of them."""
+    equal = {n: e for n, e in acts.items() if (e.amount, e.currency) == (payment.amount, payment.currency)}
+    whole = sum((e.amount for e in acts.values()), ZERO)
+    return equal if len(equal) == 1 and payment.amount < whole else acts
+
+
+def _by_subscription(later: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
+    """What the same subscription incurred for the same period; one that states none is of the period around its time."""
+    found = []
+    for key in sorted(k for k in later.keys if k.kind == "subscription"):
+        for entry in stating.get(key, ()):
+            if entry.book == "incurred" and not entry.by and _same_period(later, entry):
+                found.append(entry)
+    return sorted(found, key=lambda e: (abs(e.at - later.at), e.name))
+
+
+def _same_period(one: _Entry, other: _Entry) -> bool:
+    a, b = _period(one), _period(other)
+    if a and b:
+        return a[0] == b[0]
+    begins, at = (a or b or (None,))[0], (other if a else one).at
+    return abs(at - begins) <= NEAR if begins else abs(one.at - other.at) <= NEAR
+
+
+def _period(entry: _Entry) -> tuple[datetime, datetime] | None:
+    return next(((f.period_from, f.period_to) for f in entry.facts if f.period_from and f.period_to), None)
+
+
+def _cover_named(invoice: _Entry, stating: dict[Key, list[_Entry]]) -> None:
+    """What the invoice names: by its own id, a charge, a subscription and period. Payments that name it are restated by it."""
+    for key in sorted(invoice.keys | _charge_keys(invoice)):
+        for entry in stating.get(key, ()):
+            if entry is invoice or entry.book == "billed":
+                continue
+            if (entry.book == "paid" and key.kind in ("invoice", "charge") and _moves(entry)) or (entry.book == "incurred" and key.kind in ("invoice", "charge") and entry.currency == invoice.currency):
+                invoice.cover(entry)
+    for entry in _by_subscription(invoice, stating):
+        if entry.currency == invoice.currency:
+            invoice.cover(entry)
+            break
+
+
+# --- 3. what invoices and top-ups cover of what was metered -----------------------------------------------------------
+
+
+def _fits(one: _Entry, other: _Entry) -> bool:
+    """Whether two may be of one account at one seller; an unstated account fits."""
+    a, b = one.said("account"), other.said("account")
+    return _seller_fits(one, other) and one.currency == other.currency and (not a or not b or a == b)
+
+
+def _seller_fits(one: _Entry, other: _Entry) -> bool:
+    a = {one.said("payee"), one.said("provider")} - {""}
+    b = {other.said("payee"), other.said("provider")} - {""}
+    return bool(a & b)
+
+
+def _principal(entry: _Entry) -> str:
+    return entry.said("principal") or next((p for e in (*entry.covers, *entry.by) if (p := e.said("principal"))), "")
+
+
+def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
+    """Invoices that name nothing, by their period or since the invoice before; and things that they name."""
+    invoices = [e for e in entries if e.book == "billed" and not e.is_void]
+    usage: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if entry.is_usage and not entry.by:
+            usage.setdefault(entry.said("principal"), []).append(entry)
+    before: dict[tuple[str, str], list[_Entry]] = {}
+    for invoice in invoices:
+        principal = _principal(invoice)
+        earlier = before.setdefault((principal, invoice.currency), [])
+        if any(e.book == "incurred" for e in invoice.covers) or invoice.is_topup or not principal:
+            earlier.append(invoice)
+            continue
+        open_ = [e for e in usage.get(principal, ()) if not e.by and _fits(invoice, e)]
+        thing, period = invoice.said("thing"), _period(invoice)
+        if thing:
+            open_ = [e for e in open_ if e.said("thing") == thing] if any(e.said("thing") == thing for e in usage.get(principal, ())) else open_
+        if period and is_ahead(invoice):
+            pass  # drawn down
+        elif period:
+            _take(invoice, [e for e in open_ if period[0] <= e.at < period[1]])
+        else:
+            since = max((e.at for e in earlier if _fits(invoice, e)), default=None)
+            _take(invoice, _up_to(invoice.amount, [e for e in open_ if e.at <= invoice.at and (since is None or e.at > since)]))
+        earlier.append(invoice)
+
+
+def is_ahead(invoice: _Entry) -> bool:
+    period = _period(invoice)
+    return period is not None and period[0] >= invoice.at - AHEAD
+
+
+def _up_to(amount: Decimal, metered: Sequence[_Entry]) -> list[_Entry]:
+    """The oldest that the amount pays for. The one in which it is used up is among them where it nearly fits (tax)."""
+    found, total = [], ZERO
+    for entry in metered:
+        if total + entry.amount > amount:
+            break
+        found.append(entry)
+        total += entry.amount
+    return found
+
+
+def _take(invoice: _Entry, metered: Iterable[_Entry]) -> None:
+    for entry in metered:
+        invoice.cover(entry)
+
+
+def _drawn_down(entries: Sequence[_Entry]) -> dict[int, Decimal]:
+    """By id of an entry: how much of what was metered had been paid in advance, oldest first."""
+    pools = [e for e in entries if (e.book == "paid" and _moves(e) and e.is_topup and not any(b.book == "billed" for b in e.by))
+             or (e.book == "billed" and not e.is_void and (e.is_topup or is_ahead(e)))
+             or (e.book == "incurred" and e.is_topup and not e.by)]  # fmt: skip
+    drawn: dict[int, Decimal] = {}
+    for pool in pools:
+        left = max(pool.amount - pool.returned, ZERO)
+        period, principal = (_period(pool) if pool.book == "billed" else None), _principal(pool)
+        for entry in entries:
+            if not (left and principal and entry.is_usage and not entry.by and entry.said("principal") == principal and _fits(pool, entry)):
+                continue
+            if not (period[0] <= entry.at < period[1] if period else entry.at >= pool.at):
+                continue
+            part = min(left, entry.amount - drawn.get(id(entry), ZERO))
+            if part > 0:
+                drawn[id(entry)] = drawn.get(id(entry), ZERO) + part
+                left -= part
+    return drawn
+
+
+# --- 4. obligations ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Share:
+    """What one entry counts for: what becomes a line."""
+
+    entry: _Entry
+    amount: Decimal  # before anything came back
+    at: datetime
+    doubt: Decimal = ZERO  # of `amount`: perhaps counted elsewhere already
+    returns: list[tuple[datetime, Decimal]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Obligation:
+    entries: list[_Entry]
+    shares: list[_Share] = field(default_factory=list)
+    currency: str = ""
+
+    def of(self, book: str) -> list[_Entry]:
+        return [e for e in self.entries if e.book == book]
+
+    @property
+    def paid(self) -> list[_Entry]:
+        return [e for e in self.of("paid") if _moves(e)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody says that it was paid."""
+        return not self.paid and not any(e.paid for e in self.of("billed"))
+
+    @property
+    def role(self) -> str:
+        """What of its principal's other lines may bear on this one, or it on them. A key-closed obligation has none."""
+        if any(e.is_topup or (e.book == "billed" and is_ahead(e)) for e in self.entries):
+            return "pool"
+        if self.of("billed"):
+            return "bill"
+        if self.paid:
+            return "" if self.of("incurred") else "loose"
+        if not self.of("incurred"):
+            return ""
+        return "meter" if any(e.is_usage for e in self.of("incurred")) else "open"
+
+    @property
+    def total(self) -> Decimal:
+        return sum((share.amount for share in self.shares), ZERO)
+
+    @property
+    def principal(self) -> str:
+        return next((p for e in sorted(self.entries, key=lambda e: (not e.lead.attributed, e.at)) if (p := e.said("principal"))), "")
+
+    def settle(self, drawn: dict[int, Decimal]) -> None:
+        """Put what the obligation came to on its entries, each unit once."""
+        incurred, billed, paid = self.of("incurred"), self.of("billed"), self.paid
+        later = [*billed, *paid]
+        self.currency = (later or incurred or self.entries)[0].currency
+        if not later:
+            for entry in incurred:
+                self.shares.append(_Share(entry, entry.amount - drawn.get(id(entry), ZERO), entry.at))
+        elif billed:
+            self._of_invoices(incurred, billed, paid)
+        else:
+            self._of_payments(incurred, paid)
+        self._give_back()
+
+    def _of_invoices(self, incurred: list[_Entry], billed: list[_Entry], paid: list[_Entry]) -> None:
+        """Payments restate what they pay of an invoice; what is unpaid of it is still owed."""
+        own = {id(p): [b for b in billed if p in b.covers] for p in paid}
+        totals: list[tuple[_Entry, Decimal]] = []
+        for invoice in billed:
+            payments = sum((p.amount for p in paid if invoice in own[id(p)][:1]), ZERO)
+            totals.append((invoice, max(invoice.amount, invoice.paid, payments)))
+        beside = [(p, p.amount) for p in paid if not own[id(p)]]
+        self._spread(incurred, totals, beside)
+
+    def _of_payments(self, incurred: list[_Entry], paid: list[_Entry]) -> None:
+        self._spread(incurred, [(p, p.amount) for p in paid], [])
+
+    def _spread(self, incurred: list[_Entry], totals: list[tuple[_Entry, Decimal]], beside: list[tuple[_Entry, Decimal]]) -> None:
+        """Each act keeps what it incurred, scaled down if less was taken; what was taken beyond it is the later unit's."""
+        total = sum((amount for _, amount in totals), ZERO)
+        first = totals[0][0] if totals else None
+        same = [e for e in incurred if e.currency == self.currency]
+        other = [e for e in incurred if e.currency != self.currency]
+        asked = sum((e.amount for e in same), ZERO)
+        if other and not same and first is not None:  # priced in other money than it was taken in: it is its acts' all the same
+            same, asked, whole = other, sum((e.amount for e in other), ZERO), True
+        else:
+            whole = False
+        if len(same) == 1 and len(totals) == 1:
+            self.shares.append(_Share(same[0], total, same[0].at))
+        elif same and (whole or total < asked):
+            self._scaled(same, asked, total)
+        else:
+            self.shares += [_Share(e, e.amount, e.at) for e in same]
+            left = asked
+            for entry, amount in totals:
+                more = max(amount - left, ZERO)
+                left = max(left - amount, ZERO)
+                if more or not same:
+                    self.shares.append(_Share(entry, more if same else amount, entry.at))
+        self.shares += [_Share(entry, amount, entry.at) for entry, amount in beside]
+
+    def _scaled(self, acts: list[_Entry], asked: Decimal, total: Decimal) -> None:
+        left = total
+        for number, entry in enumerate(acts):
+            last = number == len(acts) - 1
+            part = left if last else (total * entry.amount / asked).quantize(GRAIN) if asked else ZERO
+            left -= part
+            self.shares.append(_Share(entry, part, entry.at))
+
+    def _give_back(self) -> None:
+        """Put what came back on the lines of what it was taken for: the later unit's own line first, then the newest act."""
+        own = {id(share.entry): share for share in self.shares}
+        room = {id(share): share.amount for share in self.shares}
+        for entry in self.entries:
+            if entry.book == "incurred":
+                continue
+            mine = own.get(id(entry))
+            others = sorted((s for s in self.shares if s is not mine), key=lambda s: (s.entry not in entry.covers, -s.at.timestamp(), s.entry.name))
+            for at, amount in entry.returns:
+                order = [*([mine] if mine else []), *others]
+                self._return(order, at, amount, room)
+
+    def _return(self, order: Sequence[_Share], at: datetime, amount: Decimal, room: dict[int, Decimal]) -> None:
+        for share in order:
+            if amount > 0:
+                part = min(amount, room[id(share)])
+            else:  # a chargeback that was won: it goes back where it came from
+                part = -min(-amount, share.amount - room[id(share)])
+            if part:
+                share.returns.append((at, part))
+                room[id(share)] -= part
+                amount -= part
+            if not amount:
+                return
+
+    def lines(self) -> list[Line]:
+        found, held = [], self._holds()
+        for share in self.shares:
+            found.append(self._line(share, held.pop(id(share.entry), None)))
+        for entry in self.entries:
+            if id(entry) in held:
+                found.append(self._line(_Share(entry, ZERO, entry.at), held[id(entry)], book="held"))
+        return found
+
+    def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, *, book: str = "") -> Line:
+        entry = share.entry
+        returns = tuple(sorted(share.returns))
+        back = sum((amount for _, amount in returns), ZERO)
+        # Where it is all one line, whatever is known of any statement is known of it.
+        told = self.entries if len(self.shares) <= 1 else [entry, *(e for e in entry.by if len(e.covers) == 1)]
+        facts = sorted({f.event_id: f for e in told for f in e.facts}.values(), key=_in_time)
+        lead = min(facts, key=lambda f: (f.book in ("returned", "held"), not f.attributed, f.at, f.event_id))
+
+        def said(name: str) -> str:
+            return getattr(lead, name) or next((v for f in (*entry.facts, *facts) if (v := getattr(f, name))), "")
+
+        return Line(
+            rail=entry.name[0], unit=entry.name[1], currency=self.currency or entry.currency, book=book or entry.book,
+            lead=lead.event_id, at=share.at, spent=share.amount - back - min(share.doubt, share.amount - back),
+            at_most=share.amount - back, returned=back, returns=returns, held=hold[0] if hold else ZERO,
+            held_from=hold[1] if hold else None, held_until=hold[2] if hold else None,
+            events=tuple(f.event_id for f in facts), role=self.role, source=lead.source,
+            principal=said("principal") or self.principal,
+            **{name: said(name) for name in ("actor", "provider", "payee", "account", "grant", "session", "task", "project", "authority")},
+        )  # fmt: skip
+
+    def _holds(self) -> dict[int, tuple[Decimal, datetime, datetime]]:
+        """By entry: what is held beyond what its obligation counts already, from when, and until when at the latest."""
+        found = {}
+        counted = sum((e.amount for e in self.of("incurred")), ZERO)
+        for entry in self.entries:
+            if not entry.holds:
+                continue
+            amount = _greatest_by_source([f for f in entry.holds if f.currency == entry.currency]) or _greatest_by_source(entry.holds)
+            opened = min(f.at for f in entry.holds)
+            # A capture releases the rest of its hold; so does a refusal, or a release told as money given back.
+            closed = [f.at for f in entry.facts if f.book == "paid" or (f.book == "returned" and f.at >= opened)]
+            until = min([*closed, *(p.at for p in self.paid if p is not entry and p.at >= opened), opened + HOLD_ENDS])
+            more = max(amount - counted, ZERO)
+            if more:
+                found[id(entry)] = (more, opened, max(until, opened))
+        return found
+
+
+def _obligations(entries: Sequence[_Entry]) -> list[_Obligation]:
+    """Entries that cover one another, together."""
+    place: dict[int, int] = {}
+    found: list[list[_Entry]] = []
+    for entry in entries:
+        if id(entry) in place:
+            continue
+        group, todo = [], [entry]
+        place[id(entry)] = len(found)
+        while todo:
+            one = todo.pop()
+            group.append(one)
+            for other in (*one.covers, *one.by):
+                if id(other) not in place:
+                    place[id(other)] = len(found)
+                    todo.append(other)
+        found.append(sorted(group, key=lambda e: (e.at, e.book, e.name)))
+    return [_Obligation(group) for group in found]
+
+
+# --- 5. perhaps the same ----------------------------------------------------------------------------------------------
+
+
+def _doubt(obligations: Sequence[_Obligation]) -> None:
+    """Pair what is open with payments that share no key with anything, one to one: exact amounts first, then the nearest."""
+    by_principal: dict[str, list[_Obligation]] = {}
+    for one in obligations:
+        if one.principal and one.shares:
+            by_principal.setdefault(one.principal, []).append(one)
+    for many in by_principal.values():
+        _readings_told_twice(many)
+        loose = [o for o in many if not o.of("incurred") and _is_one_payment(o)]
+        # An invoice that is said to be paid, and no payment of it known, may have been paid by one of these.
+        open_ = [o for o in many if (o.is_open and (o.of("incurred") or o.of("billed"))) or (o.of("billed") and not o.paid)]
+        _pair(loose, open_, _alike)
+        _pair_with_sums([o for o in loose if not o.shares[0].doubt], [o for o in open_ if not any(s.doubt for s in o.shares)])
+
+
+def _is_one_payment(one: _Obligation) -> bool:
+    """A payment, or an invoice said to be paid, that covers nothing on record."""
+    return (len(one.paid) == 1 and not one.of("billed")) or (not one.paid and len(one.of("billed")) == 1 and bool(one.of("billed")[0].paid))
+
+
+def _alike(payment: _Obligation, other: _Obligation) -> tuple | None:
+    """How far a payment is from an obligation that it may be of; None where it is not."""
+    one, two = payment.entries[0], other.entries[0]
+    if payment is other or not (_fits(one, two) or _unnamed(one, two)):
+        return None
+    return _distance(payment.total, other.total, min(abs(e.at - one.at) for e in other.entries))
+
+
+def _unnamed(one: _Entry, two: _Entry) -> bool:
+    """Whether one of them does not say with whom it was: then nothing tells them apart."""
+    return one.currency == two.currency and not (one.seller and two.seller)
+
+
+def _distance(paid: Decimal, owed: Decimal, apart: timedelta) -> tuple | None:
+    if apart > NEAR or not paid or not owed or max(paid, owed) > TAX * min(paid, owed):
+        return None
+    return (paid != owed, abs(paid - owed) if paid != owed else ZERO, apart)
+
+
+def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Callable[[_Obligation, _Obligation], tuple | None]) -> None:
+    """One to one, the closest first; ties by name, so that the order of arrival does not matter."""
+    pairs = [(how, p.entries[0].name, o.entries[0].name, p, o) for p in loose for o in open_ if (how := alike(p, o)) is not None]
+    taken: set[int] = set()
+    for _, _, _, payment, other in sorted(pairs, key=lambda pair: pair[:3]):
+        if id(payment) in taken or id(other) in taken:
+            continue
+        taken |= {id(payment), id(other)}
+        _perhaps(payment, [other])
+
+
+def _perhaps(payment: _Obligation, others: Sequence[_Obligation]) -> None:
+    """If they are the same, the payment replaces the others: what is counted for certain is the payment's amount alone."""
+    share = payment.shares[0]
+    owed = sum((o.total for o in others), ZERO)
+    share.doubt = min(share.amount, owed)
+    less = owed - share.doubt  # less was paid than was owed
+    for one in others:
+        for each in one.shares:
+            part = min(less, each.amount)
+            each.doubt += part
+            less -= part
+
+
+def _pair_with_sums(loose: Sequence[_Obligation], open_: Sequence[_Obligation]) -> None:
+    """A payment may also be of everything that is open at its seller since the payment before."""
+    since: list[_Obligation] = []
+    rest = sorted(open_, key=lambda o: (o.entries[0].at, o.entries[0].name))
+    for payment in sorted(loose, key=lambda o: (o.entries[0].at, o.entries[0].name)):
+        one = payment.entries[0]
+        after = max((p.entries[0].at for p in since if _fits(p.entries[0], one)), default=None)
+        since.append(payment)
+        mine = [o for o in rest if _fits(one, o.entries[0]) and o.entries[0].at <= one.at and (after is None or o.entries[0].at > after)]
+        if len(mine) < 2:
+            continue
+        apart = one.at - max(o.entries[0].at for o in mine)
+        if _distance(payment.total, sum((o.total for o in mine), ZERO), apart) is not None:
+            _perhaps(payment, mine)
+            rest = [o for o in rest if o not in mine]
+
+
+def _readings_told_twice(many: Sequence[_Obligation]) -> None:
+    """Two sources' meters of the same amount at one provider and almost one time, where no id tells: perhaps one reading."""
+    readings = [o for o in many if len(o.entries) == 1 and o.entries[0].is_usage and o.shares[0].amount]
+    sources = {f.source for o in readings for f in o.entries[0].facts}
+    if len(sources) < 2:
+        return
+    taken: set[int] = set()
+    by_amount: dict[tuple, list[_Obligation]] = {}
+    for one in readings:
+        entry = one.entries[0]
+        by_amount.setdefault((entry.amount, entry.currency, entry.said("provider")), []).append(one)
+    for alike in by_amount.values():
+        alike.sort(key=lambda o: (o.entries[0].at, o.entries[0].name))
+        for number, one in enumerate(alike):
+            if id(one) in taken:
+                continue
+            mine = {f.source for f in one.entries[0].facts}
+            for other in alike[number + 1 :]:
+                if other.entries[0].at - one.entries[0].at > SAME_READING:
+                    break
+                theirs = {f.source for f in other.entries[0].facts}
+                if id(other) not in taken and not mine & theirs:
+                    taken |= {id(one), id(other)}
+                    other.shares[0].doubt = other.shares[0].amount
+                    break
