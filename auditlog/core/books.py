@@ -86,6 +86,7 @@ class _Entry:
     holds: list[MoneyFact] = field(default_factory=list)
     covers: "list[_Entry]" = field(default_factory=list)
     by: "list[_Entry]" = field(default_factory=list)  # what covers it
+    beside: "list[_Entry]" = field(default_factory=list)  # of the same obligation, though neither covers the other: a hold and its act
     is_void: bool = False
 
     @property
@@ -278,6 +279,11 @@ def _cover_by_keys(entries: Sequence[_Entry]) -> None:
     for entry in paid:
         _cover_acts_of(entry, stating)
     for entry in entries:
+        if entry.book == "paid" and not _moves(entry):
+            for act in _acts_of(entry, stating):
+                entry.beside.append(act)
+                act.beside.append(entry)
+    for entry in entries:
         if entry.book == "billed" and not (entry.is_void and not entry.amount):
             _cover_named(entry, stating)
 
@@ -307,18 +313,29 @@ def _charge_keys(entry: _Entry) -> set[Key]:
 
 def _cover_acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> None:
     """A payment covers the acts that it shares its strongest key with, in whatever currency they were priced."""
+    if acts := _acts_of(payment, stating):
+        for act in acts:
+            payment.cover(act)
+        return
+    named = [e for key in sorted(payment.keys) if key.kind == "invoice" for e in stating.get(key, ())]
+    if not any(e.book == "billed" for e in named):  # else the invoice covers them, and the payment is of it
+        for entry in {id(e): e for e in named if e.book == "incurred"}.values():
+            payment.cover(entry)
+    for entry in () if payment.covers else _by_subscription(payment, stating):
+        payment.cover(entry)
+        return
+
+
+def _acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
+    """The acts that it shares a charge with; failing that an idempotency key; failing that a request."""
     for kind in _STRONGEST_FIRST:
         keys = [k for k in sorted(payment.keys | _charge_keys(payment)) if k.kind == kind]
         acts = {id(e): e for k in keys for e in stating.get(k, ()) if e.book == "incurred"}
         if kind == "request" and len(acts) > 1:
             acts = _paid_for(payment, acts)
-        for act in acts.values():
-            payment.cover(act)
         if acts:
-            return
-    for entry in _by_subscription(payment, stating):
-        payment.cover(entry)
-        return
+            return list(acts.values())
+    return []
 
 
 def _paid_for(payment: _Entry, acts: dict[int, _Entry]) -> dict[int, _Entry]:
@@ -522,7 +539,7 @@ class _Obligation:
 
     def _of_invoices(self, incurred: list[_Entry], billed: list[_Entry], paid: list[_Entry]) -> None:
         """Payments restate what they pay of an invoice; what is unpaid of it is still owed."""
-        own = {id(p): [b for b in billed if p in b.covers] for p in paid}
+        own = {id(p): [b for b in billed if p in b.covers] or [b for b in billed if any(act in b.covers for act in p.covers)] for p in paid}
         totals: list[tuple[_Entry, Decimal]] = []
         for invoice in billed:
             payments = sum((p.amount for p in paid if invoice in own[id(p)][:1]), ZERO)
@@ -642,7 +659,7 @@ class _Obligation:
 
 
 def _obligations(entries: Sequence[_Entry]) -> list[_Obligation]:
-    """Entries that cover one another, together."""
+    """Entries that are covered by one another or belong to one act, together."""
     place: dict[int, int] = {}
     found: list[list[_Entry]] = []
     for entry in entries:
@@ -653,7 +670,7 @@ def _obligations(entries: Sequence[_Entry]) -> list[_Obligation]:
         while todo:
             one = todo.pop()
             group.append(one)
-            for other in (*one.covers, *one.by):
+            for other in (*one.covers, *one.by, *one.beside):
                 if id(other) not in place:
                     place[id(other)] = len(found)
                     todo.append(other)

@@ -97,7 +97,6 @@ class Money(Struct, frozen=True, omit_defaults=True):
     amount_minor: Amount | None = None  # minor units of `currency`
     currency: Currency = ""  # ISO 4217
     phase: Phase | None = None
-    amount: Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?\Z")] | None = None  # major units, exact
     rail: Short = ""
     charge: Id = ""
     authority: Id = ""
@@ -106,6 +105,7 @@ class Money(Struct, frozen=True, omit_defaults=True):
     period: Period | None = None
     payee: Id = ""  # the seller; the provider when absent
     payer: Id = ""
+    amount: Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?\Z")] | None = None  # major units, exact
 
     def __post_init__(self) -> None:
         stated = self.amount is not None or self.amount_minor is not None
@@ -113,7 +113,7 @@ class Money(Struct, frozen=True, omit_defaults=True):
             raise ValueError("`money` states an amount, and no `currency`")
         if self.amount is not None and self.amount_minor is not None and self._decimal != self.amount_minor:
             raise ValueError(f"`money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}")
-        if stated and (self.exact or 0) > 2**63 - 1:
+        if self.amount is not None and self._decimal > 2**63 - 1:
             raise ValueError(f"`money.amount` {self.amount} is more than can be counted")
 
     @property

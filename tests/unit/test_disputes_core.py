@@ -415,7 +415,8 @@ def test_c5_each_provider_has_a_limit_of_its_own():
 
 def test_c5_one_charge_told_twice_counts_once():
     told_by_stripe = bought(event_id="pay-1", type="payment.captured", stated_verb="")
-    the_record = record(limits=(limit_fact(1_000),), spending=(spent(900, event_id="pay-1", at=NOW),), siblings=(told_by_stripe,))
+    one = replace(spent(900, event_id="pay-1", at=NOW), joined=frozenset({"pay-1", "act-1"}))
+    the_record = record(limits=(limit_fact(1_000),), spending=(one,), siblings=(told_by_stripe,))
 
     assert answer("C5", bought(), the_record).result == "pass"
 

@@ -1,9 +1,11 @@
 """C5: spending with this act against every limit in force, and against its payment authority."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from auditlog.core.limits import Ledger, LimitFact, OverAuthority, Spent, Step, beyond_authority
 from auditlog.core.money import CREDIT_RAIL, amount_text, minor
+from auditlog.core.record import Record
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 
@@ -18,11 +20,11 @@ def limits(it: Contested) -> CriterionResult:
         return CriterionResult("C5", "na", "the act spent nothing")
     if act.rail == CREDIT_RAIL:
         return CriterionResult("C5", "na", "credits are not counted against limits in money")
-    own = it.record.lines_of(act.event_id)
+    record, own = _own_lines(it)
     if not own:
         return CriterionResult("C5", "na", "its money is counted where it was incurred, and judged there")
-    over_authority = _beyond_authority(it, own)
-    ledgers = [ledger for ledger in it.record.ledgers_on(own) if ledger.limit.first.enforcement != "alert_only"]
+    over_authority = _beyond_authority(record, own)
+    ledgers = [ledger for ledger in record.ledgers_on(own) if ledger.limit.first.enforcement != "alert_only"]
     steps = [step for ledger in ledgers for line in own for step in ledger.of(line)]
     over = [step for step in steps if step.is_over]
     if over:
@@ -30,6 +32,24 @@ def limits(it: Contested) -> CriterionResult:
     if over_authority:
         return _over_authority(it, over_authority)
     return _unknown(own, ledgers, steps) or _within(steps)
+
+
+def _own_lines(it: Contested) -> tuple[Record, list[Spent]]:
+    """The lines in which the act is counted. An act of which the books say nothing (nobody knows whose it is) is a line of
+    its own; an invoice that only covers what others incurred has none.
+    """
+    act, record = it.act, it.record
+    own = record.lines_of(act.event_id)
+    if own or act.type.startswith("invoice."):
+        return record, own
+    held = act.book == "held"
+    line = Spent(
+        act.event_id, act.leaf_index, act.occurred_at, it.provider, act.currency, 0 if held else act.amount_minor or 0,
+        act.amount_minor or 0 if held else 0, act.rail, frozenset({*it.path.parties, act.actor, act.principal} - {""}),
+        frozenset(g.id for g in it.path.grants), act.session, act.task, act.project, held_from=act.occurred_at if held else None,
+        authority=act.payload.money.authority if act.payload.money else "",
+    )  # fmt: skip
+    return replace(record, spending=(*record.spending, line)), [line]
 
 
 def _within(steps: list[Step]) -> CriterionResult:
@@ -69,11 +89,21 @@ def _unknown(own: list[Spent], ledgers: list[Ledger], steps: list[Step]) -> Crit
         if limit is None or limit.max_minor is None:
             continue
         if line.currency != limit.currency:
+            if any(_in_our_money(step, limit) for step in steps):
+                continue  # whoever set both meant each for its own money
             return CriterionResult("C5", "unknown", f"the limit is in {limit.currency}, the act spent {line.currency}, and no rate is on record",
                                    limit_evidence([limit]), cure=f"a recorded rate from {line.currency} to {limit.currency} would decide")  # fmt: skip
         return CriterionResult("C5", "unknown", f"a limit holds for each {limit.scope}, and the act does not say which {limit.scope} it belongs to",
                                limit_evidence([limit]), cure=f"the {limit.scope}, from the act's source, would decide")  # fmt: skip
     return None
+
+
+def _in_our_money(step: Step, limit: LimitFact) -> bool:
+    """Whether there is the same limit in the money that was spent."""
+    other = step.standing.limit
+    return other is not None and other.max_minor is not None and (
+        (other.holder, other.bound, other.scope, other.provider, other.interval) == (limit.holder, limit.bound, limit.scope, limit.provider, limit.interval)
+    )
 
 
 def _overrun(it: Contested, own: list[Spent], over: list[Step]) -> CriterionResult:
@@ -101,12 +131,12 @@ def _overrun(it: Contested, own: list[Spent], over: list[Step]) -> CriterionResu
     )  # fmt: skip
 
 
-def _beyond_authority(it: Contested, own: list[Spent]) -> list[OverAuthority]:
+def _beyond_authority(record: Record, own: list[Spent]) -> list[OverAuthority]:
     mine = {id(line) for line in own}
     found = []
     for authority in sorted({line.authority for line in own} - {""}):
-        lines = it.record.under_authority(authority)
-        found += [over for over in beyond_authority(it.record.ceilings.get(authority, ()), lines) if id(over.spent) in mine and over.ended is None]
+        over = beyond_authority(record.ceilings.get(authority, ()), record.under_authority(authority))
+        found += [each for each in over if id(each.spent) in mine and each.ended is None]
     return found
 
 
