@@ -335,8 +335,8 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
         bound = binds(limit.first, spent)
         if bound is None:
             ledger.unknown.append(spent)
-        if not bound:
-            continue
+        if not bound or (spent.held_from or spent.at) < limit.first.at:
+            continue  # what was spent before there was a limit does not count against it
         held = spent.authorized_minor if spent.held_from else 0
         if held:
             moves.append((spent.held_from, 1, spent.leaf_index, number, "hold", spent, held))
