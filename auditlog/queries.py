@@ -190,6 +190,13 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     )
 
 
+def time_of(tenant: Tenant, act: Act) -> datetime:
+    """When what this tells of was done: of a statement of money, when the act was that it pays for."""
+    if not follows_an_act(act):
+        return act.occurred_at
+    return answers_for(act, Record(siblings=tuple(_siblings(tenant, [act])))).occurred_at
+
+
 def _with_what_they_pay_for(tenant: Tenant, acts: Sequence[Act]) -> tuple[list[Act], list[Act]]:
     """The acts with those that they are judged through, and all that either could have something to do with."""
     first = _siblings(tenant, acts)

@@ -618,19 +618,31 @@ def token_widenings(tokens: TokenPath, path: Path) -> list[Widening]:
     found: list[Widening] = []
     for place, token in enumerate(tokens.tokens):
         above = tokens.tokens[:place]
+        grants = _issued_under(tokens.tokens[: place + 1], path, is_shown=place == len(tokens.tokens) - 1)
         scoped = next((t for t in reversed(above) if t.scope is not None), None)
         extra = [s for s in token.scope or () if scoped and not any(covers(p, s) for p in scoped.scope)]
         if extra:
             found.append(Widening("scope", None, token, scoped, f"scope {' '.join(extra)}", f"scope {' '.join(scoped.scope) or 'nothing'}"))
-        listed = next((g for g in reversed(path.grants) if g.audience is not None), None)
+        listed = next((g for g in reversed(grants) if g.audience is not None), None)
         beyond = [a for a in token.audience or () if listed and _comparable(token.audience, listed.audience) and a not in listed.audience]
         if beyond:
             found.append(Widening("scope", None, token, listed, f"audience {', '.join(beyond)}", f"audience {', '.join(listed.audience)}"))
         # Not compared with the token it was exchanged from: an exchange a second later for as long is an ordinary day.
-        first = min((g for g in path.grants if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
+        first = min((g for g in grants if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
         if first and token.expires_at is not None and token.expires_at > first.expires_at:
             found.append(_outlives(token, first, None))
     return found
+
+
+def _issued_under(tokens: Sequence[Token], path: Path, *, is_shown: bool) -> Sequence[Grant]:
+    """The grants that the last of these tokens was issued under: down to its own, or to its nearest parent's. A grant
+    below that was given after it, or beside it, and binds the act, not that token.
+    """
+    named_by = next((token.grant for token in reversed(tokens) if token.grant), None)
+    if named_by is None:
+        return path.grants if is_shown else ()
+    place = next((n for n, grant in enumerate(path.grants) if grant.id == named_by), None)
+    return () if place is None else path.grants[: place + 1]
 
 
 def _outlives(by: Grant | Token, above: Grant | Token, hop: int | None) -> Widening:

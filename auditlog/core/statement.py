@@ -308,7 +308,7 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         grade=stands.grade,
         known_at=first.known_at,
         known_leaf=first.leaf_index,
-        conflicts=history.conflicts(stands),
+        conflicts=tuple(s.leaf_index for s in history.statements if s.said != stands.said),
         dated=said.issued_at is not None or stands.dated,
         **end,
     )
