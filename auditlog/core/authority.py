@@ -396,10 +396,10 @@ def expired_before(path: Path, tokens: TokenPath, at: datetime, *, skew_seconds:
         if grant.expires_at is not None and (late := (at - grant.expires_at).total_seconds()) >= skew_seconds
     ]
     shown = tokens.tokens[-1] if tokens.tokens and tokens.missing != tokens.jti else None
-    if shown is not None and shown.expires_at is not None and (late := (at - shown.expires_at).total_seconds()) >= skew_seconds:
+    if shown is not None and shown.standing == "proven" and shown.expires_at is not None and (late := (at - shown.expires_at).total_seconds()) >= skew_seconds:
         found.append(Expired(shown, None, shown.expires_at, late, f"{named(shown)} had expired {late:.3f} s before the act"))
     for parent, child in pairwise(tokens.tokens):
-        if parent.expires_at is None or child.issued_at is None or not child.dated:
+        if parent.expires_at is None or child.issued_at is None or not child.dated or "claimed" in (parent.standing, child.standing):
             continue
         if (late := (child.issued_at - parent.expires_at).total_seconds()) >= skew_seconds and child.issued_at <= at:
             reason = f"{named(child)} was exchanged from {named(parent)} {late:.0f} s after that had expired"
@@ -659,6 +659,8 @@ def judge_token_audience(tokens: TokenPath, provider: str, issuer: str) -> Judge
     token = tokens.tokens[-1] if tokens.tokens and tokens.missing != tokens.jti else None
     if token is None or token.audience is None:
         return Judgement("pass", "the token names no audience")
+    if token.standing != "proven":
+        return Judgement("unknown", f"token {token.jti} is claimed by {token.attester}, which may not speak of it")
     if provider in token.audience or issuer in token.audience:
         return Judgement("pass", f"{provider or issuer} is in the audience of token {token.jti}")
     if not provider or not _comparable(token.audience, [provider]):

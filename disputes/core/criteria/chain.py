@@ -60,6 +60,9 @@ def chain_complete(it: Contested) -> CriterionResult:
         name = it.tokens.missing or it.tokens.jti
         reason = f"no source ever spoke of token {name}" if it.tokens.missing else f"the tokens behind {name} point at each other in a circle"
         return _c1("unknown", reason, [here, *hops], f"the issuing event of token {name} would decide")
+    if claimed_token := next((token for token in it.tokens.tokens if token.standing == "claimed"), None):
+        return _c1("unknown", f"token {claimed_token.jti} is claimed by {claimed_token.attester}, which may not speak of it", [here, *hops],
+                   f"token {claimed_token.jti}, stated by a source that may speak of it, would decide")  # fmt: skip
     outsider = _not_granted(it)
     if outsider is None:
         count = f"{len(hops)} proven hops" if len(hops) > 1 else "one proven hop"
