@@ -11,6 +11,7 @@ from auditlog.core.act import Act
 from auditlog.core.authority import (
     CLOCKS,
     Judgement,
+    expired_before,
     first_revocation,
     judge_action,
     judge_audience,
@@ -30,7 +31,8 @@ from auditlog.core.chain import Break, Chain, Hop, Path, build_chain, when_recor
 from auditlog.core.event import Party
 from auditlog.core.gates import GateCheck
 from auditlog.core.organisation import NONE_MAPPED, Gain, Organisations
-from auditlog.core.statement import Grant
+from auditlog.core.statement import Grant, Token
+from auditlog.core.use import follows_an_act
 from auditlog.queries import split_party
 from auditlog.serializers import Sight
 
@@ -160,8 +162,8 @@ def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     begins = [g.begins_at for g in grants if g.begins_at is not None]
     audiences = [set(g.audience) for g in grants if g.audience is not None]
     revoked = first_revocation(chain.path, at)
-    clocks = _early(act, at)
-    window = judge_window(chain.path, at, early_seconds=clocks)
+    clocks = _clocks(act, at)
+    window = judge_window(chain.path, at, skew_seconds=clocks, early_seconds=clocks)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
     later = told_later(chain.path, at, skew_seconds=clocks)
     # What two clocks may differ by is not held against an act; nor is it said to have been in force before it began.
@@ -181,11 +183,11 @@ def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     }
 
 
-def _early(act: Act, at: datetime) -> float:
-    """How many seconds before a grant's beginning count as within it: the act was told by another clock than the grant. A
-    time that was asked for was not.
+def _clocks(act: Act, at: datetime) -> float:
+    """How many seconds outside a grant's time count as within it, as rules and criteria have it: the act was told by
+    another clock than the grant. A time that was asked for was not.
     """
-    return CLOCKS if at == act.occurred_at else 0
+    return CLOCKS if at == act.occurred_at or follows_an_act(act) else 0
 
 
 _WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_exceeded"}
@@ -218,10 +220,11 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     used = chain.tokens.tokens[-1] if chain.tokens.tokens else None
     if used is not None and seconds_before_issue(used, at):
         found.append(Break(None, "outside_window", f"token {used.jti} was issued only at {utc_text(used.issued_at)}", used.leaf_index))
-    if used is not None and used.expires_at is not None and used.expires_at <= at:
-        found.append(Break(None, "outside_window", f"token {used.jti} expired at {utc_text(used.expires_at)}", used.leaf_index))
+    expired = expired_before(path, chain.tokens, at, skew_seconds=_clocks(act, at))
+    if expired is not None and isinstance(expired.link, Token):
+        found.append(Break(None, "outside_window", expired.reason, expired.link.leaf_index))
     judgements: list[tuple[str, Judgement]] = [
-        ("outside_window", judge_window(path, at, early_seconds=_early(act, at))),
+        ("outside_window", judge_window(path, at, skew_seconds=_clocks(act, at), early_seconds=_clocks(act, at))),
         ("depth_exceeded", judge_depth(path)),
         ("audience_mismatch", judge_audience(path, act.provider)),
     ]

@@ -21,6 +21,7 @@ from auditlog.bulk import copy_rows
 from auditlog.core.act import Act
 from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
+from auditlog.core.record import invoice_of
 from auditlog.detectors import (
     Detector,
     SourceDetector,
@@ -31,9 +32,10 @@ from auditlog.detectors import (
     source_silent,
     story_detectors,
 )
+from auditlog.detectors.gathered import gather
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.queries import record_around, select_acts
+from auditlog.queries import load_acts, record_around, select_acts
 from auditlog.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.stories import stories_around
 
@@ -143,10 +145,45 @@ def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, 
     if not members:
         return
     record = record_around(tenant, members)
+    gathering: dict[Detector, list[Finding]] = {}
     for detector in detectors:
         mine = [act for act in members if act.type in detector.types]
         found = {_key(detector.partition, act): list(detector.find([act], record)) for act in mine}
-        keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+        if getattr(detector, "gathers", False):
+            gathering[detector] = [finding for findings in found.values() for finding in findings]
+        else:
+            keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+    _gather(tenant, gathering, members, withdrawn_by=work.upto, now=now)
+
+
+def _gather(
+    tenant: Tenant, gathering: dict[Detector, list[Finding]], judged: Sequence[Act], *, withdrawn_by: int, now: datetime
+) -> None:
+    """Keep what was found of single events as one finding for each anchor. The other members of what is touched, by its
+    anchor or by an event that was judged again, are judged again too: the whole finding stands or falls with them.
+    """
+    rules = [detector.rule for detector in gathering]
+    if not rules:
+        return
+    anchors = [finding.anchor for findings in gathering.values() for finding in findings]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT rule, anchor, event_ids FROM finding WHERE tenant_id = %s AND rule = ANY(%s) AND state <> 'withdrawn'"
+            " AND (anchor = ANY(%s) OR event_ids && %s)",
+            [tenant.pk, rules, anchors, [UUID(act.event_id) for act in judged]],
+        )
+        kept = cursor.fetchall()
+    known = {act.event_id for act in judged}
+    others = {str(event_id) for _, _, event_ids in kept for event_id in event_ids} - known
+    again = list(load_acts(tenant, others).values()) if others else []
+    record = record_around(tenant, again) if again else None
+    for detector, found in gathering.items():
+        found = [*found, *(f for act in again if act.type in detector.types for f in detector.find([act], record))]
+        touched: dict[str, list[Finding]] = {anchor: [] for rule, anchor, _ in kept if rule == detector.rule}
+        for finding in found:
+            touched.setdefault(finding.anchor, []).append(finding)
+        gathered = {("anchor", anchor): [gather(findings)] if findings else [] for anchor, findings in touched.items()}
+        _keep(tenant, detector.rule, detector.version, gathered, withdrawn_by=withdrawn_by, now=now)
 
 
 def _judge_keys(
@@ -236,17 +273,24 @@ def _members(tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], 
 
 
 def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, waits: bool, now: datetime) -> list[Act]:
-    """The acts and, for charges and requests they share, the others: what arrives last can settle what came first."""
-    charges = {act.charge for act in acts} - {""}
-    requests = {act.request_id for act in acts} - {""}
-    if not (charges or requests):
+    """The acts and, for charges, keys, invoices and requests they share, the others: what arrives last can settle what
+    came first.
+    """
+    shared = {
+        "charge": {act.charge for act in acts},
+        "request_id": {act.request_id for act in acts},
+        "idempotency_key": {act.idempotency_key for act in acts},
+        "invoice": {invoice_of(act) for act in acts},
+    }
+    stated = {column: list(values - {""}) for column, values in shared.items() if values - {""}}
+    if not stated:
         return sorted(acts, key=lambda act: act.leaf_index)
     known = {act.leaf_index for act in acts}
+    either = " OR ".join(f"({column} = ANY(%s) AND {column} <> '')" for column in stated)
     others = select_acts(
         tenant,
-        "type = ANY(%s) AND ((charge = ANY(%s) AND charge <> '') OR (request_id = ANY(%s) AND request_id <> ''))"
-        " AND leaf_index <> ALL(%s)",
-        [list(types), list(charges), list(requests), list(known)],
+        f"type = ANY(%s) AND ({either}) AND leaf_index <> ALL(%s)",
+        [list(types), *stated.values(), list(known)],
     )
     ripe = [other for other in others if not waits or now - other.received_at >= GRACE]
     return sorted([*acts, *ripe], key=lambda act: act.leaf_index)

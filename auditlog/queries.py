@@ -1,6 +1,6 @@
 """All reads of the record. Each takes a tenant, and reads its current generation."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -16,7 +16,7 @@ from auditlog.append import EPOCH, OWN, microseconds
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.act import Act
-from auditlog.core.authority import gates_required
+from auditlog.core.authority import allows
 from auditlog.core.chain import NO_PATH, NO_TOKENS, Chain, Path, build_chain, path_to, tokens_to, with_kinds
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.event import Gate, Party, Payload, act_chain, moment
@@ -25,8 +25,9 @@ from auditlog.core.keys import load
 from auditlog.core.limits import Ceiling, LimitFact, Spent
 from auditlog.core.money import CREDIT_RAIL, minor, whole
 from auditlog.core.organisation import Organisations
-from auditlog.core.record import Approval, Owned, Record
-from auditlog.core.statement import Grant, Token, grant_of, token_of
+from auditlog.core.record import Approval, Owned, Record, invoice_of
+from auditlog.core.statement import Grant, Token, grant_at, grant_of, restated_of, token_of
+from auditlog.core.use import answers_for, follows_an_act
 from auditlog.ingest import sender_of
 from auditlog.models import Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
 
@@ -60,9 +61,10 @@ def select_acts(
             [tenant.pk, generation, *params, limit],
         )
         rows = cursor.fetchall()
-    paths = paths_to(tenant, {row[21] for row in rows})
+    book = GrantBook(_histories(tenant, {row[21] for row in rows}))
     return [
-        Act(str(row[0]), *row[1:35], payload=decode_payload(bytes(row[36])), path=paths.get(row[21], NO_PATH), through=str(row[35] or ""))
+        Act(str(row[0]), *row[1:35], payload=decode_payload(bytes(row[36])), path=book.path(row[21], at=row[6], known_leaf=row[1]),
+            through=str(row[35] or ""))
         for row in rows
     ]
 
@@ -75,14 +77,60 @@ def load_acts(tenant: Tenant, event_ids: Iterable[str | UUID]) -> dict[str, Act]
 
 def load_grants(tenant: Tenant, ids: Collection[str]) -> dict[str, Grant]:
     """The grants and all above them, as they stand: one recursive query."""
+    resolved = ((grant_id, grant_of(history)) for grant_id, history in _histories(tenant, ids).items())
+    return {grant_id: grant for grant_id, grant in resolved if grant is not None}
+
+
+def _histories(tenant: Tenant, ids: Collection[str]) -> dict[str, bytes]:
+    """All that was said of the grants and of all above them: one recursive query."""
     wanted = [grant_id for grant_id in ids if grant_id]
     if not wanted:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(_ABOVE, {"tenant": tenant.pk, "generation": generation_of(tenant), "ids": wanted})
-        rows = cursor.fetchall()
-    resolved = ((grant_id, grant_of(bytes(history))) for grant_id, history in rows)
-    return {grant_id: grant for grant_id, grant in resolved if grant is not None}
+        return {grant_id: bytes(history) for grant_id, history in cursor.fetchall()}
+
+
+class GrantBook:
+    """Paths to grants as of an act's time. Grants that were never stated anew, nearly all, have one path for all acts."""
+
+    def __init__(self, histories: Mapping[str, bytes]) -> None:
+        self.histories = histories
+        self.standing = {grant_id: grant for grant_id, history in histories.items() if (grant := grant_of(history)) is not None}
+        self.restated = {grant_id: history for grant_id, raw in histories.items() if (history := restated_of(raw)) is not None}
+        self.paths: dict[str, Path] = {}
+
+    def path(self, grant_id: str, *, at: datetime, known_leaf: int) -> Path:
+        if not grant_id:
+            return NO_PATH
+        if grant_id not in self.paths:
+            self.paths[grant_id] = path_to(grant_id, self.standing)
+        path = self.paths[grant_id]
+        if not self.restated or not any(grant.id in self.restated for grant in path.grants):
+            return path
+        return path_to(grant_id, _AsOf(self, at, known_leaf))
+
+
+class _AsOf(Mapping[str, Grant]):
+    """The grants of a book as they held at one time, as far as `path_to` asks for them."""
+
+    def __init__(self, book: GrantBook, at: datetime, known_leaf: int) -> None:
+        self.book, self.at, self.known_leaf = book, at, known_leaf
+
+    def __getitem__(self, grant_id: str) -> Grant:
+        history = self.book.restated.get(grant_id)
+        if history is None:
+            return self.book.standing[grant_id]
+        grant = grant_at(self.book.histories[grant_id], *history.as_of(self.at, self.known_leaf))
+        if grant is None:
+            raise KeyError(grant_id)
+        return grant
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.book.standing)
+
+    def __len__(self) -> int:
+        return len(self.book.standing)
 
 
 _ABOVE = """
@@ -107,11 +155,16 @@ def paths_to(tenant: Tenant, ids: Collection[str]) -> dict[str, Path]:
 
 
 def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
-    """What a judge of `acts` may look at. A fixed number of queries, whatever the number of acts."""
+    """What a judge of `acts` may look at. A fixed number of queries, whatever the number of acts.
+
+    Around what they are judged through too: a payment through its act, which may be in nobody's request.
+    """
     generation = generation_of(tenant)
+    acts, siblings = _with_what_they_pay_for(tenant, acts)
     principals = {act.principal for act in acts} - {""}
     spending = spending_of(tenant, principals)
     answers = _answers(tenant, acts, principals)
+    held, others = _held(tenant, acts)
     parties = {key for act in acts for key in (act.principal, act.actor, *act.path.parties)} - {""}
     parties |= {key for spent in spending for key in spent.parties}
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
@@ -121,19 +174,53 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
     lineage = lineage_of(tenant, setters)
     parties |= {party for above in lineage.values() for party in above}
     initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
-    gate_keepers = {act.payload.gate.by.key for act in acts if act.payload.gate and act.payload.gate.by}
+    gate_keepers = {act.payload.gate.by.key for act in (*acts, *siblings) if act.payload.gate and act.payload.gate.by}
+    roots = {path.grants[0].subject.key for paths in (*held.values(), *others.values()) for path in paths if path.grants and path.grants[0].subject}
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
         ceilings=ceilings_of(tenant, {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money}),
         **_by_answer(answers),
-        siblings=tuple(_siblings(tenant, acts)),
-        kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | {a.by for a in answers} - {""}),
-        tokens=load_tokens(tenant, {act.token for act in acts}),
+        siblings=tuple(siblings),
+        kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | roots | {a.by for a in answers} - {""}),
+        tokens=load_tokens(tenant, {act.token for act in (*acts, *siblings)}),
         owned=owned_names(tenant),
-        held=_held(tenant, acts),
+        held=held,
+        others=others,
         lineage=lineage,
+        organisations=organisations_of(tenant),
+        agent_issuers=_agent_issuers(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
     )
+
+
+def time_of(tenant: Tenant, act: Act) -> datetime:
+    """When what this tells of was done: of a statement of money, when the act was that it pays for."""
+    if not follows_an_act(act):
+        return act.occurred_at
+    return answers_for(act, Record(siblings=tuple(_siblings(tenant, [act])))).occurred_at
+
+
+def _with_what_they_pay_for(tenant: Tenant, acts: Sequence[Act]) -> tuple[list[Act], list[Act]]:
+    """The acts with those that they are judged through, and all that either could have something to do with."""
+    first = _siblings(tenant, acts)
+    around = Record(siblings=tuple(first))
+    through = {(done := answers_for(act, around)).leaf_index: done for act in acts if follows_an_act(act)}
+    new = [done for leaf, done in through.items() if leaf not in {act.leaf_index for act in acts}]
+    siblings = {act.leaf_index: act for act in (*first, *(_siblings(tenant, new) if new else ()))}
+    return [*acts, *new], [siblings[leaf] for leaf in sorted(siblings)]
+
+
+def _agent_issuers(tenant: Tenant, issuers: Collection[str]) -> frozenset[str]:
+    """Which of these issuers name agents: what their sources tell may be an agent's own word."""
+    if not issuers:
+        return frozenset()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT split_part(key, '|', 1), kinds FROM projection_party WHERE tenant_id = %s AND generation = %s"
+            " AND split_part(key, '|', 1) = ANY(%s)",
+            [tenant.pk, generation_of(tenant), list(issuers)],
+        )
+        return frozenset(issuer for issuer, mask in cursor.fetchall() if kinds.kind_of(mask) in ("agent", "workload"))
 
 
 def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
@@ -223,8 +310,10 @@ def lineage_of(tenant: Tenant, parties: Collection[str]) -> dict[str, frozenset[
     return {actor: frozenset(key for path in paths for key in path.parties[:-1]) - {actor} for actor, paths in held}
 
 
-def _held(tenant: Tenant, acts: Sequence[Act]) -> dict[str, tuple[Path, ...]]:
-    """By party that somebody else acted for, where the authority used does not pass through it: its own grants."""
+def _held(tenant: Tenant, acts: Sequence[Act]) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
+    """Grants beside those used. By party that somebody else acted for, where the authority used does not pass through
+    it: its own. By actor whose act its grant did not allow: all that let it act, since another may have.
+    """
     initiators = {
         party.key
         for act in acts
@@ -232,7 +321,9 @@ def _held(tenant: Tenant, acts: Sequence[Act]) -> dict[str, tuple[Path, ...]]:
         for party in act_chain(act.payload.actor)[:-1]
         if party.key not in act.path.parties
     }
-    return {actor: tuple(paths) for actor, paths in paths_held_by(tenant, initiators).items()}
+    outside = {act.actor for act in acts if act.actor and act.path.grants and not allows(act.path, act)}
+    held = paths_held_by(tenant, initiators | outside)
+    return ({key: tuple(paths) for key, paths in held.items() if key in initiators}, {key: tuple(paths) for key, paths in held.items() if key in outside})
 
 
 def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[str, str]:
@@ -275,15 +366,19 @@ _ANSWERS: dict[tuple[str, str], Literal["approved", "refused", "asked"]] = {
 
 
 def gates_of(tenant: Tenant, act: Act) -> list[GateCheck]:
-    """What became of every approval that the act needed; without a query for an act that needed none.
+    """What became of every approval that the act needed; without a query for an act whose grants list none.
 
     It looks at approvals and at acts that could have used them up, and not at all that the principal ever spent.
     """
-    if not gates_required(act):
+    if not any(grant.gates for grant in act.path.grants):
         return []
-    answers = _answers(tenant, [act], {act.principal} - {""})
-    keepers = {act.payload.gate.by.key} if act.payload.gate and act.payload.gate.by else set()
-    around = Record(siblings=tuple(_siblings(tenant, [act])), kinds=kinds_of(tenant, generation_of(tenant), keepers), **_by_answer(answers))
+    acts, siblings = _with_what_they_pay_for(tenant, [act])
+    answers = _answers(tenant, acts, {each.principal for each in acts} - {""})
+    keepers = {each.payload.gate.by.key for each in (*acts, *siblings) if each.payload.gate and each.payload.gate.by}
+    around = Record(
+        siblings=tuple(siblings), kinds=kinds_of(tenant, generation_of(tenant), keepers), organisations=organisations_of(tenant),
+        tokens=load_tokens(tenant, {each.token for each in (*acts, *siblings)}), **_by_answer(answers),
+    )  # fmt: skip
     return check_gates(act, around)
 
 
@@ -321,24 +416,30 @@ def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[
             max_price_minor=act.payload.intent.max_price_minor if act.payload.intent else None,
             currency=act.payload.intent.currency if act.payload.intent else None,
             answer=answer,
+            principal=act.principal,
+            principal_is_giver=act.principal_claimed and act.principal in (by.key if by else "", act.actor),
+            issuer=act.issuer,
+            within_remit=act.within_remit,
+            verb=act.stated_verb,
+            target=act.target or act.resource,
         )
         for act, gate, answer, by in gated
     ]
 
 
 def _siblings(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
-    """Acts that share a charge or a request with these, or did the same to the same target."""
-    charges = {act.charge for act in acts} - {""}
-    requests = {act.request_id for act in acts} - {""}
-    targets = {act.target for act in acts if act.path.grants and any(g.gates for g in act.path.grants)} - {""}
-    if not (charges or requests or targets):
+    """What shares a charge, an idempotency key, an invoice or a request with these, or did the same to the same target."""
+    shared = {
+        "charge": {act.charge for act in acts},
+        "request_id": {act.request_id for act in acts},
+        "idempotency_key": {act.idempotency_key for act in acts},
+        "invoice": {invoice_of(act) for act in acts},
+        "target": {act.target for act in acts if any(g.gates for g in act.path.grants)},
+    }
+    stated = {column: list(values - {""}) for column, values in shared.items() if values - {""}}
+    if not stated:
         return []
-    return select_acts(
-        tenant,
-        "(charge = ANY(%s) AND charge <> '') OR (request_id = ANY(%s) AND request_id <> '')"
-        " OR (target = ANY(%s) AND target <> '')",
-        [list(charges), list(requests), list(targets)],
-    )
+    return select_acts(tenant, " OR ".join(f"({column} = ANY(%s) AND {column} <> '')" for column in stated), list(stated.values()))
 
 
 def load_tokens(tenant: Tenant, jtis: Collection[str]) -> dict[str, Token]:

@@ -248,7 +248,7 @@ class EventChain(APIView):
             raise NotYet("the event is in the ledger, and not projected yet; ask again in a second")
         act = queries.load_acts(request.viewer.tenant, [event_id])[str(event_id)]
         try:
-            at = MomentField(required=False).clean(request.query_params.get("at", "")) or act.occurred_at
+            at = MomentField(required=False).clean(request.query_params.get("at", "")) or queries.time_of(request.viewer.tenant, act)
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
         chain = queries.chain_of(request.viewer.tenant, act)

@@ -265,7 +265,7 @@ def _stated(view: queries.EventView) -> dict[str, Any]:
 
 def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
     """What all grants on the path together allowed at the time asked for: the act's own, unless another is chosen."""
-    done_at = view.act.occurred_at
+    done_at = record.time_of(request.viewer.tenant, view.act)
     form = forms.AtForm(request.GET if "at" in request.GET else None, initial={"at": str(done_at.replace(tzinfo=None))})
     at = (form.cleaned_data["at"] if form.is_valid() else None) or done_at
     if view.hidden or not view.chain.path.grants:

@@ -45,9 +45,9 @@ _VERBS = {
 }
 
 
-def verb_of(event_type: str, stated: str) -> str:
-    """What was done; from the type when the sender did not say. "" is unknown."""
-    return stated or _VERBS.get(event_type, "")
+def verb_of(event_type: str, stated: str, operation: str = "") -> str:
+    """What was done; from the type when the sender did not say, of a meter what it counted. "" is unknown."""
+    return stated or _VERBS.get(event_type, "") or (operation if event_type == "usage.metered" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Act:
     @property
     def verb(self) -> str:
         """What was done; from the type when the sender did not say. "" is unknown."""
-        return verb_of(self.type, self.stated_verb)
+        return verb_of(self.type, self.stated_verb, self.operation)
 
     @property
     def object(self) -> str:

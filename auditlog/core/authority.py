@@ -10,20 +10,20 @@ are compared as registrable names: `acme.co.uk` stands for all that lies in it, 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Literal
 
 import rfc8785
 
 from auditlog.core import domain
 from auditlog.core.act import Act
-from auditlog.core.chain import Path, TokenPath
-from auditlog.core.event import Detail, Limit, TokenObject
+from auditlog.core.chain import NO_TOKENS, Path, TokenPath
+from auditlog.core.event import Detail, Limit, Party, TokenObject, act_chain
 from auditlog.core.keys import b64url
 from auditlog.core.money import amount_text
 from auditlog.core.statement import CLOCKS, Grant, Token
@@ -279,28 +279,132 @@ def first_revocation(path: Path, at: datetime) -> tuple[int, Grant] | None:
     return min(revoked, key=lambda pair: (pair[1].revoked_at, pair[0]), default=None)
 
 
-def judge_revocation(path: Path, at: datetime, *, provider: str, grace_seconds: float = 0) -> Judgement:
+RACE_SECONDS = 300  # after a revocation of which the provider was not told: by then somebody should have
+GRACE_SECONDS = 60  # between a provider's notice of a revocation and its duty to act on it
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Authority that had been taken back before an act: the grant or token, and how far the word of it had got.
+
+    `state`: race (nobody can be blamed yet) | known (the provider had notice, and its time to act on it was over) |
+    not_passed_on (no notice by then, though there had been time enough).
+    """
+
+    link: Grant | Token
+    hop: int | None  # of a grant on the path; None: a token
+    state: Literal["race", "known", "not_passed_on"]
+    seconds_late: float
+    notice: datetime | None  # when the provider said that it knew, be it after the act
+
+    @property
+    def is_race(self) -> bool:
+        return self.state == "race"
+
+    @property
+    def name(self) -> str:
+        return named(self.link)
+
+
+def ended_before(
+    path: Path, tokens: TokenPath, at: datetime, *, provider: str, unstated: Token | None = None,
+    grace_seconds: float = GRACE_SECONDS, race_seconds: float = RACE_SECONDS,
+) -> Ended | None:
+    """What on the path, of grants and tokens, had been revoked at or before `at`: the first of what was no race, else the
+    first. `unstated`: a token of the path of which only the end is known.
+
+    A race ends `grace_seconds` after the provider's notice; where it had none by then, `race_seconds` after the revocation.
+    There is none for a token that was made out of a revoked one: its own server did not heed what it had been told.
+    """
+    links: list[tuple[int | None, Grant | Token]] = list(enumerate(path.grants, start=1))
+    shown = (*([unstated] if unstated else []), *tokens.tokens)
+    links += [(None, token) for token in shown]
+    found = [
+        _ended(link, hop, at, provider, grace_seconds, race_seconds)
+        for hop, link in links if link.revoked_at is not None and link.revoked_at <= at
+    ]  # fmt: skip
+    dead = {p.jti for p, child in pairwise(shown) if p.revoked_at and child.dated and child.issued_at and child.issued_at > p.revoked_at}
+    found = [replace(e, state="not_passed_on") if e.is_race and isinstance(e.link, Token) and e.link.jti in dead else e for e in found]
+    return min(found, key=lambda e: (e.is_race, -e.seconds_late, e.hop is None, e.hop or 0), default=None)
+
+
+def _ended(link: Grant | Token, hop: int | None, at: datetime, provider: str, grace: float, race: float) -> Ended:
+    notice = link.notified.get(provider)
+    late = (at - link.revoked_at).total_seconds()
+    if notice is not None and notice <= at:
+        state = "known" if (at - notice).total_seconds() > grace else "race"
+    else:
+        state = "race" if late <= race else "not_passed_on"
+    return Ended(link, hop, state, late, notice)
+
+
+def revocation_text(ended: Ended, provider: str) -> str:
+    """A sentence: what had ended, how long before the act, and whether the provider knew."""
+    said = f"{ended.name} was revoked {ended.seconds_late:.3f} s before the act"
+    who = provider or "the provider"
+    if ended.state == "known":
+        return f"{said}, and {who} knew"
+    knew = f"{who} heard of it at {utc_text(ended.notice)}" if ended.notice else f"no notice to {who} is in the record"
+    return f"race: {said}; {knew}" if ended.is_race else f"{said}, and that was not passed on in time: {knew}"
+
+
+def judge_revocation(
+    path: Path, at: datetime, *, provider: str, tokens: TokenPath = NO_TOKENS, unstated: Token | None = None,
+    grace_seconds: float = GRACE_SECONDS, race_seconds: float = RACE_SECONDS,
+) -> Judgement:  # fmt: skip
     """C9. Revocation knows three times: revoked at the issuer, notified to the provider, last token expired. An act
     between the first and the second is a race: a fail for scope, but who bears it differs.
     """
-    found = first_revocation(path, at)
+    found = ended_before(path, tokens, at, provider=provider, unstated=unstated, grace_seconds=grace_seconds, race_seconds=race_seconds)
     if found is None:
-        return Judgement("pass", "no grant on the path had been revoked")
-    hop, grant = found
-    notice = grant.notified.get(provider)
-    late = (at - grant.revoked_at).total_seconds()
-    if notice is not None and (at - notice).total_seconds() > grace_seconds:
-        return _fail(grant, hop, f"grant {grant.id} was revoked {late:.3f} s before the act, and {provider} knew")
-    knew = f"{provider} heard of it at {utc_text(notice)}" if notice else f"no notice to {provider or 'the provider'} is in the record"
-    return _fail(grant, hop, f"race: grant {grant.id} was revoked {late:.3f} s before the act; {knew}")
+        return Judgement("pass", "nothing on the path had been revoked")
+    return Judgement(
+        "fail", revocation_text(found, provider), found.hop, found.link.id if isinstance(found.link, Grant) else None, found.link.revoked_leaf
+    )
 
 
 def notice_text(grant: Grant, provider: str, at: datetime) -> str:
-    """Whether the provider had said by `at` that it knew of the grant's end; until then what it did was a race."""
+    """Whether the provider had said by `at` that it knew of the grant's end, and whether there had been time to tell it."""
     notice = grant.notified.get(provider)
+    if notice is not None and notice <= at:
+        return f"{provider} knew"
+    late = (at - grant.revoked_at).total_seconds() > RACE_SECONDS if grant.revoked_at else False
+    said = "not passed on in time" if late else "a race"
     if notice is None:
-        return f"a race: no notice to {provider or 'a provider'} is in the record"
-    return f"{provider} knew" if notice <= at else f"a race: {provider} heard of it only at {utc_text(notice)}"
+        return f"{said}: no notice to {provider or 'a provider'} is in the record"
+    return f"{said}: {provider} heard of it only at {utc_text(notice)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Authority whose time was over, or a token made from one whose time was: dead from the first."""
+
+    link: Grant | Token
+    hop: int | None
+    at: datetime  # when its time was over
+    seconds_late: float
+    reason: str
+
+
+def expired_before(path: Path, tokens: TokenPath, at: datetime, *, skew_seconds: float = CLOCKS) -> Expired | None:
+    """What had expired before `at`, the first of it: a grant of the path, the token that was shown, or one of its parents
+    where the exchange came too late. A parent may well end once a proper exchange is done.
+    """
+    found = [
+        Expired(grant, hop, grant.expires_at, late, f"{named(grant)} expired at {utc_text(grant.expires_at)}, {late:.0f} s before {utc_text(at)}")
+        for hop, grant in enumerate(path.grants, start=1)
+        if grant.expires_at is not None and (late := (at - grant.expires_at).total_seconds()) >= skew_seconds
+    ]
+    shown = tokens.tokens[-1] if tokens.tokens and tokens.missing != tokens.jti else None
+    if shown is not None and shown.standing == "proven" and shown.expires_at is not None and (late := (at - shown.expires_at).total_seconds()) >= skew_seconds:
+        found.append(Expired(shown, None, shown.expires_at, late, f"{named(shown)} had expired {late:.3f} s before the act"))
+    for parent, child in pairwise(tokens.tokens):
+        if parent.expires_at is None or child.issued_at is None or not child.dated or "claimed" in (parent.standing, child.standing):
+            continue
+        if (late := (child.issued_at - parent.expires_at).total_seconds()) >= skew_seconds and child.issued_at <= at:
+            reason = f"{named(child)} was exchanged from {named(parent)} {late:.0f} s after that had expired"
+            found.append(Expired(parent, None, parent.expires_at, (at - parent.expires_at).total_seconds(), reason))
+    return min(found, key=lambda e: (e.at, e.hop is None, e.hop or 0), default=None)
 
 
 def judge_depth(path: Path) -> Judgement:
@@ -323,16 +427,31 @@ def judge_depth(path: Path) -> Judgement:
     return Judgement("pass", "no hop was passed on further than allowed")
 
 
-def gates_required(act: Act) -> set[str]:
-    """The kinds of approval that this act needed: those its path lists, and that its verb or spending calls for."""
-    listed = {kind for grant in act.path.grants for kind in grant.gates or ()}
+_BY_VERB = {"terms.accept": "terms", "billing.setup": "billing", "login": "login", "deployment.merge": "merge"}
+_NAMED = frozenset({"purchase", *_BY_VERB.values()})
+
+
+def gates_required(act: Act, path: Path | None = None, *, is_paid_for: bool = False) -> set[str]:
+    """The kinds of approval that this act needed: those its path lists, and that its verb, its spending or its being
+    irreversible calls for. Of kinds that are not among the five named ones, one approval answers for all.
+
+    `is_paid_for`: some other statement says what it cost.
+    """
+    listed = {kind for grant in (path or act.path).grants for kind in grant.gates or ()}
     called_for = set()
-    if act.outcome == "success" and (act.spends or act.verb == "domain.register"):
+    if act.outcome == "success" and (act.spends or is_paid_for or act.verb == "domain.register"):
         called_for.add("purchase")
-    by_verb = {"terms.accept": "terms", "billing.setup": "billing", "login": "login", "deployment.merge": "merge"}
-    if act.verb in by_verb:
-        called_for.add(by_verb[act.verb])
+    if act.verb in _BY_VERB:
+        called_for.add(_BY_VERB[act.verb])
+    if act.payload.action is not None and act.payload.action.irreversible:
+        called_for |= listed - _NAMED
     return listed & called_for
+
+
+def gate_questions(kinds: set[str]) -> list[tuple[str, ...]]:
+    """The kinds that have to be answered one by one, and last the others, of which one answer is enough."""
+    others = tuple(sorted(kinds - _NAMED))
+    return [*((kind,) for kind in sorted(kinds & _NAMED)), *([others] if others else [])]
 
 
 def _fail(grant: Grant, hop: int, reason: str) -> Judgement:
@@ -341,6 +460,64 @@ def _fail(grant: Grant, hop: int, reason: str) -> Judgement:
 
 def utc_text(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+
+
+# --- grants beside those used ---------------------------------------------------------------------------------------
+
+
+def allows(path: Path, act: Act, *, surely: bool = False) -> bool:
+    """Whether this path would have allowed the act in verb, resource, time and place. What is unknown is given the
+    benefit of the doubt; `surely`: it is not, and the path must be proven down from a root.
+    """
+    if first_revocation(path, act.occurred_at) is not None:
+        return False
+    results = {
+        judge_action(path, verb=act.verb, provider=act.provider, payment=act.is_payment).result,
+        judge_resource(path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment).result,
+        judge_window(path, act.occurred_at, skew_seconds=CLOCKS).result,
+        judge_audience(path, act.provider).result,
+    }
+    if surely:
+        results.add("pass" if path.ends_at_root and all(grant.standing == "proven" for grant in path.grants) else "unknown")
+        return results == {"pass"} and not widenings(path) and judge_depth(path).result == "pass"
+    return "fail" not in results
+
+
+@dataclass(frozen=True, slots=True)
+class Initiator:
+    """One that somebody else acted for, under authority that does not pass through it, and what its own grants say."""
+
+    party: Party
+    result: Literal["pass", "fail", "unknown"]
+    criterion: Literal["C3", "C4"]  # which of the two its own grants fail, or leave open
+    grants: tuple[str, ...]  # its own
+
+
+def judge_initiators(act: Act, path: Path, held: Mapping[str, Sequence[Path]], kind_of: Callable[[str], str]) -> list[Initiator]:
+    """An agent that acts for another must not lend it rights that the other does not hold (Hardy, 1988). What a human may
+    do in person is not on record, so humans are not asked. An initiator of which no grant is known is unknown.
+    """
+    if act.payload.actor is None or not path.grants:
+        return []
+    *initiators, deputy = act_chain(act.payload.actor)
+    found = []
+    for party in initiators:
+        kind = kind_of(party.key)
+        if (kind if kind != "unknown" else party.kind) not in ("agent", "workload", "service"):
+            continue
+        if party.key in path.parties or deputy.key not in path.parties:
+            continue
+        paths = [own for own in held.get(party.key, ()) if own.grants]
+        names = tuple(own.grants[-1].id for own in paths)
+        may = [own for own in paths if judge_action(own, verb=act.verb, provider=act.provider).result != "fail"]
+        criterion = "C4" if may and all(judge_resource(own, verb=act.verb, provider=act.provider, resource=act.object).result == "fail" for own in may) else "C3"
+        if any(allows(own, act, surely=True) for own in paths):
+            found.append(Initiator(party, "pass", criterion, names))
+        elif not paths or any(allows(own, act) for own in paths):
+            found.append(Initiator(party, "unknown", criterion, names))
+        else:
+            found.append(Initiator(party, "fail", criterion, names))
+    return found
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -441,19 +618,31 @@ def token_widenings(tokens: TokenPath, path: Path) -> list[Widening]:
     found: list[Widening] = []
     for place, token in enumerate(tokens.tokens):
         above = tokens.tokens[:place]
+        grants = _issued_under(tokens.tokens[: place + 1], path, is_shown=place == len(tokens.tokens) - 1)
         scoped = next((t for t in reversed(above) if t.scope is not None), None)
         extra = [s for s in token.scope or () if scoped and not any(covers(p, s) for p in scoped.scope)]
         if extra:
             found.append(Widening("scope", None, token, scoped, f"scope {' '.join(extra)}", f"scope {' '.join(scoped.scope) or 'nothing'}"))
-        listed = next((g for g in reversed(path.grants) if g.audience is not None), None)
+        listed = next((g for g in reversed(grants) if g.audience is not None), None)
         beyond = [a for a in token.audience or () if listed and _comparable(token.audience, listed.audience) and a not in listed.audience]
         if beyond:
             found.append(Widening("scope", None, token, listed, f"audience {', '.join(beyond)}", f"audience {', '.join(listed.audience)}"))
         # Not compared with the token it was exchanged from: an exchange a second later for as long is an ordinary day.
-        first = min((g for g in path.grants if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
+        first = min((g for g in grants if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
         if first and token.expires_at is not None and token.expires_at > first.expires_at:
             found.append(_outlives(token, first, None))
     return found
+
+
+def _issued_under(tokens: Sequence[Token], path: Path, *, is_shown: bool) -> Sequence[Grant]:
+    """The grants that the last of these tokens was issued under: down to its own, or to its nearest parent's. A grant
+    below that was given after it, or beside it, and binds the act, not that token.
+    """
+    named_by = next((token.grant for token in reversed(tokens) if token.grant), None)
+    if named_by is None:
+        return path.grants if is_shown else ()
+    place = next((n for n, grant in enumerate(path.grants) if grant.id == named_by), None)
+    return () if place is None else path.grants[: place + 1]
 
 
 def _outlives(by: Grant | Token, above: Grant | Token, hop: int | None) -> Widening:
@@ -470,6 +659,8 @@ def judge_token_audience(tokens: TokenPath, provider: str, issuer: str) -> Judge
     token = tokens.tokens[-1] if tokens.tokens and tokens.missing != tokens.jti else None
     if token is None or token.audience is None:
         return Judgement("pass", "the token names no audience")
+    if token.standing != "proven":
+        return Judgement("unknown", f"token {token.jti} is claimed by {token.attester}, which may not speak of it")
     if provider in token.audience or issuer in token.audience:
         return Judgement("pass", f"{provider or issuer} is in the audience of token {token.jti}")
     if not provider or not _comparable(token.audience, [provider]):

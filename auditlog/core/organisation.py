@@ -10,6 +10,15 @@ from dataclasses import dataclass, field
 from auditlog.core.chain import Hop
 
 
+# Where anybody may have an account: two parties of one of these are two strangers.
+PUBLIC_LOGINS = frozenset(
+    "https://accounts.google.com https://github.com https://gitlab.com https://appleid.apple.com https://login.live.com "
+    "https://www.facebook.com https://www.linkedin.com https://www.linkedin.com/oauth https://huggingface.co "
+    "https://login.microsoftonline.com/common/v2.0 https://login.microsoftonline.com/consumers/v2.0 "
+    "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0".split()
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Gain:
     """Whether somebody gains by its own word, and how. None: it cannot be told."""
@@ -31,6 +40,18 @@ class Organisations:
 
     def of_party(self, key: str) -> str | None:
         return self.by_party.get(key) or self.by_issuer.get(key.partition("|")[0])
+
+    def are_one(self, one: str, other: str) -> bool | None:
+        """Whether two parties are of one organisation. Of an issuer that nobody maps, its parties are: it is one itself,
+        unless anybody may log in there. None: it cannot be told.
+        """
+        mine, theirs = self.of_party(one), self.of_party(other)
+        if mine and theirs:
+            return mine == theirs
+        issuer = one.partition("|")[0]
+        if mine or theirs or issuer != other.partition("|")[0] or issuer.rstrip("/") in PUBLIC_LOGINS:
+            return None
+        return True
 
     def gain_of(self, hop: Hop, *, below: Iterable[Hop] = (), provider: str | None = None) -> Gain:
         """Whether who vouches for this hop gains by it: it answers for a party that received authority by this hop or

@@ -10,6 +10,7 @@ from auditlog.core.act import Act
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath, tokens_to
 from auditlog.core.event import Party
 from auditlog.core.limits import Ceiling, Ledger, Limit, LimitFact, RaiseStanding, Spent, limits_of, run
+from auditlog.core.organisation import NONE_MAPPED, Organisations
 from auditlog.core.statement import Token
 
 
@@ -30,6 +31,13 @@ class Approval:
     max_price_minor: int | None
     currency: str | None
     answer: Literal["approved", "refused", "asked"] = "approved"
+    principal: str = ""  # whose it is, by its chain or as its source says; "" where nobody says
+    principal_is_giver: bool = False  # `principal` is only who gave it: its source may have meant somebody else's
+    issuer: str = ""  # whose word it is
+    within_remit: bool = True  # its source may speak of approvals; else it is claimed, and counts for nothing
+    verb: str = ""  # what was asked for, where it says so
+    target: str = ""
+    chain: frozenset[str] = frozenset()  # parties of its own path
 
     @property
     def party(self) -> Party | None:
@@ -64,6 +72,9 @@ class Record:
     owned: tuple[Owned, ...] = ()
     held: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by initiator: the paths to its own grants
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
+    others: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by actor: all grants that let it act
+    organisations: Organisations = NONE_MAPPED
+    agent_issuers: frozenset[str] = frozenset()  # of the issuers asked about, those that name agents
 
     def token_path(self, jti: str) -> TokenPath:
         return tokens_to(jti, self.tokens) if jti else NO_TOKENS
@@ -132,6 +143,24 @@ class Record:
         found = {s.leaf_index: s for key in _ties(act) for s in self._siblings.get(key, ())}
         return [found[leaf] for leaf in sorted(found)]
 
+    def answers_to(self, keys: Iterable[tuple[str, ...]]) -> list[Approval]:
+        """Approvals, refusals and questions under any of these keys, in the order of their time."""
+        found = {(a.event_id, a.answer): a for key in keys for a in self._answers.get(key, ())}
+        return sorted(found.values(), key=lambda a: (a.at, a.leaf_index))
+
+    def prices_asked(self, principal: str) -> frozenset[tuple[int | None, str | None]]:
+        """The prices that this principal's digests may be over."""
+        return self._prices.get(principal, frozenset())
+
+    @cached_property
+    def _prices(self) -> dict[str, frozenset[tuple[int | None, str | None]]]:
+        told = _grouped((a.principal, (a.max_price_minor, a.currency)) for a in (*self.approvals, *self.refusals) if a.over)
+        return {principal: frozenset(prices) for principal, prices in told.items()}
+
+    @cached_property
+    def _answers(self) -> dict[tuple[str, ...], list[Approval]]:
+        return _grouped((key, a) for a in (*self.approvals, *self.refusals) for key in answer_keys(a))
+
     @cached_property
     def _spending(self) -> dict[str, list[Spent]]:
         return _grouped((party, spent) for spent in self.spending for party in spent.parties)
@@ -171,9 +200,24 @@ class Record:
         return _grouped((key, act) for act in self.siblings for key in _ties(act))
 
 
+def invoice_of(act: Act) -> str:
+    return act.payload.money.invoice if act.payload.money else ""
+
+
+def answer_keys(approval: Approval) -> list[tuple[str, ...]]:
+    """What an answer can be found by: its digest, its request, and what was asked for in whose name."""
+    keys = [("over", approval.over), ("request", approval.request_id)]
+    if approval.verb and approval.target:
+        keys.append(("asked", approval.principal, approval.verb, approval.target))
+    return [key for key in keys if key[-1]]
+
+
 def _ties(act: Act) -> list[tuple[str, ...]]:
     """What acts can have in common."""
-    ties = [("charge", act.rail, act.charge), ("request", act.request_id), ("target", act.target)]
+    ties = [
+        ("charge", act.rail, act.charge), ("request", act.request_id), ("target", act.target), ("key", act.idempotency_key),
+        ("invoice", act.rail, invoice_of(act)),
+    ]  # fmt: skip
     return [tie for tie in ties if tie[-1]]
 
 

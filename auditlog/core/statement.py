@@ -5,7 +5,7 @@ stands is chosen by rules that do not know the order of arrival.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Generic, Literal, TypeVar
@@ -59,13 +59,45 @@ class History(Struct, Generic[Said], frozen=True):
         )
 
     @property
-    def stands(self) -> Statement[Said] | None:
-        """The proven before the claimed, then the earliest by its own time, then the one with the smaller bytes: never
-        the one that happened to arrive first. None when only a revocation is known.
+    def first(self) -> Statement[Said] | None:
+        """What was stated first: the proven before the claimed, then the earliest by its own time, then the one with the
+        smaller bytes: never the one that happened to arrive first. None when only a revocation is known.
         """
-        return min(
-            self.statements, key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.said), s.event_id), default=None
+        return min(self.statements, key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.said), s.event_id), default=None)
+
+    def versions(self) -> list[Statement[Said]]:
+        """All statements that stand, each from its own time until the next: the first, and what the same issuer stated
+        anew after it. What is only repeated is not among them, and of two contents at one time only the first is.
+        """
+        first = self.first
+        if first is None:
+            return []
+        again = sorted(
+            (s for s in self.statements if s.attester == first.attester and s.proven >= first.proven and s.at > first.at),
+            key=lambda s: (s.at, msgspec.json.encode(s.said), s.event_id),
         )
+        found = [first]
+        for statement in again:
+            if statement.said != found[-1].said and statement.at > found[-1].at:
+                found.append(statement)
+        return found
+
+    @property
+    def stands(self) -> Statement[Said] | None:
+        """What was stated last by whoever stated it first."""
+        return next(reversed(self.versions()), None)
+
+    def as_of(self, at: datetime, known_leaf: int) -> tuple[int, int]:
+        """By place among the versions: what held at `at`, and what did as far as this ledger knew at `known_leaf`.
+
+        The one place where order of arrival counts: what was stated anew and dated before an act may be made up to fit
+        it, where the act was on record first. Where nothing was known by then, the first may come late, and counts.
+        """
+        versions = self.versions()
+        held = max((n for n, version in enumerate(versions) if version.at <= at), default=0)
+        trusted = [n for n, version in enumerate(versions) if version.leaf_index <= known_leaf] or [0]
+        known = max((n for n in trusted if versions[n].at <= at), default=min(trusted))
+        return held, known
 
     def first_known(self, stands: Statement[Said]) -> Statement[Said]:
         """The first that we received of those that say what stands, by sources that may say so if any may. Who says it
@@ -89,8 +121,15 @@ class History(Struct, Generic[Said], frozen=True):
         return found
 
     def conflicts(self, stands: Statement[Said]) -> tuple[int, ...]:
-        """Leaves that say something else than what stands."""
-        return tuple(s.leaf_index for s in self.statements if s.said != stands.said)
+        """Leaves that contradict what stands: another issuer's, or of one time with another content. What its own issuer
+        states anew is none.
+        """
+        versions = self.versions()
+        said = [version.said for version in versions]
+        return tuple(
+            s.leaf_index for s in self.statements
+            if s.said != stands.said and not (s.attester == stands.attester and s.said in said)
+        )  # fmt: skip
 
     def backdated(self, stands: Statement[Said]) -> tuple[int, ...]:
         """Leaves that had said, before what stands came in, that it was given later: the beginning was moved back."""
@@ -144,6 +183,7 @@ class Grant:
     conflicts: tuple[int, ...] = ()  # leaves that say something else under this id
     dated: bool = True
     backdated: tuple[int, ...] = ()  # leaves that had said that it was given later
+    known_before: "Grant | None" = None  # as it was known when the act was told, where it was stated anew after that
 
     @property
     def begins_at(self) -> datetime | None:
@@ -151,11 +191,15 @@ class Grant:
         return self.not_before or (self.granted_at if self.dated else None)
 
 
-def resolve_grant(history: History[GrantObject]) -> Grant | None:
-    """The grant as it stands, or None when only its revocation is known."""
-    stands, ended = history.stands, history.ended
-    if stands is None:
+def resolve_grant(history: History[GrantObject], version: int = -1) -> Grant | None:
+    """The grant as it stands, or as one of its versions states it; None when only its revocation is known.
+
+    It was given when it was first stated: what states it anew changes its terms, and not since when there is one.
+    """
+    versions, ended = history.versions(), history.ended
+    if not versions:
         return None
+    stands = versions[version]
     said, first = stands.said, history.first_known(stands)
     return Grant(
         id=said.id,
@@ -173,7 +217,7 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         gates=_tuple(said.gates),
         intent=said.intent,
         jkt=said.cnf.jkt if said.cnf and said.cnf.jkt else None,
-        granted_at=stands.at,
+        granted_at=versions[0].at,
         leaf_index=stands.leaf_index,
         event_id=stands.event_id,
         source=stands.source,
@@ -187,7 +231,7 @@ def resolve_grant(history: History[GrantObject]) -> Grant | None:
         revoked_leaf=ended.leaf_index if ended else None,
         notified=history.notified,
         conflicts=history.conflicts(stands),
-        dated=stands.dated,
+        dated=versions[0].dated,
         backdated=history.backdated(stands) if said.not_before is None else (),
     )
 
@@ -235,7 +279,7 @@ class Token:
 
 def resolve_token(jti: str, history: History[TokenObject]) -> Token:
     """The token as it stands."""
-    stands, ended = history.stands, history.ended
+    stands, ended = history.first, history.ended  # a token is what it was issued as
     end = {
         "revoked_at": ended.at if ended else None,
         "revoked_known_at": ended.known_at if ended else None,
@@ -264,7 +308,7 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         grade=stands.grade,
         known_at=first.known_at,
         known_leaf=first.leaf_index,
-        conflicts=history.conflicts(stands),
+        conflicts=tuple(s.leaf_index for s in history.statements if s.said != stands.said),
         dated=said.issued_at is not None or stands.dated,
         **end,
     )
@@ -274,6 +318,25 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
 def grant_of(history: bytes) -> Grant | None:
     """The grant as it stands by its stored history. Remembered: one round of detection asks for it many times."""
     return resolve_grant(decode_grant_history(history))
+
+
+@lru_cache(maxsize=4096)
+def restated_of(history: bytes) -> History[GrantObject] | None:
+    """The history, where the grant was stated anew with other terms: then what held depends on when is asked."""
+    decoded = decode_grant_history(history)
+    return decoded if len(decoded.versions()) > 1 else None
+
+
+@lru_cache(maxsize=16_384)
+def grant_at(history: bytes, version: int, known: int) -> Grant | None:
+    """The grant as of one of its versions, with what was `known` of it beside that where the two differ."""
+    decoded = decode_grant_history(history)
+    grant = resolve_grant(decoded, version)
+    if grant is None or version == known:
+        return grant
+    before = resolve_grant(decoded, known)
+    # Of what had been stated only for later than the act, it was known that it began later.
+    return replace(grant, known_before=replace(before, granted_at=decoded.versions()[known].at) if known > version else before)
 
 
 @lru_cache(maxsize=4096)

@@ -30,6 +30,7 @@ class Detector(Protocol):
     partition: tuple[str, ...]  # columns of an event that make one key
     waits: bool  # about absence: looks only when the grace period after receipt is over
     # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
+    # Optional `gathers`: what it finds of single events is one finding for each anchor (detectors.gathered).
 
     def find(self, acts: Sequence[Act], record: Record) -> Iterable[Finding]: ...
 
@@ -69,6 +70,7 @@ def all_detectors() -> tuple[Detector, ...]:
         lookalike,
         orphan_token,
         out_of_scope,
+        refused_and_done,
         retry_loop,
         self_raise,
         shared_key,
@@ -81,7 +83,7 @@ def all_detectors() -> tuple[Detector, ...]:
     return (
         lookalike, bulk_registration, domain_mismatch, retry_loop, authority_exceeded, cap_exceeded, cross_provider_cap,
         concurrency_overshoot, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation, used_after_expiry, audience_mismatch,
-        out_of_scope, gate_missing, key_mismatch, *orphan_token.PATTERNS, unattributed, confused_deputy,
+        out_of_scope, gate_missing, refused_and_done, key_mismatch, *orphan_token.PATTERNS, unattributed, confused_deputy,
         *shared_key.PATTERNS, token_elsewhere,
     )  # fmt: skip
 

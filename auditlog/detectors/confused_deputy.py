@@ -9,8 +9,7 @@ so humans are not asked.
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import first_revocation, judge_action, judge_audience, judge_resource, judge_window
-from auditlog.core.chain import Path
+from auditlog.core.authority import judge_initiators
 from auditlog.core.event import GRANTED, act_chain
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
@@ -33,37 +32,20 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if act.payload.actor is None or not act.path.grants or not is_use(act, record):
             continue
-        *initiators, deputy = act_chain(act.payload.actor)
-        for initiator in initiators:
-            kind = record.kind_of(initiator.key)
-            if (kind if kind != "unknown" else initiator.kind) not in ("agent", "workload", "service"):
-                continue
-            if initiator.key in act.path.parties or deputy.key not in act.path.parties:
-                continue
-            if any(allows(path, act) for path in record.held.get(initiator.key, ())):
-                continue
-            yield finding(
-                rule,
-                act.event_id,
-                [act],
-                severity="high",
-                title=f"{deputy.sub} did {act.verb or act.type} on {act.object or 'something unnamed'} for {initiator.sub},"
-                " which holds no grant for it",
-                actor=deputy.key,
-                money_at_risk_minor=act.amount_minor,
-                currency=act.currency or None,
-                evidence={"initiator": initiator.key, "deputy": deputy.key, "grant": act.via_grant,
-                          "leaf": act.path.grants[-1].leaf_index,
-                          "initiator_grants": [path.grants[-1].id for path in record.held.get(initiator.key, ()) if path.grants][:20]},
-            )  # fmt: skip
-            break
-
-
-def allows(path: Path, act: Act) -> bool:
-    """Whether this path would have allowed the act. What is unknown is given the benefit of the doubt."""
-    return first_revocation(path, act.occurred_at) is None and "fail" not in (
-        judge_action(path, verb=act.verb, provider=act.provider).result,
-        judge_resource(path, verb=act.verb, provider=act.provider, resource=act.object).result,
-        judge_window(path, act.occurred_at).result,
-        judge_audience(path, act.provider).result,
-    )
+        lent = [i for i in judge_initiators(act, act.path, record.held, record.kind_of) if i.result == "fail" or not i.grants]
+        if not lent:
+            continue
+        initiator, deputy = next((i for i in lent if i.result == "fail"), lent[0]), act_chain(act.payload.actor)[-1]
+        own = "whose own grants do not allow it" if initiator.grants else "of which no grant is on record"
+        yield finding(
+            rule,
+            act.event_id,
+            [act],
+            severity="high" if initiator.result == "fail" else "medium",
+            title=f"{deputy.sub} did {act.verb or act.type} on {act.object or 'something unnamed'} for {initiator.party.sub}, {own}",
+            actor=deputy.key,
+            money_at_risk_minor=act.amount_minor,
+            currency=act.currency or None,
+            evidence={"initiator": initiator.party.key, "deputy": deputy.key, "grant": act.via_grant,
+                      "leaf": act.path.grants[-1].leaf_index, "initiator_grants": list(initiator.grants[:20])},
+        )  # fmt: skip

@@ -6,6 +6,7 @@ from auditlog.core.act import Act
 from auditlog.core.authority import CLOCKS, Judgement, judge_action, judge_resource, seconds_before_issue, seconds_early
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
+from auditlog.core.other_grant import other_grant
 from auditlog.core.record import Record
 from auditlog.core.statement import Token
 from auditlog.core.use import USE_TYPES, is_use
@@ -30,18 +31,24 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if not act.path.grants or not is_use(act, record):
             continue
         judged = next((j for j in _judgements(act, record.tokens.get(act.token)) if j.result == "fail"), None)
+        outsider = judged is None and _outsider(act)
+        judged = judged or outsider or None
         if judged is None:
             continue
+        other = None if outsider else other_grant(act, record)
+        # Who acted, and was let by nobody on record, may hold a grant that is not: of that the verdict is unsure too.
+        sure = not outsider and other is None and act.path.grants[judged.hop - 1].standing == "proven"
         yield finding(
             rule,
             act.event_id,
             [act],
-            severity="critical" if act.path.grants[judged.hop - 1].standing == "proven" else "medium",
-            title=judged.reason,
+            severity="critical" if sure else "low" if other else "medium",
+            title=judged.reason + (f"; grant {other.grants[-1].id} would have allowed it" if other else ""),
             grant=judged.grant,
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
-            evidence={"hop": judged.hop, "leaf": judged.leaf_index, "verb": act.verb, "object": act.object},
+            evidence={"hop": judged.hop, "leaf": judged.leaf_index, "verb": act.verb, "object": act.object,
+                      "other_grant": other.grants[-1].id if other else None},
         )
 
 
@@ -56,6 +63,12 @@ def _judgements(act: Act, token: Token | None) -> Iterable[Judgement]:
     if token is not None and (early := seconds_before_issue(token, act.occurred_at)):
         reason = f"token {token.jti} was issued {early:.0f} s after the act"
         yield Judgement("fail", reason, len(act.path.grants), last.id, token.leaf_index)
+
+
+def _outsider(act: Act) -> Judgement | None:
+    """The actor, where the path ends at a root and does not name it."""
+    last = act.path.grants[-1]
     if act.actor and act.path.ends_at_root and last.actor is not None and act.actor not in act.path.parties:
         reason = f"grant {last.id} lets {last.actor.key} act, and {act.actor} did"
-        yield Judgement("fail", reason, len(act.path.grants), last.id, last.leaf_index)
+        return Judgement("fail", reason, len(act.path.grants), last.id, last.leaf_index)
+    return None

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
+from auditlog.core.use import answers_for
 from auditlog.detectors import finding
 
 rule = "authority.unattributed"
@@ -13,7 +14,7 @@ title = "An act that nobody answers for"
 runbook = "Ask the source which credential was used; have it send actor, grant or token with every act."
 false_positives = "A human acted directly and the source does not say so."
 of_events = frozenset({"title", "money_at_risk"})
-types = ACT_TYPES
+types = ACT_TYPES - {"usage.metered"}  # a meter line names a thing, and seldom anybody
 partition = ("event_id",)
 waits = True  # a charge may be attributed by the act it pays for, which can arrive later
 
@@ -21,6 +22,8 @@ waits = True  # a charge may be attributed by the act it pays for, which can arr
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.is_act or not act.happened or _named(act):
+            continue
+        if _named(answers_for(act, record)):
             continue
         if act.charge and any(s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings_of(act)):
             continue

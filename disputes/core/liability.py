@@ -80,6 +80,10 @@ def _outside(results: Mapping[str, CriterionResult], it: Contested) -> tuple[str
         return "agent_operator", f"{hidden.id} was not visible outside: {_operator(it, failed.get('C2') or hidden)} answers for the hop"
     if "C9" in failed and "revoked" in failed["C9"].codes:
         return "provider", f"{it.provider or 'the provider'} had notice of the revocation, and grace was over"
+    if "C9" in failed and "revocation_not_passed_on" in failed["C9"].codes:
+        return it.policy.passes_on, f"the revocation was not passed on to {it.provider or 'the provider'} in time: whoever had to pass it on answers"
+    if "C8" in failed and "refused" in failed["C8"].codes:
+        return "agent_operator", "it was refused, and done all the same: the operator of the acting agent answers"
     if "C8" in failed:
         return "gate_runner", "the gate was not answered by a human: whoever ran it answers"
     if "C5" in failed:

@@ -16,9 +16,12 @@ import msgspec
 import rfc8785
 
 from auditlog.core.act import Act
+from auditlog.core.chain import Path
 from auditlog.core.event import encode_payload
-from auditlog.core.record import Record
-from auditlog.core.statement import Grant
+from auditlog.core.gates import answers_looked_at
+from auditlog.core.other_grant import other_grant
+from auditlog.core.record import Approval, Record
+from auditlog.core.statement import Grant, Token
 from disputes.core.criteria import Contested, CriterionResult, Integrity, Policy, contested, judge
 from disputes.core.liability import Liability, allocate
 
@@ -26,6 +29,7 @@ ENGINE = "answerable-engine/1"
 VERDICTS = ("within_scope", "within_scope_unanticipated", "out_of_scope", "indeterminate")
 Outcome = Literal["within_scope", "within_scope_unanticipated", "out_of_scope", "indeterminate"]
 _INTENT = frozenset({"I1", "I2"})
+_OF_GRANTS = frozenset({"C2", "C3", "C4", "C6", "C7", "C8", "C9", "C10"})
 _SCOPE = tuple(f"C{number}" for number in range(2, 14))
 
 
@@ -84,11 +88,26 @@ def reach(act: Act, record: Record, integrity: Integrity | None, policy: Policy)
     decisive = decisive_of(results) if outcome == "indeterminate" else None
     failed = (r for r in results if r.result == "fail" and (r.id not in _INTENT or outcome == "within_scope_unanticipated"))
     codes = tuple(dict.fromkeys(code for result in failed for code in result.codes))
-    liability = allocate(outcome, by_id, it)
     # The criteria that made the outcome speak; what lies behind them would not have changed it.
-    cures = tuple(dict.fromkeys(by_id[name].cure for name in _deciding(outcome, results) if by_id[name].cure))
+    cures = tuple(dict.fromkeys(by_id[name].cure for name in decisive or _deciding(outcome, results) if by_id[name].cure))
+    other = _allowed_by_another(it, outcome, results)
+    if other is not None:
+        outcome, codes = "within_scope_unanticipated", (*codes, "other_grant")
+        cures = (f"within scope if it had been done under grant {other.grants[-1].id}", *cures)
+    liability = allocate(outcome, by_id, it)
     digest = digest_of(it, outcome, decisive, codes, results, liability)
     return Verdict(act.event_id, outcome, decisive, codes, results, liability, cures, digest)
+
+
+def _allowed_by_another(it: Contested, outcome: Outcome, results: Sequence[CriterionResult]) -> Path | None:
+    """The path of a grant that the act did not cite and that would have allowed it, where only the terms of the grant
+    that it cites put it out of scope: no token, no limit and no word of anybody else does.
+    """
+    failed = [result for result in results if result.result == "fail" and result.id in _SCOPE]
+    unknown = any(result.result == "unknown" and result.id in _SCOPE for result in results)
+    if outcome != "out_of_scope" or unknown or not all(r.id in _OF_GRANTS and r.hop and "grant" in r.evidence[0] for r in failed):
+        return None
+    return other_grant(it.done, it.record)
 
 
 def order(results: Sequence[CriterionResult]) -> Outcome:
@@ -140,6 +159,11 @@ def digest_of(
         "pays_for": statement_digest(it.done) if it.done is not it.act else None,
         "grants": [grant_digest(grant) for grant in it.path.grants],
         "missing": it.path.missing,
+        "tokens": [token_digest(token) for token in (*([it.unstated_token] if it.unstated_token else ()), *it.tokens.tokens)],
+        "missing_token": it.tokens.missing,
+        "answers": sorted(answer_digest(answer) for answer in answers_looked_at(it.done, it.record, it.path)),
+        "held": [[grant_digest(grant) for grant in path.grants] for path in _looked_at(it)],
+        "money": money_digest(it),
         "results": [[result.id, result.result] for result in results],
         "verdict": outcome,
         "decisive": list(decisive) if decisive else None,
@@ -159,7 +183,9 @@ def statement_digest(act: Act) -> str:
 
 
 def grant_digest(grant: Grant) -> str:
-    """Hex SHA-256 of a grant as it stands, with its revocation."""
+    """Hex SHA-256 of a grant as it stands at the act's time, with its revocation, and with what had been known of it
+    where it was stated anew after the act.
+    """
     said = {
         name: getattr(grant, name)
         for name in (
@@ -167,4 +193,39 @@ def grant_digest(grant: Grant) -> str:
             "max_depth", "redelegate", "gates", "intent", "jkt", "granted_at", "attester", "standing", "revoked_at",
         )
     }  # fmt: skip
-    return sha256(msgspec.json.encode(said | {"notified": dict(grant.notified)}, order="sorted")).hexdigest()
+    before = grant_digest(grant.known_before) if grant.known_before else None
+    return sha256(msgspec.json.encode(said | {"notified": dict(grant.notified), "known_before": before}, order="sorted")).hexdigest()
+
+
+def token_digest(token: Token) -> str:
+    """Hex SHA-256 of a token as it stands, with its revocation."""
+    said = {
+        name: getattr(token, name)
+        for name in (
+            "jti", "standing", "parent", "grant", "subject", "actors", "audience", "scope", "issued_at", "expires_at", "jkt",
+            "attester", "revoked_at",
+        )
+    }  # fmt: skip
+    return sha256(msgspec.json.encode(said | {"notified": dict(token.notified)}, order="sorted")).hexdigest()
+
+
+def answer_digest(answer: Approval) -> str:
+    """Hex SHA-256 of an approval or refusal, without what only this ledger knows of it."""
+    said = {
+        name: getattr(answer, name)
+        for name in (
+            "kind", "by", "by_kind", "at", "over", "request_id", "max_price_minor", "currency", "answer", "principal", "issuer",
+            "verb", "target",
+        )
+    }  # fmt: skip
+    return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+
+
+def _looked_at(it: Contested) -> list[Path]:
+    """Grants beside those cited that a criterion looked at: whom the actor acted for puts its own on the path."""
+    return [path for one in it.initiators for path in it.record.held.get(one.party.key, ())]
+
+
+def money_digest(it: Contested) -> Any:
+    """What C5, C13 and liability looked at of money: limits and what was spent under them, by content, no ids of ours."""
+    return None

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from auditlog.core.act import Act
-from auditlog.core.authority import Judgement, Result
-from auditlog.core.chain import Path
+from auditlog.core.act import PAYMENT_TYPES, Act
+from auditlog.core.authority import GRACE_SECONDS, RACE_SECONDS, Initiator, Judgement, Result, judge_initiators
+from auditlog.core.chain import NO_TOKENS, Path, TokenPath
 from auditlog.core.record import Record
+from auditlog.core.statement import Token
+from auditlog.core.use import answers_for, done_in_person
 
 NAMES: Mapping[str, str] = {
     "C0": "record integrity",
@@ -35,7 +38,9 @@ class Policy:
 
     version: str = "2026-1"
     skew_seconds: float = 30  # how far two honest clocks may differ
-    grace_seconds: float = 60  # between a provider's notice of a revocation and its duty to act on it
+    grace_seconds: float = GRACE_SECONDS  # between a provider's notice of a revocation and its duty to act on it
+    race_seconds: float = RACE_SECONDS  # after a revocation of which the provider was not told
+    passes_on: str = "orchestrator"  # who bears what is done later than that, since nobody passed the revocation on
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,8 @@ class CriterionResult:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """An act with what it is judged by. A payment borrows action, resource and provider from the act with its charge,
-    and that act's path when it names no grant of its own.
+    """An act with what it is judged by. A statement of money is judged through the act that it pays for, at that act's
+    time and by its path and token; it brings its own where that act names none.
     """
 
     act: Act
@@ -92,6 +97,28 @@ class Contested:
     policy: Policy
     path: Path
     done: Act  # what it is judged through: the act paid for, else the act itself
+    tokens: TokenPath = NO_TOKENS  # of the authority used: what was shown, and what that was exchanged from
+    in_person: bool | None = False  # the principal's own act; None: told so, and cannot be taken for it
+
+    @property
+    def at(self) -> datetime:
+        """When it was done: what pays for it comes later, and changes nothing of it."""
+        return self.done.occurred_at
+
+    @property
+    def shown(self) -> Token | None:
+        """The token that was shown, as far as any source spoke of it."""
+        return self.tokens.tokens[-1] if self.tokens.tokens and self.tokens.missing != self.tokens.jti else None
+
+    @property
+    def unstated_token(self) -> Token | None:
+        """A token of the path of which only the end is known."""
+        return self.record.tokens.get(self.tokens.missing) if self.tokens.missing else None
+
+    @property
+    def initiators(self) -> list[Initiator]:
+        """Whom the actor acted for under authority that does not pass through them, and what their own grants say."""
+        return judge_initiators(self.done, self.path, self.record.held, self.record.kind_of)
 
     @property
     def complete(self) -> bool:
@@ -99,7 +126,7 @@ class Contested:
 
     @property
     def provider(self) -> str:
-        return self.act.provider or self.done.provider
+        return self.done.provider or self.act.provider
 
     @property
     def is_bare_payment(self) -> bool:
@@ -125,25 +152,14 @@ class Contested:
 
 
 def contested(act: Act, record: Record, policy: Policy) -> Contested:
-    names_authority = bool(act.grant or act.token or act.path.grants)
-    done = _told_by(act, record, with_authority=not names_authority) or act
-    return Contested(act, record, policy, act.path if names_authority else done.path, done)
+    done = answers_for(act, record)
+    own = done is act or bool(done.grant or done.token or done.path.grants)
+    authority = done if own else act
+    return Contested(act, record, policy, authority.path, done, record.token_path(authority.token), done_in_person(done, record))
 
 
 def is_payment(act: Act) -> bool:
-    return act.type.startswith("payment.")
-
-
-def _told_by(act: Act, record: Record, *, with_authority: bool) -> Act | None:
-    """What a payment is judged through: the act with its charge. `with_authority`: failing that, the agent's own side
-    of the payment, since a payment system names no grant. The earliest, whatever order the record lists them in.
-    """
-    if not is_payment(act) or not act.charge:
-        return None
-    same = [o for o in record.siblings_of(act) if (o.rail, o.charge) == (act.rail, act.charge) and o.event_id != act.event_id]
-    paid_for = [other for other in same if not is_payment(other)]
-    ours = [other for other in same if with_authority and (other.grant or other.token)]
-    return min(paid_for or ours, key=lambda other: (other.occurred_at, other.leaf_index), default=None)
+    return act.type in PAYMENT_TYPES
 
 
 def not_yet(criterion: str, question: str) -> CriterionResult:
@@ -151,8 +167,15 @@ def not_yet(criterion: str, question: str) -> CriterionResult:
 
 
 def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested], CriterionResult]) -> CriterionResult:
-    """Answer one criterion; a `pass` that a missing grant could still take back is `unknown`."""
+    """Answer one criterion; a `pass` that a missing grant could still take back is `unknown`, and so is one that rests on
+    terms which were stated anew, wider, when the act was on record already.
+    """
     found = answer(it)
+    if it.in_person:
+        return replace(found, result="na", reason="the principal did it in person: no grant is needed", evidence=(), codes=(), cure="")
+    if found.result == "pass" and (before := as_known(it.path)) is not None and (known := answer(replace(it, path=before))).result == "fail":
+        reason = f"{known.reason}; it was stated otherwise only when the act was on record, and as of before it"
+        return replace(known, result="unknown", reason=reason, codes=(), cure="a statement from before the act, of what it allowed, would decide")
     if found.result == "fail" or it.complete:
         return found
     if not it.path.grants and it.path.missing is None and chain.result == "fail":
@@ -160,6 +183,13 @@ def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested],
     if found.result == "unknown" or (found.result == "na" and found.id != "C8"):
         return found
     return replace(found, result="unknown", reason=f"nothing known forbids it, but {it.absent}")
+
+
+def as_known(path: Path) -> Path | None:
+    """The path as it was known when the act was told, where a grant on it was stated anew after that; else None."""
+    if not any(grant.known_before for grant in path.grants):
+        return None
+    return replace(path, grants=tuple(grant.known_before or grant for grant in path.grants))
 
 
 def of_path(it: Contested, criterion: str, judged: Judgement, *codes: str, cure: str = "", whole: bool = False) -> CriterionResult:
@@ -173,3 +203,12 @@ def of_path(it: Contested, criterion: str, judged: Judgement, *codes: str, cure:
         cure if judged.result in ("fail", "unknown") else "", judged.hop,
         not failed or (it.proven_to(judged.hop) if whole else it.proven_at(judged.hop)),
     )  # fmt: skip
+
+
+def token_fail(it: Contested, criterion: str, reason: str, code: str, token: Token, leaf: int | None) -> CriterionResult:
+    """A fail of the token that was shown, or of one that it was made from. It stands at the hop of whoever showed it."""
+    last = len(it.path.grants)
+    shown = it.tokens.jti or token.jti
+    return CriterionResult(criterion, "fail", reason, ({"event_id": it.done.event_id, "leaf": leaf},), (code,),
+                           f"within scope with a token that was good at the time, in place of {shown}", last,
+                           it.proven_at(last) and token.standing != "claimed")  # fmt: skip

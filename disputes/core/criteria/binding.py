@@ -9,11 +9,11 @@ def actor_binding(it: Contested) -> CriterionResult:
 
     Where the act does not say which key was used, the token that was taken does: it could not be used without its own.
     """
-    tokens = it.record.token_path(it.act.token)
-    bound, shown = key_bound(it.act, tokens), key_shown(it.act, tokens)
+    tokens = it.tokens
+    bound, shown = key_bound(it.done, tokens), key_shown(it.done, tokens)
     if bound is None:
         return CriterionResult("C11", "na", "neither the token nor the last grant is bound to a key")
-    here = ({"event_id": it.act.event_id, "leaf": bound.leaf_index},)
+    here = ({"event_id": it.done.event_id, "leaf": bound.leaf_index},)
     last = it.path.grants[-1] if it.path.grants else None
     if not shown and bound.name.startswith("token "):
         shown, bound = bound.jkt, key_bound_by(last) or bound

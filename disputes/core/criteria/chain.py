@@ -13,11 +13,16 @@ def chain_complete(it: Contested) -> CriterionResult:
 
     `fail` is authority proven absent: none was claimed, the root is no human's, or a grant was given by a stranger.
     """
-    act, path = it.act, it.path
+    act, path = it.done, it.path
     here: Evidence = {"event_id": act.event_id, "leaf": act.leaf_index}
+    if it.in_person:
+        return _c1("pass", f"{act.actor} did it in person", [here])
+    if it.in_person is None:
+        return _c1("unknown", "it is told as done in person, and by what else it says, or by who tells it, cannot be taken for that", [here],
+                   "who acted, from a source that is not the agent's, would decide")  # fmt: skip
     if not path.grants and path.missing is None:
         if not (act.grant or act.token or act.actor):
-            return _c1("fail", "the act names no grant, no token and no actor", [here], "a grant that covers the act, named by it")
+            return _c1("unknown", "the act names no grant, no token and no actor", [here], "who did it, and under which grant, would decide")
         named = f"token {act.token}" if act.token else f"grant {act.grant}" if act.grant else ""
         reason = f"no source ever spoke of {named}" if named else f"{act.actor} acted, and named neither grant nor token"
         wanted = f"the issuing event of {named}" if named else "the grant or token that the actor used"
@@ -51,10 +56,13 @@ def chain_complete(it: Contested) -> CriterionResult:
     if kind != "human":
         return _c1("fail", f"the root is given by {root.subject.key}, of kind {kind}: no human stands behind it", hops[:1],
                    "a root grant by a human")  # fmt: skip
-    token = it.record.tokens.get(act.token)
-    if act.token and (token is None or not token.stated):
-        return _c1("unknown", f"no source ever spoke of token {act.token}", [here, *hops],
-                   f"the issuing event of token {act.token} would decide")  # fmt: skip
+    if it.tokens.jti and (it.tokens.missing is not None or it.tokens.cycle):
+        name = it.tokens.missing or it.tokens.jti
+        reason = f"no source ever spoke of token {name}" if it.tokens.missing else f"the tokens behind {name} point at each other in a circle"
+        return _c1("unknown", reason, [here, *hops], f"the issuing event of token {name} would decide")
+    if claimed_token := next((token for token in it.tokens.tokens if token.standing == "claimed"), None):
+        return _c1("unknown", f"token {claimed_token.jti} is claimed by {claimed_token.attester}, which may not speak of it", [here, *hops],
+                   f"token {claimed_token.jti}, stated by a source that may speak of it, would decide")  # fmt: skip
     outsider = _not_granted(it)
     if outsider is None:
         count = f"{len(hops)} proven hops" if len(hops) > 1 else "one proven hop"
@@ -77,9 +85,13 @@ def _circle(it: Contested, hops: list[Evidence]) -> CriterionResult:
 
 
 def _not_granted(it: Contested) -> str | None:
-    """A party of the act's own `act` claim that the path does not hold: it says it acted, nobody let it."""
-    actor = it.act.payload.actor
+    """A party of the act's own `act` claim that acted, and whom nobody let: the last of it, where the path does not hold
+    it; one before it, for whom that one acted, where no grants of its own are on record (they are asked by C3 and C4).
+    """
+    actor = it.done.payload.actor
     if actor is None:
         return None
     held = set(it.path.parties)
-    return next((party.key for party in act_chain(actor) if party.key not in held), None)
+    *before, last = act_chain(actor)
+    asked = {i.party.key for i in it.initiators if i.result != "unknown"}
+    return next((party.key for party in (last, *before) if party.key not in held and party.key not in asked), None)

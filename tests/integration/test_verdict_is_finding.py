@@ -1,0 +1,95 @@
+"""Rule and criterion never contradict each other in silence on one event, and a verdict knows only its own record."""
+
+import random
+from datetime import timedelta
+
+import pytest
+
+from auditlog.core.event import GRANTED, TOKEN_STATED
+from auditlog.core.use import USE_TYPES, is_use
+from auditlog.models import Event, Finding
+from auditlog.queries import load_acts, record_around
+from auditlog.simulator.story import demo_story
+from disputes.adjudicate import adjudicate
+from tests.chains import MUTATIONS, say, valid_chain
+
+# What a rule says is what one of these criteria says, or it is the chain that is not known.
+CRITERIA_OF = {
+    "authority.used_after_revocation": {"C9"},
+    "authority.used_after_expiry": {"C6"},
+    "authority.audience_mismatch": {"C7"},
+    "authority.out_of_scope": {"C3", "C4", "C6"},
+    "authority.gate_missing": {"C8"},
+    "authority.refused_and_done": {"C8"},
+    "authority.key_mismatch": {"C11"},
+    "authority.confused_deputy": {"C3", "C4"},
+}
+_SURE = ("high", "critical")
+
+
+@pytest.fixture
+def told(world):
+    """The demo story, settled."""
+    story = demo_story(seed=7, now=world.now, tenant=world.tenant)
+    world.sources |= {spec.name: spec for spec in story.sources}
+    bad = {refusal.position for refusal in story.refusals}
+    world.send(*(signed for position, signed in enumerate(story.deliveries) if position not in bad))
+    world.settle()
+    return world
+
+
+def contradictions(world):
+    """(event, type, what is said) of every act on which a rule and its criterion differ."""
+    ids = [str(pk) for pk in Event.objects.filter(tenant=world.row).order_by("leaf_index").values_list("event_id", flat=True)]
+    acts = load_acts(world.row, ids)
+    verdicts = {verdict["event_id"]: verdict for verdict in adjudicate(world.row, ids)}
+    record = record_around(world.row, list(acts.values()))
+    results = {event_id: {c["id"]: c["result"] for c in verdict["criteria"]} for event_id, verdict in verdicts.items()}
+    found: dict[str, set[str]] = {}
+    for finding in Finding.objects.filter(tenant=world.row, rule__in=CRITERIA_OF).exclude(state="withdrawn"):
+        for event_id in map(str, finding.event_ids):
+            found.setdefault(event_id, set()).add(finding.rule)
+            failed = {name for name in CRITERIA_OF[finding.rule] if results[event_id][name] == "fail"}
+            sure = finding.severity in _SURE
+            if not failed and (sure or results[event_id]["C1"] != "unknown"):
+                yield event_id, acts[event_id].type, f"{finding.rule} ({finding.severity}) and no criterion fails: {finding.title}"
+    for event_id, act in acts.items():
+        if act.type not in USE_TYPES - GRANTED - TOKEN_STATED or not is_use(act, record) or verdicts[event_id]["verdict"] == "within_scope":
+            continue
+        for name in ("C3", "C4", "C6", "C7", "C8", "C9", "C11"):
+            rules = {rule for rule, names in CRITERIA_OF.items() if name in names}
+            # A token that is bound to another key than its grant is found once, where it was issued.
+            said = found.get(event_id, set()) | (found.get(record.tokens[act.token].event_id, set()) if act.token in record.tokens else set())
+            if results[event_id][name] == "fail" and not rules & said:
+                yield event_id, act.type, f"{name} fails and no rule says so: {[c['reason'] for c in verdicts[event_id]['criteria'] if c['id'] == name]}"
+
+
+def test_in_the_demo_story_no_rule_and_criterion_contradict_each_other(told):
+    assert list(contradictions(told)) == []
+
+
+def test_a_verdict_is_the_same_alone_together_and_shuffled(told):
+    ids = [str(pk) for pk in Event.objects.filter(tenant=told.row, type__in=USE_TYPES | {"payment.settled", "payment.refunded", "invoice.paid", "dispute.opened"})
+           .order_by("leaf_index").values_list("event_id", flat=True)]  # fmt: skip
+    together = {verdict["event_id"]: verdict["digest"] for verdict in adjudicate(told.row, ids)}
+    shuffled = random.Random(3).sample(ids, len(ids))
+
+    again = {verdict["event_id"]: verdict["digest"] for verdict in adjudicate(told.row, shuffled)}
+    alone = {event_id: adjudicate(told.row, [event_id])[0]["digest"] for event_id in shuffled[:60]}
+
+    assert again == together
+    assert alone == {event_id: together[event_id] for event_id in alone}
+
+
+def test_on_chains_with_one_fault_rule_and_criterion_say_the_same(world):
+    rng = random.Random(11)
+    world.source("conductor", "https://conductor.example")
+    number = 0
+    for mutation in MUTATIONS:
+        for _ in range(3):
+            plan = valid_chain(rng, number := number + 1)
+            if mutation(rng, plan) is not None:
+                world.send(*say(world, plan)[0])
+    world.settle(after=timedelta(hours=2))
+
+    assert not (differing := list(contradictions(world))), "\n".join(map(str, differing))
