@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from django.contrib import messages
 from django.contrib.auth.views import LoginView
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -621,10 +622,13 @@ def _open_case(request: HttpRequest) -> HttpResponse:
     return redirect("dashboard:case", ref=opened.ref)
 
 
+ACTS_A_PAGE = 25
+
+
 @page
 @require_http_methods(["GET", "POST"])
 def case(request: HttpRequest, ref: str) -> HttpResponse:
-    shown = case_page(request.viewer, ref)
+    shown = case_page(request.viewer, ref, now=timezone.now())
     allowed = [move for move in shown.moves if move.allowed]
     form, status = forms.MoveForm(moves=allowed), 200
     if request.method == "POST":
@@ -641,10 +645,11 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
         elif not allowed:
             raise NotPermitted("your role may take no step here")
     verdict_of = shown.verdict_of
+    acts = Paginator(shown.acts, ACTS_A_PAGE).get_page(request.GET.get("acts"))
     context = {
         "page": shown, "case": shown.case, "form": form, "allowed": allowed,
         "refused": [one for one in shown.moves if not one.allowed],
-        "verdicts": [(act, verdict_of.get(str(act.event_id))) for act in shown.acts],
+        "acts": acts, "verdicts": [(act, verdict_of.get(str(act.event_id))) for act in acts],
     }  # fmt: skip
     return render(request, "dashboard/case.html", context, status=status)
 

@@ -131,11 +131,34 @@ class Assessment(models.Model):
     policy_version = models.CharField(max_length=20)
     verdicts = models.JSONField()
     digest = models.CharField(max_length=64)
+    position = models.BigIntegerField(default=0)  # how far the record had been projected; what comes later makes it stale
 
     class Meta:
         db_table = "dispute_assessment"
         ordering = ["number"]
         constraints = [models.UniqueConstraint(fields=["tenant", "case", "number"], name="assessment_number_once")]
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class Reading(models.Model):
+    """What the engine says of a case that was not assessed yet: kept so that reading a page judges nothing anew. Replaced
+    when the record moves; nobody decides by it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.OneToOneField(Case, models.PROTECT, related_name="reading", db_constraint=False)
+    at = models.DateTimeField()
+    engine = models.CharField(max_length=40)
+    policy_version = models.CharField(max_length=20)
+    verdicts = models.JSONField()
+    digest = models.CharField(max_length=64)
+    position = models.BigIntegerField()
+
+    class Meta:
+        db_table = "dispute_reading"
 
     def __str__(self) -> str:
         return self.digest

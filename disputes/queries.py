@@ -2,7 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 
@@ -11,7 +12,7 @@ from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
 from auditlog.queries import visible_findings
 from auditlog.serializers import Sight
-from disputes.adjudicate import adjudicate
+from disputes.adjudicate import newer_events, read
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, Refusal, check_transition, nexts
 from disputes.core.verdict import outline
@@ -92,12 +93,37 @@ class Move:
         return not self.why_not
 
 
+class Total(NamedTuple):
+    """What the verdicts of a case come to: so many acts with one verdict, borne by one party, in one currency."""
+
+    verdict: str
+    bearer: str
+    acts: int
+    amount_minor: int | None
+    currency: str
+
+
+def totals_of(verdicts: list[dict[str, Any]]) -> list[Total]:
+    sums: dict[tuple[str, str, str], list[int | None]] = {}
+    for verdict in verdicts:
+        liability = verdict["liability"]
+        into = sums.setdefault((verdict["verdict"], liability["bearer"], liability["currency"] or ""), [0, None])
+        into[0] += 1
+        if liability["amount_minor"] is not None:
+            into[1] = (into[1] or 0) + liability["amount_minor"]
+    return sorted((Total(verdict, bearer, acts, amount, currency) for (verdict, bearer, currency), (acts, amount) in sums.items()),
+                  key=lambda total: (total.verdict, -(total.amount_minor or 0), total.bearer))  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class CasePage:
     case: Case
     acts: list[ContestedAct]
     verdicts: list[dict[str, Any]]  # in the order of `acts`
-    is_assessed: bool  # False: the verdicts were computed just now and are kept nowhere
+    is_assessed: bool  # False: nobody has assessed the case; the verdicts are a reading of the record
+    as_of: datetime
+    newer: int  # events that may bear on the case and came after it was assessed: the verdicts are stale
+    totals: list[Total]
     transitions: list[Transition]
     broken_at: int | None  # position of the first transition that its hash chain does not fit
     proposals: list[Proposal]  # each with `.approval`, where there is one
@@ -108,18 +134,21 @@ class CasePage:
         return {verdict["event_id"]: verdict for verdict in self.verdicts}
 
 
-def case_page(viewer: Viewer, ref: str) -> CasePage:
+def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
     """A case with everything that its page shows, and what may be done next and by whom."""
     case = find_case(viewer, ref)
     acts = list(case.acts.all())
     last = case.assessments.order_by("-number").first()
-    verdicts = last.verdicts if last else adjudicate(case.tenant, [act.event_id for act in acts])
+    said = last or read(case, now=now)
     transitions = list(case.transitions.all())
     return CasePage(
         case=_as_read(viewer, [case])[0],
         acts=acts,
-        verdicts=read_verdicts(viewer, verdicts),
+        verdicts=read_verdicts(viewer, said.verdicts),
         is_assessed=last is not None,
+        as_of=said.at,
+        newer=newer_events(case, said.position) if last else 0,
+        totals=totals_of(said.verdicts) if viewer.role != Role.ABUSE else [],
         transitions=transitions,
         broken_at=first_break((_taken(case, row), row.digest) for row in transitions),
         proposals=list(case.proposals.select_related("approval")),

@@ -21,9 +21,10 @@ def other_grant(act: Act, record: Record) -> Path | None:
             g.known_leaf is not None and g.known_leaf < act.leaf_index and g.known_at is not None and g.known_at <= act.received_at
             and g.granted_at <= act.occurred_at for g in path.grants
         )  # fmt: skip
-        if known and allows(path, act, surely=True) and _has_room(path, act, record):
-            if all(check.result == "pass" for check in check_gates(act, record, path)):
-                return path
+        if not (known and allows(path, act, surely=True) and _has_room(path, act, record)):
+            continue
+        if all(check.result == "pass" for check in check_gates(act, record, path)):
+            return path
     return None
 
 

@@ -6,7 +6,7 @@ identity makes a replay harmless, and a late delivery is evidence too. A body wi
 kept with the token's digest in its place, so no signature fits it any more: grade D.
 
 Amounts are integers in the currency's minor unit, zero- and three-decimal currencies included, so they pass through
-(but for the ariary, see _WHOLE).
+(but for the ariary, the króna and the Ugandan shilling, see _WHOLE and _HUNDREDTHS).
 A charge is named by several events (`charge.succeeded`, `payment_intent.succeeded`, `invoice.paid`); all carry its
 id, so it counts once. Refund money is taken from `charge.refunded` alone, whose `previous_attributes` say what was
 new in it; `refund.*` events carry none, so that one refund is not two. The limit of a shared payment token or of an
@@ -152,8 +152,10 @@ _GRANTS = ("v2.iam.stripe_access_grant.", "v2.orchestrated_commerce.agreement.")
 # browser with a public key, the second is the id of an authorization, the third an object that has no secret.
 REMOVED = NEVER_STORED - {"clientsecret", "authorization", "apikey"}
 # The ariary's fifths do not exist for Stripe, which sends it without decimals (docs.stripe.com/currencies); here it has
-# two places, as ISO 4217 says. (The króna has two there, and here.)
+# two places, as ISO 4217 says.
 _WHOLE = frozenset({"MGA"})
+# Without decimals by ISO 4217, and sent with two all the same, for compatibility (docs.stripe.com/currencies, "Special cases").
+_HUNDREDTHS = frozenset({"ISK", "UGX"})
 THIN = "v2.core.event"
 API = "https://api.stripe.com"
 VERSION = "2026-10-28.endive"  # /v2 answers no request without one
@@ -386,8 +388,7 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
         "invoice_payment": inner(thing, "payment", "charge"),
     }.get(kind, thing.get("charge"))
     return Money(
-        amount_minor=abs(_minor(amount, thing["currency"])),
-        currency=thing["currency"].upper(),
+        **_amount(abs(minor_units(amount)), thing["currency"]),
         phase=phase,
         rail="card_issuing" if kind.startswith("issuing.") else "stripe",
         charge=_id(charge),
@@ -414,12 +415,17 @@ def _ceiling(kind: str, thing: dict[str, Any]) -> Money | None:
         return None
     authority = _id(thing.get("id"))  # of a payment token its digest: it was redacted before this
     return Money(
-        amount_minor=_minor(amount, currency), currency=currency.upper(), phase="ceiling", rail=rail, authority=authority
+        **_amount(minor_units(amount), currency), phase="ceiling", rail=rail, authority=authority
     )
 
 
-def _minor(amount: Any, currency: str) -> int:
-    return minor_units(amount) * (100 if currency.upper() in _WHOLE else 1)
+def _amount(number: int, currency: str) -> dict[str, Any]:
+    """In ISO 4217 minor units; as a decimal where Stripe's hundredths are no whole króna or shilling."""
+    currency = currency.upper()
+    if currency in _HUNDREDTHS and number >= 0:
+        whole, rest = divmod(number, 100)
+        return {"currency": currency, "amount": f"{whole}.{rest:02d}"} if rest else {"currency": currency, "amount_minor": whole}
+    return {"currency": currency, "amount_minor": number * (100 if currency in _WHOLE else 1)}
 
 
 _HELD = ("payment_intent.amount_capturable_updated",)

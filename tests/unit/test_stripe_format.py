@@ -414,7 +414,7 @@ def test_a_payment_tokens_id_is_in_no_part_of_a_thin_event_and_nothing_is_fetche
 
 @pytest.mark.parametrize(
     ("currency", "sent", "minor"),
-    [("jpy", 500, 500), ("kwd", 5120, 5120), ("isk", 500, 500), ("mga", 500, 50_000), ("MGA", "500", 50_000)],
+    [("jpy", 500, 500), ("kwd", 5120, 5120), ("isk", 500, 5), ("ugx", 500, 5), ("UGX", "120000", 1200), ("mga", 500, 50_000), ("MGA", "500", 50_000)],
 )
 def test_amounts_are_minor_units_as_they_are_shown_here(currency, sent, minor):
     event = receive(body_of("charge.succeeded", CHARGE | {"currency": currency, "amount_captured": sent})).event
