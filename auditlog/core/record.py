@@ -63,6 +63,12 @@ class Record:
     owned: tuple[Owned, ...] = ()
     held: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by initiator: the paths to its own grants
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
+    history: tuple[Act, ...] = ()  # what the principals of the acts asked about did, as far as a verdict looks at it
+
+    @cached_property
+    def memory(self) -> dict[Any, Any]:
+        """What was worked out of this record, by whoever worked it out: so that a thousand acts ask for it once."""
+        return {}
 
     def token_path(self, jti: str) -> TokenPath:
         return tokens_to(jti, self.tokens) if jti else NO_TOKENS
@@ -73,6 +79,9 @@ class Record:
     def spending_of(self, party: str) -> list[Spent]:
         """Every charge that has the party on its chain."""
         return self._spending.get(party, [])
+
+    def history_of(self, principal: str) -> list[Act]:
+        return self._history.get(principal, [])
 
     def limits_on(self, spending: Iterable[Spent]) -> list[LimitFact]:
         """Everything said of limits that are held by a party of these charges, or carried by one of their grants."""
@@ -98,6 +107,10 @@ class Record:
     @cached_property
     def _spending(self) -> dict[str, list[Spent]]:
         return _grouped((party, spent) for spent in self.spending for party in spent.parties)
+
+    @cached_property
+    def _history(self) -> dict[str, list[Act]]:
+        return _grouped((act.principal, act) for act in self.history if act.principal)
 
     @cached_property
     def _limits(self) -> dict[tuple[str, str], list[LimitFact]]:

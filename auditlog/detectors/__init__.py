@@ -29,6 +29,7 @@ class Detector(Protocol):
     types: frozenset[str]  # event types it looks at
     partition: tuple[str, ...]  # columns of an event that make one key
     waits: bool  # about absence: looks only when the grace period after receipt is over
+    # Optional `advise(facts, now)`: the runbook of one finding (core.advice), where its facts or the clock change it.
     # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
 
     def find(self, acts: Sequence[Act], record: Record) -> Iterable[Finding]: ...
@@ -62,11 +63,14 @@ def all_detectors() -> tuple[Detector, ...]:
         cross_provider_cap,
         cycle,
         domain_mismatch,
+        duplicate_charge,
         gate_missing,
         key_mismatch,
         lookalike,
         orphan_token,
         out_of_scope,
+        price_exceeded,
+        quantity_exceeded,
         retry_loop,
         self_raise,
         shared_key,
@@ -77,7 +81,7 @@ def all_detectors() -> tuple[Detector, ...]:
     )
 
     return (
-        lookalike, bulk_registration, domain_mismatch, retry_loop, cap_exceeded, cross_provider_cap, self_raise,
+        lookalike, bulk_registration, domain_mismatch, quantity_exceeded, price_exceeded, retry_loop, duplicate_charge, cap_exceeded, cross_provider_cap, self_raise,
         cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation, used_after_expiry, audience_mismatch,
         out_of_scope, gate_missing, key_mismatch, *orphan_token.PATTERNS, unattributed, confused_deputy,
         *shared_key.PATTERNS, token_elsewhere,

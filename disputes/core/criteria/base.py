@@ -65,7 +65,7 @@ class CriterionResult:
     cure: str = ""  # a sentence: what would have changed the answer
     hop: int | None = None  # of the grant that failed; 1 is the root grant, 0 the principal
     stands: bool = True  # a fail that rests on proven statements only
-    over_minor: int | None = None  # C5: this act's part of the overrun, minor units of its currency
+    over_minor: int | None = None  # C5 and I1: this act's part of what went over, minor units of its currency
 
     @property
     def name(self) -> str:
@@ -144,10 +144,6 @@ def _told_by(act: Act, record: Record, *, with_authority: bool) -> Act | None:
     paid_for = [other for other in same if not is_payment(other)]
     ours = [other for other in same if with_authority and (other.grant or other.token)]
     return min(paid_for or ours, key=lambda other: (other.occurred_at, other.leaf_index), default=None)
-
-
-def not_yet(criterion: str, question: str) -> CriterionResult:
-    return CriterionResult(criterion, "na", f"not judged by this engine yet: {question}")
 
 
 def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested], CriterionResult]) -> CriterionResult:
