@@ -6,7 +6,7 @@ desk that may not read a finding's evidence gets the general text.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 
@@ -16,11 +16,11 @@ class Facts:
 
     first_at: datetime | None = None
     last_at: datetime | None = None
-    state: str = "open"
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
-    def idle(self, now: datetime) -> timedelta | None:
-        return now - self.last_at if self.last_at is not None else None
+    def idle(self, now: datetime | None) -> timedelta | None:
+        """How long nothing was done since; None: not known."""
+        return now - self.last_at if self.last_at is not None and now is not None else None
 
     def time(self, name: str) -> datetime | None:
         try:
@@ -33,9 +33,9 @@ class Advised(Protocol):
     runbook: str
 
 
-def advice(detector: Advised, facts: Facts, now: datetime) -> str:
-    """The runbook of one finding as of now."""
-    advise: Callable[[Facts, datetime], str] | None = getattr(detector, "advise", None)
+def advice(detector: Advised, facts: Facts, now: datetime | None) -> str:
+    """The runbook of one finding as of now; None for a text that is kept and read at any time: dates, and no "ago"."""
+    advise: Callable[[Facts, datetime | None], str] | None = getattr(detector, "advise", None)
     return advise(facts, now) if advise is not None and facts.last_at is not None else detector.runbook
 
 
@@ -49,16 +49,20 @@ def for_long(span: timedelta) -> str:
     return "less than a minute"
 
 
-def left_until(deadline: datetime, now: datetime) -> str:
+def left_until(deadline: datetime, now: datetime | None) -> str:
     """`until 2026-11-30 12:00 UTC, 3 days from now`, or that it is over."""
-    at = deadline.strftime("%Y-%m-%d %H:%M UTC")
+    at = deadline.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if now is None:
+        return f"until {at}"
     if now >= deadline:
         return f"until {at}, which was {for_long(now - deadline)} ago"
     return f"until {at}, {for_long(deadline - now)} from now"
 
 
-def last_charge(facts: Facts, now: datetime) -> str:
+def last_charge(facts: Facts, now: datetime | None) -> str:
     if facts.last_at is None:
         return ""
-    at = facts.last_at.strftime("%Y-%m-%d %H:%M UTC")
-    return f"The last charge on record was {for_long(now - facts.last_at)} ago, at {at}."
+    at = facts.last_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if now is None:
+        return f"The last charge in it was at {at}."
+    return f"The last charge in it was {for_long(now - facts.last_at)} ago, at {at}."

@@ -42,6 +42,8 @@ class Cost(NamedTuple):
     @property
     def words(self) -> str:
         total = amount_text(self.before_minor + self.own_minor, self.currency)
+        if not self.max_minor:
+            return f"nothing was to be paid for it, {total} was taken"
         most = amount_text(self.max_minor, self.currency)
         if not self.before_minor:
             return f"at most {most} was asked for, {total} was taken"

@@ -8,10 +8,12 @@ lost their ground and are withdrawn.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from auditlog.core.act import Act
+from auditlog.core.advice import Facts, advice
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.story import Story
@@ -143,6 +145,27 @@ def every_detector() -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
 def detectors_of(rule: str) -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
     """Those of one rule, which may have one a partition key; none where this installation does not have it."""
     return tuple(detector for detector in every_detector() if detector.rule == rule)
+
+
+class Found(Protocol):
+    """A finding as somebody reads it: whole (core.finding), or as far as they may (core.reading)."""
+
+    rule: str
+    first_at: datetime | None
+    last_at: datetime | None
+    evidence: Any
+
+
+def runbook_of(found: Found, now: datetime | None) -> str:
+    """What to do about this finding, as of now (core.advice); "" where the installation no longer has its rule. Whoever does
+    not read the finding's time gets the rule's general text.
+    """
+    detector = next(iter(detectors_of(found.rule)), None)
+    if detector is None:
+        return ""
+    if "last_at" in getattr(found, "withheld", ()):
+        return detector.runbook
+    return advice(detector, Facts(found.first_at, found.last_at, found.evidence), now)
 
 
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:

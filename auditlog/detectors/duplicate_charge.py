@@ -34,7 +34,7 @@ waits = False
 LARGE, SMALL = 1_000_000, 1_000  # minor units
 
 
-def advise(facts: Facts, now: datetime) -> str:
+def advise(facts: Facts, now: datetime | None) -> str:
     kind = facts.evidence.get("kind")
     if kind is None:
         return runbook

@@ -5,7 +5,7 @@ the price or came after. So a loop that rephrases each of its calls is found too
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from auditlog.core.act import Act
 from auditlog.core.advice import Facts, last_charge
@@ -30,9 +30,9 @@ partition = ("principal",)
 waits = False
 
 
-def advise(facts: Facts, now: datetime) -> str:
+def advise(facts: Facts, now: datetime | None) -> str:
     idle = facts.idle(now)
-    stop = "stop the grant until then" if idle is None or idle.total_seconds() < 86_400 else "leave the grant stopped until then"
+    stop = "stop the grant until then" if idle is None or idle < timedelta(days=1) else "make sure that the grant is stopped until then"
     return (
         f"{last_charge(facts, now)} Ask the human whether the rest was wanted, and {stop}. If it was not, open a case on the acts "
         "from the crossing on: what lies within the price is the principal's, what lies above it is the operator's to explain."
@@ -52,13 +52,14 @@ def _finding(task: Task, principal: str) -> Finding:
     crossing = task.priced[0].first
     cost, last = task.costs[crossing.event_id], task.costs[task.priced[-1].first.event_id]
     total, over = last.before_minor + last.own_minor, task.over_minor
+    asked = f"at most {amount_text(cost.max_minor, cost.currency)} was asked for" if cost.max_minor else "nothing was to be paid"
     period = f" in one {task.stated.intent.interval}" if task.since else ""
     return finding(
         rule,
         f"{principal} {' '.join(task.key)}"[:900],
         [taking.first for taking in task.priced],
         severity="critical" if cost.max_minor and total > 10 * cost.max_minor else "high" if total > 2 * cost.max_minor else "medium",
-        title=f"{amount_text(total, cost.currency)} was spent{period}, where at most {amount_text(cost.max_minor, cost.currency)} was asked for",
+        title=f"{amount_text(total, cost.currency)} was spent{period}, where {asked}",
         money_at_risk_minor=over,
         currency=cost.currency,
         evidence={

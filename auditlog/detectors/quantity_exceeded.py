@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from auditlog.core.act import Act
-from auditlog.core.advice import Facts, last_charge
+from auditlog.core.advice import Facts, last_charge, left_until
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.repeat import TYPES
+from auditlog.core.taking import Taking
 from auditlog.core.task import Task, tasks_of
 from auditlog.detectors import finding
+from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.quantity_exceeded"
 version = 1
@@ -28,11 +30,14 @@ partition = ("principal",)
 waits = False
 
 
-def advise(facts: Facts, now: datetime) -> str:
-    return (
-        f"{last_charge(facts, now)} Ask the human which of them are wanted, and give the others back where the seller still "
-        "takes them back."
-    )
+def advise(facts: Facts, now: datetime | None) -> str:
+    until = facts.time("undo_until")
+    ask = f"{last_charge(facts, now)} Ask the human which of them are wanted"
+    if until is None:
+        return f"{ask}, and give the others back where the seller still takes them back."
+    if now is not None and now >= until:
+        return f"{ask}. The others can no longer be deleted for their price back: the add grace period ran {left_until(until, now)}."
+    return f"{ask}, and have the others deleted: the last of them can be given back {left_until(until, now)} (add grace period)."
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
@@ -44,7 +49,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             yield _finding(task, acts[0].principal, beyond)
 
 
-def _finding(task: Task, principal: str, beyond) -> Finding:
+def _finding(task: Task, principal: str, beyond: Sequence[Taking]) -> Finding:
     currencies = {taking.currency for taking in beyond}
     wanted, number = task.counts[beyond[-1].first.event_id]
     return finding(
@@ -61,5 +66,6 @@ def _finding(task: Task, principal: str, beyond) -> Finding:
             "bought": [taking.first.object for taking in beyond[:200]],
             "stated_in": task.stated.event_id,
             "intent_leaf": task.stated.leaf_index,
-        },
+        }
+        | ({"undo_until": (beyond[-1].at + ADD_GRACE).isoformat()} if all(t.first.type == "domain.registered" for t in beyond) else {}),
     )

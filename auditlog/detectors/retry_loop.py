@@ -6,7 +6,7 @@ allowed to cost.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from auditlog.core.act import Act
 from auditlog.core.advice import Facts, last_charge
@@ -30,9 +30,10 @@ partition = ("principal",)
 waits = False
 
 
-def advise(facts: Facts, now: datetime) -> str:
+def advise(facts: Facts, now: datetime | None) -> str:
     ask = "Ask the provider to void the repeats; show that one idempotency key would have made them one charge."
-    if (idle := facts.idle(now)) is None or idle.total_seconds() < 3600:
+    idle = facts.idle(now)
+    if idle is not None and idle < timedelta(hours=1):
         return f"{last_charge(facts, now)} Revoke the grant or lower its limit now, before the next one. {ask}"
     return f"{last_charge(facts, now)} Revoke the grant or lower its limit, so that it cannot begin again. {ask}"
 

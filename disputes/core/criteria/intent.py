@@ -101,7 +101,7 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
     if cost is not None and cost.is_over:
         differs.append(cost.words)
         codes += ["intent_divergent", "price_exceeded"]
-        cure = cure or f"anticipated at {amount_text(cost.max_minor, cost.currency)} or less"
+        cure = cure or (f"anticipated at {amount_text(cost.max_minor, cost.currency)} or less" if cost.max_minor else "anticipated for nothing")
         over = cost.over_minor if len(differs) == 1 else None
     return differs, codes, cure, over
 
