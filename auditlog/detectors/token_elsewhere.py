@@ -27,7 +27,7 @@ version = 2
 title = "A credential was used from an unknown place"
 runbook = "Ask the agent's operator whether it moved; if not, revoke the token and look at everything it did since."
 false_positives = "A move to another cloud or runtime on the same day as an upgrade."
-of_events = frozenset({"title", "place", "places"})  # where it was before, its other acts say
+of_events = frozenset({"title", "place"})  # where it was before, its other acts say
 types = USE_TYPES
 partition = ("actor",)
 waits = False
@@ -96,9 +96,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             f" from {where}, where it never was before",
             evidence={
                 "place": list(places[0]),
-                "places": [{"place": list(place), "acts": number} for place, number in list(stay.places.items())[:20]],
                 "known": {name: sorted(values)[:10] for name, values in seen.items()},
-            },
+            }
+            | ({"places": [{"place": list(place), "acts": number} for place, number in list(stay.places.items())[:20]]} if len(places) > 1 else {}),
         )
 
 
