@@ -15,7 +15,7 @@ from auditlog.access import Viewer
 from auditlog.append import EPOCH, OWN, microseconds
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
-from auditlog.core.act import Act
+from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.authority import allows
 from auditlog.core.chain import NO_PATH, NO_TOKENS, Chain, Path, build_chain, path_to, tokens_to, with_kinds
 from auditlog.core.errors import AnswerableError, NotFound
@@ -26,6 +26,7 @@ from auditlog.core.limits import Ceiling, LimitFact, Spent
 from auditlog.core.money import CREDIT_RAIL, minor, whole
 from auditlog.core.organisation import Organisations
 from auditlog.core.record import Approval, Owned, Record, invoice_of
+from auditlog.core.repeat import TYPES
 from auditlog.core.statement import Grant, Token, grant_at, grant_of, restated_of, token_of
 from auditlog.core.use import answers_for, follows_an_act
 from auditlog.ingest import sender_of
@@ -154,8 +155,9 @@ def paths_to(tenant: Tenant, ids: Collection[str]) -> dict[str, Path]:
 # --- the record around acts -----------------------------------------------------------------------------------------
 
 
-def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
-    """What a judge of `acts` may look at. A fixed number of queries, whatever the number of acts.
+def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = False) -> Record:
+    """What a judge of `acts` may look at. A fixed number of queries, whatever the number of acts. `with_history`: also what
+    else was done for their principals, for those who do not give all of it themselves.
 
     Around what they are judged through too: a payment through its act, which may be in nobody's request.
     """
@@ -190,6 +192,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act]) -> Record:
         lineage=lineage,
         organisations=organisations_of(tenant),
         agent_issuers=_agent_issuers(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
+        history=tuple(history_of(tenant, principals)) if with_history else (),
     )
 
 
@@ -246,6 +249,23 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
                   tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority)
         )  # fmt: skip
     return spent
+
+
+HISTORY = 20_000  # acts of one principal, the latest; more would be read for nothing but its own sake
+_HISTORY_TYPES = sorted(TYPES | ACT_TYPES)
+
+
+def history_of(tenant: Tenant, principals: Collection[str]) -> list[Act]:
+    """What was done and paid for these principals: of each the latest HISTORY acts, whatever else is asked about."""
+    if not principals:
+        return []
+    return select_acts(
+        tenant,
+        "event_id IN (SELECT event_id FROM (SELECT event_id, row_number() OVER (PARTITION BY principal ORDER BY occurred_at DESC,"
+        " leaf_index DESC) AS place FROM projection_event WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s)"
+        " AND principal <> '' AND type = ANY(%s) AND environment = 'live') latest WHERE place <= %s)",
+        [tenant.pk, generation_of(tenant), list(principals), _HISTORY_TYPES, HISTORY],
+    )
 
 
 def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collection[str]) -> list[LimitFact]:

@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from auditlog.access import Viewer
 from auditlog.core.reading import Reading
+from auditlog.detectors import runbook_of
 from auditlog.models import Event, Role
 from auditlog.queries import visible_events
 
@@ -134,6 +135,7 @@ class FindingSerializer(serializers.BaseSerializer):
             "detected_at": finding.detected_at,
             "withdrawn_by_leaf": finding.withdrawn_by_leaf,
             "evidence": finding.evidence,
+            "runbook": runbook_of(finding, self.context.get("now")),
             "withheld": list(finding.withheld),
         }
 

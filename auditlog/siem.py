@@ -19,7 +19,7 @@ from auditlog.core import finding as core
 from auditlog.core.cef import event_line, finding_line
 from auditlog.core.ocsf_out import event_object, finding_object, line
 from auditlog.core.request import Request
-from auditlog.detectors import every_detector
+from auditlog.detectors import runbook_of
 from auditlog.models import ExportStream, Finding, FindingChanges, ProjectionState, Tenant
 from auditlog.queries import chains_of, select_acts
 from auditlog.stream import Page, Stream, check_cursor
@@ -75,7 +75,7 @@ def _findings(tenant: Tenant, format: str, after: int, size: int) -> Page:
         if format == "cef":
             lines.append(finding_line(kept, tenant=tenant.name))
         else:
-            lines.append(line(finding_object(kept, tenant=tenant.name, runbook=_runbooks().get(row.rule, ""))))
+            lines.append(line(finding_object(kept, tenant=tenant.name, runbook=runbook_of(kept.finding, None))))
     return Page(lines, shown[-1].change if shown else after, len(rows) > size)
 
 
@@ -122,11 +122,6 @@ def _kept(row: Finding, comment: str) -> core.Kept:
         row.pk, finding, row.rule_version, row.state, row.detected_at, row.withdrawn_by_leaf, row.change,
         row.change == row.first_change, comment,
     )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _runbooks() -> dict[str, str]:
-    return {detector.rule: detector.runbook for detector in every_detector()}
 
 
 def behind(tenant: Tenant, what: str, position: int) -> int:

@@ -156,7 +156,7 @@ def _events(request: Request, events: list) -> list:
 
 
 def _findings(request: Request, findings: list) -> list:
-    return FindingSerializer(read_findings(request.viewer, findings), many=True).data
+    return FindingSerializer(read_findings(request.viewer, findings), many=True, context={"now": timezone.now()}).data
 
 
 def _parameters(filterset: type[FilterSet], *, cursor: str = "before") -> list[OpenApiParameter]:

@@ -33,7 +33,7 @@ from auditlog.core.event import GRANTED, GrantObject, TokenObject, layer_of
 from auditlog.core.exposure import exposure_by_day
 from auditlog.core.money import amount_text
 from auditlog.core.reading import Reading
-from auditlog.detectors import detectors_of
+from auditlog.detectors import detectors_of, runbook_of
 from auditlog.inspect_log import inspect
 from auditlog.queries import organisations_of
 from auditlog.tasks import verify_logs
@@ -173,6 +173,7 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
         "may_triage": request.viewer.may("triage"),
         "evidence": _pretty(view["finding"].evidence) if view["finding"].evidence else "",
         "about": _about(view["finding"].rule),
+        "runbook": runbook_of(view["finding"], timezone.now()),
         "case_form": forms.OpenCaseForm(initial={"finding": finding_id, "title": view["case_title"]})
         if request.viewer.may("case")
         else None,

@@ -28,7 +28,7 @@ def gather(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "
         event_id: Integrity(c.leaf_index, c.commitment_ok, c.signature_ok, c.checkpoint_size, c.grade, c.reason)
         for event_id, c in checks.items()
     }
-    return Evidence(acts, queries.record_around(tenant, distinct), integrity)
+    return Evidence(acts, queries.record_around(tenant, distinct, with_history=True), integrity)
 
 
 def load_acts(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "") -> tuple[Act, ...]:

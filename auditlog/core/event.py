@@ -148,6 +148,7 @@ class Intent(Struct, frozen=True, omit_defaults=True):
     quantity: Annotated[int, Meta(ge=0, le=2**31)] | None = None
     max_price_minor: Amount | None = None
     currency: Currency | None = None
+    interval: Interval | None = None  # the price is for each of these; None or `once`: for the whole task
 
 
 class Gate(Struct, frozen=True, omit_defaults=True):

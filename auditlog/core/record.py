@@ -75,6 +75,12 @@ class Record:
     others: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by actor: all grants that let it act
     organisations: Organisations = NONE_MAPPED
     agent_issuers: frozenset[str] = frozenset()  # of the issuers asked about, those that name agents
+    history: tuple[Act, ...] = ()  # what the principals of the acts asked about did, as far as a verdict looks at it
+
+    @cached_property
+    def memory(self) -> dict[Any, Any]:
+        """What was worked out of this record, by whoever worked it out: so that a thousand acts ask for it once."""
+        return {}
 
     def token_path(self, jti: str) -> TokenPath:
         return tokens_to(jti, self.tokens) if jti else NO_TOKENS
@@ -93,6 +99,9 @@ class Record:
     def under_authority(self, authority: str) -> list[Spent]:
         """Every line under a payment authority."""
         return self._by_authority.get(authority, []) if authority else []
+
+    def history_of(self, principal: str) -> list[Act]:
+        return self._history.get(principal, [])
 
     def ledgers_on(self, spending: Iterable[Spent]) -> list[Ledger]:
         """Every limit that a party of these lines holds, or one of their grants carries, with all that counts against it."""
@@ -164,6 +173,10 @@ class Record:
     @cached_property
     def _spending(self) -> dict[str, list[Spent]]:
         return _grouped((party, spent) for spent in self.spending for party in spent.parties)
+
+    @cached_property
+    def _history(self) -> dict[str, list[Act]]:
+        return _grouped((act.principal, act) for act in self.history if act.principal)
 
     @cached_property
     def _by_authority(self) -> dict[str, list[Spent]]:

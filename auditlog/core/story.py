@@ -7,7 +7,7 @@ source tells apart, the weaker kinds of keys give way. A source that speaks outs
 beside the story it names and bridges nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -206,7 +206,7 @@ def disagreements(story: Story) -> list[Disagreement]:
     """
     acts = [act for act in story.acts if act.event_id not in story.claimed and act.environment == "live"]
     found: dict[tuple[str, str, str], Disagreement] = {}
-    spent = _amounts(acts)
+    spent = _amounts(acts, _units(acts))
     for number, one in enumerate(acts):
         for other in acts[number + 1 :]:
             if one.source == other.source:
@@ -214,9 +214,9 @@ def disagreements(story: Story) -> list[Disagreement]:
             for each in (_time(one, other), _actor(one, other), _principal(one, other), _outcome(one, other, acts)):
                 if each:
                     found.setdefault((each.kind, *sorted((one.source, other.source))), each)
-    for (source, currency), one in spent.items():
-        for (another, same), other in spent.items():
-            if source < another and currency == same and one.amount_minor != other.amount_minor:
+    for (unit, source, currency), one in spent.items():
+        for (same, another, money), other in spent.items():
+            if unit == same and source < another and currency == money and one.amount_minor != other.amount_minor:
                 by = abs(one.amount_minor - other.amount_minor)
                 minor = by <= FEES * min(one.amount_minor, other.amount_minor)
                 words = f"{source} says {amount_text(one.amount_minor, currency)}, {another} says {amount_text(other.amount_minor, currency)}"
@@ -224,14 +224,34 @@ def disagreements(story: Story) -> list[Disagreement]:
     return [found[key] for key in sorted(found)]
 
 
-def _amounts(acts: Iterable[Act]) -> dict[tuple[str, str], Act]:
-    """By source and currency, the statement of the greatest amount taken: captured and settled are one payment's phases."""
-    found: dict[tuple[str, str], Act] = {}
+def _units(acts: Sequence[Act]) -> dict[str, str]:
+    """By event, what its amount is the amount of: statements of one charge or call are of one, and an invoice is another
+    book. What only an invoice joins (a call and the month's bill) has no amount in common.
+    """
+    above = {act.event_id: act.event_id for act in acts}
+
+    def top(event_id: str) -> str:
+        while above[event_id] != event_id:
+            event_id = above[event_id]
+        return event_id
+
+    first: dict[tuple, str] = {}
+    for act in acts:
+        billed = act.type.startswith("invoice.")
+        for key in keys_of(act):
+            if billed == (key.kind == "invoice"):
+                above[top(act.event_id)] = top(first.setdefault((billed, key), act.event_id))
+    return {act.event_id: top(act.event_id) for act in acts}
+
+
+def _amounts(acts: Iterable[Act], units: Mapping[str, str]) -> dict[tuple[str, str, str], Act]:
+    """By unit, source and currency, the statement of the greatest amount: captured and settled are one payment's phases."""
+    found: dict[tuple[str, str, str], Act] = {}
     for act in acts:
         if act.phase in SPENT and act.amount_minor is not None and act.outcome == "success" and act.rail != CREDIT_RAIL:
-            before = found.get((act.source, act.currency))
-            if before is None or before.amount_minor < act.amount_minor:
-                found[act.source, act.currency] = act
+            key = (units[act.event_id], act.source, act.currency)
+            if key not in found or found[key].amount_minor < act.amount_minor:
+                found[key] = act
     return found
 
 

@@ -8,10 +8,12 @@ lost their ground and are withdrawn.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from auditlog.core.act import Act
+from auditlog.core.advice import Facts, advice
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.story import Story
@@ -29,6 +31,7 @@ class Detector(Protocol):
     types: frozenset[str]  # event types it looks at
     partition: tuple[str, ...]  # columns of an event that make one key
     waits: bool  # about absence: looks only when the grace period after receipt is over
+    # Optional `advise(facts, now)`: the runbook of one finding (core.advice), where its facts or the clock change it.
     # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
     # Optional `gathers`: what it finds of single events is one finding for each anchor (detectors.gathered).
 
@@ -65,11 +68,14 @@ def all_detectors() -> tuple[Detector, ...]:
         cross_provider_cap,
         cycle,
         domain_mismatch,
+        duplicate_charge,
         gate_missing,
         key_mismatch,
         lookalike,
         orphan_token,
         out_of_scope,
+        price_exceeded,
+        quantity_exceeded,
         refused_and_done,
         retry_loop,
         self_raise,
@@ -81,9 +87,10 @@ def all_detectors() -> tuple[Detector, ...]:
     )
 
     return (
-        lookalike, bulk_registration, domain_mismatch, retry_loop, authority_exceeded, cap_exceeded, cross_provider_cap,
-        concurrency_overshoot, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation, used_after_expiry, audience_mismatch,
-        out_of_scope, gate_missing, refused_and_done, key_mismatch, *orphan_token.PATTERNS, unattributed, confused_deputy,
+        lookalike, bulk_registration, domain_mismatch, quantity_exceeded, price_exceeded, retry_loop, duplicate_charge, authority_exceeded,
+        cap_exceeded, cross_provider_cap, concurrency_overshoot, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation,
+        used_after_expiry, audience_mismatch, out_of_scope, gate_missing, refused_and_done, key_mismatch, *orphan_token.PATTERNS, unattributed,
+        confused_deputy,
         *shared_key.PATTERNS, token_elsewhere,
     )  # fmt: skip
 
@@ -143,6 +150,27 @@ def every_detector() -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
 def detectors_of(rule: str) -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
     """Those of one rule, which may have one a partition key; none where this installation does not have it."""
     return tuple(detector for detector in every_detector() if detector.rule == rule)
+
+
+class Found(Protocol):
+    """A finding as somebody reads it: whole (core.finding), or as far as they may (core.reading)."""
+
+    rule: str
+    first_at: datetime | None
+    last_at: datetime | None
+    evidence: Any
+
+
+def runbook_of(found: Found, now: datetime | None) -> str:
+    """What to do about this finding, as of now (core.advice); "" where the installation no longer has its rule. Whoever does
+    not read the finding's time gets the rule's general text.
+    """
+    detector = next(iter(detectors_of(found.rule)), None)
+    if detector is None:
+        return ""
+    if "last_at" in getattr(found, "withheld", ()):
+        return detector.runbook
+    return advice(detector, Facts(found.first_at, found.last_at, found.evidence), now)
 
 
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:

@@ -7,11 +7,12 @@ more than that. Several windows are tried, so the threshold is divided among the
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import exp, log, sqrt
 
 from auditlog.core import domain
 from auditlog.core.act import Act
+from auditlog.core.advice import Facts, for_long, left_until
 from auditlog.core.finding import Finding
 from auditlog.core.intent import stated_intent
 from auditlog.core.money import amount_text
@@ -19,14 +20,14 @@ from auditlog.core.record import Record
 from auditlog.detectors import finding
 
 rule = "squatting.bulk_registration"
-version = 1
+version = 2
 title = "Far more names were registered than expected"
 runbook = (
     "Stop the grant, then look at the names as one cluster: shared tokens, templates, marks of others. Most can be "
     "deleted inside the add grace period; ask the human before the clock runs out."
 )
 false_positives = "A portfolio move or a planned defensive purchase that no approved plan lists."
-of_events = frozenset({"title", "money_at_risk", "names"})
+of_events = frozenset({"title", "money_at_risk", "names", "undo_until"})
 types = frozenset({"domain.registered"})
 partition = ("principal",)
 waits = False
@@ -34,8 +35,20 @@ waits = False
 WINDOWS = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1), timedelta(days=30))
 THRESHOLD = 1e-5 / len(WINDOWS)
 SAME_BATCH = timedelta(minutes=30)
+ADD_GRACE = timedelta(days=5)  # ICANN Add Grace Period
 PRIOR_PERIOD = timedelta(days=7)  # one batch in this time, before anything is known
 PRIOR_BATCHES, PRIOR_NAMES = 4.0, 8.0  # as if four batches of two names had been seen
+
+
+def advise(facts: Facts, now: datetime | None) -> str:
+    """Each name can be given back within its own grace: the last one's is the last chance."""
+    last = facts.time("undo_until")
+    stop = "Stop the grant, then look at the names as one cluster: shared tokens, templates, marks of others."
+    if last is None:
+        return runbook
+    if now is not None and now >= last:
+        return f"{stop} None can be deleted for its price back any more: the add grace period ran {left_until(last, now)}. Let them expire, or hand them over."
+    return f"{stop} Ask the human, and have what is not wanted deleted: the last of them can be given back {left_until(last, now)} (add grace period)."
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
@@ -43,7 +56,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     flagged = _flagged(bought)
     group: list[int] = []
     for place in sorted(flagged):
-        if group and bought[place].occurred_at - bought[group[-1]].occurred_at > SAME_BATCH:
+        if group and bought[place].occurred_at - bought[group[-1]].occurred_at > max(SAME_BATCH, min(flagged[place], flagged[group[-1]])):
             yield _finding([bought[i] for i in group])
             group = []
         group.append(place)
@@ -79,9 +92,11 @@ def _is_mark(owned: str, name: domain.Name) -> bool:
         return False
 
 
-def _flagged(bought: Sequence[Act]) -> set[int]:
-    """Places of the acts inside any window that holds more than expected."""
-    flagged: set[int] = set()
+def _flagged(bought: Sequence[Act]) -> dict[int, timedelta]:
+    """Places of the acts inside any window that holds more than expected, with the shortest such window: a burst hangs
+    together by minutes, and a slow drip by the day or month in which it is too much.
+    """
+    flagged: dict[int, timedelta] = {}
     for window in WINDOWS:
         start = 0
         for end in range(len(bought)):
@@ -89,7 +104,8 @@ def _flagged(bought: Sequence[Act]) -> set[int]:
                 start += 1
             count = end - start + 1
             if count >= 3 and tail(count, bought[:start], bought[start], window) < THRESHOLD:
-                flagged.update(range(start, end + 1))
+                for place in range(start, end + 1):
+                    flagged.setdefault(place, window)
     return flagged
 
 
@@ -132,15 +148,15 @@ def _finding(group: Sequence[Act]) -> Finding:
     anchor = min(group, key=lambda act: act.leaf_index)
     currencies = {act.currency for act in group if act.amount_minor is not None}
     total = sum(act.amount_minor or 0 for act in group) if len(currencies) == 1 else None
-    minutes = max(1, round((group[-1].occurred_at - group[0].occurred_at).total_seconds() / 60))
+    span = for_long(group[-1].occurred_at - group[0].occurred_at + timedelta(seconds=59))
     price = f" for {amount_text(total, next(iter(currencies)))}" if total is not None else ""
     return finding(
         rule,
         f"{anchor.principal} {anchor.event_id}",
         group,
         severity="high" if len(group) >= 20 else "medium",
-        title=f"{len(group)} names were registered within {minutes} minutes{price}",
+        title=f"{len(group)} name{'s were' if len(group) > 1 else ' was'} registered within {span}{price}",
         money_at_risk_minor=total,
         currency=next(iter(currencies)) if total is not None else None,
-        evidence={"names": [act.object for act in group[:200]]},
+        evidence={"names": [act.object for act in group[:200]], "undo_until": (group[-1].occurred_at + ADD_GRACE).isoformat()},
     )

@@ -1,14 +1,16 @@
 """intent.domain_mismatch: another name was bought than the one that was asked for."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime
 
 from auditlog.core.act import Act
+from auditlog.core.advice import Facts, left_until
 from auditlog.core.finding import Finding
 from auditlog.core.intent import compare_domain
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.detectors import finding
+from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.domain_mismatch"
 version = 1
@@ -23,7 +25,6 @@ types = frozenset({"domain.registered"})
 partition = ("event_id",)
 waits = False
 
-ADD_GRACE = timedelta(days=5)  # ICANN Add Grace Period
 _WORDS = {
     "tld_swap": "the same name under another ending",
     "hyphen": "the same name with other hyphens",
@@ -32,6 +33,21 @@ _WORDS = {
     "edit": "a name a letter or two away",
     "unrelated": "an unrelated name",
 }
+
+
+def advise(facts: Facts, now: datetime | None) -> str:
+    until = facts.time("undo_until")
+    if until is None:
+        return runbook
+    if now is not None and now >= until:
+        return (
+            f"Ask the human whether this name is wanted. If not, it can no longer be deleted for its price back: the add grace period ran {left_until(until, now)}. "
+            "Register the intended name, let this one expire, and open a case on the charge."
+        )
+    return (
+        f"Ask the human whether this name is wanted. If not, have the registrar delete it {left_until(until, now)} (add grace period), "
+        "then register the intended name and open a case on the charge."
+    )
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:

@@ -1,155 +1,101 @@
 """spend.retry_loop: the same intent is charged again and again, through whichever sub-agent or key.
 
-Calls are the same when provider, operation and arguments agree once volatile arguments (ids, times, counters, names
-for display) are left out. Partition is the principal, so a fresh sub-agent does not reset the count. Evidence is
-gathered as a sequential log-likelihood ratio of "repeat" under a loop against an ordinary session; a call counts as a
-repeat when one of the last few different calls was the same, so cycles of up to four are seen. Alarm comes sooner once
-the money is beyond what the task was allowed to cost.
+What the same call is, and when a run of them is a loop, says core.repeat, which criterion I1 asks too. Partition is the
+principal, so a fresh sub-agent does not reset the count. Alarm comes sooner once the money is beyond what the task was
+allowed to cost.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from hashlib import sha256
-from math import log
-
-import msgspec
-import rfc8785
+from datetime import datetime, timedelta
 
 from auditlog.core.act import Act
+from auditlog.core.advice import Facts, last_charge
 from auditlog.core.finding import Finding
-from auditlog.core.intent import stated_intent
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
+from auditlog.core.repeat import TYPES, Loop, Past, past_of
 from auditlog.detectors import finding
 
 rule = "spend.retry_loop"
-version = 1
+version = 2
 title = "The same call is charged again and again"
 runbook = (
-    "Revoke the grant or lower its limit now: the loop is still spending until it is stopped. Ask the provider to void "
-    "the repeats; show that one idempotency key would have made them one charge."
+    "Revoke the grant or lower its limit while the loop is spending. Ask the provider to void the repeats; show that one "
+    "idempotency key would have made them one charge."
 )
 false_positives = "Polling that is meant to be paid for each time, with arguments that never change."
-of_events = frozenset({"operation", "charges", "agents", "idempotency_keys"})  # the price that was asked for may be the grant's
-types = frozenset({"usage.metered", "payment.captured", "payment.authorized", "action.performed", "resource.provisioned"})
+of_events = frozenset({"operation", "charges", "agents", "idempotency_keys", "spent_by"})  # the price that was asked for may be the grant's
+types = TYPES
 partition = ("principal",)
 waits = False
 
-# Benign base rate: in 1,164 calls of 200 ordinary agent sessions no call came three times in a row, so a repeat is
-# well under one call in twenty (tau-bench, the development data of the detectors).
-REPEAT_HEALTHY, REPEAT_LOOP = 0.05, 0.9
-ALARM = log(1e5)
-ALARM_OVER_INTENT = log(1e3)
-FORGET = timedelta(hours=6)
-CYCLE = 4
-_VOLATILE = re.compile(
-    r"(^|_)(id|ids|uuid|guid|nonce|ts|time|timestamp|at|date|attempt|retry|retries|seq|sequence|counter|count|trace|"
-    r"span|request|title|label|display|name)$",
-    re.IGNORECASE,
-)
-_VOLATILE_CAMEL = re.compile(r"(Id|Uuid|Time|Timestamp|At|Date|Attempt|Name)$")
 
-
-@dataclass(slots=True)
-class Run:
-    """Calls of one fingerprint that follow each other closely enough."""
-
-    evidence: float = 0.0
-    acts: list[Act] = field(default_factory=list)
-    peak: float = 0.0
+def advise(facts: Facts, now: datetime | None) -> str:
+    ask = "Ask the provider to void the repeats; show that one idempotency key would have made them one charge."
+    idle = facts.idle(now)
+    if idle is not None and idle < timedelta(hours=1):
+        return f"{last_charge(facts, now)} Revoke the grant or lower its limit now, before the next one. {ask}"
+    return f"{last_charge(facts, now)} Revoke the grant or lower its limit, so that it cannot begin again. {ask}"
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
-    charged = sorted(_charged_once(acts), key=lambda act: (act.occurred_at, act.leaf_index))
-    runs: dict[str, Run] = {}
-    recent: dict[str, list[str]] = {}
-    done: list[tuple[str, Run]] = []
-    for act in charged:
-        print_ = fingerprint(act)
-        run = runs.get(print_)
-        if run is not None and act.occurred_at - run.acts[-1].occurred_at > FORGET:
-            done.append((print_, run))
-            run = None
-        last = recent.setdefault(act.provider, [])
-        if run is None:
-            runs[print_] = Run(acts=[act])
-        else:
-            repeat = print_ in last[-CYCLE:]
-            run.evidence = max(0.0, run.evidence + _weight(repeat))
-            run.peak = max(run.peak, run.evidence)
-            run.acts.append(act)
-        if print_ in last:
-            last.remove(print_)
-        last.append(print_)
-        del last[:-16]
-    for print_, run in [*done, *runs.items()]:
-        if (raised := _judge(print_, run)) is not None:
-            yield raised
+    if not acts:
+        return
+    past = past_of(record, acts[0].principal, acts)
+    for loop in past.loops:
+        yield _judge(loop, past)
 
 
-def _charged_once(acts: Sequence[Act]) -> Iterable[Act]:
-    """Calls that cost something, one a charge: a retry under the same idempotency key is charged once by design."""
-    seen: set[tuple[str, str]] = set()
-    for act in acts:
-        if not act.spends or act.payload.call is None or not act.operation:
-            continue
-        key = (act.rail, act.charge) if act.charge else ("key", act.idempotency_key or act.event_id)
-        if key not in seen:
-            seen.add(key)
-            yield act
-
-
-def _weight(repeat: bool) -> float:
-    if repeat:
-        return log(REPEAT_LOOP / REPEAT_HEALTHY)
-    return log((1 - REPEAT_LOOP) / (1 - REPEAT_HEALTHY))
-
-
-def fingerprint(act: Act) -> str:
-    """Provider, operation and arguments without what changes between tries of one thing."""
-    call = act.payload.call
-    args = {name: _plain(value) for name, value in (call.args or {}).items() if not _is_volatile(name)}
-    body = [act.provider, call.operation, args, "" if args else call.args_digest]
-    return sha256(rfc8785.dumps(body)).hexdigest()[:32]
-
-
-def _is_volatile(name: str) -> bool:
-    return bool(_VOLATILE.search(name) or _VOLATILE_CAMEL.search(name))
-
-
-def _plain(raw: msgspec.Raw) -> str:
-    """An argument as text, with volatile members of nested objects dropped."""
-
-    def strip(value):
-        if isinstance(value, dict):
-            return {key: strip(inner) for key, inner in sorted(value.items()) if not _is_volatile(key)}
-        return [strip(inner) for inner in value] if isinstance(value, list) else value
-
-    return msgspec.json.encode(strip(msgspec.json.decode(raw))).decode()
-
-
-def _judge(print_: str, run: Run) -> Finding | None:
-    currency = run.acts[0].currency
-    spent = sum(act.amount_minor or 0 for act in run.acts if act.currency == currency)
-    stated = stated_intent(run.acts[0])
-    allowed = stated.intent.max_price_minor if stated else None
-    over_intent = allowed is not None and spent > allowed
-    if run.peak < (ALARM_OVER_INTENT if over_intent else ALARM):
-        return None
-    first = min(run.acts, key=lambda act: act.leaf_index)
-    against = f", where the task was to cost {amount_text(allowed, currency)}" if over_intent else ""
-    agents = len({act.actor for act in run.acts})
-    keys = len({act.idempotency_key for act in run.acts})
+def _judge(loop: Loop, past: Past) -> Finding:
+    currency, spent, allowed = loop.currency, loop.spent_minor, loop.allowed_minor
+    first = min(loop.acts, key=lambda act: act.leaf_index)
+    against = f", where the task was to cost {amount_text(allowed, currency)}" if allowed is not None and loop.is_over_intent else ""
+    kept = _kept(loop, past)
+    by_agent: dict[str, list[Act]] = {}
+    for act in loop.acts:
+        by_agent.setdefault(act.actor, []).append(act)
+    most = max(sorted(by_agent), key=lambda agent: (sum(act.amount_minor or 0 for act in by_agent[agent]), len(by_agent[agent])))
+    expected = allowed if allowed is not None else loop.acts[0].amount_minor or 0
+    back = f", of which {amount_text(spent - kept, currency)} came back" if kept < spent else ""
     return finding(
         rule,
-        f"{first.principal} {print_} {first.event_id}",
-        run.acts,
-        severity="critical" if allowed and spent > 10 * allowed else "high",
-        title=f"{run.acts[0].operation} was charged {len(run.acts)} times for {amount_text(spent, currency)}{against}",
-        money_at_risk_minor=spent - min(spent, allowed if allowed is not None else run.acts[0].amount_minor or 0),
+        f"{first.principal} {loop.print_} {first.event_id}",
+        loop.acts,
+        severity=_severity(allowed, kept),
+        title=f"{loop.acts[0].operation} was charged {len(loop.acts)} times for {amount_text(spent, currency)}{back}{against}",
+        actor=most or None,
+        grant=_common_grant(loop.acts) or None,
+        money_at_risk_minor=max(0, kept - expected),
         currency=currency,
-        evidence={"operation": run.acts[0].operation, "charges": len(run.acts), "agents": agents,
-                  "idempotency_keys": keys, "log_likelihood_ratio": round(run.peak, 1)},
+        evidence={
+            "operation": loop.acts[0].operation, "charges": len(loop.acts), "agents": len(by_agent),
+            "spent_by": [
+                {"agent": agent, "charges": len(many), "amount_minor": sum(act.amount_minor or 0 for act in many if act.currency == currency)}
+                for agent, many in sorted(by_agent.items(), key=lambda each: (-len(each[1]), each[0]))[:50]
+            ],
+            "idempotency_keys": len({act.idempotency_key for act in loop.acts}), "log_likelihood_ratio": round(loop.peak, 1),
+        },
     )  # fmt: skip
+
+
+def _severity(allowed: int | None, kept: int) -> str:
+    if allowed and kept > 10 * allowed:
+        return "critical"
+    return "high" if kept > 0 else "medium"
+
+
+def _kept(loop: Loop, past: Past) -> int:
+    """What was not given back of it."""
+    kept = 0
+    for act in loop.acts:
+        if act.currency == loop.currency:
+            taking = past.taking_of(act)
+            kept += min(act.amount_minor or 0, taking.net_minor) if taking else act.amount_minor or 0
+    return kept
+
+
+def _common_grant(acts: Sequence[Act]) -> str:
+    """The last grant that all of them were done under: to revoke it ends all of it."""
+    paths = [[grant.id for grant in act.path.grants] for act in acts]
+    common = [ids[0] for ids in zip(*paths, strict=False) if len(set(ids)) == 1]
+    return common[-1] if common else ""

@@ -3,20 +3,27 @@
 Where an agent is shows in three signs: its network (IPv4 /24, IPv6 /48), its user agent without version numbers, and
 what attested its runtime. An agent that has been seen at work before gives the habit; one act that differs from all of
 it in two signs, or in its attestation alone, is somewhere else. One new sign is an ordinary day: addresses change.
+
+A strange place teaches nothing, however often it is used, and neither does one that shares a new sign with it: a thief who
+stays would be at home after a while. Only a holder who has moved is: all acts come from one new place for SETTLED, and
+the old places are silent all that time. What was found until then stays found.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 
 from auditlog.core.act import Act
+from auditlog.core.advice import Facts, for_long
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.use import USE_TYPES
 from auditlog.detectors import finding
 
 rule = "authority.token_elsewhere"
-version = 1
+version = 2
 title = "A credential was used from an unknown place"
 runbook = "Ask the agent's operator whether it moved; if not, revoke the token and look at everything it did since."
 false_positives = "A move to another cloud or runtime on the same day as an upgrade."
@@ -25,37 +32,73 @@ types = USE_TYPES
 partition = ("actor",)
 waits = False
 HABIT = 5  # acts seen before a place can be unusual
-MOVED = 5  # acts from one new place before it counts as where the agent is now
+SETTLED = timedelta(days=7)  # policy: so long all acts come from one new place before the holder has moved there
+SETTLED_ACTS = 20
+
+
+def advise(facts: Facts, now: datetime | None) -> str:
+    since = facts.first_at.strftime("%Y-%m-%d %H:%M UTC") if facts.first_at else "then"
+    used = f"It was last used from there {for_long(now - facts.last_at)} ago." if facts.last_at and now else ""
+    return f"Ask the agent's operator whether it moved; if not, revoke the token and look at everything it did since {since}. {used}".strip()
+
+
+@dataclass(eq=False)
+class Stay:
+    """Acts from strange places, until the holder is at home there, if ever."""
+
+    acts: list[Act] = field(default_factory=list)
+    places: dict[tuple[str, ...], int] = field(default_factory=dict)
+    signs: dict[str, set[str]] = field(default_factory=dict)
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     seen: dict[str, dict[str, int]] = {"network": {}, "user agent": {}, "attestation": {}}
-    away: dict[tuple[str, ...], list[Act]] = {}
+    stays: list[Stay] = []
+    open_: Stay | None = None  # the last stay, while nobody is at home there
+    since: list[Act] = []  # acts from one strange place, with no other between them
     placed = 0
     for act in sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index)):
         signs = signs_of(act)
         if not signs or not act.happened or act.environment != "live":
             continue
         new = [name for name, value in signs.items() if seen[name] and value not in seen[name]]
-        if placed >= HABIT and (act.token or act.grant) and (len(new) >= 2 or "attestation" in new):
+        shares = open_ is not None and any(signs[name] in open_.signs.get(name, ()) for name in new if name != "user agent")
+        if placed >= HABIT and (act.token or act.grant) and (len(new) >= 2 or "attestation" in new or shares):
+            if open_ is None:
+                open_ = Stay()
+                stays.append(open_)
             place = tuple(f"{name} {value}" for name, value in signs.items())
-            away.setdefault(place, []).append(act)
-            # An agent that stays in a new place has moved: said once, and then it is its habit.
-            if len(away[place]) < MOVED:
+            if since and place != tuple(f"{name} {value}" for name, value in signs_of(since[-1]).items()):
+                since = []
+            if len(since) >= SETTLED_ACTS and act.occurred_at - since[0].occurred_at >= SETTLED:
+                open_, since = None, []
+            else:
+                since.append(act)
+                open_.acts.append(act)
+                open_.places[place] = open_.places.get(place, 0) + 1
+                for name in new:
+                    open_.signs.setdefault(name, set()).add(signs[name])
                 continue
+        elif not new:
+            since = []  # its old places are not silent
         for name, value in signs.items():
             seen[name][value] = seen[name].get(value, 0) + 1
         placed += 1
-    for place, there in away.items():
-        first = there[0]
+    for stay in stays:
+        first, places = stay.acts[0], list(stay.places)
+        where = "; ".join(places[0])[:200] + (f" and {len(places) - 1} more place{'s' if len(places) > 2 else ''}" if len(places) > 1 else "")
         yield finding(
             rule,
-            f"{first.actor} {'; '.join(place)}"[:1000],
-            there,
+            f"{first.actor} {first.event_id}",
+            stay.acts,
             severity="high",
             title=f"{first.actor.partition('|')[2]} used {'token ' + first.token if first.token else 'grant ' + first.grant}"
-            f" from {'; '.join(place)[:200]}, where it never was before",
-            evidence={"place": list(place), "known": {name: sorted(values)[:10] for name, values in seen.items()}},
+            f" from {where}, where it never was before",
+            evidence={
+                "place": list(places[0]),
+                "known": {name: sorted(values)[:10] for name, values in seen.items()},
+            }
+            | ({"places": [{"place": list(place), "acts": number} for place, number in list(stay.places.items())[:20]]} if len(places) > 1 else {}),
         )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from auditlog.core.repeat import past_of
 from disputes.core.criteria import Contested, CriterionResult
+from disputes.core.criteria.intent import told_around
 
 # A grant that the last hop itself exceeds was in front of the provider when it acted.
 _SHOWN = ("C3", "C4", "C6", "C7")
@@ -39,16 +41,34 @@ def allocate(verdict: str, results: Mapping[str, CriterionResult], it: Contested
         return Liability("nobody", f"the act had no effect (outcome {act.outcome}), so there is nothing to bear", None, None)
     if verdict == "indeterminate":
         return Liability(*_missing(results), None, None)
-    bearer, basis = _within(verdict) if verdict.startswith("within") else _outside(results, it)
+    bearer, basis = _within(verdict, results) if verdict.startswith("within") else _outside(results, it)
     if not act.spends or act.amount_minor is None:
         return Liability(bearer, basis, None, None)
-    failed = [result for result in results.values() if result.result == "fail" and result.id.startswith("C")]
-    only_over = [result.id for result in failed] == ["C5"]
-    amount = results["C5"].over_minor if only_over else act.amount_minor
-    return Liability(bearer, basis, amount, act.currency)
+    failed = [result.id for result in results.values() if result.result == "fail" and result.id.startswith("C")]
+    part = results["C5"].over_minor if failed == ["C5"] else results["I1"].over_minor if not failed and bearer == "agent_operator" else None
+    net = _net(it)
+    return Liability(bearer, basis, net if part is None else min(part, net), act.currency)
 
 
-def _within(verdict: str) -> tuple[str, str]:
+def _net(it: Contested) -> int:
+    """What the act took, less what came back of it."""
+    principal, acts = told_around(it)
+    taking = past_of(it.record, principal, acts).taking_of(it.act)
+    amount = it.act.amount_minor or 0
+    return min(amount, taking.net_minor) if taking is not None and taking.currency == it.act.currency else amount
+
+
+def _within(verdict: str, results: Mapping[str, CriterionResult]) -> tuple[str, str]:
+    """What nobody was asked for twice nobody owes twice: the excess is the operator's, and what was asked the principal's."""
+    codes = results["I1"].codes
+    if "repeat" in codes:
+        return "agent_operator", "the same thing was charged again: the agent's operator sent it again"
+    if "price_exceeded" in codes and results["I1"].over_minor is not None:
+        return "agent_operator", "above the price that was asked for: the excess only; what lies within it is the principal's"
+    if "price_exceeded" in codes or "quantity_exceeded" in codes:
+        return "agent_operator", "more than was asked for: the agent's operator answers for the excess"
+    if "loop" in codes:
+        return "agent_operator", "a repeat of a loop, allowed one by one: the agent's operator answers for repeats"
     if verdict == "within_scope":
         return "principal", "within scope: the charge stands"
     return (
@@ -58,7 +78,7 @@ def _within(verdict: str) -> tuple[str, str]:
 
 
 def _missing(results: Mapping[str, CriterionResult]) -> tuple[str, str]:
-    unknown = next((r for r in results.values() if r.result == "unknown" and r.cure and r.id != "I1"), None)
+    unknown = next((r for r in results.values() if r.result == "unknown" and r.cure and r.id not in ("I1", "I2")), None)
     if results["C0"].result == "fail":
         return "record_keeper", "the record of the act is not what was signed: its keeper answers for that"
     if unknown is None:
@@ -72,6 +92,8 @@ def _outside(results: Mapping[str, CriterionResult], it: Contested) -> tuple[str
     last = len(it.path.grants)
     if "C1" in failed:
         return "fraud_track", "no authority: freeze, and the network's fraud process"
+    if "C13" in failed:
+        return "provider", f"{it.provider or 'the provider'} charged one idempotency key twice, and should have answered with the first charge"
     shown = next((failed[c] for c in _SHOWN if c in failed and failed[c].hop == last), None)
     if shown is not None:
         return "provider", f"{shown.id} was visible in the grant that {it.provider or 'the provider'} was shown"

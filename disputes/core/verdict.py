@@ -3,7 +3,7 @@
 1. C0 not passed, or C1 unknown: `indeterminate`. C1 failed: `out_of_scope`, no authority.
 2. Any of C2 to C13 failed: `out_of_scope`.
 3. Any of them unknown: `indeterminate`.
-4. I1 failed: `within_scope_unanticipated`. I1 and I2 move an act between the two outcomes within scope only.
+4. I1 or I2 failed: `within_scope_unanticipated`. I1 and I2 move an act between the two outcomes within scope only.
 5. Else `within_scope`.
 """
 
@@ -119,7 +119,7 @@ def order(results: Sequence[CriterionResult]) -> Outcome:
         return "out_of_scope"
     if "unknown" in scope:
         return "indeterminate"
-    return "within_scope_unanticipated" if found["I1"] == "fail" else "within_scope"
+    return "within_scope_unanticipated" if "fail" in (found["I1"], found["I2"]) else "within_scope"
 
 
 def decisive_of(results: Sequence[CriterionResult]) -> tuple[str, ...] | None:
@@ -136,7 +136,7 @@ def _deciding(outcome: Outcome, results: Sequence[CriterionResult]) -> list[str]
     if outcome == "indeterminate":
         first = [name for name in ("C0", "C1") if found[name] not in ("pass", "na")]
         return first or [name for name in _SCOPE if found[name] == "unknown"]
-    return ["I1"]
+    return [name for name in ("I1", "I2") if found[name] == "fail"] or ["I1"]
 
 
 def digest_of(

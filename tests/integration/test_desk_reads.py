@@ -189,12 +189,13 @@ OF_CHAINS = (
     "gate_missing", "confused_deputy", "shared_key",
 )  # fmt: skip
 OF_THE_DEMO = (
-    "intent.domain_mismatch", "spend.cap_creep", "spend.cap_exceeded", "spend.retry_loop", "spend.self_raise",
+    "intent.domain_mismatch", "intent.price_exceeded", "spend.cap_creep", "spend.cap_exceeded", "spend.retry_loop", "spend.self_raise",
     "squatting.bulk_registration", "squatting.lookalike",
 )  # fmt: skip
 BY_HAND = (
     "authority.scope_widened", "authority.limit_widened", "authority.outlives_parent", "authority.depth_exceeded",
     "authority.cycle", "authority.token_elsewhere", "authority.unattributed", "integrity.sources_disagree",
+    "intent.quantity_exceeded", "spend.duplicate_charge",
 )  # fmt: skip
 NOT_AT_ONE_PROVIDER = ("spend.cross_provider_cap", "integrity.source_gap", "integrity.source_silent", "integrity.clock_skew")
 
@@ -257,7 +258,16 @@ def told(world):
                         grant=wide, principal=None, actor=world.helper, at=world.at + timedelta(seconds=15 * n))
         for n in range(40)
     ]  # fmt: skip
-    world.send(world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch)
+    eve = world.human("eve-elsewhere", issuer="https://id.eve.example")
+    one = world.grant(eve, world.helper, actions=["**"], resources=["**"], intent={"text": "one name", "quantity": 1}, at=world.at, source=conductor, principal=None)
+    two = [world.registers(f"wanted{n}.example", price_minor=900, source=conductor, provider="registrar", grant=one, principal=None, actor=world.helper, at=world.at + timedelta(minutes=n)) for n in (1, 2)]
+    order = {"verb": "order.pay", "provider": "registrar", "target": {"type": "order", "id": "order-5"}}
+    again = [
+        world.event("payment.captured", source=conductor, grant=one, principal=None, actor=world.helper, at=world.at + timedelta(hours=n), action=order,
+                    money=paid | {"amount_minor": 7_00, "charge": f"ch-order-{n}"})
+        for n in (1, 2)
+    ]  # fmt: skip
+    world.send(world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch, one, *two, *again)
     world.settle(after=timedelta(hours=1))
     world.desk = Desk(world, "registrar")
     world.rows = world.desk.api.rows("findings", {"limit": 500})

@@ -2,9 +2,7 @@
 
 `judge` answers them in their fixed order, C0 to C13, then I1 and I2. A grant that the record lacks can only take
 authority away, never add any. So with a missing parent a `fail` stays a `fail`, while a `pass` becomes `unknown`.
-C12, C13 and I2 are not judged by this engine yet and say so.
 """
-
 
 from auditlog.core.act import Act
 from auditlog.core.record import Record
@@ -17,14 +15,15 @@ from disputes.core.criteria.base import (
     Policy,
     by_path,
     contested,
-    not_yet,
 )
 from disputes.core.criteria.binding import actor_binding
 from disputes.core.criteria.chain import chain_complete
+from disputes.core.criteria.foreseen import foreseeable
 from disputes.core.criteria.gate import gates
 from disputes.core.criteria.integrity import integrity_of
 from disputes.core.criteria.intent import intent
 from disputes.core.criteria.limits import limits
+from disputes.core.criteria.replay import own_power, replay
 from disputes.core.criteria.scope import action, attenuation, audience, depth, resource
 from disputes.core.criteria.validity import revocation, window
 
@@ -34,15 +33,15 @@ __all__ = ["NAMES", "Contested", "CriterionResult", "Evidence", "Integrity", "Po
 def judge(act: Act, record: Record, integrity: Integrity | None, policy: Policy) -> tuple[CriterionResult, ...]:
     """Answer every criterion for one act, in order C0 to C13, I1, I2. `integrity` None: the leaf was not checked."""
     it = contested(act, record, policy)
-    chain = chain_complete(it)
+    chain, asked = chain_complete(it), intent(it)
     return (
         integrity_of(act, integrity),
         chain,
         *(by_path(it, chain, answer) for answer in (attenuation, action, resource, limits, window, audience, gates)),
         *(by_path(it, chain, answer) for answer in (revocation, depth)),
         actor_binding(it),
-        not_yet("C12", "what the principal could have done in person"),
-        not_yet("C13", "whether a key or nonce was used again"),
-        intent(it),
-        not_yet("I2", "whether the principal could have foreseen the act"),
+        own_power(it),
+        replay(it),
+        asked,
+        foreseeable(it, asked),
     )

@@ -70,7 +70,7 @@ class CriterionResult:
     cure: str = ""  # a sentence: what would have changed the answer
     hop: int | None = None  # of the grant that failed; 1 is the root grant, 0 the principal
     stands: bool = True  # a fail that rests on proven statements only
-    over_minor: int | None = None  # C5: this act's part of the overrun, minor units of its currency
+    over_minor: int | None = None  # C5 and I1: this act's part of what went over, minor units of its currency
 
     @property
     def name(self) -> str:
@@ -160,10 +160,6 @@ def contested(act: Act, record: Record, policy: Policy) -> Contested:
 
 def is_payment(act: Act) -> bool:
     return act.type in PAYMENT_TYPES
-
-
-def not_yet(criterion: str, question: str) -> CriterionResult:
-    return CriterionResult(criterion, "na", f"not judged by this engine yet: {question}")
 
 
 def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested], CriterionResult]) -> CriterionResult:

@@ -1,47 +1,148 @@
-"""I1: was it what had been asked for, by structured fields only."""
+"""I1: was it what had been asked for, over the task so far, by structured fields only."""
 
 from auditlog.core.act import Act
-from auditlog.core.authority import resource_matches
-from auditlog.core.intent import compare_domain, price_exceeded, stated_intent
+from auditlog.core.intent import Stated, compare_domain, is_listed, other_tier, stated_intent
 from auditlog.core.money import amount_text
+from auditlog.core.repeat import past_of
+from auditlog.core.task import Cost, tasks_of
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 
+def told_around(it: Contested) -> tuple[str, list[Act]]:
+    """The principal of the act, and all on record of what was done for them: the act itself at least."""
+    principal = it.act.principal or it.done.principal
+    acts = [*it.record.history_of(principal), it.act, it.done]
+    if it.act.charge:
+        acts += [o for o in it.record.siblings_of(it.act) if (o.rail, o.charge) == (it.act.rail, it.act.charge)]
+    distinct = {act.event_id: act for act in acts}
+    # An act that the history does not hold is judged with what is known around it, and by itself remembered.
+    known = {act.event_id for act in it.record.history_of(principal)}
+    return principal if known.issuperset(distinct) else f"{principal} {it.act.event_id}", list(distinct.values())
+
+
 def intent(it: Contested) -> CriterionResult:
-    """I1: was it what had been asked for, by structured fields only. The acting agent's own word never makes a match."""
-    done = it.done
-    stated = stated_intent(done)
-    if stated is None:
-        return CriterionResult("I1", "na", "no intent was stated")
-    said: Evidence = {"event_id": stated.event_id, "leaf": stated.leaf_index} | ({"grant": stated.grant} if stated.grant else {})
-    evidence = (said, {"event_id": done.event_id, "leaf": done.leaf_index})
-    priced = it.act if it.act.amount_minor is not None else done
-    differs, matches, cure = _differences(it, priced)
+    """I1: was it what had been asked for: target, tier, quantity, price of the task so far, and not the same thing again.
+
+    An agent's own word never makes a match. Metered calls are judged by the task's total only.
+    """
+    done, stated = it.done, stated_intent(it.done)
+    evidence: list[Evidence] = [{"event_id": done.event_id, "leaf": done.leaf_index}]
+    if stated is not None:
+        evidence.insert(0, {"event_id": stated.event_id, "leaf": stated.leaf_index} | ({"grant": stated.grant} if stated.grant else {}))
+    differs, codes, cure, over = _differences(it, stated)
+    again, doubt, first = _again(it)
+    if again:
+        differs.append(again)
+        codes.append("repeat")
+        cure = cure or "anticipated once"
+        over = None
+    if first:
+        evidence.append({"event_id": first.event_id, "leaf": first.leaf_index})
     if differs:
-        return CriterionResult("I1", "fail", "; ".join(differs), evidence, ("intent_divergent",), cure)
-    if not matches:
+        return CriterionResult("I1", "fail", "; ".join(differs), tuple(evidence), tuple(dict.fromkeys(codes)), cure, over_minor=over)
+    if stated is None:
+        if doubt:
+            return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", tuple(evidence), ("loop",),
+                                   cure="what the calls were to cost together would decide")  # fmt: skip
+        return CriterionResult("I1", "na", "no intent was stated")
+    return _kept(it, stated, tuple(evidence), doubt)
+
+
+def _kept(it: Contested, stated: Stated, evidence: tuple[Evidence, ...], doubt: str) -> CriterionResult:
+    """Nothing differs: whether that is a match, or only all that can be said."""
+    done, cost = it.done, _cost(it)
+    matches, counted = is_listed(done, stated.intent), _count(it)
+    if cost is not None and cost.unknown:
+        return CriterionResult("I1", "unknown", f"at most {amount_text(cost.max_minor, cost.currency)} was asked for, {cost.unknown} was taken, and no rate "
+                               "is on record", evidence, cure=f"a recorded rate from {cost.unknown} to {cost.currency} would decide")  # fmt: skip
+    if doubt and cost is None:
+        return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", evidence, ("loop",),
+                               cure="what the calls were to cost together would decide")  # fmt: skip
+    if not (matches or cost or counted):
         return CriterionResult("I1", "na", "the stated intent names nothing that this act could be compared with", evidence)
     if stated.by_actor:
-        return CriterionResult("I1", "unknown", "it equals an intent that the acting agent itself supplied", evidence,
+        return CriterionResult("I1", "unknown", "it equals an intent that an agent itself supplied", evidence,
                                cure="the intent as the human stated it would decide")  # fmt: skip
-    return CriterionResult("I1", "pass", f"{done.object} is what was asked for", evidence)
+    said = [f"{done.object} is what was asked for"] if matches else []
+    if cost is not None:
+        so_far = amount_text(cost.before_minor + cost.own_minor, cost.currency)
+        said.append(f"the task has cost {so_far} of {amount_text(cost.max_minor, cost.currency)}")
+    if counted is not None:
+        said.append(f"it is number {counted.number} of {counted.wanted}")
+    return CriterionResult("I1", "pass", "; ".join([*said, doubt] if doubt else said), evidence)
 
 
-def _differences(it: Contested, priced: Act) -> tuple[list[str], bool, str]:
-    """Sentences on what differs, whether the target is one asked for, and what would have been anticipated."""
-    done, stated = it.done, stated_intent(it.done)
-    asked = stated.intent
-    differs, cure = [], ""
+def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[str], str, int | None]:
+    """Sentences on what differs from what was asked, their codes, what would have been anticipated, and the excess."""
+    differs: list[str] = []
+    codes: list[str] = []
+    cure, over = "", None
+    if stated is None:
+        return differs, codes, cure, over
+    done, asked = it.done, stated.intent
     if done.verb.startswith("domain."):
         compared = compare_domain(done)
-        matches = compared.relation == "equal"
-        if not matches and compared.relation != "not_stated":
+        if compared.relation not in ("equal", "not_stated"):
             differs.append(f"{compared.nearest} was asked for, {done.object} was the target ({compared.relation})")
+            codes.append("intent_divergent")
             cure = f"anticipated if the target had been {compared.nearest}, as asked"
-    else:
-        matches = bool(done.object) and any(resource_matches(target, done.object) for target in asked.targets)
-    if price_exceeded(priced, asked):
-        most = amount_text(asked.max_price_minor or 0, priced.currency)
-        differs.append(f"at most {most} was asked for, {amount_text(priced.amount_minor or 0, priced.currency)} was taken")
-        cure = cure or f"anticipated at {most} or less"
-    return differs, matches, cure
+    elif tier := other_tier(done, asked):
+        differs.append(f"{', '.join(asked.targets[:3])} was asked for, {tier} was taken")
+        codes.append("intent_divergent")
+        cure = f"anticipated if {asked.targets[0]} had been taken, as asked"
+    if stated.by_actor:
+        return differs, codes, cure, over  # an agent's own estimate is no price or number that a human set
+    counted = _count(it)
+    if counted is not None and counted.is_over:
+        differs.append(f"{counted.wanted} {'was' if counted.wanted == 1 else 'were'} asked for, and this is number {counted.number}")
+        codes += ["intent_divergent", "quantity_exceeded"]
+        cure = cure or f"anticipated if {counted.wanted} at most had been bought"
+    cost = _cost(it)
+    if cost is not None and cost.is_over:
+        differs.append(cost.words)
+        codes += ["intent_divergent", "price_exceeded"]
+        cure = cure or (f"anticipated at {amount_text(cost.max_minor, cost.currency)} or less" if cost.max_minor else "anticipated for nothing")
+        over = cost.over_minor if len(differs) == 1 else None
+    return differs, codes, cure, over
+
+
+def _cost(it: Contested) -> Cost | None:
+    """What the task had cost with this act. A hold is judged by itself: nothing was taken yet."""
+    principal, acts = told_around(it)
+    found = tasks_of(it.record, principal, acts)
+    cost = found.cost_of(it.act) or found.cost_of(it.done)
+    if cost is not None or not it.act.spends:
+        return cost
+    stated, amount = stated_intent(it.done), it.act.amount_minor or 0
+    if stated is None or stated.intent.max_price_minor is None:
+        return None
+    most, currency = stated.intent.max_price_minor, (stated.intent.currency or it.act.currency).upper()
+    if currency != it.act.currency and most:
+        return Cost(most, currency, 0, 0, 0, False, "", it.act.currency)
+    over = max(0, amount - most)
+    return Cost(most, it.act.currency, 0, amount, over, bool(over), it.act.event_id if over else "")
+
+
+def _count(it: Contested):
+    principal, acts = told_around(it)
+    found = tasks_of(it.record, principal, acts)
+    return found.count_of(it.act) or found.count_of(it.done)
+
+
+def _again(it: Contested) -> tuple[str, str, Act | None]:
+    """Whether it was for the same thing again: in words where it was, in words where that is all one can say, and the
+    act that came first.
+    """
+    principal, acts = told_around(it)
+    past = past_of(it.record, principal, acts)
+    repeat = past.repeat_of(it.act)
+    if repeat is not None and not repeat.by_provider:
+        first = repeat.first.first
+        return f"{repeat.words}, by {first.event_id}: this is number {repeat.number}", "", first
+    found = past.loop_of(it.act)
+    if found is None or found[1] == 0:
+        return "", "", None
+    loop, place = found
+    first = loop.acts[0]
+    words = f"it is call {place + 1} of {len(loop.acts)} that repeat {first.event_id}"
+    return ("", words, first) if loop.is_metered else (words, "", first)
