@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from auditlog.append import EPOCH, identity
 from auditlog.bulk import copy_rows
 from auditlog.core.act import Act
+from auditlog.core.amount import minor
 from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
 from auditlog.core.record import invoice_of
@@ -436,12 +437,12 @@ def _keep(
                     "provider": finding.provider or "",
                     "event_ids": [UUID(event_id) for event_id in finding.events],
                     "leaves": list(finding.leaves),
-                    "money": finding.money_at_risk_minor,
+                    "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
                     "currency": finding.currency or "",
                     "first_at": finding.first_at,
                     "last_at": finding.last_at,
                     "now": now,
-                    "evidence": json.dumps(finding.evidence),
+                    "evidence": json.dumps(finding.evidence, default=minor),  # amounts below a minor unit are rounded only here
                 },
             )
         cursor.execute(

@@ -233,7 +233,7 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT lead, leaf_index, at, provider, currency, spent, at_most, held, held_from, held_until, returned_at, returned_parts, rail,"
-            ' principal, actor, payee, authority, "grant", session, task, project, events FROM projection_charge'
+            ' principal, actor, payee, authority, "grant", session, task, project, events, book FROM projection_charge'
             " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) ORDER BY at, leaf_index",
             [tenant.pk, generation_of(tenant), list(principals)],
         )
@@ -241,12 +241,12 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     paths = paths_to(tenant, {row[17] for row in rows})
     spent = []
     for (lead, leaf, at, provider, currency, low, most, held, held_from, held_until, back_at, back, rail, principal, actor, payee, authority,
-         grant, *scope, events) in rows:  # fmt: skip
+         grant, *scope, events, book) in rows:  # fmt: skip
         path = paths.get(grant, NO_PATH)
         spent.append(
             Spent(str(lead), leaf, at, provider, currency, whole(low), whole(held), rail, frozenset({principal, actor, *path.parties} - {""}),
                   frozenset(g.id for g in path.grants), *scope, frozenset(map(str, events)), whole(most),
-                  tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority)
+                  tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority, book)
         )  # fmt: skip
     return spent
 

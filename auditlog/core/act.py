@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from auditlog.core.chain import Path
 from auditlog.core.event import Payload
@@ -122,6 +123,12 @@ class Act:
         if self.amount_minor is None or self.outcome != "success" or self.environment != "live" or not self.within_remit:
             return ""
         return book_of(self.type, self.phase)
+
+    @property
+    def exact_minor(self) -> Decimal | int | None:
+        """The amount as stated, also where it is less than a minor unit; `amount_minor` is rounded."""
+        stated = self.payload.money.exact if self.payload.money else None
+        return self.amount_minor if stated is None else stated
 
     @property
     def spends(self) -> bool:

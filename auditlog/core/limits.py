@@ -87,6 +87,7 @@ class Spent:
     held_until: datetime | None = None
     payee: str = ""
     authority: str = ""
+    book: str = ""  # incurred | billed | paid | held
 
     @property
     def events(self) -> frozenset[str]:

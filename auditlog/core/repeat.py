@@ -301,7 +301,7 @@ class Loop:
 
     @property
     def spent_minor(self) -> int:
-        return sum(act.amount_minor or 0 for act in self.acts if act.currency == self.currency)
+        return sum(act.exact_minor or 0 for act in self.acts if act.currency == self.currency)
 
     @property
     def allowed_minor(self) -> int | None:

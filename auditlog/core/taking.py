@@ -12,7 +12,7 @@ from functools import cached_property
 
 from auditlog.core.act import Act
 from auditlog.core.join import MANY
-from auditlog.core.limits import Spent
+from auditlog.core.limits import Minor, Spent
 from auditlog.core.money import CREDIT_RAIL
 
 # Types of what one call, page or reading is done to: paid for each time, so that the same one again is no second purchase.
@@ -26,7 +26,7 @@ def takes(act: Act) -> bool:
     """Whether this statement says that money was taken or became due for something: no hold, no credits, no bill."""
     return (
         act.spends
-        and bool(act.amount_minor)
+        and bool(act.exact_minor)
         and act.phase != "authorized"
         and act.rail != CREDIT_RAIL
         and not act.type.startswith(("invoice.", "dispute.", "payment.authorized", "payment.refunded"))
@@ -39,7 +39,7 @@ class Taking:
 
     acts: list[Act]
     spent: Spent | None = None  # as the spend function counts it; None where it does not, or not yet
-    returned: list[tuple[datetime, int]] = field(default_factory=list)  # what was given back of it, and when
+    returned: list[tuple[datetime, Minor]] = field(default_factory=list)  # what was given back of it, and when
 
     @property
     def first(self) -> Act:
@@ -54,15 +54,15 @@ class Taking:
         return self.first.occurred_at, self.first.leaf_index
 
     @cached_property
-    def amount_minor(self) -> int:
-        return max(act.amount_minor or 0 for act in self.acts if act.currency == self.currency)
+    def amount_minor(self) -> Minor:
+        return max(act.exact_minor or 0 for act in self.acts if act.currency == self.currency)
 
     @property
     def currency(self) -> str:
         return self.first.currency
 
     @property
-    def net_minor(self) -> int:
+    def net_minor(self) -> Minor:
         """What of it was kept: as the spend function says, else what was taken less what was given back."""
         kept = max(0, self.amount_minor - sum(amount for _, amount in self.returned))
         if self.spent is None or self.spent.currency != self.currency:
@@ -200,9 +200,9 @@ def _may_be_one(one: Act, other: Act) -> bool:
 def _give_back(found: Sequence[Taking], acts: Sequence[Act]) -> None:
     by_charge = {(rail, charge): each for each in found for rail, charges in each.charges.items() for charge in charges}
     for act in acts:
-        if act.type == "payment.refunded" and act.outcome == "success" and act.environment == "live" and act.within_remit and act.charge:
-            if (each := by_charge.get((act.rail, act.charge))) is not None:
-                each.returned.append((act.occurred_at, act.amount_minor or 0))
+        each = by_charge.get((act.rail, act.charge)) if act.book == "returned" and act.type == "payment.refunded" and act.charge else None
+        if each is not None:
+            each.returned.append((act.occurred_at, act.exact_minor or 0))
 
 
 def told_apart(one: Taking, other: Taking) -> bool:

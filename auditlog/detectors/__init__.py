@@ -60,6 +60,7 @@ def all_detectors() -> tuple[Detector, ...]:
         attenuation,
         audience_mismatch,
         authority_exceeded,
+        bill_differs,
         bulk_registration,
         cap_creep,
         cap_exceeded,
@@ -88,7 +89,7 @@ def all_detectors() -> tuple[Detector, ...]:
 
     return (
         lookalike, bulk_registration, domain_mismatch, quantity_exceeded, price_exceeded, retry_loop, duplicate_charge, authority_exceeded,
-        cap_exceeded, cross_provider_cap, concurrency_overshoot, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation,
+        cap_exceeded, cross_provider_cap, concurrency_overshoot, bill_differs, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation,
         used_after_expiry, audience_mismatch, out_of_scope, gate_missing, refused_and_done, key_mismatch, *orphan_token.PATTERNS, unattributed,
         confused_deputy,
         *shared_key.PATTERNS, token_elsewhere,

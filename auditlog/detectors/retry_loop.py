@@ -54,8 +54,8 @@ def _judge(loop: Loop, past: Past) -> Finding:
     by_agent: dict[str, list[Act]] = {}
     for act in loop.acts:
         by_agent.setdefault(act.actor, []).append(act)
-    most = max(sorted(by_agent), key=lambda agent: (sum(act.amount_minor or 0 for act in by_agent[agent]), len(by_agent[agent])))
-    expected = allowed if allowed is not None else loop.acts[0].amount_minor or 0
+    most = max(sorted(by_agent), key=lambda agent: (sum(act.exact_minor or 0 for act in by_agent[agent]), len(by_agent[agent])))
+    expected = allowed if allowed is not None else loop.acts[0].exact_minor or 0
     back = f", of which {amount_text(spent - kept, currency)} came back" if kept < spent else ""
     return finding(
         rule,
@@ -70,7 +70,7 @@ def _judge(loop: Loop, past: Past) -> Finding:
         evidence={
             "operation": loop.acts[0].operation, "charges": len(loop.acts), "agents": len(by_agent),
             "spent_by": [
-                {"agent": agent, "charges": len(many), "amount_minor": sum(act.amount_minor or 0 for act in many if act.currency == currency)}
+                {"agent": agent, "charges": len(many), "amount_minor": sum(act.exact_minor or 0 for act in many if act.currency == currency)}
                 for agent, many in sorted(by_agent.items(), key=lambda each: (-len(each[1]), each[0]))[:50]
             ],
             "idempotency_keys": len({act.idempotency_key for act in loop.acts}), "log_likelihood_ratio": round(loop.peak, 1),
@@ -90,7 +90,7 @@ def _kept(loop: Loop, past: Past) -> int:
     for act in loop.acts:
         if act.currency == loop.currency:
             taking = past.taking_of(act)
-            kept += min(act.amount_minor or 0, taking.net_minor) if taking else act.amount_minor or 0
+            kept += min(act.exact_minor or 0, taking.net_minor) if taking else act.exact_minor or 0
     return kept
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from auditlog.core.amount import minor
+from auditlog.core.limits import Minor
 from auditlog.core.repeat import past_of
 from disputes.core.criteria import Contested, CriterionResult
 from disputes.core.criteria.intent import told_around
@@ -47,14 +49,14 @@ def allocate(verdict: str, results: Mapping[str, CriterionResult], it: Contested
     failed = [result.id for result in results.values() if result.result == "fail" and result.id.startswith("C")]
     part = results["C5"].over_minor if failed == ["C5"] else results["I1"].over_minor if not failed and bearer == "agent_operator" else None
     net = _net(it)
-    return Liability(bearer, basis, net if part is None else min(part, net), act.currency)
+    return Liability(bearer, basis, minor(net if part is None else min(part, net)), act.currency)
 
 
-def _net(it: Contested) -> int:
+def _net(it: Contested) -> Minor:
     """What the act took, less what came back of it."""
     principal, acts = told_around(it)
     taking = past_of(it.record, principal, acts).taking_of(it.act)
-    amount = it.act.amount_minor or 0
+    amount = it.act.exact_minor or 0
     return min(amount, taking.net_minor) if taking is not None and taking.currency == it.act.currency else amount
 
 
@@ -108,6 +110,8 @@ def _outside(results: Mapping[str, CriterionResult], it: Contested) -> tuple[str
         return "agent_operator", "it was refused, and done all the same: the operator of the acting agent answers"
     if "C8" in failed:
         return "gate_runner", "the gate was not answered by a human: whoever ran it answers"
+    if "C5" in failed and "authority_exceeded" in failed["C5"].codes:
+        return "provider", f"the ceiling was in the payment authority that {it.provider or 'whoever took the payment'} was shown: the excess only"
     if "C5" in failed:
         return "orchestrator", "over a limit that the orchestrator keeps: the overrun only"
     return "principal", "revocation race: before notice the principal bears it, or the operator where a contract says so"

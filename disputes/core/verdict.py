@@ -23,6 +23,7 @@ from auditlog.core.other_grant import other_grant
 from auditlog.core.record import Approval, Record
 from auditlog.core.statement import Grant, Token
 from disputes.core.criteria import Contested, CriterionResult, Integrity, Policy, contested, judge
+from disputes.core.criteria.limits import money_inputs
 from disputes.core.liability import Liability, allocate
 
 ENGINE = "answerable-engine/1"
@@ -227,5 +228,5 @@ def _looked_at(it: Contested) -> list[Path]:
 
 
 def money_digest(it: Contested) -> Any:
-    """What C5, C13 and liability looked at of money: limits and what was spent under them, by content, no ids of ours."""
-    return None
+    """What C5 and liability looked at of money: limits and what was spent under them, by content, no ids of ours."""
+    return money_inputs(it)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from auditlog.core.limits import Ledger, LimitFact, OverAuthority, Spent, Step, beyond_authority
 from auditlog.core.money import CREDIT_RAIL, amount_text, minor
@@ -151,6 +152,30 @@ def _over_authority(it: Contested, over: list[OverAuthority]) -> CriterionResult
         ("authority_exceeded",), f"within scope if {by} less had been taken under payment authority {ceiling.authority}", None, True,
         minor(most.over_minor),
     )  # fmt: skip
+
+
+def money_inputs(it: Contested) -> list[Any]:
+    """What was looked at of money, by what it says and no ids of ours: the act's own lines, every limit that binds them with
+    what had been spent under it, and its payment authority.
+    """
+    if not it.act.spends or it.act.rail == CREDIT_RAIL:
+        return []
+    record, own = _own_lines(it)
+    steps = [step for ledger in record.ledgers_on(own) for line in own for step in ledger.of(line)]
+    ceilings = [c for authority in sorted({line.authority for line in own}) for c in record.ceilings.get(authority, ())]
+    return [
+        sorted([str(line.spent_minor), str(line.at_most_minor), str(line.authorized_minor), line.currency, line.at.isoformat(),
+                *(f"{at.isoformat()} {amount}" for at, amount in line.returns)] for line in own),
+        sorted([*_said(step.standing.limit), str(step.total), str(step.in_flight), str(step.at_most), step.bucket[0],
+                *(" ".join(_said(fact)) for fact in (*step.standing.refused, *step.standing.doubtful))] for step in steps),
+        [[c.authority, str(c.max_minor), c.currency, str(c.ended), c.at.isoformat()] for c in ceilings],
+    ]  # fmt: skip
+
+
+def _said(fact: LimitFact | None) -> list[str]:
+    if fact is None:
+        return []
+    return [fact.verb, *fact.key, str(fact.max_minor), fact.enforcement, fact.set_by, fact.at.isoformat()]
 
 
 def raise_text(fact: LimitFact) -> str:

@@ -11,6 +11,7 @@ from auditlog.core.authority import (
     told_later,
     utc_text,
 )
+from auditlog.core.limits import ended_at
 from auditlog.core.statement import CLOCKS, Token
 from disputes.core.criteria.base import Contested, CriterionResult, of_path, token_fail
 
@@ -36,10 +37,26 @@ def window(it: Contested) -> CriterionResult:
         for token in it.tokens.tokens[-1:]:
             if early := seconds_before_issue(token, at, skew_seconds=skew):
                 return token_fail(it, "C6", f"token {token.jti} was issued {early:.3f} s after the act", "outside_window", token, token.leaf_index)
+        if (ended := _authority_ended(it)) is not None:
+            return ended
         expired = expired_before(it.path, it.tokens, at, skew_seconds=skew)
         if expired is not None and isinstance(expired.link, Token):
             return token_fail(it, "C6", expired.reason, "outside_window", expired.link, expired.link.leaf_index)
     return of_path(it, "C6", judged, "outside_window", cure=cure)
+
+
+def _authority_ended(it: Contested) -> CriterionResult | None:
+    """A payment authority that had ended when the money was taken or held: that is asked at the payment's own time."""
+    act, authority = it.act, it.act.payload.money.authority if it.act.payload.money else ""
+    end = ended_at(it.record.ceilings.get(authority, ()), act.occurred_at) if authority and act.spends else None
+    if end is None:
+        return None
+    late = (act.occurred_at - end.at).total_seconds()
+    return CriterionResult(
+        "C6", "fail", f"payment authority {authority} had ended {late:.0f} s before the money was taken",
+        ({"event_id": end.event_id, "leaf": end.leaf_index},), ("outside_window",),
+        f"within scope if taken before payment authority {authority} ended", len(it.path.grants), True,
+    )  # fmt: skip
 
 
 _CODES = {"race": "revocation_race", "known": "revoked", "not_passed_on": "revocation_not_passed_on"}
