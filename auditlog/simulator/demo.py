@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db import connection
 
 from auditlog.configure import add_organisation, add_source
+from auditlog.core.amount import minor
 from auditlog.models import Finding, Tenant
 from auditlog.simulator.story import Story
 from auditlog.source_secrets import keep_source_secret
@@ -64,11 +65,28 @@ def compare(story: Story, findings: Sequence[Finding], tenant: Tenant) -> list[s
             wrong.append(f"missing: {expected.rule} of {principal or 'nobody'}: {expected.why}")
         elif expected.count is not None and len(fitting) != expected.count:
             wrong.append(f"expected {expected.count} of {expected.rule} for {principal or 'nobody'}, found {len(fitting)}")
+    for spend in story.spends:
+        found = _spent(tenant, "|".join(spend.principal), spend.provider, spend.currency)
+        if found != (spend.amount_minor, spend.amount_minor):
+            wrong.append(f"spend of {spend.principal[1]} at {spend.provider}: expected {spend.amount_minor}, found {found[0]} to {found[1]}: {spend.why}")
     for finding in findings:
         party = tuple(finding.principal.split("|", 1)) if finding.principal else None
         if finding.pk not in matched and not story.allows(finding.rule, party):
             wrong.append(f"too much: {finding.rule} of {finding.principal or 'nobody'}: {finding.title}")
     return wrong
+
+
+def _spent(tenant: Tenant, principal: str, provider: str, currency: str) -> tuple[int, int]:
+    """What is certain to have been spent, and what at most, in minor units."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(sum(spent), 0), coalesce(sum(at_most), 0) FROM projection_charge c JOIN projection_state s"
+            " ON s.tenant_id = c.tenant_id AND s.generation = c.generation AND s.is_current"
+            " WHERE c.tenant_id = %s AND principal = %s AND provider = %s AND currency = %s",
+            [tenant.pk, principal, provider, currency],
+        )
+        low, most = cursor.fetchone()
+        return minor(low), minor(most)
 
 
 def _source_ids(tenant: Tenant, event_ids: set) -> dict:

@@ -30,6 +30,7 @@ RULES = tuple(
     authority.gate_missing authority.key_mismatch authority.orphan_token authority.unattributed
     authority.confused_deputy authority.shared_key authority.token_elsewhere
     integrity.signature_failed integrity.duplicate_conflict integrity.source_gap integrity.source_silent
+    authority.refused_and_done spend.authority_exceeded spend.bill_differs
     integrity.clock_skew integrity.sources_disagree
     """.split()
 )
@@ -77,6 +78,17 @@ class Tolerated:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """What a principal must be said to have spent at a provider, each obligation once. Minor units."""
+
+    principal: tuple[str, str]
+    provider: str
+    currency: str
+    amount_minor: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A delivery that the service must refuse; `position` counts from 0 in `deliveries`."""
 
@@ -95,6 +107,7 @@ class Story:
     expected: tuple[Expected, ...]
     tolerated: tuple[Tolerated, ...]
     refusals: tuple[Refusal, ...]
+    spends: tuple[Spend, ...] = ()
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -152,6 +165,7 @@ class _Teller:
         self.days: dict[tuple[str, int], _Workday] = {}
         self.expected: list[Expected] = []
         self.tolerated: list[Tolerated] = []
+        self.spends: list[Spend] = []
 
         ids, agents = (ID_1, ID_2), (CONDUCTOR, MAESTRO)
         self.tokens = world.source(
@@ -217,6 +231,10 @@ class _Teller:
         self.conflict()
         self.forgeries()
         self.raised_caps()
+        self.billed_usage()
+        self.raise_by_the_human()
+        self.refusal()
+        self.stop()
         self.retries()
         self.told.sort(key=lambda item: item[0])
         return Story(
@@ -229,6 +247,7 @@ class _Teller:
             deliveries=tuple(signed for _, signed, _ in self.told), expected=tuple(self.expected),
             tolerated=tuple(self.tolerated),
             refusals=tuple(Refusal(n, kind) for n, (_, _, kind) in enumerate(self.told) if kind),
+            spends=tuple(self.spends),
         )
 
     # -- ordinary life
@@ -830,6 +849,106 @@ class _Teller:
         self.tolerate("spend.cap_exceeded", desk, "the global limit, read as a limit like any other")
         self.tolerate("spend.velocity", desk, "the first burst of charges of this principal")
         self.tolerate("spend.forecast_breach", desk, "limits were about to be reached, and were")
+
+    def billed_usage(self) -> None:
+        """(h) What the meter counted for Mia in two weeks is billed and paid: the invoice adds nothing to it."""
+        world, desk = self.world, self.mia
+        begins, ends = self.at(2, 0), self.at(16, 0)
+        metered = [s for _, s, refused in self.told if not refused and s.source == "meter" and s.type == "usage.metered"
+                   and begins <= s.at < ends and s.claims.get("sub_id", {}).get("sub") == "mia"]
+        total = sum(s.payload["money"]["amount_minor"] for s in metered)
+        bill = {
+            "amount_minor": total, "currency": "USD", "rail": "meter", "invoice": "inv-mia-1",
+            "period": {"from": int(begins.timestamp()), "to": int(ends.timestamp())},
+        }
+        about = {"principal": desk.human, "source": self.meter, "txn": "txn-mia-bill",
+                 "action": {"provider": "meter", "account": self.account(desk, "meter")}}
+        self.tell(world.event("invoice.issued", at=self.at(16, 6), money=bill, **about))
+        self.tell(world.event("invoice.paid", at=self.at(19, 6), money=bill, **about))
+        spent = sum(cents for (who, provider, _), cents in self.spent.items() if (who, provider) == ("mia", "meter"))
+        self.spends.append(Spend(desk.human.key, "meter", "USD", spent, "an invoice covers what was metered and adds nothing"))
+
+    def raise_by_the_human(self) -> None:
+        """(i) Mia raises a limit that a grant carries, before it would have been passed: that is silent."""
+        world, desk, day = self.world, self.mia, 24
+        at = self.at(day, 10)
+        ctx = {"txn": "txn-mia-raise", "task": "task-mia-raise", "session": self.days["mia", day].session}
+        limit = {"scope": "grant", "max_minor": 2_000, "currency": "USD", "interval": "month"}
+        grant = self.tell(
+            world.grant(
+                desk.human, desk.lead, actions=["subscription.*", "payment.*"], providers=["cloud"], resources=["**"],
+                limits=[limit], expires_in=6 * HOUR, at=at, source=self.tokens, **ctx,
+            )
+        )
+        raised = limit | {"max_minor": 5_000, "holder": desk.lead.ref, "set_by": desk.human.ref}
+        self.tell(
+            world.event(
+                "limit.raised", at=at + 30 * MINUTE, source=self.conductor, principal=desk.human, actor=desk.human, mode="direct",
+                limit=raised, grant=grant.id, **ctx,
+            )
+        )
+        for n, minutes in enumerate((10, 60)):
+            self.pay(desk, day, "cloud", 1_800, f"mia-raise-{n}", "Build minutes", grant=grant, at=at + minutes * MINUTE,
+                     call={"operation": "build.minutes", "args": {"pack": f"pack-{n}"}})
+
+    def refusal(self) -> None:
+        """(j) The agent asks whether it may delete a database, Ben says no, and it does it all the same."""
+        world, desk, day = self.world, self.ben, 23
+        at = self.at(day, 15)
+        slug = "ben-refused"
+        acting = {
+            "txn": f"txn-{slug}", "task": f"task-{slug}", "session": self.days["ben", day].session,
+            "grant": self.standing["ben"], "token": self.days["ben", day].token, "request_id": "req-ben-refused",
+        }
+        action = {
+            "verb": "database.delete", "provider": "cloud", "account": self.account(desk, "cloud"), "irreversible": True,
+            "target": {"type": "database", "id": "database-orders"}, "resource": f"project/{desk.project}/database/database-orders",
+        }
+        self.tell(world.event("approval.requested", at=at, source=self.tokens, action=action, outcome="pending", **acting))
+        no = {name: value for name, value in acting.items() if name not in ("grant", "token")}
+        self.tell(
+            world.event(
+                "approval.decided", at=at + 4 * MINUTE, source=self.tokens, principal=desk.human, actor=desk.human, mode="direct",
+                action=action, outcome="denied", **no,
+            )
+        )
+        done = self.tell(
+            world.event("action.performed", at=at + 9 * MINUTE, source=self.cloud, action=action, client=self.client(desk.lead), **acting)
+        )
+        self.expect("authority.refused_and_done", desk, done, why="Ben had said no to exactly this, five minutes before")
+
+    def stop(self) -> None:
+        """(k) Ada stops her agent. The provider says that it heard, refuses one act, and lets three pass later."""
+        world, desk, day = self.world, self.ada, 26
+        at = self.at(day, 15)
+        slug = "ada-stop"
+        ctx = {"txn": f"txn-{slug}", "task": f"task-{slug}", "session": self.days["ada", day].session}
+        grant = self.tell(
+            world.grant(
+                desk.human, desk.lead, actions=["worker.*"], providers=["cloud"], resources=[f"project/{desk.project}/**"],
+                limits=[self.limit_said(desk, "global")], expires_in=3 * HOUR, at=at, source=self.tokens, **ctx,
+            )
+        )
+        stops = at + 20 * MINUTE
+        self.tell(world.revoke(grant, at=stops, source=self.tokens, **ctx))
+        self.tell(world.revoke(grant, at=stops + 5 * SECOND, source=self.cloud, **ctx))
+        passed = []
+        for n, (after, type, outcome) in enumerate((
+            (-10 * MINUTE, "deployment.completed", "success"), (30 * SECOND, "action.denied", "denied"),
+            (10 * MINUTE, "deployment.completed", "success"), (12 * MINUTE, "deployment.completed", "success"),
+            (15 * MINUTE, "deployment.completed", "success"),
+        )):
+            action = {
+                "verb": "worker.deploy", "provider": "cloud", "account": self.account(desk, "cloud"),
+                "target": {"type": "worker", "id": f"worker-stop-{n}"}, "resource": f"project/{desk.project}/worker/worker-stop-{n}",
+            }
+            act = self.tell(
+                world.event(type, at=stops + after, source=self.cloud, grant=grant, action=action, outcome=outcome,
+                            client=self.client(desk.lead), **ctx)
+            )
+            if after > MINUTE:
+                passed.append(act)
+        self.expect("authority.used_after_revocation", desk, *passed, count=1, why="three acts after a stop that the provider knew of")
 
     def retries(self) -> None:
         """Two deliveries in a hundred come again later, byte for byte: the first answer was lost on the way."""
