@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from auditlog.core.chain import Hop
 
-
 # Where anybody may have an account: two parties of one of these are two strangers.
 PUBLIC_LOGINS = frozenset(
     "https://accounts.google.com https://github.com https://gitlab.com https://appleid.apple.com https://login.live.com "

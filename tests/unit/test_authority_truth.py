@@ -6,17 +6,42 @@ from datetime import timedelta
 import pytest
 
 from auditlog.core.act import Act
-from auditlog.core.authority import ended_before, expired_before, gate_questions, gates_required, judge_initiators, token_widenings
+from auditlog.core.authority import (
+    ended_before,
+    expired_before,
+    gate_questions,
+    gates_required,
+    judge_initiators,
+    token_widenings,
+)
 from auditlog.core.chain import NO_TOKENS, TokenPath
 from auditlog.core.event import Action, Actor, Gate, GrantObject, Limit, Money, Party, Payload, Target
 from auditlog.core.gates import check_gates, standing_refusal
 from auditlog.core.organisation import Organisations
 from auditlog.core.other_grant import other_grant
 from auditlog.core.record import Approval
-from auditlog.core.statement import History, Revocation, Statement, Token, grant_at, encode_history
+from auditlog.core.statement import History, Revocation, Statement, Token, encode_history, grant_at
 from auditlog.core.use import answers_for, done_act, done_in_person, is_use, payments_of
 from tests.unit.test_disputes_core import (
-    ADA, ANY, ASKED, BARE, BUYER, HOUR, KINDS, NOW, SECOND, SHOPPER, act, answer, bought, details, grant, path, record, spent, verdict,
+    ADA,
+    ANY,
+    ASKED,
+    BARE,
+    BUYER,
+    HOUR,
+    KINDS,
+    NOW,
+    SECOND,
+    SHOPPER,
+    act,
+    answer,
+    bought,
+    details,
+    grant,
+    path,
+    record,
+    spent,
+    verdict,
 )  # fmt: skip
 
 MINUTE = timedelta(minutes=1)

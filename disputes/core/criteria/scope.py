@@ -2,7 +2,14 @@
 
 from dataclasses import replace
 
-from auditlog.core.authority import judge_action, judge_audience, judge_depth, judge_resource, judge_token_audience, widenings
+from auditlog.core.authority import (
+    judge_action,
+    judge_audience,
+    judge_depth,
+    judge_resource,
+    judge_token_audience,
+    widenings,
+)
 from disputes.core.criteria.base import Contested, CriterionResult, of_path, token_fail
 
 _WIDENED = {"scope": "scope_widened", "limit": "limit_widened", "expiry": "outlives_parent", "depth": "depth_widened"}
