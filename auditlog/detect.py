@@ -242,13 +242,13 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
         [tenant.pk, detector.rule, list(principals - {""}), list(granted)],
     )
     refusals = [act for act in settling if act.type == "approval.decided" and act.outcome != "success"]
-    requests, targets = {act.request_id for act in refusals} - {""}, {act.target for act in refusals} - {""}
+    requests, targets = {act.request_id for act in refusals} - {""}, {thing for act in refusals for thing in (act.target, act.resource)} - {""}
     if requests or targets:
         acts += select_acts(
             tenant,
-            "type = ANY(%s) AND ((request_id = ANY(%s) AND request_id <> '') OR (target = ANY(%s) AND target <> '' AND principal = ANY(%s)))"
-            " AND leaf_index <> ALL(%s)",
-            [list(detector.types), list(requests), list(targets), list(principals - {""}), [act.leaf_index for act in acts]],
+            "type = ANY(%s) AND ((request_id = ANY(%s) AND request_id <> '') OR ((target = ANY(%s) OR resource = ANY(%s)) AND principal = ANY(%s)"
+            " AND principal <> '')) AND leaf_index <> ALL(%s)",
+            [list(detector.types), list(requests), list(targets), list(targets), list(principals - {""}), [act.leaf_index for act in acts]],
         )
     return [act for act in acts if act.leaf_index not in known]
 

@@ -381,6 +381,16 @@ def gate_unanswered(rng, plan):
     return "authority.gate_missing"
 
 
+def refused(rng, plan):
+    human = plan.grants[0].subject
+    action = {"verb": plan.verb, "provider": plan.provider, "resource": plan.resource}
+    plan.more.append(lambda world, granted, tokens: world.event(
+        "approval.decided", outcome="denied", actor=human, principal=human, action=action, gate={"kind": "any", "by": human.ref},
+        at=world.now - HOUR - MINUTE,
+    ))  # fmt: skip
+    return "authority.refused_and_done"
+
+
 def for_somebody_without_the_right(rng, plan):
     plan.actor = [Party("https://asker.example", f"asker{plan.number}", "agent"), plan.grants[-1].actor]
     return "authority.confused_deputy"
@@ -390,5 +400,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     wider_action, wider_resource, wider_audience, given_by_a_stranger, wider_limit, outlives, token_outlives, token_scope, deeper,
     too_deep, not_to_be_passed_on, other_verb, denied, other_resource, other_actor, too_early, given_after_the_act, token_issued_after_the_act, other_provider, expired,
     token_expired, revoked, token_revoked, grant_never_stated, token_with_another_key, act_with_another_key,
-    gate_unanswered, for_somebody_without_the_right,
+    gate_unanswered, refused, for_somebody_without_the_right,
 )  # fmt: skip

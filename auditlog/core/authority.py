@@ -410,9 +410,10 @@ def expired_before(path: Path, tokens: TokenPath, at: datetime, *, skew_seconds:
 def judge_depth(path: Path) -> Judgement:
     """C10: no more grants below a hop than its `max_depth`, and none below one that may not be passed on.
 
-    `redelegate` is false in a root that does not state it.
+    `redelegate` is false in a root that does not state it; below a parent that nobody spoke of it is inherited from that,
+    and so not known to be false.
     """
-    may_pass_on = False
+    may_pass_on = not path.ends_at_root
     for place, grant in enumerate(path.grants):
         below = len(path.grants) - 1 - place
         if grant.redelegate is not None:

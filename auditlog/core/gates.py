@@ -304,7 +304,7 @@ def _is_of(answer: Approval, asked: _Asked) -> bool:
 def _digests(act: Act, record: Record, path: Path, paid: Iterable[Act]) -> set[str]:
     """All that this act's parameters can hash to: the price may be the approval's, the intent's or the act's own."""
     own = [a.payload.intent for a in (act, *paid)]
-    if not (asked := record.prices_asked(act.principal)) and not any(a.payload.gate and a.payload.gate.over for a in (act, *paid)):
+    if not (asked := record.prices_asked(act)) and not any(a.payload.gate and a.payload.gate.over for a in (act, *paid)):
         return set()
     prices = {(None, None), (None, act.currency or None), *asked}
     prices |= {(intent.max_price_minor, intent.currency) for intent in (*own, *(grant.intent for grant in path.grants)) if intent}

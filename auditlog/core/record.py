@@ -148,23 +148,36 @@ class Record:
         return [limit for limit in self._all_limits if any(f.event_id == event_id and f.verb != "grant" for f in limit.versions)]
 
     def siblings_of(self, act: Act) -> list[Act]:
-        """Acts that share the charge, the request or the target, in leaf order."""
-        found = {s.leaf_index: s for key in _ties(act) for s in self._siblings.get(key, ())}
+        """Acts that share the charge, the request, a key or the target, in leaf order."""
+        return self._sharing(_ties(act))
+
+    def told_of(self, act: Act) -> list[Act]:
+        """Those of them that may be of this very act, since they share more than what it was done to."""
+        return self._sharing(tie for tie in _ties(act) if tie[0] != "target")
+
+    def _sharing(self, ties: Iterable[tuple[str, ...]]) -> list[Act]:
+        found = {s.leaf_index: s for key in ties for s in self._siblings.get(key, ())}
         return [found[leaf] for leaf in sorted(found)]
+
+    @cached_property
+    def done_acts(self) -> dict[str, Act | None]:
+        """By event id: what `use.done_act` found, which is asked for the same payments again and again."""
+        return {}
 
     def answers_to(self, keys: Iterable[tuple[str, ...]]) -> list[Approval]:
         """Approvals, refusals and questions under any of these keys, in the order of their time."""
         found = {(a.event_id, a.answer): a for key in keys for a in self._answers.get(key, ())}
         return sorted(found.values(), key=lambda a: (a.at, a.leaf_index))
 
-    def prices_asked(self, principal: str) -> frozenset[tuple[int | None, str | None]]:
-        """The prices that this principal's digests may be over."""
-        return self._prices.get(principal, frozenset())
+    def prices_asked(self, act: Act) -> frozenset[tuple[int | None, str | None]]:
+        """The prices that digests in this principal's name may be over, of those that name no other thing."""
+        things = {"", act.target, act.resource}
+        return frozenset().union(*(self._prices.get((act.principal, thing), ()) for thing in things))
 
     @cached_property
-    def _prices(self) -> dict[str, frozenset[tuple[int | None, str | None]]]:
-        told = _grouped((a.principal, (a.max_price_minor, a.currency)) for a in (*self.approvals, *self.refusals) if a.over)
-        return {principal: frozenset(prices) for principal, prices in told.items()}
+    def _prices(self) -> dict[tuple[str, str], set[tuple[int | None, str | None]]]:
+        told = _grouped(((a.principal, a.target), (a.max_price_minor, a.currency)) for a in (*self.approvals, *self.refusals) if a.over)
+        return {asked: set(prices) for asked, prices in told.items()}
 
     @cached_property
     def _answers(self) -> dict[tuple[str, ...], list[Approval]]:

@@ -32,8 +32,15 @@ def done_act(act: Act, record: Record) -> Act | None:
     """
     if not follows_an_act(act):
         return None
+    if act.event_id not in record.done_acts:
+        record.done_acts[act.event_id] = _find_done(act, record)
+    return record.done_acts[act.event_id]
+
+
+def _find_done(act: Act, record: Record) -> Act | None:
+    around = [other for other in record.told_of(act) if _is_done(other) and _goes_with(other, act)]
     for fits in (_same_charge, _same_key, _same_invoice, _same_request):
-        found = [other for other in record.siblings_of(act) if _is_done(other) and _goes_with(other, act) and fits(other, act)]
+        found = [other for other in around if fits(other, act)]
         if len(found) > 1 and fits is not _same_charge:
             found = [other for other in found if (other.amount_minor, other.currency) == (act.amount_minor, act.currency)]
             found = found if len(found) == 1 else []
@@ -50,7 +57,7 @@ def answers_for(act: Act, record: Record) -> Act:
     if done is not None or not follows_an_act(act) or _names_authority(act):
         return done or act
     ours = [
-        other for other in record.siblings_of(act)
+        other for other in record.told_of(act)
         if other.type in PAYMENT_TYPES and other.event_id != act.event_id and _names_authority(other) and _goes_with(other, act)
         and (_same_charge(other, act) or _same_invoice(other, act))
     ]  # fmt: skip
@@ -62,7 +69,7 @@ def payments_of(act: Act, record: Record) -> list[Act]:
     if follows_an_act(act):
         return []
     return [
-        other for other in record.siblings_of(act)
+        other for other in record.told_of(act)
         if follows_an_act(other) and (done := done_act(other, record)) is not None and done.event_id == act.event_id
     ]  # fmt: skip
 

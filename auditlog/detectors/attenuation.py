@@ -60,8 +60,7 @@ def _of_grants(kind: str, act: Act, grant: Grant) -> Iterable[Finding]:
     if kind == "scope" and given_by_a_stranger(act.path) == place:
         giver = grant.subject.key if grant.subject else "nobody named"
         yield _finding(kind, act, Widening(kind, place, grant, above, "what its giver never had", f"gone to {_who(above)}, not to {giver}"))
-    # Below a parent that nobody spoke of, an unstated `redelegate` is inherited from it, and so not known to be false.
-    if kind == "depth" and (act.path.ends_at_root or act.path.grants[0].redelegate is not None):
+    if kind == "depth":
         judged = judge_depth(act.path)
         if judged.result == "fail" and judged.hop == place:
             yield _finding(kind, act, Widening(kind, place, grant, above, "authority one hop further", judged.reason))

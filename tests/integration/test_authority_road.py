@@ -196,10 +196,26 @@ def test_a_grant_widened_after_the_act_was_told_does_not_make_it_good(desk):
     desk.settle()
 
     assert verdict_of(desk, act)["verdict"] == "indeterminate"
+    assert standing(desk, "authority.out_of_scope") == []  # what may have been allowed is no critical finding
     later = did(desk, desk.at + HOUR, grant=small, verb="db.drop")
     desk.send(later)
     desk.settle()
     assert verdict_of(desk, later)["verdict"] == "within_scope"
+
+
+def test_a_narrower_statement_that_arrives_late_is_found_and_a_refusal_by_resource_too(desk):
+    act = desk.event("action.performed", grant=desk.root, at=desk.at, source="cloud", action={"verb": "db.drop", "provider": "cloud", "resource": "main"})
+    desk.send(desk.root, act)
+    desk.settle()
+    assert facts(desk) == []
+
+    desk.send(desk.event("approval.decided", outcome="denied", actor=desk.ada, principal=desk.ada, gate={"kind": "x", "by": desk.ada.ref}, source="desk",
+                         at=desk.at - MINUTE, action={"verb": "db.drop", "resource": "main"}))  # fmt: skip
+    desk.send(desk.grant(desk.ada, desk.lead, id=desk.root.id, actions=["mail.*"], at=desk.at - HOUR, source="keys"))
+    desk.settle()
+
+    assert {f.rule for f in Finding.objects.filter(tenant=desk.row)} == {"authority.refused_and_done", "authority.out_of_scope"}
+    assert [c["id"] for c in verdict_of(desk, act)["criteria"] if c["result"] == "fail"] == ["C3", "C8"]
 
 
 def test_queries_do_not_grow_with_the_acts(desk):

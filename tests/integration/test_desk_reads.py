@@ -186,7 +186,7 @@ def test_of_whatever_goes_wrong_with_a_chain_a_desk_reads_what_its_own_events_sa
 
 OF_CHAINS = (
     "out_of_scope", "audience_mismatch", "used_after_expiry", "used_after_revocation", "orphan_token", "key_mismatch",
-    "gate_missing", "confused_deputy", "shared_key",
+    "gate_missing", "refused_and_done", "confused_deputy", "shared_key",
 )  # fmt: skip
 OF_THE_DEMO = (
     "intent.domain_mismatch", "intent.price_exceeded", "spend.cap_creep", "spend.cap_exceeded", "spend.retry_loop", "spend.self_raise",

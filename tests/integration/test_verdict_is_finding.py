@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from auditlog.chain_json import authority_breaks
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.use import USE_TYPES, is_use
 from auditlog.models import Event, Finding
-from auditlog.queries import load_acts, record_around
+from auditlog.queries import chains_of, load_acts, record_around, time_of
 from auditlog.simulator.story import demo_story
 from disputes.adjudicate import adjudicate
 from tests.chains import MUTATIONS, say, valid_chain
@@ -64,6 +65,27 @@ def contradictions(world):
                 yield event_id, act.type, f"{name} fails and no rule says so: {[c['reason'] for c in verdicts[event_id]['criteria'] if c['id'] == name]}"
 
 
+def accusations(world):
+    """Breaks that an event's page shows, and that neither a finding nor a verdict states: of the event, or of the very
+    statement that the break is about.
+    """
+    ids = [str(pk) for pk in Event.objects.filter(tenant=world.row).order_by("leaf_index").values_list("event_id", flat=True)]
+    acts = load_acts(world.row, ids)
+    chains = chains_of(world.row, list(acts.values()))
+    found = list(Finding.objects.filter(tenant=world.row).exclude(state="withdrawn"))
+    events = {str(event_id) for finding in found for event_id in finding.event_ids}
+    leaves = {leaf for finding in found for leaf in finding.leaves}
+    bad = {v["event_id"] for v in adjudicate(world.row, ids) if v["verdict"] == "out_of_scope" or v["decisive"]}
+    for event_id, act in acts.items():
+        for shown in authority_breaks(chains[event_id], act, time_of(world.row, act)):
+            if event_id not in events | bad and shown.leaf_index not in leaves:
+                yield event_id, act.type, shown.code, shown.reason
+
+
+def test_no_page_of_an_event_accuses_it_of_what_nothing_else_states(told):
+    assert not (bare := list(accusations(told))), "\n".join(map(str, bare))
+
+
 def test_in_the_demo_story_no_rule_and_criterion_contradict_each_other(told):
     assert list(contradictions(told)) == []
 
@@ -93,3 +115,4 @@ def test_on_chains_with_one_fault_rule_and_criterion_say_the_same(world):
     world.settle(after=timedelta(hours=2))
 
     assert not (differing := list(contradictions(world))), "\n".join(map(str, differing))
+    assert not (bare := list(accusations(world))), "\n".join(map(str, bare))

@@ -93,6 +93,7 @@ def test_a_key_that_fits_several_acts_names_none_unless_the_amount_does():
 
     assert done_act(bill, record(siblings=(first, second))) is second
     assert done_act(replace(bill, amount_minor=300), record(siblings=(first, second))) is None
+    assert done_act(bill, record(siblings=(second, replace(second, event_id="a3", leaf_index=3)))) is None  # two that cost the same
     assert done_act(replace(bill, provider="elsewhere"), record(siblings=(second,))) is None
 
 

@@ -73,10 +73,5 @@ def audience(it: Contested) -> CriterionResult:
 
 
 def depth(it: Contested) -> CriterionResult:
-    """C10. Below a missing parent, an unstated `redelegate` is inherited from it, and so not known to be false."""
-    path = it.path
-    first = path.grants[0] if path.grants else None
-    if first is not None and not it.complete and first.redelegate is None:
-        path = replace(path, grants=(replace(first, redelegate=True), *path.grants[1:]))
-    judged = judge_depth(path)
+    judged = judge_depth(it.path)
     return of_path(it, "C10", judged, "depth", cure=f"within scope if grant {judged.grant} need not have been given", whole=True)
