@@ -457,9 +457,11 @@ def _siblings(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
         "target": {act.target for act in acts if any(g.gates for g in act.path.grants)},
     }
     stated = {column: list(values - {""}) for column, values in shared.items() if values - {""}}
-    if not stated:
-        return []
-    return select_acts(tenant, " OR ".join(f"({column} = ANY(%s) AND {column} <> '')" for column in stated), list(stated.values()))
+    conditions = [f"({column} = ANY(%s) AND {column} <> '')" for column in stated]
+    params: list = list(stated.values())
+    if made := [UUID(act.through) for act in acts if act.through]:
+        conditions, params = [*conditions, "event_id = ANY(%s)"], [*params, made]
+    return select_acts(tenant, " OR ".join(conditions), params) if conditions else []
 
 
 def load_tokens(tenant: Tenant, jtis: Collection[str]) -> dict[str, Token]:

@@ -91,7 +91,8 @@ class _Entry:
 
     @property
     def at(self) -> datetime:
-        return self.facts[0].at
+        """When it was done, billed or taken; of what was only held or given back, when that was."""
+        return next((f.at for f in self.facts if f.book in ("incurred", "billed", "paid")), self.facts[0].at)
 
     @property
     def lead(self) -> MoneyFact:

@@ -147,6 +147,10 @@ class Record:
         """The limits that an event's statement is about."""
         return [limit for limit in self._all_limits if any(f.event_id == event_id and f.verb != "grant" for f in limit.versions)]
 
+    def making_of(self, act: Act) -> Act | None:
+        """The act that made the thing through which this one is attributed."""
+        return self._by_event.get(act.through) if act.through else None
+
     def siblings_of(self, act: Act) -> list[Act]:
         """Acts that share the charge, the request, a key or the target, in leaf order."""
         return self._sharing(_ties(act))
@@ -220,6 +224,10 @@ class Record:
     @cached_property
     def _limit_events(self) -> dict[str, LimitFact]:
         return {f.event_id: f for f in self.limits if f.verb != "grant"}
+
+    @cached_property
+    def _by_event(self) -> dict[str, Act]:
+        return {act.event_id: act for act in self.siblings}
 
     @cached_property
     def _siblings(self) -> dict[tuple[str, ...], list[Act]]:

@@ -20,8 +20,10 @@ _DONE_TYPES = (ACT_TYPES | {"subscription.renewed"}) - PAYMENT_TYPES - {"payment
 
 
 def follows_an_act(act: Act) -> bool:
-    """Whether this tells of the money of an act (paid, billed, disputed) and is none itself."""
-    return act.type in PAYMENT_TYPES or act.type.startswith(("invoice.", "dispute."))
+    """Whether this tells of the money of an act (paid, billed, disputed) and is none itself. What names nobody and only a
+    thing is of the act that made the thing.
+    """
+    return bool(act.through) or act.type in PAYMENT_TYPES or act.type.startswith(("invoice.", "dispute."))
 
 
 def done_act(act: Act, record: Record) -> Act | None:
@@ -53,7 +55,7 @@ def answers_for(act: Act, record: Record) -> Act:
     """What a statement is judged through: the act that it pays for; failing that, where it names no authority itself,
     the agent's own side of the same payment, since a payment system and a bank name no grant; else itself.
     """
-    done = done_act(act, record)
+    done = record.making_of(act) or done_act(act, record)
     if done is not None or not follows_an_act(act) or _names_authority(act):
         return done or act
     ours = [
@@ -76,7 +78,7 @@ def payments_of(act: Act, record: Record) -> list[Act]:
 
 def is_use(act: Act, record: Record) -> bool:
     """Whether this is a use of authority, and not the later word on one."""
-    if not act.happened or act.environment != "live":
+    if not act.happened or act.environment != "live" or act.through:
         return False
     if not follows_an_act(act):
         return True

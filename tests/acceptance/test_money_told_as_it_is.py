@@ -29,7 +29,7 @@ class Desk:
         self.begins = (world.now - timedelta(days=12)).replace(hour=6, minute=0, second=0, microsecond=0)
 
     def grants(self, **more):
-        more = {"actions": ["**"], "resources": ["**"], "redelegate": True, "at": self.begins, "source": self.keys} | more
+        more = {"actions": ["**"], "redelegate": True, "at": self.begins, "source": self.keys} | more
         granted = self.world.grant(self.lena, more.pop("to", self.bot), **more)
         self.world.send(granted)
         return granted
