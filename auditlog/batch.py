@@ -59,9 +59,12 @@ def may_say(source: Source, event: Event) -> bool:
     layer = layer_of(event.type)
     if source.layers and layer not in (*source.layers, "source"):
         return False
-    if not source.speaks_for or (layer in ("authority", "source") and not event.type.startswith("approval.")):
+    # What a provider says happened at it is its own to say, and whether a grant is proven is looked at with the grant.
+    if not source.speaks_for or layer in ("source", "domains", "provider") or (layer == "authority" and not event.type.startswith("approval.")):
         return True
     payload = event.payload
+    if source.provider and layer == "money" and (payload.action is None or payload.action.provider in ("", source.provider)):
+        return True
     if event.type.startswith("limit.") and payload.limit:
         about = [payload.limit.set_by or payload.actor, payload.limit.holder]
     elif event.type.startswith("approval."):

@@ -443,15 +443,18 @@ def spent_by(charges: QuerySet, *columns: str) -> list[dict]:
     rows = (
         charges.values(*columns)
         .annotate(
-            spent=Sum("spent"),
-            at_most=Sum("at_most"),
-            returned=Sum("returned"),
-            held=Sum("held", filter=Q(has_spend=False)),
+            sum_spent=Sum("spent"),
+            sum_most=Sum("at_most"),
+            sum_returned=Sum("returned"),
+            sum_held=Sum("held", filter=Q(has_spend=False)),
             count=Count("lead"),
         )
         .order_by()
     )
-    found = [row | {"held": row["held"] or 0} for row in rows]
+    found = [
+        row | {"spent": row["sum_spent"], "at_most": row["sum_most"], "returned": row["sum_returned"], "held": row["sum_held"] or 0}
+        for row in rows
+    ]
     return sorted(found, key=lambda row: (row["currency"], -row["spent"]))
 
 

@@ -81,13 +81,18 @@ class _Entry:
     currency: str = ""
     amount: Decimal = ZERO  # of an invoice: what was billed, less credits; None of it once voided
     paid: Decimal = ZERO  # of an invoice: what `invoice.paid` says
-    returned: Decimal = ZERO
-    returns: list[tuple[datetime, Decimal]] = field(default_factory=list)
+    back: list[MoneyFact] = field(default_factory=list)  # what tells of money given back
     holds: list[MoneyFact] = field(default_factory=list)
     covers: "list[_Entry]" = field(default_factory=list)
     by: "list[_Entry]" = field(default_factory=list)  # what covers it
     beside: "list[_Entry]" = field(default_factory=list)  # of the same obligation, though neither covers the other: a hold and its act
     is_void: bool = False
+
+    @property
+    def returns(self) -> list[tuple[datetime, Decimal]]:
+        """When how much came back: of a charge that only its act tells of, at most what the act cost."""
+        taken = max(self.amount, self.paid)
+        return _given_back(self.back, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO))
 
     @property
     def at(self) -> datetime:
@@ -175,9 +180,7 @@ def _entry(book: str, name: Unit, told: list[MoneyFact]) -> _Entry:
     taking = [f for f in told if f.book in ("paid", "incurred")]
     entry.currency = _one_currency(taking or told)
     entry.amount = _greatest_by_source([f for f in taking if f.currency == entry.currency])
-    back = [f for f in told if f.book == "returned" and f.currency == entry.currency]
-    entry.returns = _given_back(back, entry.amount)
-    entry.returned = sum((amount for _, amount in entry.returns), ZERO)
+    entry.back = [f for f in told if f.book == "returned" and f.currency == entry.currency]
     return entry
 
 
@@ -256,9 +259,7 @@ def _invoice(name: Unit, told: list[MoneyFact]) -> _Entry:
     entry.is_void = any(f.type == "invoice.voided" for f in told)
     # What was not paid of a voided one is owed no more.
     entry.amount = entry.paid if entry.is_void or not issued else max(billed - credited, entry.paid, ZERO)
-    back = [f for f in same if f.book == "returned"]
-    entry.returns = _given_back(back, max(entry.paid, entry.amount))
-    entry.returned = sum((amount for _, amount in entry.returns), ZERO)
+    entry.back = [f for f in same if f.book == "returned"]
     return entry
 
 
@@ -457,7 +458,7 @@ def _drawn_down(entries: Sequence[_Entry]) -> dict[int, Decimal]:
              or (e.book == "incurred" and e.is_topup and not e.by)]  # fmt: skip
     drawn: dict[int, Decimal] = {}
     for pool in pools:
-        left = max(pool.amount - pool.returned, ZERO)
+        left = max(pool.amount - sum((amount for _, amount in pool.returns), ZERO), ZERO)
         period, principal = (_period(pool) if pool.book == "billed" else None), _principal(pool)
         for entry in entries:
             if not (left and principal and entry.is_usage and not entry.by and entry.said("principal") == principal and _fits(pool, entry)):
@@ -592,7 +593,8 @@ class _Obligation:
             if entry.book == "incurred":
                 continue
             mine = own.get(id(entry))
-            others = sorted((s for s in self.shares if s is not mine), key=lambda s: (s.entry not in entry.covers, -s.at.timestamp(), s.entry.name))
+            own_acts = {id(e) for e in (*entry.covers, *entry.beside)}
+            others = sorted((s for s in self.shares if s is not mine), key=lambda s: (id(s.entry) not in own_acts, -s.at.timestamp(), s.entry.name))
             for at, amount in entry.returns:
                 order = [*([mine] if mine else []), *others]
                 self._return(order, at, amount, room)

@@ -29,9 +29,9 @@ _BOOKS = {
     "dispute.funds_withdrawn": "returned", "dispute.funds_reinstated": "returned", "payment.authorized": "held",
     "invoice.issued": "billed", "invoice.voided": "billed", "invoice.credited": "billed",
 }  # fmt: skip
-# What tells of no deed: what was asked, refused, promised or only watched.
+# What tells of no deed: what was refused, promised or only watched.
 _NO_DEED = ("payment.", "invoice.", "dispute.", "budget.", "limit.", "delegation.", "token.", "consent.", "mandate.", "approval.", "session.")
-_UNDONE = (".requested", ".failed", ".denied", ".searched", ".checked", "_failed", ".ended", ".reached")
+_UNDONE = (".failed", ".denied", ".searched", ".checked", "_failed", ".ended", ".reached")
 _IN_NO_BOOK = frozenset({"quoted", "ceiling", "authorized", "disputed"})
 _PHASES = {
     "payment.captured": "captured", "payment.settled": "settled", "payment.authorized": "authorized",

@@ -7,6 +7,7 @@ grants, limits, times) is planted all over the record, and no answer to the desk
 import html
 import json
 import random
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -137,7 +138,12 @@ class Desk:
         ours = words_of_ours(self.world)
         foreign = sorted(text for text in foreign_to(self.world.row, self.provider) if text not in ours)
         assert foreign, "nothing is planted, so nothing would be found"
-        return [(where, text) for where, answer in self.answers.items() for text in foreign if text in answer]
+        return [(where, text) for where, answer in self.answers.items() for text in foreign if text in answer and _is_said(text, answer)]
+
+
+def _is_said(text, answer):
+    """A few digits stand in some digest or id by chance: of them a whole number is meant."""
+    return not text.isdigit() or re.search(rf"(?<![0-9a-f-]){text}(?![0-9a-f-])", answer) is not None
 
 
 def words_of_ours(world):
@@ -195,7 +201,7 @@ OF_THE_DEMO = (
 BY_HAND = (
     "authority.scope_widened", "authority.limit_widened", "authority.outlives_parent", "authority.depth_exceeded",
     "authority.cycle", "authority.token_elsewhere", "authority.unattributed", "integrity.sources_disagree",
-    "intent.quantity_exceeded", "spend.duplicate_charge",
+    "intent.quantity_exceeded", "spend.duplicate_charge", "spend.authority_exceeded", "spend.bill_differs", "spend.concurrency_overshoot",
 )  # fmt: skip
 NOT_AT_ONE_PROVIDER = ("spend.cross_provider_cap", "integrity.source_gap", "integrity.source_silent", "integrity.clock_skew")
 
@@ -267,7 +273,19 @@ def told(world):
                     money=paid | {"amount_minor": 7_00, "charge": f"ch-order-{n}"})
         for n in (1, 2)
     ]  # fmt: skip
-    world.send(world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch, one, *two, *again)
+    zoe = world.human("zoe-elsewhere", issuer="https://id.zoe.example")
+    free = world.grant(zoe, world.helper, actions=["**"], limits=[small | {"scope": "provider", "provider": "registrar"}], at=world.at, source=conductor, principal=None)
+    own = {"source": conductor, "grant": free, "principal": None, "actor": world.helper, "action": {"verb": "zone.host", "provider": "registrar"}}
+    later = [
+        *(world.event("payment.authorized", at=world.at + timedelta(minutes=n), money=paid | {"phase": "authorized", "amount_minor": 80_00, "charge": f"ch-held-{n}"}, **own) for n in (1, 2)),
+        world.event("payment.authority_granted", source=third, principal=zoe, actor=None, at=world.at, action={"provider": "cloud-nine"},
+                    money={"amount_minor": 43_21, "currency": "USD", "rail": "rb", "authority": "pa-9"}),
+        world.event("payment.captured", at=world.at + timedelta(days=1), money=paid | {"amount_minor": 50_00, "charge": "ch-78", "authority": "pa-9"}, **own),
+        *(world.event("usage.metered", at=world.at + timedelta(hours=n), money={"amount_minor": 7, "currency": "USD"}, call={"operation": "zone.host"}, **own) for n in (3, 4)),
+        world.event("invoice.paid", source=conductor, principal=zoe, actor=None, at=world.at + timedelta(days=2), action={"provider": "registrar"},
+                    money={"amount_minor": 9_00, "currency": "EUR", "invoice": "in-9"}),
+    ]  # fmt: skip
+    world.send(world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch, one, *two, *again, free, *later)
     world.settle(after=timedelta(hours=1))
     world.desk = Desk(world, "registrar")
     world.rows = world.desk.api.rows("findings", {"limit": 500})

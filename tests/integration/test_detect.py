@@ -193,10 +193,10 @@ def test_spend_up_to_a_limit_in_another_month_at_another_provider_or_refunded_is
     desk.send(
         limited(desk, "cloud", 10_000),
         paid(desk, 9000, at=before),
-        paid(desk, 10_000),
-        paid(desk, 5000, "meter"),
         paid(desk, 4000, charge="back"),
         desk.payment("refunded", 4000, charge="back", provider="cloud", grant=desk.root, at=desk.at + MINUTE),
+        paid(desk, 10_000, at=desk.at + 2 * MINUTE),  # what came back before gives room
+        paid(desk, 5000, "meter"),
     )
 
     assert found(desk) == []

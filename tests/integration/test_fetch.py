@@ -100,7 +100,7 @@ def test_the_event_and_its_object_are_fetched_and_stand_beside_the_thin_one(sour
     events = {e.source_event_id.partition(" ")[0]: e for e in Event.objects.filter(tenant=source.tenant)}
     assert events["evt_1#fetched"].actor == "https://api.stripe.com|mk_7"
     charge = Charge.objects.get(tenant=source.tenant)
-    assert charge.taken_minor == 5000  # once, though three statements tell of it
+    assert charge.spent == 5000  # once, though three statements tell of it
 
 
 def test_nothing_secret_is_kept(source, outside, now):

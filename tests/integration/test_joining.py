@@ -122,7 +122,7 @@ def test_order_of_arrival_changes_nothing_about_stories_money_or_findings(world,
     [finding] = found(world)
     assert set(map(str, finding.event_ids)) == {world.ids[lies[0].jti], world.ids[lies[2].jti]}
     assert (finding.severity, finding.money_at_risk_minor, finding.currency) == ("medium", 600, "USD")
-    assert sorted(c.taken_minor for c in Charge.objects.filter(tenant=world.row)) == [0, 0, 111, 500, 900, 1_000, 1_500]
+    assert sorted(c.spent for c in Charge.objects.filter(tenant=world.row)) == [0, 111, 500, 900, 1_000, 1_500]
     before = [story(world, s) for s in (*world.first, *lies)]
     rebuild(world.row, now=world.now)
     assert [story(world, s) for s in (*world.first, *lies)] == before

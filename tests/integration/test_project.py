@@ -196,7 +196,7 @@ def test_money_seen_by_two_sources_counts_once(world):
     world.project()
 
     charge = Charge.objects.get(tenant=world.row, rail="stripe")
-    assert (charge.taken_minor, charge.returned_minor, charge.principal) == (900, 300, "https://id.acme.example|ada")
+    assert (charge.spent, charge.returned, charge.principal) == (600, 300, "https://id.acme.example|ada")
 
 
 def test_failed_and_test_money_is_no_spend(world):

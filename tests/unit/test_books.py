@@ -45,7 +45,7 @@ def total(*facts):
         ("payment.refunded", "", "returned"), ("dispute.funds_withdrawn", "", "returned"), ("usage.metered", "", "incurred"), ("domain.registered", "captured", "incurred"),
         ("other.shop.thing", "", "incurred"), ("payment.authorized", "captured", "held"), ("domain.registered", "quoted", ""), ("resource.provisioned", "authorized", ""),
         ("payment.authority_granted", "", ""), ("dispute.opened", "disputed", ""), ("payment.failed", "", ""), ("budget.alerted", "captured", ""),
-        ("approval.requested", "", ""), ("resource.requested", "", ""), ("subscription.renewed", "", "incurred"), ("payment.quoted", "", ""),
+        ("approval.requested", "", ""), ("resource.requested", "captured", "incurred"), ("resource.failed", "", ""), ("subscription.renewed", "", "incurred"), ("payment.quoted", "", ""),
     ],
 )  # fmt: skip
 def test_the_type_decides_the_book(kind, phase, book):
