@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import pairwise
 from math import log
 from statistics import median
 
@@ -478,7 +479,7 @@ def _measures(act: Act) -> bool:
 
 
 def _is_even(acts: Sequence[Act], at_least: timedelta) -> bool:
-    gaps = [(after.occurred_at - before.occurred_at).total_seconds() for before, after in zip(acts, acts[1:], strict=False)]
+    gaps = [(after.occurred_at - before.occurred_at).total_seconds() for before, after in pairwise(acts)]
     gaps = [gap for gap in gaps if gap > 0]
     if len(gaps) < 3 or len(gaps) < len(acts) // 2:
         return False

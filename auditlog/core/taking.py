@@ -199,10 +199,11 @@ def _may_be_one(one: Act, other: Act) -> bool:
 
 def _give_back(found: Sequence[Taking], acts: Sequence[Act]) -> None:
     by_charge = {(rail, charge): each for each in found for rail, charges in each.charges.items() for charge in charges}
-    for act in acts:
-        if act.type == "payment.refunded" and act.outcome == "success" and act.environment == "live" and act.within_remit and act.charge:
-            if (each := by_charge.get((act.rail, act.charge))) is not None:
-                each.returned.append((act.occurred_at, act.amount_minor or 0))
+    counts = (a for a in acts if a.type == "payment.refunded" and a.outcome == "success" and a.environment == "live" and a.within_remit)
+    for act in counts:
+        each = by_charge.get((act.rail, act.charge))
+        if each is not None:
+            each.returned.append((act.occurred_at, act.amount_minor or 0))
 
 
 def told_apart(one: Taking, other: Taking) -> bool:
