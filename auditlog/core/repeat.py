@@ -129,7 +129,7 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
         best: Repeat | None = None
         for kind, *rest in things(taking):
             before = seen.setdefault((kind, *rest), [])
-            if best is None and (again := _repeats(kind, rest[-1], taking, before, totals.get((kind, *rest)), ended)) is not None:
+            if best is None and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended)) is not None:
                 best = again
             before.append(taking)
         if best is not None:
@@ -137,7 +137,8 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
     return found
 
 
-def _repeats(kind: str, thing: str, taking: Taking, before: Sequence[Taking], total: int | None, ended: dict[str, list[datetime]]) -> Repeat | None:
+def _repeats(of: tuple[str, ...], taking: Taking, before: Sequence[Taking], total: int | None, ended: dict[str, list[datetime]]) -> Repeat | None:
+    kind, thing = of[0], of[-1]
     standing = [each for each in before if told_apart(each, taking) and not each.is_given_back(taking.at)]
     if kind == "key":
         standing = [each for each in standing if not _of_another_thing(each, taking)] if len(before) < MANY else []
@@ -152,7 +153,9 @@ def _repeats(kind: str, thing: str, taking: Taking, before: Sequence[Taking], to
         standing = [e for e in standing if taking.at - e.at < TERM and not any(e.at <= at <= taking.at for at in ends)]
     if kind == "target":
         standing = [each for each in standing if _like(each, taking)]
-        if not standing or (taking.at - standing[-1].at > AGAIN and not _says_retry(taking)):
+        # Who was paid says not what for: then only a sender who calls it a second try says that it is the same.
+        is_near = taking.at - standing[-1].at <= AGAIN and of[-2] not in _PAYEES if standing else False
+        if not standing or not (is_near or _says_retry(taking)):
             return None
         if len(standing) < _wanted(taking):
             return None
@@ -187,7 +190,7 @@ def things(taking: Taking) -> list[tuple[str, ...]]:
         if subscription and period is not None:
             begin, end = _period(period)
             found["period", act.provider, str(begin), str(end), subscription] = None
-        if kind not in CALL_LIKE and name and "://" not in name and name not in taking.ids and (kind not in _PAYEES or _says_retry(taking)) and period is None:
+        if kind not in CALL_LIKE and name and "://" not in name and name not in taking.ids and period is None:
             found["target", act.provider, act.verb, kind, name] = None
     order = ("key", "order", "invoice", "name", "period", "target")
     return sorted(found, key=lambda each: order.index(each[0]))

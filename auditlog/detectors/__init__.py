@@ -153,6 +153,21 @@ def detectors_of(rule: str) -> "tuple[Detector | SourceDetector | StoryDetector,
     return tuple(detector for detector in every_detector() if detector.rule == rule)
 
 
+def spent_most(acts: Sequence[Act]) -> str | None:
+    """The agent that spent most of it: whom a finding about money of several agents names."""
+    spent: dict[str, int] = {}
+    for act in acts:
+        spent[act.actor] = spent.get(act.actor, 0) + (act.amount_minor or 0)
+    return max(sorted(spent), key=lambda agent: spent[agent]) or None
+
+
+def common_grant(acts: Sequence[Act]) -> str | None:
+    """The last grant that all of them were done under: to revoke it ends all of it."""
+    paths = [[grant.id for grant in act.path.grants] for act in acts]
+    common = [ids[0] for ids in zip(*paths, strict=False) if len(set(ids)) == 1]
+    return common[-1] if common else None
+
+
 class Found(Protocol):
     """A finding as somebody reads it: whole (core.finding), or as far as they may (core.reading)."""
 

@@ -14,7 +14,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.core.repeat import TYPES, Loop, Past, past_of
-from auditlog.detectors import finding
+from auditlog.detectors import common_grant, finding, spent_most
 
 rule = "spend.retry_loop"
 version = 2
@@ -54,7 +54,6 @@ def _judge(loop: Loop, past: Past) -> Finding:
     by_agent: dict[str, list[Act]] = {}
     for act in loop.acts:
         by_agent.setdefault(act.actor, []).append(act)
-    most = max(sorted(by_agent), key=lambda agent: (sum(act.exact_minor or 0 for act in by_agent[agent]), len(by_agent[agent])))
     expected = allowed if allowed is not None else loop.acts[0].exact_minor or 0
     back = f", of which {amount_text(spent - kept, currency)} came back" if kept < spent else ""
     return finding(
@@ -63,8 +62,8 @@ def _judge(loop: Loop, past: Past) -> Finding:
         loop.acts,
         severity=_severity(allowed, kept),
         title=f"{loop.acts[0].operation} was charged {len(loop.acts)} times for {amount_text(spent, currency)}{back}{against}",
-        actor=most or None,
-        grant=_common_grant(loop.acts) or None,
+        actor=spent_most(loop.acts),
+        grant=common_grant(loop.acts),
         money_at_risk_minor=max(0, kept - expected),
         currency=currency,
         evidence={
@@ -92,10 +91,3 @@ def _kept(loop: Loop, past: Past) -> int:
             taking = past.taking_of(act)
             kept += min(act.exact_minor or 0, taking.net_minor) if taking else act.exact_minor or 0
     return kept
-
-
-def _common_grant(acts: Sequence[Act]) -> str:
-    """The last grant that all of them were done under: to revoke it ends all of it."""
-    paths = [[grant.id for grant in act.path.grants] for act in acts]
-    common = [ids[0] for ids in zip(*paths, strict=False) if len(set(ids)) == 1]
-    return common[-1] if common else ""

@@ -310,6 +310,10 @@ class Charge(models.Model):
     def __str__(self) -> str:
         return f"{self.rail}/{self.charge}"
 
+    @property
+    def invoice(self) -> str:
+        return self.charge.removeprefix("invoice:")
+
 
 class SourceActivity(models.Model):
     """When a source was last heard, by its last leaf."""

@@ -190,7 +190,7 @@ def test_a_grant_widened_after_the_act_was_told_does_not_make_it_good(desk):
     act = did(desk, desk.at, grant=small, verb="db.drop")
     desk.send(small, act)
     desk.settle()
-    [finding] = standing(desk, "authority.out_of_scope")
+    [_] = standing(desk, "authority.out_of_scope")
 
     desk.send(desk.grant(desk.ada, desk.lead, id=small.id, actions=["**"], at=desk.at - HOUR, source="keys"))
     desk.settle()

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from auditlog.core.act import Act
@@ -659,3 +660,98 @@ def test_the_digest_changes_with_what_was_said_and_found():
     ]
 
     assert len({plain.digest, *(v.digest for v in others)}) == 6
+
+
+# --- repeats, and what nobody saw coming ---------------------------------------------------------------------------------
+
+
+def payment(number, *, key="", at=NOW, minor=4_900, **more):
+    chain = more.pop("chain", path(grant(details=ANY)))
+    done = bought(minor, chain, event_id=f"pay-{number}", leaf_index=50 + number, occurred_at=at, charge=f"ch-{number}", type="payment.captured",
+                  stated_verb="payments.create", idempotency_key=key, target="o-7", resource="", **more)  # fmt: skip
+    said = Action(verb="payments.create", provider="registrar", target=Target("order", "o-7"))
+    return replace(done, payload=Payload(outcome="success", action=said))
+
+
+def test_c13_a_key_charged_twice_is_the_providers_and_fresh_keys_are_the_operators():
+    once, again, fresh = payment(1, key="k"), payment(2, key="k", at=NOW + SECOND), payment(3, key="other", at=NOW + 2 * SECOND)
+    told = record(history=(once, again, fresh))
+
+    first, second, third = (verdict(each, told) for each in (once, again, fresh))
+
+    assert first.verdict == "within_scope" and first.liability.bearer == "principal"
+    assert (second.verdict, second.codes, second.liability.bearer, second.liability.amount_minor) == ("out_of_scope", ("key_charged_twice",), "provider", 4_900)
+    assert (third.verdict, third.codes, third.liability.bearer) == ("within_scope_unanticipated", ("repeat",), "agent_operator")
+    assert answer("C13", act()).result == "na" and answer("C13", once).result == "pass"
+
+
+def test_a_repeat_that_came_back_costs_nobody_anything():
+    once, again = payment(1, key="a"), payment(2, key="b", at=NOW + SECOND)
+    back = replace(again, event_id="back", leaf_index=60, type="payment.refunded", phase="refunded", occurred_at=NOW + HOUR)
+
+    assert verdict(again, record(history=(once, again, back))).liability.amount_minor == 0
+
+
+def test_of_the_act_that_passes_the_price_only_the_excess_is_the_operators():
+    chain = path(grant(details=ANY, intent=Intent(max_price_minor=10_000, currency="USD")))
+    many = [replace(payment(n, key=f"k{n}", at=NOW + n * SECOND, chain=chain, minor=4_000 + n), target="") for n in range(4)]
+    told = record(history=tuple(many))
+
+    found = [verdict(each, told) for each in many]
+
+    assert [each.verdict for each in found] == ["within_scope"] * 2 + ["within_scope_unanticipated"] * 2
+    # The same order, for other sums: a repeat says nobody.
+    assert [each.liability.amount_minor for each in found] == [4_000, 4_001, 2_003, 4_003]
+    assert [each.liability.bearer for each in found] == ["principal"] * 2 + ["agent_operator"] * 2
+
+
+def past_work(number, *, verb="worker.deploy"):
+    done = act(stated_verb=verb, type="action.performed")
+    return [replace(done, event_id=f"w{n}", leaf_index=100 + n, occurred_at=NOW - timedelta(days=number - n + 1)) for n in range(number)]
+
+
+def irreversible(number=0, **more):
+    the_act = act(event_id=f"i{number}", leaf_index=500 + number, occurred_at=NOW + number * SECOND, **more)
+    return replace(the_act, payload=msgspec.structs.replace(the_act.payload, action=msgspec.structs.replace(the_act.payload.action, irreversible=True)))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "the_act", "result"),
+    [
+        (past_work(25), irreversible(), "fail"),  # a first irreversible act of its kind
+        (past_work(19), irreversible(), "unknown"),
+        (past_work(25, verb="domain.register"), irreversible(), "pass"),
+        (past_work(25), act(), "pass"),  # nothing is lost by it
+        (past_work(25), irreversible(chain=wanting("acme.io")), "na"),
+        (past_work(25), irreversible(chain=path(grant(details=details("domain.register")))), "fail"),  # a provider never used
+        (past_work(25), irreversible(outcome="denied"), "na"),
+    ],
+    ids=["first", "too few", "usual", "reversible", "asked for", "named", "denied"],
+)
+def test_i2_what_nobody_saw_coming(earlier, the_act, result):
+    used = [replace(each, provider="cloud") for each in earlier] if "domain.register" in str(the_act.path.grants[0].details) else earlier
+
+    assert answer("I2", the_act, record(history=(*used, the_act))).result == result
+
+
+def test_i2_makes_an_act_unanticipated_and_unknown_makes_nothing():
+    first = irreversible()
+
+    assert verdict(first, record(history=(*past_work(25), first))).verdict == "within_scope_unanticipated"
+    assert verdict(first, record(history=(*past_work(5), first))).verdict == "within_scope"
+
+
+def test_a_metered_loop_without_a_price_is_the_operators_though_each_call_was_allowed():
+    from auditlog.core.event import Call
+
+    call = Call(operation="render", args={"film": msgspec.Raw(b'"a"')})
+    calls = [
+        replace(bought(500, event_id=f"m{n}", leaf_index=n, occurred_at=NOW + n * 40 * SECOND, charge=f"m{n}", type="usage.metered", operation="render"),
+                payload=Payload(outcome="success", call=call))
+        for n in range(12)
+    ]  # fmt: skip
+    found = [verdict(each, record(history=tuple(calls))) for each in calls]
+
+    assert {each.verdict for each in found} == {"within_scope"}
+    assert [each.liability.bearer for each in found] == ["principal"] + ["agent_operator"] * 11
+    assert found[1].criteria[14].result == "unknown" and "repeat m0" in found[1].criteria[14].reason

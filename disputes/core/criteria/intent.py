@@ -11,13 +11,17 @@ from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 def told_around(it: Contested) -> tuple[str, list[Act]]:
     """The principal of the act, and all on record of what was done for them: the act itself at least."""
     principal = it.act.principal or it.done.principal
-    acts = [*it.record.history_of(principal), it.act, it.done]
+    history = it.record.history_of(principal)
+    known = it.record.memory.get(("known", principal))
+    if known is None:
+        known = it.record.memory["known", principal] = {act.event_id for act in history}
+    near = [it.act, it.done]
     if it.act.charge:
-        acts += [o for o in it.record.siblings_of(it.act) if (o.rail, o.charge) == (it.act.rail, it.act.charge)]
-    distinct = {act.event_id: act for act in acts}
-    # An act that the history does not hold is judged with what is known around it, and by itself remembered.
-    known = {act.event_id for act in it.record.history_of(principal)}
-    return principal if known.issuperset(distinct) else f"{principal} {it.act.event_id}", list(distinct.values())
+        near += [o for o in it.record.siblings_of(it.act) if (o.rail, o.charge) == (it.act.rail, it.act.charge)]
+    if all(act.event_id in known for act in near):
+        return principal, history
+    # An act that the history does not hold is judged with what is known around it, and remembered by itself.
+    return f"{principal} {it.act.event_id}", list({act.event_id: act for act in (*history, *near)}.values())
 
 
 def intent(it: Contested) -> CriterionResult:
