@@ -108,13 +108,12 @@ class Money(Struct, frozen=True, omit_defaults=True):
     amount: Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?\Z")] | None = None  # major units, exact
 
     def __post_init__(self) -> None:
-        stated = self.amount is not None or self.amount_minor is not None
-        if stated and not self.currency:
-            raise ValueError("`money` states an amount, and no `currency`")
+        if (self.amount is not None or self.amount_minor is not None) and not self.currency:
+            raise MalformedEvent("payload: `money` states an amount, and no `currency`")
         if self.amount is not None and self.amount_minor is not None and self._decimal != self.amount_minor:
-            raise ValueError(f"`money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}")
+            raise MalformedEvent(f"payload: `money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}")
         if self.amount is not None and self._decimal > 2**63 - 1:
-            raise ValueError(f"`money.amount` {self.amount} is more than can be counted")
+            raise MalformedEvent(f"payload: `money.amount` {self.amount} is more than can be counted")
 
     @property
     def _decimal(self) -> Decimal:

@@ -199,7 +199,7 @@ def things(taking: Taking) -> list[tuple[str, ...]]:
 def _period(period) -> tuple[object, object]:
     if isinstance(period, dict):
         return period.get("from"), period.get("to")
-    return getattr(period, "from_", getattr(period, "since", None)), getattr(period, "to", getattr(period, "until", None))
+    return period.begins, period.ends
 
 
 def _of_another_thing(one: Taking, other: Taking) -> bool:

@@ -873,7 +873,7 @@ class _Teller:
         world, desk, day = self.world, self.mia, 24
         at = self.at(day, 10)
         ctx = {"txn": "txn-mia-raise", "task": "task-mia-raise", "session": self.days["mia", day].session}
-        limit = {"scope": "grant", "max_minor": 2_000, "currency": "USD", "interval": "month"}
+        limit = {"id": "lim-mia-raise", "scope": "grant", "max_minor": 2_000, "currency": "USD", "interval": "month", "enforcement": "hard"}
         grant = self.tell(
             world.grant(
                 desk.human, desk.lead, actions=["subscription.*", "payment.*"], providers=["cloud"], resources=["**"],
@@ -884,7 +884,8 @@ class _Teller:
         self.tell(
             world.event(
                 "limit.raised", at=at + 30 * MINUTE, source=self.conductor, principal=desk.human, actor=desk.human, mode="direct",
-                limit=raised, grant=grant.id, **ctx,
+                limit=raised, grant=grant.id,
+                action={"verb": "limit.raise", "target": {"type": "limit", "id": "lim-mia-raise"}, "resource": "limit/lim-mia-raise"}, **ctx,
             )
         )
         for n, minutes in enumerate((10, 60)):
@@ -918,11 +919,11 @@ class _Teller:
         self.expect("authority.refused_and_done", desk, done, why="Ben had said no to exactly this, five minutes before")
 
     def stop(self) -> None:
-        """(k) Ada stops her agent. The provider says that it heard, refuses one act, and lets three pass later."""
-        world, desk, day = self.world, self.ada, 26
+        """(k) Mia stops her agent. The provider says that it heard, refuses one act, and lets three pass later."""
+        world, desk, day = self.world, self.mia, 26
         at = self.at(day, 15)
-        slug = "ada-stop"
-        ctx = {"txn": f"txn-{slug}", "task": f"task-{slug}", "session": self.days["ada", day].session}
+        slug = "mia-stop"
+        ctx = {"txn": f"txn-{slug}", "task": f"task-{slug}", "session": self.days["mia", day].session}
         grant = self.tell(
             world.grant(
                 desk.human, desk.lead, actions=["worker.*"], providers=["cloud"], resources=[f"project/{desk.project}/**"],

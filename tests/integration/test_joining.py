@@ -49,7 +49,7 @@ def test_a_resource_bought_is_one_story_seen_by_orchestrator_provider_and_rail_a
         assert [row["id"] for row in told["members"]] == [desk.ids[s.jti] for s in desk.first]
         assert {"idempotency", "request", "thing"} == {key["kind"] for key in told["keys"]} and all(k["corroborated"] for k in told["keys"])
         [money] = told["money"]
-        assert (money["spent_minor"], money["currency"], money["charge"], money["once"]) == (900, "USD", "rb-1", True)
+        assert (money["spent_minor"], money["currency"], money["charge"], money["once"]) == (900, "USD", None, True)  # one line, of the request that says what it is to cost
         assert set(money["counted"]) == {desk.ids[desk.first[0].jti], desk.ids[desk.first[2].jti]}
         assert told["disagreements"] == [] and told["hidden"] == 0
     assert found(desk) == []
