@@ -64,8 +64,7 @@ def _to_be_seen_whole(scope: tuple[int, int], principals: Collection[str], lines
                 meters.setdefault(line.principal, set()).add(line.source)
     return {
         principal for principal, said in roles.items()
-        if ({"open", "meter", "bill"} & said and {"loose", "bill", "pool"} & said and len(said) > 1)
-        or (said == {"bill"}) or len(meters.get(principal, ())) > 1
+        if {"bill", "pool"} & said or ("loose" in said and {"open", "meter"} & said) or len(meters.get(principal, ())) > 1
     }  # fmt: skip
 
 

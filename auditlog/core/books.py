@@ -12,6 +12,7 @@ add; a later book covers an earlier one and never adds to it. The road from stat
 Everything is a function of the set of statements, never of their order. Amounts are exact, in minor units.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ TAX = Decimal("1.25")  # policy: a payment may be this much above or below what 
 NEAR = timedelta(days=5)  # policy: and so far from it
 SAME_READING = timedelta(minutes=10)  # policy: two meters of one call
 HOLD_ENDS = timedelta(days=7)  # policy
+MOST_PAIRS = 250_000  # of payments and open obligations of one principal that are looked at one by one
 AHEAD = timedelta(days=1)  # a period that begins before this much after the invoice was issued does not lie ahead
 IN_ADVANCE = frozenset({"balance", "wallet", "credits", "credit", "prepaid"})
 
@@ -87,6 +89,7 @@ class _Entry:
     by: "list[_Entry]" = field(default_factory=list)  # what covers it
     beside: "list[_Entry]" = field(default_factory=list)  # of the same obligation, though neither covers the other: a hold and its act
     is_void: bool = False
+    known: set[int] = field(default_factory=set)  # ids of what it covers
 
     @property
     def returns(self) -> list[tuple[datetime, Decimal]]:
@@ -99,13 +102,22 @@ class _Entry:
         """When it was done, billed or taken; of what was only held or given back, when that was."""
         return next((f.at for f in self.facts if f.book in ("incurred", "billed", "paid")), self.facts[0].at)
 
-    @property
-    def lead(self) -> MoneyFact:
-        return min(self.facts, key=lambda f: (not f.attributed, f.at, f.event_id))
+    lead: MoneyFact = field(init=False)
+    words: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lead = min(self.facts, key=lambda f: (not f.attributed, f.at, f.event_id))
 
     def said(self, name: str) -> str:
         """What it says of this field: its lead, else the first that says anything."""
-        return getattr(self.lead, name) or next((v for f in self.facts if (v := getattr(f, name))), "")
+        found = self.words.get(name)
+        if found is None:
+            found = self.words[name] = getattr(self.lead, name) or next((v for f in self.facts if (v := getattr(f, name))), "")
+        return found
+
+    @property
+    def sellers(self) -> set[str]:
+        return {self.said("payee"), self.said("provider")} - {""}
 
     @property
     def keys(self) -> frozenset[Key]:
@@ -124,7 +136,8 @@ class _Entry:
         return any(f.thing_type.lower() in IN_ADVANCE or f.thing.lower() in IN_ADVANCE for f in self.facts)
 
     def cover(self, other: "_Entry") -> None:
-        if other not in self.covers:
+        if id(other) not in self.known:
+            self.known.add(id(other))
             self.covers.append(other)
             other.by.append(self)
 
@@ -331,7 +344,7 @@ def _cover_acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> None:
 def _acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
     """The acts that it shares a charge with; failing that an idempotency key; failing that a request."""
     for kind in _STRONGEST_FIRST:
-        keys = [k for k in sorted(payment.keys | _charge_keys(payment)) if k.kind == kind]
+        keys = [k for k in sorted(payment.keys | _charge_keys(payment)) if k.kind == kind and any(e is payment for e in stating.get(k, ()))]
         acts = {id(e): e for k in keys for e in stating.get(k, ()) if e.book == "incurred"}
         if kind == "request" and len(acts) > 1:
             acts = _paid_for(payment, acts)
@@ -393,9 +406,7 @@ def _fits(one: _Entry, other: _Entry) -> bool:
 
 
 def _seller_fits(one: _Entry, other: _Entry) -> bool:
-    a = {one.said("payee"), one.said("provider")} - {""}
-    b = {other.said("payee"), other.said("provider")} - {""}
-    return bool(a & b)
+    return not one.sellers.isdisjoint(other.sellers)
 
 
 def _principal(entry: _Entry) -> str:
@@ -405,29 +416,34 @@ def _principal(entry: _Entry) -> str:
 def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
     """Invoices that name nothing, by their period or since the invoice before; and things that they name."""
     invoices = [e for e in entries if e.book == "billed" and not e.is_void]
-    usage: dict[str, list[_Entry]] = {}
-    for entry in entries:
+    usage: dict[tuple[str, str, str], list[_Entry]] = {}  # by principal, seller and currency, in order of time
+    for entry in entries if invoices else ():
         if entry.is_usage and not entry.by:
-            usage.setdefault(entry.said("principal"), []).append(entry)
-    before: dict[tuple[str, str], list[_Entry]] = {}
+            for seller in entry.sellers:
+                usage.setdefault((entry.said("principal"), seller, entry.currency), []).append(entry)
+    before: dict[tuple[str, str, str], list[_Entry]] = {}
     for invoice in invoices:
-        principal = _principal(invoice)
-        earlier = before.setdefault((principal, invoice.currency), [])
-        if any(e.book == "incurred" for e in invoice.covers) or invoice.is_topup or not principal:
-            earlier.append(invoice)
-            continue
-        open_ = [e for e in usage.get(principal, ()) if not e.by and _fits(invoice, e)]
-        thing, period = invoice.said("thing"), _period(invoice)
-        if thing:
-            open_ = [e for e in open_ if e.said("thing") == thing] if any(e.said("thing") == thing for e in usage.get(principal, ())) else open_
-        if period and is_ahead(invoice):
-            pass  # drawn down
-        elif period:
-            _take(invoice, [e for e in open_ if period[0] <= e.at < period[1]])
-        else:
-            since = max((e.at for e in earlier if _fits(invoice, e)), default=None)
-            _take(invoice, _up_to(invoice.amount, [e for e in open_ if e.at <= invoice.at and (since is None or e.at > since)]))
-        earlier.append(invoice)
+        principal, period = _principal(invoice), _period(invoice)
+        places = [(principal, seller, invoice.currency) for seller in sorted(invoice.sellers)]
+        names_acts = any(e.book == "incurred" for e in invoice.covers)
+        if principal and not names_acts and not invoice.is_topup and not (period and is_ahead(invoice)):
+            earlier = [e for place in places for e in before.get(place, ())[-20:] if _fits(invoice, e)]
+            since = max((e.at for e in earlier), default=None)
+            begins, ends = period or (since, invoice.at)
+            mine = [e for place in places for e in _between(usage.get(place, []), begins, ends, is_period=period is not None)]
+            open_ = sorted({id(e): e for e in mine if not e.by and _fits(invoice, e)}.values(), key=lambda e: (e.at, e.name))
+            if thing := invoice.said("thing"):
+                open_ = [e for e in open_ if e.said("thing") == thing] or open_
+            _take(invoice, open_ if period else _up_to(invoice.amount, open_))
+        for place in places:
+            before.setdefault(place, []).append(invoice)
+
+
+def _between(many: list[_Entry], begins: datetime | None, ends: datetime, *, is_period: bool) -> list[_Entry]:
+    """Of entries in order of time: those of a period, from its beginning; or after one invoice up to another."""
+    side = bisect_left if is_period else bisect_right
+    first = side(many, begins, key=lambda e: e.at) if begins else 0
+    return many[first : side(many, ends, key=lambda e: e.at)]
 
 
 def is_ahead(invoice: _Entry) -> bool:
@@ -456,20 +472,39 @@ def _drawn_down(entries: Sequence[_Entry]) -> dict[int, Decimal]:
     pools = [e for e in entries if (e.book == "paid" and _moves(e) and e.is_topup and not any(b.book == "billed" for b in e.by))
              or (e.book == "billed" and not e.is_void and (e.is_topup or is_ahead(e)))
              or (e.book == "incurred" and e.is_topup and not e.by)]  # fmt: skip
+    usage: dict[tuple[str, str], list[_Entry]] = {}
+    for entry in entries:
+        if pools and entry.is_usage and not entry.by and entry.said("principal"):
+            usage.setdefault((entry.said("principal"), entry.currency), []).append(entry)
     drawn: dict[int, Decimal] = {}
+    used: dict[tuple[str, str], list[int]] = {key: list(range(len(many) + 1)) for key, many in usage.items()}  # by place: the next not used up
     for pool in pools:
+        key = (_principal(pool), pool.currency)
+        many, following = usage.get(key, []), used.get(key, [])
         left = max(pool.amount - sum((amount for _, amount in pool.returns), ZERO), ZERO)
-        period, principal = (_period(pool) if pool.book == "billed" else None), _principal(pool)
-        for entry in entries:
-            if not (left and principal and entry.is_usage and not entry.by and entry.said("principal") == principal and _fits(pool, entry)):
-                continue
-            if not (period[0] <= entry.at < period[1] if period else entry.at >= pool.at):
-                continue
-            part = min(left, entry.amount - drawn.get(id(entry), ZERO))
-            if part > 0:
+        period = _period(pool) if pool.book == "billed" else None
+        place = bisect_left(many, period[0] if period else pool.at, key=lambda e: e.at)
+        while left and (place := _following(following, place)) < len(many) and not (period and many[place].at >= period[1]):
+            entry = many[place]
+            if _fits(pool, entry):
+                part = min(left, entry.amount - drawn.get(id(entry), ZERO))
                 drawn[id(entry)] = drawn.get(id(entry), ZERO) + part
                 left -= part
+                if drawn[id(entry)] >= entry.amount:
+                    following[place] = place + 1
+            place += 1
     return drawn
+
+
+def _following(following: list[int], place: int) -> int:
+    """The first place from here on that is not used up."""
+    seen = []
+    while place < len(following) and following[place] != place:
+        seen.append(place)
+        place = following[place]
+    for each in seen:
+        following[each] = place
+    return place
 
 
 # --- 4. obligations ---------------------------------------------------------------------------------------------------
@@ -491,6 +526,8 @@ class _Obligation:
     entries: list[_Entry]
     shares: list[_Share] = field(default_factory=list)
     currency: str = ""
+    role: str = ""
+    principal: str = ""
 
     def of(self, book: str) -> list[_Entry]:
         return [e for e in self.entries if e.book == book]
@@ -504,8 +541,7 @@ class _Obligation:
         """Whether nobody says that it was paid."""
         return not self.paid and not any(e.paid for e in self.of("billed"))
 
-    @property
-    def role(self) -> str:
+    def _role(self) -> str:
         """What of its principal's other lines may bear on this one, or it on them. A key-closed obligation has none."""
         if any(e.is_topup or (e.book == "billed" and is_ahead(e)) for e in self.entries):
             return "pool"
@@ -521,12 +557,12 @@ class _Obligation:
     def total(self) -> Decimal:
         return sum((share.amount for share in self.shares), ZERO)
 
-    @property
-    def principal(self) -> str:
+    def _principal(self) -> str:
         return next((p for e in sorted(self.entries, key=lambda e: (not e.lead.attributed, e.at)) if (p := e.said("principal"))), "")
 
     def settle(self, drawn: dict[int, Decimal]) -> None:
         """Put what the obligation came to on its entries, each unit once."""
+        self.role, self.principal = self._role(), self._principal()
         incurred, billed, paid = self.of("incurred"), self.of("billed"), self.paid
         later = [*billed, *paid]
         self.currency = (later or incurred or self.entries)[0].currency
@@ -541,7 +577,7 @@ class _Obligation:
 
     def _of_invoices(self, incurred: list[_Entry], billed: list[_Entry], paid: list[_Entry]) -> None:
         """Payments restate what they pay of an invoice; what is unpaid of it is still owed."""
-        own = {id(p): [b for b in billed if p in b.covers] or [b for b in billed if any(act in b.covers for act in p.covers)] for p in paid}
+        own = {id(p): [b for b in billed if id(p) in b.known] or [b for b in billed if any(id(act) in b.known for act in p.covers)] for p in paid}
         totals: list[tuple[_Entry, Decimal]] = []
         for invoice in billed:
             payments = sum((p.amount for p in paid if invoice in own[id(p)][:1]), ZERO)
@@ -590,7 +626,7 @@ class _Obligation:
         own = {id(share.entry): share for share in self.shares}
         room = {id(share): share.amount for share in self.shares}
         for entry in self.entries:
-            if entry.book == "incurred":
+            if entry.book == "incurred" or not entry.back:
                 continue
             mine = own.get(id(entry))
             own_acts = {id(e) for e in (*entry.covers, *entry.beside)}
@@ -686,17 +722,38 @@ def _obligations(entries: Sequence[_Entry]) -> list[_Obligation]:
 
 def _doubt(obligations: Sequence[_Obligation]) -> None:
     """Pair what is open with payments that share no key with anything, one to one: exact amounts first, then the nearest."""
+    _unnamed_payments(obligations)
     by_principal: dict[str, list[_Obligation]] = {}
     for one in obligations:
         if one.principal and one.shares:
             by_principal.setdefault(one.principal, []).append(one)
     for many in by_principal.values():
         _readings_told_twice(many)
-        loose = [o for o in many if not o.of("incurred") and _is_one_payment(o)]
+        loose = [o for o in many if not o.of("incurred") and _is_one_payment(o) and not o.shares[0].doubt]
         # An invoice that is said to be paid, and no payment of it known, may have been paid by one of these.
         open_ = [o for o in many if (o.is_open and (o.of("incurred") or o.of("billed"))) or (o.of("billed") and not o.paid)]
         _pair(loose, open_, _alike)
         _pair_with_sums([o for o in loose if not o.shares[0].doubt], [o for o in open_ if not any(s.doubt for s in o.shares)])
+
+
+def _unnamed_payments(obligations: Sequence[_Obligation]) -> None:
+    """A payment told without its charge, under a key that several charges share, is perhaps one of those, whichever."""
+    by_key: dict[Key, list[_Obligation]] = {}
+    for one in obligations:
+        for key in {k for e in one.paid for k in e.keys if k.kind in ("idempotency", "request")}:
+            by_key.setdefault(key, []).append(one)
+    taken: set[int] = set()
+    for key in sorted(by_key):
+        many = by_key[key]
+        named = [o for o in many if any(e.facts[0].charge for e in o.paid)]
+        for one in many:
+            if len(one.shares) != 1 or one.shares[0].doubt or any(e.facts[0].charge for e in one.paid) or id(one) in taken:
+                continue
+            mine = {f.source for e in one.paid for f in e.facts}
+            other = next((o for o in named if id(o) not in taken and o.currency == one.currency and o.total and mine.isdisjoint(f.source for e in o.paid for f in e.facts)), None)
+            if other is not None:
+                taken |= {id(one), id(other)}
+                one.shares[0].doubt = min(one.shares[0].amount, other.total)
 
 
 def _is_one_payment(one: _Obligation) -> bool:
@@ -725,6 +782,9 @@ def _distance(paid: Decimal, owed: Decimal, apart: timedelta) -> tuple | None:
 
 def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Callable[[_Obligation, _Obligation], tuple | None]) -> None:
     """One to one, the closest first; ties by name, so that the order of arrival does not matter."""
+    if len(loose) * len(open_) > MOST_PAIRS:
+        _pair_in_order(loose, open_, alike)
+        return
     pairs = [(how, p.entries[0].name, o.entries[0].name, p, o) for p in loose for o in open_ if (how := alike(p, o)) is not None]
     taken: set[int] = set()
     for _, _, _, payment, other in sorted(pairs, key=lambda pair: pair[:3]):
@@ -732,6 +792,23 @@ def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Cal
             continue
         taken |= {id(payment), id(other)}
         _perhaps(payment, [other])
+
+
+def _pair_in_order(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Callable[[_Obligation, _Obligation], tuple | None]) -> None:
+    """Where there are too many to look at every pair: equal amounts in order of time, each with the next that fits."""
+
+    def in_time(one: _Obligation) -> tuple:
+        return one.entries[0].at, one.entries[0].name
+
+    waiting: dict[tuple[Decimal, str], list[_Obligation]] = {}
+    for other in sorted(open_, key=in_time, reverse=True):
+        waiting.setdefault((other.total, other.currency), []).append(other)
+    for payment in sorted(loose, key=in_time):
+        same = waiting.get((payment.total, payment.currency), [])
+        while same and same[-1].entries[0].at < payment.entries[0].at - NEAR:
+            same.pop()
+        if same and same[-1] is not payment and not same[-1].shares[0].doubt and alike(payment, same[-1]) is not None:
+            _perhaps(payment, [same.pop()])
 
 
 def _perhaps(payment: _Obligation, others: Sequence[_Obligation]) -> None:
@@ -749,19 +826,26 @@ def _perhaps(payment: _Obligation, others: Sequence[_Obligation]) -> None:
 
 def _pair_with_sums(loose: Sequence[_Obligation], open_: Sequence[_Obligation]) -> None:
     """A payment may also be of everything that is open at its seller since the payment before."""
-    since: list[_Obligation] = []
-    rest = sorted(open_, key=lambda o: (o.entries[0].at, o.entries[0].name))
-    for payment in sorted(loose, key=lambda o: (o.entries[0].at, o.entries[0].name)):
+    waiting: dict[tuple[str, str], list[_Obligation]] = {}
+    for one in sorted(open_, key=lambda o: (o.entries[0].at, o.entries[0].name)):
+        for seller in one.entries[0].sellers:
+            waiting.setdefault((seller, one.currency), []).append(one)
+    since: dict[tuple[str, str], datetime] = {}
+    taken: set[int] = set()
+    for payment in sorted(loose, key=lambda o: (o.entries[0].at, o.entries[0].name)) if waiting else ():
         one = payment.entries[0]
-        after = max((p.entries[0].at for p in since if _fits(p.entries[0], one)), default=None)
-        since.append(payment)
-        mine = [o for o in rest if _fits(one, o.entries[0]) and o.entries[0].at <= one.at and (after is None or o.entries[0].at > after)]
-        if len(mine) < 2:
-            continue
-        apart = one.at - max(o.entries[0].at for o in mine)
-        if _distance(payment.total, sum((o.total for o in mine), ZERO), apart) is not None:
-            _perhaps(payment, mine)
-            rest = [o for o in rest if o not in mine]
+        for place in [(seller, payment.currency) for seller in sorted(one.sellers)]:
+            many = waiting.get(place, [])
+            first = bisect_right(many, since[place], key=lambda o: o.entries[0].at) if place in since else 0
+            last = bisect_right(many, one.at, key=lambda o: o.entries[0].at)
+            mine = [o for o in many[first:last] if id(o) not in taken and _fits(one, o.entries[0])]
+            since[place] = one.at
+            if len(mine) < 2 or payment.shares[0].doubt:
+                continue
+            apart = one.at - mine[-1].entries[0].at
+            if _distance(payment.total, sum((o.total for o in mine), ZERO), apart) is not None:
+                _perhaps(payment, mine)
+                taken |= {id(o) for o in mine}
 
 
 def _readings_told_twice(many: Sequence[_Obligation]) -> None:
