@@ -305,7 +305,7 @@ class SourceList(APIView):
 
 
 class Spend(APIView):
-    """What was spent: the greatest of captured and settled, minus refunds, a charge; currencies are never added up."""
+    """What was spent, each obligation once, from `spent_minor` (certain) to `at_most_minor`; currencies are never added up."""
 
     @extend_schema(
         parameters=[OpenApiParameter(name, str) for name in ("by", "since", "until")], responses=OpenApiTypes.OBJECT
