@@ -208,8 +208,15 @@ def chain_to(path: Path) -> Chain:
     return replace(chain, breaks=(*chain.breaks, *widened_breaks(chain)))
 
 
+_ENDINGS = frozenset({"delegation.revoked", "mandate.revoked", "token.revoked", "delegation.denied"})
+
+
 def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
-    """Where the act is outside what its chain allowed at `at`, each at the hop that did not allow it."""
+    """Where the act is outside what its chain allowed at `at`, each at the hop that did not allow it. What ended the authority,
+    and what was refused because it had ended, is outside of nothing.
+    """
+    if not act.happened or act.type in _ENDINGS:
+        return []
     path, found = chain.path, widened_breaks(chain)
     bound, shown = key_bound(act, chain.tokens), key_shown(act, chain.tokens)
     if bound is not None and shown and shown != bound.jkt:

@@ -377,14 +377,14 @@ _FILL = """
         received_at, grade, within_remit, outcome, environment, mode, principal, principal_claimed, actor, actor_kind,
         claimed_principal, verb, provider, account, target_type, target, resource, operation, "grant", token, via_grant,
         chain_complete, chain_proven, chain_depth, txn, session, task, project, request_id, ray_id, trace_id, ip, idempotency_key, phase,
-        amount_minor, currency, rail, charge, invoice, payment_authority, jkt, detail)
+        book, amount_minor, currency, rail, charge, invoice, subscription, payee, payer, payment_authority, jkt, detail)
     SELECT %(tenant)s, 1, n, lpad(to_hex(n), 32, '0')::uuid, 'load', 'e' || n, 'https://load.example',
         CASE WHEN n < %(grants)s THEN 'token.issued' ELSE 'action.performed' END,
         timestamptz '2026-01-01' + n * interval '1 second', timestamptz '2026-01-01' + n * interval '1 second', 'A', true, 'success',
         'live', 'delegation', 'https://id.example|h' || n %% %(grants)s / 10 %% %(humans)s, false,
         'https://bots.example|a' || n %% %(grants)s, 'agent', '', 'worker.deploy', 'p' || n %% 7, 'acct' || n %% 1000, 'domain',
         'name' || n %% (%(events)s / 5) || '.example', '', '', 'g' || n %% %(grants)s, 't' || n %% %(grants)s, 'g' || n %% %(grants)s,
-        true, true, 2, 'x' || n / 8, 's' || n / 50, '', '', 'r' || n, '', '', '', '', '', NULL, '', '', '', '', '',
+        true, true, 2, 'x' || n / 8, 's' || n / 50, '', '', 'r' || n, '', '', '', '', '', '', NULL, '', '', '', '', '', '', '', '',
         CASE WHEN n < %(grants)s THEN 'k' || n ELSE '' END, '{"outcome":"success"}'
     FROM generate_series(0, %(events)s - 1) n;
 
