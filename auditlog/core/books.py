@@ -298,9 +298,10 @@ def _cover_by_keys(entries: Sequence[_Entry]) -> None:
             for act in _acts_of(entry, stating):
                 entry.beside.append(act)
                 act.beside.append(entry)
+    covered = {key: [e for e in many if e.book != "billed"] for key, many in stating.items()}
     for entry in entries:
         if entry.book == "billed" and not (entry.is_void and not entry.amount):
-            _cover_named(entry, stating)
+            _cover_named(entry, covered)
 
 
 def _stating(entries: Sequence[_Entry]) -> dict[Key, list[_Entry]]:

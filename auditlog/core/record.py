@@ -9,7 +9,7 @@ from typing import Any, Literal
 from auditlog.core.act import Act
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath, tokens_to
 from auditlog.core.event import Party
-from auditlog.core.limits import Ceiling, Ledger, Limit, LimitFact, RaiseStanding, Spent, limits_of, run
+from auditlog.core.limits import Ceiling, Ledger, Limit, LimitFact, RaiseStanding, Spent, limits_of, run, widens
 from auditlog.core.organisation import NONE_MAPPED, Organisations
 from auditlog.core.statement import Token
 
@@ -143,9 +143,9 @@ class Record:
         """What an event said of a limit; not what a grant says that it carries."""
         return self._limit_events.get(event_id)
 
-    def limits_said_by(self, event_id: str) -> list[Limit]:
-        """The limits that an event's statement is about."""
-        return [limit for limit in self._all_limits if any(f.event_id == event_id and f.verb != "grant" for f in limit.versions)]
+    def before(self, limit: LimitFact) -> LimitFact | None:
+        """What stood of a limit when this was said of it: raises that count for nothing are left out."""
+        return self._before.get(limit.event_id)
 
     def making_of(self, act: Act) -> Act | None:
         """The act that made the thing through which this one is attributed."""
@@ -214,6 +214,19 @@ class Record:
     @cached_property
     def _all_limits(self) -> list[Limit]:
         return limits_of(self.limits, self.raise_standing)
+
+    @cached_property
+    def _before(self) -> dict[str, LimitFact | None]:
+        found: dict[str, LimitFact | None] = {}
+        for limit in self._all_limits:
+            stands: LimitFact | None = None
+            for fact in limit.versions:
+                known = found.get(fact.event_id)
+                if stands is not None and (known is None or (stands.at, stands.leaf_index) > (known.at, known.leaf_index)):
+                    found[fact.event_id] = stands
+                if not widens(fact, stands) or self.raise_standing(fact, stands) == "counts":
+                    stands = fact
+        return found
 
     @cached_property
     def _limits(self) -> dict[tuple[str, str], list[Limit]]:

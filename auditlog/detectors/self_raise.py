@@ -25,7 +25,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         limit = record.limit_of(act.event_id)
         if limit is None or act.outcome != "success" or not limit.counts:
             continue
-        before = _before(limit, record)
+        before = record.before(limit)
         if not widens(limit, before) or record.raise_standing(limit, before) != "refused":
             continue  # a first limit raises nothing
         yield finding(
@@ -43,14 +43,6 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             currency=limit.currency,
             evidence={"holder": limit.holder, "set_by": limit.set_by, "before_leaf": before.leaf_index if before else None},
         )
-
-
-def _before(limit: LimitFact, record: Record) -> LimitFact | None:
-    """What stood of the limit when this was said: raises that count for nothing are left out."""
-    same = record.limits_said_by(limit.event_id)
-    earlier = [(f, said) for said in same for f in said.versions if f.event_id != limit.event_id and (f.at, f.leaf_index) < (limit.at, limit.leaf_index)]
-    stands = [said.in_force(f.at).limit for f, said in earlier]
-    return max((f for f in stands if f is not None), key=lambda f: (f.at, f.leaf_index), default=None)
 
 
 def _amount(limit: LimitFact) -> str:
