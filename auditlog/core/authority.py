@@ -201,7 +201,7 @@ def judge_resource(path: Path, *, verb: str, provider: str, resource: str, payme
 def _no_details(path: Path) -> Judgement:
     first = path.grants[0] if path.grants else None
     return Judgement(
-        "unknown", "the root grant does not say which resources it allows", 1 if first else None,
+        "unknown", "the root grant does not say which resources it allows" if first else "no grant for this act is in the record", 1 if first else None,
         first.id if first else None, first.leaf_index if first else None,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
-from auditlog.core.use import answers_for
+from auditlog.core.use import answers_for, follows_an_act
 from auditlog.detectors import finding
 
 rule = "authority.unattributed"
@@ -23,7 +23,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.is_act or not act.happened or _named(act):
             continue
-        if _named(answers_for(act, record)):
+        if _named(answers_for(act, record)) or _is_counted_with_others(act, record):
             continue
         if act.charge and any(s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings_of(act)):
             continue
@@ -38,6 +38,15 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
         )
+
+
+def _is_counted_with_others(act: Act, record: Record) -> bool:
+    """Whether the books know what a payment is of: it names an invoice, or is counted in a line with what others told. A
+    payment is judged through what it pays for (`DESIGN.md` 4.3).
+    """
+    if not follows_an_act(act):
+        return False
+    return bool(act.payload.money and act.payload.money.invoice) or any(len(line.events) > 1 for line in record.lines_of(act.event_id))
 
 
 def _named(act: Act) -> bool:

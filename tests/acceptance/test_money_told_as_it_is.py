@@ -315,3 +315,39 @@ def test_the_meter_of_a_machine_goes_on_after_a_revocation_and_is_no_use_of_the_
 
     assert "authority.used_after_revocation" not in desk.found()
     assert criterion(desk.verdict(meter), "C9")["result"] != "fail"
+
+
+# --- ordinary months ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["subscription.renew", "subscription.charge"])
+def test_three_months_of_a_subscription_each_for_its_own_period_are_no_repeat(desk, verb):
+    grant = desk.grants(at=desk.begins - 70 * DAY)
+    paid = []
+    for n in range(3):
+        begins = int((desk.begins - (60 - 30 * n) * DAY).timestamp())
+        period = {"from": begins, "to": begins + 30 * 86_400}
+        paid.append(desk.tells(desk.bank, "payment.captured", after=-(60 - 30 * n) * DAY, amount=1_000, verb=verb, grant=grant,
+                               money={"charge": f"m{n}", "rail": "card", "subscription": "sub-1", "period": period}))  # fmt: skip
+    desk.settles()
+
+    assert desk.spend() == {("USD", 3_000, 3_000)} and desk.found() == {}
+    assert {desk.verdict(each)["liability"]["bearer"] for each in paid} == {"principal"}
+
+    again = desk.tells(desk.bank, "payment.captured", after=HOUR, amount=1_000, verb=verb, grant=grant,
+                       money={"charge": "m9", "rail": "card", "subscription": "sub-1", "period": period})  # fmt: skip
+    desk.settles()
+    assert desk.found().keys() == {"spend.duplicate_charge"}
+    assert desk.verdict(again)["liability"]["bearer"] == "agent_operator"
+
+
+def test_payments_of_a_known_invoice_that_name_nobody_are_no_acts_of_nobody(desk):
+    grant = desk.grants()
+    for n in range(5):
+        desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=600, grant=grant, call={"operation": "infer"}, request_id=f"r{n}", money={"invoice": "in-1"})
+    desk.tells(desk.host, "invoice.issued", after=DAY, amount=3_300, money={"invoice": "in-1"}, principal=desk.lena)
+    for n, amount in ((1, 1_000), (2, 2_300)):
+        desk.tells(desk.bank, "payment.captured", after=DAY + n * HOUR, amount=amount, money={"charge": f"p{n}", "rail": "card", "invoice": "in-1"})
+    desk.settles()
+
+    assert desk.spend() == {("USD", 3_300, 3_300)} and desk.found() == {}
