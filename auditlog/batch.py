@@ -66,13 +66,15 @@ def may_say(source: Source, event: Event) -> bool:
     if source.provider and layer == "money" and (payload.action is None or payload.action.provider in ("", source.provider)):
         return True
     if event.type.startswith("limit.") and payload.limit:
-        about = [payload.limit.set_by or payload.actor, payload.limit.holder]
+        about = [payload.limit.set_by or payload.actor, payload.limit.holder]  # both: nobody lowers another's limit in his own name
     elif event.type.startswith("approval."):
         about = [payload.gate.by if payload.gate and payload.gate.by else payload.actor]
     else:
-        about = [payload.actor, event.principal_claim]
+        about = [payload.actor or event.principal_claim]
     named = [party for party in about if party is not None]
-    return not named or any(speaks_for(source, party) for party in named)
+    if not named:  # whose grant or token it is that it cites, a source with issuers of its own cannot say
+        return not (stated_grant(payload) or stated_token(payload))
+    return all(speaks_for(source, party) for party in named)
 
 
 def stated_grant(payload: Payload) -> str:

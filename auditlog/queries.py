@@ -27,7 +27,7 @@ from auditlog.core.money import CREDIT_RAIL, minor, whole
 from auditlog.core.organisation import Organisations
 from auditlog.core.record import Approval, Owned, Record, invoice_of
 from auditlog.core.repeat import TYPES
-from auditlog.core.statement import Grant, Token, grant_at, grant_of, restated_of, token_of
+from auditlog.core.statement import Grant, Token, decode_grant_history, grant_at, grant_of, restated_of, token_of
 from auditlog.core.use import answers_for, follows_an_act
 from auditlog.ingest import sender_of
 from auditlog.models import Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
@@ -279,7 +279,11 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],
         )
-        return [LimitFact(row[0], str(row[1]), *row[2:]) for row in cursor.fetchall()]
+        facts = [LimitFact(row[0], str(row[1]), *row[2:]) for row in cursor.fetchall()]
+    # What somebody else states of a grant, or again of one time, gives it no limits: only the statements that stand do.
+    histories = _histories(tenant, {fact.grant for fact in facts if fact.verb == "grant"})
+    standing = {(grant_id, said.event_id) for grant_id, history in histories.items() for said in decode_grant_history(history).versions()}
+    return [fact for fact in facts if fact.verb != "grant" or (fact.grant, fact.event_id) in standing]
 
 
 def ceilings_of(tenant: Tenant, authorities: Collection[str]) -> dict[str, tuple[Ceiling, ...]]:

@@ -181,9 +181,23 @@ def _entries(facts: Sequence[MoneyFact], *, joins: bool) -> list[_Entry]:
         grouped: dict[Unit, list[MoneyFact]] = {}
         for fact in some:
             grouped.setdefault(together[fact.charge_key], []).append(fact)
-        found += [_entry(book, name, told) for name, told in grouped.items()]
+        found += [_entry(book, own, some) for name, told in grouped.items() for own, some in _by_principal(name, told)]
     found += _invoices([f for f in facts if f.is_invoice])
     return sorted(found, key=lambda entry: (entry.at, entry.book, entry.name))
+
+
+def _by_principal(name: Unit, told: list[MoneyFact]) -> list[tuple[Unit, list[MoneyFact]]]:
+    """Spend belongs to one principal: who states another's charge in somebody else's name states one of its own."""
+    names = list(dict.fromkeys(fact.principal for fact in told if fact.principal))
+    if len(names) < 2:
+        return [(name, told)]
+    first = [fact for fact in told if fact.principal in ("", names[0])]
+    return [(name, first), *(((name[0], f"{name[1]} of {other}"), [f for f in told if f.principal == other]) for other in names[1:])]
+
+
+def _apart(one: _Entry, other: _Entry) -> bool:
+    """Whether they are of two principals: no key makes one's act another's."""
+    return bool(one.said("principal") and other.said("principal") and one.said("principal") != other.said("principal"))
 
 
 def _entry(book: str, name: Unit, told: list[MoneyFact]) -> _Entry:
@@ -346,7 +360,9 @@ def _acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
     """The acts that it shares a charge with; failing that an idempotency key; failing that a request."""
     for kind in _STRONGEST_FIRST:
         keys = [k for k in sorted(payment.keys | _charge_keys(payment)) if k.kind == kind and any(e is payment for e in stating.get(k, ()))]
-        acts = {id(e): e for k in keys for e in stating.get(k, ()) if e.book == "incurred"}
+        acts = {id(e): e for k in keys for e in stating.get(k, ()) if e.book == "incurred" and not _apart(e, payment)}
+        if len({e.said("principal") for e in acts.values()} - {""}) > 1:
+            continue  # an id that two principals' acts share says nothing of whose act was paid for
         if kind == "request" and len(acts) > 1:
             acts = _paid_for(payment, acts)
         if acts:
@@ -387,7 +403,7 @@ def _cover_named(invoice: _Entry, stating: dict[Key, list[_Entry]]) -> None:
     """What the invoice names: by its own id, a charge, a subscription and period. Payments that name it are restated by it."""
     for key in sorted(invoice.keys | _charge_keys(invoice)):
         for entry in stating.get(key, ()):
-            if entry is invoice or entry.book == "billed":
+            if entry is invoice or entry.book == "billed" or _apart(entry, invoice):
                 continue
             if (entry.book == "paid" and key.kind in ("invoice", "charge") and _moves(entry)) or (entry.book == "incurred" and key.kind in ("invoice", "charge") and entry.currency == invoice.currency):
                 invoice.cover(entry)
@@ -663,7 +679,8 @@ class _Obligation:
         returns = tuple(sorted(share.returns))
         back = sum((amount for _, amount in returns), ZERO)
         # Where it is all one line, whatever is known of any statement is known of it.
-        told = self.entries if len(self.shares) <= 1 else [entry, *(e for e in entry.by if len(e.covers) == 1)]
+        own = {id(s.entry) for s in self.shares}
+        told = self.entries if len(self.shares) <= 1 else [entry, *(e for e in entry.by if len(e.covers) == 1 and id(e) not in own)]
         facts = sorted({f.event_id: f for e in told for f in e.facts}.values(), key=_in_time)
         lead = min(facts, key=lambda f: (f.book in ("returned", "held"), not f.attributed, f.at, f.event_id))
 

@@ -236,7 +236,8 @@ def _same_id(fact: LimitFact, other: LimitFact) -> bool:
 
 
 def _same_limit(fact: LimitFact, other: LimitFact) -> bool:
-    if fact.kind != other.kind or (fact.scope_id and fact.scope_id != other.scope_id):
+    same = fact.kind[1:] == other.kind[1:] if fact.grant and not fact.holder else fact.kind == other.kind  # default: the grant's actor
+    if not same or (fact.scope_id and fact.scope_id != other.scope_id):
         return False
     if fact.verb == "grant" or other.verb == "grant":
         # Two grants' limits are two; an event that names no grant speaks of each.

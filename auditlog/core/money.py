@@ -208,6 +208,8 @@ def _agree(one: MoneyFact, other: MoneyFact) -> bool:
 
 def _is_one(told: list[MoneyFact]) -> bool:
     """Whether these can be statements of one payment or reading: nobody tells two of them apart."""
+    if len({fact.principal for fact in told} - {""}) > 1:
+        return False
     phases: dict[tuple[str, str], Unit] = {}
     rails: dict[str, str] = {}
     for fact in told:

@@ -137,7 +137,7 @@ class Record:
             return "counts" if fact.set_by in humans or not humans or fact.set_by.partition("|")[0] in own else "unknown"
         if fact.set_by == holder or holder in self.lineage.get(fact.set_by, frozenset()):
             return "refused"
-        return "counts" if before is not None and fact.set_by == before.set_by else "unknown"
+        return "unknown"
 
     def limit_of(self, event_id: str) -> LimitFact | None:
         """What an event said of a limit; not what a grant says that it carries."""

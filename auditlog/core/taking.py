@@ -67,7 +67,9 @@ class Taking:
         kept = max(0, self.amount_minor - sum(amount for _, amount in self.returned))
         if self.spent is None or self.spent.currency != self.currency:
             return kept
-        return max(0, min(self.amount_minor, self.spent.spent_minor)) if len(self.spent.joined) < 2 else min(kept, max(0, self.spent.spent_minor))
+        # What is perhaps counted twice did not come back: that is the upper bound.
+        most = self.spent.spent_minor if self.spent.at_most_minor is None else self.spent.at_most_minor
+        return max(0, min(self.amount_minor, most)) if len(self.spent.joined) < 2 else min(kept, max(0, most))
 
     def is_given_back(self, at: datetime) -> bool:
         """Whether all of it had been given back by then."""
@@ -144,8 +146,9 @@ def takings(acts: Iterable[Act], spending: Iterable[Spent] = ()) -> list[Taking]
         above[other] = one
         rails[one] = left | right
 
+    places = {act.event_id: place for place, act in enumerate(taking)}
     for spent in spending:
-        together = [event_id for event_id in (spent.event_id, *sorted(spent.joined)) if event_id in above]
+        together = sorted((event_id for event_id in {spent.event_id, *spent.joined} if event_id in above), key=places.__getitem__)
         for event_id in together[1:]:
             unite_unless_apart(together[0], event_id)
     for sharing in _sharing(taking):
