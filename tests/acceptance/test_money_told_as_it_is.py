@@ -351,3 +351,68 @@ def test_payments_of_a_known_invoice_that_name_nobody_are_no_acts_of_nobody(desk
     desk.settles()
 
     assert desk.spend() == {("USD", 3_300, 3_300)} and desk.found() == {}
+
+
+# --- liars ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_id_of_somebody_elses_act_hides_nothing_and_asking_together_changes_nothing(desk):
+    mine = desk.grants(limits=[CAP])
+    thief = desk.world.human("theo", issuer="https://id.theo.example")
+    tool = desk.world.agent("tool", issuer="https://agents.theo.example")
+    theirs = desk.world.grant(thief, tool, actions=["**"], limits=[CAP], at=desk.begins, source=desk.keys)
+    desk.world.send(theirs)
+    honest = desk.tells(desk.platform, "resource.provisioned", amount=4_900, grant=mine, request_id="shared")
+    stolen = desk.tells(desk.platform, "resource.provisioned", after=2 * HOUR, amount=8_000, grant=theirs, request_id="shared")
+    desk.tells(desk.bank, "payment.captured", after=3 * HOUR, amount=100, money={"charge": "x", "rail": "card"}, request_id="shared", principal=thief)
+    desk.settles()
+
+    ids = [Event.objects.get(tenant=desk.world.row, source_event_id=s.jti).event_id for s in (honest, stolen)]
+    together = {v["event_id"]: v["digest"] for v in adjudicate(desk.world.row, ids)}
+    assert together == {str(i): adjudicate(desk.world.row, [i])[0]["digest"] for i in ids}
+    rows = spend_by(Viewer(desk.world.row, Role.ADMIN, "", "tests"), ["principal"])
+    assert {row["principal"].rpartition("|")[2]: row["spent_minor"] for row in rows}["lena"] == 4_900
+    assert desk.verdict(honest)["verdict"] == "within_scope"
+
+
+def test_an_agent_that_lowers_a_limit_first_has_not_set_what_it_raises(desk):
+    grant = desk.grants(limits=[CAP])
+    for n, (kind, amount) in enumerate((("lowered", 4_999), ("raised", 900_000))):
+        said_limit(desk, kind, {**CAP, "max_minor": amount, "set_by": desk.bot.ref}, after=(n + 1) * MINUTE, by=desk.bot, grant=grant.id)
+    paid = desk.tells(desk.platform, "payment.captured", amount=60_000, money={"charge": "1", "rail": "card"}, grant=grant)
+    desk.settles()
+
+    assert desk.verdict(paid)["verdict"] != "within_scope"
+
+
+def test_a_grants_limits_are_stated_again_by_its_issuer_and_by_nobody_else(desk):
+    grant = desk.grants(limits=[CAP])
+    said = dict(grant.payload["grant"])
+    said["limits"] = [CAP | {"max_minor": 900_000}]
+    desk.world.send(desk.world.event("delegation.granted", source=desk.platform, at=desk.begins + MINUTE, grant=said, principal=desk.lena, actor=desk.lena))
+    paid = desk.tells(desk.platform, "payment.captured", amount=6_000, money={"charge": "1", "rail": "card"}, grant=grant)
+    desk.settles()
+
+    assert criterion(desk.verdict(paid), "C5")["result"] == "fail"
+
+
+def test_of_charges_under_one_key_the_first_stands_whatever_their_ids(desk):
+    grant = desk.grants()
+    key = {"idempotency_key": "once", "operation": "buy"}
+    desk.tells(desk.platform, "resource.provisioned", amount=1_000, grant=grant, call=key, target={"type": "order", "id": "o-1"})
+    paid = [desk.tells(desk.bank, "payment.captured", after=n * HOUR, amount=1_000, money={"charge": f"k{n}", "rail": "card"}, call=key, grant=grant) for n in (1, 2, 3)]
+    desk.settles()
+
+    assert [criterion(desk.verdict(each), "C13")["result"] for each in paid] == ["pass", "fail", "fail"]
+    assert [desk.verdict(each)["liability"]["bearer"] for each in paid] == ["principal", "provider", "provider"]
+
+
+def test_an_approval_by_request_id_answers_the_payment_that_names_its_charge(desk):
+    grant = desk.grants(gates=["purchase"])
+    desk.world.send(desk.world.event("approval.decided", source=desk.keys, at=desk.begins + MINUTE, principal=desk.lena, actor=desk.lena, mode="direct", request_id="ask-1",
+                                     gate={"kind": "purchase", "by": desk.lena.full}, action={"provider": "host", "target": {"type": "server", "id": "s-1"}}))  # fmt: skip
+    paid = desk.tells(desk.bank, "payment.captured", amount=900, money={"charge": "c-1", "rail": "card"}, target={"type": "charge", "id": "c-1"}, grant=grant, request_id="ask-1")
+    desk.settles()
+
+    assert "authority.gate_missing" not in desk.found()
+    assert criterion(desk.verdict(paid), "C8")["result"] == "pass"
