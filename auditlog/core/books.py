@@ -13,7 +13,7 @@ Everything is a function of the set of statements, never of their order. Amounts
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -648,8 +648,8 @@ class _Obligation:
             mine = own.get(id(entry))
             own_acts = {id(e) for e in (*entry.covers, *entry.beside)}
             others = sorted((s for s in self.shares if s is not mine), key=lambda s: (id(s.entry) not in own_acts, -s.at.timestamp(), s.entry.name))
+            order = [*([mine] if mine else []), *others]
             for at, amount in entry.returns:
-                order = [*([mine] if mine else []), *others]
                 self._return(order, at, amount, room)
 
     def _return(self, order: Sequence[_Share], at: datetime, amount: Decimal, room: dict[int, Decimal]) -> None:
@@ -667,19 +667,20 @@ class _Obligation:
 
     def lines(self) -> list[Line]:
         found, held = [], self._holds()
+        own = {id(share.entry) for share in self.shares}
         for share in self.shares:
-            found.append(self._line(share, held.pop(id(share.entry), None)))
+            found.append(self._line(share, held.pop(id(share.entry), None), own))
         for entry in self.entries:
             if id(entry) in held:
-                found.append(self._line(_Share(entry, ZERO, entry.at), held[id(entry)], book="held"))
+                found.append(self._line(_Share(entry, ZERO, entry.at), held[id(entry)], own, book="held"))
         return found
 
-    def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, *, book: str = "") -> Line:
+    def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, own: set[int], *, book: str = "") -> Line:
+        """`own`: ids of the entries that have a line of their own."""
         entry = share.entry
         returns = tuple(sorted(share.returns))
         back = sum((amount for _, amount in returns), ZERO)
         # Where it is all one line, whatever is known of any statement is known of it.
-        own = {id(s.entry) for s in self.shares}
         told = self.entries if len(self.shares) <= 1 else [entry, *(e for e in entry.by if len(e.covers) == 1 and id(e) not in own)]
         facts = sorted({f.event_id: f for e in told for f in e.facts}.values(), key=_in_time)
         lead = min(facts, key=lambda f: (f.book in ("returned", "held"), not f.attributed, f.at, f.event_id))
@@ -717,19 +718,19 @@ class _Obligation:
 
 def _obligations(entries: Sequence[_Entry]) -> list[_Obligation]:
     """Entries that are covered by one another or belong to one act, together."""
-    place: dict[int, int] = {}
+    seen: set[int] = set()
     found: list[list[_Entry]] = []
     for entry in entries:
-        if id(entry) in place:
+        if id(entry) in seen:
             continue
         group, todo = [], [entry]
-        place[id(entry)] = len(found)
+        seen.add(id(entry))
         while todo:
             one = todo.pop()
             group.append(one)
             for other in (*one.covers, *one.by, *one.beside):
-                if id(other) not in place:
-                    place[id(other)] = len(found)
+                if id(other) not in seen:
+                    seen.add(id(other))
                     todo.append(other)
         found.append(sorted(group, key=lambda e: (e.at, e.book, e.name)))
     return [_Obligation(group) for group in found]
@@ -750,7 +751,7 @@ def _doubt(obligations: Sequence[_Obligation]) -> None:
         loose = [o for o in many if not o.of("incurred") and _is_one_payment(o) and not o.shares[0].doubt]
         # An invoice that is said to be paid, and no payment of it known, may have been paid by one of these.
         open_ = [o for o in many if (o.is_open and (o.of("incurred") or o.of("billed"))) or (o.of("billed") and not o.paid)]
-        _pair(loose, open_, _alike)
+        _pair(loose, open_)
         _pair_with_sums([o for o in loose if not o.shares[0].doubt], [o for o in open_ if not any(s.doubt for s in o.shares)])
 
 
@@ -798,12 +799,12 @@ def _distance(paid: Decimal, owed: Decimal, apart: timedelta) -> tuple | None:
     return (paid != owed, abs(paid - owed) if paid != owed else ZERO, apart)
 
 
-def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Callable[[_Obligation, _Obligation], tuple | None]) -> None:
+def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation]) -> None:
     """One to one, the closest first; ties by name, so that the order of arrival does not matter."""
     if len(loose) * len(open_) > MOST_PAIRS:
-        _pair_in_order(loose, open_, alike)
+        _pair_in_order(loose, open_)
         return
-    pairs = [(how, p.entries[0].name, o.entries[0].name, p, o) for p in loose for o in open_ if (how := alike(p, o)) is not None]
+    pairs = [(how, p.entries[0].name, o.entries[0].name, p, o) for p in loose for o in open_ if (how := _alike(p, o)) is not None]
     taken: set[int] = set()
     for _, _, _, payment, other in sorted(pairs, key=lambda pair: pair[:3]):
         if id(payment) in taken or id(other) in taken:
@@ -812,7 +813,7 @@ def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Cal
         _perhaps(payment, [other])
 
 
-def _pair_in_order(loose: Sequence[_Obligation], open_: Sequence[_Obligation], alike: Callable[[_Obligation, _Obligation], tuple | None]) -> None:
+def _pair_in_order(loose: Sequence[_Obligation], open_: Sequence[_Obligation]) -> None:
     """Where there are too many to look at every pair: equal amounts in order of time, each with the next that fits."""
 
     def in_time(one: _Obligation) -> tuple:
@@ -825,7 +826,7 @@ def _pair_in_order(loose: Sequence[_Obligation], open_: Sequence[_Obligation], a
         same = waiting.get((payment.total, payment.currency), [])
         while same and same[-1].entries[0].at < payment.entries[0].at - NEAR:
             same.pop()
-        if same and same[-1] is not payment and not same[-1].shares[0].doubt and alike(payment, same[-1]) is not None:
+        if same and same[-1] is not payment and not same[-1].shares[0].doubt and _alike(payment, same[-1]) is not None:
             _perhaps(payment, [same.pop()])
 
 

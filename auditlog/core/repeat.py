@@ -188,18 +188,11 @@ def things(taking: Taking) -> list[tuple[str, ...]]:
         money = act.payload.money
         subscription, period = getattr(money, "subscription", ""), getattr(money, "period", None)
         if subscription and period is not None:
-            begin, end = _period(period)
-            found["period", act.provider, str(begin), str(end), subscription] = None
+            found["period", act.provider, str(period.begins), str(period.ends), subscription] = None
         if kind not in CALL_LIKE and name and "://" not in name and name not in taking.ids and period is None:
             found["target", act.provider, act.verb, kind, name] = None
     order = ("key", "order", "invoice", "name", "period", "target")
     return sorted(found, key=lambda each: order.index(each[0]))
-
-
-def _period(period) -> tuple[object, object]:
-    if isinstance(period, dict):
-        return period.get("from"), period.get("to")
-    return period.begins, period.ends
 
 
 def _of_another_thing(one: Taking, other: Taking) -> bool:
