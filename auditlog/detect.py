@@ -22,7 +22,6 @@ from auditlog.core.act import Act
 from auditlog.core.amount import minor
 from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
-from auditlog.core.record import invoice_of
 from auditlog.detectors import (
     Detector,
     SourceDetector,
@@ -36,7 +35,7 @@ from auditlog.detectors import (
 from auditlog.detectors.gathered import gather
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.queries import load_acts, record_around, select_acts
+from auditlog.queries import load_acts, record_around, select_acts, shared_with
 from auditlog.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.stories import stories_around
 
@@ -277,21 +276,14 @@ def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, 
     """The acts and, for charges, keys, invoices and requests they share, the others: what arrives last can settle what
     came first.
     """
-    shared = {
-        "charge": {act.charge for act in acts},
-        "request_id": {act.request_id for act in acts},
-        "idempotency_key": {act.idempotency_key for act in acts},
-        "invoice": {invoice_of(act) for act in acts},
-    }
-    stated = {column: list(values - {""}) for column, values in shared.items() if values - {""}}
-    if not stated:
+    conditions, params = shared_with(acts)
+    if not conditions:
         return sorted(acts, key=lambda act: act.leaf_index)
     known = {act.leaf_index for act in acts}
-    either = " OR ".join(f"({column} = ANY(%s) AND {column} <> '')" for column in stated)
     others = select_acts(
         tenant,
-        f"type = ANY(%s) AND ({either}) AND leaf_index <> ALL(%s)",
-        [list(types), *stated.values(), list(known)],
+        f"type = ANY(%s) AND ({' OR '.join(conditions)}) AND leaf_index <> ALL(%s)",
+        [list(types), *params, list(known)],
     )
     ripe = [other for other in others if not waits or now - other.received_at >= GRACE]
     return sorted([*acts, *ripe], key=lambda act: act.leaf_index)

@@ -50,7 +50,7 @@ LIMIT_TYPES = {
     "verb": "varchar", "holder": "text", "grant": "text", "principal": "text", "scope": "varchar", "scope_id": "text",
     "provider": "text", "currency": "varchar", "interval": "varchar", "zone": "text", "max_minor": "int8",
     "enforcement": "varchar", "set_by": "text", "occurred_at": "timestamptz", "limit_id": "text", "session": "text", "task": "text",
-    "project": "text", "counts": "bool", "signer": "text",
+    "project": "text", "counts": "bool",
 }  # fmt: skip
 PARTY_TYPES = {
     "tenant_id": "int8", "generation": "int4", "key": "text", "kinds": "int2", "first_at": "timestamptz",
@@ -491,7 +491,6 @@ def _limit_row(
         payload.task,
         payload.project,
         counts,
-        read.event.issuer,
     )
 
 

@@ -37,7 +37,7 @@ def fold_charges(batch: Batch) -> None:
     while whole := _to_be_seen_whole(batch.scope, told.principals, lines) - looked:
         looked |= whole
         more = rows_where(batch.scope, "e.principal = ANY(%(principals)s) AND e.principal <> ''", {"principals": list(looked)})
-        told = payments_around(batch.scope, [*given, *batch.money, *more])
+        told = payments_around(batch.scope, [*given, *more])
         lines = books(told.facts.values())
     _write(batch, told, lines, looked)
 

@@ -27,7 +27,15 @@ from auditlog.core.money import CREDIT_RAIL, minor, whole
 from auditlog.core.organisation import Organisations
 from auditlog.core.record import Approval, Owned, Record, invoice_of
 from auditlog.core.repeat import TYPES
-from auditlog.core.statement import Grant, Token, decode_grant_history, grant_at, grant_of, restated_of, token_of
+from auditlog.core.statement import (
+    Grant,
+    Token,
+    grant_at,
+    grant_of,
+    restated_of,
+    stated_by,
+    token_of,
+)
 from auditlog.core.use import answers_for, follows_an_act
 from auditlog.ingest import sender_of
 from auditlog.models import Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
@@ -273,8 +281,8 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
     with connection.cursor() as cursor:
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
-            ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts,'
-            " l.signer FROM projection_limit l"
+            ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts'
+            " FROM projection_limit l"
             " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],
@@ -282,8 +290,8 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
         facts = [LimitFact(row[0], str(row[1]), *row[2:]) for row in cursor.fetchall()]
     # What somebody else states of a grant, or again of one time, gives it no limits: only the statements that stand do.
     histories = _histories(tenant, {fact.grant for fact in facts if fact.verb == "grant"})
-    standing = {(grant_id, said.event_id) for grant_id, history in histories.items() for said in decode_grant_history(history).versions()}
-    return [fact for fact in facts if fact.verb != "grant" or (fact.grant, fact.event_id) in standing]
+    standing = {grant_id: stated_by(history) for grant_id, history in histories.items()}
+    return [fact for fact in facts if fact.verb != "grant" or fact.event_id in standing.get(fact.grant, ())]
 
 
 def ceilings_of(tenant: Tenant, authorities: Collection[str]) -> dict[str, tuple[Ceiling, ...]]:
@@ -453,19 +461,25 @@ def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[
 
 def _siblings(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
     """What shares a charge, an idempotency key, an invoice or a request with these, or did the same to the same target."""
+    conditions, params = shared_with(acts, target={act.target for act in acts if any(g.gates for g in act.path.grants)})
+    if made := [UUID(act.through) for act in acts if act.through]:
+        conditions, params = [*conditions, "event_id = ANY(%s)"], [*params, made]
+    return select_acts(tenant, " OR ".join(conditions), params) if conditions else []
+
+
+def shared_with(acts: Sequence[Act], **more: set[str]) -> tuple[list[str], list]:
+    """Conditions, of which one is to hold, and their parameters: what shares a charge, a request, an idempotency key or an
+    invoice with these acts, or one of the values of `more` in the column of that name.
+    """
     shared = {
         "charge": {act.charge for act in acts},
         "request_id": {act.request_id for act in acts},
         "idempotency_key": {act.idempotency_key for act in acts},
         "invoice": {invoice_of(act) for act in acts},
-        "target": {act.target for act in acts if any(g.gates for g in act.path.grants)},
+        **more,
     }
     stated = {column: list(values - {""}) for column, values in shared.items() if values - {""}}
-    conditions = [f"({column} = ANY(%s) AND {column} <> '')" for column in stated]
-    params: list = list(stated.values())
-    if made := [UUID(act.through) for act in acts if act.through]:
-        conditions, params = [*conditions, "event_id = ANY(%s)"], [*params, made]
-    return select_acts(tenant, " OR ".join(conditions), params) if conditions else []
+    return [f"({column} = ANY(%s) AND {column} <> '')" for column in stated], list(stated.values())
 
 
 def load_tokens(tenant: Tenant, jtis: Collection[str]) -> dict[str, Token]:

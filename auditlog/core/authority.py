@@ -22,7 +22,7 @@ import rfc8785
 
 from auditlog.core import domain
 from auditlog.core.act import Act
-from auditlog.core.chain import NO_TOKENS, Path, TokenPath
+from auditlog.core.chain import Path, TokenPath
 from auditlog.core.event import Detail, Limit, Party, TokenObject, act_chain
 from auditlog.core.keys import b64url
 from auditlog.core.money import amount_text
@@ -346,21 +346,6 @@ def revocation_text(ended: Ended, provider: str) -> str:
         return f"{said}, and {who} knew"
     knew = f"{who} heard of it at {utc_text(ended.notice)}" if ended.notice else f"no notice to {who} is in the record"
     return f"race: {said}; {knew}" if ended.is_race else f"{said}, and that was not passed on in time: {knew}"
-
-
-def judge_revocation(
-    path: Path, at: datetime, *, provider: str, tokens: TokenPath = NO_TOKENS, unstated: Token | None = None,
-    grace_seconds: float = GRACE_SECONDS, race_seconds: float = RACE_SECONDS,
-) -> Judgement:  # fmt: skip
-    """C9. Revocation knows three times: revoked at the issuer, notified to the provider, last token expired. An act
-    between the first and the second is a race: a fail for scope, but who bears it differs.
-    """
-    found = ended_before(path, tokens, at, provider=provider, unstated=unstated, grace_seconds=grace_seconds, race_seconds=race_seconds)
-    if found is None:
-        return Judgement("pass", "nothing on the path had been revoked")
-    return Judgement(
-        "fail", revocation_text(found, provider), found.hop, found.link.id if isinstance(found.link, Grant) else None, found.link.revoked_leaf
-    )
 
 
 def notice_text(grant: Grant, provider: str, at: datetime) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -45,7 +45,6 @@ class LimitFact:
     task: str = ""
     project: str = ""
     counts: bool = True  # its source may say so
-    signer: str = ""  # issuer of the statement
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -316,14 +315,11 @@ class Ledger:
     def of(self, spent: Spent) -> list[Step]:
         return self._by_line.get(id(spent), [])
 
-    @property
+    @cached_property
     def _by_line(self) -> dict[int, list[Step]]:
-        found = self.__dict__.get("_lines")
-        if found is None:
-            found = {}
-            for step in self.steps:
-                found.setdefault(id(step.spent), []).append(step)
-            self.__dict__["_lines"] = found
+        found: dict[int, list[Step]] = {}
+        for step in self.steps:
+            found.setdefault(id(step.spent), []).append(step)
         return found
 
 

@@ -327,6 +327,12 @@ def restated_of(history: bytes) -> History[GrantObject] | None:
     return decoded if len(decoded.versions()) > 1 else None
 
 
+@lru_cache(maxsize=4096)
+def stated_by(history: bytes) -> frozenset[str]:
+    """Ids of the events whose statements of the grant stand, each for its time."""
+    return frozenset(version.event_id for version in decode_grant_history(history).versions())
+
+
 @lru_cache(maxsize=16_384)
 def grant_at(history: bytes, version: int, known: int) -> Grant | None:
     """The grant as of one of its versions, with what was `known` of it beside that where the two differ."""

@@ -245,7 +245,6 @@ class LimitStatement(models.Model):
     task = models.TextField(default="")
     project = models.TextField(default="")
     counts = models.BooleanField(default=True)  # its source may say so (layers, issuers)
-    signer = models.TextField(default="")  # issuer of the statement
 
     class Meta:
         db_table = "projection_limit"

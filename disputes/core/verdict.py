@@ -187,39 +187,34 @@ def grant_digest(grant: Grant) -> str:
     """Hex SHA-256 of a grant as it stands at the act's time, with its revocation, and with what had been known of it
     where it was stated anew after the act.
     """
-    said = {
-        name: getattr(grant, name)
-        for name in (
-            "id", "parent", "root", "subject", "actor", "details", "limits", "not_before", "expires_at", "audience",
-            "max_depth", "redelegate", "gates", "intent", "jkt", "granted_at", "attester", "standing", "revoked_at",
-        )
-    }  # fmt: skip
     before = grant_digest(grant.known_before) if grant.known_before else None
-    return sha256(msgspec.json.encode(said | {"notified": dict(grant.notified), "known_before": before}, order="sorted")).hexdigest()
+    return _digest(
+        grant,
+        "id parent root subject actor details limits not_before expires_at audience max_depth redelegate gates intent jkt granted_at"
+        " attester standing revoked_at",
+        notified=dict(grant.notified),
+        known_before=before,
+    )
 
 
 def token_digest(token: Token) -> str:
     """Hex SHA-256 of a token as it stands, with its revocation."""
-    said = {
-        name: getattr(token, name)
-        for name in (
-            "jti", "standing", "parent", "grant", "subject", "actors", "audience", "scope", "issued_at", "expires_at", "jkt",
-            "attester", "revoked_at",
-        )
-    }  # fmt: skip
-    return sha256(msgspec.json.encode(said | {"notified": dict(token.notified)}, order="sorted")).hexdigest()
+    return _digest(
+        token,
+        "jti standing parent grant subject actors audience scope issued_at expires_at jkt attester revoked_at",
+        notified=dict(token.notified),
+    )
 
 
 def answer_digest(answer: Approval) -> str:
     """Hex SHA-256 of an approval or refusal, without what only this ledger knows of it."""
-    said = {
-        name: getattr(answer, name)
-        for name in (
-            "kind", "by", "by_kind", "at", "over", "request_id", "max_price_minor", "currency", "answer", "principal", "issuer",
-            "verb", "target",
-        )
-    }  # fmt: skip
-    return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+    return _digest(answer, "kind by by_kind at over request_id max_price_minor currency answer principal issuer verb target")
+
+
+def _digest(of: object, names: str, **more: Any) -> str:
+    """Hex SHA-256 of these fields and `more`, as JSON with sorted keys."""
+    fields = {name: getattr(of, name) for name in names.split()}
+    return sha256(msgspec.json.encode(fields | more, order="sorted")).hexdigest()
 
 
 def _looked_at(it: Contested) -> list[Path]:

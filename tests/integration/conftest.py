@@ -3,6 +3,7 @@
 import pytest
 
 from auditlog.configure import add_source
+from auditlog.simulator.story import demo_story
 from tests.deliveries import ISSUER, SAMPLES, SIGNER
 
 
@@ -26,3 +27,14 @@ def source(tenant, now, monkeypatch):
         )
 
     return add
+
+
+@pytest.fixture
+def told(world):
+    """The demo story, settled."""
+    story = demo_story(seed=7, now=world.now, tenant=world.tenant)
+    world.sources |= {spec.name: spec for spec in story.sources}
+    bad = {refusal.position for refusal in story.refusals}
+    world.send(*(signed for position, signed in enumerate(story.deliveries) if position not in bad))
+    world.settle()
+    return world

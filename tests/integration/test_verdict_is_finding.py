@@ -3,14 +3,11 @@
 import random
 from datetime import timedelta
 
-import pytest
-
 from auditlog.chain_json import authority_breaks
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.use import USE_TYPES, is_use
 from auditlog.models import Event, Finding
 from auditlog.queries import chains_of, load_acts, record_around, time_of
-from auditlog.simulator.story import demo_story
 from disputes.adjudicate import adjudicate
 from tests.chains import MUTATIONS, say, valid_chain
 
@@ -26,17 +23,6 @@ CRITERIA_OF = {
     "authority.confused_deputy": {"C3", "C4"},
 }
 _SURE = ("high", "critical")
-
-
-@pytest.fixture
-def told(world):
-    """The demo story, settled."""
-    story = demo_story(seed=7, now=world.now, tenant=world.tenant)
-    world.sources |= {spec.name: spec for spec in story.sources}
-    bad = {refusal.position for refusal in story.refusals}
-    world.send(*(signed for position, signed in enumerate(story.deliveries) if position not in bad))
-    world.settle()
-    return world
 
 
 def contradictions(world):
