@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -461,22 +462,47 @@ def ended_at(ceilings: Sequence[Ceiling], at: datetime) -> Ceiling | None:
 
 
 def beyond_authority(ceilings: Sequence[Ceiling], spending: Iterable[Spent]) -> list[OverAuthority]:
-    """Every line under one authority that was above its ceiling or after its end, in order of time."""
+    """Every line under one authority that was above its ceiling or after its end, in order of time. What comes back gives
+    room in the interval that it was taken in.
+    """
     granted = sorted((c for c in ceilings if not c.ended and c.max_minor is not None), key=lambda c: (c.at, c.leaf_index))
-    lines = sorted(spending, key=lambda s: (s.at, s.leaf_index))
-    found, sums = [], {}
-    for spent in lines:
+    begun = [ceiling.at for ceiling in granted]
+    lines: list[tuple[Spent, datetime, Ceiling | None]] = []
+    counted: list[tuple[Spent, datetime | None]] = []
+    for spent in sorted(spending, key=lambda s: (s.at, s.leaf_index)):
         at = spent.held_from or spent.at
-        place = bisect_right([c.at for c in granted], at)
-        ceiling = granted[place - 1] if place else None
+        place = bisect_right(begun, at)
+        lines.append((spent, at, granted[place - 1] if place else None))
+        if place and spent.currency == granted[place - 1].currency:
+            counted.append((spent, interval_start(at, granted[place - 1].interval)))
+    back = _returned(counted)
+    starts = {id(spent): start for spent, start in counted}
+    found: list[OverAuthority] = []
+    sums: dict[datetime | None, Minor] = {}
+    for spent, at, ceiling in lines:
         if (end := ended_at(ceilings, at)) is not None and (spent.gross_minor or spent.authorized_minor):
             found.append(OverAuthority(spent, ceiling or end, spent.gross_minor, 0, end))
-        if ceiling is None or spent.currency != ceiling.currency:
+        if ceiling is None or id(spent) not in starts:
             continue
-        start = interval_start(at, ceiling.interval)
-        before = sums.get(start, 0) - sum(a for s in lines if s is not spent and s.at <= at for when, a in s.returns if when <= at)
+        start = starts[id(spent)]
+        times, so_far = back[start]
+        others = so_far[bisect_right(times, at)] - sum(amount for when, amount in spent.returns if max(when, spent.at) <= at)
+        before = sums.get(start, 0) - others
         sums[start] = sums.get(start, 0) + spent.gross_minor
-        total = before + max(spent.gross_minor, spent.authorized_minor if not spent.gross_minor else 0)
+        total = before + (spent.gross_minor or spent.authorized_minor)
         if total > ceiling.max_minor:
             found.append(OverAuthority(spent, ceiling, total, min(total - ceiling.max_minor, spent.gross_minor or spent.authorized_minor)))
+    return found
+
+
+def _returned(counted: Iterable[tuple[Spent, datetime | None]]) -> dict[datetime | None, tuple[list[datetime], list[Minor]]]:
+    """By interval: when something came back, and how much had by then; the sums begin with nothing."""
+    moves: dict[datetime | None, list[tuple[datetime, Minor]]] = {}
+    for spent, start in counted:
+        # Nothing comes back before it was taken, whatever its clock says.
+        moves.setdefault(start, []).extend((max(when, spent.at), amount) for when, amount in spent.returns)
+    found = {}
+    for start, many in moves.items():
+        many.sort()
+        found[start] = ([when for when, _ in many], list(accumulate((amount for _, amount in many), initial=0)))
     return found

@@ -248,3 +248,13 @@ def test_what_is_taken_after_its_end_is_found_until_it_is_granted_again():
 
     found = beyond_authority(said, [under(1, 100, at=NOW - MINUTE), under(2, 100, at=NOW + DAY), under(3, 100, at=NOW + 3 * DAY)])
     assert [(o.spent.event_id, o.ended is not None) for o in found] == [("s2", True)]
+
+
+def test_what_comes_back_gives_room_under_an_authority_in_the_interval_it_was_taken_in_alone():
+    back = ((NOW + 15 * DAY, 900),)
+    lines = [under(1, 0, returns=back), under(2, 900, at=NOW + 16 * DAY), under(3, 900, at=NOW + 17 * DAY)]
+    euros = charge_at(4, 0, authority="auth", currency="EUR", returns=((NOW + DAY, 900),))
+
+    assert [o.spent.event_id for o in beyond_authority([ceiling(1000, interval="month")], lines)] == ["s3"]
+    assert [o.spent.event_id for o in beyond_authority([ceiling(1000)], lines)] == ["s3"]
+    assert [o.spent.event_id for o in beyond_authority([ceiling(1000)], [euros, *lines[1:]])] == ["s3"]
