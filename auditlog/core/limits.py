@@ -220,14 +220,40 @@ def limits_of(facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact
     same holder, scope, provider, currency, interval and bound thing, if it names one.
     """
     found: list[list[LimitFact]] = []
+    places: dict[tuple, set[int]] = {}  # in `found`, by what a statement of one of them says
     for fact in sorted((f for f in facts if f.counts and f.verb != "reached"), key=lambda f: (f.at, f.leaf_index, f.key)):
-        same = [versions for versions in found if fact.id and any(_same_id(fact, v) for v in versions)]
-        same = same or [versions for versions in found if any(_same_limit(fact, v) for v in versions)]
-        for versions in same:
-            versions.append(fact)
+        by_id = places.get(_id_of(fact), ()) if fact.id else ()
+        same = [n for n in sorted(by_id) if any(_same_id(fact, v) for v in found[n])]
+        same = same or [n for n in sorted(places.get(_asked(fact), ())) if any(_same_limit(fact, v) for v in found[n])]
         if not same:
-            found.append([fact])
+            found.append([])
+            same = [len(found) - 1]
+        for n in same:
+            found[n].append(fact)
+            for mark in _marks(fact):
+                places.setdefault(mark, set()).add(n)
     return [Limit(tuple(versions), judged) for versions in found]
+
+
+def _id_of(fact: LimitFact) -> tuple[str, ...]:
+    return ("id of a grant", fact.id, fact.grant) if fact.grant else ("id", fact.id, fact.holder)
+
+
+def _marks(fact: LimitFact) -> list[tuple]:
+    """What statements that may restate it look it up by: see `_asked` and `_same_id`."""
+    narrow = [(name, value, fact.kind) for name in _NARROW if (value := getattr(fact, name))]
+    ids = [("id", fact.id, fact.holder), ("id of a grant", fact.id, fact.grant)] if fact.id else []
+    return [("grant", fact.grant), ("kind", fact.kind), *narrow, *ids]
+
+
+def _asked(fact: LimitFact) -> tuple:
+    """The narrowest thing that `_same_limit` wants of another statement."""
+    if fact.grant or fact.verb == "grant":
+        return ("grant", fact.grant)
+    return next(((name, value, fact.kind) for name in _NARROW if (value := getattr(fact, name))), ("kind", fact.kind))
+
+
+_NARROW = ("scope_id", "session", "task", "project")
 
 
 def _same_id(fact: LimitFact, other: LimitFact) -> bool:
