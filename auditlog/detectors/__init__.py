@@ -17,6 +17,7 @@ from auditlog.core.advice import Facts, advice
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.story import Story
+from auditlog.core.taking import Taking
 
 
 class Detector(Protocol):
@@ -187,6 +188,13 @@ def runbook_of(found: Found, now: datetime | None) -> str:
     if "last_at" in getattr(found, "withheld", ()):
         return detector.runbook
     return advice(detector, Facts(found.first_at, found.last_at, found.evidence), now)
+
+
+def told_of(takings: Iterable[Taking]) -> dict[str, tuple]:
+    """`events` and `leaves` of a finding on takings: every statement of each, since a verdict on any of them says the same."""
+    acts = {act.event_id: act for taking in takings for act in taking.acts}
+    ordered = sorted(acts.values(), key=lambda act: (act.occurred_at, act.leaf_index))
+    return {"events": tuple(act.event_id for act in ordered), "leaves": tuple(act.leaf_index for act in ordered)}
 
 
 def finding(rule: str, anchor: str, acts: Sequence[Act], *, severity: str, title: str, **more) -> Finding:

@@ -16,7 +16,7 @@ from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.core.repeat import TYPES, Past, Repeat, past_of
 from auditlog.core.taking import Taking
-from auditlog.detectors import finding
+from auditlog.detectors import finding, told_of
 
 rule = "spend.duplicate_charge"
 version = 1
@@ -77,6 +77,7 @@ def _finding(kind: str, thing: str, first_id: str, many: Sequence[Repeat]) -> Fi
         rule,
         f"{first.first.principal} {kind} {thing}"[:700] + f" {first_id}",
         [each.first for each in takings],
+        **told_of(takings),
         severity=_severity(kept, taken),
         title=f"{what} was charged {_times(len(takings))} for {total}{back}",
         money_at_risk_minor=kept,

@@ -14,7 +14,7 @@ from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.core.repeat import TYPES
 from auditlog.core.task import Task, tasks_of
-from auditlog.detectors import common_grant, finding, spent_most
+from auditlog.detectors import common_grant, finding, spent_most, told_of
 
 rule = "intent.price_exceeded"
 version = 1
@@ -58,6 +58,7 @@ def _finding(task: Task, principal: str) -> Finding:
         rule,
         f"{principal} {' '.join(task.key)}"[:900],
         [taking.first for taking in task.priced],
+        **told_of(task.priced),
         severity="critical" if cost.max_minor and total > 10 * cost.max_minor else "high" if total > 2 * cost.max_minor else "medium",
         title=f"{amount_text(total, cost.currency)} was spent{period}, where {asked}",
         actor=spent_most([taking.first for taking in task.priced]),

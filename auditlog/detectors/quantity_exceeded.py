@@ -13,7 +13,7 @@ from auditlog.core.record import Record
 from auditlog.core.repeat import TYPES
 from auditlog.core.taking import Taking
 from auditlog.core.task import Task, tasks_of
-from auditlog.detectors import finding
+from auditlog.detectors import finding, told_of
 from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.quantity_exceeded"
@@ -56,6 +56,7 @@ def _finding(task: Task, principal: str, beyond: Sequence[Taking]) -> Finding:
         rule,
         f"{principal} {' '.join(task.key)}"[:900],
         [taking.first for taking in beyond],
+        **told_of(beyond),
         severity="high" if number > 2 * max(1, wanted) else "medium",
         title=f"{number} were bought, where {wanted} {'was' if wanted == 1 else 'were'} asked for",
         money_at_risk_minor=sum(taking.net_minor for taking in beyond) if len(currencies) == 1 else None,

@@ -14,7 +14,8 @@ from auditlog.core.finding import Finding
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.core.repeat import TYPES, Loop, Past, past_of
-from auditlog.detectors import common_grant, finding, spent_most
+from auditlog.core.taking import Taking
+from auditlog.detectors import common_grant, finding, spent_most, told_of
 
 rule = "spend.retry_loop"
 version = 2
@@ -60,6 +61,7 @@ def _judge(loop: Loop, past: Past) -> Finding:
         rule,
         f"{first.principal} {loop.print_} {first.event_id}",
         loop.acts,
+        **told_of([past.taking_of(act) or Taking([act]) for act in loop.acts]),
         severity=_severity(allowed, kept),
         title=f"{loop.acts[0].operation} was charged {len(loop.acts)} times for {amount_text(spent, currency)}{back}{against}",
         actor=spent_most(loop.acts),

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from auditlog.models import Charge, Event, Finding
@@ -38,6 +38,9 @@ def contradictions(world):
             yield f"{event_id}: C13 fails and no rule says so: {said['C13'][1]}"
         if "repeat" in codes and not rules & set(OF_REPEATS):
             yield f"{event_id}: I1 says repeat and no rule does: {said['I1'][1]}"
+        for code, of_code in (("price_exceeded", OF_PRICE), ("quantity_exceeded", OF_QUANTITY)):
+            if code in codes and not rules & set(of_code):
+                yield f"{event_id}: I1 says {code} and no rule does: {said['I1'][1]}"
 
 
 def test_on_the_demo_no_rule_about_money_and_its_criterion_contradict_each_other(told):
@@ -66,6 +69,10 @@ def said(world, n, grant, step):
 
 
 @pytest.mark.parametrize("scope", ["global", "session"])
+@example(
+    [{"kind": kind, "amount": 300, "charge": charge, "key": key, "by_human": False, "session": "", "currency": "USD"}
+     for kind, charge, key in (("payment.captured", "a", "k"), ("payment.captured", "b", ""), ("payment.captured", "b", "k"))]
+)  # fmt: skip
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=2, max_size=7))
 def test_on_small_streams_no_rule_about_money_and_its_criterion_contradict_each_other(database, now, scope, steps):
@@ -77,4 +84,31 @@ def test_on_small_streams_no_rule_about_money_and_its_criterion_contradict_each_
     world.send(grant, *(said(world, n, grant, step) for n, step in enumerate(steps)))
     world.settle()
 
+    assert list(contradictions(world)) == []
+
+
+def test_every_statement_of_what_went_beyond_the_intent_is_in_its_finding(world, now):
+    orchestrator, rail = world.source("conductor", "https://conductor.example"), world.source("rail", "https://rail.example")
+    ada, bot = world.human("ada", issuer="https://id.example"), world.agent("bot", issuer="https://conductor.example")
+    asked = {"text": "one name", "quantity": 1, "max_price_minor": 1_000, "currency": "USD"}
+    grant = world.grant(ada, bot, actions=["**"], resources=["**"], intent=asked, at=now - timedelta(hours=3), source=orchestrator)
+    world.send(grant)
+    for n, name in enumerate(("one.example", "two.example")):
+        at = now - timedelta(minutes=60 - n)
+        act = {"verb": "domain.register", "provider": "shop", "target": {"type": "domain", "id": name}}
+        money = {"amount_minor": 900, "currency": "USD", "rail": "card"}
+        call = {"operation": "register", "idempotency_key": f"key-{n}"}
+        world.send(
+            world.event("domain.registered", at=at, grant=grant, action=act, money=money, call=call, source=orchestrator),
+            world.event("payment.captured", at=at + timedelta(seconds=2), grant=grant, action={"verb": "order.pay", "provider": "shop"},
+                        money=money | {"charge": f"ch-{n}"}, call=call, source=rail),
+        )  # fmt: skip
+    world.settle()
+
+    kept = {finding.rule: finding for finding in Finding.objects.filter(tenant=world.row)}
+    second = {str(pk) for pk in Event.objects.filter(tenant=world.row, idempotency_key="key-1").values_list("event_id", flat=True)}
+    assert len(second) == 2
+    assert {str(pk) for pk in kept["intent.quantity_exceeded"].event_ids} == second
+    assert {str(pk) for pk in kept["intent.price_exceeded"].event_ids} == second
+    assert kept["intent.price_exceeded"].money_at_risk_minor == 800
     assert list(contradictions(world)) == []

@@ -26,6 +26,7 @@ class Habits:
 
     times: list[datetime]
     by_verb: dict[str, list[datetime]]
+    busiest: dict[str, list[int]]  # by verb: the most of the first n that lay within one occasion
     providers: dict[str, datetime]  # when each was first used
     amounts: dict[str, list[tuple[datetime, int]]]  # by currency
 
@@ -86,7 +87,9 @@ def _habits(it: Contested) -> Habits:
         amounts: dict[str, list[tuple[datetime, int]]] = {}
         for taking in past_of(it.record, principal, acts).takings:
             amounts.setdefault(taking.currency, []).append((taking.at, taking.amount_minor))
-        found = it.record.memory["habits", principal] = Habits([act.occurred_at for act in done], by_verb, providers, amounts)
+        found = it.record.memory["habits", principal] = Habits(
+            [act.occurred_at for act in done], by_verb, {verb: _busiest(times) for verb, times in by_verb.items()}, providers, amounts
+        )
     return found
 
 
@@ -129,15 +132,16 @@ def _burst(it: Contested, habits: Habits, since: datetime) -> str:
     times = habits.by_verb.get(verb, [])
     start, end = bisect_left(times, since), bisect_left(times, done.occurred_at + timedelta(microseconds=1))
     number = end - start
-    usual = _most_within(times[:start])
+    usual = habits.busiest[verb][start] if verb in habits.busiest else 0
     return f"{number} of them within {int(OCCASION.total_seconds() // 60)} minutes" if number >= BURST and number > 3 * usual else ""
 
 
-def _most_within(times: list[datetime]) -> int:
-    most = begin = 0
+def _busiest(times: list[datetime]) -> list[int]:
+    """For each n, the most of the first n times that lay within one occasion."""
+    found, begin = [0], 0
     for end, at in enumerate(times):
         while at - times[begin] > OCCASION:
             begin += 1
-        most = max(most, end - begin + 1)
-    return most
+        found.append(max(found[-1], end - begin + 1))
+    return found
 
