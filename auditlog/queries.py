@@ -38,7 +38,7 @@ from auditlog.core.statement import (
 )
 from auditlog.core.use import answers_for, follows_an_act
 from auditlog.ingest import sender_of
-from auditlog.models import Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
+from auditlog.models import Charge, Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
 
 decode_payload = msgspec.json.Decoder(Payload).decode
 
@@ -292,6 +292,14 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
     histories = _histories(tenant, {fact.grant for fact in facts if fact.verb == "grant"})
     standing = {grant_id: stated_by(history) for grant_id, history in histories.items()}
     return [fact for fact in facts if fact.verb != "grant" or fact.event_id in standing.get(fact.grant, ())]
+
+
+def lines_with(tenant: Tenant, events: Collection[UUID]) -> list[Charge]:
+    """Lines of the books in which any of these statements is counted, in order of time."""
+    lines = Charge.objects.filter(tenant=tenant, generation=generation_of(tenant))
+    found = {line.pk: line for line in lines.filter(lead__in=events)}
+    found |= {line.pk: line for line in lines.filter(is_joined=True, events__overlap=list(events))}
+    return sorted(found.values(), key=lambda line: (line.at, line.leaf_index, line.pk))
 
 
 def ceilings_of(tenant: Tenant, authorities: Collection[str]) -> dict[str, tuple[Ceiling, ...]]:

@@ -7,8 +7,8 @@ from uuid import UUID
 from auditlog.access import Viewer
 from auditlog.core.amount import minor
 from auditlog.core.story import Story, disagreements, keys_of
-from auditlog.models import Charge, Role
-from auditlog.queries import generation_of, load_acts, visible_events
+from auditlog.models import Role
+from auditlog.queries import lines_with, load_acts, visible_events
 from auditlog.stories import possibly_same, stories_around
 
 SHOWN = 200
@@ -62,7 +62,7 @@ def money_of(viewer: Viewer, story: Story, *, visible: set[str]) -> list[dict[st
     if not asked:
         return []
     found = []
-    for line in lines_with(viewer, asked):
+    for line in lines_with(viewer.tenant, asked):
         counted = [str(event_id) for event_id in line.events]
         if viewer.role == Role.ABUSE and not visible.issuperset(counted):
             continue
@@ -72,11 +72,3 @@ def money_of(viewer: Viewer, story: Story, *, visible: set[str]) -> list[dict[st
              "returned_minor": minor(line.returned), "counted": counted, "once": len(counted) > 1}
         )  # fmt: skip
     return found
-
-
-def lines_with(viewer: Viewer, events: list[UUID]) -> list[Charge]:
-    """Lines of the books in which any of these statements is counted, in order of time."""
-    lines = Charge.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant))
-    found = {line.pk: line for line in lines.filter(lead__in=events)}
-    found |= {line.pk: line for line in lines.filter(is_joined=True, events__overlap=events)}
-    return sorted(found.values(), key=lambda line: (line.at, line.leaf_index, line.pk))

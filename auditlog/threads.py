@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q, QuerySet
@@ -21,9 +20,9 @@ from auditlog.core.books import Line, books
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.exposure import exposure_at
 from auditlog.core.money import CREDIT_RAIL, minor
-from auditlog.models import Charge, Event, Holding, Role
+from auditlog.models import Event, Holding, Role
 from auditlog.payments import payments_around, rows_where
-from auditlog.queries import generation_of, select_acts, visible_events
+from auditlog.queries import generation_of, lines_with, select_acts, visible_events
 from auditlog.stories import stories_around
 
 KINDS = ("session", "task", "txn")
@@ -146,7 +145,7 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
         params["provider"] = viewer.provider
     given = rows_where(scope, mine, params)
     asked = [row[0] for row in given]
-    lines = _own_lines(viewer, scope, given) if viewer.role == Role.ABUSE else _lines_with(scope, asked)
+    lines = _own_lines(viewer, scope, given) if viewer.role == Role.ABUSE else lines_with(viewer.tenant, asked)
     with connection.cursor() as cursor:
         ceilings, uses, _ = _authorities(cursor, scope, mine, params)
     holds = [(line.authority, line.currency, minor(line.held), line.held_from, line.held_until) for line in lines if line.held and line.held_from]
@@ -184,12 +183,6 @@ def _own_lines(viewer: Viewer, scope: list[int], given: list[tuple]) -> list[Lin
     told = payments_around(scope, given)
     asked = {str(row[0]) for row in given}
     return [line for line in books(f for f in told.facts.values() if f.provider == viewer.provider) if asked.intersection(line.events)]
-
-
-def _lines_with(scope: list[int], events: Sequence[UUID]) -> list[Charge]:
-    lines = Charge.objects.filter(tenant_id=scope[0], generation=scope[1])
-    found = {line.pk: line for line in lines.filter(lead__in=events)}
-    return list((found | {line.pk: line for line in lines.filter(is_joined=True, events__overlap=list(events))}).values())
 
 
 def _authorities(cursor, scope, mine, params) -> tuple[list[tuple], list[tuple], dict[str, str]]:

@@ -9,7 +9,19 @@ from typing import Any, Literal
 from auditlog.core.act import Act
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath, tokens_to
 from auditlog.core.event import Party
-from auditlog.core.limits import Ceiling, Ledger, Limit, LimitFact, RaiseStanding, Spent, limits_of, run, widens
+from auditlog.core.limits import (
+    Ceiling,
+    Ledger,
+    Limit,
+    LimitFact,
+    OverAuthority,
+    RaiseStanding,
+    Spent,
+    beyond_authority,
+    limits_of,
+    run,
+    widens,
+)
 from auditlog.core.organisation import NONE_MAPPED, Organisations
 from auditlog.core.statement import Token
 
@@ -138,6 +150,13 @@ class Record:
         if fact.set_by == holder or holder in self.lineage.get(fact.set_by, frozenset()):
             return "refused"
         return "unknown"
+
+    def beyond_authority(self, authority: str) -> list[OverAuthority]:
+        """What was taken under a payment authority beyond its ceiling or after its end."""
+        key = ("beyond authority", authority)
+        if key not in self.memory:
+            self.memory[key] = beyond_authority(self.ceilings.get(authority, ()), self.under_authority(authority))
+        return self.memory[key]
 
     def limit_of(self, event_id: str) -> LimitFact | None:
         """What an event said of a limit; not what a grant says that it carries."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
-from auditlog.core.limits import OverAuthority, beyond_authority
+from auditlog.core.limits import OverAuthority
 from auditlog.core.money import amount_text, minor
 from auditlog.core.record import Record
 from auditlog.detectors import cap_exceeded
@@ -27,7 +27,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
     mine = record.spending_of(principal)
     for authority in sorted({spent.authority for spent in mine} - {""}):
-        over = beyond_authority(record.ceilings.get(authority, ()), record.under_authority(authority))
+        over = record.beyond_authority(authority)
         for ended in (False, True):
             some = [each for each in over if (each.ended is not None) == ended]
             if some:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from auditlog.core.act import PAYMENT_TYPES, Act
+from auditlog.core.act import Act
 from auditlog.core.authority import GRACE_SECONDS, RACE_SECONDS, Initiator, Judgement, Result, judge_initiators
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath
 from auditlog.core.record import Record
@@ -130,7 +130,7 @@ class Contested:
 
     @property
     def is_bare_payment(self) -> bool:
-        return is_payment(self.done)
+        return self.done.is_payment
 
     @property
     def absent(self) -> str:
@@ -156,10 +156,6 @@ def contested(act: Act, record: Record, policy: Policy) -> Contested:
     own = done is act or bool(done.grant or done.token or done.path.grants)
     authority = done if own else act
     return Contested(act, record, policy, authority.path, done, record.token_path(authority.token), done_in_person(done, record))
-
-
-def is_payment(act: Act) -> bool:
-    return act.type in PAYMENT_TYPES
 
 
 def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested], CriterionResult]) -> CriterionResult:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from auditlog.core.limits import Ledger, LimitFact, OverAuthority, Spent, Step, beyond_authority
+from auditlog.core.limits import Ledger, LimitFact, OverAuthority, Spent, Step
 from auditlog.core.money import CREDIT_RAIL, amount_text, minor
 from auditlog.core.record import Record
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
@@ -136,8 +136,7 @@ def _beyond_authority(record: Record, own: list[Spent]) -> list[OverAuthority]:
     mine = {id(line) for line in own}
     found = []
     for authority in sorted({line.authority for line in own} - {""}):
-        over = beyond_authority(record.ceilings.get(authority, ()), record.under_authority(authority))
-        found += [each for each in over if id(each.spent) in mine and each.ended is None]
+        found += [each for each in record.beyond_authority(authority) if id(each.spent) in mine and each.ended is None]
     return found
 
 
