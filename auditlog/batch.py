@@ -59,11 +59,13 @@ def may_say(source: Source, event: Event) -> bool:
     layer = layer_of(event.type)
     if source.layers and layer not in (*source.layers, "source"):
         return False
-    # What a provider says happened at it is its own to say, and whether a grant is proven is looked at with the grant.
-    if not source.speaks_for or layer in ("source", "domains", "provider") or (layer == "authority" and not event.type.startswith("approval.")):
+    # Whether a grant or token is proven, and may be ended, is looked at with it.
+    if not source.speaks_for or layer == "source" or (layer == "authority" and not event.type.startswith("approval.")):
         return True
     payload = event.payload
-    if source.provider and layer == "money" and (payload.action is None or payload.action.provider in ("", source.provider)):
+    # What a provider says happened at it is its own to say.
+    at_itself = payload.action is None or payload.action.provider in ("", source.provider)
+    if source.provider and at_itself and layer in ("domains", "provider", "money"):
         return True
     if event.type.startswith("limit.") and payload.limit:
         about = [payload.limit.set_by or payload.actor, payload.limit.holder]  # both: nobody lowers another's limit in his own name

@@ -10,7 +10,7 @@ from django.db import connection
 from auditlog.batch import Batch, Read, speaks_for
 from auditlog.bulk import upsert_rows
 from auditlog.core.chain import Path, path_to
-from auditlog.core.event import GRANTED, TOKEN_STATED, GrantObject, TokenObject
+from auditlog.core.event import GRANTED, TOKEN_STATED, Actor, GrantObject, Party, TokenObject
 from auditlog.core.statement import (
     Grant,
     History,
@@ -23,6 +23,7 @@ from auditlog.core.statement import (
     resolve_grant,
     resolve_token,
 )
+from auditlog.models import Source
 
 GRANT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "id": "text", "parent": "text", "stated": "bool", "subject": "text",
@@ -74,15 +75,19 @@ def fold_grants(batch: Batch) -> set[str]:
 def _statement(read: Read, said: Said) -> Statement[Said]:
     return Statement(
         said, read.event.occurred_at, read.leaf_index, str(read.event_id), read.source.name, read.event.issuer, read.grade,
-        read.within_remit and speaks_for(read.source, said.subject), read.received_at, read.event.dated,
+        read.within_remit and _is_his(read.source, said.subject or said.actor), read.received_at, read.event.dated,
     )  # fmt: skip
 
 
+def _is_his(source: Source, giver: Party | Actor | None) -> bool:
+    """Whether the source may speak of a grant or token of this party; of one that names nobody, if it may speak of all."""
+    return not source.speaks_for or (giver is not None and speaks_for(source, giver))
+
+
 def _revocation(read: Read) -> Revocation:
-    # Whether the source may speak for the grant's subject is not asked: a stop that should not have been is visible
-    # and reversible, one that was ignored is neither. It must be within the source's layers.
+    # Whose grant or token it is may be told later: whether the source may end it is asked when that is known.
     return Revocation(read.event.occurred_at, read.received_at, read.leaf_index, read.source.name, read.source.provider,
-                      read.within_remit)  # fmt: skip
+                      read.within_remit, read.event.issuer, sorted(read.source.speaks_for))  # fmt: skip
 
 
 def _family(batch: Batch, ids: Iterable[str]) -> dict[str, History[GrantObject]]:

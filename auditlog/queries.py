@@ -19,16 +19,17 @@ from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.authority import allows
 from auditlog.core.chain import NO_PATH, NO_TOKENS, Chain, Path, build_chain, path_to, tokens_to, with_kinds
 from auditlog.core.errors import AnswerableError, NotFound
-from auditlog.core.event import Gate, Party, Payload, act_chain, moment
+from auditlog.core.event import Gate, GrantObject, Party, Payload, act_chain, moment
 from auditlog.core.gates import GateCheck, check_gates
 from auditlog.core.keys import load
-from auditlog.core.limits import Ceiling, LimitFact, Spent
+from auditlog.core.limits import Ceiling, LimitFact, Spent, Terms, restated_in_grants
 from auditlog.core.money import CREDIT_RAIL, minor, whole
 from auditlog.core.organisation import Organisations
 from auditlog.core.record import Approval, Owned, Record, invoice_of
 from auditlog.core.repeat import TYPES
 from auditlog.core.statement import (
     Grant,
+    Statement,
     Token,
     grant_at,
     grant_of,
@@ -181,7 +182,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
     grants = {grant.id for act in acts for grant in act.path.grants} | {g for s in spending for g in s.grants}
     limits = limits_bound_to(tenant, parties=parties, grants=grants)
     setters = {party for limit in limits for party in (limit.set_by, limit.holder)} - {""}
-    lineage = lineage_of(tenant, setters)
+    lineage, attesters = lineage_of(tenant, setters)
     parties |= {party for above in lineage.values() for party in above}
     initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
     gate_keepers = {act.payload.gate.by.key for act in (*acts, *siblings) if act.payload.gate and act.payload.gate.by}
@@ -198,7 +199,9 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
         held=held,
         others=others,
         lineage=lineage,
+        attesters=attesters,
         organisations=organisations_of(tenant),
+        remits=remits_of(tenant),
         agent_issuers=_agent_issuers(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
         history=tuple(history_of(tenant, principals)) if with_history else (),
     )
@@ -241,7 +244,7 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT lead, leaf_index, at, provider, currency, spent, at_most, held, held_from, held_until, returned_at, returned_parts, rail,"
-            ' principal, actor, payee, authority, "grant", session, task, project, events, book FROM projection_charge'
+            ' principal, actor, payee, authority, "grant", session, task, project, events, book, charge FROM projection_charge'
             " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) ORDER BY at, leaf_index",
             [tenant.pk, generation_of(tenant), list(principals)],
         )
@@ -249,12 +252,13 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     paths = paths_to(tenant, {row[17] for row in rows})
     spent = []
     for (lead, leaf, at, provider, currency, low, most, held, held_from, held_until, back_at, back, rail, principal, actor, payee, authority,
-         grant, *scope, events, book) in rows:  # fmt: skip
+         grant, *scope, events, book, unit) in rows:  # fmt: skip
         path = paths.get(grant, NO_PATH)
         spent.append(
             Spent(str(lead), leaf, at, provider, currency, whole(low), whole(held), rail, frozenset({principal, actor, *path.parties} - {""}),
                   frozenset(g.id for g in path.grants), *scope, frozenset(map(str, events)), whole(most),
-                  tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority, book)
+                  tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority, book,
+                  "" if unit.startswith("event:") else unit)
         )  # fmt: skip
     return spent
 
@@ -281,17 +285,24 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
     with connection.cursor() as cursor:
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
-            ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts'
+            ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts,'
+            " coalesce((SELECT e.issuer FROM projection_event e WHERE e.tenant_id = l.tenant_id AND e.generation = l.generation"
+            "  AND e.event_id = l.event_id), '')"
             " FROM projection_limit l"
             " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],
         )
         facts = [LimitFact(row[0], str(row[1]), *row[2:]) for row in cursor.fetchall()]
-    # What somebody else states of a grant, or again of one time, gives it no limits: only the statements that stand do.
-    histories = _histories(tenant, {fact.grant for fact in facts if fact.verb == "grant"})
-    standing = {grant_id: stated_by(history) for grant_id, history in histories.items()}
-    return [fact for fact in facts if fact.verb != "grant" or fact.event_id in standing.get(fact.grant, ())]
+    in_grants = [fact for fact in facts if fact.verb == "grant"]
+    wanted = {fact.grant for fact in in_grants}
+    stated = {grant_id: stated_by(history) for grant_id, history in _histories(tenant, wanted).items() if grant_id in wanted}
+    versions, rivals = ({grant_id: [_terms(s) for s in said[n]] for grant_id, said in stated.items()} for n in (0, 1))
+    return [*(fact for fact in facts if fact.verb != "grant"), *restated_in_grants(in_grants, versions, rivals)]
+
+
+def _terms(statement: Statement[GrantObject]) -> Terms:
+    return Terms(statement.event_id, statement.leaf_index, statement.at, statement.said.limits is not None)
 
 
 def lines_with(tenant: Tenant, events: Collection[UUID]) -> list[Charge]:
@@ -344,10 +355,13 @@ def paths_held_by(tenant: Tenant, parties: Collection[str]) -> dict[str, list[Pa
     return held
 
 
-def lineage_of(tenant: Tenant, parties: Collection[str]) -> dict[str, frozenset[str]]:
-    """By party: everybody who stands above it on any path that leads to it."""
+def lineage_of(tenant: Tenant, parties: Collection[str]) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+    """By party: everybody who stands above it on any path that leads to it, and the issuers that state those paths."""
     held = paths_held_by(tenant, parties).items()
-    return {actor: frozenset(key for path in paths for key in path.parties[:-1]) - {actor} for actor, paths in held}
+    return (
+        {actor: frozenset(key for path in paths for key in path.parties[:-1]) - {actor} for actor, paths in held},
+        {actor: frozenset(g.attester for path in paths for g in path.grants if g.standing == "proven") for actor, paths in held},
+    )
 
 
 def _held(tenant: Tenant, acts: Sequence[Act]) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
@@ -398,6 +412,12 @@ def organisations_of(tenant: Tenant) -> Organisations:
     )
 
 
+def remits_of(tenant: Tenant) -> dict[str, frozenset[str]]:
+    """By source: the issuers that it is confined to."""
+    rows = Source.objects.filter(tenant=tenant).exclude(speaks_for=[]).values_list("name", "speaks_for")
+    return {name: frozenset(issuers) for name, issuers in rows}
+
+
 _ANSWERS: dict[tuple[str, str], Literal["approved", "refused", "asked"]] = {
     ("approval.decided", "success"): "approved",
     ("approval.decided", "denied"): "refused",
@@ -417,6 +437,7 @@ def gates_of(tenant: Tenant, act: Act) -> list[GateCheck]:
     keepers = {each.payload.gate.by.key for each in (*acts, *siblings) if each.payload.gate and each.payload.gate.by}
     around = Record(
         siblings=tuple(siblings), kinds=kinds_of(tenant, generation_of(tenant), keepers), organisations=organisations_of(tenant),
+        remits=remits_of(tenant),
         tokens=load_tokens(tenant, {each.token for each in (*acts, *siblings)}), **_by_answer(answers),
     )  # fmt: skip
     return check_gates(act, around)

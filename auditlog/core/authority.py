@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise, product
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import rfc8785
 
@@ -29,6 +29,7 @@ from auditlog.core.money import amount_text
 from auditlog.core.statement import CLOCKS, Grant, Token
 
 Result = Literal["pass", "fail", "unknown", "na"]
+Found = TypeVar("Found")
 # What a child's own wildcard looks like when it is matched against its parent's pattern.
 _ONE, _MANY = "\ue000", "\ue001"
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 section 2.3 takes for the dot between labels
@@ -446,6 +447,43 @@ def _fail(grant: Grant, hop: int, reason: str) -> Judgement:
 
 def utc_text(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+
+
+# --- grants that are stated in two ways -----------------------------------------------------------------------------
+
+
+def as_disputed(path: Path, at: datetime) -> list[tuple[Grant, Path]]:
+    """The path as others state it who may say so too, one grant at a time, as far as that bears on what was done at `at`."""
+    return [
+        (rival, replace(path, grants=(*path.grants[:place], rival, *path.grants[place + 1 :])))
+        for place, grant in enumerate(path.grants)
+        for since, rival in grant.disputed
+        if since is None or since <= at
+    ]
+
+
+def disputed_party(path: Path, at: datetime) -> Grant | None:
+    """What states otherwise for whom, to whom or under what a grant of the path was given."""
+    for place, grant in enumerate(path.grants):
+        for rival, other in as_disputed(path, at):
+            if other.grants[place] is rival and (rival.parent, rival.root, *map(_key, (rival.subject, rival.actor))) != (
+                grant.parent, grant.root, *map(_key, (grant.subject, grant.actor))
+            ):  # fmt: skip
+                return rival
+    return None
+
+
+def _key(party: Party | None) -> str:
+    return party.key if party else ""
+
+
+def surely(act: Act, found: Callable[[Act], Found | None]) -> Found | None:
+    """What a rule finds of an act, where it finds it by every statement of the grants on its path: doubt never convicts."""
+    first = found(act)
+    if first is None or not any(grant.disputed for grant in act.path.grants):
+        return first
+    others = as_disputed(act.path, act.occurred_at)
+    return first if all(found(replace(act, path=path)) is not None for _, path in others) else None
 
 
 # --- grants beside those used ---------------------------------------------------------------------------------------

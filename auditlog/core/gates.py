@@ -112,7 +112,8 @@ class _Asked:
         if act.principal and act.verb and (target := act.target or act.resource):
             keys.append(("asked", act.principal, act.verb, target))
         told = [a for a in record.answers_to(keys) if a.within_remit and _belongs(a, act) is not False]
-        self.answers = sorted([*told, *_own(act, record, paid)], key=lambda a: (a.at, a.leaf_index))
+        own = [a for a in _own(act, record, paid) if a.within_remit]
+        self.answers = sorted([*told, *own], key=lambda a: (a.at, a.leaf_index))
         parties = path.parties
         self.above = parties[: parties.index(act.actor)] if act.actor in parties else parties[:-1]
 
@@ -189,7 +190,9 @@ def is_acting_side(issuer: str, act: Act, path: Path, tokens: TokenPath) -> bool
     actors = act_chain(act.payload.actor)[-1:] if act.payload.actor else tuple(g.actor for g in path.grants[-1:] if g.actor)
     if not any(issuer in (actor.iss, actor.sub, actor.key) for actor in actors):
         return False
-    return issuer not in {link.attester for link in (*path.grants, *tokens.tokens) if link.standing == "proven"}
+    # A token that it made for its own party, in nobody else's name, gave that party nothing.
+    given = (*path.grants, *(token for token in tokens.tokens if token.subject is not None and token.subject.iss != issuer))
+    return issuer not in {link.attester for link in given if link.standing == "proven"}
 
 
 def _is_entitled(by: str, asked: _Asked) -> bool | None:
@@ -273,7 +276,7 @@ def own_approval(act: Act, record: Record) -> Approval | None:
         currency=intent.currency if intent else None,
         principal=act.principal,
         issuer=act.issuer,
-        within_remit=act.within_remit,
+        within_remit=act.within_remit and record.may_speak_for(act.source, gate.by.key),
     )
 
 

@@ -6,8 +6,8 @@ Spending counts when it was done, authorizations while they are open, and what c
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -46,6 +46,13 @@ class LimitFact:
     task: str = ""
     project: str = ""
     counts: bool = True  # its source may say so
+    issuer: str = ""  # whose word it is
+    doubt: str = ""  # why it is not known whether this holds, in words; such a statement never stands
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """What is counted against it, and over what: all but its amount and what becomes of it."""
+        return ("" if self.grant else self.holder, *self.bound, self.scope, self.scope_id, self.provider, self.currency, self.interval, self.zone)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -88,6 +95,13 @@ class Spent:
     payee: str = ""
     authority: str = ""
     book: str = ""  # incurred | billed | paid | held
+    unit: str = ""  # charge or invoice; "" where it has no name of its own
+
+    @property
+    def tie(self) -> tuple:
+        """What orders lines of one time: what they say, so that it is not the order of arrival."""
+        scope = (self.provider, self.payee, self.session, self.task, self.project)
+        return (self.unit, self.gross_minor, self.authorized_minor, *scope, self.event_id)
 
     @property
     def events(self) -> frozenset[str]:
@@ -163,12 +177,21 @@ def each_of(limit: LimitFact, spent: Spent) -> str:
 # --- one limit from its statements ----------------------------------------------------------------------------------
 
 
+SHOWN = 20  # raises that count for nothing, of all that there may be
+
+
 class Standing(NamedTuple):
     """What holds of a limit for one line: its statement in force, the raises that count for nothing, those in doubt."""
 
     limit: LimitFact | None
     refused: tuple[LimitFact, ...] = ()
     doubtful: tuple[LimitFact, ...] = ()  # wider; who made them, or that they came before the act, is not known
+    narrower: tuple[LimitFact, ...] = ()  # than what stands, where it is not known whether they hold
+
+    def is_passed_by(self, total: Minor) -> bool:
+        """Whether a total is over for certain: whatever is in doubt would not have been enough."""
+        most = self.limit.max_minor if self.limit else None
+        return most is not None and total > most and all(d.max_minor is not None and total > d.max_minor for d in self.doubtful)
 
 
 @dataclass(frozen=True)
@@ -187,32 +210,70 @@ class Limit:
 
         A raise counts from its own time if somebody made it who may; whatever is narrower counts from its time.
         """
-        stands: LimitFact | None = None
-        refused: list[LimitFact] = []
-        doubtful: list[LimitFact] = []
-        for fact in self.versions:
-            if fact.at > at or fact.verb == "reached":
-                continue
-            if not widens(fact, stands):
-                stands, doubtful = fact, [d for d in doubtful if widens(d, fact)]
-                continue
-            standing = self.judged(fact, stands)
-            if standing == "refused":
-                refused.append(fact)
-            elif standing == "unknown" or (stands is not None and leaf_index is not None and fact.leaf_index > leaf_index):
-                doubtful.append(fact)
-            else:
-                stands, doubtful = fact, []
-        return Standing(stands, tuple(refused), tuple(doubtful))
+        said = bisect_right(self._times, at)
+        if leaf_index is None or not said or self._last_leaves[said - 1] <= leaf_index:
+            return self._states[said]
+        state = Standing(None)
+        for fact in self.versions[:said]:
+            state = self._after(state, fact, leaf_index)
+        return state
+
+    def _after(self, state: Standing, fact: LimitFact, leaf_index: int | None) -> Standing:
+        stands = state.limit
+        wider = widens(fact, stands)
+        if fact.doubt and not wider:
+            return state._replace(narrower=(*(n for n in state.narrower if not widens(n, fact)), fact))
+        if not wider:
+            narrower = tuple(n for n in state.narrower if widens(fact, n))
+            return Standing(fact, state.refused, tuple(d for d in state.doubtful if widens(d, fact)), narrower)
+        standing = "unknown" if fact.doubt else self.judged(fact, stands)
+        if standing == "refused":
+            return state._replace(refused=(*state.refused[1 - SHOWN :], fact))
+        if standing == "unknown" or (stands is not None and leaf_index is not None and fact.leaf_index > leaf_index):
+            # What allows no more than another that is in doubt changes nothing.
+            return state._replace(doubtful=(*(d for d in state.doubtful if widens(d, fact)), fact))
+        return Standing(fact, state.refused, (), state.narrower)
+
+    @cached_property
+    def _states(self) -> list[Standing]:
+        """What stood after none, one, two .. of the statements, whoever knew of them."""
+        return list(accumulate(self.versions, lambda state, fact: self._after(state, fact, None), initial=Standing(None)))
+
+    @cached_property
+    def _times(self) -> list[datetime]:
+        return [fact.at for fact in self.versions]
+
+    @cached_property
+    def _last_leaves(self) -> list[int]:
+        return list(accumulate((fact.leaf_index for fact in self.versions), max))
+
+    @cached_property
+    def all_terms(self) -> list[LimitFact]:
+        """One statement for each set of terms that ever stood, or the first."""
+        stood = {state.limit.terms: state.limit for state in reversed(self._states) if state.limit is not None}
+        return list(reversed(stood.values())) or [self.first]
 
 
 def widens(fact: LimitFact, before: LimitFact | None) -> bool:
-    """Any statement that allows more is a raise, whatever its verb."""
+    """Any statement that allows more is a raise, whatever its verb; so is one of other terms, which may allow more, and one
+    that only warns where what stood forbade.
+    """
     if before is None:
         return fact.verb == "raised"
     if before.max_minor is None:
         return False
+    if fact.terms != before.terms or (fact.enforcement == "alert_only" != before.enforcement):
+        return True
     return fact.max_minor is None or fact.max_minor > before.max_minor
+
+
+_VERBS = ("grant", "set", "lowered", "raised")
+
+
+def _in_time(fact: LimitFact) -> tuple:
+    """In order of time; of one time what allows most comes last: which of the two holds is not known, and doubt never convicts."""
+    verb = _VERBS.index(fact.verb) if fact.verb in _VERBS else 0
+    return fact.at, verb, fact.max_minor is None, fact.max_minor or 0, fact.leaf_index, fact.key
 
 
 def limits_of(facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact | None], RaiseStanding]) -> list[Limit]:
@@ -221,7 +282,7 @@ def limits_of(facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact
     """
     found: list[list[LimitFact]] = []
     places: dict[tuple, set[int]] = {}  # in `found`, by what a statement of one of them says
-    for fact in sorted((f for f in facts if f.counts and f.verb != "reached"), key=lambda f: (f.at, f.leaf_index, f.key)):
+    for fact in sorted((f for f in facts if f.counts and f.verb != "reached"), key=_in_time):
         by_id = places.get(_id_of(fact), ()) if fact.id else ()
         same = [n for n in sorted(by_id) if any(_same_id(fact, v) for v in found[n])]
         same = same or [n for n in sorted(places.get(_asked(fact), ())) if any(_same_limit(fact, v) for v in found[n])]
@@ -229,10 +290,16 @@ def limits_of(facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact
             found.append([])
             same = [len(found) - 1]
         for n in same:
-            found[n].append(fact)
+            found[n].append(filled(fact, found[n][-1]) if found[n] else fact)
             for mark in _marks(fact):
                 places.setdefault(mark, set()).add(n)
     return [Limit(tuple(versions), judged) for versions in found]
+
+
+def filled(fact: LimitFact, before: LimitFact) -> LimitFact:
+    """A restatement with what it leaves out as it was: whom and what the limit binds."""
+    absent = {name: getattr(before, name) for name in ("holder", "grant", *_NARROW, "zone") if not getattr(fact, name)}
+    return replace(fact, **absent) if any(absent.values()) else fact
 
 
 def _id_of(fact: LimitFact) -> tuple[str, ...]:
@@ -276,7 +343,56 @@ def _same_limit(fact: LimitFact, other: LimitFact) -> bool:
     )
 
 
+class Terms(NamedTuple):
+    """One statement of a grant, as far as its limits go."""
+
+    event_id: str
+    leaf_index: int
+    at: datetime
+    states_limits: bool
+
+
+def restated_in_grants(facts: Iterable[LimitFact], versions: Mapping[str, Sequence[Terms]], rivals: Mapping[str, Sequence[Terms]]) -> list[LimitFact]:
+    """Limits of grants as their statements leave them: what a later version does not repeat is gone from then on, and what
+    somebody else states of the grant, who may say so too, is in doubt. By grant id: its versions in order, and the rivals.
+    """
+    said: dict[tuple[str, str], list[LimitFact]] = {}
+    for fact in facts:
+        said.setdefault((fact.grant, fact.event_id), []).append(fact)
+    found: list[LimitFact] = []
+    for grant, many in versions.items():
+        standing: list[LimitFact] = []
+        for version in many:
+            mine = said.get((grant, version.event_id), [])
+            doubt = "" if version.states_limits else f"grant {grant} was stated anew without it"
+            found += [*mine, *(_gone(fact, version, doubt) for fact in _left_out(standing, mine))]
+            standing = [*mine, *_left_out(standing, mine)] if doubt else mine
+        for rival in rivals.get(grant, ()):
+            mine = said.get((grant, rival.event_id), [])
+            doubt = f"grant {grant} is stated otherwise by somebody else who may say so"
+            found += [replace(fact, doubt=doubt) for fact in mine]
+            found += [_gone(fact, rival, doubt) for fact in _left_out(standing, mine)]
+    return found
+
+
+def _left_out(standing: Iterable[LimitFact], mine: Sequence[LimitFact]) -> list[LimitFact]:
+    ids, kinds = {fact.id for fact in mine} - {""}, {fact.kind for fact in mine}
+    return [fact for fact in standing if fact.id not in ids and fact.kind not in kinds]
+
+
+def _gone(fact: LimitFact, terms: Terms, doubt: str) -> LimitFact:
+    return replace(fact, event_id=terms.event_id, leaf_index=terms.leaf_index, at=terms.at, max_minor=None, doubt=doubt)
+
+
 # --- spending against limits ----------------------------------------------------------------------------------------
+
+
+class Bucket(NamedTuple):
+    """What is counted together."""
+
+    each: str  # what it is counted for separately
+    start: datetime | None  # of the interval
+    terms: tuple[str, ...]  # of the limit, which may be restated
 
 
 class Step(NamedTuple):
@@ -285,7 +401,7 @@ class Step(NamedTuple):
     spent: Spent
     limit: Limit
     standing: Standing
-    bucket: tuple[str, datetime | None]  # what it is counted for separately, start of the interval
+    bucket: "Bucket"
     at: datetime
     total: Minor
     in_flight: Minor  # of `total`: authorized and not captured
@@ -302,14 +418,16 @@ class Step(NamedTuple):
     @property
     def is_over(self) -> bool:
         """Over for certain: whatever raises are in doubt would not have been enough."""
-        return self.over_minor > 0 and all(d.max_minor is not None and self.total > d.max_minor for d in self.standing.doubtful)
+        return self.standing.is_passed_by(self.total)
 
     @property
     def is_in_doubt(self) -> bool:
         """Over, if the raise in doubt does not count, or if what is perhaps counted twice is not."""
-        if self.is_over or self.max_minor is None:
+        if self.is_over:
             return False
-        return self.over_minor > 0 or self.at_most > self.max_minor
+        if any(n.max_minor is not None and self.at_most > n.max_minor for n in self.standing.narrower):
+            return True
+        return self.max_minor is not None and (self.over_minor > 0 or self.at_most > self.max_minor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +455,7 @@ class Ledger:
     limit: Limit
     steps: list[Step] = field(default_factory=list)
     unknown: list[Spent] = field(default_factory=list)  # lines of which it is not known whether it binds them
-    counted: dict[tuple[str, datetime | None], list[Spent]] = field(default_factory=dict)
+    counted: dict[Bucket, list[Spent]] = field(default_factory=dict)
 
     def of(self, spent: Spent) -> list[Step]:
         return self._by_line.get(id(spent), [])
@@ -355,44 +473,49 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
     authorization was opened, else when it was spent; and again for what was taken beyond the authorization.
     """
     ledger = Ledger(limit)
-    moves: list[tuple[datetime, int, int, int, str, Spent, Minor]] = []
+    moves: list[tuple[datetime, int, tuple, int, str, Spent, Minor]] = []
+    bound_by: dict[int, list[LimitFact]] = {}  # by place of a line: the terms under which the limit binds it
     for number, spent in enumerate(spending):
-        bound = binds(limit.first, spent)
-        if bound is None:
+        since = spent.held_from or spent.at
+        bound = {terms.terms: binds(terms, spent) for terms in limit.all_terms}
+        then = limit.in_force(since).limit if len(bound) > 1 else None
+        if bound[(then or limit.all_terms[0]).terms] is None:
             ledger.unknown.append(spent)
-        if not bound or (spent.held_from or spent.at) < limit.first.at:
+        bound_by[number] = [terms for terms in limit.all_terms if bound[terms.terms]]
+        if not bound_by[number] or since < limit.first.at:
             continue  # what was spent before there was a limit does not count against it
-        held = spent.authorized_minor if spent.held_from else 0
+        held, tie = spent.authorized_minor if spent.held_from else 0, spent.tie
         if held:
-            moves.append((spent.held_from, 1, spent.leaf_index, number, "hold", spent, held))
+            moves.append((spent.held_from, 1, tie, number, "hold", spent, held))
             if spent.held_until:
-                moves.append((spent.held_until, 0, spent.leaf_index, number, "release", spent, held))
+                moves.append((spent.held_until, 0, tie, number, "release", spent, held))
         if spent.gross_minor or spent.doubt_minor:
-            moves.append((spent.at, 2, spent.leaf_index, number, "spend", spent, spent.gross_minor))
-        moves += [(at, 3, spent.leaf_index, number, "return", spent, amount) for at, amount in spent.returns]
-    taken: dict[tuple, Minor] = {}
-    open_: dict[tuple, Minor] = {}
-    doubt: dict[tuple, Minor] = {}
-    for at, _, _, _, what, spent, amount in sorted(moves, key=lambda move: move[:4]):
+            moves.append((spent.at, 2, tie, number, "spend", spent, spent.gross_minor))
+        moves += [(at, 3, tie, number, "return", spent, amount) for at, amount in spent.returns]
+    taken: dict[Bucket, Minor] = {}
+    open_: dict[Bucket, Minor] = {}
+    doubt: dict[Bucket, Minor] = {}
+    for at, _, _, number, what, spent, amount in sorted(moves, key=lambda move: move[:4]):
         when = spent.held_from if what in ("hold", "release") else spent.at
-        bucket = (each_of(limit.first, spent), window_of(limit.first, when))
-        if what == "release":
-            open_[bucket] = open_.get(bucket, 0) - amount
+        buckets = [Bucket(each_of(terms, spent), window_of(terms, when), terms.terms) for terms in bound_by[number]]
+        for bucket in buckets:
+            if what in ("hold", "release"):
+                open_[bucket] = open_.get(bucket, 0) + (amount if what == "hold" else -amount)
+            else:
+                taken[bucket] = taken.get(bucket, 0) + (amount if what == "spend" else -amount)
+            if what == "spend":
+                doubt[bucket] = doubt.get(bucket, 0) + spent.doubt_minor
+                ledger.counted.setdefault(bucket, []).append(spent)
+        if what in ("release", "return"):
             continue
-        if what == "return":
-            taken[bucket] = taken.get(bucket, 0) - amount
-            continue
-        if what == "hold":
-            open_[bucket] = open_.get(bucket, 0) + amount
-        else:
-            taken[bucket] = taken.get(bucket, 0) + amount
-            doubt[bucket] = doubt.get(bucket, 0) + spent.doubt_minor
-            ledger.counted.setdefault(bucket, []).append(spent)
-            if spent.held_from and spent.held_from < spent.at and amount <= spent.authorized_minor:
-                continue  # judged when it was authorized
+        if what == "spend" and spent.held_from and spent.held_from < spent.at and amount <= spent.authorized_minor:
+            continue  # judged when it was authorized
         standing = limit.in_force(at, leaf_index=spent.leaf_index)
-        total = taken.get(bucket, 0) + open_.get(bucket, 0)
-        ledger.steps.append(Step(spent, limit, standing, bucket, at, total, open_.get(bucket, 0), total + doubt.get(bucket, 0)))
+        in_force = (standing.limit or limit.all_terms[0]).terms
+        for bucket in buckets:
+            if bucket.terms == in_force:
+                total = taken.get(bucket, 0) + open_.get(bucket, 0)
+                ledger.steps.append(Step(spent, limit, standing, bucket, at, total, open_.get(bucket, 0), total + doubt.get(bucket, 0)))
     return ledger
 
 
@@ -400,29 +523,27 @@ def crossings_of(ledger: Ledger) -> list[Crossing]:
     """Every interval in which what was spent went over what was in force, open authorizations aside, earliest first."""
     found: list[Crossing] = []
     for bucket, lines in ledger.counted.items():
-        moves = [(s.at, s.leaf_index, 0, n, s, s.gross_minor) for n, s in enumerate(lines)]
-        moves += [(at, s.leaf_index, 1, n, s, -amount) for n, s in enumerate(lines) for at, amount in s.returns]
+        moves = [(s.at, 0, s.tie, n, s, s.gross_minor) for n, s in enumerate(lines)]
+        moves += [(at, 1, s.tie, n, s, -amount) for n, s in enumerate(lines) for at, amount in s.returns]
         total: Minor = 0
         counted: list[Spent] = []
         worst: tuple[Minor, LimitFact, int] | None = None
         crossed_by: Spent | None = None
-        for at, leaf, kind, _, spent, amount in sorted(moves, key=lambda move: (move[0], move[2], move[1], move[3])):
+        for at, kind, _, _, spent, amount in sorted(moves, key=lambda move: move[:4]):
             total += amount
             if kind:
                 continue
             counted.append(spent)
-            standing = ledger.limit.in_force(at, leaf_index=leaf)
+            standing = ledger.limit.in_force(at, leaf_index=spent.leaf_index)
             limit = standing.limit
-            if limit is None or limit.max_minor is None or total <= limit.max_minor or not amount:
-                continue
-            if any(d.max_minor is None or total <= d.max_minor for d in standing.doubtful):
+            if not amount or limit is None or limit.terms != bucket.terms or not standing.is_passed_by(total):
                 continue
             crossed_by = crossed_by or spent
             if worst is None or total - limit.max_minor >= worst[0]:
                 worst = (total - limit.max_minor, limit, len(counted))
         if worst is not None and crossed_by is not None:
             over, limit, upto = worst
-            each, start = bucket
+            each, start, _ = bucket
             provider = each if limit.scope in ("provider", "merchant") and each else limit.provider
             found.append(Crossing(limit, provider, start, over + (limit.max_minor or 0), crossed_by, tuple(counted[:upto]), each))
     return sorted(found, key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
@@ -430,17 +551,18 @@ def crossings_of(ledger: Ledger) -> list[Crossing]:
 
 def overshoots_of(ledger: Ledger) -> list[Crossing]:
     """Intervals in which spend and open authorizations together went over, at their worst; those spent over are left out."""
-    spent_over = {(c.each, c.start) for c in crossings_of(ledger)}
-    worst: dict[tuple[str, datetime | None], tuple[Step, Step]] = {}
+    spent_over = {(c.each, c.start, c.limit.terms) for c in crossings_of(ledger)}
+    worst: dict[Bucket, tuple[Step, Step]] = {}
     for step in ledger.steps:
         if step.bucket in spent_over or not step.in_flight or not step.is_over:
             continue
         first, most = worst.get(step.bucket, (step, step))
         worst[step.bucket] = (first, step if step.over_minor >= most.over_minor else most)
     found = []
-    for (each, start), (first, most) in worst.items():
-        lines = [s.spent for s in ledger.steps if s.bucket == (each, start) and _is_open(s.spent, most.at)]
-        lines += [s for s in ledger.counted.get((each, start), ()) if s.at <= most.at]
+    for bucket, (first, most) in worst.items():
+        each, start, _ = bucket
+        lines = [s.spent for s in ledger.steps if s.bucket == bucket and _is_open(s.spent, most.at)]
+        lines += [s for s in ledger.counted.get(bucket, ()) if s.at <= most.at]
         counted = tuple(sorted({id(s): s for s in lines}.values(), key=lambda s: (s.held_from or s.at, s.leaf_index)))
         limit = most.standing.limit
         found.append(Crossing(limit, each if limit.scope in ("provider", "merchant") and each else limit.provider, start, most.total,

@@ -84,8 +84,10 @@ class Record:
     owned: tuple[Owned, ...] = ()
     held: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by initiator: the paths to its own grants
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
+    attesters: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> issuers of the grants that let it act
     others: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by actor: all grants that let it act
     organisations: Organisations = NONE_MAPPED
+    remits: Mapping[str, frozenset[str]] = field(default_factory=dict)  # source -> issuers it is confined to; none: all
     agent_issuers: frozenset[str] = frozenset()  # of the issuers asked about, those that name agents
     history: tuple[Act, ...] = ()  # what the principals of the acts asked about did, as far as a verdict looks at it
 
@@ -99,6 +101,10 @@ class Record:
 
     def kind_of(self, party: str) -> str:
         return self.kinds.get(party, "unknown")
+
+    def may_speak_for(self, source: str, party: str) -> bool:
+        confined_to = self.remits.get(source)
+        return not confined_to or party.partition("|")[0] in confined_to
 
     def spending_of(self, party: str) -> list[Spent]:
         """Every line that has the party on its chain."""
@@ -134,10 +140,24 @@ class Record:
 
     def raise_standing(self, fact: LimitFact, before: LimitFact | None) -> RaiseStanding:
         """Whether a raise counts: made by who set the limit for somebody else, by somebody above the holder, or by a human of
-        the principal's organisation. An agent's raise of its own limit, or of one above it, counts for nothing.
+        the principal's organisation. An agent's raise of its own limit, or of one above it, counts for nothing; and nobody
+        attests for himself: a raise that only the holder's own side tells is unknown.
         """
         if not fact.set_by:
             return "unknown"
+        standing = self._raise_standing(fact, before)
+        return "unknown" if standing == "counts" and self._is_own_word(fact, before) else standing
+
+    def _is_own_word(self, fact: LimitFact, before: LimitFact | None) -> bool:
+        """Whether only the side of whoever the limit binds says so: its issuer's source, which gave it no authority, states
+        no limit of it besides, and is not that of who set the limit.
+        """
+        holder = fact.holder or (before.holder if before else "")
+        if fact.verb == "grant" or not fact.issuer or holder.partition("|")[0] != fact.issuer or fact.set_by.partition("|")[0] == fact.issuer:
+            return False
+        return fact.issuer not in self.attesters.get(holder, frozenset()) and not (before and before.issuer == fact.issuer)
+
+    def _raise_standing(self, fact: LimitFact, before: LimitFact | None) -> RaiseStanding:
         holder = fact.holder or (before.holder if before else "")
         above = self.lineage.get(holder, frozenset())
         is_human = self.kind_of(fact.set_by) == "human"
@@ -239,7 +259,7 @@ class Record:
         found: dict[str, LimitFact | None] = {}
         for limit in self._all_limits:
             stands: LimitFact | None = None
-            for fact in limit.versions:
+            for fact in (fact for fact in limit.versions if not fact.doubt):
                 known = found.get(fact.event_id)
                 if stands is not None and (known is None or (stands.at, stands.leaf_index) > (known.at, known.leaf_index)):
                     found[fact.event_id] = stands

@@ -16,6 +16,7 @@ from msgspec import Struct
 from auditlog.core.event import Detail, GrantObject, Intent, Limit, Party, TokenObject, act_chain, moment
 
 CLOCKS = 30  # seconds that two honest clocks may differ
+DISPUTED = 8  # contents of one grant beside what stands that are looked at: more would not make it clearer
 Standing = Literal["proven", "claimed", "unknown"]
 Said = TypeVar("Said", GrantObject, TokenObject)
 
@@ -43,7 +44,18 @@ class Revocation(Struct, frozen=True):
     leaf_index: int
     source: str
     provider: str
-    proven: bool
+    proven: bool  # within its source's layers
+    issuer: str = ""
+    speaks_for: list[str] = []  # issuers its source is confined to; empty: all
+
+    def is_of(self, stands: "Statement | None") -> bool:
+        """Whether its source may end this: it stated it itself, or speaks for whoever gave it."""
+        if not self.proven:
+            return False
+        if not self.speaks_for or stands is None or stands.attester == self.issuer:
+            return True
+        giver = stands.said.subject or (None if isinstance(stands.said, GrantObject) else stands.said.actor)
+        return giver is not None and giver.iss in self.speaks_for
 
 
 class History(Struct, Generic[Said], frozen=True):
@@ -103,12 +115,13 @@ class History(Struct, Generic[Said], frozen=True):
         """The first that we received of those that say what stands, by sources that may say so if any may. Who says it
         again does not make it younger.
         """
-        return next(s for s in self.statements if s.said == stands.said and s.proven >= stands.proven)
+        return next((s for s in self.statements if s.said == stands.said and s.proven >= stands.proven), stands)
 
     @property
     def ended(self) -> Revocation | None:
         """The first revocation by a source that may say so."""
-        counted = [r for r in self.revocations if r.proven]
+        first = self.first
+        counted = [r for r in self.revocations if r.is_of(first)]
         return min(counted, key=lambda r: (r.at, r.known_at, r.leaf_index), default=None)
 
     @property
@@ -130,6 +143,39 @@ class History(Struct, Generic[Said], frozen=True):
             s.leaf_index for s in self.statements
             if s.said != stands.said and not (s.attester == stands.attester and s.said in said)
         )  # fmt: skip
+
+    def otherwise(self, version: int) -> list[tuple[datetime | None, Statement[Said]]]:
+        """What may as well hold in place of this version, and from when that bears on an act (None: at any time).
+
+        Whoever stated it first states it anew, and nobody else does. So another issuer's word matters where it had been
+        received first, and is later only by the times that both claim; the same issuer's does so of the very same time; and
+        so does a later beginning that had been received first. Who leaves out whose it is, or what it is for, does not
+        contradict.
+        """
+        first, versions = self.first, self.versions()
+        if first is None:
+            return []
+        known = {msgspec.json.encode(each.said) for each in versions}
+        seen: set[tuple[bytes, datetime]] = set()
+        found: list[tuple[datetime | None, Statement[Said]]] = []
+        for s in self.statements:
+            if s.proven < first.proven or s is versions[version]:
+                continue
+            was_first = s.leaf_index < first.leaf_index
+            moved = was_first and s.dated and first.dated and (s.at - first.at).total_seconds() > CLOCKS
+            is_rival = was_first if s.attester != first.attester else s.at == versions[version].at
+            is_new = is_rival and msgspec.json.encode(s.said) not in known
+            if not is_new:
+                meant = versions[version].said
+            elif was_first:  # what had been said first without a term is not known to have had it
+                meant = _filled(s.said, versions[version].said, only=_NAMES_OF[type(s.said)])
+            else:
+                meant = _filled(s.said, versions[version].said)
+            mark = (msgspec.json.encode(meant), s.at)
+            if (meant != versions[version].said or moved) and mark not in seen:
+                seen.add(mark)
+                found.append((None if was_first else s.at, msgspec.structs.replace(s, said=meant, at=s.at if moved else first.at)))
+        return sorted(found, key=lambda pair: (pair[1].at, msgspec.json.encode(pair[1].said), pair[1].event_id))[:DISPUTED]
 
     def backdated(self, stands: Statement[Said]) -> tuple[int, ...]:
         """Leaves that had said, before what stands came in, that it was given later: the beginning was moved back."""
@@ -184,6 +230,8 @@ class Grant:
     dated: bool = True
     backdated: tuple[int, ...] = ()  # leaves that had said that it was given later
     known_before: "Grant | None" = None  # as it was known when the act was told, where it was stated anew after that
+    # What others state of it, who may say so too, with the time from which that bears on an act (None: any).
+    disputed: "tuple[tuple[datetime | None, Grant], ...]" = ()
 
     @property
     def begins_at(self) -> datetime | None:
@@ -196,11 +244,21 @@ def resolve_grant(history: History[GrantObject], version: int = -1) -> Grant | N
 
     It was given when it was first stated: what states it anew changes its terms, and not since when there is one.
     """
-    versions, ended = history.versions(), history.ended
+    versions = history.versions()
     if not versions:
         return None
-    stands = versions[version]
-    said, first = stands.said, history.first_known(stands)
+    stands, rivals = versions[version], history.otherwise(version)
+    said = stands.said
+    for since, rival in rivals:
+        said = _filled(said, rival.said) if since is None else said
+    grant = _as_stated(history, stands, versions[0], said)
+    disputed = [(since, s) for since, s in rivals if s.said != said or s.at != versions[0].at]
+    return replace(grant, disputed=tuple((since, _as_stated(history, s, s, s.said)) for since, s in disputed)) if disputed else grant
+
+
+def _as_stated(history: History[GrantObject], stands: Statement[GrantObject], given: Statement[GrantObject], said: GrantObject) -> Grant:
+    """The grant as one statement has it: `said`, with what it leaves out. `given`: the one whose time is when it was given."""
+    first, ended = history.first_known(stands), history.ended
     return Grant(
         id=said.id,
         parent=said.parent or None,
@@ -217,7 +275,7 @@ def resolve_grant(history: History[GrantObject], version: int = -1) -> Grant | N
         gates=_tuple(said.gates),
         intent=said.intent,
         jkt=said.cnf.jkt if said.cnf and said.cnf.jkt else None,
-        granted_at=versions[0].at,
+        granted_at=given.at,
         leaf_index=stands.leaf_index,
         event_id=stands.event_id,
         source=stands.source,
@@ -231,7 +289,7 @@ def resolve_grant(history: History[GrantObject], version: int = -1) -> Grant | N
         revoked_leaf=ended.leaf_index if ended else None,
         notified=history.notified,
         conflicts=history.conflicts(stands),
-        dated=versions[0].dated,
+        dated=given.dated,
         backdated=history.backdated(stands) if said.not_before is None else (),
     )
 
@@ -266,6 +324,7 @@ class Token:
     notified: Mapping[str, datetime] = field(default_factory=dict)
     conflicts: tuple[int, ...] = ()
     dated: bool = True  # `issued_at` is when it was issued; else it is when that was told
+    disputed_by: str = ""  # the first issuer that states otherwise what it is, and may say so too
 
     @property
     def stated(self) -> bool:
@@ -310,8 +369,16 @@ def resolve_token(jti: str, history: History[TokenObject]) -> Token:
         known_leaf=first.leaf_index,
         conflicts=tuple(s.leaf_index for s in history.statements if s.said != stands.said),
         dated=said.issued_at is not None or stands.dated,
+        disputed_by=next((s.attester for _, s in history.otherwise(0) if _is_another(s.said, said)), ""),
         **end,
     )
+
+
+def _is_another(said: TokenObject, stands: TokenObject) -> bool:
+    """Whether two statements of a token differ in more than their clocks."""
+    apart = abs((said.expires_at or 0) - (stands.expires_at or 0)) > CLOCKS
+    same = msgspec.structs.replace(said, issued_at=stands.issued_at, expires_at=stands.expires_at) == stands
+    return apart or not same
 
 
 @lru_cache(maxsize=4096)
@@ -328,9 +395,12 @@ def restated_of(history: bytes) -> History[GrantObject] | None:
 
 
 @lru_cache(maxsize=4096)
-def stated_by(history: bytes) -> frozenset[str]:
-    """Ids of the events whose statements of the grant stand, each for its time."""
-    return frozenset(version.event_id for version in decode_grant_history(history).versions())
+def stated_by(history: bytes) -> tuple[list[Statement[GrantObject]], list[Statement[GrantObject]]]:
+    """The statements of the grant that stand, each for its time; and those that state it otherwise and may do so too."""
+    decoded = decode_grant_history(history)
+    versions = decoded.versions()
+    told = {s.event_id: s for n in range(len(versions)) for _, s in decoded.otherwise(n)}
+    return versions, [s for s in decoded.statements if s.event_id in told]
 
 
 @lru_cache(maxsize=16_384)
@@ -348,6 +418,21 @@ def grant_at(history: bytes, version: int, known: int) -> Grant | None:
 @lru_cache(maxsize=4096)
 def token_of(jti: str, history: bytes) -> Token:
     return resolve_token(jti, decode_token_history(history))
+
+
+_NAMES_OF = {
+    GrantObject: frozenset({"subject", "actor", "authorization_details", "intent"}),
+    TokenObject: frozenset(TokenObject.__struct_fields__),
+}
+
+
+def _filled(said: Said, stands: Said, *, only: frozenset[str] | None = None) -> Said:
+    """A statement with what it leaves out as another has it: who says less does not say otherwise."""
+    names = only if only is not None else frozenset(said.__struct_fields__)
+    absent = {name: getattr(stands, name) for name in names if getattr(said, name) is None}
+    if isinstance(said, GrantObject) and not said.root and not said.parent:
+        absent |= {"root": stands.root, "parent": stands.parent}
+    return msgspec.structs.replace(said, **absent)
 
 
 def moment_or_none(seconds: float | None) -> datetime | None:

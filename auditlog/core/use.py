@@ -78,7 +78,7 @@ def payments_of(act: Act, record: Record) -> list[Act]:
 
 def is_use(act: Act, record: Record) -> bool:
     """Whether this is a use of authority, and not the later word on one."""
-    if not act.happened or act.environment != "live" or act.through:
+    if not act.happened or act.environment != "live" or act.through or not act.within_remit:
         return False
     if not follows_an_act(act):
         return True

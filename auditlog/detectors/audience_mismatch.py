@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import judge_audience, judge_token_audience
+from auditlog.core.authority import Judgement, judge_audience, judge_token_audience, surely
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.use import USE_TYPES, is_use
@@ -24,12 +24,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not is_use(act, record):
             continue
-        by_grant = judge_audience(act.path, act.provider)
-        shown = not act.payload.token or isinstance(act.payload.token, str)  # and not the event that issued it
-        judged = by_grant
-        if by_grant.result != "fail" and shown:
-            judged = judge_token_audience(record.token_path(act.token), act.provider, act.issuer)
-        if judged.result != "fail":
+        judged = surely(act, lambda act: _failed(act, record))
+        if judged is None:
             continue
         yield finding(
             rule,
@@ -41,3 +37,11 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             currency=act.currency or None,
             evidence={"hop": judged.hop, "leaf": judged.leaf_index, "provider": act.provider},
         )
+
+
+def _failed(act: Act, record: Record) -> Judgement | None:
+    judged = judge_audience(act.path, act.provider)
+    shown = not act.payload.token or isinstance(act.payload.token, str)  # and not the event that issued it
+    if judged.result != "fail" and shown:
+        judged = judge_token_audience(record.token_path(act.token), act.provider, act.issuer)
+    return judged if judged.result == "fail" else None

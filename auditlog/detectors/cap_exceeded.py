@@ -49,13 +49,12 @@ def each_within_own_limit(crossing: Crossing, ledgers: Sequence[Ledger]) -> bool
     last = max(spent.at for spent in crossing.counted)
     own: set[str] = set()
     for ledger in ledgers:
-        first = ledger.limit.first
         standing = ledger.limit.in_force(last).limit
-        if standing is None or standing.max_minor is None or not (first.provider or first.scope == "provider"):
+        if standing is None or standing.max_minor is None or not (standing.provider or standing.scope == "provider"):
             continue
         if any(c.counted[0].at <= last and providers & {s.provider for s in c.counted} for c in crossings_of(ledger)):
             return False
-        own |= {first.provider} if first.provider else providers
+        own |= {standing.provider} if standing.provider else providers
     return providers <= own
 
 

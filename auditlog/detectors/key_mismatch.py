@@ -8,7 +8,7 @@ type `jkt` with the thumbprint as its digest.
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import key_bound, key_shown
+from auditlog.core.authority import Binding, key_bound, key_shown, surely
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.use import USE_TYPES
@@ -29,10 +29,10 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.happened or act.environment != "live":
             continue
-        tokens = record.token_path(act.token)
-        bound, shown = key_bound(act, tokens), key_shown(act, tokens)
-        if bound is None or not shown or shown == bound.jkt:
+        bound = surely(act, lambda act: _other_binding(act, record))
+        if bound is None:
             continue
+        shown = key_shown(act, record.token_path(act.token))
         yield finding(
             rule,
             act.event_id,
@@ -43,3 +43,10 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             currency=act.currency or None,
             evidence={"bound_by": bound.name, "bound_to": bound.jkt, "leaf": bound.leaf_index, "shown": shown},
         )
+
+
+def _other_binding(act: Act, record: Record) -> Binding | None:
+    """What binds another key than the act was done with."""
+    tokens = record.token_path(act.token)
+    bound, shown = key_bound(act, tokens), key_shown(act, tokens)
+    return bound if bound is not None and shown and shown != bound.jkt else None

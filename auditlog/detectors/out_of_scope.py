@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import CLOCKS, Judgement, judge_action, judge_resource, seconds_before_issue, seconds_early
+from auditlog.core.authority import (
+    CLOCKS,
+    Judgement,
+    judge_action,
+    judge_resource,
+    seconds_before_issue,
+    seconds_early,
+    surely,
+)
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
 from auditlog.core.other_grant import other_grant
@@ -30,11 +38,10 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.path.grants or not is_use(act, record):
             continue
-        judged = next((j for j in _judgements(act, record.tokens.get(act.token)) if j.result == "fail"), None)
-        outsider = judged is None and _outsider(act)
-        judged = judged or outsider or None
+        judged = surely(act, lambda act: _failed(act, record) or _outsider(act))
         if judged is None:
             continue
+        outsider = _failed(act, record) is None
         other = None if outsider else other_grant(act, record)
         # Who acted, and was let by nobody on record, may hold a grant that is not: of that the verdict is unsure too.
         sure = not outsider and other is None and act.path.grants[judged.hop - 1].standing == "proven"
@@ -50,6 +57,10 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             evidence={"hop": judged.hop, "leaf": judged.leaf_index, "verb": act.verb, "object": act.object,
                       "other_grant": other.grants[-1].id if other else None},
         )
+
+
+def _failed(act: Act, record: Record) -> Judgement | None:
+    return next((j for j in _judgements(act, record.tokens.get(act.token)) if j.result == "fail"), None)
 
 
 def _judgements(act: Act, token: Token | None) -> Iterable[Judgement]:

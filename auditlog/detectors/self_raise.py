@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.finding import Finding
-from auditlog.core.limits import LimitFact, widens
+from auditlog.core.limits import LimitFact, filled, widens
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
 from auditlog.detectors import finding
@@ -26,6 +26,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if limit is None or act.outcome != "success" or not limit.counts:
             continue
         before = record.before(limit)
+        limit = filled(limit, before) if before else limit
         if not widens(limit, before) or record.raise_standing(limit, before) != "refused":
             continue  # a first limit raises nothing
         yield finding(
@@ -33,10 +34,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             act.event_id,
             [act],
             severity="critical",
-            title=f"{limit.set_by.partition('|')[2]} raised a limit that binds it"
-            + (f" at {limit.provider}" if limit.provider else "")
-            + f" to {_amount(limit)}"
-            + (f" from {_amount(before)}" if before else ""),
+            title=f"{limit.set_by.partition('|')[2]} {_what(limit, before)}",
             actor=limit.set_by,
             provider=limit.provider or act.provider or None,
             money_at_risk_minor=_difference(limit, before),
@@ -45,11 +43,26 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         )
 
 
+def _what(limit: LimitFact, before: LimitFact | None) -> str:
+    """What was done, in words: a limit may be widened by more than its amount."""
+    at = f" at {limit.provider}" if limit.provider else ""
+    if before is None or limit.max_minor is None or (before.max_minor is not None and limit.max_minor > before.max_minor):
+        return f"raised a limit that binds it{at} to {_amount(limit)}" + (f" from {_amount(before)}" if before else "")
+    if limit.terms == before.terms:
+        return f"made a limit that binds it{at} a mere warning: {_amount(limit)}, which was {before.enforcement}"
+    return f"changed what a limit counts that binds it{at}: {_terms(limit)}, which was {_terms(before)}"
+
+
+def _terms(limit: LimitFact) -> str:
+    per = "" if limit.interval == "once" else f" a {limit.interval}"
+    return f"{_amount(limit)}{per} for {limit.provider or limit.scope}"
+
+
 def _amount(limit: LimitFact) -> str:
     return "no limit" if limit.max_minor is None else amount_text(limit.max_minor, limit.currency)
 
 
 def _difference(limit: LimitFact, before: LimitFact | None) -> int | None:
-    if before is None or before.max_minor is None or limit.max_minor is None:
+    if before is None or before.max_minor is None or limit.max_minor is None or limit.currency != before.currency:
         return None
-    return limit.max_minor - before.max_minor
+    return max(limit.max_minor - before.max_minor, 0) or None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import expired_before, named
+from auditlog.core.authority import expired_before, named, surely
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.use import USE_TYPES, is_use
@@ -24,7 +24,9 @@ gathers = True
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
-        expired = expired_before(act.path, record.token_path(act.token), act.occurred_at) if is_use(act, record) else None
+        if not is_use(act, record):
+            continue
+        expired = surely(act, lambda act: expired_before(act.path, record.token_path(act.token), act.occurred_at))
         if expired is None:
             continue
         yield finding(

@@ -194,6 +194,7 @@ def grant_digest(grant: Grant) -> str:
         " attester standing revoked_at",
         notified=dict(grant.notified),
         known_before=before,
+        disputed=[[since, grant_digest(rival)] for since, rival in grant.disputed],
     )
 
 
@@ -201,7 +202,7 @@ def token_digest(token: Token) -> str:
     """Hex SHA-256 of a token as it stands, with its revocation."""
     return _digest(
         token,
-        "jti standing parent grant subject actors audience scope issued_at expires_at jkt attester revoked_at",
+        "jti standing parent grant subject actors audience scope issued_at expires_at jkt attester revoked_at disputed_by",
         notified=dict(token.notified),
     )
 

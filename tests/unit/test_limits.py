@@ -69,7 +69,7 @@ def test_the_latest_statement_by_its_own_time_is_in_force():
 
 def test_exactly_the_limit_is_within_it_and_one_more_is_over():
     assert crossings([limit()], [charge_at(1, 1000)]) == []
-    [crossing] = crossings([limit()], [charge_at(1, 1000), charge_at(2, 1)])
+    [crossing] = crossings([limit()], [charge_at(1, 1000), charge_at(2, 1, at=NOW + MINUTE)])
     assert (crossing.over_minor, crossing.crossed_by.event_id) == (1, "s2")
 
 

@@ -6,7 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from auditlog.core.act import Act
-from auditlog.core.authority import GRACE_SECONDS, RACE_SECONDS, Initiator, Judgement, Result, judge_initiators
+from auditlog.core.authority import (
+    GRACE_SECONDS,
+    RACE_SECONDS,
+    Initiator,
+    Judgement,
+    Result,
+    as_disputed,
+    judge_initiators,
+)
 from auditlog.core.chain import NO_TOKENS, Path, TokenPath
 from auditlog.core.record import Record
 from auditlog.core.statement import Token
@@ -165,6 +173,8 @@ def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested],
     found = answer(it)
     if it.in_person:
         return replace(found, result="na", reason="the principal did it in person: no grant is needed", evidence=(), codes=(), cure="")
+    if (doubted := as_others_state(it, answer, found)) is not None:
+        return doubted
     if found.result == "pass" and (before := as_known(it.path)) is not None and (known := answer(replace(it, path=before))).result == "fail":
         reason = f"{known.reason}; it was stated otherwise only when the act was on record, and as of before it"
         return replace(known, result="unknown", reason=reason, codes=(), cure="a statement from before the act, of what it allowed, would decide")
@@ -175,6 +185,17 @@ def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested],
     if found.result == "unknown" or (found.result == "na" and found.id != "C8"):
         return found
     return replace(found, result="unknown", reason=f"nothing known forbids it, but {it.absent}")
+
+
+def as_others_state(it: Contested, answer: Callable[[Contested], CriterionResult], found: CriterionResult) -> CriterionResult | None:
+    """Unknown, where a grant of the path is stated in two ways by sources that may say so, and the answer hangs on which."""
+    for rival, path in as_disputed(it.path, it.at):
+        other = answer(replace(it, path=path))
+        if {found.result, other.result} in ({"pass", "fail"}, {"na", "fail"}):
+            reason = f"{found.reason}; {rival.attester} states grant {rival.id} otherwise, and by that: {other.reason}"
+            here = (*found.evidence, {"grant": rival.id, "leaf": rival.leaf_index, "event_id": rival.event_id})
+            return CriterionResult(found.id, "unknown", reason, here, cure=f"which statement of grant {rival.id} holds, from who gave it, would decide")
+    return None
 
 
 def as_known(path: Path) -> Path | None:

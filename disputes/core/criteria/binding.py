@@ -1,10 +1,15 @@
 """C11: was the act done with the key that its authority is bound to."""
 
 from auditlog.core.authority import key_bound, key_bound_by, key_shown
-from disputes.core.criteria.base import Contested, CriterionResult
+from disputes.core.criteria.base import Contested, CriterionResult, as_others_state
 
 
 def actor_binding(it: Contested) -> CriterionResult:
+    found = _bound(it)
+    return as_others_state(it, _bound, found) or found
+
+
+def _bound(it: Contested) -> CriterionResult:
     """C11: was the act done with the key that its last grant or token is bound to (`cnf`). Without `cnf` it is `na`.
 
     Where the act does not say which key was used, the token that was taken does: it could not be used without its own.

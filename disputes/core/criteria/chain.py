@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from auditlog.core.authority import Result, given_by_a_stranger
+from auditlog.core.authority import Result, disputed_party, given_by_a_stranger
 from auditlog.core.chain import MAX_DEPTH
 from auditlog.core.event import act_chain
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
@@ -20,6 +20,8 @@ def chain_complete(it: Contested) -> CriterionResult:
     if it.in_person is None:
         return _c1("unknown", "it is told as done in person, and by what else it says, or by who tells it, cannot be taken for that", [here],
                    "who acted, from a source that is not the agent's, would decide")  # fmt: skip
+    if not act.within_remit:
+        return _c1("unknown", f"it is told by {act.source}, which may not speak of it", [here], "the same, from a source that may speak of it, would decide")
     if not path.grants and path.missing is None:
         if not (act.grant or act.token or act.actor):
             return _c1("unknown", "the act names no grant, no token and no actor", [here], "who did it, and under which grant, would decide")
@@ -30,6 +32,10 @@ def chain_complete(it: Contested) -> CriterionResult:
     hops = [{"grant": g.id, "leaf": g.leaf_index, "event_id": g.event_id, "hop": n} for n, g in enumerate(path.grants, start=1)]
     if path.cycle:
         return _circle(it, hops)
+    if (rival := disputed_party(path, it.at)) is not None:
+        here = {"grant": rival.id, "leaf": rival.leaf_index, "event_id": rival.event_id}
+        return _c1("unknown", f"{rival.attester} states otherwise whose grant {rival.id} is, and nothing says which of the two holds", [here, *hops],
+                   f"which statement of grant {rival.id} holds, from who gave it, would decide")  # fmt: skip
     stranger = given_by_a_stranger(it.path)
     if stranger is not None and it.proven_to(stranger):
         grant = path.grants[stranger - 1]
@@ -63,6 +69,9 @@ def chain_complete(it: Contested) -> CriterionResult:
     if claimed_token := next((token for token in it.tokens.tokens if token.standing == "claimed"), None):
         return _c1("unknown", f"token {claimed_token.jti} is claimed by {claimed_token.attester}, which may not speak of it", [here, *hops],
                    f"token {claimed_token.jti}, stated by a source that may speak of it, would decide")  # fmt: skip
+    if (token := next((token for token in it.tokens.tokens if token.disputed_by), None)) is not None:
+        return _c1("unknown", f"token {token.jti} is stated otherwise by {token.disputed_by}, and nothing says which of the two holds", [here, *hops],
+                   f"which statement of token {token.jti} holds would decide")  # fmt: skip
     outsider = _not_granted(it)
     if outsider is None:
         count = f"{len(hops)} proven hops" if len(hops) > 1 else "one proven hop"

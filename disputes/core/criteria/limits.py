@@ -25,14 +25,18 @@ def limits(it: Contested) -> CriterionResult:
     if not own:
         return CriterionResult("C5", "na", "its money is counted where it was incurred, and judged there")
     over_authority = _beyond_authority(record, own)
-    ledgers = [ledger for ledger in record.ledgers_on(own) if ledger.limit.first.enforcement != "alert_only"]
-    steps = [step for ledger in ledgers for line in own for step in ledger.of(line)]
+    ledgers = record.ledgers_on(own)
+    steps = [step for ledger in ledgers for line in own for step in ledger.of(line) if not _only_warns(step.standing.limit)]
     over = [step for step in steps if step.is_over]
     if over:
         return _overrun(it, own, over)
     if over_authority:
         return _over_authority(it, over_authority)
     return _unknown(own, ledgers, steps) or _within(steps)
+
+
+def _only_warns(limit: LimitFact | None) -> bool:
+    return limit is not None and limit.enforcement == "alert_only"
 
 
 def _own_lines(it: Contested) -> tuple[Record, list[Spent]]:
@@ -71,7 +75,12 @@ def _unknown(own: list[Spent], ledgers: list[Ledger], steps: list[Step]) -> Crit
         if not step.is_in_doubt:
             continue
         limit, currency = step.standing.limit, step.spent.currency
-        allowed = amount_text(step.max_minor, currency)
+        passed = next((n for n in step.standing.narrower if n.max_minor is not None and step.total > n.max_minor), None)
+        if passed is not None and not step.over_minor:
+            return CriterionResult("C5", "unknown", f"{amount_text(step.total, currency)} against a limit of {amount_text(passed.max_minor, currency)} "
+                                   f"of which it is not known whether it holds: {passed.doubt}", limit_evidence([passed]),
+                                   cure="which statement of the limit holds would decide")  # fmt: skip
+        allowed = amount_text(step.max_minor or 0, currency)
         if step.over_minor > 0:
             doubted = step.standing.doubtful[-1]
             return CriterionResult("C5", "unknown", f"{amount_text(step.total, currency)} against a limit of {allowed}, which {raise_text(doubted)}: "
@@ -87,7 +96,7 @@ def _unknown(own: list[Spent], ledgers: list[Ledger], steps: list[Step]) -> Crit
             continue
         standing = ledger.limit.in_force(line.held_from or line.at, leaf_index=line.leaf_index)
         limit = standing.limit
-        if limit is None or limit.max_minor is None:
+        if limit is None or limit.max_minor is None or _only_warns(limit):
             continue
         if line.currency != limit.currency:
             if any(_in_our_money(step, limit) for step in steps):
@@ -178,6 +187,8 @@ def _said(fact: LimitFact | None) -> list[str]:
 
 
 def raise_text(fact: LimitFact) -> str:
+    if fact.doubt:
+        return f"may have ended, since {fact.doubt}" if fact.max_minor is None else f"may be another, since {fact.doubt}"
     to = "no limit" if fact.max_minor is None else amount_text(fact.max_minor, fact.currency)
     return f"{fact.set_by or 'somebody who is not named'} raised to {to}"
 

@@ -1,0 +1,316 @@
+"""Who may say so, and what stands where two say it: grants, revocations, gates, limits and acts told by those who may not."""
+
+from datetime import timedelta
+
+import pytest
+
+from auditlog.models import Event, Finding
+from disputes.adjudicate import adjudicate
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+ID, BOTS, OTHER = "https://id.fen.example", "https://bots.fen.example", "https://elsewhere.example"
+CAP = {"id": "cap", "scope": "grant", "max_minor": 5_000, "currency": "USD", "interval": "day"}
+
+
+class Bench:
+    def __init__(self, world):
+        self.world = world
+        self.keys = world.source("keys", "https://keys.fen.example", layers=["authority"])
+        self.platform = world.source("platform", "https://platform.example")
+        self.runner = world.source("runner", BOTS)
+        self.stranger = world.source("stranger", OTHER, speaks_for=[OTHER])
+        self.shop = world.source("shop", "https://shop.example", provider="shop", speaks_for=["https://shop.example", BOTS])
+        self.fen, self.bot = world.human("fen", issuer=ID), world.agent("bot", issuer=BOTS)
+        self.begins = (world.now - timedelta(days=4)).replace(hour=6, minute=0, second=0, microsecond=0)
+
+    def grant(self, **more):
+        more = {"actions": ["**"], "at": self.begins, "source": self.keys} | more
+        granted = self.world.grant(self.fen, self.bot, **more)
+        self.world.send(granted)
+        return granted
+
+    def again(self, grant, *, source=None, at=None, **changes):
+        said = {k: v for k, v in {**grant.payload["grant"], **changes}.items() if v is not ...}
+        signed = self.world.event("delegation.granted", source=source or self.keys, at=self.begins + (at or timedelta()), grant=said,
+                                  principal=self.fen, actor=self.fen)  # fmt: skip
+        self.world.send(signed)
+        return signed
+
+    def act(self, after=HOUR, *, source=None, amount=None, verb="db.create", target="main", **more):
+        money = {"money": {"amount_minor": amount, "currency": "USD"}} if amount is not None else {}
+        action = {"verb": verb, "provider": more.pop("provider", "shop"), "target": {"type": "db", "id": target}, **more.pop("action", {})}
+        more.setdefault("actor", self.bot)
+        signed = self.world.event("action.performed", source=source or self.platform, at=self.begins + after, action=action, principal=self.fen, **money, **more)
+        self.world.send(signed)
+        return signed
+
+    def limit(self, kind, limit, *, by, after=MINUTE, source=None, **more):
+        said = CAP | {"holder": self.bot.ref, "set_by": by.ref} | limit
+        signed = self.world.event(f"limit.{kind}", source=source or self.platform, at=self.begins + after, limit=said, actor=by, principal=self.fen, **more)
+        self.world.send(signed)
+        return signed
+
+    def settles(self):
+        self.world.settle()
+        self.world.settle(after=2 * MINUTE)
+
+    def found(self, *rules):
+        return {f.rule for f in Finding.objects.filter(tenant=self.world.row).exclude(state="withdrawn") if f.rule.startswith(("authority.", "spend."))}
+
+    def verdict(self, signed):
+        [verdict] = adjudicate(self.world.row, [Event.objects.get(tenant=self.world.row, source_event_id=signed.jti).event_id])
+        return verdict
+
+    def asked(self, signed, name):
+        return next(each for each in self.verdict(signed)["criteria"] if each["id"] == name)
+
+
+@pytest.fixture
+def bench(world):
+    return Bench(world)
+
+
+# --- one grant, stated by two ---------------------------------------------------------------------------------------
+
+
+def test_a_wider_grant_that_somebody_else_dates_before_the_real_one_acquits_nobody_for_certain(bench):
+    grant = bench.grant(actions=["dns.**"])
+    bench.again(grant, source=bench.runner, at=-HOUR, authorization_details=[{"type": "agent_action", "actions": ["**"]}])
+    act = bench.act(grant=grant)
+    bench.settles()
+
+    answer = bench.asked(act, "C3")
+    assert answer["result"] == "unknown" and "keys.fen.example states grant" in answer["reason"]
+    assert bench.verdict(act)["verdict"] == "indeterminate" and bench.found() == set()
+
+
+def test_a_narrower_grant_that_somebody_else_dates_before_the_real_one_convicts_nobody(bench):
+    grant = bench.grant()
+    bench.again(grant, source=bench.platform, at=-HOUR, authorization_details=[{"type": "agent_action", "actions": ["dns.**"]}], audience=["dns"],
+                expires_at=int(bench.begins.timestamp()) + 60, gates=["purchase"], limits=[CAP | {"max_minor": 1}])  # fmt: skip
+    act = bench.act(grant=grant, amount=9_00)
+    bench.settles()
+
+    assert bench.verdict(act)["verdict"] == "indeterminate" and bench.found() == set()
+    assert {bench.asked(act, name)["result"] for name in ("C3", "C5", "C6", "C7", "C8")} == {"unknown"}
+
+
+def test_an_act_that_both_statements_allow_or_neither_does_is_judged_for_certain(bench):
+    grant = bench.grant(actions=["dns.**"])
+    bench.again(grant, source=bench.runner, at=-HOUR, authorization_details=[{"type": "agent_action", "actions": ["dns.**", "mail.**"]}])
+    inside, outside = bench.act(grant=grant, verb="dns.change"), bench.act(grant=grant, verb="db.drop")
+    bench.settles()
+
+    assert bench.verdict(inside)["verdict"] == "within_scope"
+    assert bench.verdict(outside)["codes"] == ["action_not_allowed"] and bench.found() == {"authority.out_of_scope"}
+
+
+def test_what_somebody_else_says_of_a_grant_after_its_issuer_did_changes_nothing(bench):
+    grant = bench.grant(actions=["dns.**"], limits=[CAP])
+    bench.again(grant, source=bench.runner, at=MINUTE, authorization_details=[{"type": "agent_action", "actions": ["**"]}], limits=[])
+    act, dear = bench.act(grant=grant), bench.act(grant=grant, verb="dns.buy", amount=60_00)
+    bench.settles()
+
+    assert bench.verdict(act)["codes"] == ["action_not_allowed"] and bench.verdict(dear)["codes"] == ["over_limit"]
+
+
+def test_a_second_source_that_tells_less_of_a_grant_says_nothing_else(bench):
+    grant = bench.grant(actions=["db.**"], audience=["shop"], limits=[CAP], gates=["purchase"], expires_in=5 * HOUR)
+    less = {name: ... for name in ("authorization_details", "audience", "limits", "gates", "expires_at")}
+    bench.again(grant, source=bench.platform, at=-MINUTE, **less)
+    inside, outside = bench.act(grant=grant), bench.act(grant=grant, verb="mail.send")
+    bench.settles()
+
+    assert bench.verdict(inside)["verdict"] == "within_scope"
+    assert bench.verdict(outside)["codes"] == ["action_not_allowed"]
+
+
+def test_a_grant_whose_giver_somebody_else_states_otherwise_is_nobodys_for_certain(bench):
+    grant = bench.grant()
+    bench.again(grant, source=bench.runner, at=-HOUR, subject=bench.world.human("mallory", issuer="https://id.mallory.example").full)
+    act = bench.act(grant=grant)
+    bench.settles()
+
+    assert bench.asked(act, "C1")["result"] == "unknown" and "whose grant" in bench.asked(act, "C1")["reason"]
+
+
+@pytest.mark.parametrize(("who", "begins"), [("keys", ...), ("keys", 0), ("runner", 0)])
+def test_a_beginning_that_is_moved_back_before_the_act_leaves_it_unknown(bench, who, begins):
+    grant = bench.grant(at=bench.begins + 2 * HOUR)
+    act = bench.act(HOUR, grant=grant)
+    begins = begins if begins is ... else int(bench.begins.timestamp())
+    bench.again(grant, source=getattr(bench, who), at=timedelta(), not_before=begins)
+    bench.settles()
+
+    assert bench.asked(act, "C6")["result"] == "unknown" and bench.found() == set()
+
+
+def test_two_contents_of_one_time_are_no_matter_of_who_came_first(bench):
+    verdicts = []
+    for order in (1, -1):
+        grant = bench.grant(id=f"twice{order}", actions=["dns.**"])
+        wide = [{"type": "agent_action", "actions": ["**"]}]
+        if order < 0:
+            bench.again(grant, authorization_details=wide)
+        act = bench.act(grant=grant)
+        if order > 0:
+            bench.again(grant, authorization_details=wide)
+        bench.settles()
+        verdicts.append((bench.verdict(act)["verdict"], bench.asked(act, "C3")["result"]))
+
+    assert verdicts == [("indeterminate", "unknown")] * 2 and bench.found() == set()
+
+
+def test_a_token_that_somebody_else_states_otherwise_and_dates_back_proves_nothing(bench):
+    narrow, wide = bench.grant(actions=["dns.**"]), bench.grant()
+    token = bench.world.token(narrow, at=bench.begins + MINUTE, source=bench.keys)
+    bench.world.send(token)
+    said = token.payload["token"] | {"grant": wide.id}
+    bench.world.send(bench.world.event("token.issued", source=bench.runner, at=bench.begins, token=said, principal=bench.fen, actor=bench.bot))
+    act = bench.act(token=token.id)
+    bench.settles()
+
+    assert bench.asked(act, "C1")["result"] == "unknown"
+
+
+# --- whose word it is -----------------------------------------------------------------------------------------------
+
+
+def test_a_source_of_other_issuers_ends_nobodys_grant_or_token(bench):
+    grant = bench.grant()
+    token = bench.world.token(grant, at=bench.begins, source=bench.keys)
+    bench.world.send(token, bench.world.revoke(grant, source=bench.stranger, at=bench.begins + MINUTE),
+                     bench.world.revoke_token(token, source=bench.stranger, at=bench.begins + MINUTE))  # fmt: skip
+    act = bench.act(grant=grant, token=token.id)
+    bench.settles()
+
+    assert bench.verdict(act)["verdict"] == "within_scope" and bench.found() == set()
+
+
+def test_who_stated_a_grant_may_end_it_and_so_may_who_speaks_for_its_giver(bench):
+    bench.world.source("home", "https://home.fen.example", speaks_for=[ID])
+    mine = bench.world.source("mine", "https://mine.fen.example", speaks_for=["https://mine.fen.example", ID])
+    for source, grant in ((bench.world.sources["home"], bench.grant()), (mine, bench.grant(source=mine))):
+        bench.world.send(bench.world.revoke(grant, source=source, at=bench.begins + MINUTE))
+        act = bench.act(grant=grant)
+        bench.settles()
+        assert "revocation_not_passed_on" in bench.verdict(act)["codes"]
+
+
+def test_a_token_for_an_agent_of_another_issuer_is_only_claimed(bench):
+    token = bench.world.event("token.issued", source=bench.stranger, at=bench.begins, principal=bench.fen, actor=bench.bot,
+                              token={"jti": "made-up", "actor": bench.bot.full, "grant": bench.grant().id})  # fmt: skip
+    bench.world.send(token)
+    act = bench.act(token="made-up")
+    bench.settles()
+
+    assert bench.asked(act, "C1")["result"] == "unknown" and "claimed" in bench.asked(act, "C1")["reason"]
+
+
+def test_a_gate_that_a_shop_states_of_a_human_it_does_not_speak_for_is_no_approval(bench):
+    grant = bench.grant(gates=["purchase"])
+    gate = {"kind": "purchase", "by": bench.fen.ref, "at": int(bench.begins.timestamp())}
+    told = bench.act(grant=grant, source=bench.shop, amount=5_00, gate=gate)
+    bench.settles()
+
+    assert bench.asked(told, "C8")["result"] == "fail"
+
+
+def test_a_provider_speaks_of_what_happened_at_itself_and_not_at_others(bench):
+    grant = bench.grant(limits=[CAP])
+    world = bench.world
+    eve = world.human("eve", issuer="https://id.eve.example")
+    own = bench.act(grant=grant, source=bench.shop, amount=10_00)
+    bench.act(grant=grant, source=bench.shop, provider="rival", amount=90_00, actor=eve)
+    bench.settles()
+
+    assert bench.found() == set() and bench.asked(own, "C5")["result"] == "pass"
+
+
+def test_a_token_that_the_agents_own_server_made_for_it_makes_its_word_no_approval(bench):
+    grant = bench.grant(gates=["purchase"])
+    world = bench.world
+    world.send(world.event("token.issued", source=bench.runner, at=bench.begins, actor=bench.bot, principal=bench.fen,
+                           token={"jti": "own", "subject": bench.bot.full, "grant": grant.id}))  # fmt: skip
+    yes = world.event("approval.decided", source=bench.runner, at=bench.begins + MINUTE, actor=bench.fen, principal=bench.fen, request_id="r1",
+                      gate={"kind": "purchase", "by": bench.fen.ref})  # fmt: skip
+    world.send(yes)
+    act = bench.act(grant=grant, token="own", request_id="r1", amount=5_00)
+    bench.settles()
+
+    assert bench.asked(act, "C8")["result"] == "unknown"
+
+
+# --- limits that are restated ---------------------------------------------------------------------------------------
+
+
+def test_a_humans_raise_that_only_the_agents_own_side_tells_is_unknown(bench):
+    grant = bench.grant(limits=[CAP])
+    bench.limit("raised", {"max_minor": 90_000}, by=bench.fen, source=bench.runner, grant=grant.id)
+    act = bench.act(grant=grant, amount=60_00)
+    bench.settles()
+
+    assert bench.asked(act, "C5")["result"] == "unknown" and bench.found() == set()
+
+    bench.limit("raised", {"max_minor": 90_000}, by=bench.fen, source=bench.platform, grant=grant.id)
+    later = bench.act(2 * HOUR, grant=grant, amount=10_00)
+    bench.settles()
+    assert bench.asked(later, "C5")["result"] == "pass"
+
+
+def test_a_limit_that_a_human_restates_by_the_hour_of_the_month_counts_by_the_month_from_then_on(bench):
+    grant = bench.grant(limits=[CAP])
+    acts = [bench.act(timedelta(days=day, hours=3), grant=grant, amount=40_00) for day in (0, 1)]
+    bench.limit("set", {"interval": "month", "max_minor": 10_000}, by=bench.fen, after=timedelta(days=2), grant=grant.id)
+    acts += [bench.act(timedelta(days=2, hours=hour), grant=grant, amount=15_00) for hour in (1, 2)]
+    bench.settles()
+
+    assert [bench.asked(act, "C5")["result"] for act in acts] == ["pass", "pass", "pass", "fail"]
+    finding = Finding.objects.get(tenant=bench.world.row, rule="spend.cap_exceeded")
+    assert (finding.evidence["interval"], finding.money_at_risk_minor) == ("month", 10_00)
+
+
+@pytest.mark.parametrize("change", [{"enforcement": "alert_only"}, {"interval": "once", "max_minor": 4_000}, {"currency": "EUR"}, {"scope": "session"}])
+def test_an_agent_that_changes_the_terms_of_its_limit_is_found_and_the_old_ones_hold(bench, change):
+    grant = bench.grant(limits=[CAP])
+    bench.limit("set", change, by=bench.bot, grant=grant.id)
+    act = bench.act(grant=grant, amount=60_00)
+    bench.settles()
+
+    assert bench.verdict(act)["codes"] == ["over_limit"]
+    finding = Finding.objects.get(tenant=bench.world.row, rule="spend.self_raise")
+    assert "bot" in finding.title and finding.title.count("USD") + finding.title.count("EUR") >= 1
+
+
+def test_a_grant_stated_anew_with_no_limits_has_none_from_then_on(bench):
+    grant = bench.grant(limits=[CAP])
+    before = bench.act(HOUR, grant=grant, amount=60_00)
+    bench.again(grant, at=2 * HOUR, limits=[])
+    after = bench.act(3 * HOUR, grant=grant, amount=60_00)
+    bench.settles()
+
+    assert [bench.asked(act, "C5")["result"] for act in (before, after)] == ["fail", "pass"]
+
+
+def test_whether_a_grant_stated_anew_without_a_word_on_limits_still_has_them_is_unknown(bench):
+    grant = bench.grant(limits=[CAP])
+    bench.again(grant, at=MINUTE, limits=..., audience=["shop"])
+    act = bench.act(HOUR, grant=grant, amount=60_00)
+    bench.settles()
+
+    answer = bench.asked(act, "C5")
+    assert answer["result"] == "unknown" and "stated anew without it" in answer["reason"] and bench.found() == set()
+
+
+def test_two_charges_of_one_second_cross_a_cap_in_the_same_order_whoever_told_first(bench):
+    codes = []
+    for order in (1, -1):
+        grant = bench.grant(limits=[CAP], id=f"second{order}")
+        acts = {}
+        for name in ("a", "b")[::order]:
+            acts[name] = bench.act(HOUR, grant=grant, amount=30_00, target=name, request_id=f"{order}{name}",
+                                   call={"idempotency_key": f"{order}{name}"})  # fmt: skip
+            bench.settles()
+        codes.append([bench.verdict(acts[name])["codes"] for name in ("a", "b")])
+
+    assert sorted(codes[0]) == [[], ["over_limit"]]
