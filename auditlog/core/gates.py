@@ -112,8 +112,7 @@ class _Asked:
         if act.principal and act.verb and (target := act.target or act.resource):
             keys.append(("asked", act.principal, act.verb, target))
         told = [a for a in record.answers_to(keys) if a.within_remit and _belongs(a, act) is not False]
-        own = [a for a in _own(act, record, paid) if a.within_remit]
-        self.answers = sorted([*told, *own], key=lambda a: (a.at, a.leaf_index))
+        self.answers = sorted([*told, *_own(act, record, paid)], key=lambda a: (a.at, a.leaf_index))
         parties = path.parties
         self.above = parties[: parties.index(act.actor)] if act.actor in parties else parties[:-1]
 
@@ -176,6 +175,8 @@ def _doubt(approval: Approval, asked: _Asked, kind: str) -> str:
         return f"{_who(approval)} answered the {kind} gate, and whether that is a human is not on record"
     if is_acting_side(approval.issuer, asked.act, asked.path, asked.tokens):
         return f"only the acting side says that {_who(approval)} answered the {kind} gate"
+    if not approval.within_remit:  # what an act carries is looked at, by whomever it is told
+        return f"that {_who(approval)} answered the {kind} gate is said by a source that may not speak for that party"
     if _belongs(approval, asked.act) is None:
         return f"{_who(approval)} answered a {kind} gate, and in whose name is not on record"
     if _is_entitled(approval.by, asked) is None:
@@ -221,6 +222,9 @@ def _lifted(refusal: Approval, asked: _Asked) -> bool | None:
     found: bool | None = False
     for yes in asked.answers:
         if yes.answer != "approved" or not refusal.at < yes.at <= asked.act.occurred_at or not _is_of(yes, asked):
+            continue
+        if not yes.within_remit:
+            found = None
             continue
         higher = yes.by == refusal.by or _rank(yes.by, asked) < _rank(refusal.by, asked)
         if yes.by_kind in _AGENTS and yes.by not in asked.above:

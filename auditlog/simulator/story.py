@@ -461,7 +461,6 @@ class _Teller:
             )
         )
         request_id = world.new_id("req")
-        gate = None
         if gates:
             self.tell(
                 world.event(
@@ -469,17 +468,15 @@ class _Teller:
                     request_id=request_id, **acting,
                 )
             )
-            yes = {"action": action, "max_price_minor": price, "currency": "USD", "at": at + 3 * MINUTE}
-            if is_answered and desk is self.ben:  # this orchestrator carries the answer on the act itself
-                gate = world.gate(human, **yes)
-            elif is_answered:
+            if is_answered:
+                yes = {"action": action, "max_price_minor": price, "currency": "USD", "at": at + 3 * MINUTE}
                 self.tell(world.approval(human, source=self.tokens, request_id=request_id, **yes, **ctx))
         charge, key = world.new_id("ch"), f"key-{slug}"
         self.spend(desk, "registrar", at, price)
         bought = self.tell(
             world.registers(
                 name, price_minor=price, account=account, charge=charge, key=key, at=at + 4 * MINUTE,
-                source=self.registrar, client=self.client(desk.buyer), request_id=request_id, gate=gate, **acting,
+                source=self.registrar, client=self.client(desk.buyer), request_id=request_id, **acting,
             )
         )
         paid = self.charge_succeeded(desk, charge, price, key, at + 4 * MINUTE + 2 * SECOND, f"Domain {name}", ctx)
