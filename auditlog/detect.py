@@ -10,7 +10,7 @@ withdrawn, naming the leaf that took its ground away.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -35,7 +35,7 @@ from auditlog.detectors import (
 from auditlog.detectors.gathered import gather
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.queries import load_acts, record_around, select_acts, shared_with
+from auditlog.queries import generation_of, load_acts, record_around, select_acts, shared_with
 from auditlog.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.stories import stories_around
 
@@ -208,7 +208,34 @@ def _judge_keys(
             if act.type in detector.types:
                 grouped.setdefault(_key(partition, act), []).append(act)
         found = {key: list(detector.find(grouped[key], record)) if key in grouped else [] for key in [*grouped, *(keys - grouped.keys())]}
+        if getattr(detector, "of_lines", False):
+            found = _with_joined(tenant, found)
         keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+
+
+def _with_joined(tenant: Tenant, found: dict[tuple[str, ...], list[Finding]]) -> dict[tuple[str, ...], list[Finding]]:
+    """Findings on lines of the books with every statement that those lines count, as verdicts judge each of them."""
+    leads = {event_id for findings in found.values() for finding in findings for event_id in finding.events}
+    if not leads:
+        return found
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.lead, e.event_id, e.leaf_index FROM projection_charge c CROSS JOIN unnest(c.events) AS told(event_id)"
+            " JOIN projection_event e ON e.tenant_id = c.tenant_id AND e.generation = c.generation AND e.event_id = told.event_id"
+            " WHERE c.tenant_id = %s AND c.generation = %s AND c.lead = ANY(%s) AND c.is_joined",
+            [tenant.pk, generation_of(tenant), [UUID(event_id) for event_id in leads]],
+        )
+        joined: dict[str, dict[str, int]] = {}
+        for lead, event_id, leaf in cursor.fetchall():
+            joined.setdefault(str(lead), {})[str(event_id)] = leaf
+    return {key: [_widened(finding, joined) for finding in findings] for key, findings in found.items()}
+
+
+def _widened(finding: Finding, joined: dict[str, dict[str, int]]) -> Finding:
+    events: dict[str, int] = {}
+    for event_id, leaf in zip(finding.events, finding.leaves, strict=True):
+        events |= {event_id: leaf} | joined.get(event_id, {})
+    return replace(finding, events=tuple(events), leaves=tuple(events.values()))
 
 
 def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:

@@ -442,6 +442,7 @@ class Crossing:
     counted: tuple[Spent, ...]
     each: str = ""
     in_flight_minor: Minor = 0
+    also_held: tuple[Spent, ...] = ()  # authorized when it was over already, or so that it was; not spent
 
     @property
     def over_minor(self) -> Minor:
@@ -522,6 +523,10 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
 def crossings_of(ledger: Ledger) -> list[Crossing]:
     """Every interval in which what was spent went over what was in force, open authorizations aside, earliest first."""
     found: list[Crossing] = []
+    beyond: dict[Bucket, dict[int, Spent]] = {}
+    for step in ledger.steps:
+        if step.is_over:
+            beyond.setdefault(step.bucket, {})[id(step.spent)] = step.spent
     for bucket, lines in ledger.counted.items():
         moves = [(s.at, 0, s.tie, n, s, s.gross_minor) for n, s in enumerate(lines)]
         moves += [(at, 1, s.tie, n, s, -amount) for n, s in enumerate(lines) for at, amount in s.returns]
@@ -545,7 +550,9 @@ def crossings_of(ledger: Ledger) -> list[Crossing]:
             over, limit, upto = worst
             each, start, _ = bucket
             provider = each if limit.scope in ("provider", "merchant") and each else limit.provider
-            found.append(Crossing(limit, provider, start, over + (limit.max_minor or 0), crossed_by, tuple(counted[:upto]), each))
+            mine = {id(spent) for spent in counted[:upto]}
+            held = tuple(spent for key, spent in beyond.get(bucket, {}).items() if key not in mine)
+            found.append(Crossing(limit, provider, start, over + (limit.max_minor or 0), crossed_by, tuple(counted[:upto]), each, also_held=held))
     return sorted(found, key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
 
 

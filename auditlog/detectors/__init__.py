@@ -34,6 +34,7 @@ class Detector(Protocol):
     waits: bool  # about absence: looks only when the grace period after receipt is over
     # Optional `advise(facts, now)`: the runbook of one finding (core.advice), where its facts or the clock change it.
     # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
+    # Optional `of_lines`: its events are leads of lines of the books; it is about all statements counted in those.
     # Optional `gathers`: what it finds of single events is one finding for each anchor (detectors.gathered).
 
     def find(self, acts: Sequence[Act], record: Record) -> Iterable[Finding]: ...

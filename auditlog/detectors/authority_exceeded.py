@@ -21,6 +21,7 @@ of_events = frozenset()  # the authority's terms
 types = cap_exceeded.types | {"payment.authority_granted", "payment.authority_ended"}
 partition = ("principal",)
 waits = False
+of_lines = True
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:

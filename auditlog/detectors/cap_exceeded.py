@@ -23,6 +23,7 @@ types = frozenset(
 )
 partition = ("principal",)
 waits = False
+of_lines = True
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
@@ -70,8 +71,8 @@ def crossing_finding(rule: str, principal: str, crossing: Crossing, *, title: st
                          *bound, *([crossing.each] if crossing.each != crossing.provider else []))),
         severity=severity,
         title=title,
-        events=tuple(spent.event_id for spent in crossing.counted),
-        leaves=tuple(spent.leaf_index for spent in crossing.counted),
+        events=tuple(spent.event_id for spent in (*crossing.counted, *crossing.also_held)),
+        leaves=tuple(spent.leaf_index for spent in (*crossing.counted, *crossing.also_held)),
         first_at=min(spent.held_from or spent.at for spent in crossing.counted),
         last_at=max(spent.at for spent in crossing.counted),
         principal=principal,

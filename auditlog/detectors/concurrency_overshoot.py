@@ -21,6 +21,7 @@ of_events = frozenset()  # a limit's terms
 types = cap_exceeded.types
 partition = ("principal",)
 waits = False
+of_lines = True
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:

@@ -22,6 +22,7 @@ of_events = frozenset()  # terms of limits and other providers
 types = cap_exceeded.types
 partition = ("principal",)
 waits = False
+of_lines = True
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
