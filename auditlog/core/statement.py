@@ -4,10 +4,11 @@ Senders repeat themselves, contradict one another and arrive in any order; so al
 stands is chosen by rules that do not know the order of arrival.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -58,7 +59,7 @@ class Revocation(Struct, frozen=True):
         return giver is not None and giver.iss in self.speaks_for
 
 
-class History(Struct, Generic[Said], frozen=True):
+class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for what is worked out once
     """All that was ever said of one grant or token, in leaf order."""
 
     statements: list[Statement[Said]] = []
@@ -70,13 +71,14 @@ class History(Struct, Generic[Said], frozen=True):
             sorted([*self.revocations, *revocations], key=lambda r: r.leaf_index),
         )
 
-    @property
+    @cached_property
     def first(self) -> Statement[Said] | None:
         """What was stated first: the proven before the claimed, then the earliest by its own time, then the one with the
         smaller bytes: never the one that happened to arrive first. None when only a revocation is known.
         """
-        return min(self.statements, key=lambda s: (not s.proven, s.at, msgspec.json.encode(s.said), s.event_id), default=None)
+        return min(self.statements, key=lambda s: (not s.proven, *_in_time(s)), default=None)
 
+    @cached_property
     def versions(self) -> list[Statement[Said]]:
         """All statements that stand, each from its own time until the next: the first, and what the same issuer stated
         anew after it. What is only repeated is not among them, and of two contents at one time only the first is.
@@ -86,7 +88,7 @@ class History(Struct, Generic[Said], frozen=True):
             return []
         again = sorted(
             (s for s in self.statements if s.attester == first.attester and s.proven >= first.proven and s.at > first.at),
-            key=lambda s: (s.at, msgspec.json.encode(s.said), s.event_id),
+            key=_in_time,
         )
         found = [first]
         for statement in again:
@@ -97,7 +99,7 @@ class History(Struct, Generic[Said], frozen=True):
     @property
     def stands(self) -> Statement[Said] | None:
         """What was stated last by whoever stated it first."""
-        return next(reversed(self.versions()), None)
+        return next(reversed(self.versions), None)
 
     def as_of(self, at: datetime, known_leaf: int) -> tuple[int, int]:
         """By place among the versions: what held at `at`, and what did as far as this ledger knew at `known_leaf`.
@@ -105,17 +107,31 @@ class History(Struct, Generic[Said], frozen=True):
         The one place where order of arrival counts: what was stated anew and dated before an act may be made up to fit
         it, where the act was on record first. Where nothing was known by then, the first may come late, and counts.
         """
-        versions = self.versions()
-        held = max((n for n, version in enumerate(versions) if version.at <= at), default=0)
-        trusted = [n for n, version in enumerate(versions) if version.leaf_index <= known_leaf] or [0]
-        known = max((n for n in trusted if versions[n].at <= at), default=min(trusted))
+        versions = self.versions
+        held = max(bisect_right(self._times, at) - 1, 0)
+        known = next((n for n in range(held, -1, -1) if versions[n].leaf_index <= known_leaf and versions[n].at <= at), None)
+        if known is None:
+            known = next((n for n, version in enumerate(versions) if version.leaf_index <= known_leaf), 0)
         return held, known
+
+    @cached_property
+    def _times(self) -> list[datetime]:
+        return [version.at for version in self.versions]
 
     def first_known(self, stands: Statement[Said]) -> Statement[Said]:
         """The first that we received of those that say what stands, by sources that may say so if any may. Who says it
         again does not make it younger.
         """
-        return next((s for s in self.statements if s.said == stands.said and s.proven >= stands.proven), stands)
+        return self._first_known.get((_bytes(stands), stands.proven), stands)
+
+    @cached_property
+    def _first_known(self) -> dict[tuple[bytes, bool], Statement[Said]]:
+        found: dict[tuple[bytes, bool], Statement[Said]] = {}
+        for s in self.statements:
+            found.setdefault((_bytes(s), s.proven), s)
+            if s.proven:  # counts for what is only claimed, too
+                found.setdefault((_bytes(s), False), s)
+        return found
 
     @property
     def ended(self) -> Revocation | None:
@@ -137,12 +153,13 @@ class History(Struct, Generic[Said], frozen=True):
         """Leaves that contradict what stands: another issuer's, or of one time with another content. What its own issuer
         states anew is none.
         """
-        versions = self.versions()
-        said = [version.said for version in versions]
-        return tuple(
-            s.leaf_index for s in self.statements
-            if s.said != stands.said and not (s.attester == stands.attester and s.said in said)
-        )  # fmt: skip
+        mine = _bytes(stands)
+        told = ((s, _bytes(s)) for s in self.statements)
+        return tuple(s.leaf_index for s, said in told if said != mine and not (s.attester == stands.attester and said in self._contents))
+
+    @cached_property
+    def _contents(self) -> frozenset[bytes]:
+        return frozenset(_bytes(version) for version in self.versions)
 
     def otherwise(self, version: int) -> list[tuple[datetime | None, Statement[Said]]]:
         """What may as well hold in place of this version, and from when that bears on an act (None: at any time).
@@ -152,19 +169,18 @@ class History(Struct, Generic[Said], frozen=True):
         so does a later beginning that had been received first. Who leaves out whose it is, or what it is for, does not
         contradict.
         """
-        first, versions = self.first, self.versions()
+        first, versions = self.first, self.versions
         if first is None:
             return []
-        known = {msgspec.json.encode(each.said) for each in versions}
         seen: set[tuple[bytes, datetime]] = set()
         found: list[tuple[datetime | None, Statement[Said]]] = []
-        for s in self.statements:
+        for s in (*self._received_first, *self._by_time.get(versions[version].at, ())):
             if s.proven < first.proven or s is versions[version]:
                 continue
             was_first = s.leaf_index < first.leaf_index
             moved = was_first and s.dated and first.dated and (s.at - first.at).total_seconds() > CLOCKS
             is_rival = was_first if s.attester != first.attester else s.at == versions[version].at
-            is_new = is_rival and msgspec.json.encode(s.said) not in known
+            is_new = is_rival and _bytes(s) not in self._contents
             if not is_new:
                 meant = versions[version].said
             elif was_first:  # what had been said first without a term is not known to have had it
@@ -177,6 +193,24 @@ class History(Struct, Generic[Said], frozen=True):
                 found.append((None if was_first else s.at, msgspec.structs.replace(s, said=meant, at=s.at if moved else first.at)))
         return sorted(found, key=lambda pair: (pair[1].at, msgspec.json.encode(pair[1].said), pair[1].event_id))[:DISPUTED]
 
+    @cached_property
+    def _received_first(self) -> list[Statement[Said]]:
+        """Received before what is the first by its time: of several with one content the first and the last by time."""
+        by_content: dict[tuple[bytes, str], list[Statement[Said]]] = {}
+        for s in self.statements:
+            if self.first and s.leaf_index < self.first.leaf_index:
+                by_content.setdefault((_bytes(s), s.attester), []).append(s)
+        ends = [(min(many, key=_in_time), max(many, key=_in_time)) for many in by_content.values()]
+        return sorted({s.leaf_index: s for pair in ends for s in pair}.values(), key=_in_time)[: 8 * DISPUTED]
+
+    @cached_property
+    def _by_time(self) -> dict[datetime, list[Statement[Said]]]:
+        found: dict[datetime, list[Statement[Said]]] = {}
+        for s in self.statements:
+            if self.first and s.attester == self.first.attester:
+                found.setdefault(s.at, []).append(s)
+        return found
+
     def backdated(self, stands: Statement[Said]) -> tuple[int, ...]:
         """Leaves that had said, before what stands came in, that it was given later: the beginning was moved back."""
         if not stands.dated:
@@ -187,6 +221,14 @@ class History(Struct, Generic[Said], frozen=True):
     @property
     def last_leaf(self) -> int:
         return max((s.leaf_index for s in (*self.statements, *self.revocations)), default=0)
+
+
+def _bytes(statement: Statement) -> bytes:
+    return msgspec.json.encode(statement.said)
+
+
+def _in_time(statement: Statement) -> tuple[datetime, bytes, str]:
+    return statement.at, _bytes(statement), statement.event_id
 
 
 decode_grant_history = msgspec.json.Decoder(History[GrantObject]).decode
@@ -244,7 +286,7 @@ def resolve_grant(history: History[GrantObject], version: int = -1) -> Grant | N
 
     It was given when it was first stated: what states it anew changes its terms, and not since when there is one.
     """
-    versions = history.versions()
+    versions = history.versions
     if not versions:
         return None
     stands, rivals = versions[version], history.otherwise(version)
@@ -381,24 +423,29 @@ def _is_another(said: TokenObject, stands: TokenObject) -> bool:
     return apart or not same
 
 
+@lru_cache(maxsize=1024)
+def _decoded(history: bytes) -> History[GrantObject]:
+    return decode_grant_history(history)
+
+
 @lru_cache(maxsize=4096)
 def grant_of(history: bytes) -> Grant | None:
     """The grant as it stands by its stored history. Remembered: one round of detection asks for it many times."""
-    return resolve_grant(decode_grant_history(history))
+    return resolve_grant(_decoded(history))
 
 
 @lru_cache(maxsize=4096)
 def restated_of(history: bytes) -> History[GrantObject] | None:
     """The history, where the grant was stated anew with other terms: then what held depends on when is asked."""
-    decoded = decode_grant_history(history)
-    return decoded if len(decoded.versions()) > 1 else None
+    decoded = _decoded(history)
+    return decoded if len(decoded.versions) > 1 else None
 
 
 @lru_cache(maxsize=4096)
 def stated_by(history: bytes) -> tuple[list[Statement[GrantObject]], list[Statement[GrantObject]]]:
     """The statements of the grant that stand, each for its time; and those that state it otherwise and may do so too."""
-    decoded = decode_grant_history(history)
-    versions = decoded.versions()
+    decoded = _decoded(history)
+    versions = decoded.versions
     told = {s.event_id: s for n in range(len(versions)) for _, s in decoded.otherwise(n)}
     return versions, [s for s in decoded.statements if s.event_id in told]
 
@@ -406,13 +453,13 @@ def stated_by(history: bytes) -> tuple[list[Statement[GrantObject]], list[Statem
 @lru_cache(maxsize=16_384)
 def grant_at(history: bytes, version: int, known: int) -> Grant | None:
     """The grant as of one of its versions, with what was `known` of it beside that where the two differ."""
-    decoded = decode_grant_history(history)
+    decoded = _decoded(history)
     grant = resolve_grant(decoded, version)
     if grant is None or version == known:
         return grant
     before = resolve_grant(decoded, known)
     # Of what had been stated only for later than the act, it was known that it began later.
-    return replace(grant, known_before=replace(before, granted_at=decoded.versions()[known].at) if known > version else before)
+    return replace(grant, known_before=replace(before, granted_at=decoded.versions[known].at) if known > version else before)
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""spend.self_raise: a limit is raised by its holder or by somebody below the holder."""
+"""spend.self_raise: a limit is raised by its holder or by somebody below the holder; one finding a limit and raiser."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from auditlog.core.record import Record
 from auditlog.detectors import finding
 
 rule = "spend.self_raise"
-version = 1
+version = 2
 title = "An agent raised its own limit"
 runbook = "Set the limit back, and find out why the enforcing side took the agent's word. The raise is nobody's authority."
 false_positives = "The agent only passed on a human's raise, and its sender did not name the human in `set_by`."
@@ -18,6 +18,7 @@ of_events = frozenset()  # what the limit was before, and who stands where
 types = frozenset({"limit.set", "limit.raised"})
 partition = ("event_id",)
 waits = False
+gathers = True
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
@@ -31,7 +32,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             continue  # a first limit raises nothing
         yield finding(
             rule,
-            act.event_id,
+            " ".join((act.principal, limit.set_by, *limit.terms)),
             [act],
             severity="critical",
             title=f"{limit.set_by.partition('|')[2]} {_what(limit, before)}",
