@@ -353,7 +353,8 @@ def notice_text(grant: Grant, provider: str, at: datetime) -> str:
     """Whether the provider had said by `at` that it knew of the grant's end, and whether there had been time to tell it."""
     notice = grant.notified.get(provider)
     if notice is not None and notice <= at:
-        return f"{provider} knew"
+        since = (at - notice).total_seconds()
+        return f"{provider} knew" if since > GRACE_SECONDS else f"a race: {provider} had heard of it {since:.0f} s before"
     late = (at - grant.revoked_at).total_seconds() > RACE_SECONDS if grant.revoked_at else False
     said = "not passed on in time" if late else "a race"
     if notice is None:
