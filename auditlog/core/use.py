@@ -51,6 +51,15 @@ def _find_done(act: Act, record: Record) -> Act | None:
     return None
 
 
+def paid_together(act: Act, record: Record) -> list[Act]:
+    """The acts that one statement of money pays for or bills, where they are several: each is judged by itself."""
+    if not follows_an_act(act) or done_act(act, record) is not None:
+        return []
+    around = [other for other in record.told_of(act) if _is_done(other) and _goes_with(other, act)]
+    found = [other for other in around if _same_charge(other, act) or _same_key(other, act) or _same_invoice(other, act)]
+    return found if len(found) > 1 else []
+
+
 def answers_for(act: Act, record: Record) -> Act:
     """What a statement is judged through: the act that it pays for; failing that, where it names no authority itself,
     the agent's own side of the same payment, since a payment system and a bank name no grant; else itself.

@@ -11,6 +11,7 @@ from typing import Any
 from auditlog.core.amount import minor
 from auditlog.core.limits import Minor
 from auditlog.core.repeat import past_of
+from auditlog.core.use import paid_together
 from disputes.core.criteria import Contested, CriterionResult
 from disputes.core.criteria.intent import told_around
 
@@ -41,6 +42,8 @@ def allocate(verdict: str, results: Mapping[str, CriterionResult], it: Contested
     act = it.act
     if not act.happened:
         return Liability("nobody", f"the act had no effect (outcome {act.outcome}), so there is nothing to bear", None, None)
+    if verdict == "indeterminate" and it.done is act and not (act.grant or act.token or act.actor) and (together := paid_together(act, it.record)):
+        return Liability("nobody", f"it is the money of {len(together)} acts: each of them is borne by itself", None, None)
     if verdict == "indeterminate":
         return Liability(*_missing(results), None, None)
     bearer, basis = _within(verdict, results) if verdict.startswith("within") else _outside(results, it)

@@ -314,3 +314,20 @@ def test_two_charges_of_one_second_cross_a_cap_in_the_same_order_whoever_told_fi
         codes.append([bench.verdict(acts[name])["codes"] for name in ("a", "b")])
 
     assert sorted(codes[0]) == [[], ["over_limit"]]
+
+
+# --- one invoice for several acts -----------------------------------------------------------------------------------
+
+
+def test_an_invoice_over_several_acts_says_so_and_blames_nobody_for_a_gap_in_the_record(bench):
+    grant, world = bench.grant(), bench.world
+    acts = [world.event("usage.metered", source=bench.shop, at=bench.begins + n * HOUR, grant=grant, call={"operation": "infer"}, request_id=f"q{n}",
+                        money={"amount_minor": 300, "currency": "USD", "invoice": "in_7", "rail": "card"}) for n in range(3)]  # fmt: skip
+    bill = world.event("invoice.paid", source=bench.shop, at=bench.begins + 9 * HOUR, money={"amount_minor": 900, "currency": "USD", "invoice": "in_7", "rail": "card"})
+    world.send(*acts, bill)
+    bench.settles()
+
+    verdict = bench.verdict(bill)
+    assert (verdict["verdict"], verdict["liability"]["bearer"]) == ("indeterminate", "nobody")
+    assert "the money of 3 acts" in bench.asked(bill, "C1")["reason"]
+    assert {bench.verdict(act)["verdict"] for act in acts} == {"within_scope"}

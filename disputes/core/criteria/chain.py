@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from auditlog.core.authority import Result, disputed_party, given_by_a_stranger
 from auditlog.core.chain import MAX_DEPTH
 from auditlog.core.event import act_chain
+from auditlog.core.use import paid_together
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 
@@ -23,6 +24,9 @@ def chain_complete(it: Contested) -> CriterionResult:
     if not act.within_remit:
         return _c1("unknown", f"it is told by {act.source}, which may not speak of it", [here], "the same, from a source that may speak of it, would decide")
     if not path.grants and path.missing is None:
+        if not (act.grant or act.token or act.actor) and (together := paid_together(act, it.record)):
+            told = [{"event_id": other.event_id, "leaf": other.leaf_index} for other in together[:20]]
+            return _c1("unknown", f"it is the money of {len(together)} acts, each of which is judged by itself", [here, *told], "the verdicts on those acts decide")
         if not (act.grant or act.token or act.actor):
             return _c1("unknown", "the act names no grant, no token and no actor", [here], "who did it, and under which grant, would decide")
         named = f"token {act.token}" if act.token else f"grant {act.grant}" if act.grant else ""
