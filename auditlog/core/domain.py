@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 
 import idna
 import tldextract
@@ -16,6 +17,7 @@ from rapidfuzz.distance import OSA
 _extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=False)
 # With names under which anybody may have one of his own (`github.io`): for who holds what, not for what can be bought.
 _extract_holder = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
+SUFFIX_LIST = f"bundled with tldextract {version('tldextract')}"  # what findings say that they rest on
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 # Pairs that fonts make look alike and that Unicode's table, being about single characters, does not hold.
 _LOOK = (("rn", "m"), ("vv", "w"), ("cl", "d"), ("0", "o"), ("1", "l"), ("i", "l"), ("5", "s"))

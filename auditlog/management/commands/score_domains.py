@@ -1,0 +1,62 @@
+"""score_domains: which brand each name stands close to. Reads names, a line each; writes a JSON line for each, in order."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand, CommandError
+
+from auditlog.core.background import bundled
+from auditlog.core.lookalike import Index, popular_brands
+
+LONGEST_LINE = 4_096  # bytes; a name has 253
+
+
+class Command(BaseCommand):
+    help = (
+        "Score names, one a line on standard input, against brands: {name, brand, relation, score, tier} a line, in the same"
+        " order, also for what is no name (then with `error`). `score` is -log10 of how common such a likeness is among real"
+        " registrations; tier alert, review or none. Needs no database."
+    )
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--brands", metavar="FILE", type=Path, help="names, marks or domains, one a line; replaces the bundled list of popular names")
+
+    def handle(self, *, brands: Path | None, **options: Any) -> None:
+        index = Index(popular_brands() if brands is None else _lines_of(brands), bundled())
+        if not index.marks:
+            raise CommandError(f"{brands} holds no brand: a name, mark or domain a line is expected")
+        out = sys.stdout.buffer
+        try:
+            for line in score(sys.stdin.buffer, index):
+                out.write(line)
+            out.flush()
+        except BrokenPipeError:  # whoever reads has had enough
+            sys.stderr.close()
+
+
+def score(lines: Iterable[bytes], index: Index) -> Iterator[bytes]:
+    for raw in lines:
+        name = raw[:LONGEST_LINE].rstrip(b"\r\n").decode("utf-8", "replace")
+        try:
+            found = index.nearest(name.strip())
+        except ValueError as error:
+            yield orjson.dumps({"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none", "error": str(error)}) + b"\n"
+            continue
+        if found is None:
+            said = {"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none"}
+        else:
+            said = {"name": name, "brand": found.mark.line, "relation": found.relation, "score": round(found.score, 2), "tier": found.tier}
+        yield orjson.dumps(said) + b"\n"
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"the brands file cannot be read: {error}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
