@@ -90,7 +90,7 @@ def ingest(
         late = _settle(known, formats.Received({given: again[given] for given in unknown}, received.batch), now=now)
         refused = {given: one for given, one in taken.refused.items() if given not in unknown} | late.refused
         taken = Taken(received.batch, {**taken.appended, **late.appended}, refused)
-    return _told(known, taken, now=now)
+    return _told(known, taken, now=now, notes=_notes_of(received))
 
 
 def take(source: Source, received: formats.Received, *, now: datetime) -> Taken:
@@ -100,7 +100,8 @@ def take(source: Source, received: formats.Received, *, now: datetime) -> Taken:
     """
     known = _source(source.tenant.name, source.name)
     taken = _settle(known, received, now=now)
-    return _told(known, taken, now=now) if taken.refused else taken
+    notes = _notes_of(received)
+    return _told(known, taken, now=now, notes=notes) if taken.refused or notes else taken
 
 
 def refuse(source: Source, refused: Refused, *, now: datetime) -> None:
@@ -129,15 +130,33 @@ def _settle(known: "_Known", received: formats.Received, *, now: datetime) -> Ta
     return Taken(received.batch, appended, bad)
 
 
-def _told(known: "_Known", taken: Taken, *, now: datetime) -> Taken:
-    """Count what was refused, and note a delivery that brought nothing new."""
+def _notes_of(received: formats.Received) -> str:
+    """What was left out of the statements that were taken: the first few, as one text."""
+    said = {note: None for s in received.statements.values() if not isinstance(s, Refused) for note in s.notes}
+    return "; ".join(list(said)[:3])
+
+
+def _told(known: "_Known", taken: Taken, *, now: datetime, notes: str = "") -> Taken:
+    """Count what was refused, and note a delivery that brought nothing new, or of which something was not read."""
     if taken.refused:
         count_refusals(known.source, taken.refused.values(), now=now)
     repeated = sum(result.repeated for result in taken.appended.values())
-    if taken.refused or repeated == len(taken.appended):
-        new = len(taken.appended) - repeated
-        _note(known, taken=new, repeated=repeated, refused=list(taken.refused.values()), now=now)
+    new = len(taken.appended) - repeated
+    if taken.refused or not new or notes:
+        _note(known, taken=new, repeated=repeated, refused=list(taken.refused.values()), notes=notes, now=now)
     return taken
+
+
+def handshake(tenant: str, name: str, headers: Mapping[str, str]) -> dict[str, str] | None:
+    """What an OPTIONS request is answered with, where the source's format has a handshake; None where it has none.
+
+    It says that deliveries may be made, not that they will be taken: those still need the source's secret.
+    """
+    known = _source(tenant, name)
+    answer = getattr(formats.named(known.source.format), "handshake", None)
+    if known.source.state != Source.State.ACTIVE or answer is None:
+        return None
+    return answer(headers, known.source.requests_per_second)
 
 
 def rehearse(tenant: str, name: str, delivery: formats.Delivery) -> formats.Received:
@@ -154,7 +173,7 @@ def rehearse(tenant: str, name: str, delivery: formats.Delivery) -> formats.Rece
 def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender) -> formats.Received:
     """What the format makes of the delivery. Bytes that its parser falls over are the sender's fault, and said to be."""
     module = formats.named(source.format)
-    encoding = delivery.headers.get("content-encoding", "").lower()
+    encoding = delivery.encoding
     if encoding and encoding not in getattr(module, "ENCODINGS", ()):
         raise WrongContentType(f"expected no Content-Encoding for format {source.format!r}, found {encoding[:40]!r}")
     return read_by_format(source, lambda: module.receive(delivery, sender))
@@ -310,11 +329,12 @@ _NOTE = """
 
 
 def _note(
-    known: _Known, *, taken: int = 0, repeated: int = 0, refused: Sequence[Refused] = (), now: datetime
+    known: _Known, *, taken: int = 0, repeated: int = 0, refused: Sequence[Refused] = (), notes: str = "", now: datetime
 ) -> None:
     """Keep a delivery that left no leaf of its own for every statement, for the page of its source; bounded.
 
-    One that brought only new events is not noted: its leaves tell of it, and the fast path pays nothing.
+    One that brought only new events, all of them read whole, is not noted: its leaves tell of it, and the fast path pays
+    nothing.
     """
     try:
         known.notes.spend(1)
@@ -324,7 +344,7 @@ def _note(
     row = {
         "tenant": known.source.tenant_id, "source": known.source.name, "now": now, "taken": taken, "repeated": repeated,
         "refused": len(refused), "err": first.err if first else "", "others": NotedDelivery.KEPT - 1,
-        "reason": _said(first) if first else "",
+        "reason": _said(str(first)) if first else _said(notes),
     }  # fmt: skip
     try:
         with connection.cursor() as cursor:
@@ -336,14 +356,15 @@ def _note(
         log.warning("delivery not noted", source=known.source.name, error=type(error).__name__)
 
 
-def _said(refused: Refused) -> str:
-    """Why it was refused, as we keep it: the text may quote what was sent, where a secret may stand in a wrong place."""
-    return clean_text(str(refused).replace("\x00", "")[:500])
+def _said(text: str) -> str:
+    """Why it was refused, or what was not read of it, as we keep it: the text may quote what was sent, where a secret may
+    stand in a wrong place."""
+    return clean_text(text.replace("\x00", "")[:500])
 
 
 def count_refusals(source: Source, refusals: Collection[Refused], *, now: datetime) -> None:
     """Count refusals by source, key, reason and hour, and ask detection to look. One row a reason, however many."""
-    reasons = {(refused.key, refused.err): _said(refused) for refused in refusals}
+    reasons = {(refused.key, refused.err): _said(str(refused)) for refused in refusals}
     counts = Counter((refused.key, refused.err) for refused in refusals)
     with connection.cursor() as cursor:
         for (key, err), sample in reasons.items():

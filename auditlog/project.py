@@ -165,7 +165,7 @@ def _parsed(batch: Batch, rows: Iterable[tuple], sources: Mapping[int, Source]) 
         source = sources[source_id]
         parse, sender = parsers[source_id]
         try:
-            event = parse(raw, headers, sender)
+            event = parse(raw, headers, sender).received(received_at)
         except Exception as error:
             # It was accepted once: a newer parser is stricter, or has a fault of its own. Whichever, the others go on.
             _leave_out(batch, leaf_index, source.name, error)

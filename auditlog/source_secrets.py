@@ -11,12 +11,14 @@ from django.conf import settings
 
 
 def source_secret(variable: str) -> bytes | None:
-    if given := os.environ.get(variable):
-        return given.encode()
-    try:
-        return (settings.STATE_DIR / "secrets" / Path(variable).name).read_bytes()
-    except OSError:
-        return None
+    """The secret without the line's end that pasting, `echo >` or a mounted file leaves behind it; None: not set."""
+    given = os.environ.get(variable, "").encode()
+    if not given:
+        try:
+            given = (settings.STATE_DIR / "secrets" / Path(variable).name).read_bytes()
+        except OSError:
+            return None
+    return given.rstrip(b"\r\n") or None
 
 
 def keep_source_secret(variable: str, secret: bytes) -> None:

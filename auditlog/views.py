@@ -24,7 +24,7 @@ from auditlog import ingest as road
 from auditlog import queries, siem, standing, tasks, threads
 from auditlog.access import WHOLE
 from auditlog.chain_json import chain_json
-from auditlog.core.errors import DeliveryTooLarge, NotFound, Refused, UnknownSource
+from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, NotFound, Refused, UnknownSource
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.tlog import proof_text
 from auditlog.filters import EventFilter, FindingFilter, HoldingFilter, MomentField
@@ -47,20 +47,49 @@ def ingest_view(request: HttpRequest) -> HttpResponse:
     parts = request.path_info.removeprefix("/ingest/").strip("/").split("/")
     if len(parts) > 2 or not all(parts):
         raise UnknownSource("expected /ingest/<source> or /ingest/<tenant>/<source>")
+    tenant, source = parts if len(parts) == 2 else (DEFAULT_TENANT, parts[0])
+    if request.method == "OPTIONS":
+        return _handshake(request, road.handshake(tenant, source, {k.lower(): v for k, v in request.headers.items()}))
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    tenant, source = parts if len(parts) == 2 else (DEFAULT_TENANT, parts[0])
     taken = road.ingest(tenant, source, _delivery(request), now=timezone.now())
     tasks.wake(tenant)  # after the commit: a projector that woke earlier would not see the new leaves
     return _batch_answer(taken) if taken.batch else _single_answer(taken)
 
 
+def _handshake(request: HttpRequest, answer: dict[str, str] | None) -> HttpResponse:
+    if answer is None:
+        return HttpResponseNotAllowed(["POST"])
+    return HttpResponse(status=200, headers={"Allow": "POST, OPTIONS", **answer})
+
+
+def _body(meta: dict[str, Any]) -> bytes:
+    """The request's body, never more than one byte above what is allowed: enough to see that there was more.
+
+    A body may come without a length (`Transfer-Encoding: chunked`): then the server marks its end. One that says neither
+    has none (RFC 9112 section 6.3), and reading on would wait for ever.
+    """
+    length, room = meta.get("CONTENT_LENGTH") or "", road.MAX_BODY + 1
+    if length:
+        if not (length.isascii() and length.isdigit()):
+            raise MalformedEvent(f"expected Content-Length to be a number, found {length[:40]!r}")
+        if int(length) > road.MAX_BODY:
+            raise DeliveryTooLarge(f"a delivery has at most {road.MAX_BODY:,} bytes, found {int(length):,}")
+        room = int(length)
+    elif not meta.get("wsgi.input_terminated") and "chunked" not in meta.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return b""
+    parts: list[bytes] = []
+    try:
+        while room > 0 and (part := meta["wsgi.input"].read(room)):
+            parts.append(part)
+            room -= len(part)
+    except OSError as error:  # a chunk that is no chunk, or a sender that hung up
+        raise MalformedEvent(f"the body could not be read to its end: {type(error).__name__}") from None
+    return b"".join(parts)
+
+
 def _delivery(request: HttpRequest) -> Delivery:
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdigit() and int(length) > road.MAX_BODY:
-        raise DeliveryTooLarge(f"a delivery has at most {road.MAX_BODY:,} bytes, found {int(length):,}")
-    # One byte more than allowed: enough to see that there was more, without holding it.
-    body = request.META["wsgi.input"].read(min(int(length), road.MAX_BODY + 1)) if length.isdigit() else b""
+    body = _body(request.META)
     # The request line, under the names of RFC 9113 section 8.3.1: senders sign it (RFC 9421).
     # RAW_URI is the path as it came (gunicorn): Django's has been decoded and encoded again.
     pseudo = {":method": request.method, ":authority": request.META.get("HTTP_HOST", ""), ":scheme": request.scheme,

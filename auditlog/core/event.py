@@ -265,6 +265,10 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     sequence: Sequence | None = None
 
 
+# Stands where the sender says no time at all, until the time of receipt is put in its place (`received`): a parser knows none.
+ARRIVAL = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class Event(Struct, frozen=True):
     """One statement of one act, as parsed from the bytes that its source signed."""
 
@@ -277,6 +281,13 @@ class Event(Struct, frozen=True):
     txn: str = ""
     principal_claim: Party | None = None  # `sub_id`: whose act the sender says it was
     dated: bool = True  # the sender says when it happened; else `occurred_at` is only when it was told
+
+    def received(self, at: datetime) -> "Event":
+        """The same as it was received `at`: that is its time where the sender says none."""
+        if self.dated or ARRIVAL not in (self.occurred_at, self.issued_at):
+            return self
+        issued = at if self.issued_at == ARRIVAL else self.issued_at
+        return msgspec.structs.replace(self, occurred_at=issued if self.occurred_at == ARRIVAL else self.occurred_at, issued_at=issued)
 
 
 _TYPES: dict[str, tuple[str, ...]] = {

@@ -31,8 +31,11 @@ _STRING = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"({_NAME})=(\((?:[^()\"]|{_STRING})*\)(?:[^,\"]|{_STRING})*)(?:,|\Z)")
 _SIGNATURE = re.compile(rf"({_NAME})=:([A-Za-z0-9+/=]*):\s*(?:,|\Z)")
 _COMPONENT = re.compile(rf"({_STRING})((?:;{_NAME}(?:=(?:{_STRING}|[^\s;\"()]+))?)*)(?:\s+|\Z)")
-_PARAMETER = re.compile(rf";\s*({_NAME})(?:=({_STRING}|[^\s;,\"()]+))?")
-_DIGEST = re.compile(r"\s*(sha-256|sha-512)=:([A-Za-z0-9+/=]*):\s*\Z")
+_PARAMETER = re.compile(rf";\s*({_NAME})(?:=({_STRING}|[^\s;,\"()]+))?", re.IGNORECASE)
+# A member may have parameters (RFC 8941 section 3.1.2); RFC 9530 defines none.
+_DIGEST = re.compile(rf"\s*(sha-256|sha-512)=:([A-Za-z0-9+/=]*):(?:\s*;\s*{_NAME}(?:=(?:{_STRING}|[^\s;,\"]+))?)*\s*\Z")
+_JOINED = re.compile(r",(?! )")
+MAX_JOINS = 4  # commas of which each may be where two lines were joined: twice as many signatures to try for each
 _HASHES = {"sha-256": sha256, "sha-512": sha512}
 
 
@@ -72,7 +75,8 @@ def signatures(headers: Mapping[str, str]) -> list[Signed]:
             continue
         inner, _, rest = params[1:].partition(")")
         components = tuple(f"{c[1]}{c[2]}" for c in _components(inner))
-        parameters = {p[1]: (p[2] or "?1").strip('"') for p in _PARAMETER.finditer(rest)}
+        # Keys are lower case (RFC 8941 section 3.1.2), and some write `keyId`: what was signed is kept as it was sent.
+        parameters = {p[1].lower(): (p[2] or "?1").strip('"') for p in _PARAMETER.finditer(rest)}
         try:
             found.append(Signed(label, components, parameters, params, b64decode(made[label], validate=True)))
         except (Error, ValueError):
@@ -103,13 +107,33 @@ def check_signature(signed: Signed, headers: Mapping[str, str], keys: Mapping[st
     if stated is not None and stated not in ALGORITHMS:
         raise UnknownKey(f"expected alg {', '.join(ALGORITHMS)}, found {stated[:40]!r}")
     algorithm = ALGORITHMS[stated] if stated else next(iter(key.checks))
-    base = signature_base(signed, headers)
+    check = key.check_for(algorithm)
     try:
-        key.check_for(algorithm)(base, signed.signature)
+        check(signature_base(signed, headers), signed.signature)
     except BadSignature as refused:
         refused.key = key.thumbprint
         raise
     return key
+
+
+def as_several_lines(signed: Signed, headers: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The headers as they would be, had signed fields come on several lines.
+
+    Such lines are signed joined by a comma and one space (RFC 9421 section 2.1), and a WSGI server hands them on joined by
+    a comma alone (PEP 3333 does not say how), where they look like one line with such a comma in it. So each comma may be
+    either; nothing but a blank after a comma is ever changed, and the signer signed whatever fits.
+    """
+    commas = [(name, match.start()) for name in sorted(signed.names) if not name.startswith("@")
+              for match in _JOINED.finditer(headers.get(name, ""))]  # fmt: skip
+    if not commas:
+        return
+    every = range(1, 2 ** len(commas)) if len(commas) <= MAX_JOINS else [0]
+    for chosen in sorted(every, reverse=True):  # all of them first
+        joined = dict(headers)
+        for number, (name, at) in reversed(list(enumerate(commas))):
+            if chosen >> number & 1 or len(commas) > MAX_JOINS:
+                joined[name] = f"{joined[name][: at + 1]} {joined[name][at + 1 :]}"
+        yield joined
 
 
 def check_content_digest(body: bytes, header: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.keys import b64url
 
@@ -75,8 +76,8 @@ def redact(
     """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
     look like a credential and stays. `opens`: every text may be base64 of JSON. Raises MalformedEvent when the document cannot be read to look for secrets."""
     try:
-        root = [orjson.loads(document)]
-    except orjson.JSONDecodeError as error:
+        root = [read_document(document)]
+    except ValueError as error:
         raise MalformedEvent(f"expected JSON: {error}") from None
     removed: list[str] = []
     known, names_seen = _names(names), 0
@@ -156,8 +157,8 @@ def _text(value: str, known: "_Names", keep: frozenset[str], texts: int) -> str:
 
 def _is_json(document: bytes) -> bool:
     try:
-        orjson.loads(document)
-    except orjson.JSONDecodeError:
+        read_document(document)
+    except ValueError:
         return False
     return True
 

@@ -8,6 +8,7 @@ A format module offers
     ABOUT                                      what it is, for the person who connects it
     check_stored(raw, headers, sender)         only where `receive` cannot check stored bytes again
     CONTENT_TYPES, ENCODINGS                   media types it takes; content encodings (none when absent)
+    handshake(headers, per_second) -> headers  what an OPTIONS request is answered with, where the protocol has one; None: not
 
 Where a sender announces more than it sends (`fetch.py` asks for it):
 
@@ -54,6 +55,12 @@ class Delivery:
     content_type: str
     headers: Mapping[str, str]
 
+    @property
+    def encoding(self) -> str:
+        """The content codings in lower case, "" for none: `identity` is none, and `x-gzip` is gzip (RFC 9110 8.4.1)."""
+        given = (coding.strip().lower() for coding in self.headers.get("content-encoding", "").split(","))
+        return ", ".join("gzip" if coding == "x-gzip" else coding for coding in given if coding not in ("", "identity"))
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -70,7 +77,8 @@ class Sender:
     old_secret: Callable[[], bytes | None] = lambda: None  # good beside it while a sender is switched over
 
     def secrets(self) -> list[bytes]:
-        return [secret for secret in (self.secret(), self.old_secret()) if secret]
+        """Those that are set, without the line's end that pasting or a file leaves behind a secret."""
+        return [clean for secret in (self.secret(), self.old_secret()) if secret and (clean := secret.rstrip(b"\r\n"))]
 
 
 @dataclass(slots=True)
@@ -83,6 +91,7 @@ class Statement:
     grade: str
     key: str  # thumbprint, "-" for none
     event: Event
+    notes: tuple[str, ...] = ()  # what was left out of it, because it was not what its field should hold
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ no actors. Identity is `source` and `id` together, as the specification has it.
 
 from base64 import b64decode
 from binascii import Error
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,14 +18,14 @@ import orjson
 from msgspec import Raw, Struct
 
 from auditlog.core.errors import MalformedEvent, WrongContentType
-from auditlog.core.event import Action, Event, Target
+from auditlog.core.event import ARRIVAL, Action, Event, Target
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.envelope import opened
-from auditlog.formats.values import canonical, decoded, event, fitted, instant
+from auditlog.formats.values import canonical, decoded, event, fitted, instant, note
 
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
-CONTENT_TYPES = (STRUCTURED, BATCH, "application/json")
+CONTENT_TYPES = (STRUCTURED, BATCH, "application/json", "")
 ENCODINGS = records.ENCODINGS
 _ATTRIBUTES = ("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "ce-subject", "ce-traceparent", "ce-txn")
 
@@ -35,11 +36,12 @@ ABOUT = About(
     grade="D",
     carries="any type of the published format, as data; other types are kept as other.*",
     chains="the payload's nested act, outermost is the current actor",
-    lacks="a signature; events without time are refused, because nobody knows when they happened",
-    tested="the specification's JSON Schema; all three modes of one event compared",
+    lacks="a signature; an event without time is dated by its arrival, and says so",
+    tested="the specification's JSON Schema; all three modes of one event compared; what the official Python SDK sends",
     connect=(
         "Give your CloudEvents sink the address {address}.",
         "Add the header Authorization: Bearer <the value of {secret}>.",
+        "The handshake of webhook subscriptions (OPTIONS with WebHook-Request-Origin, as Azure Event Grid makes it) is answered.",
         "Set time on every event, and put a payload of our published format into data.",
     ),
 )
@@ -50,7 +52,7 @@ class CloudEvent(Struct):
     id: str
     source: str
     type: str
-    time: str | None = None
+    time: Any = None
     subject: str | None = None
     datacontenttype: str | None = None
     data: Raw = Raw()
@@ -65,11 +67,24 @@ _event = msgspec.json.Decoder(CloudEvent).decode
 def receive(delivery: Delivery, sender: Sender) -> Received:
     if delivery.content_type in (STRUCTURED, BATCH):
         return _structured(Delivery(delivery.body, "application/json", delivery.headers), sender)
-    if "ce-id" in delivery.headers:
+    if any(name in delivery.headers for name in ("ce-id", "ce-type", "ce-specversion")):
         return _binary(delivery, sender)
-    if delivery.content_type == "application/json":
+    if delivery.content_type in ("application/json", ""):
         return _structured(delivery, sender)
     raise WrongContentType(f"expected {STRUCTURED}, {BATCH} or ce- headers, found {delivery.content_type[:80]!r}")
+
+
+def handshake(headers: Mapping[str, str], per_second: float) -> dict[str, str] | None:
+    """"Abuse protection" of webhooks (CloudEvents, HTTP 1.1 Web Hooks, section 4), which Azure Event Grid asks for first.
+
+    Whoever asks is let in: the answer says only that events may be sent, and none is taken without the source's token.
+    None for a request without an origin, which is no handshake.
+    """
+    origin = headers.get("webhook-request-origin", "")
+    if not origin or len(origin) > 300 or not origin.isascii() or not origin.isprintable():
+        return None
+    # "*" is no limit; a rate is in requests a minute (section 4.1.2).
+    return {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": str(int(per_second * 60)) if per_second else "*"}
 
 
 def content(raw: bytes, headers: bytes) -> bytes:
@@ -85,22 +100,24 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         raise MalformedEvent(f"expected specversion 1.0, found {said.specversion[:40]!r}")
     if not said.id or not said.source or not said.type:
         raise MalformedEvent("expected id, source and type, none of them empty")
-    if said.time is None:
-        raise MalformedEvent("expected a time: without it nobody knows when it happened")
     native, payload, txn, principal = opened(said.type, _data(said), sender)
     if payload.action is None and said.subject:
         payload = msgspec.structs.replace(payload, action=Action(target=Target("subject", fitted(said.subject))))
     if not payload.trace_id and said.traceparent:
         payload = msgspec.structs.replace(payload, trace_id=_trace(said.traceparent))
     id = fitted(f"{said.source} {said.id}")
+    at = instant(said.time) if said.time and isinstance(said.time, str) else ARRIVAL
+    if said.time is not None and at is ARRIVAL:
+        note(f"not read: time, expected RFC 3339 text, found {type(said.time).__name__}")
     return event(
         sender,
         id=id,
         type=native,
-        at=instant(said.time),
+        at=at,
         payload=payload,
         txn=txn or said.txn or "",
         principal=principal,
+        dated=at is not ARRIVAL,
     )
 
 
@@ -109,11 +126,14 @@ def _structured(delivery: Delivery, sender: Sender) -> Received:
 
 
 def _binary(delivery: Delivery, sender: Sender) -> Received:
-    """Attributes in `ce-` headers, percent-encoded (HTTP binding 3.1.3.2); the body is the data alone."""
-    if delivery.content_type != "application/json" and not delivery.content_type.endswith("+json"):
+    """Attributes in `ce-` headers, percent-encoded (HTTP binding 3.1.3.2); the body is the data alone.
+
+    Without `datacontenttype` there is no Content-Type, and the data is JSON (CloudEvents 1.0, 3.1.1).
+    """
+    if delivery.content_type not in ("application/json", "text/json", "") and not delivery.content_type.endswith("+json"):
         raise WrongContentType(f"expected data in JSON, found {delivery.content_type[:80]!r}")
     check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
-    body = records.unpacked(Delivery(delivery.body, "application/json", delivery.headers))
+    body = records.unpacked(Delivery(delivery.body, "application/json", delivery.headers)) or b"null"  # no data is allowed
     attributes = {name: delivery.headers[name] for name in _ATTRIBUTES if name in delivery.headers}
     statement = records.stated(body, sender, parse=parse, grade="D", headers=attributes)
     return Received({statement.source_event_id: statement})

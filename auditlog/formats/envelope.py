@@ -5,6 +5,7 @@ fields. Any other data is the sender's own: the event is kept under its source w
 """
 
 import re
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -12,7 +13,7 @@ from msgspec import Raw, Struct
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import LAYER_OF_TYPE, Id, Issuer, Party, Payload, Subject, decode_payload
 from auditlog.formats import Sender
-from auditlog.formats.values import decoded, type_or_other
+from auditlog.formats.values import decoded, note, type_or_other
 
 URN = re.compile(r"urn:answerable:event:([a-z0-9_.-]{1,120}):v1\Z")
 
@@ -32,7 +33,7 @@ class SubjectId(Struct):
 class Beside(Struct):
     """What stands beside a payload's fields in another's envelope."""
 
-    outcome: str | msgspec.UnsetType = msgspec.UNSET
+    outcome: Any = msgspec.UNSET
     txn: Id = ""
     sub_id: SubjectId | None = None
 
@@ -58,10 +59,18 @@ def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, 
     match = URN.match(type)
     native = match[1] if match else type
     raw = bytes(data)
-    beside = decoded(_beside, raw, "a payload") if raw[:1] == b"{" and b'"outcome"' in raw else Beside()
+    beside = decoded(_beside, raw, "a payload") if raw.lstrip()[:1] == b"{" else Beside()
+    is_ours = match is not None or native in LAYER_OF_TYPE
     if beside.outcome is msgspec.UNSET:
         if match and native in LAYER_OF_TYPE:
             raise MalformedEvent(f"expected the payload of {native} to have an outcome")
         return type_or_other("", sender, type), Payload(outcome="unknown"), "", None
+    try:
+        payload = decode_payload(raw)
+    except MalformedEvent as error:
+        if is_ours:
+            raise
+        note(f"data has an outcome, and is no payload of the published format: {error}")  # `outcome` is a word of others too
+        return type_or_other("", sender, type), Payload(outcome="unknown"), "", None
     principal = beside.sub_id.party if beside.sub_id else None
-    return type_or_other(native, sender, native), decode_payload(raw), beside.txn, principal
+    return type_or_other(native, sender, native), payload, beside.txn, principal

@@ -8,9 +8,12 @@ so a third party can check it again: grade B.
 Chain order: that of the payload: nested `act`, outermost current. The key's holder is the sender, not an actor.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from auditlog.core.errors import BadSignature, MalformedEvent, Refused, WrongContentType
 from auditlog.core.event import Event
-from auditlog.core.http_signature import Signed, check_content_digest, check_signature, signatures
+from auditlog.core.http_signature import Signed, as_several_lines, check_content_digest, check_signature, signatures
 from auditlog.core.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
 from auditlog.formats.envelope import message, opened
@@ -44,10 +47,10 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if delivery.content_type not in CONTENT_TYPES:
         raise WrongContentType(f"expected application/json, found {delivery.content_type[:80] or 'none'!r}")
     refuse_charset(delivery)
-    signed, key = _verify(delivery, sender)
-    check_content_digest(delivery.body, delivery.headers.get("content-digest", ""))
+    signed, key, as_signed = _verify(delivery, sender)
+    check_content_digest(delivery.body, as_signed.get("content-digest", ""))
     kept = {name for component in signed.names for name in _LINE.get(component, (component,))}
-    headers = {name: delivery.headers[name] for name in kept if name in delivery.headers} | signed.headers
+    headers = {name: as_signed[name] for name in kept if name in as_signed} | signed.headers
     statement = stated(delivery.body, sender, parse=parse, grade="B", key=key.thumbprint, headers=headers)
     return Received({statement.source_event_id: statement})
 
@@ -64,16 +67,23 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
                  payload=payload, txn=txn, principal=principal, dated=at is not None)  # fmt: skip
 
 
-def _verify(delivery: Delivery, sender: Sender) -> tuple[Signed, Key]:
-    """The first signature of ours that covers the body. Proxies add their own, so one that fits is enough."""
+def _verify(delivery: Delivery, sender: Sender) -> tuple[Signed, Key, Mapping[str, str]]:
+    """The first signature of ours that covers the body, and the headers as it signed them. Proxies add their own
+    signatures, so one that fits is enough."""
     refusal: Refused = BadSignature("no signature covers content-digest, with created and keyid")
     for signed in signatures(delivery.headers):
         if not _covers(signed):
             continue
         try:
-            return signed, check_signature(signed, delivery.headers, sender.keys)
+            return signed, check_signature(signed, delivery.headers, sender.keys), delivery.headers
+        except BadSignature as refused:
+            refusal = refused
         except Refused as refused:
             refusal = refused
+            continue
+        for joined in as_several_lines(signed, delivery.headers):
+            with suppress(BadSignature):
+                return signed, check_signature(signed, joined, sender.keys), joined
     raise refusal
 
 

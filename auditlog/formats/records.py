@@ -10,15 +10,16 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import msgspec
-import orjson
 from msgspec import Raw
 
 from auditlog.core.cards import refuse_card_numbers
+from auditlog.core.document import read_document, whole_escapes
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, WrongContentType
 from auditlog.core.event import UNREADABLE, Event, encode_payload
 from auditlog.core.redaction import NEVER_STORED, redact, redact_headers
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import Delivery, Received, Sender, Statement
+from auditlog.formats.values import noting
 
 CONTENT_TYPES = (
     "application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines",
@@ -98,8 +99,9 @@ def stated(
     if hidden:
         kept["removed"] = ", ".join(filter(None, [kept.get("removed"), *(f"header {name}" for name in hidden)]))[:2000]
     signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
-    event = parse(clean.raw, signed, sender)
-    return Statement(event.source_event_id, clean.raw, signed, grade, key, event)
+    with noting() as notes:
+        event = parse(clean.raw, signed, sender)
+    return Statement(event.source_event_id, clean.raw, signed, grade, key, event, tuple(notes))
 
 
 def told(headers: bytes) -> dict[str, str]:
@@ -115,26 +117,45 @@ def split(delivery: Delivery, *, wrappers: Sequence[str] = ()) -> tuple[list[byt
     if not body:
         raise MalformedEvent("the delivery is empty")
     try:
-        if body[:1] == b"[":
-            if body.count(b",") > MAX_VALUES:
-                raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
-            return _counted([bytes(record) for record in _array(body)]), False
-        if b"\n" not in body or _is_one(body):
-            return _from_object(body, wrappers)
+        return _split(body, wrappers)
+    except UNREADABLE as error:
+        if b"\\u" not in body:
+            raise MalformedEvent(f"expected JSON: {error}") from None
+    whole = whole_escapes(body)  # half a character in some text: found by its double, kept as it is
+    try:
+        found, alone = _split(whole, wrappers)
     except UNREADABLE as error:
         raise MalformedEvent(f"expected JSON: {error}") from None
+    place, own = 0, []
+    for record in found:
+        place = whole.index(record, place)
+        own.append(body[place : place + len(record)])
+        place += len(record)
+    return own, alone
+
+
+def _split(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], bool]:
+    if body[:1] == b"[":
+        if body.count(b",") > MAX_VALUES:
+            raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+        return _counted([bytes(record) for record in _array(body)]), False
+    if b"\n" not in body or _is_one(body):
+        return _from_object(body, wrappers)
     if body.count(b"\n") > 2 * MAX_RECORDS:  # before the list is made
         raise DeliveryTooLarge(f"a delivery has at most {MAX_RECORDS:,} records")
     return _counted([line for line in map(bytes.strip, body.split(b"\n")) if line]), False
 
 
 def unpacked(delivery: Delivery) -> bytes:
-    """The body without its gzip (several members too), never more than MAX_INFLATED. Raises Refused."""
+    """The body without its gzip (several members too), never more than MAX_INFLATED. Raises Refused.
+
+    By its first bytes and not by its header: a proxy may unpack it and leave the header, or a client not set one.
+    """
     if delivery.content_type not in CONTENT_TYPES:
         raise WrongContentType(f"expected JSON or JSON lines, found {delivery.content_type[:80]!r}")
     refuse_charset(delivery)
     body = delivery.body
-    if delivery.headers.get("content-encoding", "").lower() != "gzip" and body[:2] != b"\x1f\x8b":
+    if body[:2] != b"\x1f\x8b":
         return body
     parts, room = [], MAX_INFLATED
     for _ in range(MAX_MEMBERS):
@@ -232,8 +253,8 @@ def _counted(records: list[bytes]) -> list[bytes]:
 
 def _name(raw: bytes, position: int) -> str:
     try:
-        document = orjson.loads(raw) if len(raw) <= MAX_RECORD else None
-    except orjson.JSONDecodeError:
+        document = read_document(raw) if len(raw) <= MAX_RECORD else None
+    except ValueError:
         document = None
     if isinstance(document, dict):
         for name in _IDS:

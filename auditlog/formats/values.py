@@ -5,14 +5,19 @@ another for another; a text that is only shown is cut.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
 
+import msgspec
 import orjson
 from msgspec import Raw
 
+from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import (
     LAYER_OF_TYPE,
@@ -36,6 +41,8 @@ from auditlog.formats import Sender
 Decoded = TypeVar("Decoded")
 _LATEST = 32_503_680_000  # the year 3000, as for NumericDate
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,37})\Z")
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?\Z")
+_LEAP_SECOND = re.compile(r"(.{10}[T ]\d{2}:\d{2}:)60(.*)\Z")
 
 
 def event(
@@ -62,11 +69,129 @@ def event(
 
 
 def decoded(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: str) -> Decoded:
-    """The document as the decoder's type. Raises MalformedEvent saying what was expected."""
+    """The document as the decoder's type. An optional field that is null or of another type counts as absent, with a note.
+
+    Raises MalformedEvent saying what was expected, where it is no JSON or a field that has to be there is not.
+    """
     try:
         return decode(raw)
     except UNREADABLE as error:
-        raise MalformedEvent(f"expected {what}: {error}"[:500]) from None
+        return _mended(decode, bytes(raw), what, error)
+
+
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+MOST_NOTES = 20  # of one document, and so many fields of it are left out at most
+_PLACE = re.compile(r" - at `\$(.*)`\Z")
+_STEPS = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
+_JSON_TYPES = {"null": type(None), "bool": bool, "int": int, "float": float, "str": str, "object": dict, "array": list}
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """What is left out of the documents that are read meanwhile, one text each."""
+    notes: list[str] = []
+    token = _notes.set(notes)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)
+
+
+def note(text: str) -> None:
+    """Say that something was left out, to whoever listens (`noting`)."""
+    notes = _notes.get()
+    if notes is not None and len(notes) < MOST_NOTES:
+        notes.append(text[:300])
+
+
+def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, first: Exception) -> Decoded:
+    """Read it again without what does not fit, field by field, as the decoder names them. Only where it did not fit."""
+    try:
+        document = read_document(raw)
+    except ValueError:
+        raise MalformedEvent(f"expected {what}: {first}"[:500]) from None
+    left_out: list[str] = []
+    needed = _required(decode.__self__.type)  # type: ignore[attr-defined]
+    for _ in range(MOST_NOTES + 1):
+        try:
+            found = decode(orjson.dumps(document))
+        except (*UNREADABLE, TypeError) as error:
+            said, place = str(error), _PLACE.search(str(error))
+            if place is None or place[1] in needed or not isinstance(document, dict | list) or not _leave_out(document, place[1], said):
+                # What was taken out may be what is missing now: then that is what was wrong with it.
+                named = re.search(r"missing required field `([^`]+)`", said)
+                wrong = next((one for one in left_out if named and f"{one}`".find(f".{named[1]}`") >= 0), said)
+                raise MalformedEvent(f"expected {what}: {wrong}"[:500]) from None
+            left_out.append(said)
+            continue
+        for one in left_out:
+            note(f"not read: {one}")
+        return found
+    raise MalformedEvent(f"expected {what}, found one in which more than {MOST_NOTES} fields do not fit: {left_out[0]}"[:500])
+
+
+@lru_cache(maxsize=128)
+def _required(type: Any) -> frozenset[str]:
+    """Paths of what has to be there: what stands in its place in another type is not mended."""
+    try:
+        return frozenset(f".{field.encode_name}" for field in msgspec.structs.fields(type) if field.required)
+    except TypeError:
+        return frozenset()
+
+
+def _leave_out(document: Any, path: str, said: str) -> bool:
+    """Take what does not fit out of the document, or give it the type that was expected where it says the same."""
+    steps = [int(number) if number and number != "..." else name or None for name, number in _STEPS.findall(path)]
+    *way, last = steps or [None]
+    holder = document
+    for depth, step in enumerate(way):
+        if step is None:  # any of an object's values: which one is not said
+            way, last = way[:depth], None
+            break
+        try:
+            holder = holder[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    types = _EXPECTED.search(said)
+    if last is None:
+        if not isinstance(holder, dict | list) or types is None:
+            return False
+        kind = _JSON_TYPES.get(types[2])
+        places = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        wrong = [place for place in places if kind is not None and type(holder[place]) is kind]
+    else:
+        wrong = [last]
+    for place in reversed(wrong):
+        if not (place in holder if isinstance(holder, dict) else isinstance(holder, list) and place < len(holder)):
+            return False
+        fit = _as_expected(holder[place], types[1]) if types else None
+        if fit is not None:
+            holder[place] = fit
+        else:
+            del holder[place]
+    return bool(wrong)
+
+
+def _as_expected(value: Any, expected: str) -> Any:
+    """A number for its digits, digits for their number, JSON in a text: the same thing in another type. Else None."""
+    kinds = {kind.strip() for kind in expected.split("|")}
+    if isinstance(value, bool):
+        return None
+    if "str" in kinds and isinstance(value, int) and abs(value) < 10**40:
+        return str(value)
+    if "int" in kinds and isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        return int(value)
+    if isinstance(value, str):
+        if "int" in kinds and _INTEGER.match(value):
+            return int(value)
+        if "float" in kinds and _DECIMAL.match(value):
+            return float(value)
+        for kind, opening in (("object", "{"), ("array", "[")):
+            if kind in kinds and value.lstrip()[:1] == opening:
+                with suppress(ValueError):
+                    return read_document(value.encode())
+    return None
 
 
 def type_or_other(native: str, sender: Sender, theirs: str) -> str:
@@ -145,9 +270,12 @@ def client(ip: Any = "", user_agent: Any = "", ray_id: Any = "") -> Client | Non
 def instant(value: Any) -> datetime:
     """RFC 3339 text with a zone, or a number of seconds, milliseconds, microseconds or nanoseconds by its size."""
     if isinstance(value, str) and 10 <= len(value) <= 40:
+        text = value.upper() if "t" in value or "z" in value else value  # RFC 3339 section 5.6
+        leap = _LEAP_SECOND.match(text)
         try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
+            at = datetime.fromisoformat(f"{leap[1]}59{leap[2]}" if leap else text)
+            at += timedelta(seconds=bool(leap))  # a leap second is the one before the next minute, and we have no other name for it
+        except (ValueError, OverflowError):
             at = None
         if at is not None and at.tzinfo is not None:
             try:
@@ -197,4 +325,4 @@ def canonical(raw: bytes, headers: bytes = b"") -> bytes:
     try:
         return orjson.dumps(orjson.loads(raw), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
-        return raw  # strict where our decoders skip: a lone surrogate in a field that nobody reads
+        return raw  # a lone surrogate in a field that nobody reads, which is not to become the same as another

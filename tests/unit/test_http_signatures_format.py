@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 import pytest
@@ -255,3 +256,46 @@ def test_a_credential_in_the_signed_path_is_not_stored():
     statement = push(Delivery(BODY, "application/json", headers))
 
     assert statement.grade == "D" and b"s3cretValue99" not in statement.headers
+
+
+def with_lines(value, signed_as):
+    """A request whose `x-trace` came as `value`, signed as `signed_as`."""
+    params = '("x-trace" "content-digest");created=1795000000;keyid="k1"'
+    plain = signed_request(BODY)
+    base = f'"x-trace": {signed_as}\n"content-digest": {plain.headers["content-digest"]}\n"@signature-params": {params}'
+    made = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
+    return signed_request(BODY, **{"x-trace": value, "signature-input": f"sig1={params}", "signature": f"sig1=:{made}:"})
+
+
+@pytest.mark.parametrize(
+    ("handed_on", "signed_as"),
+    [("a,b", "a, b"), ("a,b", "a,b"), ("a, b", "a, b"), ("a,b,c", "a,b, c"), ("a,b,c", "a, b, c"), ("1,2,3,4,5,6", "1, 2, 3, 4, 5, 6")],
+)
+def test_a_header_sent_on_several_lines_is_read_as_it_was_signed(handed_on, signed_as):
+    statement = push(with_lines(handed_on, signed_as))
+
+    assert statement.grade == "B" and json.loads(statement.headers)["x-trace"] == signed_as  # so it can be checked again
+
+
+@pytest.mark.parametrize("signed_as", ["a,  b", "a ,b", "a;b", "a, c", "ab"])
+def test_nothing_but_one_blank_after_a_comma_is_read_otherwise(signed_as):
+    assert refusal(with_lines("a,b", signed_as)).err == "authentication_failed"
+
+
+def test_a_misspelt_keyid_names_the_key():
+    params = '("content-digest"); created=1795000000; keyId="k1"; alg="ed25519"; tag="agent-payer-auth"'
+    plain = signed_request(BODY)
+    base = f'"content-digest": {plain.headers["content-digest"]}\n"@signature-params": {params}'
+    made = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
+
+    statement = push(signed_request(BODY, **{"signature-input": f"sig1={params}", "signature": f"sig1=:{made}:"}))
+
+    assert 'keyId="k1"' in json.loads(statement.headers)["signature-input"]
+
+
+def test_a_digest_may_have_parameters():
+    digest = "sha-256=:" + b64encode(sha256(BODY).digest()).decode() + ":"
+
+    check_content_digest(BODY, f"{digest};note=1;x")
+    with pytest.raises(BadSignature):
+        check_content_digest(BODY + b" ", f"{digest};note=1")
