@@ -83,9 +83,11 @@ def stated(
     headers: dict[str, str] | None = None,
     limit: int = MAX_RECORD,
     opens: bool = False,
+    proofs: dict[str, str] | None = None,
 ) -> Statement:
     """One record as a statement: bounded, without secrets, refused with a card number, and parsed as it is stored.
-    `opens`: its texts are base64 of JSON (headers of a protocol)."""
+    `opens`: its texts are base64 of JSON (headers of a protocol). `proofs`: headers that are kept though they look like
+    credentials, because they sign these very bytes and let nobody in."""
     bounded(raw, limit=limit)
     refuse_card_numbers(raw, opens=opens)
     clean = redact(raw, names=names, keep=keep, opens=opens)
@@ -98,6 +100,8 @@ def stated(
     kept = clean.headers | given
     if hidden:
         kept["removed"] = ", ".join(filter(None, [kept.get("removed"), *(f"header {name}" for name in hidden)]))[:2000]
+    if not clean.headers:
+        kept |= proofs or {}
     signed = encode_payload(dict(sorted(kept.items()))) if kept else b""
     with noting() as notes:
         event = parse(clean.raw, signed, sender)

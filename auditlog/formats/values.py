@@ -20,6 +20,7 @@ from msgspec import Raw
 from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import (
+    ARRIVAL,
     LAYER_OF_TYPE,
     UNREADABLE,
     Action,
@@ -60,6 +61,7 @@ def event(
     """An event with the bounds that hold for everybody's. Raises MalformedEvent naming the field."""
     if not 0 < len(id) <= 500:
         raise MalformedEvent(f"expected an event id of 1 to 500 characters, found {len(id)}")
+    dated = dated and at is not ARRIVAL
     encoded = encode_payload(payload)
     if b"\\u0000" in encoded or "\x00" in id or "\x00" in type or "\x00" in txn:
         raise MalformedEvent("a string holds U+0000, which no name or text has")
@@ -291,6 +293,11 @@ def instant(value: Any) -> datetime:
             if value / scale <= _LATEST / 3:  # seconds up to the year 2313, so that the units cannot overlap
                 return moment(value / scale) if isinstance(value, float) or scale == 1 else _exact(value, scale)
     raise MalformedEvent(f"expected a time (RFC 3339 with zone, or a Unix time), found {str(value)[:60]!r}")
+
+
+def told_at(value: Any) -> datetime:
+    """The time that a sender says, or ARRIVAL where it says none: then the event is dated by its receipt, and says so."""
+    return ARRIVAL if value is None or value == "" else instant(value)
 
 
 def _exact(value: int, scale: int) -> datetime:
