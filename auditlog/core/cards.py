@@ -1,7 +1,7 @@
 """Card numbers are refused at the door: an audit log must not become a place where they lie.
 
-A card number is a whole string value of 13 to 19 digits (spaces and dashes removed) with an issuer prefix and a
-valid Luhn digit (ISO/IEC 7812-1), outside id fields.
+A card number is a whole string value of 13 to 19 digits (spaces and dashes removed) with an issuer's prefix at that
+issuer's lengths and a valid Luhn digit (ISO/IEC 7812-1), outside id fields and device numbers.
 """
 
 import json
@@ -24,7 +24,20 @@ _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|2[0dD])")
 _AS_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _LONG_RUN = b"0" * 13
 _BASE64_INSIDE = re.compile(r"(?<![A-Za-z0-9+/_-])eyJ[A-Za-z0-9+/_-]{8,}")
-_PREFIX = re.compile(r"4|5[0-8]|6[0-9]|3[0-9]|2[2-7]|1800|2131|9792")
+# Prefixes at the lengths that their issuers use, a line each: Visa; Mastercard; American Express; Diners; JCB, its oldest too;
+# Discover, RuPay, UnionPay; Maestro, Verve, Elo, Hipercard; Troy, Mir, Dankort, InterPayment.
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"
+    r"|(?:5[1-5]\d{2}|222[1-9]|22[3-9]\d|2[3-6]\d{2}|27[01]\d|2720)\d{12}"
+    r"|3[47]\d{13}"
+    r"|(?:30[0-5]|309|36\d|3[89]\d)\d{11}(?:\d{2,5})?"
+    r"|35(?:2[89]|[3-8]\d)\d{12}(?:\d{3})?|(?:1800|2131)\d{11}"
+    r"|(?:6011|64[4-9]\d|65\d{2}|60\d{2}|81\d{2}|508\d|62\d{2})\d{12}(?:\d{3})?"
+    r"|(?:50\d{2}|5[678]\d{2}|6[0-9]\d{2})\d{8,15}"
+    r"|(?:9792|220[0-4]|5019|636\d)\d{12}"
+)
+# Numbers of devices and SIM cards end in the same check digit (3GPP TS 23.003, ITU-T E.118), and whole logs are full of them.
+_DEVICE_FIELDS = frozenset("imei imeisv imei1 imei2 imeilist meid iccid eid serial serialnumber deviceid imsi".split())
 _ID_FIELDS = frozenset(
     "id jti sub iss txn grant parent parent_jti token session task project request_id trace_id charge authority "
     "invoice idempotency_key account ray_id uid key kid".split()
@@ -33,7 +46,7 @@ _ID_FIELDS = frozenset(
 
 def is_card_number(value: str) -> bool:
     digits = value.replace(" ", "").replace("-", "")
-    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit() and _PREFIX.match(digits)):
+    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit() and _CARD.fullmatch(digits)):
         return False
     total = 0
     for place, digit in enumerate(reversed(digits)):
@@ -88,18 +101,22 @@ def _find(root: Any, name: str, texts: int = 3) -> str | None:
         elif isinstance(value, list):
             pending.extend((inner, name) for inner in value)
         elif isinstance(value, str):
-            if is_card_number(value) and not (name in _ID_FIELDS or name.endswith(("_id", "Id", "ID"))):
+            if is_card_number(value) and not (name in _ID_FIELDS or name.endswith(("_id", "Id", "ID")) or _plain(name) in _DEVICE_FIELDS):
                 return name
             for document in _documents(value) if texts else ():
                 if (found := _find_in_text(document, texts - 1)) is not None:
                     return found
         elif (
             isinstance(value, int)
-            and name.lower().replace("_", "").replace("-", "") in _NUMBERS
+            and _plain(name) in _NUMBERS
             and is_card_number(str(value))
         ):
             return name
     return None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _documents(value: str) -> list[str | bytes]:

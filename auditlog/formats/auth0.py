@@ -26,9 +26,9 @@ from auditlog.formats.values import (
     decoded,
     event,
     fitted,
-    instant,
     party,
     shown,
+    told_in_text,
     type_or_other,
     verb_of,
 )
@@ -51,8 +51,27 @@ _TYPES: dict[str, tuple[str, str]] = {
     "fertft": ("token.issued", "failure"),
     "seccft": ("token.issued", "success"),
     "feccft": ("token.issued", "failure"),
-    "sede": ("token.issued", "success"),
+    "sede": ("token.issued", "success"),  # device code
     "fede": ("token.issued", "failure"),
+    "sepft": ("token.issued", "success"),  # password
+    "fepft": ("token.issued", "failure"),
+    "seotpft": ("token.issued", "success"),  # password and one-time code
+    "feotpft": ("token.issued", "failure"),
+    "seoobft": ("token.issued", "success"),  # password and out-of-band challenge
+    "feoobft": ("token.issued", "failure"),
+    "sercft": ("token.issued", "success"),  # recovery code
+    "fercft": ("token.issued", "failure"),
+    "sepkft": ("token.issued", "success"),  # passkey
+    "fepkft": ("token.issued", "failure"),
+    "sens": ("token.issued", "success"),  # native social login
+    "fens": ("token.issued", "failure"),
+    "ssa": ("token.issued", "success"),  # silent authentication
+    "fsa": ("token.issued", "failure"),
+    # A human is asked on another device (CIBA): what is answered comes as the exchange, or not.
+    "ciba_start_succeeded": ("approval.requested", "pending"),
+    "ciba_start_failed": ("approval.requested", "failure"),
+    "ciba_exchange_succeeded": ("token.issued", "success"),
+    "ciba_exchange_failed": ("token.issued", "failure"),
     "limit_delegation": ("delegation.denied", "denied"),
     "s": ("session.started", "success"),
     "f": ("session.started", "failure"),
@@ -86,7 +105,7 @@ class Log(Struct):
 
     type: str
     log_id: str | None = None
-    date: str | None = None
+    date: Any = None
     description: str | None = None
     client_id: str | None = None
     user_id: str | None = None
@@ -123,8 +142,6 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     log_id = record.log_id or log.log_id
     if not log_id or not log.type:
         raise MalformedEvent("expected a log_id and a type")
-    if log.date is None:
-        raise MalformedEvent("expected a date: without it nobody knows when it happened")
     native, outcome = _TYPES.get(log.type, (type_or_other("", sender, log.type), "unknown"))
     details = log.details if isinstance(log.details, dict) else {}
     principal = _user(log.user_id, sender)
@@ -146,8 +163,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         call=called(log.type, error=log.description if outcome in ("failure", "denied") else ""),
         client=client(log.ip, log.user_agent),
     )
-    at = instant(log.date)
-    return event(sender, id=fitted(log_id), type=native, at=at, payload=payload, principal=principal)
+    return event(sender, id=fitted(log_id), type=native, at=told_in_text(log.date, "date"), payload=payload, principal=principal)
 
 
 def _user(user_id: str | None, sender: Sender) -> Party | None:

@@ -18,11 +18,11 @@ import orjson
 from msgspec import Raw, Struct
 
 from auditlog.core.errors import MalformedEvent, WrongContentType
-from auditlog.core.event import ARRIVAL, Action, Event, Target
+from auditlog.core.event import Action, Event, Target
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.envelope import opened
-from auditlog.formats.values import canonical, decoded, event, fitted, instant, note
+from auditlog.formats.values import canonical, decoded, event, fitted, told_in_text
 
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 CONTENT_TYPES = (STRUCTURED, BATCH, "application/json", "")
@@ -106,18 +106,14 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     if not payload.trace_id and said.traceparent:
         payload = msgspec.structs.replace(payload, trace_id=_trace(said.traceparent))
     id = fitted(f"{said.source} {said.id}")
-    at = instant(said.time) if said.time and isinstance(said.time, str) else ARRIVAL
-    if said.time is not None and at is ARRIVAL:
-        note(f"not read: time, expected RFC 3339 text, found {type(said.time).__name__}")
     return event(
         sender,
         id=id,
         type=native,
-        at=at,
+        at=told_in_text(said.time, "time"),
         payload=payload,
         txn=txn or said.txn or "",
         principal=principal,
-        dated=at is not ARRIVAL,
     )
 
 

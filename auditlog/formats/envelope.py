@@ -41,15 +41,36 @@ class Beside(Struct):
 class Message(Struct):
     """A body of type and data, as Standard Webhooks suggests it."""
 
-    type: Id
+    type: Id = ""
     data: Raw = Raw()
     id: Id = ""
     timestamp: str | int | float | None = None
     time: str | int | float | None = None
 
 
+class Untyped(Struct):
+    """Under what names senders say what it is that they send, where it is not `type`."""
+
+    event_type: str = ""
+    eventType: str = ""
+    event: str = ""
+    topic: str = ""
+    kind: str = ""
+    action: str = ""
+
+
+_untyped = msgspec.json.Decoder(Untyped).decode
 _beside = msgspec.json.Decoder(Beside).decode
 message = msgspec.json.Decoder(Message).decode
+
+
+def untyped(raw: bytes, sender: Sender) -> tuple[str, Payload, str, Party | None]:
+    """The same of a body without `type`: kept under the sender's own word for it, if it has one."""
+    said = decoded(_untyped, raw, "a JSON object")
+    word = next((given for given in msgspec.structs.astuple(said) if given), "untyped")
+    if raw.strip(b" \t\r\n{}") == b"":
+        raise MalformedEvent("expected an event, found an empty object")
+    return type_or_other("", sender, word), Payload(outcome="unknown"), "", None
 
 
 def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, str, Party | None]:

@@ -16,7 +16,7 @@ from auditlog.core.event import Event
 from auditlog.core.http_signature import Signed, as_several_lines, check_content_digest, check_signature, signatures
 from auditlog.core.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
-from auditlog.formats.envelope import message, opened
+from auditlog.formats.envelope import message, opened, untyped
 from auditlog.formats.records import refuse_charset, stated, told
 from auditlog.formats.values import canonical, decoded, event, instant
 
@@ -59,7 +59,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     said = decoded(message, raw, "{id, type, time, data}")
     if not said.id:
         raise MalformedEvent("expected an id")
-    native, payload, txn, principal = opened(said.type, said.data, sender)
+    native, payload, txn, principal = opened(said.type, said.data, sender) if said.type else untyped(raw, sender)
     [signed] = signatures(told(headers))  # only the one that was checked is stored
     created = instant(int(signed.parameters["created"]))
     at = said.time if said.time is not None else said.timestamp

@@ -31,9 +31,9 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
-    instant,
     party,
     seconds,
+    told_at,
     type_or_other,
     verb_of,
 )
@@ -55,6 +55,7 @@ _TYPES: dict[tuple[int, int], str] = {
 _DENIED = {"delegation.granted": "delegation.denied", "action.performed": "action.denied"}
 _API_ACTIVITY = 6003
 _OUTCOMES = {1: "success", 2: "failure"}
+_WORDS = {"success": "success", "succeeded": "success", "failure": "failure", "failed": "failure", "denied": "denied"}
 
 ABOUT = About(
     title="OCSF (Keycard's export, SIEM exports)",
@@ -75,12 +76,13 @@ ABOUT = About(
 
 class Ocsf(Struct):
     class_uid: int
-    time: int | str
-    activity_id: int = 0
+    time: int | float | str | None = None
+    activity_id: int | None = None
     activity_name: str | None = None
     type_name: str | None = None
     class_name: str | None = None
     status_id: int | None = None
+    status: str | None = None
     metadata: dict[str, Any] | None = None
     actor: dict[str, Any] | None = None
     user: dict[str, Any] | None = None
@@ -131,7 +133,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
     # What states when a delegation was made is not itself the making of it: a change or a later export may say it again.
     dated = not (isinstance(payload.grant, GrantObject) and payload.grant.not_before is not None)
-    return event(sender, id=id, type=native, at=instant(said.time), payload=payload, principal=principal, dated=dated)
+    return event(sender, id=id, type=native, at=told_at(said.time), payload=payload, principal=principal, dated=dated)
 
 
 def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
@@ -168,7 +170,7 @@ def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
         money=_money(own.get("money")),
     )  # fmt: skip
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
-    return event(sender, id=id, type=native[:200], at=instant(said.time), payload=payload, txn=fitted(own.get("txn")), principal=principal, dated=dated)
+    return event(sender, id=id, type=native[:200], at=told_at(said.time), payload=payload, txn=fitted(own.get("txn")), principal=principal, dated=dated)
 
 
 def _party_of(said: Any) -> Party | None:
@@ -187,18 +189,37 @@ def _money(said: Any) -> Money | None:
 
 
 def _meaning(said: Ocsf, sender: Sender) -> tuple[str, str]:
-    outcome = _OUTCOMES.get(said.status_id or 0, "unknown")
-    if said.status_id is None and said.class_uid == _API_ACTIVITY:
-        # CloudTrail's mapping gives no status and says `error: null` where there was none.
-        outcome = "failure" if inner(said.api, "response", "error") else "success"
+    outcome = _outcome(said)
     native = (
-        "action.performed" if said.class_uid == _API_ACTIVITY else _TYPES.get((said.class_uid, said.activity_id), "")
+        "action.performed" if said.class_uid == _API_ACTIVITY else _TYPES.get((said.class_uid, said.activity_id or 0), "")
     )
     if not native:
         return type_or_other("", sender, said.type_name or f"{said.class_uid}.{said.activity_id}"), outcome
-    if outcome == "failure" and native in _DENIED:
+    if outcome in ("failure", "denied") and native in _DENIED:
         return _DENIED[native], "denied" if native.startswith("delegation") else outcome
     return native, outcome
+
+
+def _outcome(said: Ocsf) -> str:
+    """By `status_id`, which is only recommended; else by `status`, its caption, else by the response of a call.
+
+    `status_id` 0 is Unknown and 99 is Other, whose word is the sender's own.
+    """
+    found = _OUTCOMES.get(said.status_id or 0) or _WORDS.get((said.status or "").strip().lower())
+    if said.class_uid == _API_ACTIVITY:
+        error, code = inner(said.api, "response", "error"), inner(said.api, "response", "code")
+        refused = code in (401, 403) or _is_denial(error)
+        if found is None and said.status_id is None and not (said.status or "").strip():
+            # CloudTrail's mapping gives no status, and says `error: null` where there was none.
+            number = code if isinstance(code, int) and not isinstance(code, bool) else 200
+            found = "failure" if error or number >= 400 else "success"
+        if found == "failure" and refused:
+            found = "denied"
+    return found or "unknown"
+
+
+def _is_denial(error: Any) -> bool:
+    return isinstance(error, str) and any(word in error.lower() for word in ("accessdenied", "access denied", "unauthorized", "forbidden", "notauthorized"))
 
 
 def _who(said: Ocsf, sender: Sender) -> tuple[Actor | None, Party | None]:

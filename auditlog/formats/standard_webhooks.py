@@ -1,5 +1,6 @@
 """Standard Webhooks (Svix and many others): `webhook-id`, `webhook-timestamp`, `webhook-signature` over
-`<id>.<timestamp>.<raw body>`; `v1` is HMAC-SHA256 (grade C), `v1a` is Ed25519 (grade B).
+`<id>.<timestamp>.<raw body>`; `v1` is HMAC-SHA256 (grade C), `v1a` is Ed25519 (grade B). Svix sends the same three under
+`svix-`, from before the specification.
 
 Verified: the specification's text and its worked example. Unlike Stripe's, the secret is decoded: `whsec_` and then
 base64. The age of the timestamp is not judged: the id makes a replay harmless.
@@ -15,7 +16,7 @@ from auditlog.core.errors import BadSignature, UnknownKey, WrongContentType
 from auditlog.core.event import Event
 from auditlog.core.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
-from auditlog.formats.envelope import message, opened
+from auditlog.formats.envelope import message, opened, untyped
 from auditlog.formats.records import refuse_charset, stated, told
 from auditlog.formats.values import canonical, decoded, event, instant
 
@@ -24,9 +25,9 @@ KEY_NAME = "standard-webhooks-secret"
 content = canonical
 
 ABOUT = About(
-    title="Standard Webhooks",
-    sent="POST of one event, application/json: {type, timestamp, data}",
-    authentication="webhook-signature: v1 (HMAC with a shared secret) or v1a (the sender's Ed25519 key)",
+    title="Standard Webhooks (Svix)",
+    sent="POST of one event, application/json: {type, timestamp, data}, which the specification recommends; other bodies are kept",
+    authentication="webhook-signature or svix-signature: v1 (HMAC with a shared secret) or v1a (the sender's Ed25519 key)",
     grade="B with v1a, C with v1; D where a secret had to be removed from the body",
     carries="any type of the published format, as data; other types are kept as other.*",
     chains="the payload's nested act, outermost is the current actor",
@@ -45,7 +46,8 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if delivery.content_type not in CONTENT_TYPES:
         raise WrongContentType(f"expected application/json, found {delivery.content_type[:80] or 'none'!r}")
     refuse_charset(delivery)
-    signed = {name: delivery.headers.get(name, "") for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
+    prefix = "webhook" if "webhook-signature" in delivery.headers or "svix-signature" not in delivery.headers else "svix"
+    signed = {f"webhook-{name}": delivery.headers.get(f"{prefix}-{name}", "") for name in ("id", "timestamp", "signature")}
     grade, key = _verify(delivery.body, signed, sender)
     statement = stated(delivery.body, sender, parse=parse, grade=grade, key=key, headers=signed)
     return Received({statement.source_event_id: statement})
@@ -53,10 +55,10 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     signed = told(headers)
-    said = decoded(message, raw, "{type, timestamp, data}")
-    native, payload, txn, principal = opened(said.type, said.data, sender)
+    said = decoded(message, raw, "a JSON object, as {type, timestamp, data}")
+    native, payload, txn, principal = opened(said.type, said.data, sender) if said.type else untyped(raw, sender)
     sent = instant(int(signed["webhook-timestamp"]))
-    at = sent if said.timestamp is None else instant(said.timestamp)
+    at = sent if said.timestamp is None or said.timestamp == "" else instant(said.timestamp)
     return event(
         sender,
         id=signed["webhook-id"],
@@ -66,7 +68,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         payload=payload,
         txn=txn,
         principal=principal,
-        dated=said.timestamp is not None,
+        dated=at is not sent,
     )
 
 

@@ -300,6 +300,14 @@ def told_at(value: Any) -> datetime:
     return ARRIVAL if value is None or value == "" else instant(value)
 
 
+def told_in_text(value: Any, name: str) -> datetime:
+    """The same where only RFC 3339 text is a time: a number there could mean anything, so it counts as none."""
+    if value is not None and not isinstance(value, str):
+        note(f"not read: {name}, expected RFC 3339 text, found {type(value).__name__}")
+        return ARRIVAL
+    return told_at(value)
+
+
 def _exact(value: int, scale: int) -> datetime:
     seconds, rest = divmod(value, scale)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1_000_000 // scale)

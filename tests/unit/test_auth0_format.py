@@ -200,7 +200,7 @@ def test_a_chain_deeper_than_64_is_refused():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"date": None}, {"date": 7}, {"type": None}, {"type": ""}, {"ip": 5}, {"log_id": []}]
+    "changes", [{"date": "soon"}, {"type": None}, {"type": ""}, {"type": 5}]
 )
 def test_records_of_wrong_types_are_refused(changes):
     assert refusal(log(**changes)).err == "invalid_request"
@@ -208,3 +208,30 @@ def test_records_of_wrong_types_are_refused(changes):
 
 def test_only_json_is_taken():
     assert "text/html" in str(refusal(AUTH0, deliver=lambda raw: with_token(raw, "text/html")))
+
+
+@pytest.mark.parametrize("changes", [{"date": None}, {"date": 7}, {"date": ""}])
+def test_a_record_without_a_date_is_dated_by_its_arrival(changes):
+    assert not event_in("auth0", log(**changes)).dated
+
+
+@pytest.mark.parametrize("changes", [{"ip": 5}, {"ip": None}, {"user_agent": {}}, {"scope": 5}, {"audience": [None]}, {"organization_id": 7}])
+def test_an_optional_field_of_another_type_loses_no_record(changes):
+    assert event_in("auth0", log(**changes)).type == "token.exchanged"
+
+
+@pytest.mark.parametrize(
+    ("kind", "native", "outcome"),
+    [
+        ("ciba_start_succeeded", "approval.requested", "pending"),
+        ("ciba_start_failed", "approval.requested", "failure"),
+        ("ciba_exchange_succeeded", "token.issued", "success"),
+        ("ciba_exchange_failed", "token.issued", "failure"),
+        ("sepft", "token.issued", "success"),
+        ("fsa", "token.issued", "failure"),
+    ],
+)
+def test_an_approval_on_another_device_and_every_grant_is_read(kind, native, outcome):
+    event = event_in("auth0", log(type=kind))
+
+    assert (event.type, event.payload.outcome) == (native, outcome)

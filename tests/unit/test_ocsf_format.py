@@ -113,7 +113,7 @@ def test_a_time_in_text_is_the_same_time():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"class_uid": None}, {"class_uid": 0}, {"time": None}, {"time": "soon"}, {"actor": 7}, {"metadata": []}]
+    "changes", [{"class_uid": None}, {"class_uid": 0}, {"time": "soon"}]
 )
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
@@ -138,3 +138,50 @@ def test_a_delegation_with_a_time_of_its_own_is_told_of_by_the_event_and_not_mad
 
     assert (event.type, event.dated, event.payload.grant.not_before) == ("delegation.granted", False, at / 1000)
     assert bare.dated and bare.payload.grant.not_before is None
+
+
+@pytest.mark.parametrize("changes", [{"actor": 7}, {"metadata": []}, {"status_id": "1"}, {"resources": {}}, {"activity_id": None}, {"severity_id": "x"}, {"http_request": "GET /"}])
+def test_an_optional_field_of_another_type_loses_no_event(changes):
+    assert event_in("ocsf", OCSF | changes).type
+
+
+def test_a_time_may_be_a_float_or_missing():
+    assert event_in("ocsf", OCSF | {"time": 1_795_000_000_123.0}).occurred_at.microsecond == 123_000
+    assert not event_in("ocsf", {k: v for k, v in OCSF.items() if k != "time"}).dated
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"status": "Failure"}, "failure"),
+        ({"status": "Success"}, "success"),
+        ({"status": " failure "}, "failure"),
+        ({"status": "Odd"}, "unknown"),
+        ({"status": "Failure", "status_id": 1}, "success"),  # the number is the value, the word its caption
+        ({"status": "Failure", "status_id": 99}, "failure"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_status_in_words_is_one(changes, outcome):
+    plain = {k: v for k, v in OCSF.items() if k not in ("status", "status_id")} | {"class_uid": 3002, "activity_id": 1}
+
+    assert event_in("ocsf", plain | changes).payload.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("response", "more", "outcome"),
+    [
+        ({"error": None}, {}, "success"),
+        ({"error": "ThrottlingException"}, {}, "failure"),
+        ({"error": "AccessDenied"}, {}, "denied"),
+        ({"code": 403}, {}, "denied"),
+        ({"code": 500}, {}, "failure"),
+        ({"error": None, "code": 403}, {"status": "Failure"}, "denied"),
+        ({"code": 200}, {"status": "Failure"}, "failure"),
+    ],
+)
+def test_a_call_says_by_its_response_what_its_status_does_not(response, more, outcome):
+    plain = {k: v for k, v in OCSF.items() if k not in ("status", "status_id")} | {"class_uid": 6003, "activity_id": 1}
+    event = event_in("ocsf", plain | {"api": {"operation": "GetObject", "response": response}} | more)
+
+    assert event.payload.outcome == outcome and event.type == ("action.performed" if outcome == "success" else "action.denied")

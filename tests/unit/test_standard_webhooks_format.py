@@ -49,9 +49,9 @@ def test_the_specifications_example_is_taken():
     }
     sender = sender_of("standard_webhooks", secret=lambda: b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 
-    refused = refusal(Delivery(body, "application/json", headers), sender)
+    [statement] = received("standard_webhooks", body, sender=sender, deliver=lambda raw: Delivery(raw, "application/json", headers)).values()
 
-    assert refused.err == "invalid_request"  # the signature fits; the example's body names no type
+    assert (statement.grade, statement.event.type) == ("C", "other.standard_webhooks.untyped")  # the example's body names no type
     assert refusal(Delivery(body + b" ", "application/json", headers), sender).err == "authentication_failed"
 
 
@@ -157,3 +157,30 @@ def test_a_card_number_is_refused():
     body = json.dumps(NATIVE | {"note": "4242 4242 4242 4242"}).encode()
 
     assert "card number" in str(refusal(standard_webhook(body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"id": "pred_1", "status": "succeeded", "created_at": "2026-11-20T10:00:00Z"}, "untyped"),
+        ({"event_type": "incident.created", "incident": {}}, "incident.created"),
+        ({"type": None, "event": "user.login"}, "user.login"),
+        ({"type": {"x": 1}, "user_id": "u"}, "untyped"),
+    ],
+)
+def test_a_body_without_a_type_is_kept_under_the_senders_own_word(body, word):
+    event = event_in("standard_webhooks", body, sender=SENDER, deliver=standard_webhook)
+
+    assert (event.type, event.payload.outcome, event.dated) == (f"other.standard_webhooks.{word}", "unknown", False)
+
+
+def test_svixs_own_header_names_are_the_same_scheme():
+    raw = BODY
+    plain = standard_webhook(raw)
+    named = {name.replace("webhook-", "svix-"): value for name, value in plain.headers.items()}
+
+    [statement] = received("standard_webhooks", raw, sender=SENDER, deliver=lambda raw: Delivery(raw, "application/json", named)).values()
+
+    assert (statement.grade, statement.source_event_id) == ("C", "msg_1")
+    again = Delivery(statement.raw, "application/json", json.loads(statement.headers))
+    assert standard_webhooks.receive(again, SENDER).statements["msg_1"].grade == "C"  # as it is stored, it can be checked again
