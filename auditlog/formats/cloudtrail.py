@@ -1,22 +1,36 @@
 """AWS CloudTrail records (JSON): one, lines, an array, or a log file's `{"Records": [...]}`; EventBridge's `detail` too.
 
-Verified: the shape of `userIdentity`, in AWS's reference and published samples (eventVersion 1.05 to 1.08). Not
-verified: which of AWS's own agents fill `onBehalfOf`. CloudTrail's digest files, which are signed, are not read: the
-records were posted by somebody who fetched them (grade E).
+Verified: the shape of `userIdentity`, in AWS's reference and published samples (eventVersion 1.05 to 1.08); the string
+that a digest file's signature is over, in AWS's "Custom implementations of CloudTrail log file integrity validation". Not
+verified: which of AWS's own agents fill `onBehalfOf`; a digest that AWS signed.
+
+Records are posted by somebody who fetched them: grade E. Posted together with the digest file that names their log files,
+{digest, signature, logs: {<S3 object>: <text>}}, they are proven by AWS's signature: the digest's RSA signature is checked,
+and each log file by its SHA-256 (grade B). A log file that the digest names and the delivery lacks is told by the digest's
+own event. What is stored of a record shows the signature and the file's digest; that the record stands in that file can be
+checked by whoever has the file.
 
 Chain order: a role session acts. `sourceIdentity`, set when the first role was assumed and carried through every
 later one, is the oldest hop; then the identity that assumed the role, where the record is the AssumeRole itself. The
 session's access key id is the token: an AssumeRole states it with its parent, the caller's key, and so sessions link.
 """
 
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import msgspec
+import orjson
 from msgspec import Struct
 
-from auditlog.core.errors import MalformedEvent
-from auditlog.core.event import Event, Kind, Party, Payload, TokenObject
-from auditlog.formats import About, Delivery, Received, Sender, records
+from auditlog.core.document import read_document
+from auditlog.core.errors import BadSignature, MalformedEvent, Refused, UnknownKey, UnknownKid
+from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, TokenObject
+from auditlog.core.keys import Key
+from auditlog.core.static_token import check_static_token
+from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,
     action,
@@ -27,10 +41,11 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
-    instant,
     party,
     seconds,
     shown,
+    told_at,
+    type_or_other,
     verb_of,
 )
 
@@ -38,7 +53,12 @@ CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, ca
 _ASSUMES = frozenset(
     "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity GetFederationToken GetSessionToken AssumeRoot".split()
 )
-_DENIALS = ("AccessDenied", "UnauthorizedOperation", "Client.UnauthorizedOperation", "AccessDeniedException")
+# Services have their own words for a refusal; throttling, quotas and malformed requests are failures. `Authorization...` alone is
+# none: security groups have an AuthorizationAlreadyExists.
+_DENIAL = re.compile(r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges", re.IGNORECASE)
+_JAVA_DATE = re.compile(r"([A-Z][a-z]{2}) (\d{1,2}), (\d{4}),? (\d{1,2}):(\d\d):(\d\d) ([AP])M\Z")
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?\Z")
 _DOMAINS = {
     "RegisterDomain": "domain.registered",
     "RenewDomain": "domain.renewed",
@@ -52,16 +72,18 @@ ABOUT = About(
     title="AWS CloudTrail",
     sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, or EventBridge events; gzip',
     authentication="a static token in the Authorization header",
-    grade="E",
-    carries="every API call with who made it; role sessions, domains at Route 53, access keys",
+    grade="E; B with the signed digest file that names the log file",
+    carries="every API call with who made it; role sessions, domains at Route 53, access keys; Insights as other.*",
     chains="sourceIdentity is the oldest hop, the role session acts; AssumeRole links a session's key to its caller's",
-    lacks="money; a check of CloudTrail's signed digest files; the agent inside a session unless it set sourceIdentity",
-    tested="records made to AWS's reference of userIdentity",
+    lacks="money; the agent inside a session unless it set sourceIdentity; whether the digest before one was removed",
+    tested="records made to AWS's reference of userIdentity; digests signed as AWS describes it",
     connect=(
         "Create an EventBridge rule for 'AWS API Call via CloudTrail', or a job on your trail's bucket.",
         "Target: an API destination with {address}, method POST.",
         "Connection: API key, name Authorization, value: Bearer <the value of {secret}>.",
         "Have agents set a source identity when they assume a role, so that the human is in every record.",
+        'To prove that no log file was changed or removed, post each hourly digest file with the log files that it names: {{"digest": "<its text>", '
+        '"signature": "<its x-amz-meta-signature>", "logs": {{"<S3 object>": "<its text>"}}}}, and give the keys of ListPublicKeys as JWKs (kid: the fingerprint).',
     ),
 )
 
@@ -79,9 +101,11 @@ class Identity(Struct):
 
 
 class Call(Struct):
-    eventID: str
-    eventTime: str
-    eventName: str
+    eventID: str = ""
+    eventTime: str | None = None
+    eventName: str = ""
+    eventType: str = ""
+    eventCategory: str = ""
     eventSource: str = ""
     userIdentity: Identity | None = None
     sourceIPAddress: str | None = None
@@ -96,34 +120,120 @@ class Call(Struct):
     sharedEventID: str | None = None
 
 
-class Notified(Struct):
-    """An EventBridge event around one record."""
+class Record(Call):
+    """A record, or an EventBridge event around one; of a digest file what tells it from both."""
 
-    detail: Call
+    detail: Call | None = None
+    digestS3Object: str = ""
 
 
-_call = msgspec.json.Decoder(Call).decode
-_notified = msgspec.json.Decoder(Notified).decode
+class Digest(Struct):
+    """A digest file: the log files of an hour with their hashes, signed over the digest before it."""
+
+    digestEndTime: str
+    digestS3Bucket: str
+    digestS3Object: str
+    digestPublicKeyFingerprint: str = ""
+    previousDigestSignature: str | None = None
+    previousDigestS3Object: str | None = None
+    awsAccountId: str | None = None
+    logFiles: list[dict[str, Any]] = []
+
+
+class Proven(Struct):
+    """A delivery of a digest file with the log files that it names. All three as they lie in the bucket, unpacked."""
+
+    digest: str
+    signature: str
+    logs: dict[str, str] = {}
+
+
+_record = msgspec.json.Decoder(Record).decode
+_digest = msgspec.json.Decoder(Digest).decode
+_proven = msgspec.json.Decoder(Proven).decode
+_CAMEL = {name.lower(): name for struct in (Call, Identity) for name in struct.__struct_fields__}
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
+    body = records.unpacked(delivery)
+    if body[:1] == b"{" and _is_proven(body):
+        check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
+        return _with_digest(body, sender)
     return records.received(
-        delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="E"), wrappers=("Records",)
+        Delivery(body, delivery.content_type, delivery.headers), sender, lambda raw: records.stated(raw, sender, parse=parse, grade="E"), wrappers=("Records",)
     )
+
+
+def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
+    """Check the digest's signature again, by which a stored record or digest is proven. Raises Refused."""
+    told = records.told(headers)
+    if "digest-string" not in told:
+        raise UnknownKey("no digest file came with this record")
+    _check_signature(told["digest-string"], told.get("digest-signature", ""), told.get("digest-key", ""), sender)
+
+
+def _is_proven(body: bytes) -> bool:
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except UNREADABLE:
+        return False
+    return "digest" in members and "signature" in members
+
+
+def _with_digest(body: bytes, sender: Sender) -> Received:
+    """The digest's own statement, and each record of its log files. Raises BadSignature for a forged digest or log file."""
+    given = decoded(_proven, body, "{digest, signature, logs}")
+    raw = given.digest.encode()
+    digest = decoded(_digest, raw, "a CloudTrail digest file")
+    string = "\n".join((
+        digest.digestEndTime, f"{digest.digestS3Bucket}/{digest.digestS3Object}", sha256(raw).hexdigest(), digest.previousDigestSignature or "null",
+    ))  # fmt: skip
+    key = _check_signature(string, given.signature, digest.digestPublicKeyFingerprint, sender)
+    proof = {"digest-string": string, "digest-signature": given.signature.strip().lower(), "digest-key": digest.digestPublicKeyFingerprint}
+    named = {str(one.get("s3Object")): str(one.get("hashValue", "")).lower() for one in digest.logFiles}
+    if strange := sorted(given.logs.keys() - named.keys()):
+        raise MalformedEvent(f"the digest names no log file {strange[0][:200]!r}")
+    missing = sorted(named.keys() - given.logs.keys())
+    about = proof | ({"missing": ", ".join(missing)[:4000], "missing-count": str(len(missing))} if missing else {})
+    stated = records.stated(raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=about)
+    statements: dict[str, Statement | Refused] = {stated.source_event_id: stated}
+    for name, text in given.logs.items():
+        content = text.encode()
+        if sha256(content).hexdigest() != named[name]:
+            raise BadSignature(f"the SHA-256 of log file {name[:200]!r} is not the one that its digest file names")
+        file = proof | {"log-file": name[:1000], "log-file-sha256": named[name]}
+        found, _ = records.split(Delivery(content, "application/json", {}), wrappers=("Records",))
+        received = records.each(found, lambda raw, file=file: records.stated(raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file))
+        statements |= received.statements
+    return Received(statements, batch=True)
+
+
+def _check_signature(string: str, signature: str, fingerprint: str, sender: Sender) -> Key:
+    key = sender.keys.get(fingerprint) or (next(iter(sender.keys.values())) if len(sender.keys) == 1 else None)
+    if key is None:
+        raise UnknownKid(f"key {fingerprint[:80]!r} is not one of this source's keys (CloudTrail's ListPublicKeys)")
+    try:
+        key.check_for("RS256")(string.encode(), bytes.fromhex(signature.strip()))
+    except ValueError:
+        raise BadSignature("the digest file's signature is not hexadecimal") from None
+    except BadSignature:
+        raise BadSignature("the digest file's signature does not fit it") from None
+    return key
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
-    wrapped = b'"detail-type"' in raw
-    said = (
-        decoded(_notified, raw, "an EventBridge event of CloudTrail").detail
-        if wrapped
-        else decoded(_call, raw, "a CloudTrail record")
-    )
-    if not said.eventID or not said.eventName:
-        raise MalformedEvent("expected an eventID and an eventName")
+    said: Call = decoded(_record, raw, "a CloudTrail record")
+    if isinstance(said, Record) and not said.eventID:
+        if said.digestS3Object:
+            return _digest_event(raw, records.told(headers), sender)
+        said = said.detail or _lower_case(raw)
+    if not said.eventID:
+        raise MalformedEvent("expected an eventID")
+    if not said.eventName:
+        return _nameless(said, sender)
     identity = said.userIdentity or Identity()
     caller, source = _caller(identity, sender), _source_identity(said, identity, sender)
-    outcome = "success" if not said.errorCode else "denied" if said.errorCode in _DENIALS else "failure"
+    outcome = _outcome(said)
     native, token = _type(said, outcome), fitted(identity.accessKeyId) or None
     actor = acting([source, caller])
     if native == "token.exchanged":
@@ -139,12 +249,71 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
                       target=_target(said, service), resource=_domain(said)),
         token=token,
         session=fitted(inner(identity.sessionContext, "sessionIssuer", "principalId") and identity.principalId),
-        call=called(operation, error=said.errorCode),
+        call=called(operation, error=said.errorCode or said.errorMessage),
         request_id=fitted(said.requestID),
         client=client(said.sourceIPAddress, said.userAgent),
     )  # fmt: skip
-    return event(sender, id=fitted(said.eventID), type=native, at=instant(said.eventTime), payload=payload,
+    return event(sender, id=fitted(said.eventID), type=native, at=_at(said.eventTime), payload=payload,
                  principal=source or (caller if caller and caller.kind == "human" else None))  # fmt: skip
+
+
+def _outcome(said: Call) -> str:
+    """By `errorCode`; a sign-in has none, and says `Failure` under its own name. Only then may there be a message alone."""
+    if said.errorCode:
+        return "denied" if _DENIAL.search(said.errorCode) else "failure"
+    answered = inner(said.responseElements, said.eventName)
+    if isinstance(answered, str) and answered.lower() in ("failure", "failed"):
+        return "failure"
+    return "failure" if said.errorMessage else "success"
+
+
+def _nameless(said: Call, sender: Sender) -> Event:
+    """An Insights record, or another that is no call: kept under the name that CloudTrail has for its kind."""
+    kind = said.eventType or said.eventCategory
+    if not kind:
+        raise MalformedEvent("expected an eventName, or an eventType of what is no call")
+    payload = Payload(outcome="unknown", mode="direct", action=action(provider=sender.provider, account=said.recipientAccountId),
+                      request_id=fitted(said.sharedEventID))  # fmt: skip
+    return event(sender, id=fitted(said.eventID), type=type_or_other("", sender, kind), at=_at(said.eventTime), payload=payload)
+
+
+def _digest_event(raw: bytes, told: dict[str, str], sender: Sender) -> Event:
+    """The digest file's own event: a failure where it names log files that did not come with it."""
+    digest = decoded(_digest, raw, "a CloudTrail digest file")
+    missing, count = told.get("missing", ""), told.get("missing-count", "0")
+    payload = Payload(
+        outcome="failure" if missing else "success",
+        mode="direct",
+        action=action("log.digest", provider=sender.provider, account=digest.awsAccountId, target=("log_digest", digest.digestS3Object)),
+        call=called("log.digest", error=f"{count} of {len(digest.logFiles)} log files are missing: {missing}" if missing else ""),
+    )
+    id = fitted(f"{digest.digestS3Bucket}/{digest.digestS3Object}{'#incomplete' if missing else ''}")
+    return event(sender, id=id, type=type_or_other("", sender, "log_digest"), at=_at(digest.digestEndTime), payload=payload)
+
+
+def _lower_case(raw: bytes) -> Call:
+    """A row of a table over the log (Athena), whose columns are in lower case."""
+    document = read_document(raw)
+    if not isinstance(document, dict) or "eventid" not in document:
+        return Call()
+    named = {_CAMEL.get(name, name): value for name, value in document.items()}
+    if isinstance(identity := named.get("userIdentity"), dict):
+        named["userIdentity"] = {_CAMEL.get(name, name): value for name, value in identity.items()}
+    return decoded(_record, orjson.dumps(named), "a CloudTrail record")
+
+
+def _at(value: str | None) -> datetime:
+    """CloudTrail's times are UTC; tables over the log leave the zone out."""
+    return told_at(f"{value}Z" if value and _NO_ZONE.match(value) else value)
+
+
+def _expiry(value: Any) -> float | None:
+    """When session credentials end: as Java writes a date for Americans, in UTC, or as everybody does."""
+    if isinstance(value, str) and (match := _JAVA_DATE.match(" ".join(value.split()))) and match[1] in _MONTHS:
+        month, hour = _MONTHS.index(match[1]) + 1, int(match[4]) % 12 + 12 * (match[7] == "P")
+        with suppress(ValueError):
+            return datetime(int(match[3]), month, int(match[2]), hour, int(match[5]), int(match[6]), tzinfo=UTC).timestamp()
+    return seconds(value)
 
 
 def _type(said: Call, outcome: str) -> str:
@@ -205,7 +374,7 @@ def _session_token(
         actor=acting([source, caller, party(sender.issuer, session, "workload")]),
         scope=shown(inner(said.requestParameters, "roleArn")) or None,
         issued_at=seconds(said.eventTime),
-        expires_at=seconds(inner(made, "expiration")),
+        expires_at=_expiry(inner(made, "expiration")),
     )
 
 

@@ -2,12 +2,18 @@
 
 import copy
 import json
+from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from auditlog.core.errors import Refused
+from auditlog.core.errors import BadSignature, Refused, UnknownKey
 from auditlog.core.event import act_chain
-from tests.deliveries import CLOUDTRAIL, event_in, received
+from auditlog.core.keys import b64url, load
+from auditlog.formats import cloudtrail
+from tests.deliveries import CLOUDTRAIL, event_in, received, sender_of
 
 ARN = "arn:aws:sts::123456789012:assumed-role/Deployer/agent-run-7"
 
@@ -137,7 +143,7 @@ def test_good_calls_of_a_file_are_kept_beside_bad_ones():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"eventID": ""}, {"eventID": 5}, {"eventTime": "2026-11-20"}, {"eventName": None}, {"requestParameters": []}],
+    [{"eventID": ""}, {"eventID": None}, {"eventTime": "2026-11-20"}, {"eventName": None, "eventType": None}],
 )
 def test_records_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
@@ -149,3 +155,148 @@ def test_an_arn_too_long_for_an_id_keeps_its_identity():
     one, two = (event_in("cloudtrail", call(userIdentity={"arn": long + end})).payload.actor.sub for end in "ab")
 
     assert len(one) == len(two) == 300 and one != two and json.dumps(one)
+
+
+@pytest.mark.parametrize("name", ["requestParameters", "responseElements", "userIdentity", "resources", "sourceIPAddress", "userAgent", "errorMessage", "requestID"])
+@pytest.mark.parametrize("odd", [None, "null", "HIDDEN_DUE_TO_SECURITY_REASONS", 5, [], {}, True])
+def test_an_optional_field_of_another_type_loses_no_record(name, odd):
+    made = copy.deepcopy(CLOUDTRAIL)
+    made[name] = odd
+
+    assert event_in("cloudtrail", made).source_event_id == "ct-1"
+
+
+def test_parameters_as_text_are_the_parameters():
+    """As CloudTrail Lake and tables over the log export them."""
+    text = call(requestParameters=json.dumps(CLOUDTRAIL["requestParameters"]))
+
+    assert event_in("cloudtrail", text) == event_in("cloudtrail", CLOUDTRAIL)
+
+
+def test_a_row_with_lower_case_columns_is_the_same_record():
+    row = {name.lower(): value for name, value in CLOUDTRAIL.items()} | {"useridentity": {k.lower(): v for k, v in CLOUDTRAIL["userIdentity"].items()}}
+
+    assert event_in("cloudtrail", row) == event_in("cloudtrail", CLOUDTRAIL)
+
+
+def test_a_time_without_a_zone_is_utc_and_none_is_that_of_arrival():
+    assert event_in("cloudtrail", call(eventTime="2026-11-20 10:00:00.500")).occurred_at == datetime(2026, 11, 20, 10, 0, 0, 500_000, tzinfo=UTC)
+    assert not event_in("cloudtrail", call(eventTime=None)).dated
+
+
+@pytest.mark.parametrize(
+    ("changes", "native", "outcome"),
+    [
+        ({"eventName": "ConsoleLogin", "errorMessage": "Failed authentication", "responseElements": {"ConsoleLogin": "Failure"}}, "session.started", "failure"),
+        ({"eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Failure"}}, "session.started", "failure"),
+        ({"eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Success"}}, "session.started", "success"),
+        ({"eventName": "SwitchRole", "responseElements": {"SwitchRole": "Failure"}}, "action.denied", "failure"),
+        ({"eventName": "CheckMfa", "responseElements": {"CheckMfa": "Success"}}, "action.performed", "success"),
+    ],
+)
+def test_a_sign_in_says_by_its_own_name_whether_it_failed(changes, native, outcome):
+    event = event_in("cloudtrail", call(eventSource="signin.amazonaws.com", **changes))
+
+    assert (event.type, event.payload.outcome) == (native, outcome)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [(code, "denied") for code in ("AccessDenied", "Client.UnauthorizedOperation", "AccessDeniedException", "VpceAccessDenied", "NotAuthorized", "UnauthorizedAccess",
+                                   "AuthorizationErrorException", "ForbiddenException", "AuthFailure", "NotAuthorizedException", "Client.UnauthorizedAccess", "AccessDeniedFault")]
+    + [(code, "failure") for code in ("Client.RequestLimitExceeded", "ThrottlingException", "AuthorizationAlreadyExists", "AuthorizationHeaderMalformed", "NoSuchBucket",
+                                      "ExpiredToken", "ServiceUnavailable", "TooManyRequestsException")],
+)  # fmt: skip
+def test_what_was_forbidden_is_denied_and_what_went_wrong_is_a_failure(code, outcome):
+    event = event_in("cloudtrail", call(eventSource="ec2.amazonaws.com", eventName="RunInstances", errorCode=code))
+
+    assert (event.type, event.payload.outcome) == ("action.denied", outcome)
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [("Nov 20, 2026, 11:00:00 AM", 11), ("Nov 20, 2026 11:00:00 AM", 11), ("Nov 20, 2026, 11:00:00\u202fAM", 11), ("Nov 20, 2026, 12:00:00 AM", 0),
+     ("Nov 20, 2026, 12:00:00 PM", 12), ("Nov 20, 2026, 1:00:00 PM", 13), ("2026-11-20T11:00:00Z", 11)],
+)  # fmt: skip
+def test_credentials_end_when_java_says_they_do(text, hour):
+    assumed = copy.deepcopy(ASSUME)
+    assumed["responseElements"]["credentials"]["expiration"] = text
+
+    assert event_in("cloudtrail", assumed).payload.token.expires_at == datetime(2026, 11, 20, hour, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("text", ["Foo 20, 2026, 11:00:00 AM", "Nov 31, 2026, 11:00:00 AM", "Nov 20, 2026, 11:00:00", "soon", None, {}])
+def test_an_end_that_cannot_be_read_is_not_known(text):
+    assumed = copy.deepcopy(ASSUME)
+    assumed["responseElements"]["credentials"]["expiration"] = text
+
+    assert event_in("cloudtrail", assumed).payload.token.expires_at is None
+
+
+def test_what_is_no_call_is_kept_under_its_own_name():
+    insight = {"eventVersion": "1.09", "eventTime": "2026-11-20T12:44:00Z", "eventID": "ins-1", "eventType": "AwsCloudTrailInsight", "eventCategory": "Insight",
+               "sharedEventID": "sh-1", "insightDetails": {"state": "End", "eventName": "RunInstances"}}  # fmt: skip
+
+    assert event_in("cloudtrail", insight).type == "other.cloudtrail.AwsCloudTrailInsight"
+    assert event_in("cloudtrail", {k: v for k, v in insight.items() if k != "eventType"}).type == "other.cloudtrail.Insight"
+
+
+# --- digest files: signed as AWS describes it in "Custom implementations of CloudTrail log file integrity validation" ---
+
+AWS = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+NUMBERS = AWS.public_key().public_numbers()
+FINGERPRINT = "31e8b5433410dfb61a9dc45cc65b22ff"
+AWS_JWK = {"kty": "RSA", "kid": FINGERPRINT, "n": b64url(NUMBERS.n.to_bytes(256, "big")), "e": b64url(NUMBERS.e.to_bytes(3, "big"))}
+PROVING = sender_of("cloudtrail", keys={FINGERPRINT: load(AWS_JWK, FINGERPRINT)})
+LOGS = {f"AWSLogs/1/{n}.json.gz": json.dumps({"Records": [call(eventID=f"log-{n}-{each}") for each in (1, 2)]}) for n in (1, 2)}
+
+
+def bundle(logs=None, *, changed=None, **digest):
+    named = [{"s3Bucket": "b", "s3Object": name, "hashValue": sha256(text.encode()).hexdigest(), "hashAlgorithm": "SHA-256"} for name, text in LOGS.items()]
+    text = json.dumps({
+        "awsAccountId": "1", "digestStartTime": "2026-11-20T10:00:00Z", "digestEndTime": "2026-11-20T11:00:00Z", "digestS3Bucket": "b",
+        "digestS3Object": "AWSLogs/1/CloudTrail-Digest/d.json.gz", "digestPublicKeyFingerprint": FINGERPRINT, "digestSignatureAlgorithm": "SHA256withRSA",
+        "previousDigestSignature": None, "logFiles": named} | digest)  # fmt: skip
+    said = json.loads(text)
+    string = f"{said['digestEndTime']}\nb/{said['digestS3Object']}\n{sha256(text.encode()).hexdigest()}\n{said['previousDigestSignature'] or 'null'}"
+    signature = AWS.sign(string.encode(), padding.PKCS1v15(), hashes.SHA256()).hex()
+    return {"digest": text if changed is None else changed(text), "signature": signature, "logs": LOGS if logs is None else logs}
+
+
+@pytest.mark.parametrize("previous", [None, "ab" * 256])
+def test_records_of_a_signed_log_file_are_proven_and_can_be_checked_again(previous):
+    statements = received("cloudtrail", bundle(previousDigestSignature=previous), sender=PROVING)
+
+    assert len(statements) == 5 and {s.grade for s in statements.values()} == {"B"}
+    for statement in statements.values():
+        assert statement.key == PROVING.keys[FINGERPRINT].thumbprint
+        cloudtrail.check_stored(statement.raw, statement.headers, PROVING)
+    digest = statements["b/AWSLogs/1/CloudTrail-Digest/d.json.gz"].event
+    assert (digest.type, digest.payload.outcome) == ("other.cloudtrail.log_digest", "success")
+
+
+def test_a_removed_log_file_is_shown():
+    statements = received("cloudtrail", bundle({name: LOGS[name] for name in list(LOGS)[:1]}), sender=PROVING)
+
+    digest = next(s.event for s in statements.values() if s.event.type == "other.cloudtrail.log_digest")
+    assert digest.payload.outcome == "failure" and "1 of 2" in digest.payload.call.error and "AWSLogs/1/2.json.gz" in digest.payload.call.error
+    assert len(statements) == 3
+
+
+def test_a_changed_log_file_or_digest_is_refused():
+    changed = {name: text.replace("log-1-1", "log-9-9") for name, text in LOGS.items()}
+    for forged in (bundle(changed), bundle(changed=lambda text: text.replace("1.json", "9.json")), bundle(LOGS | {"more": "{}"}), bundle() | {"signature": "00"}):
+        with pytest.raises(Refused):
+            received("cloudtrail", forged, sender=PROVING)
+
+
+def test_a_digest_under_a_key_that_is_not_the_sources_proves_nothing():
+    with pytest.raises(UnknownKey):
+        received("cloudtrail", bundle(), sender=sender_of("cloudtrail"))
+
+
+def test_a_stored_proof_of_another_digest_does_not_hold():
+    [first, *_] = received("cloudtrail", bundle(), sender=PROVING).values()
+
+    with pytest.raises(BadSignature):
+        cloudtrail.check_stored(first.raw, first.headers.replace(b"11:00:00Z", b"12:00:00Z"), PROVING)
