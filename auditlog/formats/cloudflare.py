@@ -26,7 +26,7 @@ from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Payload
 from auditlog.core.redaction import NEVER_STORED
 from auditlog.core.request import Request
-from auditlog.formats import About, Delivery, Polled, Received, Sender, records
+from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,
     action,
@@ -39,6 +39,7 @@ from auditlog.formats.values import (
     inner,
     instant,
     party,
+    told_at,
     verb_of,
 )
 
@@ -88,11 +89,13 @@ class Entry(Struct):
     zone: Any
     resource: dict[str, Any]
     raw: dict[str, Any]
+    thing: str = ""  # what a verb of v1 says beside what was done: `rec` of `rec_add`
+    token: str = ""  # which v1 says it is about
 
 
 class Pushed(Struct):
-    AuditLogID: str
-    ActionTimestamp: int | float | str
+    AuditLogID: str = ""
+    ActionTimestamp: int | float | str | None = None
     ActionType: str = ""
     ActionResult: str | bool | None = None
     ActorContext: str | None = None
@@ -114,8 +117,8 @@ class Pushed(Struct):
 class Old(Struct):
     """Audit Logs v1, by Logpush. `Metadata`, `NewValue` and `OldValue` are whatever the product wrote: they may be secrets."""
 
-    ID: str
-    When: int | float | str
+    ID: str = ""
+    When: int | float | str | None = None
     ActionType: str = ""
     ActionResult: str | bool | None = None
     ActorEmail: str | None = None
@@ -128,13 +131,37 @@ class Old(Struct):
 
 
 class Listed(Struct):
-    id: str
-    action: dict[str, Any]
+    """An entry as an API lists it: v2, or v1 with `when`, `owner` and `metadata`."""
+
+    id: str = ""
+    action: dict[str, Any] = {}
     actor: dict[str, Any] | None = None
     account: dict[str, Any] | None = None
     resource: dict[str, Any] | None = None
     raw: dict[str, Any] | None = None
     zone: dict[str, Any] | None = None
+    when: int | float | str | None = None
+    owner: dict[str, Any] | None = None
+
+
+class Names(Struct):
+    """What tells the shapes apart: the name under which each has its id."""
+
+    AuditLogID: Any = None
+    ID: Any = None
+    id: Any = None
+    When: Any = None
+    when: Any = None
+    Metadata: Any = None
+    metadata: Any = None
+
+    @property
+    def is_pushed(self) -> bool:
+        return self.AuditLogID is not None
+
+    @property
+    def is_old(self) -> bool:
+        return not self.is_pushed and (self.ID is not None or self.When is not None or self.when is not None)
 
 
 class Info(Struct):
@@ -151,6 +178,7 @@ _page = msgspec.json.Decoder(Page).decode
 _pushed = msgspec.json.Decoder(Pushed).decode
 _old = msgspec.json.Decoder(Old).decode
 _listed = msgspec.json.Decoder(Listed).decode
+_names = msgspec.json.Decoder(Names).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
@@ -160,11 +188,21 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     return records.received(
         delivery,
         sender,
-        lambda raw: records.stated(
-            raw, sender, parse=parse, grade=_grade(raw), names=REMOVED_OLD if _is_old(raw) else REMOVED
-        ),
+        lambda raw: _statement(raw, sender),
         wrappers=("result",),
     )
+
+
+def _statement(raw: bytes, sender: Sender, *, grade: str = "") -> Statement:
+    """Of v1 what the product wrote is not stored, but for the name of the token that it is about."""
+    records.bounded(raw)
+    names = decoded(_names, raw, "an entry of Cloudflare's audit logs")
+    grade = grade or ("D" if names.is_pushed or names.ID is not None else "E")
+    if not names.is_old:
+        return records.stated(raw, sender, parse=parse, grade=grade, names=REMOVED)
+    about = _object(names.Metadata if names.Metadata is not None else names.metadata)
+    token = fitted(about.get("token_tag") or about.get("token_id"))
+    return records.stated(raw, sender, parse=parse, grade=grade, names=REMOVED_OLD, headers={"token-tag": token} if token else None)
 
 
 # --- asked for by us: GET /accounts/{id}/logs/audit ---
@@ -213,7 +251,7 @@ def poll_restart(state: dict[str, Any]) -> dict[str, Any]:
 
 def receive_polled(delivery: Delivery, sender: Sender) -> Received:
     found, _ = records.split(delivery, wrappers=("result",))
-    return records.each(found, lambda raw: records.stated(raw, sender, parse=parse, grade="E", names=REMOVED))
+    return records.each(found, lambda raw: _statement(raw, sender, grade="E"))
 
 
 def _written(at: datetime) -> str:
@@ -221,7 +259,7 @@ def _written(at: datetime) -> str:
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
-    entry = _entry(raw)
+    entry = _entry(raw, records.told(headers))
     if not entry.id:
         raise MalformedEvent("expected an AuditLogID or an id")
     failed = entry.result in ("failure", "false", "False")
@@ -232,7 +270,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     native = ours or ("action.denied" if failed else "action.performed")
     token = fitted(entry.actor.get("token_id"))
     name = entry.resource.get("value") if about == "registrar" else None
-    operation = f"{about or entry.resource.get('product') or 'account'}.{_CREATED.get(entry.verb, entry.verb)}".lower()
+    operation = f"{about or entry.thing or entry.resource.get('product') or 'account'}.{_CREATED.get(entry.verb, entry.verb)}".lower()
     payload = Payload(
         outcome="failure" if failed else "success" if entry.result else "unknown",
         mode="direct",
@@ -240,7 +278,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         action=action(
             verb_of(native, operation),
             provider=sender.provider, account=entry.account,
-            target=(entry.resource.get("type") or about, entry.resource.get("id") or entry.zone),
+            target=("token", entry.token) if entry.token else (entry.resource.get("type") or about, entry.resource.get("id") or entry.zone),
             resource=name or entry.zone,
         ),
         call=called(operation),
@@ -248,7 +286,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         request_id=fitted(entry.raw.get("cf_ray_id")),
         client=client(entry.actor.get("ip_address"), entry.raw.get("user_agent"), entry.raw.get("cf_ray_id")),
     )  # fmt: skip
-    return event(sender, id=fitted(entry.id), type=native, at=instant(entry.at), payload=payload)
+    return event(sender, id=fitted(entry.id), type=native, at=told_at(entry.at), payload=payload)
 
 
 def _actor(entry: Entry, sender: Sender) -> Actor | None:
@@ -261,7 +299,7 @@ def _actor(entry: Entry, sender: Sender) -> Actor | None:
 def _about(entry: Entry) -> str:
     """Whether it is about a token or a domain: by type and product, else by the path of the request."""
     path = str(entry.raw.get("uri") or "").partition("?")[0]
-    kinds = f"{entry.resource.get('type') or ''} {entry.resource.get('product') or ''}".lower()
+    kinds = f"{entry.resource.get('type') or ''} {entry.resource.get('product') or ''} {entry.thing}".lower()
     if "/user/tokens" in path or (path.startswith("/accounts/") and "/tokens" in path) or "token" in kinds:
         return "token"
     if "/registrar/" in path or "registrar" in kinds:
@@ -269,8 +307,9 @@ def _about(entry: Entry) -> str:
     return ""
 
 
-def _entry(raw: bytes) -> Entry:
-    if b'"AuditLogID"' in raw:
+def _entry(raw: bytes, told: dict[str, str]) -> Entry:
+    names = decoded(_names, raw, "an entry of Cloudflare's audit logs")
+    if names.is_pushed:
         said = decoded(_pushed, raw, "a Logpush record of Audit Logs v2")
         token = _object(said.ActorTokenDetails)
         actor = {
@@ -280,22 +319,25 @@ def _entry(raw: bytes) -> Entry:
         request = {_snake(name): value for name, value in _object(said.Raw).items()}
         value = _object(said.ResourceValue).get("name") if isinstance(said.ResourceValue, dict) else said.ResourceValue
         resource = {"id": said.ResourceID, "product": said.ResourceProduct, "type": said.ResourceType, "value": value}
-        # A boolean in Logpush, a word by the API.
-        result = ("success" if said.ActionResult else "failure") if isinstance(said.ActionResult, bool) else said.ActionResult
-        return Entry(said.AuditLogID, said.ActionType, result or "", said.ActionTimestamp, actor, said.AccountID,
+        return Entry(said.AuditLogID, said.ActionType, _result(said.ActionResult), said.ActionTimestamp, actor, said.AccountID,
                      said.ZoneName or said.ZoneID, resource, request)  # fmt: skip
-    if _is_old(raw):
+    if names.is_old and names.ID is not None:
         old = decoded(_old, raw, "a Logpush record of Audit Logs v1")
-        result = ("success" if old.ActionResult else "failure") if isinstance(old.ActionResult, bool) else old.ActionResult
         actor = {"email": old.ActorEmail, "id": old.ActorID, "ip_address": old.ActorIP, "type": old.ActorType}
-        return Entry(old.ID, _verb_of_old(old.ActionType), result or "", old.When, actor, old.OwnerID, None,
-                     {"id": old.ResourceID, "type": old.ResourceType}, {})  # fmt: skip
+        thing, verb = _of_old(old.ActionType)
+        return Entry(old.ID, verb, _result(old.ActionResult), old.When, actor, old.OwnerID, None,
+                     {"id": old.ResourceID, "type": old.ResourceType}, {}, thing, told.get("token-tag", ""))  # fmt: skip
     said = decoded(_listed, raw, "an entry of Audit Logs v2")
     resource = said.resource or {}
+    if names.is_old:
+        thing, verb = _of_old(fitted(said.action.get("type"), 120))
+        actor = (said.actor or {}) | {"ip_address": inner(said.actor, "ip")}
+        return Entry(said.id, verb, _result(said.action.get("result")), said.when, actor, inner(said.owner, "id"), None, resource, {},
+                     thing, told.get("token-tag", ""))  # fmt: skip
     name = inner(resource, "request", "name") or inner(resource, "request", "domain_name")
     zone = said.zone or {}
     return Entry(
-        said.id, fitted(said.action.get("type"), 120), fitted(said.action.get("result"), 120), said.action.get("time"),
+        said.id, fitted(said.action.get("type"), 120), _result(said.action.get("result")), said.action.get("time"),
         said.actor or {}, inner(said.account, "id"), zone.get("name") or zone.get("id"), resource | {"value": name},
         said.raw or {},
     )  # fmt: skip
@@ -317,26 +359,41 @@ def _snake(name: str) -> str:
     )
 
 
-def _grade(raw: bytes) -> str:
-    return "D" if b'"AuditLogID"' in raw or _is_old(raw) else "E"
+def _result(said: Any) -> str:
+    """A boolean in Logpush and in v1, a word by the API."""
+    return ("success" if said else "failure") if isinstance(said, bool) else fitted(said, 120).lower()
 
 
-def _is_old(raw: bytes) -> bool:
-    return b'"When"' in raw and b'"AuditLogID"' not in raw
+_OLD_VERBS = {
+    "add": "create", "new": "create", "create": "create", "issue": "create", "set": "update", "upd": "update", "update": "update", "edit": "update",
+    "change": "update", "roll": "update", "rotate": "update", "del": "delete", "rem": "delete", "remove": "delete", "delete": "delete",
+    "revoke": "delete", "view": "view", "read": "view", "purge": "purge", "login": "login", "logout": "logout", "enable": "enable", "disable": "disable",
+}  # fmt: skip
+_OLD_THINGS = {"rec": "dns_record", "tok": "token", "api_token": "token"}
 
 
-def _verb_of_old(theirs: str) -> str:
-    """v1 has words of each product (`rec_add`, `token_create`), of which the last tells most."""
-    last = theirs.lower().rpartition("_")[2]
-    return {"add": "create", "set": "update", "del": "delete", "rem": "delete", "remove": "delete", "upd": "update"}.get(last, last)
+def _of_old(theirs: str) -> tuple[str, str]:
+    """What a verb of v1 says it was done to, and what was done: `rec_add` is a DNS record that was created. Products differ in
+    which comes first (`token_create`, `add_member`); a word that names nothing done stands as it is."""
+    words = theirs.lower().replace("-", "_").split("_")
+    if words[-1] in _OLD_VERBS:
+        thing, verb = "_".join(words[:-1]), _OLD_VERBS[words[-1]]
+    elif words[0] in _OLD_VERBS:
+        thing, verb = "_".join(words[1:]), _OLD_VERBS[words[0]]
+    else:
+        thing, verb = "", theirs.lower()
+    return _OLD_THINGS.get(thing, thing), verb
 
 
 def _is_validation(delivery: Delivery) -> bool:
-    """Logpush's test of a destination: `{"content": "tests"}`, gzipped."""
+    """Logpush's test of a destination: `{"content": "tests"}` or the word alone, gzipped."""
     if len(delivery.body) > 1024:
         return False
     try:
-        document = orjson.loads(records.unpacked(delivery))
+        body = records.unpacked(delivery).strip()
+        if body.strip(b'"') in (b"test", b"tests"):
+            return True
+        document = orjson.loads(body)
     except (orjson.JSONDecodeError, records.Refused):
         return False
     return (

@@ -127,7 +127,7 @@ def test_details_given_as_text_are_read_too():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"AuditLogID": None}, {"AuditLogID": ""}, {"ActionTimestamp": None}, {"ActionTimestamp": "x"}, {"ActorEmail": 1}],
+    [{"AuditLogID": None}, {"AuditLogID": ""}, {"ActionTimestamp": "x"}],
 )
 def test_records_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
@@ -146,7 +146,7 @@ def test_the_older_audit_logs_are_read_and_what_they_changed_is_not_stored():
     event = statement.event
 
     assert (event.source_event_id, event.type, event.payload.outcome, statement.grade) == ("old-1", "action.performed", "success", "D")
-    assert event.payload.action.verb == "account.create" and event.payload.action.account == "acc-1"
+    assert event.payload.action.verb == "dns_record.create" and event.payload.action.account == "acc-1"
     assert event.payload.client.ip == "203.0.113.7" and b"hunter2" not in statement.raw
     denied = event_in("cloudflare", OLD | {"ActionResult": False, "ActionType": "token_create", "ResourceType": "token", "ID": "old-2"})
     assert (denied.type, denied.payload.outcome) == ("action.denied", "failure")
@@ -159,3 +159,61 @@ def test_a_secret_in_what_logpush_gives_as_text_is_not_stored(name):
     [statement] = received("cloudflare", CLOUDFLARE_PUSHED | {name: text}).values()
 
     assert b"hunter2" not in statement.raw and name.encode() in statement.headers
+
+
+@pytest.mark.parametrize("changes", [{"ActorEmail": 1}, {"ActorTokenDetails": 5}, {"Raw": None}, {"ZoneName": []}, {"ResourceType": {}}])
+def test_an_optional_field_of_another_type_loses_no_record(changes):
+    assert event_in("cloudflare", CLOUDFLARE_PUSHED | changes).type
+
+
+def test_an_entry_without_a_time_is_dated_by_its_arrival():
+    assert not event_in("cloudflare", CLOUDFLARE_PUSHED | {"ActionTimestamp": None}).dated
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verb", "native"),
+    [
+        ("token_create", "", "credential.issued"), ("api_token_create", "", "credential.issued"), ("token_roll", "", "credential.rotated"),
+        ("token_revoke", "", "credential.revoked"), ("rec_del", "dns_record.delete", "action.performed"), ("zone_add", "zone.create", "action.performed"),
+        ("change_setting", "setting.update", "action.performed"), ("purge", "purge", "action.performed"), ("login", "login", "action.performed"),
+    ],
+)  # fmt: skip
+def test_a_verb_of_the_older_logs_says_what_was_done_to_what(theirs, verb, native):
+    event = event_in("cloudflare", OLD | {"ActionType": theirs, "ResourceType": "account"})
+
+    assert event.type == native
+    if verb:
+        assert event.payload.action.verb.endswith(verb)
+
+
+MADE = OLD | {"ActionType": "token_create", "ResourceType": "account", "Metadata": {"token_name": "ci", "token_tag": "b7261c", "key": "hunter2"}}
+
+
+def test_the_older_logs_name_the_token_that_was_made_and_nothing_else_of_what_was_written():
+    [statement] = received("cloudflare", MADE).values()
+
+    assert (statement.event.type, statement.event.payload.action.target.id) == ("credential.issued", "b7261c")
+    assert statement.event.payload.token is None  # made by it, not with it
+    assert b"hunter2" not in statement.raw + statement.headers
+
+
+@pytest.mark.parametrize("when", ["2021-11-30T20:19:48Z", "1638303588", 1638303588, 1638303588000000000, "1638303588000000000"])
+def test_every_way_logpush_writes_a_time_is_read(when):
+    assert event_in("cloudflare", OLD | {"When": when}).occurred_at.isoformat() == "2021-11-30T20:19:48+00:00"
+
+
+def test_the_older_api_says_the_same():
+    entry = {"id": "v1-1", "action": {"type": "token_create", "result": True}, "actor": {"email": "ada@acme.example", "id": "user-1", "ip": "203.0.113.7", "type": "user"},
+             "owner": {"id": "acc-1"}, "resource": {"id": "acc-1", "type": "account"}, "when": "2026-11-20T10:30:00Z", "metadata": {"token_tag": "b7261c", "x": "hunter2"}}  # fmt: skip
+    [statement] = received("cloudflare", entry).values()
+
+    assert (statement.event.type, statement.event.payload.action.target.id, statement.event.payload.outcome, statement.grade) == ("credential.issued", "b7261c", "success", "E")
+    assert b"hunter2" not in statement.raw
+
+
+@pytest.mark.parametrize("body", [b"test", b"tests\n", b'{"content": "tests"}', b'"test"'])
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/gzip", "application/json"])
+def test_logpushs_test_of_a_destination_stores_nothing(body, content_type):
+    received = cloudflare.receive(with_token(gzip.compress(body), content_type), sender_of("cloudflare"))
+
+    assert received.batch and not received.statements
