@@ -6,6 +6,7 @@ The bytes are what was signed, and stay as they are; this is only how we read th
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -82,3 +83,75 @@ def _is_whole(text: str) -> bool:
 
 def _text(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+_PLACE = re.compile(r" - at `\$(.*)`\Z")
+_STEPS = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
+_JSON_TYPES = {"null": type(None), "bool": bool, "int": int, "float": float, "str": str, "object": dict, "array": list}
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,37})\Z")
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?\Z")
+
+
+def place_of(said: str) -> str | None:
+    """Where a decoder says that something does not fit: `.user.id`, `.list[0]`, `.map[...]`. None: it names no place."""
+    place = _PLACE.search(said)
+    return place[1] if place else None
+
+
+def leave_out(document: Any, said: str) -> bool:
+    """Take what a decoder (msgspec) says does not fit out of the document, or give it the type that was expected where it
+    says the same. Whether there was anything to take out."""
+    path = place_of(said)
+    if path is None or not isinstance(document, dict | list):
+        return False
+    steps = [int(number) if number and number != "..." else name or None for name, number in _STEPS.findall(path)]
+    *way, last = steps or [None]
+    holder = document
+    for depth, step in enumerate(way):
+        if step is None:  # any of an object's values: which one is not said
+            way, last = way[:depth], None
+            break
+        try:
+            holder = holder[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    types = _EXPECTED.search(said)
+    if last is None:
+        if not isinstance(holder, dict | list) or types is None:
+            return False
+        kind = _JSON_TYPES.get(types[2])
+        places = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        wrong = [place for place in places if kind is not None and type(holder[place]) is kind]
+    else:
+        wrong = [last]
+    for place in reversed(wrong):
+        if not (place in holder if isinstance(holder, dict) else isinstance(holder, list) and place < len(holder)):
+            return False
+        fit = _as_expected(holder[place], types[1]) if types else None
+        if fit is not None:
+            holder[place] = fit
+        else:
+            del holder[place]
+    return bool(wrong)
+
+
+def _as_expected(value: Any, expected: str) -> Any:
+    """A number for its digits, digits for their number, JSON in a text: the same thing in another type. Else None."""
+    kinds = {kind.strip() for kind in expected.split("|")}
+    if isinstance(value, bool):
+        return None
+    if "str" in kinds and isinstance(value, int) and abs(value) < 10**40:
+        return str(value)
+    if "int" in kinds and isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        return int(value)
+    if isinstance(value, str):
+        if "int" in kinds and _INTEGER.match(value):
+            return int(value)
+        if "float" in kinds and _DECIMAL.match(value):
+            return float(value)
+        for kind, opening in (("object", "{"), ("array", "[")):
+            if kind in kinds and value.lstrip()[:1] == opening:
+                with suppress(ValueError):
+                    return read_document(value.encode())
+    return None

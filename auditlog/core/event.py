@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
+import orjson
 from msgspec import Meta, Struct
 
 from auditlog.core.amount import places_of, whole
+from auditlog.core.document import leave_out, read_document
 from auditlog.core.errors import MalformedEvent
 
 # Byte-wise these stay under a B-tree's 2,704 even when every character takes four bytes.
@@ -30,6 +32,7 @@ Phase = Literal["ceiling", "quoted", "authorized", "captured", "settled", "refun
 Scope = Literal["global", "provider", "agent", "session", "task", "project", "merchant", "grant"]
 Interval = Literal["once", "day", "week", "month", "year"]
 MAX_ACT_DEPTH = 64
+MAX_NULLS = 100  # in one payload
 
 
 class Party(Struct, frozen=True):
@@ -345,12 +348,30 @@ def decode_payload(raw: bytes | msgspec.Raw) -> Payload:
     try:
         payload = _decode_payload(raw)
     except msgspec.ValidationError as error:
-        raise MalformedEvent(f"payload: {error}") from None
+        payload = _without_nulls(bytes(raw), error)
     except UNREADABLE as error:
         raise MalformedEvent(f"payload is not JSON we can read: {error}") from None
     if payload.actor is not None and payload.actor.act is not None:
         act_chain(payload.actor)
     return payload
+
+
+def _without_nulls(raw: bytes, refused: msgspec.ValidationError) -> Payload:
+    """The payload with what is null taken for absent, where the format has no null. Raises MalformedEvent for all else."""
+    try:
+        document = read_document(raw)
+    except ValueError:
+        raise MalformedEvent(f"payload: {refused}") from None
+    for _ in range(MAX_NULLS):
+        if "got `null`" not in str(refused) or not leave_out(document, str(refused)):
+            break
+        try:
+            return _decode_payload(orjson.dumps(document))
+        except msgspec.ValidationError as error:
+            refused = error
+        except UNREADABLE as error:
+            raise MalformedEvent(f"payload is not JSON we can read: {error}") from None
+    raise MalformedEvent(f"payload: {refused}")
 
 
 def act_chain(actor: Actor) -> tuple[Party, ...]:

@@ -7,8 +7,12 @@ Not verified: the shape of the merchant's checkout inside `checkout_jwt`, so wha
 
 Chain order: oldest first. An open mandate is a grant of the user to the agent whose key stands in `cnf`; a later hop
 is a grant below it; a closed mandate is an act under the last of them. The user is named only where the first token
-has a `sub`. Grants go by `ap2:` and the hash that receipts refer to (`sd_hash` of the token), the checkout's hash is
-the `txn` of all.
+has a `sub`. The checkout's hash is the `txn` of all.
+
+A mandate goes by `ap2:` and the hash of its last token's JWT alone, which is what AP2's SDK and all its samples put into
+receipts ("Canonical receipt reference") and what no choice of disclosures changes. The specification's text has receipts
+refer "as sd_hash", the disclosures included: that name the mandate states too, as its token, and a receipt may give either.
+A mandate needs no `iat`: without one it is dated by its arrival.
 
 `check_dispute` is AP2's own check at dispute time, step by step as its specification lists them.
 """
@@ -28,7 +32,19 @@ from auditlog.core.redaction import refuse_secrets
 from auditlog.core.sd_jwt import MAX_CHAIN, Token, check_chain, hashed, open_chain
 from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.records import bounded, each, refuse_charset
-from auditlog.formats.values import acting, action, called, event, fitted, inner, instant, minor_units, party, seconds
+from auditlog.formats.values import (
+    acting,
+    action,
+    called,
+    event,
+    fitted,
+    inner,
+    instant,
+    minor_units,
+    party,
+    seconds,
+    told_at,
+)
 
 CONTENT_TYPES = (
     "text/plain",
@@ -127,7 +143,13 @@ def mandate_of(token: Token) -> dict[str, Any] | None:
 
 
 def reference(token: Token) -> str:
-    return token.sd_hash
+    """What receipts of AP2's SDK refer to: the hash of the JWT alone."""
+    return hashed(token.compact.partition("~")[0], token.hash_name)
+
+
+def references(token: Token) -> tuple[str, str]:
+    """Both ways to refer to it: the SDK's, and the specification's text."""
+    return reference(token), token.sd_hash
 
 
 def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
@@ -140,8 +162,8 @@ def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
     if missing:
         raise MalformedEvent(f"a mandate of vct {said['vct']} needs {', '.join(missing)}")
     issued = last.claims.get("iat", said.get("iat"))
-    if not isinstance(issued, int | float):
-        raise MalformedEvent("expected iat: without it nobody knows when the mandate was given")
+    if issued is not None and (isinstance(issued, bool) or not isinstance(issued, int | float)):
+        raise MalformedEvent(f"expected iat to be a number of seconds, found {str(issued)[:40]!r}")
     principal = party(tokens[0].claims.get("iss") or sender.issuer, tokens[0].claims.get("sub"), "human")
     holders = [_holder(token, sender) for token in tokens]
     parent = next((f"ap2:{reference(t)}" for t in reversed(tokens[:-1]) if mandate_of(t) is not None), None)
@@ -161,12 +183,13 @@ def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
         action=action(target=("checkout" if "checkout" in said["vct"] else "payment", checkout),
                       resource=inner(said, "payee", "website") or inner(said, "payee", "id")),
         grant=_grant(expiring, id, parent, holders, principal, cap, intent) if is_open else parent,
+        token=f"ap2:{last.sd_hash}",
         money=Money(cap[0], cap[1], "ceiling", rail=RAIL, authority=id) if cap else None,
         intent=intent,
     )  # fmt: skip
     native = "payment.authority_granted" if said["vct"] == "mandate.payment.1" else "mandate.issued"
     return event(
-        sender, id=id, type=native, at=instant(issued), payload=payload, txn=fitted(checkout), principal=principal
+        sender, id=id, type=native, at=told_at(issued), payload=payload, txn=fitted(checkout), principal=principal
     )
 
 
@@ -286,6 +309,7 @@ def _receipt_event(compact: str, sender: Sender) -> Event:
             target=("payment", said["payment_id"]) if paid else ("order", said.get("order_id")),
         ),
         grant=fitted(f"ap2:{said['reference']}"),
+        token=fitted(f"ap2:{said['reference']}"),
         request_id=fitted(said.get("psp_confirmation_id")),
         trace_id=fitted(said.get("network_confirmation_id")),
         call=called("", error=said.get("error") or said.get("error_description")),
@@ -382,6 +406,8 @@ def _conforms(
         except Refused as refused:
             return False, f"checkout_jwt: {refused}"
     used = seconds(tokens[-1].claims.get("iat", closed.get("iat")))
+    if used is None and any(c.get("exp") is not None for t in _openers(tokens) for c in (t.claims, mandate_of(t) or {})):
+        unknown.append("the closed mandate does not say when it was made (iat), so whether the open one had ended is not known")
     for token in _openers(tokens):
         given = mandate_of(token) or {}
         for claims in (token.claims, given):  # both may name times, and the narrower holds
@@ -461,5 +487,5 @@ def _receipt_step(name: str, receipt: str, tokens: tuple[Token, ...], keys: Mapp
         _check_receipt(jws.claims)
     except Refused as refused:
         return Step(name, False, str(refused))
-    held = bool(tokens) and jws.claims["reference"] == reference(tokens[-1])
+    held = bool(tokens) and jws.claims["reference"] in references(tokens[-1])
     return Step(name, held, f"its reference is {'' if held else 'not '}the closed mandate's hash")

@@ -35,6 +35,7 @@ from auditlog.formats.values import (
     client,
     decoded,
     event,
+    exactly,
     fitted,
     inner,
     instant,
@@ -230,7 +231,7 @@ def poll_request(state: dict[str, Any], url: str) -> Request:
 
 def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
     """Raises MalformedEvent when it is no page of a list."""
-    page = decoded(_page, body, "a page of Audit Logs v2")
+    page = exactly(_page, body, "a page of Audit Logs v2")
     if page.success is not True or page.result is None:
         raise MalformedEvent("expected a page with success true and a result")
     cursor = page.result_info.cursor if page.result_info else None
@@ -328,6 +329,8 @@ def _entry(raw: bytes, told: dict[str, str]) -> Entry:
         return Entry(old.ID, verb, _result(old.ActionResult), old.When, actor, old.OwnerID, None,
                      {"id": old.ResourceID, "type": old.ResourceType}, {}, thing, told.get("token-tag", ""))  # fmt: skip
     said = decoded(_listed, raw, "an entry of Audit Logs v2")
+    if not said.action:
+        raise MalformedEvent("expected an action")
     resource = said.resource or {}
     if names.is_old:
         thing, verb = _of_old(fitted(said.action.get("type"), 120))

@@ -37,6 +37,7 @@ from auditlog.formats.values import (
     decoded,
     digest_id,
     event,
+    exactly,
     fitted,
     inner,
     instant,
@@ -187,7 +188,7 @@ class Record(Struct, forbid_unknown_fields=True):
     jti: Annotated[str, Meta(min_length=1, max_length=256)]
     sub: str | None = None
     pillars: list[str] | None = None
-    actor: Bound | None = None
+    actor: msgspec.Raw = msgspec.Raw()
     policy: dict[str, Any] | None = None
     representation: dict[str, Any] | None = None
     occurred_at: str | None = None
@@ -214,21 +215,21 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     if raw[:1] != b"{":
         return _recorded(open_jws(raw.decode("ascii", "replace"), limit=MAX_SIGNED).payload, sender)
-    if b'"peac_version"' in raw:
-        return _recorded(raw, sender)
-    if b'"event_kind"' in raw:
-        return _observation(raw, sender, id=digest_id(raw))
     members = decoded(_members, raw, "a PEAC record")
+    if "peac_version" in members:
+        return _recorded(raw, sender)
+    if "event_kind" in members:
+        return _observation(raw, sender, id=digest_id(raw))
     if "evidence" in members or "type" in members:
         return _attestation(raw, sender)
     if "at" in members and "actor" in members:
-        said = decoded(_bound_at, raw, "an actor binding and its time")
+        said = exactly(_bound_at, raw, "an actor binding and its time")
         return _binding(said.actor, sender, id=digest_id(raw), at=instant(said.at))
     if "proof_type" in members:
-        actor_of(decoded(_bound, raw, "an actor binding"))
+        actor_of(exactly(_bound, raw, "an actor binding"))
         raise MalformedEvent("expected the record that the actor is bound to, or {at, actor}: a binding alone says not when")
     if "time_bounds" in members or "replay_protection" in members:
-        return _identity(decoded(_identity_set, raw, "an identity set"), sender)
+        return _identity(exactly(_identity_set, raw, "an identity set"), sender)
     return _attestation(raw, sender)
 
 
@@ -280,7 +281,7 @@ def _recorded(claims: bytes, sender: Sender) -> Event:
     said = decoded(_record, claims, "a PEAC record")
     if said.occurred_at is not None and said.kind == "challenge":
         raise MalformedEvent("occurred_at: a challenge has not occurred")
-    actor = actor_of(said.actor) if said.actor else None
+    actor = actor_of(exactly(_bound, said.actor, "an actor binding")) if bytes(said.actor) not in (b"", b"null") else None
     if observed := said.extensions.get(LIFECYCLE):
         return _observation(bytes(observed), sender, id=said.jti, actor=actor)
     at = instant(said.iat if said.occurred_at is None else said.occurred_at)
@@ -355,7 +356,7 @@ def _ceiling(about: Any) -> Money | None:
 
 def _attestation(raw: bytes, sender: Sender) -> Event:
     """Who somebody says an agent is: kept, and no act of anybody. Whether it is in force is not asked: no event has an age."""
-    said = decoded(_attested, raw, "a PEAC observation, record, actor binding or agent identity")
+    said = exactly(_attested, raw, "a PEAC observation, record, actor binding or agent identity")
     url = said.evidence.key_directory_url
     if url is not None and not _is_url(url):
         raise MalformedEvent("evidence.key_directory_url: expected an http or https address")

@@ -32,6 +32,7 @@ from auditlog.formats.values import (
     decoded,
     digest_id,
     event,
+    exactly,
     fitted,
     inner,
     instant,
@@ -178,7 +179,7 @@ def _page_of(url: str, page: str) -> str:
 
 def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
     """A v2 list (`data`, `next_page_url`), or one object. Raises MalformedEvent."""
-    found = decoded(_listed, body, "a list of the Provisioning API")
+    found = exactly(_listed, body, "a list of the Provisioning API")
     items, following = found.data, found.next_page_url or ""
     if items is None:
         if not found.object:

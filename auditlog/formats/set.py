@@ -48,6 +48,7 @@ from auditlog.formats.set_polling import (  # noqa: F401  what `poll.py` asks th
     poll_settled,
     poll_state,
 )
+from auditlog.formats.values import decoded, noting
 
 CONTENT_TYPES = ("application/secevent+jwt", "application/json")
 ABOUT = About(
@@ -164,10 +165,11 @@ def _statement(compact: bytes, sender: Sender, read: Callable[[bytes, Sender], E
     claims = _decoded(payload)
     refuse_card_numbers(claims)
     _look_for_secrets(claims)
-    event = read(claims, sender)
+    with noting() as notes:
+        event = read(claims, sender)
     if event.issuer != sender.issuer:
         raise WrongIssuer(f"expected iss {sender.issuer!r}, found {event.issuer[:300]!r}")
-    return Statement(event.source_event_id, compact, b"", "A", key.thumbprint, event)
+    return Statement(event.source_event_id, compact, b"", "A", key.thumbprint, event, tuple(notes))
 
 
 # Parts of the secrets' names and looks, as names are compared: most SETs cost a few scans.
@@ -216,12 +218,7 @@ def _header(segment: bytes) -> tuple[str, str]:
 
 def _event(claims_json: bytes, sender: Sender) -> Event:
     """Claims to an event: RFC 8417 section 2.2, and what the profile adds. Raises Refused."""
-    try:
-        claims = _claims(claims_json)
-    except msgspec.ValidationError as error:
-        raise MalformedEvent(f"claims: {error}") from None
-    except UNREADABLE as error:
-        raise MalformedEvent(f"the claims are not JSON we can read: {error}") from None
+    claims = decoded(_claims, claims_json, "claims of a SET")
     if claims.sub is not msgspec.UNSET or claims.exp is not msgspec.UNSET:
         raise MalformedEvent("a SET has neither `sub` nor `exp`: use `sub_id`, and mind not to send access tokens")
     audience = (claims.aud,) if isinstance(claims.aud, str) else claims.aud

@@ -6,7 +6,7 @@ another for another; a text that is only shown is cut.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from auditlog.core.document import read_document
+from auditlog.core.document import leave_out, place_of, read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import (
     ARRIVAL,
@@ -81,12 +81,16 @@ def decoded(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: st
         return _mended(decode, bytes(raw), what, error)
 
 
+def exactly(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: str) -> Decoded:
+    """The same without leniency: of an answer to our own request, where a field of another type is a broken answer."""
+    try:
+        return decode(raw)
+    except UNREADABLE as error:
+        raise MalformedEvent(f"expected {what}: {error}"[:500]) from None
+
+
 _notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 MOST_NOTES = 20  # of one document, and so many fields of it are left out at most
-_PLACE = re.compile(r" - at `\$(.*)`\Z")
-_STEPS = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-_EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
-_JSON_TYPES = {"null": type(None), "bool": bool, "int": int, "float": float, "str": str, "object": dict, "array": list}
 
 
 @contextmanager
@@ -119,8 +123,8 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
         try:
             found = decode(orjson.dumps(document))
         except (*UNREADABLE, TypeError) as error:
-            said, place = str(error), _PLACE.search(str(error))
-            if place is None or place[1] in needed or not isinstance(document, dict | list) or not _leave_out(document, place[1], said):
+            said, place = str(error), place_of(str(error))
+            if place is None or place in needed or not leave_out(document, said):
                 # What was taken out may be what is missing now: then that is what was wrong with it.
                 named = re.search(r"missing required field `([^`]+)`", said)
                 wrong = next((one for one in left_out if named and f"{one}`".find(f".{named[1]}`") >= 0), said)
@@ -140,60 +144,6 @@ def _required(type: Any) -> frozenset[str]:
         return frozenset(f".{field.encode_name}" for field in msgspec.structs.fields(type) if field.required)
     except TypeError:
         return frozenset()
-
-
-def _leave_out(document: Any, path: str, said: str) -> bool:
-    """Take what does not fit out of the document, or give it the type that was expected where it says the same."""
-    steps = [int(number) if number and number != "..." else name or None for name, number in _STEPS.findall(path)]
-    *way, last = steps or [None]
-    holder = document
-    for depth, step in enumerate(way):
-        if step is None:  # any of an object's values: which one is not said
-            way, last = way[:depth], None
-            break
-        try:
-            holder = holder[step]
-        except (KeyError, IndexError, TypeError):
-            return False
-    types = _EXPECTED.search(said)
-    if last is None:
-        if not isinstance(holder, dict | list) or types is None:
-            return False
-        kind = _JSON_TYPES.get(types[2])
-        places = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
-        wrong = [place for place in places if kind is not None and type(holder[place]) is kind]
-    else:
-        wrong = [last]
-    for place in reversed(wrong):
-        if not (place in holder if isinstance(holder, dict) else isinstance(holder, list) and place < len(holder)):
-            return False
-        fit = _as_expected(holder[place], types[1]) if types else None
-        if fit is not None:
-            holder[place] = fit
-        else:
-            del holder[place]
-    return bool(wrong)
-
-
-def _as_expected(value: Any, expected: str) -> Any:
-    """A number for its digits, digits for their number, JSON in a text: the same thing in another type. Else None."""
-    kinds = {kind.strip() for kind in expected.split("|")}
-    if isinstance(value, bool):
-        return None
-    if "str" in kinds and isinstance(value, int) and abs(value) < 10**40:
-        return str(value)
-    if "int" in kinds and isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return int(value)
-    if isinstance(value, str):
-        if "int" in kinds and _INTEGER.match(value):
-            return int(value)
-        if "float" in kinds and _DECIMAL.match(value):
-            return float(value)
-        for kind, opening in (("object", "{"), ("array", "[")):
-            if kind in kinds and value.lstrip()[:1] == opening:
-                with suppress(ValueError):
-                    return read_document(value.encode())
-    return None
 
 
 def type_or_other(native: str, sender: Sender, theirs: str) -> str:

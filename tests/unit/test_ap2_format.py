@@ -171,15 +171,35 @@ def test_a_human_present_mandate_is_closed_by_the_user_and_direct():
     )
 
 
-def test_a_receipt_refers_to_the_closed_mandate_by_its_hash():
-    mandate, paid = push(CLOSED).event, push(PAYMENT_RECEIPT).event
+def test_a_receipt_leads_to_the_closed_mandate_whichever_way_it_refers_to_it():
+    """By the hash of its JWT alone, as AP2's SDK and samples do, or with the disclosures, as the specification's text has it."""
+    mandate = push(CLOSED).event
+    for by in ap2.references(open_chain(CLOSED)[-1]):
+        paid = push(receipt(PSP, CLOSED, reference=by, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1")).event
 
-    assert (paid.type, paid.payload.grant, paid.payload.money) == ("payment.captured", mandate.source_event_id, None)
-    failed = push(
-        receipt(PSP, CLOSED, status="Error", payment_id="pay_1", error="invalid_mandate", error_description="no")
-    ).event
-    assert (failed.type, failed.payload.call.error) == ("payment.failed", "invalid_mandate")
-    assert push(CHECKOUT_RECEIPT).event.payload.action.target.id == "ord_1"
+        assert paid.type == "payment.captured" and paid.payload.money is None
+        assert mandate.source_event_id == paid.payload.grant or mandate.payload.token == paid.payload.token
+        checkout = receipt(MERCHANT, CLOSED_CHECKOUT, reference=ap2.reference(open_chain(CLOSED_CHECKOUT)[-1]), iss="https://acme.example", order_id="ord_1")
+        payment = receipt(PSP, CLOSED, reference=by, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1")
+        steps = {step.name: step.holds for step in ap2.check_dispute(CLOSED_CHECKOUT, checkout, CLOSED, payment, SENDER.keys)}
+        assert steps["payment receipt refers to it"] and steps["checkout receipt refers to it"]
+
+
+def test_a_mandate_without_iat_is_taken_and_dated_by_its_arrival():
+    closed = chain(OPEN, hop(AGENT, OPEN, PAYMENT, iat=None))
+
+    event = push(closed).event
+
+    assert not event.dated and event.type == "payment.authority_granted" and event.payload.money.amount_minor
+
+
+def test_whether_a_mandate_had_ended_is_unknown_where_nobody_says_when_it_was_used():
+    given = root(opened(RANGE, PAYEES), exp=1_795_086_400)
+    closed = chain(given, hop(AGENT, given, PAYMENT, iat=None))
+
+    steps = {step.name: step.holds for step in ap2.check_dispute(CLOSED_CHECKOUT, CHECKOUT_RECEIPT, closed, PAYMENT_RECEIPT, SENDER.keys)}
+
+    assert steps["payment mandate verified"] is None
 
 
 @pytest.mark.parametrize(("most", "limit"), [(50000, 50000), (50000.0, 50000)])
@@ -418,3 +438,10 @@ def test_deep_claims_are_refused():
         deep = {"a": deep}
 
     assert refusal(root(PAYMENT | {"risk_data": deep})).err == "invalid_request"
+
+
+def test_a_receipt_of_an_error_is_a_failure_and_one_of_a_checkout_names_the_order():
+    failed = push(receipt(PSP, CLOSED, status="Error", payment_id="pay_1", error="invalid_mandate", error_description="no")).event
+
+    assert (failed.type, failed.payload.call.error) == ("payment.failed", "invalid_mandate")
+    assert push(CHECKOUT_RECEIPT).event.payload.action.target.id == "ord_1"

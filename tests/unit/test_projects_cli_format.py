@@ -217,8 +217,6 @@ def test_test_mode_is_marked():
         {"output": None},
         {"output": {}},
         {"state": {}},
-        {"argv": "x"},
-        {"actor": {"sub": "x"}},
         {"output": {"ok": "yes", "command": "add"}},
     ],
 )
