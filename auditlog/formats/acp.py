@@ -1,6 +1,9 @@
-"""Agentic Commerce Protocol (2026-04-17): the merchant's order webhooks, and delegated payments as their recorder saw
-them. {type: order_create | order_update, data: order} | {type: delegate_payment, at, idempotency_key, data: {request,
-response}}.
+"""Agentic Commerce Protocol (2026-04-17, and orders of the versions before): the merchant's order webhooks, and delegated
+payments as their recorder saw them. {type: order_create | order_update, data: order} | {type: delegate_payment, at,
+idempotency_key, data: {request, response}}.
+
+Up to 2026-01-30 an order has no id, and is known by its checkout session; its `refunds` have neither ids nor a currency and
+stand in every later webhook again, so that none of them can be counted.
 
 Verified: the specification's examples of orders and delegated payments, the signature header. Not verified: which
 clock a merchant uses for an order that names no time; the time in the signature stands for it.
@@ -19,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from auditlog.core.errors import MalformedEvent
-from auditlog.core.event import Event, Id, Money, Payload
+from auditlog.core.event import ARRIVAL, Event, Id, Money, Payload
 from auditlog.core.mac import check_timestamped_mac
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
@@ -51,7 +54,7 @@ ABOUT = About(
     carries="orders created and changed, refunds, cancellations and disputes on them, delegated payment allowances",
     chains="none: ACP names no agent. Joined by checkout session, order and idempotency key",
     lacks="charges (an order's total is a quote), the agent, and often a time of its own",
-    tested="the specification's examples: five orders and a delegated payment, the one with a card number refused",
+    tested="the specification's examples: five orders and a delegated payment, the one with a card number refused; orders as before 2026-04-17",
     connect=(
         "Have the merchant send its order webhooks to {address}.",
         "Set the secret of Merchant-Signature as {secret} where the service runs.",
@@ -100,7 +103,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _at(said: Message, told: dict[str, str]) -> Any:
-    if said.at is not None:
+    if said.at is not None and said.at != "":
         return instant(said.at)
     if created := inner(said.data, "response", "created"):
         return instant(created)
@@ -111,7 +114,7 @@ def _at(said: Message, told: dict[str, str]) -> Any:
             return instant(value)
     if "timestamp" in told:
         return instant(told["timestamp"])
-    raise MalformedEvent("expected a time: `at`, the signature's or a Timestamp header")
+    return ARRIVAL
 
 
 _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")
@@ -119,8 +122,9 @@ _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")
 
 def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Payload, str]:
     order = said.data
-    if not isinstance(order.get("id"), str) or not order["id"]:
-        raise MalformedEvent("expected an order with an id")
+    subject = next((found for name in ("id", "checkout_session_id", "permalink_url") if (found := fitted(order.get(name)))), "")
+    if not subject:
+        raise MalformedEvent("expected an order with an id, a checkout_session_id or a permalink_url")
     given = order.get("adjustments")
     adjustments = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
     last = max(adjustments, key=lambda one: str(one.get("occurred_at")), default=None)
@@ -137,14 +141,14 @@ def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Pa
             native, money = "payment.refunded", _adjustment(last)
     payload = Payload(
         outcome=outcome,
-        action=action(verb_of(native, verb), provider=sender.provider, target=("order", order["id"]),
+        action=action(verb_of(native, verb), provider=sender.provider, target=("order", subject),
                       resource=order.get("permalink_url")),
         session=fitted(order.get("checkout_session_id")),
         request_id=fitted(told.get("request-id")),
         call=called(said.type, idempotency_key=said.idempotency_key),
         money=money,
     )  # fmt: skip
-    return native, payload, order["id"]
+    return native, payload, subject
 
 
 def _total(order: dict[str, Any]) -> Money | None:
@@ -153,7 +157,7 @@ def _total(order: dict[str, Any]) -> Money | None:
     total = next((t for t in totals if inner(t, "type") == "total"), None) if isinstance(totals, list) else None
     if not isinstance(currency, str) or len(currency) != 3 or inner(total, "amount") is None:
         return None
-    return Money(minor_units(inner(total, "amount")), currency.upper(), "quoted", rail=RAIL, charge=fitted(order["id"]))
+    return Money(minor_units(inner(total, "amount")), currency.upper(), "quoted", rail=RAIL, charge=fitted(order.get("id")))
 
 
 def _adjustment(last: dict[str, Any]) -> Money | None:

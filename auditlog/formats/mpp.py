@@ -7,6 +7,10 @@ MAC (its slots are the server's business) and any method's proof; the core draft
 A credential's `payload` is the proof of payment, so the recorder's word for it is its digest: it is replaced before
 anything is stored, and the digest of what was received is kept. Unknown methods and fields are taken as they are.
 
+A WWW-Authenticate header may hold several challenges (RFC 9110 section 11.6.1), of other schemes too. Of several Payment
+challenges the one counts that the credential answers, else the only one of the receipt's method; where neither tells, only
+what all of them ask for is known.
+
 Chain order: none. `source` is the payer, where it is said. An amount is in the currency's minor units; a currency that
 is no ISO 4217 code (a token's address) makes no money of it.
 """
@@ -33,15 +37,19 @@ from auditlog.formats.values import (
     digest_id,
     event,
     fitted,
-    instant,
     minor_units,
     party,
+    told_at,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 RAIL = "mpp"
 MAX_HEADER = 8192
-_PARAMETER = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|\Z)')
+MAX_CHALLENGES = 20
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|\Z)')
+# A scheme, and what it has in the place of parameters (token68), if it has that.
+_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+(?={_TOKEN}\s*=[^=])|[ \t]+([A-Za-z0-9._~+/-]+=*)\s*(?:,|\Z)|\s*(?:,|\Z))")
 _REQUIRED = ("id", "realm", "method", "intent", "request")
 
 ABOUT = About(
@@ -64,7 +72,7 @@ ABOUT = About(
 class Record(Struct):
     id: Id = ""
     at: str | int | float | None = None
-    challenge: str | dict[str, Any] | None = None
+    challenge: str | dict[str, Any] | list[Any] | None = None
     credential: str | dict[str, Any] | None = None
     receipt: str | dict[str, Any] | None = None
     environment: str = "live"
@@ -79,20 +87,18 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     said = decoded(_record, raw, "a record of challenge, credential or receipt")
-    challenge = read_challenge(said.challenge) if said.challenge is not None else {}
+    challenges = read_challenges(said.challenge) if said.challenge is not None else []
     credential = read_credential(said.credential) if said.credential is not None else {}
     receipt = read_receipt(said.receipt) if said.receipt is not None else {}
-    if not (challenge or credential or receipt):
+    if not (challenges or credential or receipt):
         raise MalformedEvent("expected a challenge, a credential or a receipt")
     presented = credential.get("challenge") if isinstance(credential.get("challenge"), dict) else {}
-    if challenge and presented and challenge["id"] != presented.get("id"):
+    if challenges and presented and presented.get("id") not in [one["id"] for one in challenges]:
         raise MalformedEvent("the credential answers another challenge")
-    terms = challenge or presented
+    terms = _terms(challenges, presented, receipt)
     if receipt and terms.get("method") not in (None, receipt["method"]):
         raise MalformedEvent(f"the receipt is for method {receipt['method'][:40]!r}, the challenge for another")
     at = said.at if said.at is not None else receipt.get("timestamp")
-    if at is None:
-        raise MalformedEvent("expected `at`, or a receipt with its timestamp")
     request, reference = _request(terms), fitted(receipt.get("reference"))
     payload = Payload(
         outcome="success",
@@ -109,7 +115,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         money=_money(request, reference, paid=bool(receipt)),
     )
     native = "payment.settled" if receipt else "payment.quoted"
-    return event(sender, id=said.id or digest_id(raw), type=native, at=instant(at), payload=payload)
+    return event(sender, id=said.id or digest_id(raw), type=native, at=told_at(at), payload=payload)
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:
@@ -126,12 +132,66 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
     return records.stated(orjson.dumps(kept), sender, parse=parse, grade="D", headers=headers, opens=True)
 
 
-def read_challenge(given: str | dict[str, Any]) -> dict[str, Any]:
-    """`Payment id="..", realm="..", ..`: the auth-params of one challenge. Raises MalformedEvent."""
-    found = given if isinstance(given, dict) else _parameters(_after_scheme(given, "challenge"))
+def _terms(challenges: list[dict[str, Any]], presented: dict[str, Any], receipt: dict[str, Any]) -> dict[str, Any]:
+    """The challenge that was answered, or what all those have in common that may have been."""
+    if not challenges:
+        return presented
+    fit = [one for one in challenges if one["id"] == presented.get("id")] if presented else challenges
+    if len(fit) > 1 and receipt:
+        fit = [one for one in fit if one["method"] == receipt["method"]] or fit
+    common = {name: value for name, value in fit[0].items() if all(one.get(name) == value for one in fit)}
+    if len(fit) > 1:
+        asked = [_request(one) for one in fit]
+        common["request"] = {name: value for name, value in asked[0].items() if all(one.get(name) == value for one in asked)}
+    return common
+
+
+def read_challenges(given: str | dict[str, Any] | list[Any]) -> list[dict[str, Any]]:
+    """The Payment challenges of a header's value, or of what a recorder made of it. Raises MalformedEvent."""
+    if isinstance(given, list):
+        return [one for each in given[:MAX_CHALLENGES] for one in (read_challenges(each) if isinstance(each, str | dict) else [])]
+    if isinstance(given, dict):
+        return [read_challenge(given)]
+    found = [_needed(parameters) for scheme, parameters in _challenges(_bounded(given, "challenge").strip()) if scheme == "payment"]
+    if not found:
+        raise MalformedEvent("the challenge does not begin with the scheme Payment, nor does one after it")
+    return found
+
+
+def _challenges(header: str) -> list[tuple[str, dict[str, str]]]:
+    """Every challenge: its scheme in lower case, and its parameters."""
+    found: list[tuple[str, dict[str, str]]] = []
+    at = 0
+    while at < len(header):
+        match = _PARAMETER.match(header, at) if found else None
+        if match is not None:
+            name, parameters = match[1].lower(), found[-1][1]
+            if name in parameters:
+                raise MalformedEvent(f"the challenge gives {name[:40]!r} twice")
+            parameters[name] = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
+        else:
+            match = _SCHEME.match(header, at)
+            if match is None or len(found) == MAX_CHALLENGES:
+                raise MalformedEvent(f"the challenge cannot be read at character {at}")
+            found.append((match[1].lower(), {}))
+        at = match.end()
+    return found
+
+
+def _needed(found: dict[str, Any]) -> dict[str, Any]:
     for name in _REQUIRED:
         if not found.get(name) or not isinstance(found[name], str | dict):
             raise MalformedEvent(f"a challenge needs {name}")
+    return found
+
+
+def read_challenge(given: str | dict[str, Any]) -> dict[str, Any]:
+    """`Payment id="..", realm="..", ..`: the auth-params of one challenge. Raises MalformedEvent."""
+    if isinstance(given, dict):
+        return _needed(given)
+    [found, *more] = read_challenges(given)
+    if more:
+        raise MalformedEvent(f"expected one challenge, found {1 + len(more)}")
     return found
 
 
@@ -162,21 +222,6 @@ def _bounded(header: str, what: str) -> str:
     if len(header) > MAX_HEADER:
         raise MalformedEvent(f"the {what} has at most {MAX_HEADER:,} characters, found {len(header):,}")
     return header
-
-
-def _parameters(rest: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    at = 0
-    while at < len(rest):
-        match = _PARAMETER.match(rest, at)
-        if match is None:
-            raise MalformedEvent(f"the challenge cannot be read at character {at}")
-        name = match[1].lower()
-        if name in found:
-            raise MalformedEvent(f"the challenge gives {name[:40]!r} twice")
-        found[name] = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
-        at = match.end()
-    return found
 
 
 def _object(segment: str, what: str) -> dict[str, Any]:

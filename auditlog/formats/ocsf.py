@@ -55,6 +55,7 @@ _TYPES: dict[tuple[int, int], str] = {
 _DENIED = {"delegation.granted": "delegation.denied", "action.performed": "action.denied"}
 _API_ACTIVITY = 6003
 _OUTCOMES = {1: "success", 2: "failure"}
+_DENIED_ACTION = 2
 _WORDS = {"success": "success", "succeeded": "success", "failure": "failure", "failed": "failure", "denied": "denied"}
 
 ABOUT = About(
@@ -83,6 +84,7 @@ class Ocsf(Struct):
     class_name: str | None = None
     status_id: int | None = None
     status: str | None = None
+    action_id: int | None = None
     metadata: dict[str, Any] | None = None
     actor: dict[str, Any] | None = None
     user: dict[str, Any] | None = None
@@ -205,21 +207,15 @@ def _outcome(said: Ocsf) -> str:
 
     `status_id` 0 is Unknown and 99 is Other, whose word is the sender's own.
     """
+    if said.action_id == _DENIED_ACTION:  # the security control profile's disposition
+        return "denied"
     found = _OUTCOMES.get(said.status_id or 0) or _WORDS.get((said.status or "").strip().lower())
-    if said.class_uid == _API_ACTIVITY:
+    if found is None and said.class_uid == _API_ACTIVITY and said.status_id is None and not (said.status or "").strip():
+        # CloudTrail's mapping gives no status, and says `error: null` where there was none.
         error, code = inner(said.api, "response", "error"), inner(said.api, "response", "code")
-        refused = code in (401, 403) or _is_denial(error)
-        if found is None and said.status_id is None and not (said.status or "").strip():
-            # CloudTrail's mapping gives no status, and says `error: null` where there was none.
-            number = code if isinstance(code, int) and not isinstance(code, bool) else 200
-            found = "failure" if error or number >= 400 else "success"
-        if found == "failure" and refused:
-            found = "denied"
+        number = code if isinstance(code, int) and not isinstance(code, bool) else 200
+        found = "failure" if error or number >= 400 else "success"
     return found or "unknown"
-
-
-def _is_denial(error: Any) -> bool:
-    return isinstance(error, str) and any(word in error.lower() for word in ("accessdenied", "access denied", "unauthorized", "forbidden", "notauthorized"))
 
 
 def _who(said: Ocsf, sender: Sender) -> tuple[Actor | None, Party | None]:

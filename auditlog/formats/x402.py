@@ -1,5 +1,10 @@
-"""x402 v2: what was asked for, offered, settled and receipted, as one record of its recorder:
-{at, required?, offer?, accepts?, settlement?, receipt?}, or the headers as they were: {at, headers: {...}}.
+"""x402 v2 and v1: what was asked for, offered, settled and receipted, as one record of its recorder:
+{at, required?, offer?, accepts?, accepted?, settlement?, receipt?}, or the headers as they were: {at, headers: {...}}; v1 calls
+PAYMENT-RESPONSE X-PAYMENT-RESPONSE, and writes networks without CAIP-2.
+
+A server offers several ways to pay. Of them the one counts that was settled: the terms in the settlement itself
+(`requirements`), else those that the buyer `accepted`, else the one offer on the network, in the asset, to the payee and of the
+amount that the settlement names. Where that leaves several, only what they have in common is known.
 
 Verified: header names and fields, in the protocol's repository; the offer-and-receipt rules against vectors that others
 published. A JWS offer or receipt is checked when its key is one of the source's (an unknown key is tolerated, and the
@@ -37,8 +42,8 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
-    instant,
     party,
+    told_at,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
@@ -56,7 +61,7 @@ _EIP712 = re.compile(r"0x[0-9a-fA-F]{130}\Z")
 _TERMS = ("scheme", "network", "asset", "payTo", "amount")
 
 ABOUT = About(
-    title="x402",
+    title="x402 (v2, v1)",
     sent="POST of records as JSON: one, lines or an array; the objects, or the base64 headers as they were",
     authentication="a static token in the Authorization header; JWS offers and receipts by the source's keys",
     grade="D; A for a JWS receipt alone under a known key",
@@ -74,9 +79,10 @@ ABOUT = About(
 
 
 class Record(Struct):
-    at: str | int | float
+    at: str | int | float | None = None
     id: Id = ""
     headers: dict[str, str] = {}
+    accepted: dict[str, Any] | None = None
     required: dict[str, Any] | None = None
     accepts: list[Any] | None = None
     offer: dict[str, Any] | None = None
@@ -98,7 +104,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     settled = said.settlement or {}
     if not (offer or receipt or settled or said.required or said.accepts):
         raise MalformedEvent("expected required, accepts, offer, settlement or receipt")
-    terms = offer or next((one for one in said.accepts or () if isinstance(one, dict)), {})
+    terms = offer or _accepted(said, settled)
     paid = receipt is not None or settled.get("success") is True
     failed = settled.get("success") is False
     transaction = settled.get("transaction") or (receipt or {}).get("transaction")
@@ -106,7 +112,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     payer = settled.get("payer") or (receipt or {}).get("payer")
     amount = settled.get("amount") or terms.get("amount")
     phase = "settled" if paid else "quoted"
-    resource = (receipt or terms).get("resourceUrl") or inner(said.required, "resource", "url")
+    resource = (receipt or terms).get("resourceUrl") or inner(said.required, "resource", "url") or terms.get("resource")
     scheme, asset = fitted(terms.get("scheme"), 60), fitted(terms.get("asset"), 80)
     payload = Payload(
         outcome="failure" if failed else "success",
@@ -119,13 +125,43 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     )  # fmt: skip
     native = "payment.failed" if failed else "payment.settled" if paid else "payment.quoted"
     id = said.id or fitted(f"{fitted(transaction, 200)}:{digest_id(raw)}")
-    return event(sender, id=id, type=native, at=instant(said.at), payload=payload)
+    return event(sender, id=id, type=native, at=told_at(said.at), payload=payload)
+
+
+# CAIP-2 names of the networks that v1 calls by words of its own.
+_NETWORKS = {
+    "base": "eip155:8453", "base-sepolia": "eip155:84532", "ethereum": "eip155:1", "polygon": "eip155:137", "polygon-amoy": "eip155:80002",
+    "avalanche": "eip155:43114", "avalanche-fuji": "eip155:43113", "arbitrum": "eip155:42161", "optimism": "eip155:10", "sei": "eip155:1329",
+    "sei-testnet": "eip155:1328", "iotex": "eip155:4689", "peaq": "eip155:3338", "abstract": "eip155:2741",
+    "solana": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "solana-devnet": "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1",
+}  # fmt: skip
+
+
+def _accepted(said: Record, settled: dict[str, Any]) -> dict[str, Any]:
+    """The terms on which it was settled, or is asked for: what nobody can tell is left out."""
+    for told in (settled.get("requirements"), said.accepted):
+        if isinstance(told, dict):
+            return _v2(told)
+    offered = [_v2(one) for one in said.accepts or () if isinstance(one, dict)]
+    settled = _v2(settled)
+    for name in ("network", "asset", "payTo", "amount"):
+        if settled.get(name):
+            fit = [one for one in offered if str(one.get(name)).lower() == str(settled[name]).lower()]
+            if name == "network" or fit:  # an amount may be less than was offered; a network may not be another
+                offered = fit
+    return {name: value for name, value in (offered[0] if offered else {}).items() if all(one.get(name) == value for one in offered)}
+
+
+def _v2(terms: dict[str, Any]) -> dict[str, Any]:
+    """Terms under the names of v2."""
+    network, amount = terms.get("network"), terms.get("amount", terms.get("maxAmountRequired"))
+    return terms | {"network": _NETWORKS.get(network, network) if isinstance(network, str) else None, "amount": amount}
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:
     records.bounded(raw)
     said = _opened(raw)
-    at = instant(said.at).timestamp()
+    at = told_at(said.at).timestamp() or None
     if problems := check_offer(said.offer, said.accepts, at=at) + check_receipt(said.receipt, at=at):
         raise MalformedEvent(f"x402: {'; '.join(problems)[:500]}")
     offer, receipt = _payload(said.offer), _payload(said.receipt)
@@ -143,8 +179,9 @@ def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
         raise UnknownKey("no key of this source made the receipt's signature")
 
 
-def check_offer(offer: Any, accepts: Any, *, at: float) -> list[str]:
-    """What is wrong with an offer and the terms it stands for, by code. `acceptIndex` is unsigned, so only a hint."""
+def check_offer(offer: Any, accepts: Any, *, at: float | None) -> list[str]:
+    """What is wrong with an offer and the terms it stands for, by code. `acceptIndex` is unsigned, so only a hint. Without
+    `at` nobody can say whether it had expired."""
     if accepts is not None:
         if not isinstance(accepts, list) or not all(isinstance(one, dict) for one in accepts):
             return ["accept_invalid"]
@@ -170,12 +207,12 @@ def check_offer(offer: Any, accepts: Any, *, at: float) -> list[str]:
     if not isinstance(payload["network"], str) or not _NETWORK.match(payload["network"]):
         problems.append("network_invalid: expected CAIP-2")
     until = payload.get("validUntil")
-    if until and (not isinstance(until, int | float) or until + _SKEW < at):  # 0 says that it does not expire
+    if until and (not isinstance(until, int | float) or (at is not None and until + _SKEW < at)):  # 0 says that it does not expire
         problems.append("offer_expired")
     return problems or _match(payload, offer.get("acceptIndex"), accepts)
 
 
-def check_receipt(receipt: Any, *, at: float) -> list[str]:
+def check_receipt(receipt: Any, *, at: float | None) -> list[str]:
     """What is wrong with a receipt, by code; `at` is when the exchange took place."""
     if receipt is None:
         return []
@@ -192,7 +229,7 @@ def check_receipt(receipt: Any, *, at: float) -> list[str]:
     if not isinstance(payload.get("resourceUrl"), str) or not payload["resourceUrl"]:
         problems.append("payload_missing_field: resourceUrl")
     issued = payload.get("issuedAt")
-    if not isinstance(issued, int | float) or isinstance(issued, bool) or abs(issued - at) > RECENT:
+    if not isinstance(issued, int | float) or isinstance(issued, bool) or (at is not None and abs(issued - at) > RECENT):
         problems.append("receipt_issuedAt_stale")
     return problems
 
@@ -285,9 +322,9 @@ _CURRENCIES = frozenset("USD EUR GBP JPY CHF CAD AUD SGD HKD INR BRL MXN SEK NOK
 
 def _opened(raw: bytes) -> Record:
     """The record, with the headers it has put in their places: each is base64 of JSON."""
-    said = decoded(_record, raw, "an x402 record with `at`")
+    said = decoded(_record, raw, "an x402 record")
     for name, value in said.headers.items():
-        place = {"payment-required": "required", "payment-response": "settlement"}.get(name.lower())
+        place = {"payment-required": "required", "payment-response": "settlement", "x-payment-response": "settlement"}.get(name.lower())
         if place is None or value == "[removed]":
             continue
         try:

@@ -183,4 +183,45 @@ def test_receipts_that_are_none_are_refused(receipt):
 
 def test_a_record_of_nothing_is_refused():
     assert "expected a challenge" in str(refusal({"at": 1}))
-    assert "timestamp" in str(refusal({"challenge": MPP["challenge"]}))
+
+
+def test_a_record_without_a_time_is_dated_by_its_arrival():
+    assert not event_in("mpp", {"challenge": MPP["challenge"]}).dated
+
+
+def challenge_of(id, method, amount="1000", currency="usd"):
+    request = b64(json.dumps({"amount": amount, "currency": currency, "recipient": "acct_1"}).encode())
+    return f'Payment id="{id}", realm="api.example", method="{method}", intent="charge", request="{request}"'
+
+
+TEMPO, STRIPE_ONE = challenge_of("c1", "tempo"), challenge_of("c2", "stripe", "2000")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [f'Bearer realm="x", {STRIPE_ONE}', f'{STRIPE_ONE}, Bearer realm="x"', f"Negotiate, {STRIPE_ONE}", f"Basic abc==, {STRIPE_ONE}, Digest", f'Bearer realm="x, y", {STRIPE_ONE}'],
+)
+def test_challenges_of_other_schemes_beside_it_do_no_harm(header):
+    event = event_in("mpp", {"at": "2026-11-20T10:00:00Z", "challenge": header})
+
+    assert event.payload.request_id == "c2" and event.payload.money.amount_minor == 2000
+
+
+def test_of_several_challenges_only_what_all_ask_for_is_known():
+    event = event_in("mpp", {"at": "2026-11-20T10:00:00Z", "challenge": f"{TEMPO}, {STRIPE_ONE}"})
+
+    assert (event.type, event.payload.request_id, event.payload.money) == ("payment.quoted", "", None)
+    assert event.payload.action.account == "acct_1" and event.payload.action.target.id == "api.example"
+    same = event_in("mpp", {"at": "2026-11-20T10:00:00Z", "challenge": [TEMPO, challenge_of("c2", "stripe")]})
+    assert same.payload.money.amount_minor == 1000
+
+
+def test_of_several_challenges_the_one_counts_that_was_answered():
+    both = {"at": "2026-11-20T10:00:00Z", "challenge": f"{TEMPO}, {STRIPE_ONE}"}
+    receipt = {"status": "success", "method": "stripe", "timestamp": "2026-11-20T10:00:00Z", "reference": "pi_1"}
+
+    paid = event_in("mpp", both | {"receipt": receipt})
+    assert (paid.type, paid.payload.request_id, paid.payload.money.amount_minor) == ("payment.settled", "c2", 2000)
+    answered = event_in("mpp", both | {"credential": {"challenge": {"id": "c1"}, "payload": {"x": 1}}})
+    assert (answered.payload.request_id, answered.payload.money.amount_minor) == ("c1", 1000)
+    assert "another challenge" in str(refusal(both | {"credential": {"challenge": {"id": "c9"}}}))

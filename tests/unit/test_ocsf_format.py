@@ -173,10 +173,11 @@ def test_a_status_in_words_is_one(changes, outcome):
     [
         ({"error": None}, {}, "success"),
         ({"error": "ThrottlingException"}, {}, "failure"),
-        ({"error": "AccessDenied"}, {}, "denied"),
-        ({"code": 403}, {}, "denied"),
+        ({"error": "AccessDenied"}, {}, "failure"),
+        ({"code": 403}, {}, "failure"),
+        ({"code": 403}, {"action_id": 2}, "denied"),
         ({"code": 500}, {}, "failure"),
-        ({"error": None, "code": 403}, {"status": "Failure"}, "denied"),
+        ({"error": None, "code": 403}, {"status": "Failure"}, "failure"),
         ({"code": 200}, {"status": "Failure"}, "failure"),
     ],
 )

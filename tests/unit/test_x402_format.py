@@ -8,7 +8,7 @@ import pytest
 from auditlog.core.errors import Refused
 from auditlog.formats import x402
 from tests import vectors
-from tests.deliveries import KEYS, X402, X402_TERMS, compact_jws, received, sender_of
+from tests.deliveries import KEYS, X402, X402_TERMS, compact_jws, event_in, received, sender_of
 
 SENDER = sender_of("x402", keys=KEYS)
 NOW = 1_741_900_060
@@ -188,8 +188,7 @@ def test_a_receipt_for_another_resource_than_the_offer_is_refused():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"at": None},
-        {"settlement": []},
+        {"at": "soon"},
         {"accepts": [1], "required": None},
         {"offer": {}},
         {"receipt": {"format": "x", "signature": "y"}},
@@ -201,3 +200,59 @@ def test_records_of_wrong_types_are_refused(changes):
 
 def test_a_record_of_nothing_is_refused():
     assert "expected" in str(refusal({"at": NOW}))
+
+
+BASE = {"scheme": "exact", "network": "eip155:8453", "asset": "0x8335", "amount": "10000", "payTo": "0x1111"}
+SOLANA = {"scheme": "exact", "network": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "asset": "EPjF", "amount": "10000", "payTo": "7Xyz"}
+PAID = {"success": True, "transaction": "5Sig", "payer": "9Pay"}
+
+
+def settled_by(accepts, settlement, **more):
+    event = event_in("x402", {"at": "2026-11-20T10:00:00Z", "accepts": accepts, "settlement": PAID | settlement} | more)
+    _, _, network, *asset = event.payload.call.operation.split(" ")
+    return event.payload.action.account, network, "".join(asset)
+
+
+@pytest.mark.parametrize("accepts", [[BASE, SOLANA], [SOLANA, BASE]])
+def test_the_offer_that_was_settled_is_the_one_that_counts(accepts):
+    assert settled_by(accepts, {"network": SOLANA["network"]}) == ("7Xyz", SOLANA["network"], "EPjF")
+    assert settled_by(accepts, {"network": BASE["network"]}) == ("0x1111", BASE["network"], "0x8335")
+
+
+def test_of_offers_that_cannot_be_told_apart_only_what_they_share_is_known():
+    other = BASE | {"payTo": "0x2222"}
+
+    assert settled_by([BASE, other], {"network": BASE["network"]}) == ("", BASE["network"], "0x8335")
+    assert settled_by([BASE, other], {"network": BASE["network"], "payTo": "0x2222"})[0] == "0x2222"
+    assert settled_by([BASE | {"asset": "0x9"}, BASE], {"network": BASE["network"], "asset": "0x8335"})[2] == "0x8335"
+    assert settled_by([BASE, SOLANA], {"network": "eip155:1"}) == ("", "eip155:1", "")  # none of them
+
+
+def test_what_is_only_asked_for_has_no_terms_before_somebody_chooses():
+    event = event_in("x402", {"at": "2026-11-20T10:00:00Z", "accepts": [BASE | {"asset": "USD"}, SOLANA]})
+
+    assert event.type == "payment.quoted" and event.payload.money is None and event.payload.action.account == ""
+    assert event_in("x402", {"at": "2026-11-20T10:00:00Z", "accepts": [BASE | {"asset": "USD"}]}).payload.money.amount_minor == 10_000
+
+
+def test_the_terms_in_a_settlement_or_those_accepted_go_before_the_offers():
+    own = BASE | {"payTo": "0x20", "asset": "USD"}
+
+    assert settled_by([BASE, SOLANA], {"network": BASE["network"], "requirements": own})[0] == "0x20"
+    assert settled_by([BASE, SOLANA], {"network": SOLANA["network"]}, accepted=SOLANA)[0] == "7Xyz"
+    money = event_in("x402", {"at": "2026-11-20T10:00:00Z", "settlement": PAID | {"network": BASE["network"], "requirements": own}}).payload.money
+    assert (money.amount_minor, money.currency, money.phase) == (10_000, "USD", "settled")
+
+
+def test_version_1_is_read_by_its_own_names():
+    response = b64encode(json.dumps({"success": True, "transaction": "0xabc", "network": "base", "payer": "0x1"}).encode()).decode()
+    offered = {"scheme": "exact", "network": "base", "maxAmountRequired": "10000", "resource": "https://a.example/x", "payTo": "0x2", "asset": "USD"}
+
+    event = event_in("x402", {"at": "2026-11-20T10:00:00Z", "headers": {"X-PAYMENT-RESPONSE": response}, "accepts": [offered, offered | {"network": "solana"}]})
+
+    assert (event.type, event.payload.money.amount_minor, event.payload.action.account) == ("payment.settled", 10_000, "0x2")
+    assert event.payload.action.target.id == "https://a.example/x"
+
+
+def test_a_record_without_a_time_is_dated_by_its_arrival():
+    assert not event_in("x402", {"accepts": [BASE]}).dated
