@@ -201,8 +201,7 @@ def _settle(
             results.append(Appended(row.leaf_index, row.event_id))
             continue
         # An erased payload cannot be compared: the identity alone says it was here.
-        content = named(row.source.format).content
-        if before is None or content(*before) == content(row.raw, row.headers):
+        if before is None or _says_the_same(row, *before):
             results.append(Appended(index, row.event_id, repeated=True))
             continue
         results.append(Appended(index, row.event_id, conflict=True))
@@ -212,6 +211,15 @@ def _settle(
             fresh[conflict.event_id] = conflict
             new.append(conflict)
     return results, new
+
+
+def _says_the_same(row: _Row, raw: bytes, headers: bytes) -> bool:
+    """Whether a row says what is in the ledger under its identity, also where the sender renders it in another version."""
+    module = named(row.source.format)
+    if module.content(raw, headers) == module.content(row.raw, row.headers):
+        return True
+    rendering = getattr(module, "is_rendering", None)
+    return rendering is not None and rendering(raw, row.raw)
 
 
 def _stored(tenant_id: int, indexes: list[int]) -> dict[int, tuple[bytes, bytes]]:

@@ -16,7 +16,7 @@ from auditlog.core.money import MoneyFact, Unit, is_joinable, phase_of
 COLUMNS = (
     "event_id", "leaf_index", "source", "occurred_at", "type", "phase", "book", "amount", "currency", "rail", "charge", "via_grant",
     "principal", "actor", "provider", "session", "task", "project", "idempotency_key", "request_id", "ray_id", "invoice",
-    "subscription", "period_from", "period_to", "payee", "account", "target_type", "target", "payment_authority",
+    "subscription", "period_from", "period_to", "payee", "account", "target_type", "target", "payment_authority", "payment",
 )  # fmt: skip
 
 
@@ -42,14 +42,14 @@ class Payments:
 
 def fact_of(row: tuple) -> MoneyFact:
     (event_id, _, source, at, kind, phase, book, amount, currency, rail, charge, via, principal, actor, provider, session, task,
-     project, key, request_id, ray_id, invoice, subscription, begins, ends, payee, account, thing_type, thing, authority) = row  # fmt: skip
+     project, key, request_id, ray_id, invoice, subscription, begins, ends, payee, account, thing_type, thing, authority, payment) = row  # fmt: skip
     keys = money_keys(
-        provider, rail, idempotency_key=key, request_id=request_id, ray_id=ray_id, invoice=invoice, subscription=subscription
+        provider, rail, idempotency_key=key, request_id=request_id, ray_id=ray_id, invoice=invoice, subscription=subscription, payment=payment
     )
     return MoneyFact(
         str(event_id), source, at, phase_of(kind, phase), amount if amount is not None else Decimal(0), currency, rail, charge,
         book != "", via != "", keys, kind, book, invoice, subscription, begins, ends, principal, actor, provider, payee, account,
-        thing_type, thing, via, session, task, project, authority,
+        thing_type, thing, via, session, task, project, authority, payment,
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple]) -> Payments:
 
 def _naming(key: Key, told: Iterable[MoneyFact]) -> list[MoneyFact]:
     """Those to whose source the key names something: it does not state it for very many acts."""
-    if key.kind in ("invoice", "subscription"):
+    if key.kind in ("invoice", "subscription", "payment"):
         return list(told)
     by_source: dict[str, list[MoneyFact]] = {}
     for fact in told:
@@ -105,7 +105,7 @@ def _stating(scope: Collection[int], keys: Collection[Key]) -> list[tuple]:
         if some := {key.value for key in keys if key.kind == kind}:
             params[kind] = list(some)
             branches += [_BY_KEY.format(kind=kind, column=column) for column in columns]
-    for kind in ("invoice", "subscription"):
+    for kind in ("invoice", "subscription", "payment"):
         if some := {key.value for key in keys if key.kind == kind}:
             params[kind] = list(some)
             branches.append(_ALL_BY_KEY.format(kind=kind, column=kind))

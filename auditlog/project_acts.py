@@ -29,7 +29,7 @@ from auditlog.core.event import (
     moment,
 )
 from auditlog.core.holding import MADE_TYPES, Told, told_of
-from auditlog.core.money import book_of
+from auditlog.core.money import RESTORED, book_of, failed_refund
 from auditlog.payments import COLUMNS, rows_where
 
 EVENT_TYPES = {
@@ -42,7 +42,7 @@ EVENT_TYPES = {
     "via_grant": "text", "chain_complete": "bool", "chain_proven": "bool", "chain_depth": "int2", "txn": "text",
     "session": "text", "task": "text", "project": "text", "request_id": "text", "trace_id": "text", "ip": "text",
     "ray_id": "text", "idempotency_key": "text", "phase": "varchar", "book": "varchar", "amount_minor": "int8", "amount": "numeric",
-    "currency": "varchar", "rail": "text", "charge": "text", "invoice": "text", "subscription": "text", "period_from": "timestamptz",
+    "currency": "varchar", "rail": "text", "charge": "text", "payment": "text", "invoice": "text", "subscription": "text", "period_from": "timestamptz",
     "period_to": "timestamptz", "payee": "text", "payer": "text", "payment_authority": "text", "through": "uuid", "jkt": "text", "detail": "bytea",
 }  # fmt: skip
 LIMIT_TYPES = {
@@ -150,7 +150,13 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
     target = action.target if action else None
     amount = money.exact if money else None
     counts = payload.outcome == "success" and payload.environment == "live" and read.within_remit
-    book = book_of(event.type, money.phase or "") if money and counts else ""
+    phase = (money.phase or "") if money else ""
+    if money and counts:
+        book = book_of(event.type, phase)
+    elif money and failed_refund(event.type, payload.outcome, phase) and payload.environment == "live" and read.within_remit:
+        book, phase = "returned", RESTORED
+    else:
+        book = ""
     period = money.period if money else None
     return (
         *batch.scope,
@@ -194,13 +200,14 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
         payload.client.ip if payload.client else "",
         payload.client.ray_id if payload.client else "",
         payload.call.idempotency_key if payload.call else "",
-        (money.phase or "") if money else "",
+        phase,
         book if amount is not None or event.type == "invoice.voided" else "",
         None if amount is None else minor(amount),
         None if amount is None else Decimal(amount),
         money.currency.upper() if money else "",
         money.rail if money else "",
         money.charge if money else "",
+        money.payment if money else "",
         money.invoice if money else "",
         money.subscription if money else "",
         moment(period.begins) if period else None,

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 from msgspec import Struct
 
 from auditlog.core.join import MANY, Key
-from auditlog.core.money import CREDIT_RAIL, MoneyFact, Unit, counted_together
+from auditlog.core.money import CREDIT_RAIL, RESTORED, MoneyFact, Unit, counted_together
 
 ZERO = Decimal(0)
 GRAIN = Decimal("1e-12")  # of a minor unit: what shares are rounded to; what is left over goes to the last one
@@ -40,7 +41,7 @@ class Line(Struct, frozen=True):
     rail: str
     unit: str  # charge id, `event:<id>` or `invoice:<id>`
     currency: str
-    book: str  # incurred | billed | paid | held
+    book: str  # incurred | billed | paid | held; returned: a refund of what nobody told of
     lead: str  # the event whose chain answers for it
     at: datetime
     spent: Decimal  # the lower bound, what came back taken off
@@ -70,7 +71,7 @@ class Line(Struct, frozen=True):
 
     @property
     def has_spend(self) -> bool:
-        return self.book != "held"
+        return self.book not in ("held", "returned")
 
 
 @dataclass(slots=True, eq=False)
@@ -221,10 +222,10 @@ def _one_currency(told: Sequence[MoneyFact]) -> str:
 
 
 def _greatest_by_source(told: Iterable[MoneyFact]) -> Decimal:
-    latest: dict[tuple[str, str, str], MoneyFact] = {}
+    latest: dict[tuple[str, str, str, str], MoneyFact] = {}
     for fact in told:  # in order of time
         # Without an id of its own a reading that is told again is told of as a second one (`counted_together`).
-        mark = (fact.source, fact.type, fact.phase)
+        mark = (fact.source, fact.type, fact.phase, fact.payment)
         before = latest.get(mark)
         if before is None or (fact.at, fact.amount, fact.event_id) >= (before.at, before.amount, before.event_id):
             latest[mark] = fact
@@ -236,11 +237,11 @@ def _given_back(back: Sequence[MoneyFact], taken: Decimal) -> list[tuple[datetim
     chargeback is provisional; all of it together is at most what was taken.
     """
     kinds: dict[bool, dict[str, list[MoneyFact]]] = {True: {}, False: {}}
-    for fact in back:
+    for fact in _standing(back):
         kinds[fact.phase in ("withdrawn", "reinstated")].setdefault(fact.source, []).append(fact)
     moves: list[tuple[datetime, Decimal]] = []
     for by_source in kinds.values():
-        told = [[(f.at, -f.amount if f.phase == "reinstated" else f.amount) for f in many] for many in by_source.values()]
+        told = [[(f.at, -f.amount if f.phase in ("reinstated", RESTORED) else f.amount) for f in many] for many in by_source.values()]
         moves += max(told, key=lambda many: (sum(amount for _, amount in many), many), default=[])
     found: list[tuple[datetime, Decimal]] = []
     raw = net = ZERO
@@ -250,6 +251,24 @@ def _given_back(back: Sequence[MoneyFact], taken: Decimal) -> list[tuple[datetim
         if now != net:
             found.append((at, now - net))
             net = now
+    return found
+
+
+def _standing(back: Sequence[MoneyFact]) -> list[MoneyFact]:
+    """What tells of money given back, less what is said of a failed refund twice, or of one that its source never told of."""
+    found: list[MoneyFact] = []
+    failed: set[tuple[str, str]] = set()
+    left: dict[str, Decimal] = {}  # by source, what it says was refunded and has not failed
+    for fact in sorted(back, key=lambda f: (f.at, f.phase == RESTORED, f.event_id)):
+        if fact.phase == RESTORED:
+            name = (fact.source, fact.thing or fact.event_id)
+            if name in failed or left.get(fact.source, ZERO) < fact.amount:
+                continue
+            failed.add(name)
+            left[fact.source] -= fact.amount
+        elif fact.phase == "refunded":
+            left[fact.source] = left.get(fact.source, ZERO) + fact.amount
+        found.append(fact)
     return found
 
 
@@ -309,7 +328,7 @@ def _cover_by_keys(entries: Sequence[_Entry]) -> None:
         _cover_acts_of(entry, stating)
     for entry in entries:
         if entry.book == "paid" and not _moves(entry):
-            for act in _acts_of(entry, stating):
+            for act in [*_acts_of(entry, stating), *_payments_of(entry, stating)]:
                 entry.beside.append(act)
                 act.beside.append(entry)
     covered = {key: [e for e in many if e.book != "billed"] for key, many in stating.items()}
@@ -328,7 +347,7 @@ def _stating(entries: Sequence[_Entry]) -> dict[Key, list[_Entry]]:
                 said.setdefault(key, {}).setdefault(fact.source, {})[id(entry)] = entry
     found: dict[Key, list[_Entry]] = {}
     for key, by_source in said.items():
-        named = {n: e for own in by_source.values() if len(own) <= MANY or key.kind in ("invoice", "subscription", "charge") for n, e in own.items()}
+        named = {n: e for own in by_source.values() if len(own) <= MANY or key.kind in ("invoice", "subscription", "charge", "payment") for n, e in own.items()}
         found[key] = sorted(named.values(), key=lambda e: (e.at, e.book, e.name))
     return found
 
@@ -370,6 +389,12 @@ def _acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
     return []
 
 
+def _payments_of(entry: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
+    """What was taken of the payment that a hold or a refund names: the captures of an authorization, each a charge."""
+    found = {id(e): e for k in sorted(entry.keys) if k.kind == "payment" for e in stating.get(k, ()) if e.book == "paid" and _moves(e) and not _apart(e, entry)}
+    return list(found.values())
+
+
 def _paid_for(payment: _Entry, acts: dict[int, _Entry]) -> dict[int, _Entry]:
     """Of the several acts of one request: the one whose price it is, where just one is; else all of them."""
     equal = {n: e for n, e in acts.items() if (e.amount, e.currency) == (payment.amount, payment.currency)}
@@ -405,7 +430,7 @@ def _cover_named(invoice: _Entry, stating: dict[Key, list[_Entry]]) -> None:
         for entry in stating.get(key, ()):
             if entry is invoice or entry.book == "billed" or _apart(entry, invoice):
                 continue
-            if (entry.book == "paid" and key.kind in ("invoice", "charge") and _moves(entry)) or (entry.book == "incurred" and key.kind in ("invoice", "charge") and entry.currency == invoice.currency):
+            if (entry.book == "paid" and key.kind in ("invoice", "charge", "payment") and _moves(entry)) or (entry.book == "incurred" and key.kind in ("invoice", "charge") and entry.currency == invoice.currency):
                 invoice.cover(entry)
     for entry in _by_subscription(invoice, stating):
         if entry.currency == invoice.currency:
@@ -673,6 +698,9 @@ class _Obligation:
         for entry in self.entries:
             if id(entry) in held:
                 found.append(self._line(_Share(entry, ZERO, entry.at), held[id(entry)], own, book="held"))
+            elif not self.shares and (returns := _unmatched(entry)):
+                line = self._line(_Share(entry, ZERO, entry.at), None, own, book="returned")
+                found.append(msgspec.structs.replace(line, returned=sum((amount for _, amount in returns), ZERO), returns=returns))
         return found
 
     def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, own: set[int], *, book: str = "") -> Line:
@@ -714,6 +742,12 @@ class _Obligation:
             if more:
                 found[id(entry)] = (more, opened, max(until, opened))
         return found
+
+
+def _unmatched(entry: _Entry) -> tuple[tuple[datetime, Decimal], ...]:
+    """Refunds of what nobody told of: shown, and taken off nothing."""
+    refunds = [f for f in entry.back if f.phase in ("refunded", RESTORED)]
+    return tuple(_given_back(refunds, sum((f.amount for f in refunds), ZERO)))
 
 
 def _obligations(entries: Sequence[_Entry]) -> list[_Obligation]:

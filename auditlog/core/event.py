@@ -102,6 +102,7 @@ class Money(Struct, frozen=True, omit_defaults=True):
     phase: Phase | None = None
     rail: Short = ""
     charge: Id = ""
+    payment: Id = ""  # what the charge is part of at its rail: a payment intent, an authorization of which several are captured
     authority: Id = ""
     invoice: Id = ""
     subscription: Id = ""

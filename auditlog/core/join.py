@@ -45,12 +45,15 @@ def call_keys(places: list[str], *, idempotency_key: str, request_id: str, ray_i
 
 
 def money_keys(
-    provider: str, rail: str, *, idempotency_key: str, request_id: str, ray_id: str, invoice: str, subscription: str = ""
+    provider: str, rail: str, *, idempotency_key: str, request_id: str, ray_id: str, invoice: str, subscription: str = "",
+    payment: str = "",
 ) -> tuple[Key, ...]:
     """By what a statement about money may be of the same obligation as another's, beside their charge."""
     places = scopes(provider, rail)
     found = call_keys(places, idempotency_key=idempotency_key, request_id=request_id, ray_id=ray_id)
     found += [Key("invoice", place, invoice) for place in places if invoice]
+    if payment and rail:  # an id of the rail's own
+        found.append(Key("payment", f"rail:{rail}", payment))
     return tuple(found + [Key("subscription", place, subscription) for place in places if subscription])
 
 

@@ -15,12 +15,13 @@ from auditlog.core.amount import amount_text, interval_start, minor, whole
 from auditlog.core.join import MANY, Key
 
 __all__ = [
-    "AGREED", "CREDIT_RAIL", "GIVEN_BACK", "SPENT", "MoneyFact", "Unit", "amount_text", "book_of", "counted_together", "interval_start",
-    "is_joinable", "minor", "phase_of", "usable", "whole",
+    "AGREED", "CREDIT_RAIL", "GIVEN_BACK", "RESTORED", "SPENT", "MoneyFact", "Unit", "amount_text", "book_of", "counted_together",
+    "failed_refund", "interval_start", "is_joinable", "minor", "phase_of", "usable", "whole",
 ]
 
 SPENT = frozenset({"captured", "settled"})
-GIVEN_BACK = frozenset({"refunded", "reversed", "withdrawn", "reinstated"})
+RESTORED = "restored"  # a refund that was told of and failed: what it gave back is the seller's again
+GIVEN_BACK = frozenset({"refunded", "reversed", "withdrawn", "reinstated", RESTORED})
 CREDIT_RAIL = "credits"
 AGREED = timedelta(hours=1)
 
@@ -54,8 +55,15 @@ def book_of(event_type: str, phase: str) -> str:
 def phase_of(event_type: str, phase: str) -> str:
     """What the statement tells of: of a payment its phase, of an act or invoice its type."""
     if event_type == "payment.refunded":
-        return "reversed" if phase == "reversed" else "refunded"
+        return phase if phase in ("reversed", RESTORED) else "refunded"
     return _PHASES.get(event_type, event_type)
+
+
+def failed_refund(event_type: str, outcome: str, phase: str) -> bool:
+    """Whether it tells of a refund that failed after it had been told of: the money is taken (`captured`) again. A refund
+    that only did not come about says no such phase, and moves nothing.
+    """
+    return event_type == "payment.refunded" and outcome == "failure" and phase == "captured"
 
 
 class MoneyFact(Struct, frozen=True):
@@ -90,6 +98,7 @@ class MoneyFact(Struct, frozen=True):
     task: str = ""
     project: str = ""
     authority: str = ""
+    payment: str = ""  # what the charge is part of at its rail
 
     @property
     def charge_key(self) -> tuple[str, str]:

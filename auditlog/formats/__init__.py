@@ -10,6 +10,8 @@ A format module offers
     CONTENT_TYPES, ENCODINGS                   media types it takes; content encodings (none when absent)
     handshake(headers, per_second) -> headers  what an OPTIONS request is answered with, where the protocol has one; None: not
 
+    is_rendering(before, now) -> bool          whether other content is the same event in another version of the sender's API
+
 Where a sender announces more than it sends (`fetch.py` asks for it):
 
     API                                        the address of its API

@@ -7,10 +7,19 @@ kept with the token's digest in its place, so no signature fits it any more: gra
 
 Amounts are integers in the currency's minor unit, zero- and three-decimal currencies included, so they pass through
 (but for the ariary, the króna and the Ugandan shilling, see _WHOLE and _HUNDREDTHS).
-A charge is named by several events (`charge.succeeded`, `payment_intent.succeeded`, `invoice.paid`); all carry its
-id, so it counts once. Refund money is taken from `charge.refunded` alone, whose `previous_attributes` say what was
-new in it; `refund.*` events carry none, so that one refund is not two. The limit of a shared payment token or of an
-issued card is a ceiling, never a charge; what is drawn on it counts where the charge says so.
+A charge is named by several events (`charge.succeeded`, `payment_intent.succeeded`, `invoice_payment.paid`); all carry its
+id or its payment intent's (`money.payment`), so it counts once. Refund money is taken from `charge.refunded` alone, whose
+`previous_attributes` say what was new in it; `refund.*` events carry none, so that one refund is not two, but where a refund
+has failed: then the money is taken again (outcome failure, phase captured). What happened is what the object's own status
+says, whatever the event's type. The limit of a shared payment token or of an issued card is a ceiling, never a charge; what is
+drawn on it counts where the charge says so.
+
+Issuing: a transaction is the charge. An authorization only holds, and its captures and refunds name it as their payment.
+
+Versions (`api_version`; docs.stripe.com/changelog): before 2025-03-31.basil Stripe makes a Refund of what was authorized and
+never captured, and tells of it by `charge.refunded`; since then a cancelled authorization comes as `payment_intent.canceled`
+alone, and a charge no longer names its invoice. Before 2022-11-15 a payment intent has its charges in `charges.data`. While an
+endpoint is moved to another version, each event comes twice under one id: another rendering, no other event (`is_rendering`).
 
 A thin event holds its type and the related object's id. What it announces is fetched: the event as the API has it,
 which alone says who did it (an API key, a person at the dashboard, or Stripe), then the object. Each is a statement of
@@ -31,6 +40,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from auditlog.core.document import read_document
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, WrongContentType
 from auditlog.core.event import Action, Actor, Event, Id, Money, Payload, Seconds, Target
 from auditlog.core.mac import check_timestamped_mac
@@ -46,9 +56,9 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
-    instant,
     minor_units,
     party,
+    told_at,
     type_or_other,
 )
 
@@ -76,6 +86,7 @@ KEY_NAME = "stripe-endpoint-secret"
 _TYPES: dict[str, tuple[str, str, str]] = {
     "charge.succeeded": ("payment.captured", "success", "captured"),
     "charge.captured": ("payment.captured", "success", "captured"),
+    "charge.pending": ("payment.captured", "pending", "captured"),
     "charge.failed": ("payment.failed", "failure", ""),
     "charge.refunded": ("payment.refunded", "success", "refunded"),
     "refund.created": ("payment.refunded", "success", ""),
@@ -86,6 +97,7 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "payment_intent.created": ("payment.quoted", "success", "quoted"),
     "payment_intent.succeeded": ("payment.captured", "success", "captured"),
     "payment_intent.payment_failed": ("payment.failed", "failure", ""),
+    "payment_intent.processing": ("payment.captured", "pending", "captured"),
     "payment_intent.canceled": ("payment.failed", "failure", ""),
     "payment_intent.requires_action": ("approval.requested", "pending", ""),
     "payment_intent.amount_capturable_updated": ("payment.authorized", "success", "authorized"),
@@ -146,6 +158,20 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "v2.iam.stripe_access_grant.denied": ("delegation.denied", "denied", ""),
     "v2.iam.stripe_access_grant.removed": ("delegation.revoked", "success", ""),
 }
+# What became of it, by the object's own status; of others the type says it.
+_STATUS: dict[str, dict[str, str]] = {
+    "refund": {"pending": "pending", "requires_action": "pending", "succeeded": "success", "failed": "failure", "canceled": "failure"},
+    "dispute": {"won": "success", "lost": "failure"},
+    "issuing.dispute": {"won": "success", "lost": "failure", "expired": "failure"},
+    "charge": {"pending": "pending", "failed": "failure"},
+    "subscription": {"incomplete": "pending", "incomplete_expired": "failure"},
+    "invoice": {"draft": "pending"},
+}
+_STATUS_COUNTS = (
+    "refund.created", "refund.updated", "refund.failed", "charge.refund.updated", "charge.dispute.closed", "issuing_dispute.closed", "charge.succeeded",
+    "customer.subscription.created", "customer.subscription.updated", "invoice.created",
+)  # fmt: skip
+BASIL = "2025-03-31"
 _OF_A_CHARGE = ("radar.", "review.")  # which have no native type, and are found by their charge
 _GRANTS = ("v2.iam.stripe_access_grant.", "v2.orchestrated_commerce.agreement.")
 # `client_secret`, `authorization` and `api_key` stay, as parts of what Stripe signed: the first confirms a payment in a
@@ -194,8 +220,9 @@ class Body(Struct):
 
     id: Id
     type: Id
-    created: Seconds | str
+    created: Seconds | str | None = None
     object: str = "event"
+    api_version: str | None = None
     data: dict[str, Any] | None = None
     livemode: bool = True
     account: Id | None = None
@@ -260,11 +287,31 @@ def fetched(body: bytes, asks: Mapping[str, str], sender: Sender) -> Statement:
 def content(raw: bytes, headers: bytes) -> bytes:
     """The body without `pending_webhooks`: Stripe signs a retry afresh, and counts that number down between retries."""
     try:
-        document = orjson.loads(raw)
+        document = read_document(raw)
         document.pop("pending_webhooks", None)
-    except (orjson.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError):
         return raw
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+# What no version of the API renders otherwise.
+_SAME = ("id", "object", "type", "created", "account", "context", "livemode")
+_SAME_THING = ("id", "object", "amount", "amount_captured", "amount_refunded", "amount_received", "amount_paid", "currency", "status", "captured", "paid", "approved", "charge")
+
+
+def is_rendering(before: bytes, now: bytes) -> bool:
+    """Whether these are one event in two versions of the API: `api_version` differs, and nothing that all versions render alike."""
+    try:
+        one, other = read_document(before), read_document(now)
+    except ValueError:
+        return False
+    if not isinstance(one, dict) or not isinstance(other, dict) or one.get("api_version") == other.get("api_version"):
+        return False
+    things = inner(one, "data", "object") or {}, inner(other, "data", "object") or {}
+    if any(one.get(name) != other.get(name) for name in _SAME) or not all(isinstance(thing, dict) for thing in things):
+        return False
+    return all(_id(things[0].get(name)) == _id(things[1].get(name)) if isinstance(things[0].get(name), dict | str) else things[0].get(name) == things[1].get(name)
+               for name in _SAME_THING if name in things[0] and name in things[1])  # fmt: skip
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
@@ -304,7 +351,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         call=called("", idempotency_key=request.idempotency_key),
         money=_money_of(body, thing, phase, told),
     )
-    return event(sender, id=id, type=native, at=instant(body.created), payload=payload)
+    return event(sender, id=id, type=native, at=told_at(body.created), payload=payload)
 
 
 def _around(raw: bytes, told: Mapping[str, str]) -> Body:
@@ -329,10 +376,22 @@ def _money_of(body: Body, thing: dict[str, Any], phase: str, told: Mapping[str, 
 
 
 def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, str, str]:
-    kind = body.type.removeprefix("v1.")
+    """Our type, what became of it, and the money's phase."""
+    kind, status = body.type.removeprefix("v1."), thing.get("status")
     native, outcome, phase = _TYPES.get(kind, ("", "unknown", ""))
     native = native or type_or_other("", sender, body.type)
+    if kind in _STATUS_COUNTS and isinstance(status, str):
+        outcome = _STATUS.get(str(thing.get("object")), {}).get(status, outcome)
     match kind:
+        case "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" if outcome == "failure":
+            return native, outcome, "captured"  # it was told of when it was made (charge.refunded), and is the seller's again
+        case "charge.refunded" if (given := _given_back(body, thing)) is not None and not given[0]:
+            # Nothing of it had been taken: it releases a hold, whose rest a capture has released already.
+            return native, outcome, "" if thing.get("captured") else "reversed"
+        case "payment_intent.canceled" if _charge_of(thing) and not thing.get("last_payment_error"):
+            return "payment.refunded", "success", "reversed"
+        case "issuing_authorization.request" if isinstance(thing.get("pending_request"), dict):
+            return native, "pending", "authorized"
         case "charge.succeeded" if thing.get("captured") is False:
             return "payment.authorized", outcome, "authorized"
         case "issuing_transaction.created" | "issuing_transaction.updated" if thing.get("type") == "refund":
@@ -340,7 +399,7 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
             return "payment.refunded", outcome, "refunded" if kind.endswith("created") else ""
         case "issuing_authorization.created" | "issuing_authorization.updated" if thing.get("approved") is False:
             return "payment.failed", "denied", ""
-        case "issuing_authorization.updated" if thing.get("status") in ("reversed", "expired"):
+        case "issuing_authorization.updated" if status in ("reversed", "expired"):
             return "payment.refunded", outcome, "reversed"
         case "issuing_card.updated" if thing.get("status") in ("inactive", "canceled"):
             return "payment.authority_ended", outcome, ""
@@ -350,7 +409,7 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
             return "payment.authority_ended", "success", ""
         case "invoice.paid" if not _id(thing.get("charge")):
             return native, outcome, "quoted"  # the charge's own event carries the money
-        case "invoice_payment.paid" if not _id(inner(thing, "payment", "charge")):
+        case "invoice_payment.paid" if not (_id(inner(thing, "payment", "charge")) or _id(inner(thing, "payment", "payment_intent"))):
             return native, outcome, ""
     return native, outcome, phase
 
@@ -374,27 +433,90 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
     event_type = body.type.removeprefix("v1.")
     names = _AMOUNTS.get(event_type, ("amount",)) if phase != "authorized" or event_type in _HELD else ("amount",)
     amount = next((thing[name] for name in names if thing.get(name) is not None), None)
-    before = inner(body.data, "previous_attributes", "amount_refunded")
-    if event_type == "charge.refunded" and amount is not None and inner(body.data, "previous_attributes"):
-        amount = minor_units(amount) - minor_units(before or 0)
-    if amount is None or not isinstance(thing.get("currency"), str):
+    if event_type == "charge.refunded" and (given := _given_back(body, thing)) is not None:
+        amount = given[0] or given[1]
+    elif event_type == "charge.captured" and thing.get("amount_captured") is None and amount is not None:
+        amount = minor_units(amount) - minor_units(thing.get("amount_refunded") or 0)  # before that field: the rest is given back at once
+    elif kind == "issuing.authorization":
+        amount = _held(event_type, body, thing, amount)
+    asked = thing.get("pending_request") if event_type == "issuing_authorization.request" else None
+    currency = inner(asked, "currency") or thing.get("currency")
+    if amount is None or not isinstance(currency, str) or len(currency) != 3:
         return None
     charge = {
         "charge": thing.get("id"),
         "issuing.authorization": thing.get("id"),
-        "issuing.transaction": thing.get("authorization") or thing.get("id"),
+        "issuing.transaction": thing.get("id"),
         "issuing.dispute": thing.get("transaction"),
-        "payment_intent": thing.get("latest_charge"),
+        "payment_intent": _charge_of(thing),
         "invoice_payment": inner(thing, "payment", "charge"),
     }.get(kind, thing.get("charge"))
+    payment = {
+        "payment_intent": thing.get("id"),
+        "issuing.authorization": thing.get("id"),
+        "issuing.transaction": thing.get("authorization"),
+        "invoice_payment": inner(thing, "payment", "payment_intent"),
+    }.get(kind, thing.get("payment_intent"))
     return Money(
-        **_amount(abs(minor_units(amount)), thing["currency"]),
+        **_amount(abs(minor_units(amount)), currency),
         phase=phase,
         rail="card_issuing" if kind.startswith("issuing.") else "stripe",
         charge=_id(charge),
+        payment=_id(payment),
         authority=_id(thing.get("card")) if kind.startswith("issuing.") else "",
-        invoice=_id(thing.get("id") if kind == "invoice" else thing.get("invoice")),
+        invoice=_id(thing.get("id") if kind == "invoice" else thing.get("invoice")) or _invoice_of(thing),
     )
+
+
+def _given_back(body: Body, thing: dict[str, Any]) -> tuple[int, int] | None:
+    """What `charge.refunded` newly gave back of what had been taken, and of what was authorized only; None: it does not say.
+
+    Before basil a refund is also made of what was never captured: the first of all, when the rest was captured or all of it
+    voided. Since then `amount_refunded` is of what was taken.
+    """
+    after = thing.get("amount_refunded")
+    if after is None:
+        return None
+    previous = inner(body.data, "previous_attributes")
+    after, before = minor_units(after), minor_units(inner(previous, "amount_refunded") or 0)
+    if (body.api_version or "")[:10] >= BASIL:
+        return after - before, 0
+    amount, taken = thing.get("amount"), thing.get("amount_captured")
+    if taken is None:
+        never = after - before if inner(previous, "captured") is False or thing.get("captured") is False else 0
+    else:
+        never = max(minor_units(amount) - minor_units(taken), 0) if amount is not None else 0
+    taken_back = max(after - never, 0) - max(before - never, 0)
+    return taken_back, after - before - taken_back
+
+
+def _held(event_type: str, body: Body, thing: dict[str, Any], amount: Any) -> Any:
+    """What an authorization of an issued card holds. While it awaits its answer, what is asked for; of a closed one nothing."""
+    if event_type == "issuing_authorization.request" and isinstance(asked := thing.get("pending_request"), dict):
+        return asked.get("amount", amount)
+    if thing.get("status") == "closed":
+        return 0
+    if thing.get("status") in ("reversed", "expired"):
+        # Where something was captured, what was given back of it are transactions of their own.
+        return 0 if thing.get("transactions") != [] else inner(body.data, "previous_attributes", "amount") or amount
+    return amount
+
+
+def _charge_of(intent: dict[str, Any]) -> str:
+    """The charge of a payment intent: `latest_charge`, before 2022-11-15 the one in `charges` that took the money."""
+    charges = inner(intent, "charges", "data")
+    charges = [one for one in charges if isinstance(one, dict)] if isinstance(charges, list) else []
+    took = next((one for one in charges if one.get("status") == "succeeded"), charges[0] if charges else None)
+    return _id(intent.get("latest_charge")) or _id(took)
+
+
+_INVOICE_ID = re.compile(r"in_[A-Za-z0-9]{1,100}\Z")
+
+
+def _invoice_of(thing: dict[str, Any]) -> str:
+    """Since basil an invoice's payment names it as its order, where the seller did not put an order's name of its own there."""
+    order = inner(thing, "payment_details", "order_reference")
+    return order if isinstance(order, str) and _INVOICE_ID.match(order) else ""
 
 
 def _ceiling(kind: str, thing: dict[str, Any]) -> Money | None:

@@ -96,6 +96,7 @@ class Event(models.Model):
     currency = models.CharField(max_length=3)
     rail = models.TextField()
     charge = models.TextField()
+    payment = models.TextField(default="", db_default="")
     invoice = models.TextField()
     subscription = models.TextField(default="")
     period_from = models.DateTimeField(null=True)
@@ -121,7 +122,7 @@ class Event(models.Model):
                 _key(name)
                 for name in (
                     "principal", "actor", "provider", "account", "target", "token", "via_grant", "txn",
-                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt", "ray_id", "idempotency_key", "subscription",
+                    "session", "task", "charge", "invoice", "request_id", "ip", "jkt", "ray_id", "idempotency_key", "subscription", "payment",
                 )
             ),
             models.Index(fields=["tenant", "generation", "source", "source_event_id"], name="event_by_source_id"),
