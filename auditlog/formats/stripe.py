@@ -105,7 +105,7 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "invoice.finalized": ("invoice.issued", "success", "quoted"),
     "invoice.paid": ("invoice.paid", "success", "settled"),
     "invoice.payment_failed": ("invoice.failed", "failure", ""),
-    "invoice.voided": ("invoice.failed", "failure", ""),
+    "invoice.voided": ("invoice.voided", "success", "quoted"),
     "invoice.marked_uncollectible": ("invoice.failed", "failure", ""),
     "invoice.overdue": ("invoice.failed", "pending", ""),
     "invoice_payment.paid": ("invoice.paid", "success", "settled"),
@@ -559,6 +559,7 @@ _AMOUNTS = {
     "payment_intent.amount_capturable_updated": ("amount_capturable",),
     "invoice.created": ("total", "amount_due"),
     "invoice.finalized": ("total", "amount_due"),
+    "invoice.voided": ("total", "amount_due"),
     "invoice.paid": ("amount_paid",),
     "invoice_payment.paid": ("amount_paid",),
 }

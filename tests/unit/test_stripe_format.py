@@ -302,7 +302,7 @@ def test_what_is_drawn_on_a_payment_token_is_no_charge_of_its_own_and_no_new_aut
         ("payment_intent.canceled", "payment_intent", {}, "payment.failed", "failure", None),
         ("payment_intent.requires_action", "payment_intent", {}, "approval.requested", "pending", None),
         ("payment_intent.amount_capturable_updated", "payment_intent", {"amount_capturable": 7}, "payment.authorized", "success", "authorized"),
-        ("invoice.voided", "invoice", {}, "invoice.failed", "failure", None),
+        ("invoice.voided", "invoice", {}, "invoice.voided", "success", "quoted"),
         ("invoice.overdue", "invoice", {}, "invoice.failed", "pending", None),
         ("invoice_payment.paid", "invoice_payment", {}, "invoice.paid", "success", None),
         ("invoice_payment.paid", "invoice_payment", {"amount_paid": 5, "currency": "usd", "payment": {"type": "charge", "charge": "ch_1"}}, "invoice.paid", "success", "settled"),
