@@ -70,6 +70,8 @@ def test_a_bad_delivery_is_refused_with_a_reason_and_writes_nothing(source, tena
     body = sample.bodies[0]
     bodies = [body[: len(body) // 2], body.decode().encode("utf-16"), b"\xef\xbb\xbf" + body[:-1], b'{"a":"caf\xe9"}', b"[" * 100_000, b"", b"null",
               b'{"a":1,"a":1}', b'{"access_token":"' + MARK.encode() + b'","at":"Bearer ' + MARK.encode() + b'"}']  # fmt: skip
+    if format == "standard_webhooks":
+        bodies.pop()  # whatever its sender signs is kept, without its secrets
 
     before = payloads(tenant)
     with caplog.at_level(logging.DEBUG):

@@ -61,7 +61,7 @@ def test_logpush_is_answered_as_it_wants_to_be(source, tenant):
     validation = push(b'{"content":"tests"}')
     records = push(
         b"\n".join(json.dumps(CLOUDFLARE_PUSHED | {"AuditLogID": id}).encode() for id in "ab")
-        + b'\n{"AuditLogID": "c"}\n'
+        + b'\n{"AuditLogID": ""}\n'
     )
 
     assert (validation.status_code, validation.json()["ack"]) == (200, [])
