@@ -169,10 +169,17 @@ def _statement(raw: bytes, signed: dict[str, str], sender: Sender) -> Statement:
     else:
         grade, key = ("C", KEY_NAME) if signed else ("D", records.NO_KEY)
         headers |= signed
-    names = WITH_CODES if b"oauth" in raw else NEVER_STORED
+    names = WITH_CODES if _holds_codes(said) else NEVER_STORED
     if bytes(said.request.body)[:1] == b'"':
         names |= {"body"}  # a form as text, codes and tokens in it: nothing of it is kept
     return records.stated(raw, sender, parse=parse, grade=grade, key=key, names=names, keep=KEPT, headers=headers)
+
+
+def _holds_codes(said: Pair) -> bool:
+    """Whether `code` is an authorization code here, and not what went wrong: at the token endpoint, and in an answer that sends
+    the human there."""
+    answered = said.response.body if said.response and isinstance(said.response.body, dict) else {}
+    return "oauth" in said.request.path.lower() or answered.get("type") == "oauth" or "oauth" in answered or "grant_type" in _object(said.request.body)
 
 
 def _proof(said: Pair, sender: Sender) -> tuple[str, str]:

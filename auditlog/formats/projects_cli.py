@@ -20,6 +20,7 @@ import msgspec
 import orjson
 from msgspec import Raw, Struct
 
+from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Gate, Id, Limit, Party, Payload
 from auditlog.core.redaction import NEVER_STORED
@@ -243,14 +244,15 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
 
 def _spread(raw: bytes) -> list[bytes]:
     """A payment profile states a limit for each provider: one record a limit."""
-    if b"v2.provisioning.payment_profile" not in raw or len(raw) > records.MAX_RECORD:
+    if len(raw) > records.MAX_RECORD:
         return [raw]
     try:
-        document = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        document = read_document(raw)
+    except ValueError:
         return [raw]
     profile = document.get("polled") if isinstance(document, dict) else None
-    providers = profile.get("providers") if isinstance(profile, dict) else None
+    is_profile = isinstance(profile, dict) and profile.get("object") == "v2.provisioning.payment_profile"
+    providers = profile.get("providers") if is_profile else None
     if not isinstance(providers, list) or not providers or (len(providers) == 1 and not profile.get("usage_limits")):
         return [raw]
     overall = [profile | {"providers": []}] if profile.get("usage_limits") else []

@@ -66,7 +66,7 @@ def test_logpush_is_answered_as_it_wants_to_be(source, tenant):
 
     assert (validation.status_code, validation.json()["ack"]) == (200, [])
     assert (records.status_code, records.json()["ack"]) == (200, ["a", "b"])
-    assert list(records.json()["setErrs"]) == ["c"] and records.json()["setErrs"]["c"]["err"] == "invalid_request"
+    assert list(records.json()["setErrs"]) == ["record 3"] and records.json()["setErrs"]["record 3"]["err"] == "invalid_request"
 
 
 def test_the_request_line_that_a_sender_signed_is_the_one_we_received(source, tenant):
