@@ -737,7 +737,8 @@ def spend_by(
 
 def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple]]:
     """What exposure over time is made of: ceilings (authority, currency, amount, at, ended), uses of them (authority,
-    currency, amount, at), holds (authority, currency, amount, opened, closed). Live and successful statements only.
+    currency, amount, at), holds (authority, currency, amount, opened, closed: as the books have them). Live and successful
+    statements only.
     """
     only = " AND provider = %(provider)s" if viewer.role == Role.ABUSE else ""
     params = {
@@ -769,16 +770,11 @@ def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple
         )
         uses = cursor.fetchall()
         cursor.execute(
-            "WITH held AS (SELECT DISTINCT rail, charge"
-            f" {base} AND book = 'held' AND charge <> '')"
-            " SELECT max(payment_authority), upper(currency), max(amount_minor) FILTER (WHERE book = 'held'),"
-            " min(occurred_at) FILTER (WHERE book = 'held'), min(occurred_at) FILTER (WHERE book IN ('paid', 'returned'))"
-            " FROM (SELECT *"
-            f" {base} AND amount_minor IS NOT NULL) e JOIN held USING (rail, charge)"
-            " GROUP BY rail, charge, upper(currency)",
+            "SELECT authority, currency, held, held_from, held_until FROM projection_charge"
+            f" WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND held > 0 AND held_from IS NOT NULL{only}",
             params,
         )
-        holds = [row for row in cursor.fetchall() if row[2] is not None]
+        holds = [(authority, currency, minor(held), opened, closed) for authority, currency, held, opened, closed in cursor.fetchall()]
     return ceilings, uses, holds
 
 

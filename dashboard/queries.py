@@ -27,6 +27,7 @@ from auditlog.core.amount import minor
 from auditlog.core.chain import Chain, with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
+from auditlog.core.exposure import is_open
 from auditlog.core.reading import Reading
 from auditlog.core.statement import Grant
 from auditlog.core.story import Story, disagreements
@@ -417,12 +418,13 @@ def list_charges(
     viewer: Viewer,
     filters: Mapping[str, str],
     *,
+    now: datetime,
     since: datetime | None = None,
     until: datetime | None = None,
     after: tuple[datetime, int] | None = None,
     limit: int = PAGE,
 ) -> tuple[Page, list[dict]]:
-    """Charges, the latest first, and what all that fit come to, by currency and rail."""
+    """Charges, the latest first, and what all that fit come to, by currency and rail. Held is what is held `now`."""
     charges = visible_charges(viewer).filter(**filters)
     if guesses(viewer, filters):
         charges = charges.none()
@@ -430,29 +432,33 @@ def list_charges(
         charges = charges.filter(at__gte=since)
     if until:
         charges = charges.filter(at__lt=until)
-    totals = spent_by(charges, "currency")
+    totals = spent_by(charges, "currency", now=now)
     if after:
         charges = charges.filter(Q(at__lt=after[0]) | Q(at=after[0], leaf_index__lt=after[1]))
     rows = list(charges.order_by("-at", "-leaf_index")[: limit + 1])
+    for row in rows:
+        row.held = row.held if is_open(row.held_from, row.held_until, now) else 0
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(conceal(viewer, rows[:limit]), f"{last.at.isoformat()}_{last.leaf_index}" if last else ""), totals
 
 
-def spent_by(charges: QuerySet, *columns: str) -> list[dict]:
+def spent_by(charges: QuerySet, *columns: str, now: datetime) -> list[dict]:
     """Spend and open authorizations by the given columns; always with the currency among them, largest first."""
+    held: dict[tuple, Any] = {}
+    for *key, amount, opened, closed in charges.filter(held__gt=0).values_list(*columns, "held", "held_from", "held_until"):
+        held[tuple(key)] = held.get(tuple(key), 0) + (amount if is_open(opened, closed, now) else 0)
     rows = (
         charges.values(*columns)
         .annotate(
             sum_spent=Sum("spent"),
             sum_most=Sum("at_most"),
             sum_returned=Sum("returned"),
-            sum_held=Sum("held", filter=Q(has_spend=False)),
             count=Count("lead"),
         )
         .order_by()
     )
     found = [
-        row | {"spent": row["sum_spent"], "at_most": row["sum_most"], "returned": row["sum_returned"], "held": row["sum_held"] or 0}
+        row | {"spent": row["sum_spent"], "at_most": row["sum_most"], "returned": row["sum_returned"], "held": held.get(tuple(row[name] for name in columns), 0)}
         for row in rows
     ]
     return sorted(found, key=lambda row: (row["currency"], -row["spent"]))
@@ -520,7 +526,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     side = "principal" if kind == "human" else "actor"
     named = grants.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index")
     findings = visible_findings(viewer).filter(Q(principal=key) | Q(actor=key))
-    is_open = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
+    in_force = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     return {
         "key": key,
         "party": Party.of(key),
@@ -530,9 +536,9 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         **(_own_times(viewer, [key])[key] if is_desk(viewer) else {"first_at": known.first_at, "last_at": known.last_at}),
         "agents": _with_kinds(viewer, _others(as_principal.exclude(actor=key), "actor")),
         "principals": _with_kinds(viewer, _others(as_actor.exclude(principal=key), "principal")),
-        "spend": spent_by(charges.filter(**{side: key}), "currency", "provider"),
-        "grants_open": [] if is_desk(viewer) else list(named.filter(is_open)[: PAGE + 1]),
-        "grants_ended": [] if is_desk(viewer) else list(named.exclude(is_open)[:PAGE]),
+        "spend": spent_by(charges.filter(**{side: key}), "currency", "provider", now=now),
+        "grants_open": [] if is_desk(viewer) else list(named.filter(in_force)[: PAGE + 1]),
+        "grants_ended": [] if is_desk(viewer) else list(named.exclude(in_force)[:PAGE]),
         "findings": read_findings(viewer, list(findings.annotate(rank=_RANK).order_by("-rank", "-id")[:PAGE])),
         "events": conceal(
             viewer, list(events.filter(Q(actor=key) | Q(principal=key)).order_by("-leaf_index").values(*ROW)[:15])
@@ -559,7 +565,7 @@ def _with_kinds(viewer: Viewer, rows: list[dict]) -> list[dict]:
     return conceal(viewer, rows, ("key",))
 
 
-def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
+def grant_view(viewer: Viewer, grant_id: str, *, now: datetime) -> dict[str, Any]:
     """A grant as it stands, with those above and below it. Raises NotFound, NotPermitted."""
     if is_desk(viewer):
         raise NotPermitted("an abuse desk sees its own provider's events; grants are another party's papers")
@@ -579,7 +585,7 @@ def grant_view(viewer: Viewer, grant_id: str) -> dict[str, Any]:
         "path": path,
         "chain": with_kinds(chain, known) if chain.hops or chain.breaks else None,
         "below": list(rows.filter(parent=grant_id).order_by("leaf_index")[:PAGE]),
-        "spend": spent_by(visible_charges(viewer).filter(grant=grant_id), "currency", "provider"),
+        "spend": spent_by(visible_charges(viewer).filter(grant=grant_id), "currency", "provider", now=now),
         "events": list(used.order_by("-leaf_index").values(*ROW)[:15]),
         "findings": read_findings(viewer, list(visible_findings(viewer).filter(grant=grant_id).order_by("-id")[:PAGE])),
     }

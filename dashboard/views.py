@@ -374,7 +374,7 @@ def charges(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         data = form.cleaned_data
         listed, totals = queries.list_charges(
-            request.viewer, form.chosen(), since=data["since"], until=data["until"], after=data["after"]
+            request.viewer, form.chosen(), now=timezone.now(), since=data["since"], until=data["until"], after=data["after"]
         )
     common = ("principal", "actor", "provider", "currency", "since", "until")
     more = [form[name] for name in form.fields if name not in common and name != "after"]
@@ -571,7 +571,7 @@ def parties(request: HttpRequest) -> HttpResponse:
 @page
 @require_GET
 def grant(request: HttpRequest, grant_id: str) -> HttpResponse:
-    view = queries.grant_view(request.viewer, grant_id)
+    view = queries.grant_view(request.viewer, grant_id, now=timezone.now())
     view["chain_svg"] = chain_svg(request.viewer, view["chain"], None) if view["chain"] else ""
     view["hops"] = _hop_rows(request.viewer, view["chain"], None) if view["chain"] else []
     return render(request, "dashboard/grant.html", view | {"now": timezone.now()})

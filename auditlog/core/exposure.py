@@ -13,6 +13,12 @@ Use = tuple[str, str, int, datetime]  # authority, currency, minor units, at
 Hold = tuple[str, str, int, datetime, datetime | None]  # authority, currency, minor units, opened, closed
 
 
+def is_open(opened: datetime | None, closed: datetime | None, at: datetime) -> bool:
+    """Whether a hold is open at `at`: from its first authorization until it was captured, released or too old, by the books
+    (core.books, which say both times). Every page, limit and verdict asks here."""
+    return opened is not None and opened <= at and (closed is None or at < closed)
+
+
 def exposure_at(
     at: datetime, ceilings: Iterable[Ceiling], uses: Iterable[Use], holds: Iterable[Hold]
 ) -> dict[str, int]:
@@ -27,7 +33,7 @@ def exposure_at(
             unused[authority, currency] = max(0, amount - used[authority, currency])
     open_holds: dict[tuple[str, str], int] = defaultdict(int)
     for authority, currency, amount, opened, closed in holds:
-        if opened <= at and (closed is None or at < closed):
+        if is_open(opened, closed, at):
             open_holds[authority, currency] += amount
     exposed: dict[str, int] = defaultdict(int)
     for authority, currency in unused.keys() | open_holds.keys():

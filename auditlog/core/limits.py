@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from auditlog.core.amount import interval_start
+from auditlog.core.exposure import is_open
 from auditlog.core.money import CREDIT_RAIL
 
 Minor = int | Decimal  # minor units, exact
@@ -578,7 +579,7 @@ def overshoots_of(ledger: Ledger) -> list[Crossing]:
 
 
 def _is_open(spent: Spent, at: datetime) -> bool:
-    return spent.held_from is not None and spent.held_from <= at and (spent.held_until is None or at < spent.held_until)
+    return is_open(spent.held_from, spent.held_until, at)
 
 
 # --- payment authorities ----------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
-    instant,
     party,
+    told_at,
     type_or_other,
 )
 
@@ -92,11 +92,10 @@ class Response(Struct):
 
 
 class Pair(Struct):
-    at: str | int | float
     request: Request
+    at: str | int | float | None = None
     response: Response | None = None
     id: str = ""
-    side: str = "provider"
 
     def header(self, name: str) -> str:
         return next((value for given, value in self.request.headers.items() if given.lower() == name), "")
@@ -156,7 +155,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     )  # fmt: skip
     id = fitted(said.id) or digest_id(raw)
     principal = party(sender.issuer, inner(human, "email"), "human")
-    return event(sender, id=id, type=native, at=instant(said.at), payload=payload, principal=principal)
+    return event(sender, id=id, type=native, at=told_at(said.at), payload=payload, principal=principal)
 
 
 def _statement(raw: bytes, signed: dict[str, str], sender: Sender) -> Statement:
@@ -198,7 +197,7 @@ def _proof(said: Pair, sender: Sender) -> tuple[str, str]:
                 raise BadSignature("the digest in Stripe-Signature-V2 is not that of the recorded body")
             # A late one was taken from an earlier request, or lay about: what the provider did with it is still told.
             expires = jws.claims.get("exp")
-            if isinstance(expires, int | float) and instant(said.at).timestamp() <= expires + DRIFT:
+            if isinstance(expires, int | float) and said.at is not None and told_at(said.at).timestamp() <= expires + DRIFT:
                 return SIGNATURE_V2, key.thumbprint
     try:
         check_timestamped_mac(_whole(said), said.header(SIGNATURE), sender.secrets(), name="Stripe-Signature")

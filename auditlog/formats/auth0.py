@@ -116,7 +116,6 @@ class Log(Struct):
     user_agent: str | None = None
     session_id: str | None = None
     agent_id: str | None = None
-    external_agent_id: str | None = None
     details: Any = None
 
 

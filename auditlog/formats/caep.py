@@ -83,8 +83,6 @@ _CREDENTIAL = {
 class Identifier(Struct):
     """A subject identifier of RFC 9493, simple or complex, under its own names and those of older drafts."""
 
-    format: str = ""
-    subject_type: str = ""
     iss: str = ""
     sub: str = ""
     email: str = ""
@@ -99,7 +97,6 @@ class Identifier(Struct):
     user: "Identifier | None" = None
     session: "Identifier | None" = None
     device: "Identifier | None" = None
-    application: "Identifier | None" = None
     tenant: "Identifier | None" = None
 
 

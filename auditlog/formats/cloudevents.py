@@ -54,7 +54,6 @@ class CloudEvent(Struct):
     type: str
     time: Any = None
     subject: str | None = None
-    datacontenttype: str | None = None
     data: Raw = Raw()
     data_base64: str | None = None
     traceparent: str | None = None

@@ -99,7 +99,6 @@ class Pushed(Struct):
     ActionTimestamp: int | float | str | None = None
     ActionType: str = ""
     ActionResult: str | bool | None = None
-    ActorContext: str | None = None
     ActorEmail: str | None = None
     ActorID: str | None = None
     ActorIPAddress: str | None = None

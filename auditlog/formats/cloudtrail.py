@@ -135,7 +135,6 @@ class Digest(Struct):
     digestS3Object: str
     digestPublicKeyFingerprint: str = ""
     previousDigestSignature: str | None = None
-    previousDigestS3Object: str | None = None
     awsAccountId: str | None = None
     logFiles: list[dict[str, Any]] = []
 

@@ -21,7 +21,6 @@ URN = re.compile(r"urn:answerable:event:([a-z0-9_.-]{1,120}):v1\Z")
 class SubjectId(Struct):
     """RFC 9493; only `iss_sub` names a party."""
 
-    format: str = ""
     iss: Issuer | None = None
     sub: Subject | None = None
 

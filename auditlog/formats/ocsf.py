@@ -81,7 +81,6 @@ class Ocsf(Struct):
     activity_id: int | None = None
     activity_name: str | None = None
     type_name: str | None = None
-    class_name: str | None = None
     status_id: int | None = None
     status: str | None = None
     action_id: int | None = None
@@ -91,7 +90,6 @@ class Ocsf(Struct):
     api: dict[str, Any] | None = None
     src_endpoint: dict[str, Any] | None = None
     http_request: dict[str, Any] | None = None
-    cloud: dict[str, Any] | None = None
     resources: list[Any] | None = None
     session: dict[str, Any] | None = None
     ai_agent: dict[str, Any] | None = None

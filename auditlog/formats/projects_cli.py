@@ -36,8 +36,8 @@ from auditlog.formats.values import (
     exactly,
     fitted,
     inner,
-    instant,
     minor_units,
+    told_at,
     type_or_other,
 )
 
@@ -111,14 +111,12 @@ ABOUT = About(
 class Envelope(Struct):
     ok: bool
     command: Id
-    version: str | None = None
     data: Any = None
     error: Any = None
-    meta: Any = None
 
 
 class Recorded(Struct):
-    at: str | int | float
+    at: str | int | float | None = None
     id: Id = ""
     argv: list[str] | Literal["[removed]"] = []
     actor: Actor | None = None
@@ -224,7 +222,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         id = fitted(f"{said.polled.get('id')} {digest_id(content(raw, headers))}")
     else:
         id = said.id or digest_id(raw)
-    return event(sender, id=id, type=native, at=instant(said.at), payload=payload)
+    return event(sender, id=id, type=native, at=told_at(said.at), payload=payload)
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:

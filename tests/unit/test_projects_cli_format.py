@@ -213,7 +213,7 @@ def test_test_mode_is_marked():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"at": None},
+        {"at": "soon"},
         {"output": None},
         {"output": {}},
         {"state": {}},
