@@ -172,9 +172,10 @@ def _event(document: bytes, sender: Sender) -> Event:
         client=client(said.ips[0] if said.ips else ""),
     )
     issued = moment(claims.iat)
-    at = instant(said.event_timestamp) if said.event_timestamp is not None else issued if claims.toe is None else moment(claims.toe)
+    stated = said.event_timestamp not in (None, "")
+    at = instant(said.event_timestamp) if stated else issued if claims.toe is None else moment(claims.toe)
     return event(sender, id=claims.jti, type=kind, at=at, payload=payload, issued_at=issued, txn=claims.txn, principal=principal,
-                 dated=said.event_timestamp is not None or claims.toe is not None)  # fmt: skip
+                 dated=stated or claims.toe is not None)  # fmt: skip
 
 
 def _whom(subject: Identifier, sender: Sender) -> Party | None:

@@ -81,7 +81,7 @@ def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, 
     raw = bytes(data)
     beside = decoded(_beside, raw, "a payload") if raw.lstrip()[:1] == b"{" else Beside()
     is_ours = match is not None or native in LAYER_OF_TYPE
-    if beside.outcome is msgspec.UNSET:
+    if beside.outcome is msgspec.UNSET or beside.outcome is None:
         if match and native in LAYER_OF_TYPE:
             raise MalformedEvent(f"expected the payload of {native} to have an outcome")
         return type_or_other("", sender, type), Payload(outcome="unknown"), "", None

@@ -247,7 +247,12 @@ def instant(value: Any) -> datetime:
 
 def told_at(value: Any) -> datetime:
     """The time that a sender says, or ARRIVAL where it says none: then the event is dated by its receipt, and says so."""
-    return ARRIVAL if value is None or value == "" else instant(value)
+    if value is None or value == "":
+        return ARRIVAL
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        note(f"not read: a time, expected text or a number, found {type(value).__name__}")
+        return ARRIVAL
+    return instant(value)
 
 
 def told_in_text(value: Any, name: str) -> datetime:
