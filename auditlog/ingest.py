@@ -152,11 +152,22 @@ def handshake(tenant: str, name: str, headers: Mapping[str, str]) -> dict[str, s
 
     It says that deliveries may be made, not that they will be taken: those still need the source's secret.
     """
-    known = _source(tenant, name)
-    answer = getattr(formats.named(known.source.format), "handshake", None)
-    if known.source.state != Source.State.ACTIVE or answer is None:
+    answer = _answering(tenant, name, "handshake")
+    return answer(headers, _source(tenant, name).source.requests_per_second) if answer else None
+
+
+def verification(tenant: str, name: str, headers: Mapping[str, str]) -> dict[str, str] | None:
+    """What a GET request is answered with, where the source's format proves so that the address is ours. None: it has none."""
+    answer = _answering(tenant, name, "verification")
+    return answer(headers) if answer else None
+
+
+def _answering(tenant: str, name: str, function: str) -> Callable | None:
+    try:
+        source = _source(tenant, name).source
+    except UnknownSource:
         return None
-    return answer(headers, known.source.requests_per_second)
+    return getattr(formats.named(source.format), function, None) if source.state == Source.State.ACTIVE else None
 
 
 def rehearse(tenant: str, name: str, delivery: formats.Delivery) -> formats.Received:

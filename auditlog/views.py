@@ -50,6 +50,8 @@ def ingest_view(request: HttpRequest) -> HttpResponse:
     tenant, source = parts if len(parts) == 2 else (DEFAULT_TENANT, parts[0])
     if request.method == "OPTIONS":
         return _handshake(request, road.handshake(tenant, source, {k.lower(): v for k, v in request.headers.items()}))
+    if request.method == "GET" and (answer := road.verification(tenant, source, {k.lower(): v for k, v in request.headers.items()})):
+        return JsonResponse(answer)
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     taken = road.ingest(tenant, source, _delivery(request), now=timezone.now())

@@ -458,7 +458,58 @@ def _peac(body: bytes) -> Delivery:
     return with_token(body)
 
 
+GITHUB = {
+    "_document_id": "gh-1", "@timestamp": 1_795_000_000_123, "created_at": 1_795_000_000_123, "action": "pull_request.create", "actor": "copilot-swe-agent",
+    "actor_id": 198982749, "actor_is_agent": True, "actor_is_bot": True, "agent_session_id": "sess-7", "user": "ada", "user_id": 7, "org": "acme", "org_id": 1,
+    "business": "acme-inc", "repo": "acme/shop", "repository": "acme/shop", "operation_type": "create", "pull_request_id": 12, "request_id": "req-1",
+    "pull_request_url": "https://github.com/acme/shop/pull/12", "user_agent": "agent/1", "actor_ip": "203.0.113.7", "programmatic_access_type": "GitHub App server-to-server token",
+}  # fmt: skip
+GITHUB_MERGE = GITHUB | {"_document_id": "gh-2", "action": "pull_request.merge", "actor": "ada", "actor_is_agent": False, "actor_is_bot": False, "programmatic_access_type": None,
+                         "agent_session_id": None}  # fmt: skip
+OKTA = {
+    "uuid": "okta-1", "published": "2026-11-20T10:30:00.250Z", "eventType": "app.oauth2.as.token.grant.access_token", "version": "0", "severity": "INFO",
+    "displayMessage": "OAuth2 access token is granted", "outcome": {"result": "SUCCESS", "reason": None},
+    "actor": {"id": "0oa1", "type": "PublicClientApp", "alternateId": "unknown", "displayName": "Deploy helper"},
+    "client": {"ipAddress": "203.0.113.7", "userAgent": {"rawUserAgent": "agent/1"}, "zone": "null"},
+    "target": [{"id": "AT.1", "type": "access_token", "alternateId": None}, {"id": "00u1", "type": "User", "alternateId": "ada@acme.example"}],
+    "transaction": {"id": "tx-1", "type": "WEB", "detail": {}}, "authenticationContext": {"externalSessionId": "s-1", "rootSessionId": "s-0"},
+    "debugContext": {"debugData": {"grantType": "urn:ietf:params:oauth:grant-type:token-exchange", "grantedScopes": "worker:write"}},
+}  # fmt: skip
+OKTA_HOOK = {"eventType": "com.okta.event_hook", "eventTypeVersion": "1.0", "cloudEventsVersion": "0.1", "source": "https://acme.okta.com/api/v1/eventHooks/who1",
+             "eventId": "hook-1", "eventTime": "2026-11-20T10:30:01Z", "data": {"events": [OKTA | {"uuid": "okta-2"}, OKTA | {"uuid": "okta-3", "eventType": "user.session.start"}]}}  # fmt: skip
+
+
+def _otlp(attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}} for key, value in attributes.items()]
+
+
+OTLP = {"resourceSpans": [{"resource": {"attributes": _otlp({"service.name": "shop-agent"})}, "scopeSpans": [{"scope": {"name": "agents"}, "spans": [{
+    "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "parentSpanId": "eee19b7ec3c1b173", "name": "execute_tool domain.register", "kind": 1,
+    "startTimeUnixNano": "1795000000123000000", "endTimeUnixNano": "1795000001123000000", "status": {"code": 1},
+    "attributes": _otlp({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "domain.register", "gen_ai.agent.id": "agent-1", "gen_ai.conversation.id": "sess-7",
+                         "gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 7, "user.id": "ada", "gen_ai.tool.call.arguments": '{"name": "acme.io"}'})}]}]}]}  # fmt: skip
+OTLP_LOGS = {"resourceLogs": [{"resource": {"attributes": _otlp({"service.name": "shop-agent"})}, "scopeLogs": [{"logRecords": [{
+    "timeUnixNano": "1795000000123000000", "observedTimeUnixNano": "1795000000124000000", "severityText": "INFO", "body": {"stringValue": "said"}, "traceId": "5b8efff798038103d269b633813fc60c",
+    "spanId": "eee19b7ec3c1b174", "eventName": "gen_ai.client.inference.operation.details",
+    "attributes": _otlp({"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-x", "gen_ai.response.id": "resp-1"})}]}]}]}  # fmt: skip
+LITELLM = {
+    "request_id": "chatcmpl-1", "call_type": "acompletion", "api_key": "a" * 64, "spend": 0.0021, "total_tokens": 300, "prompt_tokens": 100, "completion_tokens": 200,
+    "startTime": "2026-11-20T10:30:00.250000", "endTime": "2026-11-20T10:30:02Z", "model": "gpt-x", "custom_llm_provider": "openai", "user": "ada", "team_id": "shop",
+    "session_id": "sess-7", "status": "success", "end_user": "", "messages": [{"role": "user", "content": "hello"}], "response": {"x": 1}, "cache_hit": "False",
+    "metadata": {"user_api_key_alias": "shop-agent", "requester_ip_address": "203.0.113.7"}, "request_tags": ["a"],
+}  # fmt: skip
+LITELLM_CALLBACK = {
+    "id": "chatcmpl-2", "trace_id": "tr-1", "call_type": "completion", "stream": False, "response_cost": 4.2e-05, "status": "success", "startTime": 1_795_000_000.25,
+    "endTime": 1_795_000_001.5, "model": "gpt-x", "model_map_information": {}, "custom_llm_provider": "openai", "end_user": None, "requester_ip_address": None,
+    "metadata": {"user_api_key_hash": "b" * 64, "user_api_key_alias": None, "user_api_key_user_id": "ada", "user_api_key_team_id": None},
+}  # fmt: skip
+
+
 SAMPLES: dict[str, Sample] = {
+    "github": Sample("github", [json.dumps(GITHUB).encode(), json.dumps(GITHUB_MERGE).encode()]),
+    "okta": Sample("okta", [json.dumps(OKTA).encode(), json.dumps(OKTA_HOOK).encode()]),
+    "otlp": Sample("otlp", [json.dumps(OTLP).encode(), json.dumps(OTLP_LOGS).encode()]),
+    "litellm": Sample("litellm", [json.dumps(LITELLM).encode(), json.dumps([LITELLM_CALLBACK]).encode()]),
     "caep": Sample("caep", [json.dumps(SESSION_REVOKED).encode(), json.dumps(STREAM_UPDATED).encode()], _signed_set,
                    sender_of("caep", keys=KEYS, audience="urn:answerable:default")),
     "set": Sample("set", [json.dumps(SET).encode()], _signed_set, sender_of("set", keys=KEYS)),

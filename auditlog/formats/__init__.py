@@ -10,6 +10,7 @@ A format module offers
     CONTENT_TYPES, ENCODINGS                   media types it takes; content encodings (none when absent)
     handshake(headers, per_second) -> headers  what an OPTIONS request is answered with, where the protocol has one; None: not
 
+    verification(headers) -> object            what a GET request is answered with, by which a sender sees that the address is ours; None: not
     is_rendering(before, now) -> bool          whether other content is the same event in another version of the sender's API
 
 Where a sender announces more than it sends (`fetch.py` asks for it):
@@ -46,6 +47,7 @@ from auditlog.core.keys import Key
 NAMES = (
     "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",
     "standard_webhooks", "cloudevents", "http_signatures", "caep", "ap2", "acp", "x402", "mpp", "peac",
+    "github", "okta", "otlp", "litellm",
 )  # fmt: skip
 
 

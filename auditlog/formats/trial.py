@@ -81,6 +81,16 @@ TRIALS: dict[str, Trial] = {
     "mpp": Trial("token", lambda name, now: {
         "id": name, "at": _iso(now), "challenge": {"id": name, "realm": "test.example", "method": "test", "intent": "charge",
                                                    "request": {"amount": "0", "currency": "usd", "recipient": "test"}}}),
+    "github": Trial("token", lambda name, now: {
+        "_document_id": name, "@timestamp": int(now.timestamp() * 1000), "action": "connection.test", "actor": "test", "actor_is_bot": True, "org": "test"}),
+    "okta": Trial("token", lambda name, now: {
+        "uuid": name, "published": _iso(now), "eventType": "connection.test", "outcome": {"result": "SUCCESS"}, "actor": {"id": "test", "type": "SystemPrincipal"}}),
+    "otlp": Trial("token", lambda name, now: {
+        "resourceSpans": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "connection-test"}}]}, "scopeSpans": [{"spans": [{
+            "traceId": f"{int(now.timestamp()):032x}", "spanId": f"{int(now.timestamp()):016x}", "name": name, "startTimeUnixNano": f"{int(now.timestamp())}000000000",
+            "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "connection_test"}}]}]}]}]}),
+    "litellm": Trial("token", lambda name, now: {
+        "request_id": name, "call_type": "connection_test", "startTime": _iso(now), "spend": 0, "model": "test", "status": "success"}),
 }  # fmt: skip
 
 

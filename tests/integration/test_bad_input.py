@@ -18,7 +18,8 @@ TIMES = {
     "set": ("iat",), "caep": ("iat",), "stripe": ("created",), "auth0": ("data", "date"), "keycloak": ("time",), "ocsf": ("time",),
     "cloudflare": ("ActionTimestamp",), "cloudtrail": ("eventTime",), "standard_webhooks": ("timestamp",), "cloudevents": ("time",),
     "http_signatures": ("time",), "app": ("at",), "projects_cli": ("at",), "ap2": ("iat",), "acp": ("at",), "x402": ("at",), "mpp": ("at",),
-    "peac": ("observed_at",),
+    "peac": ("observed_at",), "github": ("@timestamp",), "okta": ("published",), "litellm": ("startTime",),
+    "otlp": ("resourceSpans", 0, "scopeSpans", 0, "spans", 0, "startTimeUnixNano"),
 }  # fmt: skip
 
 

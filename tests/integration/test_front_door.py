@@ -184,3 +184,14 @@ def test_what_was_not_read_of_a_delivery_is_said_on_the_page_of_its_source(sourc
 
     [noted] = NotedDelivery.objects.filter(tenant=tenant)
     assert (noted.taken, noted.refused) == (1, 0) and "traceparent" in noted.reason
+
+
+def test_the_one_time_verification_of_an_event_hook_is_answered(source, tenant):
+    row, other = source("okta"), source("auth0")
+
+    answer = Client().get(f"/ingest/{tenant.name}/{row.name}", headers={"X-Okta-Verification-Challenge": "abc123"})
+
+    assert (answer.status_code, answer.json(), answer["Content-Type"]) == (200, {"verification": "abc123"}, "application/json")
+    assert Client().get(f"/ingest/{tenant.name}/{row.name}").status_code == 405
+    assert Client().get(f"/ingest/{tenant.name}/{other.name}", headers={"X-Okta-Verification-Challenge": "abc123"}).status_code == 405
+    assert Client().get(f"/ingest/{tenant.name}/nobody", headers={"X-Okta-Verification-Challenge": "abc123"}).status_code == 405

@@ -22,7 +22,8 @@ NATIVE = {"set", "standard_webhooks", "cloudevents", "http_signatures"}
 # Signed artifacts whose own specifications publish what is to be refused: AP2's schemas, PEAC's invalid vectors.
 CONFORMING = {"ap2", "peac"}
 # What we do rely on: when, how much, and the grammar of a protocol's own objects. Of these only null counts as absent.
-RELIED_ON = {"at", "time", "date", "created", "eventTime", "ActionTimestamp", "timestamp", "event_timestamp", "toe", "startTimeUnixNano", "endTimeUnixNano",
+RELIED_ON = {"at", "time", "date", "created", "eventTime", "ActionTimestamp", "timestamp", "event_timestamp", "toe", "@timestamp", "created_at",
+             "published", "startTime", "endTime", "timeUnixNano", "observedTimeUnixNano", "startTimeUnixNano", "spend", "response_cost",
              "amount", "amount_captured", "total", "accepts", "challenge", "receipt", "credential"}  # fmt: skip
 QUICK = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
