@@ -55,6 +55,7 @@ ABOUT = About(
     chains="none: ACP names no agent. Joined by checkout session, order and idempotency key",
     lacks="charges (an order's total is a quote), the agent, and often a time of its own",
     tested="the specification's examples: five orders and a delegated payment, the one with a card number refused; orders as before 2026-04-17",
+    against=("agentic-commerce-protocol, examples of 2026-04-17 and schema of 2026-01-30",),
     connect=(
         "Have the merchant send its order webhooks to {address}.",
         "Set the secret of Merchant-Signature as {secret} where the service runs.",

@@ -69,6 +69,7 @@ ABOUT = About(
     chains="none: APP names the human (actor.email) and no agent. Joined by idempotency key and resource ids",
     lacks="the agent, amounts; the shared payment token is kept as its digest only",
     tested="pairs made to the fields of two public providers; JWTs and MACs, each part changed",
+    against=("the code of two public providers, 2026-11",),
     connect=(
         "Put auditlog.recorder (RecordWSGI or RecordASGI) in front of your /provisioning and /oauth/token endpoints.",
         "Give it {address}, the secret {secret} and a folder for its spool.",

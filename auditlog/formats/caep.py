@@ -54,6 +54,7 @@ ABOUT = About(
     chains="none: a signal is about a subject, not about who acts for whom",
     lacks="agents, delegation, money; of an `admin` who began something, the name",
     tested="the examples' forms of CAEP, RISC, SSF and RFC 9493, old drafts too; every claim mutated",
+    against=("CAEP 1.0, RISC 1.0, SSF 1.0 and RFC 9493, examples",),
     connect=(
         "At the transmitter create a stream for this receiver, with the audience that you give this source.",
         "Choose push delivery to {address}, or poll delivery, and give its endpoint as the address to poll.",

@@ -38,6 +38,7 @@ ABOUT = About(
     chains="the payload's nested act, outermost is the current actor",
     lacks="a signature; an event without time is dated by its arrival, and says so",
     tested="the specification's JSON Schema; all three modes of one event compared; what the official Python SDK sends",
+    against=("cloudevents 2.2.0", "cloudevents/spec JSON Schema 1.0"),
     connect=(
         "Give your CloudEvents sink the address {address}.",
         "Add the header Authorization: Bearer <the value of {secret}>.",

@@ -58,6 +58,7 @@ ABOUT = About(
     chains="none: no agent and no delegation in the log. Joined by token id, Ray ID, e-mail and time",
     lacks="agents, delegation, money, webhooks of the registrar",
     tested="records made to the documented field names in both shapes; no samples are published",
+    against=("developers.cloudflare.com/logs (audit_logs, audit_logs_v2), 2026-11",),
     connect=(
         "In Cloudflare open Analytics & Logs > Logpush and create a job for the dataset Audit Logs v2.",
         "Destination HTTP: {address}?header_Authorization=Bearer%20<the value of {secret}>",

@@ -77,6 +77,7 @@ ABOUT = About(
     chains="sourceIdentity is the oldest hop, the role session acts; AssumeRole links a session's key to its caller's",
     lacks="money; the agent inside a session unless it set sourceIdentity; whether the digest before one was removed",
     tested="records made to AWS's reference of userIdentity; digests signed as AWS describes it",
+    against=("docs.aws.amazon.com/awscloudtrail (userIdentity, log file validation), 2026-11",),
     connect=(
         "Create an EventBridge rule for 'AWS API Call via CloudTrail', or a job on your trail's bucket.",
         "Target: an API destination with {address}, method POST.",

@@ -52,6 +52,7 @@ ABOUT = About(
     chains="an agent (actor_is_agent) acts for user; else the actor alone. Joined by agent_session_id and request_id",
     lacks="a signature, grants, money; who holds a token that was used",
     tested="events made to the field names of GitHub's documentation (2026-11); no samples are published",
+    against=("docs.github.com, audit log events for your enterprise and for agents, 2026-11",),
     connect=(
         "In the enterprise's settings open Audit log > Log streaming, and stream to a bucket (S3, GCS, Azure).",
         "Have a job on the bucket POST each file to {address}, with Authorization: Bearer <the value of {secret}>.",

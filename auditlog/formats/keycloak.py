@@ -81,6 +81,7 @@ ABOUT = About(
     chains="clientId acts for subject_token_client_id, for userId; longer chains are linked by sessionId",
     lacks="actor tokens, and the id of the token that was exchanged",
     tested="events made to the field names in the sources of Keycloak and of three listeners, signed as Phase Two's signs",
+    against=("keycloak/keycloak sources, 2026-11", "p2-inc/keycloak-events and vymalo/keycloak-webhook sources, 2026-11"),
     connect=(
         "Install an HTTP event listener in Keycloak and enable it under Realm settings > Events.",
         "Set its address to {address}.",

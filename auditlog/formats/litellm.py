@@ -49,6 +49,7 @@ ABOUT = About(
     chains="none: the key, or its agent, acts for the user it belongs to. Joined by session and request",
     lacks="a signature; what the provider will bill; prompts and answers, which are not stored",
     tested="records made to LiteLLM's documentation of both shapes (2026-11)",
+    against=("docs.litellm.ai, logging_spec, generic_api and cost_tracking, 2026-11",),
     connect=(
         "In the proxy's config.yaml: callbacks: [answerable], and under callback_settings.answerable: callback_type: generic_api, endpoint: {address}.",
         "headers: Authorization: Bearer <the value of {secret}>.",

@@ -61,6 +61,7 @@ ABOUT = About(
     chains="none: the payer (source) acts, where it is said. Joined by the receipt's reference and the challenge's id",
     lacks="signatures, agents; the proof of payment is kept as its digest only",
     tested="published vectors of challenges, credentials and receipts, valid and hostile",
+    against=("peacprotocol/peac vectors", "tempoxyz/mpp-specs, draft-httpauth-payment-00"),
     connect=(
         "Put a recorder beside your MPP client or server.",
         'POST {{"at": "<RFC 3339>", "challenge": "<WWW-Authenticate>", "receipt": "<Payment-Receipt>"}} to {address}.',

@@ -57,6 +57,7 @@ ABOUT = About(
     chains="the client that got a token acts for the user among the targets; else the actor alone. Joined by session and transaction",
     lacks="a signature, actor chains, the token that one was exchanged for",
     tested="events made to Okta's reference of LogEvent and of event hooks (2026-11)",
+    against=("developer.okta.com, System Log and event hooks, 2026-11",),
     connect=(
         "In the Admin Console open Workflow > Event Hooks, and create one with the address {address}.",
         "Authentication field: Authorization; secret: the value of {secret}.",

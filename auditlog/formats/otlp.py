@@ -69,6 +69,7 @@ ABOUT = About(
     chains="none: the agent acts, else its service; the user is claimed. Joined by trace, conversation and response id",
     lacks="a signature, authority of any kind, money; prompts, answers and arguments, which are left out",
     tested="what opentelemetry-proto 1.45 encodes, and its JSON; conventions of v1.41",
+    against=("opentelemetry-proto 1.45.2", "semantic conventions for GenAI v1.41"),
     connect=(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={address} (and OTEL_EXPORTER_OTLP_LOGS_ENDPOINT), protocol http/protobuf or http/json.",
         "OTEL_EXPORTER_OTLP_HEADERS=Authorization=Bearer%20<the value of {secret}>",

@@ -98,6 +98,7 @@ ABOUT = About(
     chains="the wrapper's nested actor, outermost is the current actor; the CLI names nobody",
     lacks="a signature, times, the agent unless the wrapper says it; values of the environment are never kept",
     tested="published captures of the envelope and the state file; objects made to the SDK's fields",
+    against=("stripe/stripe-python, v2.provisioning classes, 2026-11",),
     connect=(
         "Run the CLI with --json through a wrapper that posts each result to {address}.",
         'Body: {{"at": "<RFC 3339>", "argv": [..], "actor": {{..}}, "session": "..", "output": <the JSON>}}',

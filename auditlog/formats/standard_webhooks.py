@@ -33,6 +33,7 @@ ABOUT = About(
     chains="the payload's nested act, outermost is the current actor",
     lacks="several events in one request",
     tested="the specification's own example; every signed part changed",
+    against=("standardwebhooks 1.1.0", "svix 2.9.1"),
     connect=(
         "In the sender's webhook settings add the endpoint {address}.",
         "v1: copy its signing secret (whsec_...) and set it as {secret} where the service runs.",

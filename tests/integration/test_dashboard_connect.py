@@ -122,7 +122,7 @@ def test_every_format_is_described_as_its_code_says(conductor):
 
     for name in formats.NAMES:
         about = formats.named(name).ABOUT
-        for said in (about.title, about.sent, about.authentication, about.carries, about.chains, about.lacks, about.tested):
+        for said in (about.title, about.sent, about.authentication, about.carries, about.chains, about.lacks, about.tested, *about.against):
             assert said in page, (name, said)
 
 
