@@ -343,6 +343,17 @@ def test_bytes_of_the_senders_own_can_be_tried(conductor):
     assert leaves(conductor.row) == before
 
 
+def test_a_trial_says_what_of_a_delivery_would_not_be_read_and_makes_up_no_time(shared, world):
+    shared("cloudevents")
+    body = {"specversion": "1.0", "id": "x", "source": "/s", "type": "t", "subject": 7}
+    sent = {"act": "try", "content_type": "application/cloudevents+json", "headers": f"Authorization: Bearer {SECRET}", "body": json.dumps(body)}
+
+    page = text_of(signed_in(world, "admin").post("/sources/cloudevents/", sent))
+
+    assert "✓ would be taken" in page and "without a time of its own" in page and "not read:" in page and "$.subject" in page
+    assert "1970" not in page
+
+
 # --- keys and state -------------------------------------------------------------------------------------------------
 
 
