@@ -14,8 +14,8 @@ from auditlog.append import EPOCH, append_note
 from auditlog.core.errors import AddressRefused, ConfigurationError
 from auditlog.core.event import LAYERS
 from auditlog.core.keys import kid_of, load, public_jwk
+from auditlog.dirty import look_again
 from auditlog.models import (
-    Dirty,
     LogHead,
     Membership,
     Organisation,
@@ -99,7 +99,7 @@ def add_source(
         now=now,
     )  # fmt: skip
     if heartbeat_seconds:
-        _listen(source, now=now)
+        _listen(source)
     for jwk in (jwks or {}).get("keys", []):
         add_key(source, jwk, now=now)
     if format in ("set", "caep") and not jwks_url and not source.keys.exists():
@@ -204,7 +204,7 @@ def set_source_state(source: Source, state: str, *, now: datetime) -> None:
     source.save(update_fields=["state", "heartbeat_since"])
     append_note(source.tenant, "config", {"change": f"source.{state}", "source": source.name}, now=now)
     if source.heartbeat_seconds:
-        _listen(source, now=now)
+        _listen(source)
 
 
 @transaction.atomic
@@ -213,14 +213,12 @@ def promise_heartbeat(source: Source, seconds: int | None, *, now: datetime) -> 
     source.heartbeat_seconds, source.heartbeat_since = seconds, now if seconds else None
     checked(source).save(update_fields=["heartbeat_seconds", "heartbeat_since"])
     append_note(source.tenant, "config", {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0}, now=now)
-    _listen(source, now=now)
+    _listen(source)
 
 
-def _listen(source: Source, *, now: datetime) -> None:
+def _listen(source: Source) -> None:
     """Have detection look at the source's silence: now, which also plans when to look next."""
-    Dirty.objects.create(
-        tenant=source.tenant, kind="silence", key=json.dumps([source.name]), leaf_index=-1, due_at=now
-    )
+    look_again(source.tenant_id, "silence", json.dumps([source.name]))
 
 
 def note_source_change(source: Source, fields: list[str], *, now: datetime) -> None:

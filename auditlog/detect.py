@@ -33,6 +33,7 @@ from auditlog.detectors import (
     story_detectors,
 )
 from auditlog.detectors.gathered import gather
+from auditlog.dirty import look_again
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.queries import generation_of, load_acts, record_around, select_acts, shared_with
@@ -108,7 +109,7 @@ def _take_dirty(tenant: Tenant, *, now: datetime, limit: int) -> list[tuple[str,
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM projection_dirty WHERE id IN (SELECT id FROM projection_dirty"
-            " WHERE tenant_id = %s AND due_at <= %s ORDER BY id LIMIT %s) RETURNING kind, key",
+            " WHERE tenant_id = %s AND due_at <= %s ORDER BY id LIMIT %s FOR UPDATE) RETURNING kind, key",
             [tenant.pk, now, limit],
         )
         return cursor.fetchall()
@@ -382,13 +383,13 @@ def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
         ripe = [fact for fact in facts if now - fact.gap.revealed_at >= GRACE]
         _keep_of(tenant, source_gap, {(source, stream): ripe}, work, now=now)
         if young := [fact.gap.revealed_at for fact in facts if now - fact.gap.revealed_at < GRACE]:
-            _look_again(tenant, "sequence", (source, stream), due_at=min(young) + GRACE, now=now)
+            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=min(young) + GRACE)
     for (source,) in work.heard["silence"]:
         fact = silence_of(tenant, source)
         due_at = fact.since + fact.every + GRACE if fact else now
         _keep_of(tenant, source_silent, {(source,): [fact] if fact and due_at <= now else []}, work, now=now)
         if due_at > now:
-            _look_again(tenant, "silence", (source,), due_at=due_at, now=now)
+            look_again(tenant.pk, "silence", json.dumps((source,)), due_at=due_at)
     if hours := work.heard["clock"]:
         by_key: dict[tuple[str, ...], list[clock_skew.Fact]] = {key: [] for key in hours}
         for fact in clock_facts(tenant, hours):
@@ -401,17 +402,6 @@ def _keep_of(
 ) -> None:
     found = {key: list(detector.find(many)) for key, many in facts.items()}
     _keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
-
-
-def _look_again(tenant: Tenant, kind: str, key: tuple[str, ...], *, due_at: datetime, now: datetime) -> None:
-    """Have this key looked at when its time has come; once, however often it is asked for until then."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO projection_dirty (tenant_id, kind, key, leaf_index, due_at)"
-            " SELECT %(tenant)s, %(kind)s, %(key)s, -1, %(due_at)s WHERE NOT EXISTS (SELECT 1 FROM projection_dirty"
-            " WHERE tenant_id = %(tenant)s AND kind = %(kind)s AND key = %(key)s AND due_at > %(now)s AND due_at <= %(due_at)s)",
-            {"tenant": tenant.pk, "kind": kind, "key": json.dumps(key), "due_at": due_at, "now": now},
-        )
 
 
 # --- keeping --------------------------------------------------------------------------------------------------------

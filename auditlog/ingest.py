@@ -33,6 +33,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.keys import Key, load
 from auditlog.core.redaction import clean_text
+from auditlog.dirty import look_again
 from auditlog.fetch_keys import fetch_unknown
 from auditlog.gather import Gathering, Take
 from auditlog.models import NotedDelivery, Source
@@ -321,13 +322,6 @@ _COUNT = """
     ON CONFLICT ON CONSTRAINT refusal_count_once
     DO UPDATE SET count = r.count + excluded.count, last_at = greatest(r.last_at, excluded.last_at)
 """
-_WATCH = """
-    INSERT INTO projection_dirty (tenant_id, kind, key, leaf_index, due_at)
-    SELECT %(tenant)s, 'refusal', %(source)s, -1, %(now)s
-    WHERE NOT EXISTS (SELECT 1 FROM projection_dirty WHERE tenant_id = %(tenant)s AND kind = 'refusal'
-      AND key = %(source)s)
-"""
-
 
 _NOTE = """
     WITH gone AS (
@@ -390,4 +384,4 @@ def count_refusals(source: Source, refusals: Collection[Refused], *, now: dateti
                 "sample": sample,
             }
             cursor.execute(_COUNT, row)
-            cursor.execute(_WATCH, row)
+    look_again(source.tenant_id, "refusal", source.name)

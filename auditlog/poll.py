@@ -14,7 +14,7 @@ from auditlog.core.errors import OutboundError, Refused, TooManyRequests, Unexpe
 from auditlog.formats import Delivery
 from auditlog.ingest import Taken, ingest, read_by_format, refuse, sender_of, take
 from auditlog.models import Pull, Source
-from auditlog.pull import alone, expected_ok, failed, pull_of, succeeded, with_key
+from auditlog.pull import alone, expected_ok, failed, keep, pull_of, succeeded, with_key
 
 log = structlog.get_logger()
 PAGES = 20  # of one round: then others have their turn
@@ -73,7 +73,7 @@ def _page(
         if hasattr(module, "poll_settled"):
             state = module.poll_settled(state, list(taken.appended), refused)
     pull.state = state
-    pull.save(update_fields=["state"])  # strictly after what it stands for is durable
+    keep(pull, "state")  # strictly after what it stands for is durable
     # What is left where it was comes again with every request: asking at once would go round in a circle.
     return new, polled.more and settled > 0
 
@@ -113,6 +113,6 @@ def _close(
     answer = call(with_key(request, source), allow_private=source.allow_private, bounds=BOUNDS)
     if answer.status in (200, 202, 204):
         pull.state = {}
-        pull.save(update_fields=["state"])
+        keep(pull, "state")
     else:
         warnings.append(f"acknowledgements go with the next request: {request.host} answered {answer.status} to those by themselves")

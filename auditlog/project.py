@@ -21,6 +21,7 @@ from auditlog.append import EPOCH
 from auditlog.batch import Batch, Read, may_say
 from auditlog.bulk import copy_rows, fetch_rows
 from auditlog.core.errors import Refused
+from auditlog.dirty import AT_ONCE
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
@@ -103,7 +104,7 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
                 total += _advance(tenant, state, now=now, limit=BATCH)
             ProjectionState.objects.filter(tenant=tenant, generation=old.generation).update(is_current=False)
             ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(is_current=True)
-            look_at_all_sources(tenant, state.generation, rules=list(KIND_OF_RULE), now=now)
+            look_at_all_sources(tenant, state.generation, rules=list(KIND_OF_RULE))
         _drop_generations(tenant, keep=fresh.generation)
         return total
     finally:
@@ -140,7 +141,7 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
         _leave_out(batch, rows[0][0], sources[rows[0][3]].name, error)
     write_heard(batch, [(row[0], sources[row[3]].name, row[4], row[6] is None) for row in rows if row[1] == _EVENT])
     write_unparsed(batch)
-    _write_dirty(batch, now=now)
+    _write_dirty(batch)
     state.position = rows[-1][0] + 1
     state.projected_at = now
     ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(
@@ -195,10 +196,10 @@ def _fold(batch: Batch) -> None:
     write_events(batch)  # last: what asks for events above means those of before this batch
 
 
-def _write_dirty(batch: Batch, *, now: datetime) -> None:
+def _write_dirty(batch: Batch) -> None:
     if batch.dirty:
         copy_rows(
             "projection_dirty",
             {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"},
-            ((batch.tenant.pk, kind, key, batch.last_leaf, now) for kind, key in sorted(batch.dirty)),
+            ((batch.tenant.pk, kind, key, batch.last_leaf, AT_ONCE) for kind, key in sorted(batch.dirty)),
         )

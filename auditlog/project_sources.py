@@ -15,6 +15,7 @@ from auditlog.batch import Batch
 from auditlog.bulk import copy_rows, upsert_rows
 from auditlog.core.sequence import Run, merged
 from auditlog.detectors import clock_skew
+from auditlog.dirty import AT_ONCE
 from auditlog.models import Tenant
 
 ACTIVITY_TYPES = {
@@ -167,7 +168,7 @@ def key_of(*parts: str) -> str:
     return json.dumps(parts)
 
 
-def look_at_all_sources(tenant: Tenant, generation: int, *, rules: Sequence[str], now: datetime) -> None:
+def look_at_all_sources(tenant: Tenant, generation: int, *, rules: Sequence[str]) -> None:
     """After a rebuild: have everything looked at that these rules could find, or found before, in this generation."""
     with connection.cursor() as cursor:
         cursor.execute(_ALL, {"tenant": tenant.pk, "generation": generation})
@@ -180,7 +181,7 @@ def look_at_all_sources(tenant: Tenant, generation: int, *, rules: Sequence[str]
     copy_rows(
         "projection_dirty",
         {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"},
-        [(tenant.pk, kind, key, -1, now) for kind, key in sorted(keys)],
+        [(tenant.pk, kind, key, -1, AT_ONCE) for kind, key in sorted(keys)],
     )
 
 

@@ -13,14 +13,16 @@ from django.db import connection, transaction
 
 from auditlog.core.errors import NotConfigured, UnexpectedAnswer
 from auditlog.core.request import Request, Response
-from auditlog.models import ExportStream, Pull, Source
+from auditlog.models import Export, ExportStream, Pull, Source
 from auditlog.source_secrets import source_secret
 
+ASKED = ("jwks_url", "poll_url", "poll_seconds", "api_url", "api_key_env", "allow_private")  # of a source
 LEAST, MOST = timedelta(seconds=10), timedelta(hours=1)  # between two tries of what fails
 
 
 def pull_of(source: Source, kind: str) -> Pull:
     pull, _ = Pull.objects.get_or_create(source=source, kind=kind, defaults={"tenant_id": source.tenant_id})
+    pull.source = source  # as it is being asked, whatever it becomes meanwhile
     return pull
 
 
@@ -65,7 +67,22 @@ def failed(pull: Pull | ExportStream, error: Exception | str, *, now: datetime, 
 def _save(pull: Pull | ExportStream, *fields: str, **more: object) -> None:
     for name, value in more.items():
         setattr(pull, name, value)
-    pull.save(update_fields=["last_at", "failures", "error", "due_at", *fields, *more])
+    keep(pull, "last_at", "failures", "error", "due_at", *fields, *more)
+
+
+@transaction.atomic
+def keep(pull: Pull | ExportStream, *fields: str) -> None:
+    """Write these fields of a row. What was configured anew while it was being asked stays: where to go on and when next are
+    then those of the new configuration, and not of the address that was asked.
+    """
+    if isinstance(pull, Pull):
+        before = pull.source
+        after = Source.objects.select_for_update(no_key=True).get(pk=before.pk)
+        if any(getattr(before, name) != getattr(after, name) for name in ASKED):
+            fields = tuple(name for name in fields if name not in ("due_at", "state"))
+    elif Export.objects.select_for_update(no_key=True).get(pk=pull.export_id).url != pull.export.url:
+        fields = tuple(name for name in fields if name != "due_at")
+    pull.save(update_fields=list(fields))
 
 
 def claim(source: Source, kind: str, *, every: timedelta, now: datetime) -> bool:

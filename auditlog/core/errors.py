@@ -31,6 +31,16 @@ class UnknownKey(Refused):
     err = "invalid_key"
 
 
+class WrongAlgorithm(UnknownKey):
+    """The delivery names a key of the source and an algorithm that this key has nothing to do with. No sender that holds the
+    key signs like that, so it is found as a forgery is; `key` says whose name was used.
+    """
+
+    def __init__(self, said: str, *, key: str) -> None:
+        super().__init__(said)
+        self.key = key
+
+
 class UnknownKid(UnknownKey):
     """No key of the source has this name: the only refusal that reading its key set again can cure."""
 

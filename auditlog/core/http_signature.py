@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256, sha512
 from urllib.parse import unquote
 
-from auditlog.core.errors import BadSignature, UnknownKey, UnknownKid
+from auditlog.core.errors import BadSignature, UnknownKid, WrongAlgorithm
 from auditlog.core.keys import Key
 
 MAX_HEADER = 8192
@@ -105,7 +105,7 @@ def check_signature(signed: Signed, headers: Mapping[str, str], keys: Mapping[st
         raise UnknownKid(f"key {keyid[:80]!r} is not one of this source's keys")
     stated = signed.parameters.get("alg")
     if stated is not None and stated not in ALGORITHMS:
-        raise UnknownKey(f"expected alg {', '.join(ALGORITHMS)}, found {stated[:40]!r}")
+        raise WrongAlgorithm(f"expected alg {', '.join(ALGORITHMS)}, found {stated[:40]!r}", key=key.thumbprint)
     algorithm = ALGORITHMS[stated] if stated else next(iter(key.checks))
     check = key.check_for(algorithm)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
-from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey, UnknownKid
+from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKid, WrongAlgorithm
 from auditlog.core.keys import ALGORITHMS, Key
 
 MAX_JWS = 64 * 1024
@@ -49,10 +49,10 @@ def open_jws(compact: str, *, limit: int = MAX_JWS) -> Jws:
 
 
 def check_jws(jws: Jws, key: Key) -> Key:
-    """Raises BadSignature or UnknownKey."""
+    """Raises BadSignature or WrongAlgorithm."""
     algorithm = jws.header.get("alg")
     if algorithm not in ALGORITHMS:
-        raise UnknownKey(f"expected alg {', '.join(ALGORITHMS)}, found {str(algorithm)[:40]!r}")
+        raise WrongAlgorithm(f"expected alg {', '.join(ALGORITHMS)}, found {str(algorithm)[:40]!r}", key=key.thumbprint)
     if "crit" in jws.header:
         raise MalformedEvent("the header marks something as critical, which we do not know")
     try:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
-from auditlog.core.errors import BadSignature, ConfigurationError, UnknownKey
+from auditlog.core.errors import BadSignature, ConfigurationError, WrongAlgorithm
 
 Check = Callable[[bytes, bytes], None]  # (message, signature); raises BadSignature
 # RFC 9864 names Ed25519 fully; RFC 8037's "EdDSA" stays in use for the same thing.
@@ -52,7 +52,7 @@ class Key:
         check = self.checks.get(algorithm)
         if check is None:
             fit = " or ".join(self.checks)
-            raise UnknownKey(f"key {self.kid!r} is for {fit}, the header says alg {algorithm!r}")
+            raise WrongAlgorithm(f"key {self.kid!r} is for {fit}, the header says alg {algorithm!r}"[:200], key=self.thumbprint)
         return check
 
 

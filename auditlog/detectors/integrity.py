@@ -44,20 +44,23 @@ class ConflictFact:
 
 
 def signature_findings(refusals: Iterable[RefusalFact]) -> Iterable[Finding]:
-    """One finding a source, key and hour in which signatures did not fit."""
+    """One finding a source, key and hour in which signatures did not fit, or were of an algorithm that is not the key's."""
+    grouped: dict[tuple[str, str, datetime], list[RefusalFact]] = {}
     for fact in refusals:
-        if fact.err != "authentication_failed":
-            continue
+        if fact.err == "authentication_failed" or (fact.err == "invalid_key" and fact.key):
+            grouped.setdefault((fact.source, fact.key, fact.hour), []).append(fact)
+    for facts in grouped.values():
+        fact, count = facts[0], sum(each.count for each in facts)
         yield Finding(
             rule=SIGNATURE_FAILED,
             anchor=f"{fact.source} {fact.key} {fact.hour.isoformat()}",
-            severity="high" if fact.count >= 10 else "medium",
-            title=f"{fact.count} deliver{'y' if fact.count == 1 else 'ies'} in the name of {fact.source} had a wrong signature",
+            severity="high" if count >= 10 else "medium",
+            title=f"{count} deliver{'y' if count == 1 else 'ies'} in the name of {fact.source} had a wrong signature",
             events=(),
             leaves=(),
-            first_at=fact.first_at,
-            last_at=fact.last_at,
-            evidence={"source": fact.source, "key": fact.key, "count": fact.count, "sample": fact.sample},
+            first_at=min(each.first_at for each in facts),
+            last_at=max(each.last_at for each in facts),
+            evidence={"source": fact.source, "key": fact.key, "count": count, "sample": fact.sample},
         )
 
 

@@ -1,13 +1,18 @@
 """The front door over HTTP (Django's client, real commits): every answer a sender can get."""
 
 import json
+import threading
 
 import pytest
+from django.db import connections
 from django.test import Client
 
-from auditlog.configure import add_key, retire_key, set_source_state
+from auditlog import detect
+from auditlog.configure import add_key, promise_heartbeat, retire_key, set_source_state
+from auditlog.core.jws import b64url_bytes
+from auditlog.core.keys import b64url
 from auditlog.ingest import _versions
-from auditlog.models import Event, Finding, Leaf, Payload, RefusalCount, Source
+from auditlog.models import Dirty, Event, Finding, Leaf, Payload, RefusalCount, Source
 from auditlog.simulator.signing import Signer
 
 
@@ -274,3 +279,104 @@ def test_a_broker_that_is_down_costs_no_event(conductor, monkeypatch):
     assert tasks.UNSENT._value.get() == before + 1
     conductor.settle()
     assert Event.objects.filter(tenant=conductor.row).count() == 1
+
+
+# --- what comes while a round of detection is under way -----------------------------------------------------------------
+
+
+@pytest.fixture
+def held(conductor, monkeypatch):
+    """A round of detection that has read the refusals and is not committed: `held.begin()`, then `held.end()`."""
+    read, go_on, keep = threading.Event(), threading.Event(), detect._judge_sources
+
+    def paused(*args, **more):
+        read.set()
+        assert go_on.wait(20)
+        return keep(*args, **more)
+
+    def run():
+        detect.detect(conductor.row, now=conductor.now)
+        connections.close_all()
+
+    thread = threading.Thread(target=run)
+
+    class Held:
+        def begin(self):
+            monkeypatch.setattr(detect, "_judge_sources", paused)
+            thread.start()
+            assert read.wait(20)
+
+        def end(self):
+            go_on.set()
+            thread.join(20)
+            monkeypatch.setattr(detect, "_judge_sources", keep)
+
+    yield Held()
+    go_on.set()
+    thread.join(20)
+
+
+def forgeries(world):
+    found = Finding.objects.filter(tenant=world.row, rule="integrity.signature_failed").exclude(state="withdrawn")
+    return sum(finding.evidence["count"] for finding in found)
+
+
+@pytest.mark.parametrize("first", ["forged", "malformed", "conflict"])
+def test_a_forgery_that_comes_while_an_earlier_refusal_is_judged_is_found(conductor, held, first):
+    signed = conductor.event("action.performed")
+    post(conductor, signed.raw)
+    before = {"forged": conductor.tampered(signed).raw, "malformed": b"x", "conflict": conductor.equivocated(signed, outcome="failure").raw}
+    post(conductor, before[first])
+    conductor.project()
+
+    held.begin()
+    post(conductor, conductor.tampered(conductor.event("action.denied")).raw)
+    held.end()
+    conductor.settle()
+
+    assert forgeries(conductor) == 1 + (first == "forged")
+
+
+def test_a_flood_of_refusals_between_two_rounds_asks_for_one_look(conductor):
+    for _ in range(20):
+        post(conductor, conductor.tampered(conductor.event("action.performed")).raw)
+
+    assert Dirty.objects.filter(tenant=conductor.row, kind="refusal").count() == 1
+
+
+def test_a_source_that_promises_anew_while_its_silence_is_judged_is_looked_at_again(conductor, held):
+    source = conductor.row.source_set.get()
+    promise_heartbeat(source, 60, now=conductor.now)
+    conductor.project()
+
+    held.begin()
+    promise_heartbeat(source, 30, now=conductor.now)
+    held.end()
+
+    assert Dirty.objects.filter(tenant=conductor.row, kind="silence").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "ES256", "RS256"])
+def test_a_delivery_under_a_known_key_with_another_algorithm_is_found_as_a_forgery(conductor, algorithm):
+    signed = conductor.event("action.performed")
+    header, claims, signature = signed.raw.split(b".")
+    said = json.loads(b64url_bytes(header.decode())) | {"alg": algorithm}
+    forged = b".".join((b64url(json.dumps(said).encode()).encode(), claims, signature))
+
+    refused = post(conductor, forged)
+    conductor.settle()
+
+    assert (refused.status_code, refused.json()["err"]) == (400, "invalid_key")
+    finding = Finding.objects.get(tenant=conductor.row, rule="integrity.signature_failed")
+    assert finding.evidence["key"] == conductor.row.source_set.get().keys.get().thumbprint
+
+
+def test_an_unknown_name_of_a_key_is_no_forgery_of_a_known_one_whatever_its_algorithm(conductor):
+    signed = conductor.event("action.performed")
+    header, claims, signature = signed.raw.split(b".")
+    said = json.loads(b64url_bytes(header.decode())) | {"alg": "none", "kid": "nobody's"}
+
+    post(conductor, b".".join((b64url(json.dumps(said).encode()).encode(), claims, signature)))
+    conductor.settle()
+
+    assert forgeries(conductor) == 0

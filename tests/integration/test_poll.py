@@ -334,6 +334,24 @@ def test_a_position_is_not_taken_to_another_address(add, transmitter, outside, n
     assert (pull_row.state, pull_row.due_at) == ({}, None)
 
 
+def test_an_address_that_is_changed_while_the_old_one_is_asked_is_asked_at_once_and_from_its_beginning(add, transmitter, outside, now, monkeypatch):
+    source = add()
+    transmitter.only_acks_refused = True  # so that something would be kept for the next request
+
+    def changed(request, **more):
+        answer = outside.call(request, **more)
+        row = Source.objects.get(pk=source.pk)
+        row.poll_url = f"{outside.url}/elsewhere"
+        row.save()
+        note_source_change(row, ["poll_url"], now=now)
+        return answer
+
+    transmitter.add("e1")
+    run(source, outside, now, call=changed)
+
+    assert (pull(source).state, pull(source).due_at) == ({}, None)
+
+
 def test_only_formats_that_are_polled_can_be_and_only_with_a_key(add, outside):
     with pytest.raises(ConfigurationError, match="'auth0' is not polled"):
         add("auth0")

@@ -1,0 +1,29 @@
+"""What detection is asked to look at again: asked for once, however often, and never lost to a round that is under way."""
+
+from datetime import UTC, datetime
+
+from django.db import connection
+
+AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # due by every clock, however it was set
+
+
+def look_again(tenant_id: int, kind: str, key: str, *, due_at: datetime = AT_ONCE) -> None:
+    """Have this key looked at, at once or at `due_at`; one row is enough for all who ask before it is taken.
+
+    Call it after what there is to see was written. A round that is under way has perhaps read before that, and its row is
+    still there for everybody else until it commits: that row is locked, so it is passed over here, and a new one is
+    written for the next round. A row that is not taken stays where it is until we commit, so whoever takes it sees
+    what we wrote.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_ASK, {"tenant": tenant_id, "kind": kind, "key": key, "due_at": due_at})
+
+
+_ASK = """
+    WITH waiting AS (
+        SELECT 1 FROM projection_dirty WHERE tenant_id = %(tenant)s AND kind = %(kind)s AND key = %(key)s AND due_at <= %(due_at)s
+        LIMIT 1 FOR KEY SHARE SKIP LOCKED
+    )
+    INSERT INTO projection_dirty (tenant_id, kind, key, leaf_index, due_at)
+    SELECT %(tenant)s, %(kind)s, %(key)s, -1, %(due_at)s WHERE NOT EXISTS (SELECT 1 FROM waiting)
+"""
