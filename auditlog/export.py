@@ -20,7 +20,9 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from auditlog.absence import absences
 from auditlog.append import EPOCH
+from auditlog.core.absence import Absence
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.models import Leaf, LogKey, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
@@ -32,7 +34,7 @@ from auditlog.witness import COSIGNED, cosigned_note
 FORMAT = "answerable-bundle/1"
 AT_ONCE = 250  # leaves read at once: payloads can have a mebibyte each
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the only time in the archive, so that equal content gives equal bytes
-EXPLAINING = tuple(KIND_NUMBERS[kind] for kind in ("key", "config", "tombstone"))
+EXPLAINING = tuple(KIND_NUMBERS[kind] for kind in ("key", "config", "tombstone", "hold", "release"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Exported:
     leaves: int
     erased: int
     is_whole: bool
+    destroyed: tuple[Absence, ...] = ()  # payloads that nothing authorised to be gone: the verifier says so too
 
 
 @transaction.atomic
@@ -57,14 +60,20 @@ def export_log(
     chosen = _chosen(tenant, size, events, leaves)
     whole = chosen is None
     rows = read_in_steps(tenant, range(size)) if whole else _each(tenant, _with_context(tenant, chosen))
-    counts = {"leaves": 0, "erased": 0}
+    counts, missing = {"leaves": 0}, {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:  # members in the order of their names
         _put(archive, "README.txt", _readme(tenant, size, whole=whole).encode())
         _put(archive, "answerable_verify.py", (files("auditlog.verifier") / "answerable_verify.py").read_bytes())
         _put(archive, "checkpoint", cosigned_note(tenant, size).encode())
         earlier = _all_notes(tenant, size) if whole else _notes_around(tenant, size, chosen)
         _put_lines(archive, "checkpoints.jsonl", earlier)
-        _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, whole=whole))
+        _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, missing, whole=whole))
+        gone = absences(tenant, missing)
+        if late := [absence for absence in gone.values() if absence.is_authorised and (absence.tombstone or 0) >= size]:
+            raise NotCovered(
+                f"leaf {late[0].tombstone}, which erased leaf {late[0].leaf_index}, is not covered yet: the last checkpoint has {size} leaves"
+            )
+        destroyed = tuple(gone[index] for index in sorted(gone) if not gone[index].is_authorised)
         manifest = {
             "format": FORMAT,
             "tenant": tenant.name,
@@ -75,10 +84,12 @@ def export_log(
         }
         if not whole:
             manifest["asked"] = chosen
+        if destroyed:
+            manifest["destroyed"] = [absence.leaf_index for absence in destroyed]
         _put(archive, "manifest.json", _json(manifest))
         keys = LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id")
         _put(archive, "vkeys", "".join(f"{key.vkey}\n" for key in keys).encode())
-    return Exported(size, counts["leaves"], counts["erased"], whole)
+    return Exported(size, counts["leaves"], len(gone) - len(destroyed), whole, destroyed)
 
 
 def _chosen(tenant: Tenant, size: int, events: Sequence[UUID], leaves: range | None) -> list[int] | None:
@@ -101,7 +112,7 @@ def _chosen(tenant: Tenant, size: int, events: Sequence[UUID], leaves: range | N
 
 
 def _with_context(tenant: Tenant, chosen: list[int]) -> list[int]:
-    """The chosen leaves, those that configure their sources and keys before them, and the tombstones that name them."""
+    """The chosen leaves, those that configure their sources and keys before them, and what erased, holds or releases them."""
     sources = {row.source for row in _each(tenant, chosen)}
     wanted, last = set(chosen), chosen[-1]
     with connection.cursor() as cursor:
@@ -115,6 +126,10 @@ def _with_context(tenant: Tenant, chosen: list[int]) -> list[int]:
                 body = json.loads(bytes(raw))
                 if kind == KIND_NUMBERS["tombstone"]:
                     names_one = not wanted.isdisjoint(body.get("leaves", ()))
+                elif kind == KIND_NUMBERS["hold"]:
+                    names_one = any(body["first"] <= leaf <= body["last"] for leaf in chosen)
+                elif kind == KIND_NUMBERS["release"]:
+                    names_one = body["hold"] in wanted
                 else:
                     # Every key of the log, so that a checkpoint by one that was rotated away is seen to be.
                     names_one = (index < last and body.get("source") in sources) or body["change"] == "log.key.added"
@@ -139,11 +154,14 @@ def _each(tenant: Tenant, indexes: Sequence[int]) -> Iterator[LeafRow]:
             start = at
 
 
-def _records(tenant: Tenant, rows: Iterable[LeafRow], counts: dict[str, int], *, whole: bool) -> Iterator[dict[str, Any]]:
+def _records(
+    tenant: Tenant, rows: Iterable[LeafRow], counts: dict[str, int], missing: dict[int, int], *, whole: bool
+) -> Iterator[dict[str, Any]]:
     for row in rows:
         row.checked_hash()  # a corrupt ledger is not handed on as if it were sound
         counts["leaves"] += 1
-        counts["erased"] += row.raw is None
+        if row.raw is None:
+            missing[row.index] = KIND_NUMBERS[row.kind]
         record: dict[str, Any] = {"index": row.index, "leaf": _b64(row.encoded()), "payload": None}
         if row.raw is not None and row.salt is not None:
             record["payload"] = {
@@ -220,7 +238,8 @@ checkpoint          the signed head (C2SP tlog-checkpoint): origin, number of le
 checkpoints.jsonl   earlier signed heads, which this one extends
 vkeys               the keys that signed them, as the log states them (C2SP signed-note verifier keys)
 leaves.jsonl        one leaf a line, in order. `leaf` is what the tree commits to. `payload` has the bytes as received (`raw`),
-                    the signed headers, the sender's event id, and the salt; it is null when the payload was erased.
+                    the signed headers, the sender's event id, and the salt; it is null when the payload is gone: erased, where a leaf of
+                    kind tombstone says so and none of kind hold forbade it; else destroyed, which the check reports.
                     {proof}
                     Leaves of kind key and config hold the sources' public keys and configuration.
 answerable_verify.py  the check; its first page says what it does. It exits 0 when all holds.

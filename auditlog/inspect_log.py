@@ -6,8 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connection
-
+from auditlog.absence import erased_count
 from auditlog.append import EPOCH
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.detectors import source_detectors
@@ -112,24 +111,13 @@ def inspect(tenant: Tenant, *, now: datetime) -> Inspection:
         witnesses=list(Witness.objects.filter(tenant=tenant).order_by("name")),
         witnessed=witnessed_size(tenant),
         holds=held_now(tenant),
-        erased=_erased(tenant),
+        erased=erased_count(tenant),
         verifications=list(Verification.objects.filter(tenant=tenant).order_by("-id")[:5]),
         sources=source_health(tenant, now=now),
         unparsed=unparsed,
         unparsed_leaves=examples,
         exports=exports_of(tenant),
     )
-
-
-def _erased(tenant: Tenant) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT coalesce(sum(jsonb_array_length(convert_from(p.raw, 'UTF8')::jsonb -> 'leaves')), 0) FROM ledger_leaf l"
-            " JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.kind = 3",
-            [tenant.pk, EPOCH],
-        )
-        return int(cursor.fetchone()[0])
 
 
 def source_health(tenant: Tenant, *, now: datetime) -> list[SourceHealth]:

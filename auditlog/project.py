@@ -17,10 +17,11 @@ import structlog
 from django.db import DataError, connection, transaction
 
 from auditlog import formats
+from auditlog.absence import absences
 from auditlog.append import EPOCH
 from auditlog.batch import Batch, Read, may_say
 from auditlog.bulk import copy_rows, fetch_rows
-from auditlog.core.errors import Refused
+from auditlog.core.errors import AnswerableError, LedgerCorrupt, Refused
 from auditlog.dirty import AT_ONCE
 from auditlog.ingest import sender_of
 from auditlog.models import ProjectionState, Source, Tenant
@@ -139,7 +140,12 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
             return _advance(tenant, state, now=now, limit=len(rows) // 2)
         batch = Batch(tenant, state.generation, [], rows[-1][0])
         _leave_out(batch, rows[0][0], sources[rows[0][3]].name, error)
-    write_heard(batch, [(row[0], sources[row[3]].name, row[4], row[6] is None) for row in rows if row[1] == _EVENT])
+    gone = absences(tenant, {row[0]: row[1] for row in rows if row[1] == _EVENT and row[6] is None})
+    for row in rows:
+        if row[0] in gone and not gone[row[0]].is_authorised:
+            _leave_out(batch, row[0], sources[row[3]].name, LedgerCorrupt(gone[row[0]].words()))
+    heard = [row for row in rows if row[1] == _EVENT]
+    write_heard(batch, [(row[0], sources[row[3]].name, row[4], row[0] in gone and gone[row[0]].is_authorised) for row in heard])
     write_unparsed(batch)
     _write_dirty(batch)
     state.position = rows[-1][0] + 1
@@ -158,7 +164,7 @@ _READ = """
 
 
 def _parsed(batch: Batch, rows: Iterable[tuple], sources: Mapping[int, Source]) -> Iterable[Read]:
-    """Event leaves, parsed by their source's format. Erased payloads and our own leaves say nothing here."""
+    """Event leaves, parsed by their source's format. Payloads that are gone and our own leaves say nothing here."""
     parsers = {pk: (formats.named(source.format).parse, sender_of(source)) for pk, source in sources.items()}
     for leaf_index, kind, event_id, source_id, received_at, grade, raw, headers, key in rows:
         if kind != _EVENT or raw is None:
@@ -175,7 +181,7 @@ def _parsed(batch: Batch, rows: Iterable[tuple], sources: Mapping[int, Source]) 
 
 
 def _leave_out(batch: Batch, leaf_index: int, source: str, error: Exception) -> None:
-    reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, AnswerableError) else f"{type(error).__name__}: {error}"
     batch.unparsed.append((leaf_index, source, reason))
     log.error("leaf no longer parses", tenant=batch.tenant.name, leaf_index=leaf_index, reason=reason[:200])
 

@@ -11,10 +11,12 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from auditlog import formats
+from auditlog.absence import absence_of
 from auditlog.access import Viewer
 from auditlog.append import EPOCH, OWN, microseconds
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
+from auditlog.core.absence import Absence
 from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.authority import allows
 from auditlog.core.chain import NO_PATH, NO_TOKENS, Chain, Path, build_chain, path_to, tokens_to, with_kinds
@@ -565,7 +567,8 @@ def integrity_of(tenant: Tenant, acts: Sequence[Act]) -> dict[str, LeafCheck]:
     for event_id, index, source_id, grade, key, committed, salt, source_event_id, headers, raw in rows:
         covered = signed if signed is not None and signed > index else None
         if raw is None:
-            checks[str(event_id)] = LeafCheck(index, True, None, covered, grade, "the payload was erased")
+            absence = absence_of(tenant, index)
+            checks[str(event_id)] = LeafCheck(index, absence.is_authorised, None, covered, grade, absence.words())
             continue
         commitment = leaves.commitment(bytes(salt), source_event_id.encode(), bytes(headers), bytes(raw))
         signature_ok, reason = _signature(sources[source_id], key, bytes(raw), bytes(headers))
@@ -634,8 +637,9 @@ class Raw:
     commitment: bytes
     source_event_id: str
     headers: bytes
-    raw: bytes | None  # None: erased
+    raw: bytes | None  # None: gone, and `absence` says how
     salt: bytes | None
+    absence: Absence | None = None
 
     def encoded_leaf(self) -> bytes:
         """The leaf's canonical bytes (core.leaf)."""
@@ -659,6 +663,7 @@ def raw_event(viewer: Viewer, event_id: UUID) -> Raw:
     return Raw(
         index, source, fmt, received_at, grade, key, bytes(committed), given or "", bytes(headers or b""),
         bytes(raw) if raw is not None else None, bytes(salt) if salt is not None else None,
+        absence_of(viewer.tenant, index) if raw is None else None,
     )  # fmt: skip
 
 

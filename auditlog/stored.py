@@ -97,14 +97,16 @@ def source_names(tenant: Tenant) -> dict[int, str]:
         return dict(cursor.fetchall())
 
 
-def stored_hashes(tenant: Tenant, start: int, end: int, names: dict[int, str]) -> tuple[list[bytes], int]:
-    """Leaf hashes of [start, end) from the stored bytes, and how many payloads are gone. Raises LedgerCorrupt at a gap.
+def stored_hashes(tenant: Tenant, start: int, end: int, names: dict[int, str]) -> tuple[list[bytes], dict[int, int]]:
+    """Leaf hashes of [start, end) from the stored bytes, and the leaves whose payload is gone, with their kinds (as
+    numbers). Raises LedgerCorrupt at a gap.
 
     Runs inside a transaction; nothing else may be asked of the connection meanwhile.
     """
     heads: dict[bytes, tuple[bytes, bytes]] = {}
     hashes: list[bytes] = []
-    expected, erased = start, 0
+    gone: dict[int, int] = {}
+    expected = start
     for places, times, fields, lengths, preimages, committed in _tiles(tenant, start, end):
         count = len(places) // 8
         indexes = unpack(f">{count}q", places)
@@ -114,7 +116,7 @@ def stored_hashes(tenant: Tenant, start: int, end: int, names: dict[int, str]) -
         made, at = [], 0
         for n, length in enumerate(unpack(f">{count}i", lengths)):
             if length < 0:
-                erased += 1
+                gone[expected + n] = -1
                 made.append(committed[n * 32 : n * 32 + 32])
             else:
                 made.append(sha256(preimages[at : at + length]).digest())
@@ -131,12 +133,14 @@ def stored_hashes(tenant: Tenant, start: int, end: int, names: dict[int, str]) -
                     head = heads[said] = _head(said, names)
                 except (ValueError, LookupError):
                     raise LedgerCorrupt(f"leaf {expected + n}: its kind or its source is none that we know") from None
+            if expected + n in gone:
+                gone[expected + n] = int(said.split(b"|", 1)[0])
             leaf = b'%b%d%b%b"]' % (head[0], micros + _SINCE_2000, head[1], encoded[n * 44 : n * 44 + 43])
             hashes.append(sha256(leaf).digest())
         expected += count
     if expected != end:
         raise LedgerCorrupt(f"leaf {expected}: missing")
-    return hashes, erased
+    return hashes, gone
 
 
 _SINCE_2000 = 946_684_800_000_000  # microseconds from 1970 to PostgreSQL's own beginning of time

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from django.db import connection, transaction
 from django.db.models import Max
 
+from auditlog.absence import destroyed
 from auditlog.append import EPOCH
 from auditlog.core.checkpoint import opened, public_key_of
 from auditlog.core.errors import LedgerCorrupt
@@ -61,9 +62,9 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     checkpoints = _checkpoints(tenant, start, end)
     keys = _keys(tenant, public_key)
     signed_size = Checkpoint.objects.filter(tenant=tenant, epoch=EPOCH).aggregate(Max("size"))["size__max"] or 0
-    edge, erased, roots = _edge_before(tenant, start, signed_size), 0, {}
+    edge, missing, roots = _edge_before(tenant, start, signed_size), {}, {}
     for number, hashes, stored, gone in _tiles_of_leaves(tenant, start, end):
-        erased += gone
+        missing |= gone
         if stored is None and len(hashes) == TILE and (number + 1) * TILE <= signed_size:
             raise _missing(0, number)
         _check_tile(tenant, number, hashes, stored)
@@ -84,21 +85,23 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
         _nothing_beyond(tenant, size)
         check_right_edge(tenant)
     _check_upper_tiles(tenant, start, end, roots, signed_size)
-    return Verified(start, end, size, len(checkpoints), erased, edge.root() if end == size else None)
+    for absence in destroyed(tenant, missing)[:1]:
+        raise LedgerCorrupt(f"leaf {absence.leaf_index}: {absence.words()}")
+    return Verified(start, end, size, len(checkpoints), len(missing), edge.root() if end == size else None)
 
 
-def _tiles_of_leaves(tenant: Tenant, start: int, end: int) -> Iterator[tuple[int, list[bytes], bytes | None, int]]:
+def _tiles_of_leaves(tenant: Tenant, start: int, end: int) -> Iterator[tuple[int, list[bytes], bytes | None, dict[int, int]]]:
     """Of [start, end) tile by tile: its number, the leaf hashes from the stored bytes, the tile as stored (None: not yet
-    published) and how many payloads are gone."""
+    published) and the leaves whose payload is gone, with their kinds (all of a window with its first tile)."""
     names = source_names(tenant)
     for first in range(start, end, WINDOW):
         # A window is read to its end before anything else is asked: one connection carries one stream.
         last = min(end, first + WINDOW)
-        hashes, erased = stored_hashes(tenant, first, last, names)
+        hashes, gone = stored_hashes(tenant, first, last, names)
         stored = _stored_tiles(tenant, 0, first // TILE, -(-last // TILE))
         for at in range(0, len(hashes), TILE):
             number = (first + at) // TILE
-            yield number, hashes[at : at + TILE], stored.get(number), erased if at == 0 else 0
+            yield number, hashes[at : at + TILE], stored.get(number), gone if at == 0 else {}
 
 
 def _check_tile(tenant: Tenant, number: int, hashes: list[bytes], stored: bytes | None) -> None:

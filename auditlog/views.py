@@ -226,8 +226,8 @@ class EventRaw(APIView):
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     def get(self, request: Request, event_id: UUID) -> HttpResponse:
         raw = queries.raw_event(request.viewer, event_id)
-        if raw.raw is None:
-            raise Gone("the payload was erased; its leaf stays provable")
+        if raw.absence is not None:
+            raise (Gone if raw.absence.is_authorised else Destroyed)(raw.absence.words())
         content_type = "application/secevent+jwt" if raw.format in ("set", "caep") else "application/octet-stream"
         answer = HttpResponse(raw.raw, content_type=content_type)
         # Never shown as a page: the bytes are whatever a sender wrote.
@@ -260,6 +260,7 @@ class EventProof(APIView):
                 "leaf_hash": b64encode(leaf_hash(leaf)).decode(),
                 "leaf": b64encode(leaf).decode(),
                 "salt": b64encode(raw.salt).decode() if raw.salt is not None else None,
+                "absence": raw.absence.words() if raw.absence else None,
                 "source_event_id": raw.source_event_id or None,
                 "signed_headers": b64encode(raw.headers).decode() or None,
                 "tree_size": proof.size,
@@ -578,6 +579,15 @@ class FindingTriage(APIView):
 class Gone(APIException):
     status_code = 410
     default_detail = "Gone"
+
+
+class Destroyed(APIException):
+    """Not 410: nobody was entitled to take it away, so this is a fault of the record, and whoever asks must not take it for
+    an answer.
+    """
+
+    status_code = 500
+    default_detail = "Evidence destroyed"
 
 
 class NotYet(APIException):

@@ -17,11 +17,13 @@ from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, S
 from django.urls import reverse
 
 from auditlog import queries as record
+from auditlog.absence import absence_of
 from auditlog.access import Viewer
 from auditlog.append import EPOCH
 from auditlog.chain_json import chain_to
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
+from auditlog.core.absence import Absence
 from auditlog.core.act import ACT_TYPES, Act
 from auditlog.core.amount import minor
 from auditlog.core.chain import Chain, with_kinds
@@ -189,9 +191,10 @@ class EventView:
     """One event with everything its page shows."""
 
     leaf: dict[str, Any]
-    raw: bytes | None  # None: erased
+    raw: bytes | None  # None: gone, and `absence` says how
     headers: bytes
     source_event_id: str
+    absence: Absence | None = None
     act: Act | None = None  # None: not yet projected
     row: dict[str, Any] | None = None
     chain: Chain | None = None
@@ -216,6 +219,7 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
         raw=bytes(payload.raw) if payload else None,
         headers=bytes(payload.headers) if payload else b"",
         source_event_id=payload.source_event_id if payload else "",
+        absence=None if payload else absence_of(viewer.tenant, found.leaf_index, found.kind),
         hidden=is_desk(viewer),
     )
     if found.source_id:

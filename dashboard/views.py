@@ -329,7 +329,7 @@ def _joins(view: queries.EventView) -> list[tuple[str, str, str]]:
 def _reading(view: queries.EventView) -> dict[str, Any]:
     """The stored bytes, and what they say, decoded for reading only: what counts is the bytes."""
     if view.raw is None:
-        return {"erased": True}
+        return {"absence": view.absence}
     text = view.raw.decode("utf-8", "backslashreplace")
     reading: dict[str, Any] = {"raw": text, "size": len(view.raw), "headers": "", "parts": []}
     if view.headers:

@@ -51,6 +51,10 @@ class Leaf(models.Model):
             # Exactly once, for ever.
             models.UniqueConstraint(fields=["tenant", "event_id"], name="leaf_identity_once"),
         ]
+        indexes = [
+            # The leaves that the service wrote itself: few, and asked for by kind.
+            models.Index(fields=["tenant", "epoch", "kind", "leaf_index"], condition=models.Q(event_id=None), name="leaf_own"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.tenant_id}/{self.leaf_index}"

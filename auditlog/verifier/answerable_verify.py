@@ -19,7 +19,8 @@ What is checked, from the bytes up:
 5. a Security Event Token is signed by its source's key (Ed25519, ES256, RS256, PS256), that key being in a `key` leaf of
    the same log, before the event, proven like the event; and it was meant for this tenant, by that source's issuer. With
    --source-key every event of that source must be signed by a key in FILE: whoever holds the log's database and its key
-   could have put a key of their own on record.
+   could have put a key of their own on record;
+6. a payload that is not there was erased by a tombstone leaf, and no legal hold covered it then: else it was destroyed.
 
 Nothing is imported from the project, and no signature library is used: what you read here is all there is.
 """
@@ -594,6 +595,7 @@ class Keys:
 
     def __init__(self):
         self.jwks, self.retired, self.sources = {}, {}, {}
+        self.holds, self.released = {}, {}  # first and last leaf held, by the hold's leaf; the leaf that ended a hold, by it
         self.log = []  # (leaf, public key) of the log itself, oldest first
 
     def learn(self, index, kind, raw):
@@ -611,9 +613,21 @@ class Keys:
             self.log.append((index, parse_vkey(field(body, "vkey", str))[2]))
         elif kind == "config" and change == "source.added":
             self.sources[source] = body.get("format"), body.get("issuer")
+        elif kind == "hold":
+            self.holds[index] = field(body, "first", int), field(body, "last", int)
+        elif kind == "release":
+            self.released.setdefault(field(body, "hold", int), index)
         elif kind == "tombstone" and change == "erased" and isinstance(body.get("leaves"), list):
             return [leaf for leaf in body["leaves"] if isinstance(leaf, int)]
         return []
+
+
+def hold_over(keys, leaf, at):
+    """The hold that covers `leaf` when leaf `at` is written, or None."""
+    for hold, (first, last) in sorted(keys.holds.items()):
+        if hold < at and first <= leaf <= last and not hold < keys.released.get(hold, at + 1) < at:
+            return hold
+    return None
 
 
 def check_signers(keys, runs):
@@ -965,12 +979,19 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
         index: buried[index] for index, kind in missing.items() if kind in ("event", "conflict") and buried.get(index, -1) > index
     }
     counts["erased"], counts["withheld"] = len(graves), len(missing) - len(graves)
-    if whole and counts["withheld"]:
+    if counts["withheld"]:
         index = min(missing.keys() - graves.keys())
-        raise Bad(f"leaf {index}", "its payload is left out, and no tombstone in the log says that it was erased")
+        raise Bad(
+            f"leaf {index}",
+            "its payload is left out, and no tombstone in the log says that it was erased: it is destroyed evidence, or kept back here",
+        )
+    for index, grave in sorted(graves.items()):
+        hold = hold_over(keys, index, grave)
+        if hold is not None:
+            raise Bad(f"leaf {index}", f"leaf {grave} erased its payload while leaf {hold} held it for a legal case: destroyed evidence")
     for entry in details:
         if entry["payload"] == "missing":
-            entry["payload"] = f"erased, by leaf {graves[entry['index']]}" if entry["index"] in graves else "withheld"
+            entry["payload"] = f"erased, by leaf {graves[entry['index']]}"
     if late:
         report["notes"].append(f"{late} events stand after the leaf that retired their key; a sender may have been under way")
     return keys
@@ -1020,7 +1041,7 @@ def told(report):
             by = ", ".join(f"{shown(name)} at {at}" for name, at in times)
             lines.append(f"  witnessed    {report['witnessed']['size']} leaves, by {by}")
         lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
-        lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased, {counts['withheld']} withheld")
+        lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased")
         lines.append(f"  signatures   {counts['signatures_good']} of sources good")
         for source, used in sorted(report.get("source_keys", {}).items()):
             for stamp, how in sorted(used.items())[:20]:

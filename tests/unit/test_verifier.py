@@ -576,15 +576,12 @@ def test_an_erased_payload_is_told_and_its_leaf_stays_proven(tmp_path, whole):
     assert (report["counts"]["leaves"], report["counts"]["erased"], report["counts"]["withheld"]) == (8, 1, 0)
 
 
-def test_a_payload_left_out_without_a_tombstone_is_withheld_in_a_part_and_refused_in_the_whole(tmp_path):
-    part, whole = Bundle(), Bundle(whole=True)
-    for bundle in (part, whole):
-        bundle.leaves[4]["payload"] = None
+@pytest.mark.parametrize("whole", [False, True], ids=["part", "whole"])
+def test_a_payload_left_out_without_a_tombstone_is_refused_in_a_part_and_in_the_whole(tmp_path, whole):
+    bundle = Bundle(whole=whole)
+    bundle.leaves[4]["payload"] = None
 
-    report = verifier.verify(str(part.sign().write(tmp_path / "p.zip")), (VKEY,))
-
-    assert report["result"] == "ok" and report["counts"]["withheld"] == 1
-    assert "no tombstone in the log says" in problem(whole.sign().write(tmp_path / "w.zip"))
+    assert "no tombstone in the log says" in problem(bundle.sign().write(tmp_path / "b.zip"))
 
 
 def test_another_logs_key_is_not_taken(tmp_path):

@@ -44,3 +44,7 @@ class Command(BaseCommand):
             f"{options['out']}: {what}, {done.leaves:,} leaves at checkpoint {done.size:,} ({done.erased:,} payloads erased)."
             " Check it with `verify_packet`, or with the verifier inside it and Python alone."
         )
+        for absence in done.destroyed[:20]:
+            self.stderr.write(self.style.ERROR(f"leaf {absence.leaf_index}: {absence.words()}"))
+        if done.destroyed:
+            raise CommandError(f"{len(done.destroyed):,} payloads were destroyed: the file says so, and its check does not hold")
