@@ -10,7 +10,8 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 
-from auditlog.core.errors import NotPermitted
+from auditlog import configuration
+from auditlog.core.errors import ConfigurationDiffers, NotPermitted
 from auditlog.models import ApiToken, Membership, Role, Tenant
 
 # What each role may do beyond reading events. The abuse desk reads its own provider's only (see queries), and nothing
@@ -51,7 +52,20 @@ def viewer_of(user) -> Viewer | None:
     membership = Membership.objects.select_related("tenant").filter(user=user).order_by("id").first()
     if membership is None:
         return None
+    must_hold(membership.tenant, ("membership", membership.pk), user_id=user.pk)
     return Viewer(membership.tenant, membership.role, user.get_username(), user.pk, membership.provider)
+
+
+def must_hold(tenant: Tenant, row: configuration.Row, *, user_id: int | None = None) -> None:
+    """That a right is what the log states, and in force. Raises NotPermitted."""
+    try:
+        configuration.refuse_if_differs(tenant, row)
+        if user_id is not None:
+            configuration.refuse_if_differs(None, ("user", user_id))
+    except ConfigurationDiffers as error:
+        raise NotPermitted(str(error)) from None
+    if (leaf := configuration.binds(tenant, row)) is not None:
+        raise NotPermitted(f"this right was given by leaf {leaf}, which waits for the next published checkpoint: try again in a moment")
 
 
 def issue_token(tenant: Tenant, *, name: str, role: str, expires_at: datetime, provider: str = "") -> str:
@@ -77,6 +91,7 @@ class BearerToken(BaseAuthentication):
             raise AuthenticationFailed("unknown token")
         if found.expires_at <= timezone.now():
             raise AuthenticationFailed("the token has expired")
+        must_hold(found.tenant, ("token", found.pk))
         return Viewer(found.tenant, found.role, found.name, None, found.provider), found
 
     def authenticate_header(self, request) -> str:

@@ -14,9 +14,8 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from auditlog import configure, configure_export, formats
+from auditlog import configuration, configure, configure_export, formats
 from auditlog.access import issue_token
-from auditlog.append import append_note
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.event import LAYERS
 from auditlog.core.keys import keys_in
@@ -124,8 +123,7 @@ class OrganisationAdmin(admin.ModelAdmin):
             _note_organisation(form.instance, "changed")
 
     def delete_model(self, request: HttpRequest, obj: Organisation) -> None:
-        _note_organisation(obj, "removed")
-        obj.delete()
+        configure.remove_organisation(obj, now=timezone.now())
 
     def delete_queryset(self, request: HttpRequest, queryset) -> None:
         for organisation in queryset:
@@ -134,8 +132,8 @@ class OrganisationAdmin(admin.ModelAdmin):
 
 def _note_organisation(organisation: Organisation, change: str) -> None:
     names = list(organisation.owned_names.order_by("name").values_list("name", flat=True))
-    append_note(
-        organisation.tenant, "config",
+    configuration.state(
+        organisation.tenant, organisation,
         {"change": f"organisation.{change}", "organisation": organisation.name, "issuers": organisation.issuers,
          "parties": organisation.parties, "names": names},
         now=timezone.now(),
@@ -381,12 +379,10 @@ class MembershipAdmin(admin.ModelAdmin):
         return ("tenant", "user") if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Membership, form, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        configure.note_role_change(obj, "changed" if change else "given", now=timezone.now())
+        configure.give_role(obj, now=timezone.now())
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
-        configure.note_role_change(obj, "taken", now=timezone.now())
-        obj.delete()
+        configure.take_role(obj, now=timezone.now())
 
     def delete_queryset(self, request: HttpRequest, queryset) -> None:
         for membership in queryset:

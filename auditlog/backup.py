@@ -187,6 +187,7 @@ def _check_fit(cursor, header: Mapping[str, Any]) -> None:
 def _load(cursor, archive: zipfile.ZipFile, header: Mapping[str, Any], progress: Progress) -> int:
     tables, rows = {table["name"]: table for table in header["tables"]}, 0
     cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+    cursor.execute("SET LOCAL answerable.restoring TO 'on'")
     for name in PREFILLED:
         cursor.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
     for name in _load_order(cursor, tables):

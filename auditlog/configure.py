@@ -10,7 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from auditlog import formats, outbound
-from auditlog.append import EPOCH, append_note
+from auditlog.append import EPOCH
+from auditlog.configuration import state
 from auditlog.core.errors import AddressRefused, ConfigurationError
 from auditlog.core.event import LAYERS
 from auditlog.core.keys import kid_of, load, public_jwk
@@ -40,7 +41,7 @@ def add_tenant(name: str, *, title: str = "", now: datetime) -> Tenant:
     tenant.save()
     LogHead.objects.create(tenant=tenant, epoch=EPOCH, size=0, edge=b"")
     ProjectionState.objects.create(tenant=tenant, generation=1, is_current=True)
-    append_note(tenant, "config", {"change": "tenant.added", "tenant": name}, now=now)
+    state(tenant, tenant, {"change": "tenant.added", "tenant": name}, now=now)
     return tenant
 
 
@@ -90,9 +91,9 @@ def add_source(
     if format == "set" and Source.objects.filter(tenant=tenant, format="set", issuer=issuer).exists():
         raise ConfigurationError(f"issuer {issuer!r} belongs to another source of format 'set' already")
     checked(source).save()
-    append_note(
+    state(
         tenant,
-        "config",
+        source,
         {"change": "source.added", "source": name, "format": format, "issuer": issuer, "provider": provider,
          "layers": source.layers, "speaks_for": source.speaks_for, **outward(source),
          **({"heartbeat_s": heartbeat_seconds} if heartbeat_seconds else {})},
@@ -158,11 +159,12 @@ def _by_url(from_url: bool) -> dict[str, str]:
 
 
 def _note_key(key: SourceKey, change: str, *, now: datetime, **more: Any) -> None:
-    append_note(
+    state(
         key.source.tenant,
-        "key",
+        key,
         {"change": change, "source": key.source.name, "kid": key.kid, "thumbprint": key.thumbprint, **more},
         now=now,
+        kind="key",
     )
 
 
@@ -198,11 +200,11 @@ def bring_back_key(key: SourceKey, kid: str, *, now: datetime) -> None:
 
 
 @transaction.atomic
-def set_source_state(source: Source, state: str, *, now: datetime) -> None:
-    source.state = state
+def set_source_state(source: Source, wanted: str, *, now: datetime) -> None:
+    source.state = wanted
     source.heartbeat_since = now if source.heartbeat_seconds else None  # its silence while suspended was ours
     source.save(update_fields=["state", "heartbeat_since"])
-    append_note(source.tenant, "config", {"change": f"source.{state}", "source": source.name}, now=now)
+    state(source.tenant, source, {"change": f"source.{wanted}", "source": source.name}, now=now)
     if source.heartbeat_seconds:
         _listen(source)
 
@@ -212,7 +214,7 @@ def promise_heartbeat(source: Source, seconds: int | None, *, now: datetime) -> 
     """From now on the source is to be heard at least every so many seconds; None takes the promise back."""
     source.heartbeat_seconds, source.heartbeat_since = seconds, now if seconds else None
     checked(source).save(update_fields=["heartbeat_seconds", "heartbeat_since"])
-    append_note(source.tenant, "config", {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0}, now=now)
+    state(source.tenant, source, {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0}, now=now)
     _listen(source)
 
 
@@ -223,9 +225,9 @@ def _listen(source: Source) -> None:
 
 def note_source_change(source: Source, fields: list[str], *, now: datetime) -> None:
     """Record what the admin changed of a source: the fields that say whom it may speak for, and when it may speak."""
-    append_note(
+    state(
         source.tenant,
-        "config",
+        source,
         {"change": "source.changed", "source": source.name, "fields": sorted(fields), "state": source.state,
          "provider": source.provider, "layers": source.layers, "speaks_for": source.speaks_for, **outward(source)},
         now=now,
@@ -236,13 +238,28 @@ def note_source_change(source: Source, fields: list[str], *, now: datetime) -> N
         pulls.filter(kind=Pull.Kind.POLL).update(state={})  # a position in somebody else's list
 
 
-def note_role_change(membership: Membership, change: str, *, now: datetime) -> None:
-    append_note(
+@transaction.atomic
+def give_role(membership: Membership, *, now: datetime) -> None:
+    """Keep a new or changed membership, and state it."""
+    change = "changed" if membership.pk else "given"
+    membership.save()
+    _note_role(membership, change, now=now)
+
+
+@transaction.atomic
+def take_role(membership: Membership, *, now: datetime) -> None:
+    id = membership.pk
+    membership.delete()
+    _note_role(membership, "taken", now=now, id=id)
+
+
+def _note_role(membership: Membership, change: str, *, now: datetime, id: int | None = None) -> None:
+    state(
         membership.tenant,
-        "config",
+        membership,
         {"change": f"role.{change}", "user": str(membership.user_id), "role": membership.role,
          "provider": membership.provider},
-        now=now,
+        now=now, id=id,
     )  # fmt: skip
 
 
@@ -254,13 +271,21 @@ def add_organisation(
     organisation.save()
     for owned in owned_names:
         OwnedName.objects.create(tenant=tenant, organisation=organisation, name=owned)
-    append_note(
+    state(
         tenant,
-        "config",
+        organisation,
         {"change": "organisation.added", "organisation": name, "issuers": issuers, "parties": list(parties), "names": list(owned_names)},
         now=now,
     )
     return organisation
+
+
+@transaction.atomic
+def remove_organisation(organisation: Organisation, *, now: datetime) -> None:
+    id = organisation.pk
+    said = {"organisation": organisation.name, "issuers": organisation.issuers, "parties": organisation.parties}
+    organisation.delete()
+    state(organisation.tenant, organisation, {"change": "organisation.removed", **said}, now=now, id=id)
 
 
 def checked(thing, exclude: list[str] | None = None):

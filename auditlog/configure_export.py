@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from auditlog import outbound
-from auditlog.append import append_note
+from auditlog.configuration import state
 from auditlog.configure import OURS, checked
 from auditlog.core.errors import AddressRefused, ConfigurationError, NotFound, NotPossible
 from auditlog.core.request import Request
@@ -72,8 +72,9 @@ def change_export(export: Export, *, now: datetime) -> None:
 
 @transaction.atomic
 def remove_export(export: Export, *, now: datetime) -> None:
-    _note_export(export, "removed", now=now)
+    id = export.pk
     export.delete()
+    _note_export(export, "removed", now=now, id=id)
 
 
 def set_cursor(export: Export, what: str, position: int | None, *, now: datetime, may_skip: bool = False) -> tuple[int, int]:
@@ -101,14 +102,14 @@ def set_cursor(export: Export, what: str, position: int | None, *, now: datetime
     return before, wanted
 
 
-def _note_export(export: Export, change: str, *, now: datetime, **more: Any) -> None:
+def _note_export(export: Export, change: str, *, now: datetime, id: int | None = None, **more: Any) -> None:
     """Who gets the tenant's record is a leaf. Of the address the host and a digest: a path may be a secret after all."""
-    append_note(
+    state(
         export.tenant,
-        "config",
+        export,
         {"change": f"export.{change}", "export": export.name, "kind": export.kind, "what": export.what, "state": export.state,
          "host": Request(export.url).host, "url_sha256": sha256(export.url.encode()).hexdigest(),
          "secret_env": export.secret_env, "token_env": export.token_env, "token_scheme": str(export.token_scheme),
          "allow_private": export.allow_private, **more},
-        now=now,
+        now=now, id=id,
     )  # fmt: skip

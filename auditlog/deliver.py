@@ -17,6 +17,7 @@ import structlog
 from django.db import connection
 
 from auditlog import outbound
+from auditlog.configuration import refuse_if_differs
 from auditlog.core.errors import AnswerableError, NotConfigured, Refused, UnexpectedAnswer
 from auditlog.core.request import Request
 from auditlog.formats.standard_webhooks import signature
@@ -60,6 +61,7 @@ def deliver(
         if export.state != Export.State.ACTIVE or (stream.due_at is not None and stream.due_at > now()):
             return 0
         try:
+            refuse_if_differs(stream.tenant, ("export", export.pk))
             more = True
             while more and time.monotonic() < ends:
                 page = read_page(stream.tenant, stream.what, format=export.kind, after=stream.position, size=size)

@@ -9,7 +9,7 @@ withdrawn, naming the leaf that took its ground away.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -34,6 +34,7 @@ from auditlog.detectors import (
 )
 from auditlog.detectors.gathered import gather
 from auditlog.dirty import look_again
+from auditlog.models import Finding as FindingRow
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.queries import generation_of, load_acts, record_around, select_acts, shared_with
@@ -411,6 +412,18 @@ def keep(tenant: Tenant, detector: Detector, found: dict[tuple[str, ...], list[F
     """Keep what a detector found for these keys of its partition. One rule may have several partitions."""
     named = {(*detector.partition, *key): findings for key, findings in found.items()}
     _keep(tenant, detector.rule, detector.version, named, withdrawn_by=withdrawn_by, now=now)
+
+
+def keep_found(tenant: Tenant, rule: str, version: int, found: Mapping[str, Finding], *, now: datetime) -> None:
+    """Keep findings by their anchors that no later look takes back: those that stand already are left as they are."""
+    if not found:
+        return
+    stand = set(
+        FindingRow.objects.filter(tenant=tenant, rule=rule, anchor__in=list(found)).exclude(state="withdrawn").values_list("anchor", flat=True)
+    )
+    new = {(anchor,): [finding] for anchor, finding in found.items() if anchor not in stand}
+    with transaction.atomic():
+        _keep(tenant, rule, version, new, withdrawn_by=0, now=now)
 
 
 def _keep(

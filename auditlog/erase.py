@@ -13,6 +13,7 @@ import structlog
 from django.db import DatabaseError, connection, transaction
 
 from auditlog.append import EPOCH, append_note, identity
+from auditlog.configuration import refuse_if_differs
 from auditlog.core.errors import NotFound, NotPossible, Refused
 from auditlog.models import Hold, Leaf, LogHead, Payload, ProjectionState, Release, RetentionPolicy, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
@@ -188,6 +189,7 @@ def _of_these(tenant: Tenant, conflicts: Sequence[tuple[int, str, str]], going: 
 
 def retain(policy: RetentionPolicy, *, now: datetime) -> int:
     """Run a retention policy: erase what it has let go if it is armed, else only count it. Returns the number."""
+    refuse_if_differs(policy.tenant, ("policy", policy.pk))
     indexes = due(policy, now=now)
     if policy.is_armed:
         for at in range(0, len(indexes), AT_ONCE):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, connection
 from django.db.utils import InterfaceError
 
-from auditlog.models import Heartbeat, PublisherState
+from auditlog.models import Finding, Heartbeat, PublisherState
 from auditlog.verify_ledger import insert_only_faults
 
 WORKER_SILENT = timedelta(seconds=15)
@@ -28,7 +28,7 @@ def beat(name: str, *, now: datetime) -> None:
 def checks(*, now: datetime, broker_ok: bool) -> list[Check]:
     """Everything that ingest and projection need. A database that does not answer hides the rest."""
     try:
-        found = [_ledger(), _worker(now), _lag(now), _signing()]
+        found = [_ledger(), _configuration(), _worker(now), _lag(now), _signing()]
     except (DatabaseError, InterfaceError) as error:
         return [Check("database", False, type(error).__name__), _broker(broker_ok)]
     return [Check("database", True, "answers"), _broker(broker_ok), *found]
@@ -41,6 +41,13 @@ def _broker(ok: bool) -> Check:
 def _ledger() -> Check:
     faults = insert_only_faults()
     return Check("ledger", not faults, "; ".join(faults) or "insert-only for this role")
+
+
+def _configuration() -> Check:
+    """Whether what is configured is what the logs state, as the background check last found it."""
+    rows = Finding.objects.filter(rule="integrity.configuration_changed", state__in=("open", "acknowledged"))
+    found = list(rows.order_by("id").values_list("tenant__name", "title")[:5])
+    return Check("configuration", not found, "; ".join(f"{tenant}: {title}" for tenant, title in found) or "as the logs state it")
 
 
 def _worker(now: datetime) -> Check:

@@ -6,7 +6,7 @@ durable. Nothing here trusts a claim before its signature, and nothing is writte
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
@@ -18,12 +18,13 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from prometheus_client import Counter as Metric
 
-from auditlog import formats, outbound
+from auditlog import configuration, formats, outbound
 from auditlog.append import Appended, append_statements
 from auditlog.core.errors import (
     ConflictingEvent,
     DeliveryTooLarge,
     MalformedEvent,
+    NotInForce,
     Refused,
     SourceSuspended,
     TooManyRequests,
@@ -73,7 +74,9 @@ def ingest(
     try:
         try:
             received = _received(known.source, delivery, known.sender)
-        except UnknownKid:
+            _await_keys(known, received.statements.values())
+        except UnknownKid as unknown_kid:
+            _await_keys(known, [unknown_kid])
             if not _fetched_keys(known.source, now=now, call=call):
                 raise
             known = _source(tenant, name)
@@ -92,6 +95,13 @@ def ingest(
         refused = {given: one for given, one in taken.refused.items() if given not in unknown} | late.refused
         taken = Taken(received.batch, {**taken.appended, **late.appended}, refused)
     return _told(known, taken, now=now, notes=_notes_of(received))
+
+
+def _await_keys(known: "_Known", statements: Iterable[object]) -> None:
+    """Raises NotInForce where a delivery may be under a key that is on record, and that no published checkpoint covers yet."""
+    if known.waiting and any(isinstance(one, UnknownKid) for one in statements):
+        said = ", ".join(f"{kid[:80]!r} (leaf {leaf})" for kid, leaf in sorted(known.waiting.items()))
+        raise NotInForce(f"keys of this source wait for the next published checkpoint: {said}; send it again in a moment")
 
 
 def take(source: Source, received: formats.Received, *, now: datetime) -> Taken:
@@ -238,12 +248,13 @@ class Bucket:
 class _Known:
     """A source as this process remembers it, good for as long as `version` is what the database says."""
 
-    version: tuple
+    version: tuple | None  # None: it is read again with the next delivery
     source: Source
     sender: formats.Sender
     requests: Bucket
     events: Bucket
     notes: Bucket
+    waiting: Mapping[str, int]  # keys by name that are not in force yet, with their leaf
 
 
 _remembered: dict[tuple[str, str], _Known] = {}
@@ -290,15 +301,23 @@ _looks: Gathering[tuple[str, str], tuple | None] = Gathering(_versions, most=LOO
 def _loaded(version: tuple) -> _Known:
     source = Source.objects.select_related("tenant").get(pk=version[0])
     keys = list(source.keys.all())
+    rows = [("tenant", source.tenant_id), ("source", source.pk), *(("key", key.pk) for key in keys)]
+    if source.organisation_id:
+        rows.append(("organisation", source.organisation_id))
+    # What is stated by the log itself, whatever the tables say: a key that was swapped signs nothing.
+    configuration.refuse_if_differs(source.tenant, *rows, fresh=True)
+    leaves = {key.kid: configuration.binds(source.tenant, ("key", key.pk)) for key in keys if key.retired_at is None}
+    waiting = {kid: leaf for kid, leaf in leaves.items() if leaf is not None}
     share = max(1, getattr(settings, "WEB_WORKERS", 1))  # every worker has its own bucket
     return _Known(
-        version,
+        None if waiting else version,
         source,
-        sender_of(source, {key.kid: load(key.jwk, key.kid) for key in keys if key.retired_at is None},
+        sender_of(source, {key.kid: load(key.jwk, key.kid) for key in keys if key.retired_at is None and key.kid not in waiting},
                   frozenset(key.kid for key in keys if key.retired_at)),
         Bucket(source.requests_per_second / share),
         Bucket(source.events_per_second / share),
         Bucket(NOTES_PER_SECOND),
+        waiting,
     )  # fmt: skip
 
 

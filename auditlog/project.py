@@ -21,6 +21,7 @@ from auditlog.absence import absences
 from auditlog.append import EPOCH
 from auditlog.batch import Batch, Read, may_say
 from auditlog.bulk import copy_rows, fetch_rows
+from auditlog.configuration import refuse_if_judgement_differs
 from auditlog.core.errors import AnswerableError, LedgerCorrupt, Refused
 from auditlog.dirty import AT_ONCE
 from auditlog.ingest import sender_of
@@ -129,6 +130,7 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
     rows = fetch_rows(_READ, [tenant.pk, EPOCH, state.position, limit])
     if not rows:
         return 0
+    refuse_if_judgement_differs(tenant)
     sources = {source.pk: source for source in Source.objects.select_related("tenant").filter(tenant=tenant)}
     batch = Batch(tenant, state.generation, [], rows[-1][0])
     batch.reads = list(_parsed(batch, rows, sources))

@@ -14,6 +14,7 @@ from auditlog import formats
 from auditlog.absence import absence_of
 from auditlog.access import Viewer
 from auditlog.append import EPOCH, OWN, microseconds
+from auditlog.configuration import refuse_if_judgement_differs
 from auditlog.core import leaf as leaves
 from auditlog.core import party as kinds
 from auditlog.core.absence import Absence
@@ -400,7 +401,10 @@ def owned_names(tenant: Tenant) -> tuple[Owned, ...]:
 
 
 def organisations_of(tenant: Tenant) -> Organisations:
-    """Who answers for whom, as configured. Where two organisations claim one issuer, the first by name has it."""
+    """Who answers for whom, as configured. Where two organisations claim one issuer, the first by name has it. Raises
+    ConfigurationDiffers where that is not what the log states.
+    """
+    refuse_if_judgement_differs(tenant)
     rows = list(Organisation.objects.filter(tenant=tenant).order_by("-name").values_list("name", "issuers", "parties"))
     sources = list(Source.objects.filter(tenant=tenant).values_list("issuer", "provider", "organisation__name"))
     speakers: dict[str, set[str]] = {}

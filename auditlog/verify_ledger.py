@@ -18,6 +18,7 @@ from auditlog.core.checkpoint import opened, public_key_of
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
+from auditlog.earned import unearned
 from auditlog.models import Checkpoint, LogKey, Tenant
 from auditlog.publish import check_right_edge, origin_of
 from auditlog.stored import read_leaves, source_names, stored_hashes
@@ -87,6 +88,8 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     _check_upper_tiles(tenant, start, end, roots, signed_size)
     for absence in destroyed(tenant, missing)[:1]:
         raise LedgerCorrupt(f"leaf {absence.leaf_index}: {absence.words()}")
+    for leaf in unearned(tenant, start, end):
+        raise LedgerCorrupt(f"leaf {leaf.leaf_index}: {leaf.words()}")
     return Verified(start, end, size, len(checkpoints), len(missing), edge.root() if end == size else None)
 
 

@@ -37,6 +37,7 @@ app.conf.update(
     beat_schedule={
         "verify-nightly": {"task": "auditlog.verify_logs", "schedule": crontab(hour=2, minute=30)},
         "retain-nightly": {"task": "auditlog.retain", "schedule": crontab(hour=3, minute=30)},
+        "watch": {"task": "auditlog.watch", "schedule": 10.0, "options": {"expires": 10}},
         "forget-erased": {"task": "auditlog.forget_erased", "schedule": 60.0, "options": {"expires": 60}},
         "pull-what-is-due": {"task": "auditlog.pull_all", "schedule": 2.0, "options": {"expires": 5}},
         "drive-every-road": {"task": "auditlog.drive_all", "schedule": 1.0, "options": {"expires": 5}},

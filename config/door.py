@@ -5,7 +5,9 @@ from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from auditlog.core.errors import AnswerableError
+from auditlog import configuration
+from auditlog.acting import acting_as
+from auditlog.core.errors import AnswerableError, ConfigurationDiffers
 from auditlog.views import ingest_view
 from config.errors import problem, refusal, status_of
 
@@ -26,6 +28,27 @@ def ingest_first(get_response):
         # Without it every answer is sent in chunks, an empty one in two packets.
         answer.headers["Content-Length"] = str(len(answer.content))
         return answer
+
+    return middleware
+
+
+def act_as_person(get_response):
+    """Whoever is signed in is whom leaves name for what is changed meanwhile; an account that is not what the log states of
+    it changes nothing and sees no configuration.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        user = request.user
+        if not user.is_authenticated or (request.method in ("GET", "HEAD", "OPTIONS") and not request.path_info.startswith("/admin/")):
+            return get_response(request)
+        try:
+            configuration.refuse_if_differs(None, ("user", user.pk))
+        except ConfigurationDiffers as error:
+            return render(
+                request, "dashboard/error.html", {"status": 403, "title": "Your account is not what the log states", "detail": str(error)}, status=403
+            )
+        with acting_as(f"{user.get_username()} (account {user.pk})"):
+            return get_response(request)
 
     return middleware
 

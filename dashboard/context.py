@@ -6,6 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from auditlog.access import WHOLE
+from auditlog.configuration import unseen_changes
 from dashboard import queries
 
 _PLACES = (
@@ -21,7 +22,7 @@ _PLACES = (
     ("integrity", "Integrity"),
 )
 _OF_WHOLE = {"permissions", "integrity"}  # of no use to an abuse desk, which may not see them
-_CONFIGURED = (("sources", "Sources"),)
+_CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
 
 
 def desk(request: HttpRequest) -> dict[str, Any]:
@@ -34,4 +35,6 @@ def desk(request: HttpRequest) -> dict[str, Any]:
         {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}
         for name, label in known
     ]
-    return {"viewer": viewer, "nav": places, "open_findings": queries.open_findings(viewer)}
+    told = viewer.may("configure") and viewer.user_id is not None and here != reverse("dashboard:changes")
+    unseen = unseen_changes(viewer.tenant, viewer.user_id) if told else 0
+    return {"viewer": viewer, "nav": places, "open_findings": queries.open_findings(viewer), "unseen_changes": unseen}

@@ -2,7 +2,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from dashboard import connect, views
+from dashboard import changes, connect, views
 
 app_name = "dashboard"
 urlpatterns = [
@@ -25,6 +25,7 @@ urlpatterns = [
     path("inventory/", views.inventory, name="inventory"),
     path("grants/<path:grant_id>/", views.grant, name="grant"),
     path("integrity/", views.integrity, name="integrity"),
+    path("changes/", changes.changes, name="changes"),
     path("sources/", connect.sources, name="sources"),
     path("sources/<str:name>/", connect.source, name="source"),
     path("formats/", connect.format_list, name="formats"),

@@ -31,6 +31,20 @@ def database(django_db_setup, django_db_blocker):
             connection.close()
 
 
+@pytest.fixture(autouse=True)
+def published(monkeypatch, request):
+    """Rights bind at once: no publisher runs beside most tests. Those about that ask for `unpublished`."""
+    from auditlog import configuration
+
+    if "unpublished" not in request.fixturenames:
+        monkeypatch.setattr(configuration, "covered", lambda tenant_id: 1 << 62)
+
+
+@pytest.fixture
+def unpublished():
+    """Only what a checkpoint covers is in force, as in life."""
+
+
 @pytest.fixture
 def quiet(database):
     """No other test left anything to do: a service that walks every tenant's road finds only this test's."""

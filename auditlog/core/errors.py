@@ -87,6 +87,14 @@ class NotPermitted(AnswerableError):
     """The person's role does not allow this."""
 
 
+class ConfigurationDiffers(AnswerableError):
+    """What is configured is not what the log states: somebody changed it behind the log's back."""
+
+
+class NotInForce(AnswerableError):
+    """A right that its leaf gives, and that no published checkpoint covers yet."""
+
+
 class NotFound(AnswerableError):
     pass
 

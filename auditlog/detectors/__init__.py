@@ -146,7 +146,9 @@ def story_detectors() -> tuple[StoryDetector, ...]:
 
 def every_detector() -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
     """All rules that have words for people, whatever it is that they look at."""
-    return (*all_detectors(), *source_detectors(), *story_detectors())
+    from auditlog.detectors.integrity import ROAD_RULES
+
+    return (*all_detectors(), *source_detectors(), *story_detectors(), *ROAD_RULES)
 
 
 @lru_cache(maxsize=256)

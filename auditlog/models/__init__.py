@@ -17,7 +17,7 @@ from auditlog.models.directory import (
     Tenant,
     Witness,
 )
-from auditlog.models.findings import Finding, FindingChanges, NotedDelivery, RefusalCount, Triage, Verification
+from auditlog.models.findings import Finding, FindingChanges, NotedDelivery, RefusalCount, Triage, Verification, Watch
 from auditlog.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -94,5 +94,6 @@ __all__ = [
     "Triage",
     "UnparsedLeaf",
     "Verification",
+    "Watch",
     "Witness",
 ]  # fmt: skip

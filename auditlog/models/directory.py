@@ -37,6 +37,7 @@ class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
     provider = models.CharField(max_length=120, blank=True, help_text="For the abuse role: the provider it works for.")
+    changes_seen = models.BigIntegerField(default=0, editable=False)  # leaves up to here were looked at for changes of configuration
 
     class Meta:
         constraints = [
@@ -58,8 +59,13 @@ class ApiToken(models.Model):
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     role = models.CharField(max_length=10, choices=Role)
     provider = models.CharField(max_length=120, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="tokens", help_text="The person in whose name it acts."
+    )
+    issued_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.DO_NOTHING, null=True, related_name="+", db_constraint=False)
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.role})"

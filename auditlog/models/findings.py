@@ -81,7 +81,8 @@ class Triage(models.Model):
     at = models.DateTimeField(auto_now_add=True)
     by = models.CharField(max_length=150)
     desk = models.CharField(max_length=120, blank=True)  # the provider whose abuse desk took it; "": somebody who reads all
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
+    # Who it was stays, as a number and a name, when the account is gone.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.DO_NOTHING, null=True, db_constraint=False)
     from_state = models.CharField(max_length=14)
     to_state = models.CharField(max_length=14)
     reason = models.TextField()
@@ -110,6 +111,20 @@ class Verification(models.Model):
 
     def __str__(self) -> str:
         return self.problem or f"leaves {self.first_leaf} to {self.end_leaf} hold"
+
+
+class Watch(models.Model):
+    """How far the background check has held a log's leaves against its keys and tombstones (watch.py)."""
+
+    tenant = models.OneToOneField("auditlog.Tenant", models.CASCADE, primary_key=True)
+    position = models.BigIntegerField(default=0)  # the next leaf to look at
+    at = models.DateTimeField()  # of the last look
+
+    class Meta:
+        db_table = "watch"
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} as far as {self.position}"
 
 
 class RefusalCount(models.Model):

@@ -33,7 +33,7 @@ def full(log):
     """Four more events, projected; `log.leaf` is the leaf of the second, `log.event_id` its event."""
     fill(log, 4)
     log.project()
-    [first, log.leaf, *_] = Payload.objects.filter(tenant=log.row, source_event_id__in=[j for _, j in log.oracle.acked]).values_list(
+    [_, log.leaf, *_] = Payload.objects.filter(tenant=log.row, source_event_id__in=[j for _, j in log.oracle.acked]).values_list(
         "leaf_index", flat=True
     ).order_by("leaf_index")
     given = Payload.objects.get(tenant=log.row, leaf_index=log.leaf).source_event_id

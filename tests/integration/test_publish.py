@@ -7,12 +7,13 @@ from django.db import connections, transaction
 from nacl.signing import SigningKey
 
 from auditlog.append import append_statements
+from auditlog.configure import add_source
 from auditlog.core.checkpoint import opened, vkey
 from auditlog.core.errors import LedgerCorrupt, Superseded
 from auditlog.core.merkle import Edge, check_consistency, consistency_proof
 from auditlog.core.tlog import TILE
 from auditlog.formats import Statement
-from auditlog.models import Checkpoint, LogHead, Source, Tile
+from auditlog.models import Checkpoint, LogHead, Tile
 from auditlog.publish import origin_of, publish, take_fence
 from auditlog.stored import read_leaves
 from auditlog.verify_ledger import insert_only_faults, verify
@@ -123,10 +124,10 @@ def test_a_leaf_changed_after_signing_is_found_by_verify(log):
 @pytest.fixture
 def tall(log):
     """A log of more than 65,536 leaves, so that two levels of tiles are full, signed at every so many."""
-    source = Source.objects.select_related("tenant").get(tenant=log.row, name="conductor")
+    source = add_source(log.row, "bulk", format="ocsf", issuer="https://bulk.example", now=log.now)  # whose events claim no signature
     fence = take_fence(log.row)
     for start in range(0, 66_000, 11_000):
-        many = [Statement(f"n{n}", n.to_bytes(600), b"", "A", "x" * 43, None) for n in range(start, start + 11_000)]
+        many = [Statement(f"n{n}", n.to_bytes(600), b"", "E", "-", None) for n in range(start, start + 11_000)]
         append_statements(source, many, now=log.now)
         sign(log, fence)
     return log

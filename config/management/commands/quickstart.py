@@ -265,7 +265,7 @@ def _holds_events(tenant) -> bool:
 def _people(tenant, state: Path) -> tuple[dict, str]:
     """A login for each role, the same at every start, and a new API token that replaces the last one."""
     from auditlog.access import issue_token
-    from auditlog.configure import note_role_change
+    from auditlog.configure import give_role
     from auditlog.models import ApiToken, Membership
 
     try:
@@ -283,11 +283,8 @@ def _people(tenant, state: Path) -> tuple[dict, str]:
             user.set_password(password)
             user.save()
         provider = ABUSE_PROVIDER if role == "abuse" else ""
-        membership, is_new = Membership.objects.get_or_create(
-            tenant=tenant, user=user, defaults={"role": role, "provider": provider}
-        )
-        if is_new:
-            note_role_change(membership, "added", now=timezone.now())
+        if not Membership.objects.filter(tenant=tenant, user=user).exists():
+            give_role(Membership(tenant=tenant, user=user, role=role, provider=provider), now=timezone.now())
         users[role] = {"username": role, "password": password}
     ApiToken.objects.filter(tenant=tenant, name="quickstart").delete()
     token = issue_token(tenant, name="quickstart", role="admin", expires_at=timezone.now() + timedelta(days=365))
