@@ -1,10 +1,20 @@
 from django.contrib.auth.views import LogoutView
-from django.urls import path
+from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from dashboard import changes, connect, views
 
 app_name = "dashboard"
+
+
+class AnyText:
+    """An id as a sender wrote it: also with slashes and line breaks, which `path` does not take."""
+
+    regex = r"(?s:.+)"
+    to_python = to_url = staticmethod(str)
+
+
+register_converter(AnyText, "any")
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("login/", views.Login.as_view(), name="login"),
@@ -23,7 +33,7 @@ urlpatterns = [
     path("permissions/", views.permissions, name="permissions"),
     path("compare/", views.compare, name="compare"),
     path("inventory/", views.inventory, name="inventory"),
-    path("grants/<path:grant_id>/", views.grant, name="grant"),
+    path("grants/<any:grant_id>/", views.grant, name="grant"),
     path("integrity/", views.integrity, name="integrity"),
     path("changes/", changes.changes, name="changes"),
     path("sources/", connect.sources, name="sources"),

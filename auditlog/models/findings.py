@@ -4,6 +4,8 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from auditlog.models.fields import WholeNumber
+
 
 class Finding(models.Model):
     class Severity(models.TextChoices):
@@ -35,7 +37,7 @@ class Finding(models.Model):
     provider = models.TextField(blank=True)
     event_ids = ArrayField(models.UUIDField())
     leaves = ArrayField(models.BigIntegerField())
-    money_at_risk_minor = models.BigIntegerField(null=True)
+    money_at_risk_minor = WholeNumber(null=True)
     currency = models.CharField(max_length=3, blank=True)
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()

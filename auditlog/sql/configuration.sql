@@ -61,7 +61,9 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp SET timezone = 'UTC' SET b
     UNION ALL
     SELECT 'witness', w.id, to_jsonb(w) - '{last_size,last_error}'::text[] FROM auditlog_witness w WHERE w.tenant_id = of_tenant
     UNION ALL
-    SELECT 'export', e.id, to_jsonb(e) - '{created_at}'::text[] FROM auditlog_export e WHERE e.tenant_id = of_tenant
+    -- Of the address a digest: a path may be a secret after all.
+    SELECT 'export', e.id, to_jsonb(e) - '{created_at,url}'::text[] || jsonb_build_object('url_sha256', encode(sha256(convert_to(e.url, 'UTF8')), 'hex'))
+        FROM auditlog_export e WHERE e.tenant_id = of_tenant
     UNION ALL
     SELECT 'user', u.id, jsonb_build_object('username', u.username, 'is_superuser', u.is_superuser,
             'is_staff', u.is_staff, 'is_active', u.is_active, 'password_sha256', encode(sha256(convert_to(u.password, 'UTF8')), 'hex'),
