@@ -145,16 +145,16 @@ def story_detectors() -> tuple[StoryDetector, ...]:
 
 
 def every_detector() -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
-    """All rules that have words for people, whatever it is that they look at."""
-    from auditlog.detectors.integrity import ROAD_RULES
-
-    return (*all_detectors(), *source_detectors(), *story_detectors(), *ROAD_RULES)
+    """All detectors, whatever it is that they look at."""
+    return (*all_detectors(), *source_detectors(), *story_detectors())
 
 
 @lru_cache(maxsize=256)
 def detectors_of(rule: str) -> "tuple[Detector | SourceDetector | StoryDetector, ...]":
     """Those of one rule, which may have one a partition key; none where this installation does not have it."""
-    return tuple(detector for detector in every_detector() if detector.rule == rule)
+    from auditlog.detectors.integrity import ROAD_RULES
+
+    return tuple(detector for detector in (*every_detector(), *ROAD_RULES) if detector.rule == rule)
 
 
 def spent_most(acts: Sequence[Act]) -> str | None:
