@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 
-from auditlog import configuration
+from auditlog import clock, configuration
 from auditlog.core.errors import ConfigurationDiffers, NotPermitted
 from auditlog.models import ApiToken, Membership, Role, Tenant
 
@@ -89,7 +88,7 @@ class BearerToken(BaseAuthentication):
         found = ApiToken.objects.select_related("tenant").filter(digest=digest).first()
         if found is None:
             raise AuthenticationFailed("unknown token")
-        if found.expires_at <= timezone.now():
+        if found.expires_at <= clock.now():
             raise AuthenticationFailed("the token has expired")
         must_hold(found.tenant, ("token", found.pk))
         return Viewer(found.tenant, found.role, found.name, None, found.provider), found

@@ -46,6 +46,13 @@ GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
 COLUMNS = {"principal": "principal", "grant": '"grant"', "token": "token", "actor": "actor", "jkt": "jkt"}
 
 
+def is_ripe(received_at: datetime, now: datetime) -> bool:
+    """Whether the grace after receipt is over. What lies further ahead than a grace was received before the clock was set
+    back: how long ago nobody knows, and a grace is short.
+    """
+    return not -GRACE <= now - received_at < GRACE
+
+
 @dataclass(slots=True)
 class Work:
     """What one round of detection looks at."""
@@ -68,7 +75,7 @@ class Work:
         acts = [act for act in (self.acts + self.graced if waits else self.acts) if act.type in types]
         if not waits:
             return acts
-        self.waiting |= {act.leaf_index: act for act in acts if now - act.received_at < GRACE}
+        self.waiting |= {act.leaf_index: act for act in acts if not is_ripe(act.received_at, now)}
         return [act for act in acts if act.leaf_index not in self.waiting]
 
 
@@ -101,7 +108,7 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
             for (partition, waits), detectors in keyed.items():
                 _judge_keys(tenant, partition, detectors, work, waits=waits, now=now)
             _judge_stories(tenant, work, now=now)
-            _wait_for(tenant, work.waiting.values())
+            _wait_for(tenant, work.waiting.values(), now=now)
         ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
         return taken
 
@@ -202,7 +209,7 @@ def _judge_keys(
         return
     members = _members(tenant, partition, types, keys)
     if waits:
-        members = [act for act in members if now - act.received_at >= GRACE]
+        members = [act for act in members if is_ripe(act.received_at, now)]
     record = record_around(tenant, members)
     for detector in detectors:
         grouped: dict[tuple[str, ...], list[Act]] = {}
@@ -314,12 +321,12 @@ def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, 
         f"type = ANY(%s) AND ({' OR '.join(conditions)}) AND leaf_index <> ALL(%s)",
         [list(types), *params, list(known)],
     )
-    ripe = [other for other in others if not waits or now - other.received_at >= GRACE]
+    ripe = [other for other in others if not waits or is_ripe(other.received_at, now)]
     return sorted([*acts, *ripe], key=lambda act: act.leaf_index)
 
 
-def _wait_for(tenant: Tenant, acts: Iterable[Act]) -> None:
-    rows = [(tenant.pk, "grace", str(act.leaf_index), act.leaf_index, act.received_at + GRACE) for act in acts]
+def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:
+    rows = [(tenant.pk, "grace", str(act.leaf_index), act.leaf_index, min(act.received_at, now) + GRACE) for act in acts]
     if rows:
         copy_rows(
             "projection_dirty",
@@ -381,10 +388,10 @@ def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
     """Gaps, silence and clocks of the sources that were heard from, or whose time has come."""
     for source, stream in work.heard["sequence"]:
         facts = gap_facts(tenant, source, stream)
-        ripe = [fact for fact in facts if now - fact.gap.revealed_at >= GRACE]
+        ripe = [fact for fact in facts if is_ripe(fact.gap.revealed_at, now)]
         _keep_of(tenant, source_gap, {(source, stream): ripe}, work, now=now)
-        if young := [fact.gap.revealed_at for fact in facts if now - fact.gap.revealed_at < GRACE]:
-            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=min(young) + GRACE)
+        if young := [fact.gap.revealed_at for fact in facts if not is_ripe(fact.gap.revealed_at, now)]:
+            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=min(*young, now) + GRACE)
     for (source,) in work.heard["silence"]:
         fact = silence_of(tenant, source)
         due_at = fact.since + fact.every + GRACE if fact else now

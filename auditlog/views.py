@@ -20,8 +20,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from auditlog import clock, queries, siem, standing, tasks, threads
 from auditlog import ingest as road
-from auditlog import queries, siem, standing, tasks, threads
 from auditlog.access import WHOLE
 from auditlog.chain_json import chain_json
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, NotFound, Refused, UnknownSource
@@ -54,7 +54,7 @@ def ingest_view(request: HttpRequest) -> HttpResponse:
         return JsonResponse(answer)
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    taken = road.ingest(tenant, source, _delivery(request), now=timezone.now())
+    taken = road.ingest(tenant, source, _delivery(request), now=clock.now())
     tasks.wake(tenant)  # after the commit: a projector that woke earlier would not see the new leaves
     return _batch_answer(taken) if taken.batch else _single_answer(taken)
 

@@ -1,9 +1,11 @@
 """Celery: wake-ups only. What there is to do is read from positions in PostgreSQL, so a lost message loses no work."""
 
 import os
+import time
+from datetime import UTC, datetime, timedelta
 
 from celery import Celery
-from celery.schedules import crontab
+from celery.schedules import schedule
 from kombu.transport import redis
 
 
@@ -19,6 +21,20 @@ def _parameters_of_a_live_connection(self, *args, _of=redis.Channel._connparams,
 redis.Channel._connparams = _parameters_of_a_live_connection
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("answerable")
+_BEGAN = datetime.now(UTC), time.monotonic()
+
+
+def _unset() -> datetime:
+    """A clock that nobody sets: beat counts its intervals by it. By the wall clock it would send nothing for as long as that
+    was set back.
+    """
+    return _BEGAN[0] + timedelta(seconds=time.monotonic() - _BEGAN[1])
+
+
+def every(seconds: float) -> schedule:
+    return schedule(run_every=timedelta(seconds=seconds), nowfun=_unset)
+
+
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_ignore_result=True,
@@ -35,12 +51,11 @@ app.conf.update(
     timezone="UTC",
     beat_scheduler="celery.beat:Scheduler",  # in memory: the schedule below never changes at run time
     beat_schedule={
-        "verify-nightly": {"task": "auditlog.verify_logs", "schedule": crontab(hour=2, minute=30)},
-        "retain-nightly": {"task": "auditlog.retain", "schedule": crontab(hour=3, minute=30)},
-        "watch": {"task": "auditlog.watch", "schedule": 10.0, "options": {"expires": 10}},
-        "forget-erased": {"task": "auditlog.forget_erased", "schedule": 60.0, "options": {"expires": 60}},
-        "pull-what-is-due": {"task": "auditlog.pull_all", "schedule": 2.0, "options": {"expires": 5}},
-        "drive-every-road": {"task": "auditlog.drive_all", "schedule": 1.0, "options": {"expires": 5}},
+        "nightly": {"task": "auditlog.nightly", "schedule": every(60.0)},
+        "watch": {"task": "auditlog.watch", "schedule": every(10.0)},
+        "forget-erased": {"task": "auditlog.forget_erased", "schedule": every(60.0)},
+        "pull-what-is-due": {"task": "auditlog.pull_all", "schedule": every(2.0)},
+        "drive-every-road": {"task": "auditlog.drive_all", "schedule": every(1.0)},
     },
 )
 app.autodiscover_tasks(["auditlog", "disputes"])

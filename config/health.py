@@ -5,12 +5,11 @@ import time
 
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils import timezone
 from kombu.exceptions import OperationalError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from auditlog import health, ingest, tasks
+from auditlog import clock, health, ingest, tasks
 from config.celery import app
 
 _broker = {"at": -10.0, "ok": False}
@@ -23,7 +22,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 once ingest and projection work; 503 with what is missing otherwise."""
-    found = health.checks(now=timezone.now(), broker_ok=_broker_answers())
+    found = health.checks(now=clock.now(), broker_ok=_broker_answers())
     ready = all(check.ok for check in found)
     body = {"ready": ready, "checks": {check.name: {"ok": check.ok, "detail": check.detail} for check in found}}
     return JsonResponse(body, status=200 if ready else 503)
@@ -45,7 +44,7 @@ def _broker_answers() -> bool:
 class _Gauges:
     def collect(self):
         families: dict[str, GaugeMetricFamily] = {}
-        for name, text, labels, value in health.gauges(timezone.now()):
+        for name, text, labels, value in health.gauges(clock.now()):
             family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
             family.add_metric(list(labels.values()), value)
         # Numbers that a process keeps to itself, so it says which one.

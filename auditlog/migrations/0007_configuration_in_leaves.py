@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
             models.ForeignKey(
                 help_text="The person in whose name it acts.", null=True, on_delete=django.db.models.deletion.CASCADE,
                 related_name="tokens", to=settings.AUTH_USER_MODEL,
-            ),  # fmt: skip
+            ),
         ),
         migrations.AddField(
             "apitoken",
