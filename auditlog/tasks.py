@@ -33,7 +33,7 @@ def wake(tenant: str) -> None:
         wait = _last_sent.get(tenant, -1.0) + WAKE_EVERY - now
         if wait > 0:
             if tenant not in _held_back:
-                timer = _held_back[tenant] = threading.Timer(wait, _wake_late, [tenant])
+                timer = _held_back[tenant] = threading.Timer(wait, lambda: _wake_late(tenant, timer))
                 timer.daemon = True
                 timer.start()
             return
@@ -43,10 +43,11 @@ def wake(tenant: str) -> None:
     _send(tenant)
 
 
-def _wake_late(tenant: str) -> None:
+def _wake_late(tenant: str, timer: threading.Timer) -> None:
     with _lock:
-        if _held_back.pop(tenant, None) is None:
+        if _held_back.get(tenant) is not timer:  # one that was sent meanwhile stood for it
             return
+        del _held_back[tenant]
         _last_sent[tenant] = time.monotonic()
     _send(tenant)
 
