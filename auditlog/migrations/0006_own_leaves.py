@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0005_limit_signer")]
+    dependencies = [("auditlog", "0007_payment_of_a_charge")]
 
     operations = [
         migrations.AddIndex(
