@@ -11,6 +11,7 @@ from auditlog.core.act import Act
 from auditlog.core.authority import (
     CLOCKS,
     Judgement,
+    as_disputed,
     expired_before,
     first_revocation,
     judge_action,
@@ -165,6 +166,9 @@ def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     clocks = _clocks(act, at)
     window = judge_window(chain.path, at, skew_seconds=clocks, early_seconds=clocks)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
+    as_others = {judge_window(path, at, skew_seconds=clocks, early_seconds=clocks).result for _, path in as_disputed(chain.path, at)}
+    if revoked is None and chain.complete and as_others - {window.result}:
+        in_force = None  # two who may say so state another time
     later = told_later(chain.path, at, skew_seconds=clocks)
     # What two clocks may differ by is not held against an act; nor is it said to have been in force before it began.
     near = bool(in_force and not later and begins and at < max(begins))
@@ -217,6 +221,14 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     """
     if not act.happened or act.type in _ENDINGS:
         return []
+    found = _breaks(chain, act, at)
+    for _, path in as_disputed(chain.path, at):  # doubt accuses nobody: that the grant is stated in two ways is a break of its own
+        codes = {each.code for each in _breaks(replace(chain, path=path), act, at)}
+        found = [each for each in found if each.code in codes]
+    return found
+
+
+def _breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     path, found = chain.path, widened_breaks(chain)
     bound, shown = key_bound(act, chain.tokens), key_shown(act, chain.tokens)
     if bound is not None and shown and shown != bound.jkt:

@@ -3,9 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from auditlog.models import Event, Finding
 from disputes.adjudicate import adjudicate
+from tests.integration.test_money_verdict_is_finding import contradictions as of_money
+from tests.integration.test_project import fresh_world
+from tests.integration.test_verdict_is_finding import accusations, contradictions
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 ID, BOTS, OTHER = "https://id.fen.example", "https://bots.fen.example", "https://elsewhere.example"
@@ -36,13 +41,16 @@ class Bench:
         self.world.send(signed)
         return signed
 
-    def act(self, after=HOUR, *, source=None, amount=None, verb="db.create", target="main", **more):
+    def act(self, after=HOUR, **more):
+        signed = self.signed(after, **more)
+        self.world.send(signed)
+        return signed
+
+    def signed(self, after=HOUR, *, source=None, amount=None, verb="db.create", target="main", **more):
         money = {"money": {"amount_minor": amount, "currency": "USD"}} if amount is not None else {}
         action = {"verb": verb, "provider": more.pop("provider", "shop"), "target": {"type": "db", "id": target}, **more.pop("action", {})}
         more.setdefault("actor", self.bot)
-        signed = self.world.event("action.performed", source=source or self.platform, at=self.begins + after, action=action, principal=self.fen, **money, **more)
-        self.world.send(signed)
-        return signed
+        return self.world.event("action.performed", source=source or self.platform, at=self.begins + after, action=action, principal=self.fen, **money, **more)
 
     def limit(self, kind, limit, *, by, after=MINUTE, source=None, **more):
         said = CAP | {"holder": self.bot.ref, "set_by": by.ref} | limit
@@ -331,3 +339,40 @@ def test_an_invoice_over_several_acts_says_so_and_blames_nobody_for_a_gap_in_the
     assert (verdict["verdict"], verdict["liability"]["bearer"]) == ("indeterminate", "nobody")
     assert "the money of 3 acts" in bench.asked(bill, "C1")["reason"]
     assert {bench.verdict(act)["verdict"] for act in acts} == {"within_scope"}
+
+
+# --- rule, criterion and page, whoever states what -------------------------------------------------------------------
+
+STATED = st.builds(
+    dict, source=st.sampled_from(["keys", "keys", "platform", "runner"]), at=st.sampled_from([-2, -1, 0, 1, 3]),
+    actions=st.sampled_from([["**"], ["db.**"], ["mail.**"]]), audience=st.sampled_from([None, ["shop"], ["mail"]]),
+    expires=st.sampled_from([None, 2, 9]), gates=st.sampled_from([None, ["purchase"]]), limit=st.sampled_from([None, "none", 500, 5_000]),
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STATED, min_size=1, max_size=4), st.integers(0, 4))
+def test_rule_criterion_and_page_say_the_same_of_a_grant_that_several_state(database, now, stated, before):
+    bench = Bench(fresh_world(now))
+    made = [_stated(bench, said) for said in stated]
+    acts = [bench.signed(hour * HOUR + MINUTE, grant="shared", verb=verb, amount=amount, request_id=f"{hour}{verb}")
+            for hour, verb, amount in ((0, "db.create", 400), (2, "db.create", None), (4, "mail.send", 900), (10, "db.create", 300))]  # fmt: skip
+    for signed in (*made[:before], acts[0], *made[before:], *acts[1:]):
+        bench.world.send(signed)
+    bench.settles()
+
+    assert list(contradictions(bench.world)) == []
+    assert list(of_money(bench.world)) == []
+    assert list(accusations(bench.world)) == []
+
+
+def _stated(bench, said):
+    limits = None if said["limit"] is None else [] if said["limit"] == "none" else [CAP | {"max_minor": said["limit"]}]
+    obj = {
+        "id": "shared", "root": True, "subject": bench.fen.full, "actor": bench.bot.full, "audience": said["audience"], "gates": said["gates"], "limits": limits,
+        "authorization_details": [{"type": "agent_action", "actions": said["actions"]}],
+        "expires_at": None if said["expires"] is None else int((bench.begins + said["expires"] * HOUR).timestamp()),
+    }  # fmt: skip
+    at = bench.begins + said["at"] * HOUR
+    return bench.world.event("delegation.granted", source=getattr(bench, said["source"]), at=at, grant={k: v for k, v in obj.items() if v is not None},
+                             principal=bench.fen, actor=bench.fen)  # fmt: skip
