@@ -8,6 +8,9 @@ from hashlib import sha256
 
 from django import forms
 from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
@@ -15,8 +18,8 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from auditlog import configuration, configure, configure_export, formats
-from auditlog.access import issue_token
-from auditlog.core.errors import ConfigurationError
+from auditlog.access import issue_token, must_hold
+from auditlog.core.errors import ConfigurationError, NotPermitted
 from auditlog.core.event import LAYERS
 from auditlog.core.keys import keys_in
 from auditlog.models import (
@@ -40,6 +43,9 @@ admin.site.site_header = admin.site.site_title = "Answerable configuration"
 admin.site.index_title = "Configuration"
 
 
+OWN_TENANTS = ("tenant", admin.RelatedOnlyFieldListFilter)  # no names of tenants that the list has no row of
+
+
 class ReadOnly:
     """Of an admin or an inline: look, never touch."""
 
@@ -60,6 +66,75 @@ class NeverDeleted:
         return False
 
 
+class OfTenant:
+    """Of an admin: rows of tenants that the signed-in person is an admin of, whatever Django's own permissions say; for a
+    superuser, who runs the service, of all.
+    """
+
+    tenant_path = "tenant"  # from a row to its tenant
+
+    def get_queryset(self, request: HttpRequest):
+        found = super().get_queryset(request)
+        return found if request.user.is_superuser else found.filter(**{f"{self.tenant_path}__in": tenants_of(request)})
+
+    def formfield_for_foreignkey(self, field, request: HttpRequest, **options):
+        if not request.user.is_superuser:
+            options["queryset"] = _own(field.related_model, tenants_of(request))
+        return super().formfield_for_foreignkey(field, request, **options)
+
+    def _may(self, request: HttpRequest, obj=None) -> bool:
+        if request.user.is_superuser:
+            return True
+        mine = tenants_of(request)
+        return bool(mine) if obj is None else type(obj)._base_manager.filter(pk=obj.pk, **{f"{self.tenant_path}__in": mine}).exists()
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return super().has_module_permission(request) and self._may(request)
+
+    def has_view_permission(self, request: HttpRequest, obj=None) -> bool:
+        return super().has_view_permission(request, obj) and self._may(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, *args) -> bool:
+        return super().has_add_permission(request, *args) and self._may(request)
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return super().has_change_permission(request, obj) and self._may(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return super().has_delete_permission(request, obj) and self._may(request, obj)
+
+
+def _own(model: type, tenants: list[int]):
+    """What of a model may be chosen by an admin of these tenants."""
+    if model is Tenant:
+        return Tenant.objects.filter(pk__in=tenants)
+    if model is get_user_model():
+        return model.objects.filter(memberships__tenant__in=tenants, is_superuser=False).distinct()
+    return model.objects.filter(tenant__in=tenants)
+
+
+def tenants_of(request: HttpRequest) -> list[int]:
+    """The tenants that the signed-in person is an admin of, in force and as the log states it."""
+    if not hasattr(request, "tenants_of_admin"):
+        request.tenants_of_admin = []
+        for membership in Membership.objects.select_related("tenant").filter(user=request.user, role=Role.ADMIN):
+            try:
+                must_hold(membership.tenant, ("membership", membership.pk), user_id=request.user.pk)
+            except NotPermitted:
+                continue
+            request.tenants_of_admin.append(membership.tenant_id)
+    return request.tenants_of_admin
+
+
+class ForSuperusers:
+    """Of an admin: accounts belong to the whole service, and whoever may change them may change everything."""
+
+    def _is_superuser(self, request: HttpRequest, *args, **more) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+    has_module_permission = has_view_permission = has_add_permission = has_change_permission = has_delete_permission = _is_superuser
+
+
 def rehearse(act: Callable[[], object]) -> None:
     """Run `act` and take it back, so that a form can tell its errors before anything is saved."""
     try:
@@ -71,12 +146,16 @@ def rehearse(act: Callable[[], object]) -> None:
 
 
 @admin.register(Tenant)
-class TenantAdmin(NeverDeleted, admin.ModelAdmin):
+class TenantAdmin(NeverDeleted, OfTenant, admin.ModelAdmin):
+    tenant_path = "pk"
     list_display = ("name", "title", "created_at")
     fields = ("name", "title")
 
     def get_readonly_fields(self, request: HttpRequest, obj=None):
         return ("name",) if obj else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser
 
     def save_model(self, request: HttpRequest, obj: Tenant, form, change: bool) -> None:
         if change:
@@ -94,9 +173,9 @@ class OwnedNameInline(admin.TabularInline):
 
 
 @admin.register(Organisation)
-class OrganisationAdmin(admin.ModelAdmin):
+class OrganisationAdmin(OfTenant, admin.ModelAdmin):
     list_display = ("name", "tenant", "issuers", "parties")
-    list_filter = ("tenant",)
+    list_filter = (OWN_TENANTS,)
     search_fields = ("name",)
     fields = ("tenant", "name", "issuers", "parties")
     inlines = (OwnedNameInline,)
@@ -233,10 +312,10 @@ class SourceForm(forms.ModelForm):
 
 
 @admin.register(Source)
-class SourceAdmin(NeverDeleted, admin.ModelAdmin):
+class SourceAdmin(NeverDeleted, OfTenant, admin.ModelAdmin):
     form = SourceForm
     list_display = ("name", "tenant", "format", "issuer", "provider", "state", "speaks_for_all")
-    list_filter = ("tenant", "state", "format")
+    list_filter = (OWN_TENANTS, "state", "format")
     search_fields = ("name", "issuer")
     inlines = (SourceKeyInline, PullInline)
     list_select_related = ("tenant",)
@@ -319,10 +398,10 @@ class ExportForm(forms.ModelForm):
 
 
 @admin.register(Export)
-class ExportAdmin(admin.ModelAdmin):
+class ExportAdmin(OfTenant, admin.ModelAdmin):
     form = ExportForm
     list_display = ("name", "tenant", "kind", "what", "url", "state")
-    list_filter = ("tenant", "state")
+    list_filter = (OWN_TENANTS, "state")
     list_select_related = ("tenant",)
     inlines = (ExportStreamInline,)
 
@@ -368,10 +447,10 @@ class MembershipForm(forms.ModelForm):
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):
+class MembershipAdmin(OfTenant, admin.ModelAdmin):
     form = MembershipForm
     list_display = ("user", "tenant", "role", "provider")
-    list_filter = ("tenant", "role")
+    list_filter = (OWN_TENANTS, "role")
     list_select_related = ("user", "tenant")
     search_fields = ("user__username",)
 
@@ -400,10 +479,10 @@ class ApiTokenForm(forms.ModelForm):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin):
+class ApiTokenAdmin(OfTenant, admin.ModelAdmin):
     form = ApiTokenForm
     list_display = ("name", "tenant", "role", "provider", "expires_at", "created_at")
-    list_filter = ("tenant", "role")
+    list_filter = (OWN_TENANTS, "role")
     list_select_related = ("tenant",)
 
     def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
@@ -425,9 +504,9 @@ class ApiTokenAdmin(admin.ModelAdmin):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ReadOnly, admin.ModelAdmin):
+class LedgerEntryAdmin(ReadOnly, OfTenant, admin.ModelAdmin):
     list_display = ("leaf_index", "tenant", "kind", "source", "event_id", "received_at", "grade", "key")
-    list_filter = ("tenant", "kind", "grade")
+    list_filter = (OWN_TENANTS, "kind", "grade")
     list_select_related = ("tenant", "source")
     search_fields = ("=event_id",)
     search_help_text = "A whole event id."
@@ -435,17 +514,31 @@ class LedgerEntryAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(Finding)
-class FindingAdmin(ReadOnly, admin.ModelAdmin):
+class FindingAdmin(ReadOnly, OfTenant, admin.ModelAdmin):
     list_display = ("id", "tenant", "rule", "severity", "state", "title", "last_at")
-    list_filter = ("tenant", "state", "severity", "rule")
+    list_filter = (OWN_TENANTS, "state", "severity", "rule")
     list_select_related = ("tenant",)
     show_full_result_count = False
 
 
 @admin.register(RefusalCount)
-class RefusalCountAdmin(ReadOnly, admin.ModelAdmin):
+class RefusalCountAdmin(ReadOnly, OfTenant, admin.ModelAdmin):
     list_display = ("hour", "tenant", "source", "err", "count", "key", "sample")
-    list_filter = ("tenant", "source", "err")
+    list_filter = (OWN_TENANTS, "source", "err")
     list_select_related = ("tenant",)
     ordering = ("-hour",)
     show_full_result_count = False
+
+
+admin.site.unregister(get_user_model())
+admin.site.unregister(Group)
+
+
+@admin.register(get_user_model())
+class AccountAdmin(ForSuperusers, UserAdmin):
+    pass
+
+
+@admin.register(Group)
+class AccountGroupAdmin(ForSuperusers, GroupAdmin):
+    pass

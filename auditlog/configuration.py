@@ -94,7 +94,7 @@ _logs: dict[tuple, _Log] = {}
 def state_of(kind: str, id: int, tenant_id: int | None) -> dict[str, Any] | None:
     """A row as its leaf states it; None when it is not there. `tenant_id` None: of accounts."""
     with connection.cursor() as cursor:
-        cursor.execute('SELECT r."row" FROM configuration_rows(%s) r WHERE r.kind = %s AND r.id = %s', [tenant_id, kind, id])
+        cursor.execute('SELECT r."row" FROM configuration_rows(%s, %s, %s) r', [tenant_id, kind, id])
         found = cursor.fetchone()
     return None if found is None else json.loads(found[0]) if isinstance(found[0], str) else found[0]
 

@@ -39,42 +39,42 @@ END $$;
 
 -- Every row of configuration that a judgement rests on, as its leaves state it: all but what only counts or remembers. The
 -- rows of tenant NULL are the accounts, which belong to the whole service.
-CREATE FUNCTION configuration_rows(of_tenant bigint) RETURNS TABLE (kind text, id bigint, "row" jsonb)
+CREATE FUNCTION configuration_rows(of_tenant bigint, of_kind text DEFAULT NULL, of_id bigint DEFAULT NULL) RETURNS TABLE (kind text, id bigint, "row" jsonb)
 LANGUAGE sql STABLE SET search_path = public, pg_temp SET timezone = 'UTC' SET bytea_output = 'hex' AS $$
     SELECT 'tenant', t.id, to_jsonb(t) - '{created_at,pepper}'::text[] || jsonb_build_object('pepper_sha256', encode(sha256(t.pepper), 'hex'))
-        FROM auditlog_tenant t WHERE t.id = of_tenant
+        FROM auditlog_tenant t WHERE t.id = of_tenant AND coalesce(of_kind, 'tenant') = 'tenant' AND (of_id IS NULL OR t.id = of_id)
     UNION ALL
-    SELECT 'source', s.id, to_jsonb(s) - '{created_at,heartbeat_since}'::text[] FROM auditlog_source s WHERE s.tenant_id = of_tenant
+    SELECT 'source', s.id, to_jsonb(s) - '{created_at,heartbeat_since}'::text[] FROM auditlog_source s WHERE s.tenant_id = of_tenant AND coalesce(of_kind, 'source') = 'source' AND (of_id IS NULL OR s.id = of_id)
     UNION ALL
     SELECT 'key', k.id, to_jsonb(k) - '{added_at,retired_at}'::text[] || jsonb_build_object('is_retired', k.retired_at IS NOT NULL)
-        FROM auditlog_sourcekey k JOIN auditlog_source s ON s.id = k.source_id WHERE s.tenant_id = of_tenant
+        FROM auditlog_sourcekey k JOIN auditlog_source s ON s.id = k.source_id WHERE s.tenant_id = of_tenant AND coalesce(of_kind, 'key') = 'key' AND (of_id IS NULL OR k.id = of_id)
     UNION ALL
     SELECT 'organisation', o.id, to_jsonb(o) || jsonb_build_object('names',
             (SELECT coalesce(jsonb_agg(n.name ORDER BY n.name), '[]') FROM auditlog_ownedname n WHERE n.organisation_id = o.id))
-        FROM auditlog_organisation o WHERE o.tenant_id = of_tenant
+        FROM auditlog_organisation o WHERE o.tenant_id = of_tenant AND coalesce(of_kind, 'organisation') = 'organisation' AND (of_id IS NULL OR o.id = of_id)
     UNION ALL
-    SELECT 'membership', m.id, to_jsonb(m) - '{changes_seen}'::text[] FROM auditlog_membership m WHERE m.tenant_id = of_tenant
+    SELECT 'membership', m.id, to_jsonb(m) - '{changes_seen}'::text[] FROM auditlog_membership m WHERE m.tenant_id = of_tenant AND coalesce(of_kind, 'membership') = 'membership' AND (of_id IS NULL OR m.id = of_id)
     UNION ALL
-    SELECT 'token', a.id, to_jsonb(a) - '{created_at,last_used_at}'::text[] FROM auditlog_apitoken a WHERE a.tenant_id = of_tenant
+    SELECT 'token', a.id, to_jsonb(a) - '{created_at,last_used_at}'::text[] FROM auditlog_apitoken a WHERE a.tenant_id = of_tenant AND coalesce(of_kind, 'token') = 'token' AND (of_id IS NULL OR a.id = of_id)
     UNION ALL
-    SELECT 'policy', p.id, to_jsonb(p) - '{last_run_at,last_count}'::text[] FROM auditlog_retentionpolicy p WHERE p.tenant_id = of_tenant
+    SELECT 'policy', p.id, to_jsonb(p) - '{last_run_at,last_count}'::text[] FROM auditlog_retentionpolicy p WHERE p.tenant_id = of_tenant AND coalesce(of_kind, 'policy') = 'policy' AND (of_id IS NULL OR p.id = of_id)
     UNION ALL
-    SELECT 'witness', w.id, to_jsonb(w) - '{last_size,last_error}'::text[] FROM auditlog_witness w WHERE w.tenant_id = of_tenant
+    SELECT 'witness', w.id, to_jsonb(w) - '{last_size,last_error}'::text[] FROM auditlog_witness w WHERE w.tenant_id = of_tenant AND coalesce(of_kind, 'witness') = 'witness' AND (of_id IS NULL OR w.id = of_id)
     UNION ALL
     -- Of the address a digest: a path may be a secret after all.
     SELECT 'export', e.id, to_jsonb(e) - '{created_at,url}'::text[] || jsonb_build_object('url_sha256', encode(sha256(convert_to(e.url, 'UTF8')), 'hex'))
-        FROM auditlog_export e WHERE e.tenant_id = of_tenant
+        FROM auditlog_export e WHERE e.tenant_id = of_tenant AND coalesce(of_kind, 'export') = 'export' AND (of_id IS NULL OR e.id = of_id)
     UNION ALL
     SELECT 'user', u.id, jsonb_build_object('username', u.username, 'is_superuser', u.is_superuser,
             'is_staff', u.is_staff, 'is_active', u.is_active, 'password_sha256', encode(sha256(convert_to(u.password, 'UTF8')), 'hex'),
             'email_sha256', encode(sha256(convert_to(u.email, 'UTF8')), 'hex'))
-        FROM auth_user u WHERE of_tenant IS NULL
+        FROM auth_user u WHERE of_tenant IS NULL AND coalesce(of_kind, 'user') = 'user' AND (of_id IS NULL OR u.id = of_id)
     UNION ALL
-    SELECT 'user permission', p.id, to_jsonb(p) FROM auth_user_user_permissions p WHERE of_tenant IS NULL
+    SELECT 'user permission', p.id, to_jsonb(p) FROM auth_user_user_permissions p WHERE of_tenant IS NULL AND coalesce(of_kind, 'user permission') = 'user permission' AND (of_id IS NULL OR p.id = of_id)
     UNION ALL
-    SELECT 'user group', g.id, to_jsonb(g) FROM auth_user_groups g WHERE of_tenant IS NULL
+    SELECT 'user group', g.id, to_jsonb(g) FROM auth_user_groups g WHERE of_tenant IS NULL AND coalesce(of_kind, 'user group') = 'user group' AND (of_id IS NULL OR g.id = of_id)
     UNION ALL
-    SELECT 'group permission', p.id, to_jsonb(p) FROM auth_group_permissions p WHERE of_tenant IS NULL
+    SELECT 'group permission', p.id, to_jsonb(p) FROM auth_group_permissions p WHERE of_tenant IS NULL AND coalesce(of_kind, 'group permission') = 'group permission' AND (of_id IS NULL OR p.id = of_id)
 $$;
 
 -- The log that states the accounts: of a tenant of this name, made when the first account is.
@@ -111,18 +111,35 @@ CREATE FUNCTION configuration_part("row" jsonb) RETURNS jsonb LANGUAGE sql IMMUT
     SELECT "row" - '{created_at,heartbeat_since,added_at,changes_seen,last_used_at,last_run_at,last_count,last_size,last_error,last_login}'::text[]
 $$;
 
+-- Where the last leaf about each row is: an aid to look it up by. What counts is what the leaves say (configuration.py reads
+-- all of them).
+CREATE TABLE configuration_leaf (
+    tenant_id bigint NOT NULL, kind text NOT NULL, row_id bigint NOT NULL, leaf_index bigint NOT NULL, PRIMARY KEY (tenant_id, kind, row_id)
+);
+CREATE FUNCTION configuration_noted() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE body CONSTANT jsonb := ledger_body(NEW.raw);
+BEGIN
+    IF body ? 'of' AND body ? 'row' AND body ->> 'id' ~ '^[0-9]{1,18}$' THEN
+        INSERT INTO configuration_leaf VALUES (NEW.tenant_id, body ->> 'of', (body ->> 'id')::bigint, NEW.leaf_index)
+            ON CONFLICT (tenant_id, kind, row_id) DO UPDATE SET leaf_index = excluded.leaf_index;
+    END IF;
+    RETURN NULL;
+END $$;
+-- Only the service's own leaves have no id of a source's: of events this costs a comparison.
+CREATE TRIGGER configuration_noted AFTER INSERT ON ledger_payload FOR EACH ROW WHEN (NEW.source_event_id = '')
+    EXECUTE FUNCTION configuration_noted();
+
 CREATE FUNCTION configuration_stated() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     of_kind CONSTANT text := TG_ARGV[0];
     old_row CONSTANT jsonb := CASE WHEN TG_OP = 'INSERT' THEN NULL ELSE to_jsonb(OLD) END;
     new_row CONSTANT jsonb := CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE to_jsonb(NEW) END;
     any_row CONSTANT jsonb := coalesce(new_row, old_row);
-    row_id CONSTANT bigint := CASE WHEN TG_TABLE_NAME = 'auditlog_ownedname' THEN any_row ->> 'organisation_id' ELSE any_row ->> 'id' END;
+    changed_id CONSTANT bigint := CASE WHEN TG_TABLE_NAME = 'auditlog_ownedname' THEN any_row ->> 'organisation_id' ELSE any_row ->> 'id' END;
     is_account CONSTANT boolean := of_kind IN ('user', 'user permission', 'user group', 'group permission');
     log bigint;
     is_now jsonb;
     was_stated jsonb;
-    is_stated boolean := false;
     said jsonb;
 BEGIN
     -- A backup is loaded as it was: what differs in it from its leaves is to be found, not to be stated anew.
@@ -131,21 +148,20 @@ BEGIN
     END IF;
     log := CASE
         WHEN is_account THEN service_tenant()
-        WHEN of_kind = 'tenant' THEN row_id
+        WHEN of_kind = 'tenant' THEN changed_id
         WHEN of_kind = 'key' THEN (SELECT s.tenant_id FROM auditlog_source s WHERE s.id = (any_row ->> 'source_id')::bigint)
         ELSE (any_row ->> 'tenant_id')::bigint END;
-    SELECT r.row INTO is_now FROM configuration_rows(CASE WHEN is_account THEN NULL ELSE log END) r WHERE r.kind = of_kind AND r.id = row_id;
-    SELECT body -> 'row', true INTO was_stated, is_stated FROM (
-        SELECT l.leaf_index, ledger_body(p.raw) AS body FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)
-        WHERE l.tenant_id = log AND l.epoch = 1 AND l.event_id IS NULL AND l.kind IN (1, 6) ORDER BY l.leaf_index DESC
-    ) s WHERE s.body ->> 'of' = of_kind AND s.body ->> 'id' = row_id::text ORDER BY leaf_index DESC LIMIT 1;
+    SELECT r.row INTO is_now FROM configuration_rows(CASE WHEN is_account THEN NULL ELSE log END, of_kind, changed_id) r;
+    SELECT ledger_body(p.raw) -> 'row' INTO was_stated FROM configuration_leaf c
+        JOIN ledger_payload p ON p.tenant_id = c.tenant_id AND p.epoch = 1 AND p.leaf_index = c.leaf_index
+        WHERE c.tenant_id = log AND c.kind = of_kind AND c.row_id = changed_id;
     was_stated := CASE WHEN jsonb_typeof(was_stated) = 'null' THEN NULL ELSE was_stated END;
     IF was_stated IS NOT DISTINCT FROM is_now THEN
         RETURN NULL;
     END IF;
     said := jsonb_build_object(
         'change', of_kind || CASE WHEN is_now IS NULL THEN '.removed' WHEN was_stated IS NULL THEN '.added' ELSE '.changed' END,
-        'of', of_kind, 'id', row_id, 'row', is_now, 'by', coalesce(nullif(current_setting('answerable.by', true), ''),
+        'of', of_kind, 'id', changed_id, 'row', is_now, 'by', coalesce(nullif(current_setting('answerable.by', true), ''),
             concat_ws(', ', 'database role ' || session_user, nullif(current_setting('application_name'), ''))));
     IF of_kind = 'key' THEN  -- what whoever verifies the log reads of a key (verifier/answerable_verify.py)
         said := said || jsonb_build_object('source', (SELECT s.name FROM auditlog_source s WHERE s.id = (any_row ->> 'source_id')::bigint),
