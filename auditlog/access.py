@@ -2,19 +2,23 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 
+from django.contrib.auth import get_user_model
+from django.db.models.functions import Lower
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 
 from auditlog import clock, configuration
-from auditlog.core.errors import ConfigurationDiffers, NotPermitted
+from auditlog.core.errors import ConfigurationDiffers, ConfigurationError, NotPermitted
 from auditlog.models import ApiToken, Membership, Role, Tenant
 
 # What each role may do beyond reading events. The abuse desk reads its own provider's only (see queries), and nothing
 # that shows other parties' papers whole: grants, parties, sources, the state of the log.
+LONGEST = timedelta(days=366)  # of a token
+USED_AGAIN = timedelta(minutes=1)
 WHOLE = "read whole grants, parties or logs"
 MAY = {
     Role.ADMIN: frozenset({WHOLE, "triage", "case", "decide", "configure"}),
@@ -34,6 +38,7 @@ class Viewer:
     name: str
     user_id: int | None = None
     provider: str = ""  # of the abuse role: the only provider whose events it sees
+    stands_for: tuple[int, ...] = ()  # of a token: the accounts of its owner and of who issued it
 
     is_authenticated = True  # what REST framework asks of a user
 
@@ -44,6 +49,24 @@ class Viewer:
         """Raises NotPermitted."""
         if not self.may(act):
             raise NotPermitted(f"the role {self.role!r} may not {act}")
+
+
+NOBODY_KNOWS = "token:?"  # whom a token without an owner stands for
+
+
+def person_of(viewer: Viewer) -> str:
+    """Keys of all accounts that are the caller's, joined: two callers are two people when they share none (`are_one`).
+
+    A token stands for its owner and for who issued it; accounts with one address are one person's.
+    """
+    accounts = {viewer.user_id} if viewer.user_id is not None else set(viewer.stands_for)
+    if not accounts:
+        return NOBODY_KNOWS
+    users = get_user_model().objects
+    addresses = [email.lower() for email in users.filter(pk__in=accounts).exclude(email="").values_list("email", flat=True)]
+    if addresses:
+        accounts |= set(users.annotate(address=Lower("email")).filter(address__in=addresses).values_list("pk", flat=True))
+    return "+".join(f"user:{pk}" for pk in sorted(accounts))
 
 
 def viewer_of(user) -> Viewer | None:
@@ -67,14 +90,28 @@ def must_hold(tenant: Tenant, row: configuration.Row, *, user_id: int | None = N
         raise NotPermitted(f"this right was given by leaf {leaf}, which waits for the next published checkpoint: try again in a moment")
 
 
-def issue_token(tenant: Tenant, *, name: str, role: str, expires_at: datetime, provider: str = "") -> str:
-    """A new bearer token. This is the only time it is seen: the database keeps its hash."""
+def issue_token(
+    tenant: Tenant, *, name: str, role: str, expires_at: datetime, provider: str = "", owner=None, issued_by=None
+) -> str:
+    """A new bearer token. This is the only time it is seen: the database keeps its hash. Raises ConfigurationError.
+
+    `owner` is the account in whose name it acts; without one it reads, and decides nothing.
+    """
+    if expires_at - clock.now() > LONGEST:
+        raise ConfigurationError(f"a token lives for {LONGEST.days} days at most")
     token = "ans_" + secrets.token_urlsafe(32)
     ApiToken.objects.create(
-        tenant=tenant, name=name, role=role, provider=provider, expires_at=expires_at,
+        tenant=tenant, name=name, role=role, provider=provider, expires_at=expires_at, owner=owner, issued_by=issued_by,
         digest=sha256(token.encode()).digest(),
     )  # fmt: skip
     return token
+
+
+def _note_use(token: ApiToken) -> None:
+    """When it was last used, to the minute: a write for each request would cost more than the request."""
+    now = clock.now()
+    if token.last_used_at is None or not timedelta() <= now - token.last_used_at < USED_AGAIN:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
 class BearerToken(BaseAuthentication):
@@ -91,7 +128,9 @@ class BearerToken(BaseAuthentication):
         if found.expires_at <= clock.now():
             raise AuthenticationFailed("the token has expired")
         must_hold(found.tenant, ("token", found.pk))
-        return Viewer(found.tenant, found.role, found.name, None, found.provider), found
+        _note_use(found)
+        stands_for = tuple(pk for pk in (found.owner_id, found.issued_by_id) if pk is not None)
+        return Viewer(found.tenant, found.role, found.name, None, found.provider, stands_for), found
 
     def authenticate_header(self, request) -> str:
         return "Bearer"

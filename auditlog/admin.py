@@ -18,7 +18,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from auditlog import configuration, configure, configure_export, formats
-from auditlog.access import issue_token, must_hold
+from auditlog.access import LONGEST, issue_token, must_hold
 from auditlog.core.errors import ConfigurationError, NotPermitted
 from auditlog.core.event import LAYERS
 from auditlog.core.keys import keys_in
@@ -471,17 +471,24 @@ class MembershipAdmin(OfTenant, admin.ModelAdmin):
 class ApiTokenForm(forms.ModelForm):
     class Meta:
         model = ApiToken
-        fields = ("tenant", "name", "role", "provider", "expires_at")
+        fields = ("tenant", "name", "role", "provider", "owner", "expires_at")
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if "owner" in self.fields:
+            self.fields["owner"].required = True
 
     def clean(self):
         _provider_fits(self)
+        if (ends := self.cleaned_data.get("expires_at")) and ends - timezone.now() > LONGEST:
+            self.add_error("expires_at", f"A token lives for {LONGEST.days} days at most.")
         return super().clean()
 
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(OfTenant, admin.ModelAdmin):
     form = ApiTokenForm
-    list_display = ("name", "tenant", "role", "provider", "expires_at", "created_at")
+    list_display = ("name", "tenant", "role", "provider", "owner", "issued_by", "expires_at", "last_used_at", "created_at")
     list_filter = (OWN_TENANTS, "role")
     list_select_related = ("tenant",)
 
@@ -489,7 +496,9 @@ class ApiTokenAdmin(OfTenant, admin.ModelAdmin):
         return False  # issue another and delete this one
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form, change: bool) -> None:
-        token = issue_token(obj.tenant, name=obj.name, role=obj.role, provider=obj.provider, expires_at=obj.expires_at)
+        token = issue_token(
+            obj.tenant, name=obj.name, role=obj.role, provider=obj.provider, expires_at=obj.expires_at, owner=obj.owner, issued_by=request.user
+        )
         obj.pk = ApiToken.objects.get(digest=sha256(token.encode()).digest()).pk
         request.issued_token = token
 

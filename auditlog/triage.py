@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import transaction
 
 from auditlog.access import Viewer
-from auditlog.core.errors import NotFound, NotPossible
+from auditlog.core.errors import NotFound, NotPermitted, NotPossible
 from auditlog.models import Finding, Role, Triage
 from auditlog.queries import visible_findings
 
@@ -26,6 +26,8 @@ def triage(viewer: Viewer, finding_id: int, *, state: str, reason: str, now: dat
         raise NotPossible(f"expected one of {', '.join(STATES)}, found {state[:40]!r}")
     if finding.state == Finding.State.WITHDRAWN:
         raise NotPossible("this finding was withdrawn: what it stood on is gone")
+    if viewer.role == Role.ABUSE and state == "false_positive":
+        raise NotPermitted("whether a finding at a provider is a false one is not for that provider's own desk to say: acknowledge it, with the reason")
     if not reason.strip():
         raise NotPossible("a reason is needed: somebody will ask for it later")
     if finding.state == state:

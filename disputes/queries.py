@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 
-from auditlog.access import Viewer
+from auditlog.access import Viewer, person_of
 from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
 from auditlog.queries import visible_findings
 from auditlog.serializers import Sight
 from disputes.adjudicate import newer_events, read
 from disputes.core.history import Taken, first_break
-from disputes.core.status import BY_VERB, Refusal, check_transition, nexts
+from disputes.core.status import BY_VERB, nexts
 from disputes.core.verdict import outline
 from disputes.models import Case, ContestedAct, Proposal, Transition
-from disputes.record_step import person_of, standing_of
+from disputes.record_step import refusal_of, standing_of
 
 _REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
 
@@ -164,10 +164,9 @@ def read_verdicts(viewer: Viewer, verdicts: list[dict[str, Any]]) -> list[dict[s
 def next_moves(viewer: Viewer, case: Case) -> list[Move]:
     """Every step out of the case's state, with the reason when the viewer may not take it."""
     standing, person = standing_of(case), person_of(viewer)
-    rights = {right for right in ("case", "decide") if viewer.may(right)}
     moves = []
     for step in nexts(standing):
-        refusal: Refusal | None = check_transition(standing, step.after, person=person, may=rights, reason=None)
+        refusal = refusal_of(case, step.after, viewer=viewer, reason=None, standing=standing, person=person)
         verb = BY_VERB.get(step.after, "approve" if (step.before, step.after) == ("review", "assessment") else "move")
         moves.append(Move(step.after, verb, step.who, step.needs_reason, refusal.reason if refusal else ""))
     return moves

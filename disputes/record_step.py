@@ -3,17 +3,16 @@
 from datetime import datetime
 from typing import Any
 
-from auditlog.access import MAY, Viewer
+from auditlog.access import MAY, Viewer, person_of
 from auditlog.append import append_note
 from auditlog.core.errors import NotPermitted, NotPossible
+from auditlog.models import Role
 from disputes.core.history import Taken
 from disputes.core.status import AWAITING, Refusal, Standing, check_transition
 from disputes.models import Case, Transition
 
-
-def person_of(viewer: Viewer) -> str:
-    """A key that differs for different people. A bearer token counts as a person of its own, by its name."""
-    return f"user:{viewer.user_id}" if viewer.user_id is not None else f"token:{viewer.name}"
+# Moves of whoever complains; a desk that did not open the case is on the other side.
+CLAIMANTS = frozenset({"filed", "withdrawn", "settled", "suspended", "merged"})
 
 
 def standing_of(case: Case) -> Standing:
@@ -35,8 +34,14 @@ def check_step(case: Case, to: str, *, viewer: Viewer, reason: str | None) -> No
         raise (NotPossible if refusal.permitted else NotPermitted)(refusal.reason)
 
 
-def refusal_of(case: Case, to: str, *, viewer: Viewer, reason: str | None) -> Refusal | None:
-    return check_transition(standing_of(case), to, person=person_of(viewer), may=MAY[viewer.role], reason=reason)
+def refusal_of(
+    case: Case, to: str, *, viewer: Viewer, reason: str | None, standing: Standing | None = None, person: str = ""
+) -> Refusal | None:
+    """Why this caller may not move the case to `to`; None when they may. `standing` and `person` where they are known."""
+    if to in CLAIMANTS and viewer.role == Role.ABUSE and not case.transitions.filter(position=0, role=Role.ABUSE).exists():
+        return Refusal(f"the desk of the provider that a case is about may not make it {to}: that is the claimant's to do", False)
+    person = person or person_of(viewer)
+    return check_transition(standing or standing_of(case), to, person=person, may=MAY[viewer.role], reason=reason)
 
 
 def record_step(

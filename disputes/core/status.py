@@ -92,6 +92,14 @@ class Refusal:
     permitted: bool
 
 
+NOBODY_KNOWS = "token:?"  # a token without an owner: it may be anybody's
+
+
+def are_one(person: str, other: str) -> bool:
+    """Whether two callers are one person: they share an account."""
+    return not set(person.split("+")).isdisjoint(other.split("+"))
+
+
 def check_transition(
     case: Standing, to: str, *, person: str, may: Collection[str], reason: str | None
 ) -> Refusal | None:
@@ -106,9 +114,12 @@ def check_transition(
         return Refusal(f"this role may not {step.who}", False)
     if to == "reopened" and case.was_reopened:
         return Refusal("a case is reopened once, and this one was", True)
-    if step.four_eyes == "proposer" and person == case.proposer:
+    others = {"proposer": (case.proposer,), "earlier": case.took_part}.get(step.four_eyes, ())
+    if step.four_eyes and NOBODY_KNOWS in (person, *others):
+        return Refusal("nobody knows whose a token is that had a part in this: it takes two accounts, or tokens that have an owner", False)
+    if step.four_eyes == "proposer" and are_one(person, case.proposer):
         return Refusal("who proposed an outcome may not review it: another person must", False)
-    if step.four_eyes == "earlier" and person in case.took_part:
+    if step.four_eyes == "earlier" and any(are_one(person, other) for other in case.took_part):
         return Refusal("who had a part in the case may not judge it again: another person must", False)
     if step.needs_reason and reason is not None and not reason.strip():
         return Refusal(f"to become {to}, a case needs a reason", True)

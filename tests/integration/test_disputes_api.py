@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.urls import include, path
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -15,7 +16,10 @@ pytestmark = pytest.mark.urls(__name__)
 
 
 def client(world, role, name="", provider=""):
-    token = issue_token(world.row, name=name or f"{role}-1", role=role, provider=provider, expires_at=timezone.now() + timedelta(hours=1))
+    owner, _ = User.objects.get_or_create(username=f"{name or role}-{world.tenant}")
+    token = issue_token(
+        world.row, name=name or f"{role}-1", role=role, provider=provider, expires_at=timezone.now() + timedelta(hours=1), owner=owner
+    )
     made = APIClient(raise_request_exception=True)
     made.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
     return made

@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test import Client
 from django.utils import timezone
 
-from auditlog.access import Viewer
+from auditlog.access import Viewer, issue_token, person_of
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
-from auditlog.models import Finding, Leaf, Payload
+from auditlog.models import ApiToken, Finding, Leaf, Payload, Role
 from auditlog.models.ledger import KIND_NUMBERS
 from disputes import queries
 from disputes.adjudicate import adjudicate
@@ -44,7 +46,9 @@ def buys(world, name, price_minor=900, **more):
 
 
 def person(world, role, number, provider=""):
-    return Viewer(world.row, role, f"{role}-{number}", None, provider)
+    """A token of somebody of their own: of each role and number there is one."""
+    owner = 1_000_000 + 10 * list(Role).index(role) + number
+    return Viewer(world.row, role, f"{role}-{number}", None, provider, (owner,))
 
 
 @pytest.fixture
@@ -253,16 +257,16 @@ def test_one_proposes_and_another_approves(shop, handler, decider):
     assert page.verdicts[0]["verdict"] == "within_scope_unanticipated"
     assert page.proposals[0].verdicts == page.verdicts
     approval = page.proposals[0].approval
-    assert (approval.approver, approval.person, approval.proposer) == (decider.name, f"token:{decider.name}", f"token:{handler.name}")
+    assert (approval.approver, approval.person, approval.proposer) == (decider.name, person_of(decider), person_of(handler))
     assert [t.to_state for t in page.transitions] == ["filed", *TO_ASSESSMENT, "proposed", "review", "decided"]
 
 
 def test_the_proposer_may_not_approve(shop, handler, decider):
     case = proposed(shop, handler, [buys(shop, "superseal.cc")])
-    same_name = person(shop, "admin", 1)
-    same_name = Viewer(shop.row, "admin", handler.name)  # a token of that name is that person
+    another_token = Viewer(shop.row, "admin", "another", None, "", (77, *handler.stands_for))  # issued by them to somebody else
+    at_a_desk = Viewer(shop.row, "admin", "ann", handler.stands_for[0])
 
-    for viewer in (handler, same_name):
+    for viewer in (handler, another_token, at_a_desk):
         with pytest.raises(NotPermitted, match="another person"):
             approve(case, viewer=viewer, reason="mine", now=shop.now)
         with pytest.raises(NotPermitted, match="another person"):
@@ -272,6 +276,47 @@ def test_the_proposer_may_not_approve(shop, handler, decider):
         approve(case, viewer=handler, reason="mine", now=shop.now)
 
     assert not Approval.objects.filter(tenant=shop.row).exists()
+
+
+def test_accounts_with_one_address_are_one_person_and_a_token_without_an_owner_decides_nothing(shop, handler, decider):
+    one, two, other = (User.objects.create_user(f"{name}-{shop.tenant}", email=email) for name, email in
+                       (("a", f"Ann@{shop.tenant}.example"), ("b", f"ann@{shop.tenant}.example"), ("c", f"c@{shop.tenant}.example")))  # fmt: skip
+    by = {user: Viewer(shop.row, "finance", user.username, user.pk) for user in (one, two, other)}
+    case = proposed(shop, by[one], [buys(shop, "superseal.cc")])
+    nobodys = Viewer(shop.row, "finance", "script")
+
+    for viewer in (by[two], Viewer(shop.row, "finance", "t", None, "", (two.pk,)), Viewer(shop.row, "finance", "t", None, "", (other.pk, one.pk))):
+        with pytest.raises(NotPermitted, match="another person"):
+            approve(case, viewer=viewer, reason="mine", now=shop.now)
+    with pytest.raises(NotPermitted, match="nobody knows whose"):
+        approve(case, viewer=nobodys, reason="mine", now=shop.now)
+    approve(case, viewer=by[other], reason="yes", now=shop.now)
+
+    case = proposed(shop, nobodys, [buys(shop, "superseal.io")])
+    with pytest.raises(NotPermitted, match="nobody knows whose"):
+        approve(case, viewer=decider, reason="mine", now=shop.now)
+
+
+@pytest.mark.parametrize("to", ["withdrawn", "settled", "suspended"])
+def test_the_desk_of_the_provider_that_a_case_is_about_makes_no_move_of_the_claimants(shop, handler, to):
+    desk = person(shop, "abuse", 1, provider="registrar")
+    theirs = opened(shop, handler, [buys(shop, "superseal.cc")])
+    theirs.provider = "registrar"
+    theirs.save(update_fields=["provider"])
+
+    with pytest.raises(NotPermitted, match="claimant's to do"):
+        move(theirs, to, viewer=desk, reason="over", now=shop.now)
+    assert next(each for each in queries.next_moves(desk, theirs) if each.to == to).why_not
+
+
+def test_a_token_has_a_bound_on_its_life_and_its_last_use_is_known(shop):
+    with pytest.raises(ConfigurationError, match="at most"):
+        issue_token(shop.row, name="t", role="auditor", expires_at=timezone.now() + timedelta(days=800))
+    token = issue_token(shop.row, name="t", role="auditor", expires_at=timezone.now() + timedelta(days=8))
+
+    Client().get("/api/v1/findings", headers={"authorization": f"Bearer {token}"})
+
+    assert ApiToken.objects.get(tenant=shop.row).last_used_at is not None
 
 
 def test_the_database_refuses_an_approval_by_the_proposer(shop, handler, decider):

@@ -21,7 +21,7 @@ from auditlog.access import Viewer
 from auditlog.configure_export import add_export, change_export
 from auditlog.core.errors import ConfigurationError, NotPossible
 from auditlog.deliver import BATCH, deliver, due_streams
-from auditlog.models import Event, Export, ExportStream, Finding, Payload
+from auditlog.models import Event, Export, ExportStream, Finding, Payload, Role
 from auditlog.project import rebuild
 from auditlog.siem import behind, number_changes, read_page
 from auditlog.triage import triage
@@ -589,7 +589,7 @@ def test_a_refused_token_is_said_without_it(desk, receiver, monkeypatch):  # noq
 
 
 def person(desk, role, number=1):  # noqa: F811
-    return Viewer(desk.row, role, f"{role}-{number}")
+    return Viewer(desk.row, role, f"{role}-{number}", None, "", (1_000_000 + 10 * list(Role).index(role) + number,))
 
 
 @pytest.fixture

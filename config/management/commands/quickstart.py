@@ -287,7 +287,8 @@ def _people(tenant, state: Path) -> tuple[dict, str]:
             give_role(Membership(tenant=tenant, user=user, role=role, provider=provider), now=timezone.now())
         users[role] = {"username": role, "password": password}
     ApiToken.objects.filter(tenant=tenant, name="quickstart").delete()
-    token = issue_token(tenant, name="quickstart", role="admin", expires_at=timezone.now() + timedelta(days=365))
+    token = issue_token(tenant, name="quickstart", role="admin", expires_at=timezone.now() + timedelta(days=365),
+                        owner=User.objects.get(username="admin"))
     return users, token
 
 
