@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import psycopg
 from django.db import DatabaseError, connections, transaction
 from psycopg import sql
 
@@ -65,7 +66,14 @@ class Restored:
 
 
 def back_up(file: IO[bytes], *, now: datetime) -> BackedUp:
-    """Write a backup of all tables, as the owner, in one read-only snapshot."""
+    """Write a backup of all tables, as the owner, in one read-only snapshot. Raises NotPossible."""
+    try:
+        return _back_up(file, now=now)
+    except (DatabaseError, psycopg.Error) as error:
+        raise NotPossible(f"the database does not give everything out: {str(error).splitlines()[0]}. Nothing was backed up") from None
+
+
+def _back_up(file: IO[bytes], *, now: datetime) -> BackedUp:
     with transaction.atomic(using="owner"), connections["owner"].cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         tables = []

@@ -12,6 +12,7 @@ from auditlog.models import Tenant
 from auditlog.project import project
 
 log = structlog.get_logger()
+LEAST = 0.1  # seconds of one tenant's turn
 
 
 def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float | None = None) -> bool:
@@ -27,10 +28,15 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
             return False
     try:
         while True:
-            # Detection runs between batches, so that a long backlog does not hold back the first findings.
-            if not project(tenant, now=now()) and not detect(tenant, now=now()):
+            # Detection keeps up with every batch before the next is projected, whatever each takes at once: findings are
+            # never further behind than one batch.
+            worked = project(tenant, now=now())
+            while found := detect(tenant, now=now()):
+                worked += found
+                if for_at_most is not None and time.monotonic() - began > for_at_most:
+                    return True
+            if not worked:
                 return False
-            detect(tenant, now=now())
             if for_at_most is not None and time.monotonic() - began > for_at_most:
                 return True
     finally:
@@ -41,20 +47,23 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
 def drive_every_tenant(*, now: Callable[[], datetime], for_at_most: float | None = None) -> None:
     """Walk the roads that have something on them: new leaves, or dirty rows whose time has come.
 
-    What stops one tenant is logged, and the others go on. `for_at_most` is in seconds a tenant.
+    The shortest backlog first, so that a long one delays nobody; `for_at_most` seconds are shared by all. What stops one
+    tenant is logged, and the others go on.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT t.name FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id"
             " JOIN projection_state s ON s.tenant_id = t.id AND s.is_current"
             " WHERE h.size > s.position OR s.position > s.detected OR EXISTS"
-            " (SELECT 1 FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)",
+            " (SELECT 1 FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)"
+            " ORDER BY (h.size - s.position) + (h.size - s.detected), t.id",
             [now()],
         )
         names = [name for (name,) in cursor.fetchall()]
+    share = None if for_at_most is None else max(LEAST, for_at_most / max(1, len(names)))
     for name in names:
         try:
-            drive_tenant(name, now=now, for_at_most=for_at_most)
+            drive_tenant(name, now=now, for_at_most=share)
         except (OperationalError, InterfaceError):
             raise  # the database itself: it stops all of them
         except Exception:

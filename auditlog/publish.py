@@ -129,7 +129,7 @@ def _write_tiles(tenant: Tenant, before: Edge, hashes: list[bytes]) -> None:
     """Write the tiles that the new leaves fill, level by level (C2SP tlog-tiles: 256 hashes each, insert-only), and
     keep what is left over of each level as the log's right edge.
     """
-    edge = _edge(tenant)
+    edge = right_edge(tenant)
     _check_partial_tiles(before, edge)
     level, first, new = 0, before.size, hashes
     while new:
@@ -178,10 +178,10 @@ def check_right_edge(tenant: Tenant) -> None:
         )
         row = cursor.fetchone()
     if row is not None:
-        _check_partial_tiles(Edge.unpacked(row[0], bytes(row[1])), _edge(tenant))
+        _check_partial_tiles(Edge.unpacked(row[0], bytes(row[1])), right_edge(tenant))
 
 
-def _edge(tenant: Tenant) -> dict[int, tuple[int, list[bytes]]]:
+def right_edge(tenant: Tenant) -> dict[int, tuple[int, list[bytes]]]:
     """By level: the number of the tile that is not full yet, and its hashes."""
     with connection.cursor() as cursor:
         cursor.execute(

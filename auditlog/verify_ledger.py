@@ -20,7 +20,7 @@ from auditlog.core.merkle import EMPTY, Edge
 from auditlog.core.tlog import TILE, subtree_root
 from auditlog.earned import unearned
 from auditlog.models import Checkpoint, LogKey, Tenant
-from auditlog.publish import check_right_edge, origin_of
+from auditlog.publish import check_right_edge, origin_of, right_edge
 from auditlog.stored import read_leaves, source_names, stored_hashes
 
 WINDOW = 65_536  # leaves read at once
@@ -69,6 +69,8 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
         if stored is None and len(hashes) == TILE and (number + 1) * TILE <= signed_size:
             raise _missing(0, number)
         _check_tile(tenant, number, hashes, stored)
+        if number == signed_size // TILE:
+            _check_unfilled_tile(tenant, number, hashes)
         signed = list(_within(checkpoints, edge.size, edge.size + len(hashes)))
         if len(hashes) == TILE:
             roots[number] = subtree_root(hashes)
@@ -117,6 +119,14 @@ def _check_tile(tenant: Tenant, number: int, hashes: list[bytes], stored: bytes 
     _name_bad_leaf(tenant, number, hashes)
     at = next(n for n in range(len(hashes)) if stored[n * 32 : n * 32 + 32] != hashes[n])
     raise LedgerCorrupt(f"leaf {number * TILE + at}: its hash is not the one in tile 0/{number}")
+
+
+def _check_unfilled_tile(tenant: Tenant, number: int, hashes: list[bytes]) -> None:
+    """Hold derived leaf hashes against the last tile of the newest checkpoint, which is not full yet: by leaf."""
+    held_number, held = right_edge(tenant).get(0, (number, []))
+    for at, (stored, made) in enumerate(zip(held, hashes, strict=False) if held_number == number else ()):
+        if stored != made:
+            raise LedgerCorrupt(f"leaf {number * TILE + at}: its hash is not the one in tile 0/{number}, which is not full yet")
 
 
 def _name_bad_leaf(tenant: Tenant, number: int, hashes: list[bytes]) -> None:

@@ -436,7 +436,9 @@ def blast_radius(request: HttpRequest) -> HttpResponse:
 @require_GET
 def explore(request: HttpRequest) -> HttpResponse:
     """The explorer standing at a grant, to be put into a page."""
-    context = _explorer(request, request.GET.get("grant", ""), request.GET.get("after", ""), must_be=True)
+    if not request.GET.get("grant"):
+        raise NotFound("no grant is named: the explorer stands at one (?grant=...)")
+    context = _explorer(request, request.GET["grant"], request.GET.get("after", ""), must_be=True)
     return render(request, "dashboard/parts/explorer.html", context)
 
 

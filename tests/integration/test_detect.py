@@ -6,6 +6,7 @@ import pytest
 
 from auditlog.access import Viewer
 from auditlog.configure import add_organisation
+from auditlog.core.errors import NotPermitted
 from auditlog.detect import detect
 from auditlog.models import Finding, Role
 from auditlog.project import project, rebuild
@@ -497,6 +498,19 @@ def test_findings_are_once_each_also_after_a_rebuild_and_keep_what_people_said(d
 
     [after] = found(desk, "intent.domain_mismatch")
     assert (after.pk, after.state) == (before.pk, "false_positive")
+
+
+def test_a_providers_own_desk_does_not_call_a_finding_at_it_false(desk):
+    desk.send(desk.registers("wonder.cc", price_minor=1, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at))
+    [finding] = found(desk, "intent.domain_mismatch")
+    viewer = Viewer(desk.row, Role.ABUSE, "desk", None, finding.provider)
+
+    with pytest.raises(NotPermitted, match="own desk"):
+        triage(viewer, finding.pk, state="false_positive", reason="nothing here", now=desk.now)
+    triage(viewer, finding.pk, state="acknowledged", reason="looking", now=desk.now)
+
+    finding.refresh_from_db()
+    assert finding.state == "acknowledged"
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

@@ -227,6 +227,50 @@ def test_a_backlog_of_one_tenant_does_not_keep_the_worker_from_the_others(live, 
     assert time.monotonic() - began < 1 and again == [live.tenant]
 
 
+def test_findings_are_never_further_behind_than_one_batch(live, monkeypatch):
+    from auditlog import drive as road
+
+    done = []
+    backlog = {"project": 3, "detect": 0}
+
+    def project(tenant, now):
+        if not backlog["project"]:
+            return 0
+        backlog["project"] -= 1
+        backlog["detect"] += 2  # it takes half as much at once
+        done.append("project")
+        return 4_000
+
+    def detect(tenant, now):
+        if not backlog["detect"]:
+            return 0
+        backlog["detect"] -= 1
+        done.append("detect")
+        return 2_000
+
+    monkeypatch.setattr(road, "project", project)
+    monkeypatch.setattr(road, "detect", detect)
+
+    assert road.drive_tenant(live.tenant, now=timezone.now) is False
+    assert done == ["project", "detect", "detect"] * 3
+
+
+def test_a_short_backlog_does_not_wait_for_a_long_one_and_all_share_the_time(quiet, live, monkeypatch):
+    from auditlog import drive as road
+    from auditlog.configure import add_tenant
+
+    other = TenantWorld(add_tenant(f"{live.tenant}-b", now=live.now), now=live.now)
+    other.source("conductor", "https://conductor.example")
+    other.send(other.event("action.performed"))
+    live.send(*(live.event("action.performed", grant=live.root) for _ in range(50)))
+    turns = []
+    monkeypatch.setattr(road, "drive_tenant", lambda name, now, for_at_most: turns.append((name, for_at_most)))
+
+    road.drive_every_tenant(now=timezone.now, for_at_most=2.0)
+
+    assert [name for name, _ in turns] == [f"{live.tenant}-b", live.tenant] and {share for _, share in turns} == {1.0}
+
+
 def test_one_tenant_that_cannot_be_driven_does_not_stop_the_others(live, monkeypatch):
     from auditlog import drive as road
 

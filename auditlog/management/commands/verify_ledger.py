@@ -10,9 +10,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from nacl.signing import SigningKey
 
+from auditlog.core.checkpoint import public_key_of
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.inspect_log import next_start, verify_window
 from auditlog.models import Tenant
+from auditlog.publish import origin_of
 from auditlog.verify_ledger import insert_only_faults
 
 
@@ -21,19 +23,24 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--tenant", help="only this tenant")
+        parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than this machine")
         parser.add_argument("--resume", action="store_true", help="go on where the last run, of whatever kind, was stopped")
 
     def handle(self, *args, **options):
+        given = self._given(options["vkey"])
         try:
-            public = SigningKey(settings.LOG_KEY_FILE.read_bytes()).verify_key
+            own = None if given else SigningKey(settings.LOG_KEY_FILE.read_bytes()).verify_key
         except OSError:
-            public = None
-            self.stderr.write("the log's key is not readable here: signatures of checkpoints are not checked")
+            own = None
+            self.stderr.write("the log's key is not readable here: signatures of checkpoints are checked against the keys on record")
         bad = [*insert_only_faults()]
         tenants = Tenant.objects.filter(name=options["tenant"]) if options["tenant"] else Tenant.objects.all()
         if options["tenant"] and not tenants.exists():
             raise CommandError(f"no tenant {options['tenant']!r}")
+        if unknown := given.keys() - {origin_of(tenant) for tenant in tenants}:
+            raise CommandError(f"a verifier key is of log {min(unknown)!r}, which is none of those to verify")
         for tenant in tenants.order_by("id"):
+            public = given.get(origin_of(tenant), own)
             start = next_start(tenant) if options["resume"] else 0
             end, leaves, checkpoints, erased = start, 0, 0, 0
             try:
@@ -55,3 +62,10 @@ class Command(BaseCommand):
             self.stderr.write(self.style.ERROR(line))
         if bad:
             sys.exit(1)
+
+    def _given(self, vkeys: list[str]) -> dict[str, bytes]:
+        """Public keys by the log that they are of."""
+        try:
+            return dict(public_key_of(vkey.strip()) for vkey in vkeys)
+        except ValueError as error:
+            raise CommandError(f"--vkey: {error}") from None

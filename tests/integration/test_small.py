@@ -1,0 +1,85 @@
+"""Small things that answered 500, named the wrong leaf, or ended in a traceback."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+from nacl.signing import SigningKey
+
+from auditlog.access import issue_token
+from auditlog.core.checkpoint import vkey
+from auditlog.core.errors import LedgerCorrupt
+from auditlog.publish import announce_key, origin_of, publish, take_fence
+from auditlog.verify_ledger import verify
+from tests.faults.insider import by_force
+from tests.integration.test_dashboard_pages import signed_in
+from tests.oracle import KEY
+
+
+@pytest.fixture
+def log(world):
+    world.source("conductor", "https://conductor.example")
+    world.send(*(world.event("action.performed") for _ in range(5)))
+    announce_key(world.row, key=KEY, now=world.now)
+    publish(world.row, key=KEY, fence=take_fence(world.row), now=world.now)
+    return world
+
+
+@pytest.mark.parametrize("asked", ["", "?grant=", "?grant=nobody", "?after=x", "?grant=%00"])
+def test_the_explorer_without_a_grant_is_told_so(world, asked):
+    answer = signed_in(world, "auditor").get(f"/reach/explorer/{asked}")
+
+    assert answer.status_code in (400, 404)
+
+
+@pytest.mark.parametrize("path", ["adjudications", "cases", "findings/1/triage"])
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 200_000, b'{"event_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"])
+def test_json_that_is_too_deep_is_a_bad_request(world, path, body):
+    token = issue_token(world.row, name="t", role="security", expires_at=timezone.now() + timedelta(hours=1), owner=User.objects.create_user(world.tenant))
+
+    answer = Client().post(f"/api/v1/{path}", body, content_type="application/json", headers={"authorization": f"Bearer {token}"})
+
+    assert answer.status_code == 400 and "too deeply" in json.loads(answer.content)["detail"]
+
+
+@pytest.mark.parametrize("at", [0, 3, 7])
+def test_a_change_in_the_tile_that_is_not_full_yet_names_its_leaf(log, at):
+    by_force((
+        "UPDATE ledger_edge SET hashes = set_byte(hashes, %s, get_byte(hashes, %s) # 1) WHERE tenant_id = %s AND level = 0",
+        [32 * at, 32 * at, log.row.pk],
+    ))  # fmt: skip
+
+    with pytest.raises(LedgerCorrupt, match=rf"leaf {at}\b"):
+        verify(log.row, public_key=KEY.verify_key)
+
+
+def test_a_backup_beside_tables_that_are_not_ours_says_so(database, tmp_path):
+    owner = connections["owner"]
+    with owner.cursor() as cursor:
+        cursor.execute("CREATE TABLE somebody_elses (id int)")
+        cursor.execute("REVOKE ALL ON somebody_elses FROM CURRENT_USER")
+    try:
+        with pytest.raises(CommandError, match="somebody_elses"):
+            call_command("backup", out=tmp_path / "b.backup")
+        assert not (tmp_path / "b.backup").exists()
+    finally:
+        with owner.cursor() as cursor:
+            cursor.execute("DROP TABLE somebody_elses")
+
+
+def test_verify_ledger_checks_against_a_key_that_was_had_from_elsewhere(log, capsys):
+    good, bad = (vkey(origin_of(log.row), bytes(key.verify_key)) for key in (KEY, SigningKey(b"\x55" * 32)))
+
+    call_command("verify_ledger", tenant=log.tenant, vkey=[good])
+    assert "hold" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call_command("verify_ledger", tenant=log.tenant, vkey=[bad])
+    assert "signature" in capsys.readouterr().err
+    for nonsense in ("nonsense", vkey("another.example/log", bytes(KEY.verify_key))):
+        with pytest.raises(CommandError):
+            call_command("verify_ledger", tenant=log.tenant, vkey=[nonsense])
