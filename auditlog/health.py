@@ -25,13 +25,40 @@ def beat(name: str, *, now: datetime) -> None:
     Heartbeat.objects.update_or_create(name=name, defaults={"at": now})
 
 
-def checks(*, now: datetime, broker_ok: bool) -> list[Check]:
-    """Everything that ingest and projection need. A database that does not answer hides the rest."""
+def checks(*, now: datetime) -> list[Check]:
+    """What serving needs: that deliveries are taken and pages told the truth. A backlog is no part of it: a load balancer
+    that took a busy service away would only make it longer. A database that does not answer hides the rest.
+    """
     try:
-        found = [_ledger(), _configuration(), _worker(now), _lag(now), _signing()]
+        found = [_ledger(), _configuration(), _signing()]
+    except (DatabaseError, InterfaceError) as error:
+        return [Check("database", False, type(error).__name__)]
+    return [Check("database", True, "answers"), *found]
+
+
+def work(*, now: datetime, broker_ok: bool) -> list[Check]:
+    """What projecting and detecting need: a worker at work, a broker to wake it, and no backlog that has grown old."""
+    try:
+        found = [_worker(now), _lag(now)]
     except (DatabaseError, InterfaceError) as error:
         return [Check("database", False, type(error).__name__), _broker(broker_ok)]
-    return [Check("database", True, "answers"), _broker(broker_ok), *found]
+    return [_broker(broker_ok), *found]
+
+
+def lags(*, now: datetime) -> list[dict[str, object]]:
+    """How far behind each tenant is that is behind: leaves not projected, not looked at by detectors, and since when."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT t.name, h.size - s.position, h.size - s.detected, extract(epoch FROM %s - l.received_at)::float8 FROM ledger_head h"
+            " JOIN auditlog_tenant t ON t.id = h.tenant_id JOIN projection_state s ON s.tenant_id = h.tenant_id AND s.is_current"
+            " JOIN ledger_leaf l ON l.tenant_id = h.tenant_id AND l.epoch = h.epoch AND l.leaf_index = s.detected"
+            " WHERE h.size > s.detected ORDER BY 3 DESC, 1 LIMIT 100",
+            [now],
+        )
+        return [
+            {"tenant": name, "not_projected": unprojected, "not_detected": undetected, "oldest_s": round(age, 1)}
+            for name, unprojected, undetected, age in cursor.fetchall()
+        ]
 
 
 def _broker(ok: bool) -> Check:

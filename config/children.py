@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.embedded.server import LAUNCH
@@ -19,6 +19,8 @@ class Child:
     name: str
     process: subprocess.Popen
     log: Path
+    command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # it carries passwords
 
     def last_lines(self, count: int = 12) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
@@ -57,7 +59,7 @@ def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], 
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us; we stop them in order
         )
-    return Child(name, process, log)
+    return Child(name, process, log, command, environment)
 
 
 def stop(children: Sequence[Child]) -> None:

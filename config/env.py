@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from config.embedded import find_running
@@ -51,13 +52,19 @@ def database(url: str) -> dict[str, Any]:
     }
 
 
-def secret_key() -> str:
-    """Django's key: the environment's, else the state folder's, else one that dies with this process."""
+def secret_key(*, workers: int = 1) -> str:
+    """Django's key: the environment's, else the state folder's, else one that dies with this process; which several workers
+    cannot share: raises ImproperlyConfigured for them.
+    """
     if given := os.environ.get("ANSWERABLE_SECRET_KEY"):
         return given
     try:
         return (state_dir() / "secret_key").read_text()
     except OSError:
+        if workers > 1:
+            raise ImproperlyConfigured(
+                f"ANSWERABLE_SECRET_KEY is not set, and {workers} workers would each make up their own: nobody would stay signed in"
+            ) from None
         return secrets.token_urlsafe(48)
 
 

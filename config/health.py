@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics."""
+"""/healthz, /readyz, /workz and /metrics."""
 
 import os
 import time
@@ -21,11 +21,24 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 once ingest and projection work; 503 with what is missing otherwise."""
-    found = health.checks(now=clock.now(), broker_ok=_broker_answers())
-    ready = all(check.ok for check in found)
-    body = {"ready": ready, "checks": {check.name: {"ok": check.ok, "detail": check.detail} for check in found}}
-    return JsonResponse(body, status=200 if ready else 503)
+    """200 while this web process serves as it should; 503 with what is missing otherwise. For a load balancer."""
+    return _told("ready", health.checks(now=clock.now()))
+
+
+def workz(request: HttpRequest) -> JsonResponse:
+    """200 while the work behind keeps up; 503 with what is missing otherwise, and how far behind which tenant is. For alarms."""
+    at = clock.now()
+    try:
+        lags = health.lags(now=at)
+    except (DatabaseError, InterfaceError):
+        lags = []
+    return _told("working", health.work(now=at, broker_ok=_broker_answers()), behind=lags)
+
+
+def _told(name: str, found: list[health.Check], **more: object) -> JsonResponse:
+    good = all(check.ok for check in found)
+    body = {name: good, "checks": {check.name: {"ok": check.ok, "detail": check.detail} for check in found}, **more}
+    return JsonResponse(body, status=200 if good else 503)
 
 
 def _broker_answers() -> bool:

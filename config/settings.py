@@ -9,7 +9,8 @@ import structlog
 from config import env
 
 DEBUG = False
-SECRET_KEY = env.secret_key()
+WEB_WORKERS = int(os.environ.get("WEB_CONCURRENCY", "1"))
+SECRET_KEY = env.secret_key(workers=WEB_WORKERS)
 ALLOWED_HOSTS = os.environ.get("ANSWERABLE_HOSTS", "localhost,127.0.0.1,[::1],testserver").split(",")
 CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("ANSWERABLE_ORIGINS", "").split(",") if o]
 
@@ -137,7 +138,6 @@ CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 STATE_DIR = env.state_dir()
 LOG_KEY_FILE = env.log_key_file()
 HEADS_DIR = env.heads_dir()
-WEB_WORKERS = int(os.environ.get("WEB_CONCURRENCY", "1"))
 LOG_ORIGIN = os.environ.get("ANSWERABLE_LOG_ORIGIN", "answerable.example/log")
 
 structlog.configure(

@@ -25,6 +25,7 @@ def jwks(request):
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("workz", health.workz),
     path("metrics", health.metrics),
     path(".well-known/jwks.json", jwks),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),

@@ -188,7 +188,7 @@ def test_the_next_in_line_takes_over_from_a_frozen_leader_which_steps_back_when_
 
     assert fence_of(log) == taken  # the one that woke waits in line again, and takes no fence
     assert PublisherState.objects.get(tenant=log.row).is_signing  # nor did it call the log unsigned
-    assert log.tenant not in {c.name: c for c in checks(now=log.now, broker_ok=True)}["signing"].detail
+    assert log.tenant not in {c.name: c for c in checks(now=log.now)}["signing"].detail
     second.kill()
     fill(log, 1)
     signed_up_to(log, size_of(log))  # and is there when it is needed

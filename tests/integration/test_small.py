@@ -1,11 +1,16 @@
 """Small things that answered 500, named the wrong leaf, or ended in a traceback."""
 
+import io
 import json
+import os
+import sys
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
@@ -16,6 +21,8 @@ from auditlog.core.checkpoint import vkey
 from auditlog.core.errors import LedgerCorrupt
 from auditlog.publish import announce_key, origin_of, publish, take_fence
 from auditlog.verify_ledger import verify
+from config import children, env
+from config.management.commands import quickstart
 from tests.faults.insider import by_force
 from tests.integration.test_dashboard_pages import signed_in
 from tests.oracle import KEY
@@ -83,3 +90,29 @@ def test_verify_ledger_checks_against_a_key_that_was_had_from_elsewhere(log, cap
     for nonsense in ("nonsense", vkey("another.example/log", bytes(KEY.verify_key))):
         with pytest.raises(CommandError):
             call_command("verify_ledger", tenant=log.tenant, vkey=[nonsense])
+
+
+def test_several_workers_without_a_key_of_their_own_do_not_start(monkeypatch, tmp_path):
+    monkeypatch.delenv("ANSWERABLE_SECRET_KEY", raising=False)
+    monkeypatch.setenv("ANSWERABLE_STATE_DIR", str(tmp_path))
+
+    assert env.secret_key()
+    with pytest.raises(ImproperlyConfigured, match="2 workers"):
+        env.secret_key(workers=2)
+    (tmp_path / "secret_key").write_text("kept")
+    assert env.secret_key(workers=2) == "kept"
+
+
+def test_a_child_of_quickstart_that_died_starts_again_later_each_time_and_says_so(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(quickstart.time, "sleep", waits.append)
+    command, fallen, errors = quickstart.Command(), {}, io.StringIO()
+    command.stderr = OutputWrapper(errors)
+    child = children.start("worker", [sys.executable, "-c", "print('the last word'); raise SystemExit(3)"], environment=dict(os.environ), logs=tmp_path)
+    for _ in range(7):
+        child.process.wait()
+        child = command._again(child, fallen)
+    child.process.wait()
+
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    assert "worker ended with 3" in errors.getvalue() and "the last word" in errors.getvalue()

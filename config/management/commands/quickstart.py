@@ -1,6 +1,7 @@
 """`quickstart`: the whole service on this machine, with a demo story sent through its own front door."""
 
 import errno
+import io
 import json
 import os
 import secrets
@@ -23,12 +24,15 @@ from django.db import connections
 from django.utils import timezone
 
 from config import children, embedded, env
+from config.schema import schema_faults, waiting_migrations
 
 USERS = ("admin", "security", "finance", "abuse", "auditor")
 ABUSE_PROVIDER = "registrar"  # of the demo story
 WEB_WORKERS = 2
 READY_S = 60
 SETTLE_S = 45
+CALM_S = 300  # a child that lived for so long is taken to be well
+LONGEST_WAIT_S = 30
 
 
 class Command(BaseCommand):
@@ -81,7 +85,10 @@ class Command(BaseCommand):
         )
         _point_at(services, state)
         self._step("setting up the database")
+        self._keep_before_update(state)
         call_command("setup_database", verbosity=0)
+        if fault := schema_faults():
+            raise CommandError(f"{state}: {fault} (`--fresh` throws away what the state folder holds)")
         tenant = _default_tenant()
         if options["check"] and _holds_events(tenant):
             raise CommandError("--check wants a state folder of its own, and this one holds events already")
@@ -102,6 +109,19 @@ class Command(BaseCommand):
         self._greet(url, users, state)
         self._wait(services, running)
         return True
+
+    def _keep_before_update(self, state: Path) -> None:
+        """A backup of what an older version wrote, before this one changes its tables."""
+        waiting = waiting_migrations("owner")
+        with connections["owner"].cursor() as cursor:
+            cursor.execute("SELECT to_regclass('public.auditlog_tenant') IS NOT NULL")
+            if not waiting or not cursor.fetchone()[0]:
+                return
+        folder = state / "backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        out = folder / f"before-{waiting[-1]}-{timezone.now():%Y%m%d-%H%M%S}.backup"
+        self._step(f"{len(waiting)} migrations are new: backing up to {out} first")
+        call_command("backup", out=out, verbosity=0, stdout=io.StringIO())
 
     def _start_children(self, port: int, state: Path, undo: ExitStack) -> list[children.Child]:
         environment = os.environ | {"WEB_CONCURRENCY": str(WEB_WORKERS), "PYTHONUNBUFFERED": "1"}
@@ -183,13 +203,25 @@ class Command(BaseCommand):
         self.stdout.write(f"The same, with an API token, is in {state / 'quickstart.json'}. Ctrl-C stops everything.")
         self.stdout.flush()
 
+    def _again(self, child: children.Child, fallen: dict[str, list[float]]) -> children.Child:
+        """Start a child that died again; one that dies again and again, later each time. What it last said is kept."""
+        times = fallen.setdefault(child.name, [])
+        times[:] = [at for at in times if time.monotonic() - at < CALM_S] + [time.monotonic()]
+        wait = min(LONGEST_WAIT_S, 2 ** (len(times) - 1))
+        self.stderr.write(self.style.ERROR(f"{child.name} ended with {child.process.returncode}, and starts again in {wait} s; its last lines:"))
+        self.stderr.write(child.last_lines())
+        child.log.replace(child.log.with_suffix(".before.log"))
+        time.sleep(wait)
+        return children.start(child.name, child.command, environment=child.environment, logs=child.log.parent)
+
     def _wait(self, services: embedded.Services, running: list[children.Child]) -> None:
+        fallen: dict[str, list[float]] = {}
         while True:
             time.sleep(0.5)
             services.check()
-            for child in running:
+            for at, child in enumerate(running):
                 if child.process.poll() is not None:
-                    raise CommandError(f"{child.name} ended; the end of {child.log}:\n{child.last_lines()}")
+                    running[at] = self._again(child, fallen)
 
 
 def _interrupt(*_):
@@ -205,7 +237,7 @@ def _throw_away(state: Path) -> None:
 
     if embedded.find_running(state):
         raise CommandError(f"a quickstart is running on {state}: stop it first")
-    ours = {"postgres", "postgres.new", "valkey", "run", "log", "secrets", "heads"}
+    ours = {"postgres", "postgres.new", "valkey", "run", "log", "secrets", "heads", "backups"}
     files = {"quickstart.json", "services.json", "passwords.json", "secret_key", "log.key", "embedded.lock", "servers.lock"}
     for entry in state.iterdir():
         if entry.name in ours and entry.is_dir() and not entry.is_symlink():
