@@ -63,7 +63,7 @@ ABOUT = About(
 
 
 class Entry(Struct, rename={"document_id": "_document_id", "timestamp": "@timestamp"}):
-    document_id: str | None = None
+    document_id: int | str | None = None
     timestamp: int | float | str | None = None
     created_at: int | float | str | None = None
     action: str = ""
@@ -77,9 +77,9 @@ class Entry(Struct, rename={"document_id": "_document_id", "timestamp": "@timest
     repo: str | None = None
     repository: str | None = None
     pull_request_url: str | None = None
-    pull_request_id: str | None = None
+    pull_request_id: int | str | None = None
     programmatic_access_type: str | None = None
-    token_id: str | None = None
+    token_id: int | str | None = None
     actor_ip: str | None = None
     user_agent: str | None = None
     request_id: str | None = None
@@ -87,7 +87,7 @@ class Entry(Struct, rename={"document_id": "_document_id", "timestamp": "@timest
     event_id: str | None = None
     type: str = ""  # of a record of Copilot's use: request or response
     endpoint: str | None = None
-    user_id: str | None = None
+    user_id: int | str | None = None
 
 
 class Collected(Struct):
@@ -124,7 +124,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         actor=acting([principal if actor and actor.kind == "agent" else None, actor]),
         action=action(
             ("deployment.merge" if merged else said.action) if native == "action.performed" else "", provider=sender.provider, account=_name(said.org) or _name(said.business),
-            target=("pull_request", said.pull_request_url or said.pull_request_id) if said.pull_request_url or said.pull_request_id else ("repository", said.repo or said.repository),
+            target=_target(said),
             resource=said.repo or said.repository,
         ),
         token=fitted(said.token_id) or None,
@@ -135,6 +135,14 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         gate=gate,
     )  # fmt: skip
     return event(sender, id=id, type=native, at=at, payload=payload, principal=principal)
+
+
+def _target(said: Entry) -> tuple[str, int | str]:
+    for kind, id in (("pull_request", said.pull_request_url or said.pull_request_id), ("repository", said.repo or said.repository), ("organization", _name(said.org)),
+                     ("enterprise", _name(said.business))):  # fmt: skip
+        if id:
+            return kind, id
+    return "", ""
 
 
 def _kind(said: Entry) -> Kind:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Event, Money, Party, Payload
 from auditlog.core.redaction import NEVER_STORED
@@ -29,12 +30,13 @@ from auditlog.formats.values import (
     decoded,
     event,
     fitted,
+    note,
     party,
     told_at,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
-REMOVED = NEVER_STORED | {"messages", "response", "proxyserverrequest", "errorstr", "errorinformation"}
+REMOVED = NEVER_STORED | {"messages", "response", "proxyserverrequest", "errorstr", "errorinformation", "userapikey"}
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?\Z")
 _NOBODY = ("default_user_id", "default_user", "")
@@ -78,7 +80,7 @@ class Record(Struct):
     session_id: str | None = None
     trace_id: str | None = None
     status: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | str | None = None
     requester_ip_address: str | None = None
 
 
@@ -93,7 +95,8 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
     """A key's hash is kept, by which calls are told apart; whatever else stands there would be the key."""
     records.bounded(raw)
     said = decoded(_record, raw, "a record of LiteLLM's spend")
-    names = REMOVED - {"apikey"} if said.api_key and _HASH.match(said.api_key) else REMOVED
+    given = {"apikey": said.api_key, "userapikey": _about(said.metadata).get("user_api_key")}
+    names = REMOVED - {name for name, key in given.items() if isinstance(key, str) and _HASH.match(key)}
     return records.stated(raw, sender, parse=parse, grade="D", names=names)
 
 
@@ -102,7 +105,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     id = fitted(said.request_id or said.id)
     if not id:
         raise MalformedEvent("expected a request_id or an id")
-    about = said.metadata or {}
+    about = _about(said.metadata)
     key = _key(said, about)
     agent = said.agent_id or about.get("agent_id")
     actor = party(sender.issuer, agent, "agent") or party(sender.issuer, about.get("user_api_key_alias") or key, "workload")
@@ -124,6 +127,16 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         money=_money(said.spend if said.spend is not None else said.response_cost),
     )  # fmt: skip
     return event(sender, id=id, type="usage.metered", at=_at(said), payload=payload, principal=principal)
+
+
+def _about(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
+    """An object, or, as the table holds it, an object's JSON in a text."""
+    if isinstance(metadata, str):
+        try:
+            metadata = read_document(metadata.encode())
+        except (ValueError, UnicodeError):
+            note("not read: metadata, expected JSON")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _at(said: Record) -> Any:

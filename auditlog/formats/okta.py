@@ -34,7 +34,8 @@ from auditlog.formats.values import (
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
-_OUTCOMES = {"SUCCESS": "success", "ALLOW": "success", "FAILURE": "failure", "DENY": "denied", "CHALLENGE": "pending"}
+_OUTCOMES = {"SUCCESS": "success", "ALLOW": "success", "FAILURE": "failure", "DENY": "denied", "CHALLENGE": "pending",
+             "DEFERRED": "pending", "RATE_LIMIT": "failure"}  # fmt: skip
 _TYPES = {
     "user.session.start": "session.started", "user.session.end": "session.ended", "user.session.clear": "session.ended",
     "user.session.impersonation.initiate": "session.started", "user.session.impersonation.end": "session.ended",
@@ -85,6 +86,7 @@ class LogEvent(Struct):
     authenticationContext: dict[str, Any] | None = None
     debugContext: dict[str, Any] | None = None
     detail: "LogEvent | None" = None  # of EventBridge, around an event
+    event: "LogEvent | None" = None  # of Splunk's event collector
 
 
 class Hooked(Struct):
@@ -129,8 +131,7 @@ def verification(headers: Mapping[str, str]) -> dict[str, str] | None:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     said = decoded(_log, raw, "an event of Okta's System Log")
-    if not said.uuid and said.detail is not None:
-        said = said.detail
+    said = said if said.uuid else said.detail or said.event or said
     if not said.uuid or not said.eventType:
         raise MalformedEvent("expected a uuid and an eventType")
     outcome = _OUTCOMES.get((said.outcome.result or "").upper() if said.outcome else "", "unknown")
@@ -149,7 +150,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         action=action(said.eventType if native.startswith("action.") else "", provider=sender.provider,
                       target=(about.get("type"), about.get("id")), resource=about.get("alternateId")),
         token=TokenObject(jti=token, subject=principal, actor=acting([acts]), scope=_scope(said)) if is_token and token else token or None,
-        session=fitted(inner(said.authenticationContext, "rootSessionId") or inner(said.authenticationContext, "externalSessionId")),
+        session=_session(said),
         request_id=fitted(inner(said.transaction, "id")),
         call=called(said.eventType, error=said.outcome.reason if said.outcome and outcome in ("failure", "denied") else ""),
         client=client(inner(said.client, "ipAddress"), inner(said.client, "userAgent", "rawUserAgent")),
@@ -172,6 +173,12 @@ def _type(said: LogEvent, outcome: str) -> str:
 def _party(said: Any, sender: Sender) -> Party | None:
     kind = _KINDS.get(str(inner(said, "type")).lower(), "unknown")
     return party(sender.issuer, inner(said, "id") or inner(said, "alternateId"), kind)
+
+
+def _session(said: LogEvent) -> str:
+    """The session, of which Okta writes `unknown` where there is none."""
+    given = (inner(said.authenticationContext, name) for name in ("rootSessionId", "externalSessionId"))
+    return next((fitted(id) for id in given if id and id != "unknown"), "")
 
 
 def _of_kind(targets: list[dict[str, Any]], kind: str, sender: Sender) -> Party | None:

@@ -82,7 +82,7 @@ class Signal(Struct):
     """One span or log record as it is stored."""
 
     resource: dict[str, Any] = {}
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Any] | None = None
     name: str = ""
     traceId: str = ""
     spanId: str = ""
@@ -106,8 +106,8 @@ class ResourceOf(Struct):
 
 
 class Export(Struct):
-    resourceSpans: list[ResourceOf] = []
-    resourceLogs: list[ResourceOf] = []
+    resourceSpans: list[ResourceOf] | None = None
+    resourceLogs: list[ResourceOf] | None = None
 
 
 _export = msgspec.json.Decoder(Export).decode
@@ -127,7 +127,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     said = decoded(_signal, raw, "a span or a log record")
-    if not (said.attributes or said.name or said.traceId or said.eventName):
+    if said.attributes is None:
         raise MalformedEvent("expected a span or a log record, of an OTLP export")
     told = said.resource | said.attributes
     operation = fitted(told.get("gen_ai.operation.name"), 120)
@@ -175,17 +175,13 @@ def _from_lines(body: bytes) -> Iterable[bytes]:
 def _from_json(body: bytes) -> Iterable[bytes]:
     """OTLP's JSON: lowerCamelCase, ids in hexadecimal, 64-bit numbers as text."""
     export = decoded(_export, body, "an OTLP export: {resourceSpans} or {resourceLogs}")
-    if not (export.resourceSpans or export.resourceLogs):
+    if export.resourceSpans is None and export.resourceLogs is None and body.strip(b"{ \t\r\n}"):
         raise MalformedEvent("expected resourceSpans or resourceLogs")
-    found = 0
-    for holder in (*export.resourceSpans, *export.resourceLogs):
+    for holder in (*(export.resourceSpans or ()), *(export.resourceLogs or ())):
         resource = _attributes(holder.resource.get("attributes"))
         for scope in (*holder.scopeSpans, *holder.scopeLogs):
             for raw in (*scope.spans, *scope.logRecords):
-                found += 1
                 yield _json_record(bytes(raw), resource)
-    if not found:
-        raise MalformedEvent("expected spans or log records, found none")
 
 
 def _json_record(raw: bytes, resource: dict[str, Any]) -> bytes:
@@ -203,31 +199,28 @@ def _json_record(raw: bytes, resource: dict[str, Any]) -> bytes:
 def _from_protobuf(body: bytes) -> Iterable[bytes]:
     """The same in protobuf. Traces and logs have the same outline, and nothing says which it is: whichever can be read as one."""
     traces, logs = _protobuf(ExportTraceServiceRequest, body), _protobuf(ExportLogsServiceRequest, body)
-    if traces is None and logs is None:
-        raise MalformedEvent("expected traces or logs of OTLP in protobuf")
     spans = [span for holder in traces.resource_spans for scope in holder.scope_spans for span in scope.spans] if traces is not None else []
-    found = 0
-    if logs is None or any(span.span_id or span.start_time_unix_nano for span in spans):
+    lines = [log for holder in logs.resource_logs for scope in holder.scope_logs for log in scope.log_records] if logs is not None else []
+    # Metrics have that outline too: what no metric can hold in the same place tells a span or a log record.
+    if any(span.start_time_unix_nano or span.kind for span in spans):
         for holder in traces.resource_spans:
             resource = _values(holder.resource.attributes)
             for scope in holder.scope_spans:
                 for span in scope.spans:
-                    found += 1
                     said = {"name": span.name, "traceId": span.trace_id.hex(), "spanId": span.span_id.hex(), "parentSpanId": span.parent_span_id.hex(),
                             "startTimeUnixNano": span.start_time_unix_nano, "endTimeUnixNano": span.end_time_unix_nano}  # fmt: skip
                     yield _record(said, resource, _values(span.attributes), span.status.code, span.status.message, None)
-    else:
+    elif any(log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes for log in lines):
         for holder in logs.resource_logs:
             resource = _values(holder.resource.attributes)
             for scope in holder.scope_logs:
                 for log in scope.log_records:
-                    found += 1
                     said = {"traceId": log.trace_id.hex(), "spanId": log.span_id.hex(), "timeUnixNano": log.time_unix_nano, "observedTimeUnixNano": log.observed_time_unix_nano,
                             "severityText": log.severity_text, "eventName": log.event_name}  # fmt: skip
                     body = log.body.WhichOneof("value")  # what was said stays with whoever said it
                     yield _record(said, resource, _values(log.attributes), None, None, body)
-    if not found:
-        raise MalformedEvent("expected spans or log records, found none")
+    else:
+        raise MalformedEvent("expected traces or logs of OTLP in protobuf")
 
 
 def _protobuf(message: Any, body: bytes) -> Any:

@@ -40,6 +40,8 @@ _object = msgspec.json.Decoder(dict[str, Raw]).decode
 _headers = msgspec.json.Decoder(dict[str, str]).decode
 # A string without end runs to the end: trying again from each quote in it would take quadratic time.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+_BLANK = b" \t\r\n\x0b\f\x1e"  # with the separator of JSON text sequences (RFC 7464)
+_NEXT = re.compile(rb"\}[ \t\x1e]*\{")
 _IDS = ("id", "log_id", "eventID", "AuditLogID", "event_id")
 
 
@@ -115,9 +117,9 @@ def told(headers: bytes) -> dict[str, str]:
 
 def split(delivery: Delivery, *, wrappers: Sequence[str] = ()) -> tuple[list[bytes], bool]:
     """The records' own bytes, and whether there was one object alone. Raises Refused."""
-    body = unpacked(delivery).strip()
+    body = unpacked(delivery).strip(_BLANK)
     if body.startswith(b"\xef\xbb\xbf"):
-        body = body[3:].lstrip()
+        body = body[3:].lstrip(_BLANK)
     if not body:
         raise MalformedEvent("the delivery is empty")
     try:
@@ -143,11 +145,37 @@ def _split(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], bool]:
         if body.count(b",") > MAX_VALUES:
             raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
         return _counted([bytes(record) for record in _array(body)]), False
+    if b"\n" not in body and len(row := _in_a_row(body)) > 1:
+        return _counted(row), False
     if b"\n" not in body or _is_one(body):
         return _from_object(body, wrappers)
     if body.count(b"\n") > 2 * MAX_RECORDS:  # before the list is made
         raise DeliveryTooLarge(f"a delivery has at most {MAX_RECORDS:,} records")
-    return _counted([line for line in map(bytes.strip, body.split(b"\n")) if line]), False
+    lines = (line for line in (line.strip(_BLANK) for line in body.split(b"\n")) if line)
+    return _counted([record for line in lines for record in _in_a_row(line) or [line]]), False
+
+
+def _in_a_row(text: bytes) -> list[bytes]:
+    """Objects that follow each other with nothing between, as Firehose and Splunk's event collector write them. None: it is something else."""
+    if not _NEXT.search(text):
+        return []
+    found, level, begins = [], 0, 0
+    for one in _BRACKETS.finditer(text):
+        first = text[one.start()]
+        if first in b"[{":
+            if level == 0:
+                if text[begins : one.start()].strip(_BLANK):
+                    return []
+                begins = one.start()
+            level += 1
+        elif level == 0:
+            return []
+        elif first in b"]}":
+            level -= 1
+            if level == 0:
+                found.append(text[begins : one.end()])
+                begins = one.end()
+    return found if level == 0 and not text[begins:].strip(_BLANK) else []
 
 
 def unpacked(delivery: Delivery) -> bytes:

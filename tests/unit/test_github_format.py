@@ -67,3 +67,19 @@ def test_a_record_of_copilots_use_is_kept_without_its_prompt():
     [statement] = received("github", record).values()
 
     assert statement.event.type == "other.github.usage.request" and b"hunter2" not in statement.raw
+
+
+def test_ids_are_numbers_or_texts_and_events_may_follow_each_other_with_nothing_between():
+    numbered = GITHUB | {"user_id": 7, "token_id": 9, "pull_request_id": 12, "pull_request_url": None}
+    row = json.dumps({"event": numbered}) + json.dumps({"event": numbered | {"_document_id": "another"}})
+
+    first, second = received("github", row.encode()).values()
+
+    assert first.notes == () and first.event.payload.action.target.id == "12" and first.event.payload.token == "9"
+    assert second.source_event_id == "another"
+
+
+def test_an_event_about_no_repository_is_about_its_organisation():
+    about = event_in("github", GITHUB | {"action": "org.add_member", "repo": None, "repository": None, "pull_request_url": None, "pull_request_id": None, "org": "acme"}).payload.action.target
+
+    assert (about.type, about.id) == ("organization", "acme")

@@ -1,6 +1,8 @@
 """LiteLLM's spend: both shapes of one call, exact money, no prompt and no key. Fields after LiteLLM's documentation
 (StandardLoggingPayload, Generic API, spend tracking, read 2026-11)."""
 
+import json
+
 import pytest
 
 from auditlog.core.errors import Refused
@@ -50,3 +52,18 @@ def test_a_call_that_failed_did_not_go_well_and_an_agent_is_one_where_it_is_name
 
     assert failed.payload.outcome == "failure"
     assert (agent.payload.actor.sub, agent.payload.actor.kind, agent.principal_claim) == ("agent-7", "agent", None)
+
+
+def test_metadata_may_be_an_object_or_its_json_in_a_text():
+    about = {"user_api_key_alias": "crawler", "user_api_key_user_id": "ada"}
+
+    for metadata in (about, json.dumps(about)):
+        event = event_in("litellm", LITELLM | {"metadata": metadata, "user": None, "agent_id": None})
+        assert (event.payload.actor.sub, event.principal_claim.sub) == ("crawler", "ada")
+
+
+@pytest.mark.parametrize("write", [dict, json.dumps])
+def test_a_key_itself_is_never_kept_wherever_it_stands(write):
+    [statement] = received("litellm", LITELLM | {"metadata": write({"user_api_key": "sk-abcdefghijklmnopqrstuvwxyz"})}).values()
+
+    assert b"sk-abc" not in statement.raw

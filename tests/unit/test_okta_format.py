@@ -70,3 +70,12 @@ def test_the_challenge_of_a_hook_is_sent_back_and_nothing_else():
 def test_what_is_no_event_is_refused(changes):
     with pytest.raises(Refused):
         received("okta", OKTA | changes)
+
+
+@pytest.mark.parametrize("wrapped", [{"event": OKTA, "time": 1_795_000_000, "sourcetype": "OktaIM2:log"}, {"detail-type": "SystemLog", "detail": OKTA}])
+def test_a_collectors_wrapping_hides_no_event(wrapped):
+    assert event_in("okta", wrapped).source_event_id == event_in("okta", OKTA).source_event_id
+
+
+def test_unknown_is_no_session():
+    assert event_in("okta", OKTA | {"authenticationContext": {"externalSessionId": "unknown", "rootSessionId": None}}).payload.session == ""

@@ -8,6 +8,7 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from auditlog.core.errors import Refused
@@ -113,10 +114,31 @@ def test_many_spans_are_many_statements_and_a_line_is_an_export():
     assert len(received("otlp", json.dumps(document).encode() + b"\n" + json.dumps(OTLP_LOGS).encode())) == 4
 
 
-@pytest.mark.parametrize("body", [{}, {"resourceSpans": []}, {"resourceSpans": [{"scopeSpans": [{"spans": []}]}]}, {"resourceMetrics": [{}]}])
-def test_an_export_of_nothing_is_refused(body):
-    with pytest.raises(Refused):
+@pytest.mark.parametrize("body", [{}, {"resourceSpans": []}, {"resourceSpans": [{"scopeSpans": [{"spans": []}]}]}, {"resourceLogs": []}])
+def test_an_export_of_nothing_is_taken_and_says_nothing(body):
+    assert received("otlp", body) == {}
+
+
+@pytest.mark.parametrize("body", [{"resourceMetrics": [{}]}, {"spans": []}, [1]])
+def test_what_is_no_export_of_traces_or_logs_is_refused(body):
+    with pytest.raises(Refused, match=r"expected (resourceSpans|a span)"):
         received("otlp", body)
+
+
+def test_metrics_are_not_taken_for_spans_or_log_records():
+    exported = ExportMetricsServiceRequest()
+    metrics = exported.resource_metrics.add().scope_metrics.add().metrics
+    metrics.add(name="0123456789abcdef", description="12345678").sum.is_monotonic = True
+    metrics.add(name="http.server", unit="s").gauge.data_points.add(time_unix_nano=1_795_000_000_000_000_000, as_double=1.5)
+
+    with pytest.raises(Refused, match="traces or logs"):
+        received("otlp", exported.SerializeToString(), deliver=lambda raw: with_token(raw, "application/x-protobuf"))
+
+
+def test_a_log_record_with_nothing_but_a_body_is_kept_without_a_time():
+    event = event_in("otlp", {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "x"}}]}]}]})
+
+    assert event.type == "other.otlp.telemetry" and not event.dated
 
 
 @settings(deadline=None, max_examples=200)

@@ -90,3 +90,16 @@ def test_a_wrapper_that_is_there_twice_is_refused_so_that_no_record_is_lost():
     with pytest.raises(MalformedEvent, match="twice"):
         unwrapped(b'{"Records": [{"a": 1}], "Records": [{"b": 2}]}')
     assert unwrapped(b'{"Records": [{"Records": 1}, {"n": "Records"}]}') == [b'{"Records": 1}', b'{"n": "Records"}']
+
+
+@pytest.mark.parametrize("between", [b"", b" ", b"\n", b"\x1e", b"\n\x1e"])
+def test_objects_that_follow_each_other_are_records_each(between):
+    one, two = b'{"id":"a}{b","list":[{},{}]}', b'{"id":"c"}'
+
+    assert split(between + one + between + two + between) == ([one, two], False)
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}{"b":', b'{"a":1}{"b":1}]', b'{"a":1}x{"b":1}', b'{"a":1}{"b":1}"x"', b'{"a":1}{"b":1}}'])
+def test_what_only_begins_so_is_refused(body):
+    with pytest.raises(MalformedEvent):
+        split(body)
