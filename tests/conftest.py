@@ -31,18 +31,23 @@ def database(django_db_setup, django_db_blocker):
             connection.close()
 
 
-@pytest.fixture(autouse=True)
-def published(monkeypatch, request):
+@pytest.fixture(autouse=True, scope="session")
+def published():
     """Rights bind at once: no publisher runs beside most tests. Those about that ask for `unpublished`."""
     from auditlog import configuration
 
-    if "unpublished" not in request.fixturenames:
-        monkeypatch.setattr(configuration, "covered", lambda tenant_id: 1 << 62)
+    really = configuration.covered
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configuration, "covered", lambda tenant_id: 1 << 62)
+        yield really
 
 
 @pytest.fixture
-def unpublished():
+def unpublished(published, monkeypatch):
     """Only what a checkpoint covers is in force, as in life."""
+    from auditlog import configuration
+
+    monkeypatch.setattr(configuration, "covered", published)
 
 
 @pytest.fixture
