@@ -36,10 +36,10 @@ def published():
     """Rights bind at once: no publisher runs beside most tests. Those about that ask for `unpublished`."""
     from auditlog import configuration
 
-    really = configuration.covered
     with pytest.MonkeyPatch.context() as patch:
+        real = configuration.covered
         patch.setattr(configuration, "covered", lambda tenant_id: 1 << 62)
-        yield really
+        yield real
 
 
 @pytest.fixture
@@ -48,6 +48,9 @@ def unpublished(published, monkeypatch):
     from auditlog import configuration
 
     monkeypatch.setattr(configuration, "covered", published)
+    configuration._logs.clear()
+    yield
+    configuration._logs.clear()
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def pages(site) -> dict[str, str]:
         "inventory": "/inventory/",
         "integrity": "/integrity/",
         "sources": "/sources/",
+        "changes": "/changes/",
         "source": f"/sources/{site.source.name}/",
         "source-shared": "/sources/stripe/",
         "formats": "/formats/",
