@@ -2,9 +2,11 @@
 
 import json
 import os
+import time
 from datetime import timedelta
 from functools import partial
 from io import StringIO
+from threading import Thread
 from uuid import uuid4
 
 import psycopg
@@ -16,7 +18,9 @@ from django.test import Client
 from auditlog import source_secrets
 from auditlog.inspect_log import verify_window
 from auditlog.models import Event, Finding, Leaf, ProjectionState, Source, Tenant, Verification
+from auditlog.publish import publish, take_fence
 from auditlog.simulator.signing import Signer
+from tests.oracle import KEY
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"
 
@@ -82,6 +86,22 @@ def test_a_source_is_accepted_as_soon_as_the_command_returns_refused_once_suspen
     assert f"POST /ingest/{world.tenant}/orders" in said
     source = Source.objects.get(tenant=world.row, name="orders")
     assert (source.layers, source.speaks_for, source.provider) == (["orchestration"], [BOTS], "shop")
+
+
+def test_adding_a_source_waits_for_the_checkpoint_that_puts_its_keys_in_force(world, keys, unpublished):
+    publish(world.row, key=KEY, fence=(fence := take_fence(world.row)), now=world.now)  # somebody signs here
+
+    def sign_soon():
+        time.sleep(0.6)
+        publish(world.row, key=KEY, fence=fence, now=world.now)
+        connections.close_all()
+
+    publisher = Thread(target=sign_soon)
+    publisher.start()
+    add(world.row, "orders", "--jwks", keys.file)
+    publisher.join()
+
+    assert post(world.row, "orders", keys.sign_set(statement(world))) == 202
 
 
 def test_the_list_of_sources_names_state_layers_and_keys_and_no_secret(world, keys, monkeypatch):

@@ -2,17 +2,19 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog import formats
+from auditlog.configuration import binds
 from auditlog.configure import add_source, promise_heartbeat, set_source_state
 from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
 from auditlog.fetch_keys import EVERY, add_source_by_url
-from auditlog.models import Source, Tenant
+from auditlog.models import Checkpoint, Source, Tenant
 from auditlog.source_secrets import keep_source_secret, source_secret
 
 
@@ -88,6 +90,8 @@ class Command(BaseCommand):
             self.stderr.write(f"{source.api_key_env} is not set here: nothing is asked for until the service has it")
         if variable and source_secret(variable) is None:
             self.stderr.write(f"{variable} is not set here: events are refused until the service has it in its environment")
+        if not _is_in_force(source):
+            self.stderr.write("its keys are in force once a checkpoint covers them, and no publisher signs any: run `publish`")
         if not source.layers:
             self.stderr.write("it may speak for every layer: name those it is the authority on with --layer")
         if not source.speaks_for:
@@ -112,6 +116,19 @@ class Command(BaseCommand):
     def resume(self, tenant: Tenant, options) -> None:
         set_source_state(_source(tenant, options["name"]), Source.State.ACTIVE, now=timezone.now())
         self.stdout.write(f"source {options['name']} is active")
+
+
+PATIENCE = 10.0  # seconds; a publisher signs every second
+
+
+def _is_in_force(source: Source) -> bool:
+    """Whether the service takes what the source signs; waits for the next checkpoint, where anybody signs one."""
+    until = time.monotonic() + (PATIENCE if Checkpoint.objects.exists() else 0)
+    while any(binds(source.tenant, ("key", key), fresh=True) is not None for key in source.keys.values_list("pk", flat=True)):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _source(tenant: Tenant, name: str) -> Source:
