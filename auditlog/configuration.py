@@ -103,7 +103,7 @@ def state(tenant: Tenant, row: models.Model, body: Mapping[str, Any], *, now: da
     """Append the leaf that states a change of `row`, after it was saved or (with its `id`) deleted. Returns its index."""
     of = OF[type(row)]
     row_id = id or row.pk
-    said = {**body, "of": of, "id": row_id, "row": state_of(of, row_id, tenant.pk), "by": acting()}
+    said = {"by": acting(), **body, "of": of, "id": row_id, "row": state_of(of, row_id, tenant.pk)}
     return append_note(tenant, kind, said, now=now)
 
 

@@ -94,9 +94,10 @@ def _zone(value: str) -> str:
 
 def resource_matches(pattern: str, value: str) -> bool:
     """Whether the pattern is of this resource. A registrable name is of all names in it (public suffix list)."""
-    return any(_compiled(p).match(v) for p, v in zip(_as_names(pattern), _as_names(value), strict=True)) or (
-        _zone(value) != "" and _zone(value) == _as_names(pattern)[0]
-    )
+    if any(_compiled(p).match(v) for p, v in zip(_as_names(pattern), _as_names(value), strict=True)):
+        return True
+    zone = _zone(value)
+    return zone != "" and _compiled(_as_names(pattern)[0]).match(zone) is not None
 
 
 def covers(parent: str, child: str, *, name: bool = False) -> bool:

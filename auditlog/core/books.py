@@ -107,7 +107,8 @@ class _Entry:
     words: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.lead = min(self.facts, key=lambda f: (not f.attributed, f.at, f.event_id))
+        # What was taken or held speaks for it, before what came back.
+        self.lead = min(self.facts, key=lambda f: (not f.attributed, f.book == "returned", f.at, f.event_id))
 
     def said(self, name: str) -> str:
         """What it says of this field: its lead, else the first that says anything."""

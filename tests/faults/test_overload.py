@@ -109,7 +109,7 @@ def test_signed_poison_is_refused_with_words_or_taken_and_projected_and_never_an
     assert ProjectionState.objects.get(tenant=log.row, is_current=True).position == Leaf.objects.filter(tenant=log.row).count()
     assert Event.objects.filter(tenant=log.row).count() == 1 + list(said.values()).count(202)
     assert not UnparsedLeaf.objects.filter(tenant=log.row).exists()
-    assert list(said.values()).count(400) >= 20
+    assert list(said.values()).count(400) >= 15  # odd values of optional fields are taken
     counted = sum(row.count for row in RefusalCount.objects.filter(tenant=log.row))
     assert counted == list(said.values()).count(400) + list(said.values()).count(413)
 

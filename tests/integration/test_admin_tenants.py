@@ -92,7 +92,9 @@ def test_the_index_of_whoever_administers_nothing_is_empty(tenant, theirs):
 def test_an_admin_of_one_tenant_issues_no_token_of_another(tenant, theirs):
     world, _ = theirs
     client = staff(tenant, "admin")
-    form = {"name": "mine", "role": "admin", "expires_at_0": "2027-01-01", "expires_at_1": "00:00:00"}
+    owner = User.objects.get(pk=client.session["_auth_user_id"])
+    ends = timezone.now() + timedelta(days=30)
+    form = {"name": "mine", "role": "admin", "owner": owner.pk, "expires_at_0": ends.date(), "expires_at_1": "00:00:00"}
 
     for of, wanted in ((world.row, 0), (tenant, 1)):
         client.post("/admin/auditlog/apitoken/add/", form | {"tenant": of.pk})

@@ -228,7 +228,7 @@ def test_a_table_that_is_not_the_one_in_the_header_is_refused_although_the_archi
 @pytest.mark.parametrize(
     "table, old, new, said",
     [
-        ("ledger_leaf", b"\tA\t", b"\tB\t", "do not lead to"),
+        ("ledger_leaf", b"\tA\t", b"\tB\t", "is not the one in tile"),
         ("ledger_payload", b"\\\\x65", b"\\\\x66", "not what the leaf commits to"),
         ("ledger_checkpoint", b"\\n\\n\xe2\x80\x94", b"x\\n\\n\xe2\x80\x94", "checkpoint"),
         ("auditlog_membership", b"auditor", b"admin", None),

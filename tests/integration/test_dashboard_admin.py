@@ -154,7 +154,7 @@ def test_a_token_is_shown_once_and_works(staff, tenant, rf):
     expires = timezone.now() + timedelta(days=1)
     answer = staff.post(
         "/admin/auditlog/apitoken/add/",
-        {"tenant": tenant.pk, "name": "ci", "role": "auditor", "provider": "", "expires_at_0": expires.date(),
+        {"tenant": tenant.pk, "name": "ci", "role": "auditor", "provider": "", "owner": staff.session["_auth_user_id"], "expires_at_0": expires.date(),
          "expires_at_1": "12:00:00"},
     )  # fmt: skip
     [token] = {word.split('"')[0] for word in answer.content.decode().split('value="') if word.startswith("ans_")}

@@ -444,6 +444,7 @@ def _fill(tenant, events: int) -> None:
     from auditlog.simulator.load import load_source, signed_batches, signed_chains
 
     _source(tenant)
+    _publisher(tenant)()  # a key is in force once a checkpoint covers it
     now = timezone.now()
     for body in (*signed_chains(tenant=tenant.name, now=now), *signed_batches(events, 1_000, tenant=tenant.name, now=now)):
         ingest(tenant.name, load_source().name, Delivery(body, "application/json", {}), now=timezone.now())
