@@ -491,7 +491,7 @@ def _between(many: list[_Entry], begins: datetime | None, ends: datetime, *, is_
 
 def is_ahead(invoice: _Entry) -> bool:
     period = _period(invoice)
-    return period is not None and period[0] >= invoice.at - AHEAD
+    return period is not None and period[0] >= invoice.at - AHEAD and period[1] > invoice.at
 
 
 def _up_to(amount: Decimal, metered: Sequence[_Entry]) -> list[_Entry]:
@@ -499,6 +499,8 @@ def _up_to(amount: Decimal, metered: Sequence[_Entry]) -> list[_Entry]:
     found, total = [], ZERO
     for entry in metered:
         if total + entry.amount > amount:
+            if entry.amount <= TAX * (amount - total):
+                found.append(entry)
             break
         found.append(entry)
         total += entry.amount

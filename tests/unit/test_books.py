@@ -245,6 +245,20 @@ def test_what_is_metered_against_a_topup_counts_only_beyond_it():
     assert total(usage(0, 700, at=NOW - DAY), topup, *calls)[0] == 3700
 
 
+@pytest.mark.parametrize(("readings", "billed", "spent"), [([3_000], 2_900, 2_900), ([1_500] * 3, 4_499, 4_499), ([3] * 100, 241, 301), ([4_800], 4_500, 4_500)])
+def test_an_invoice_a_little_below_its_readings_covers_the_last_one_too_where_it_nearly_fits(readings, billed, spent):
+    told = [usage(n, amount, at=NOW + timedelta(minutes=n)) for n, amount in enumerate(readings)]
+
+    assert total(*told, fact(999, "invoice.issued", billed, invoice="i", rail="", at=NOW + timedelta(hours=5))) == (spent, spent)
+
+
+def test_an_invoice_for_a_period_that_was_over_when_it_was_issued_is_no_payment_in_advance():
+    told = [usage(1, 6_000, at=NOW + timedelta(hours=1)), fact(2, "invoice.issued", 6_000, invoice="i", rail="", period=(NOW, NOW + timedelta(hours=4)), at=NOW + timedelta(hours=5))]
+
+    assert total(*told) == (6_000, 6_000)
+    assert [line.spent for line in books(told) if told[0].event_id in line.events] == [6_000]  # of whoever metered it
+
+
 def test_an_invoice_whose_period_lies_ahead_is_paid_in_advance():
     ahead = fact(0, "invoice.paid", 1_000, invoice="i", period=(NOW, NOW + 30 * DAY), at=NOW)
 
