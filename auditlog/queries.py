@@ -248,7 +248,8 @@ def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
         cursor.execute(
             "SELECT lead, leaf_index, at, provider, currency, spent, at_most, held, held_from, held_until, returned_at, returned_parts, rail,"
             ' principal, actor, payee, authority, "grant", session, task, project, events, book, charge FROM projection_charge'
-            " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) ORDER BY at, leaf_index",
+            # A refund of what nobody told of was never spent: it fills no limit, and gives no room.
+            " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) AND book <> 'returned' ORDER BY at, leaf_index",
             [tenant.pk, generation_of(tenant), list(principals)],
         )
         rows = cursor.fetchall()

@@ -266,7 +266,7 @@ def _standing(back: Sequence[MoneyFact]) -> list[MoneyFact]:
             if name in failed or left.get(fact.source, ZERO) < fact.amount:
                 continue
             failed.add(name)
-            left[fact.source] -= fact.amount
+            left[fact.source] = left.get(fact.source, ZERO) - fact.amount
         elif fact.phase == "refunded":
             left[fact.source] = left.get(fact.source, ZERO) + fact.amount
         found.append(fact)
