@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from django.db import connection
 
+from auditlog.append import EPOCH
 from auditlog.core.absence import Absence, covering
 from auditlog.models import Tenant
 from auditlog.models.ledger import KIND_NAMES, KIND_NUMBERS
@@ -51,7 +52,7 @@ def destroyed(tenant: Tenant, missing: Mapping[int, int]) -> list[Absence]:
 
 def erased_count(tenant: Tenant) -> int:
     """How many leaves the tombstones of a log name."""
-    return len({leaf for _, kind, body in _said(tenant, "tombstone") if kind == "tombstone" for leaf in body["leaves"]})
+    return len({leaf for _, _, body in _said(tenant, "tombstone") for leaf in body["leaves"]})
 
 
 def _said(tenant: Tenant, *kinds: str) -> Iterator[tuple[int, str, dict]]:
@@ -60,8 +61,8 @@ def _said(tenant: Tenant, *kinds: str) -> Iterator[tuple[int, str, dict]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT l.leaf_index, l.kind, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = 1 AND l.event_id IS NULL AND l.kind = ANY(%s) ORDER BY l.leaf_index",
-            [tenant.pk, wanted],
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) ORDER BY l.leaf_index",
+            [tenant.pk, EPOCH, wanted],
         )
         rows = cursor.fetchall()
     for index, kind, raw in rows:
@@ -92,7 +93,7 @@ def missing_among(tenant: Tenant, leaves: Iterable[int]) -> dict[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT l.leaf_index, l.kind FROM ledger_leaf l LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = 1 AND l.leaf_index = ANY(%s) AND p.leaf_index IS NULL",
-            [tenant.pk, list(leaves)],
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index = ANY(%s) AND p.leaf_index IS NULL",
+            [tenant.pk, EPOCH, list(leaves)],
         )
         return dict(cursor.fetchall())

@@ -121,13 +121,14 @@ def verify_logs(tenant: str = "", left: int = A_NIGHT) -> None:
     """Verify the next window of one log or of all, and keep what came of it; then the windows after it, each behind what
     waits for this worker, up to `left` leaves. What is left then comes the next night.
     """
+    from auditlog.append import EPOCH
     from auditlog.inspect_log import verify_next
     from auditlog.models import LogHead, Tenant
 
     for row in Tenant.objects.filter(name=tenant) if tenant else Tenant.objects.order_by("id"):
         done = verify_next(row, now=clock.now)
         rest = left - (done.end_leaf - done.first_leaf)
-        if not done.problem and rest > 0 and done.end_leaf < LogHead.objects.get(tenant=row, epoch=1).size:
+        if not done.problem and rest > 0 and done.end_leaf < LogHead.objects.get(tenant=row, epoch=EPOCH).size:
             try:
                 verify_logs.apply_async([row.name, rest], ignore_result=True, retry=False)
             except Exception as error:

@@ -8,6 +8,7 @@ puts things back as they were has not undone having changed them.
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import islice
 
 from django.db import connection, transaction
 
@@ -63,7 +64,7 @@ def watch_configuration(tenant: Tenant, *, now: datetime) -> None:
 
 
 def _look_at_leaves(tenant: Tenant, start: int, end: int, *, now: datetime) -> None:
-    wrong = [leaf for _, leaf in zip(range(MOST), unearned(tenant, start, end), strict=False)]
+    wrong = list(islice(unearned(tenant, start, end), MOST))
     events = _events(tenant, [leaf.leaf_index for leaf in wrong])
     _keep(
         tenant,

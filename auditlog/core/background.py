@@ -7,9 +7,9 @@ whole words, are counted themselves. A table holds no names, and says nothing of
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from math import log10
 from pathlib import Path
 
@@ -18,6 +18,7 @@ LONGEST = 12
 OFTEN = 3  # how often a longer run must occur to be counted itself
 PRIOR = 2.0  # how much a shorter context weighs against what was counted of the longer one
 RAREST = 1e-9
+KEPT = 100_000  # answers kept: a pipe of names asks for as many runs as it likes
 
 _BUNDLED = Path(__file__).parent.parent / "data" / "new_names.tsv"
 
@@ -29,7 +30,6 @@ class Background:
     version: str
     names: int
     counts: Mapping[str, int]
-    known: dict[tuple[str, str], float] = field(default_factory=dict)  # what was asked already
 
     @classmethod
     def of(cls, labels: Iterable[str], version: str) -> "Background":
@@ -68,12 +68,19 @@ class Background:
         """-log10 of how many of a random name's places this run stands at, `times` over: 4 is one name in 10,000."""
         return -log10(min(max(self.expected(run) * times, RAREST), 1.0))
 
-    def expected(self, run: str) -> float:
+    @cached_property
+    def expected(self) -> Callable[[str], float]:
         """How often a run occurs in one random name, on average."""
-        known = self.known.get(("", run))
-        if known is None:
-            known = self.known[("", run)] = self._expected(run)
-        return known
+        return lru_cache(maxsize=KEPT)(self._expected)
+
+    @cached_property
+    def _follows(self) -> Callable[[str, str], float]:
+        """How probable a letter is after a context of fewer than `ORDER` letters."""
+        return lru_cache(maxsize=KEPT)(self._following)
+
+    @cached_property
+    def _letters(self) -> int:
+        return sum(n for run, n in self.counts.items() if len(run) == 1)
 
     def _expected(self, run: str) -> float:
         guess = self.counts.get(run[:ORDER], 0.0) / self.names
@@ -88,14 +95,10 @@ class Background:
                 guess = counted / self.names
         return guess
 
-    def _follows(self, letter: str, context: str) -> float:
-        key = (context, letter)
-        known = self.known.get(key)
-        if known is None:
-            shorter = self._follows(letter, context[1:]) if context else 1 / 40
-            seen = self.counts.get(context, 0) if context else sum(n for run, n in self.counts.items() if len(run) == 1)
-            known = self.known[key] = (self.counts.get(context + letter, 0) + PRIOR * shorter) / (seen + PRIOR)
-        return known
+    def _following(self, letter: str, context: str) -> float:
+        shorter = self._follows(letter, context[1:]) if context else 1 / 40
+        seen = self.counts.get(context, 0) if context else self._letters
+        return (self.counts.get(context + letter, 0) + PRIOR * shorter) / (seen + PRIOR)
 
 
 @lru_cache(maxsize=1)

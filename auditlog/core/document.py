@@ -89,7 +89,7 @@ _PLACE = re.compile(r" - at `\$(.*)`\Z")
 _STEPS = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
 _JSON_TYPES = {"null": type(None), "bool": bool, "int": int, "float": float, "str": str, "object": dict, "array": list}
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,37})\Z")
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,37})\Z")
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?\Z")
 
 
@@ -146,7 +146,7 @@ def _as_expected(value: Any, expected: str) -> Any:
     if "int" in kinds and isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     if isinstance(value, str):
-        if "int" in kinds and _INTEGER.match(value):
+        if "int" in kinds and INTEGER.match(value):
             return int(value)
         if "float" in kinds and _DECIMAL.match(value):
             return float(value)

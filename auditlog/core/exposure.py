@@ -15,7 +15,7 @@ Hold = tuple[str, str, int, datetime, datetime | None]  # authority, currency, m
 
 def is_open(opened: datetime | None, closed: datetime | None, at: datetime) -> bool:
     """Whether a hold is open at `at`: from its first authorization until it was captured, released or too old, by the books
-    (core.books, which say both times). Every page, limit and verdict asks here."""
+    (core.books, which say both times). Every page, limit and verdict asks here, or the database the same."""
     return opened is not None and opened <= at and (closed is None or at < closed)
 
 

@@ -44,7 +44,7 @@ from auditlog.formats.values import (
     party,
     seconds,
     shown,
-    told_at,
+    told_in_utc,
     type_or_other,
     verb_of,
 )
@@ -58,7 +58,6 @@ _ASSUMES = frozenset(
 _DENIAL = re.compile(r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges", re.IGNORECASE)
 _JAVA_DATE = re.compile(r"([A-Z][a-z]{2}) (\d{1,2}), (\d{4}),? (\d{1,2}):(\d\d):(\d\d) ([AP])M\Z")
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?\Z")
 _DOMAINS = {
     "RegisterDomain": "domain.registered",
     "RenewDomain": "domain.renewed",
@@ -253,7 +252,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         request_id=fitted(said.requestID),
         client=client(said.sourceIPAddress, said.userAgent),
     )  # fmt: skip
-    return event(sender, id=fitted(said.eventID), type=native, at=_at(said.eventTime), payload=payload,
+    return event(sender, id=fitted(said.eventID), type=native, at=told_in_utc(said.eventTime), payload=payload,
                  principal=source or (caller if caller and caller.kind == "human" else None))  # fmt: skip
 
 
@@ -274,7 +273,7 @@ def _nameless(said: Call, sender: Sender) -> Event:
         raise MalformedEvent("expected an eventName, or an eventType of what is no call")
     payload = Payload(outcome="unknown", mode="direct", action=action(provider=sender.provider, account=said.recipientAccountId),
                       request_id=fitted(said.sharedEventID))  # fmt: skip
-    return event(sender, id=fitted(said.eventID), type=type_or_other("", sender, kind), at=_at(said.eventTime), payload=payload)
+    return event(sender, id=fitted(said.eventID), type=type_or_other("", sender, kind), at=told_in_utc(said.eventTime), payload=payload)
 
 
 def _digest_event(raw: bytes, told: dict[str, str], sender: Sender) -> Event:
@@ -288,7 +287,7 @@ def _digest_event(raw: bytes, told: dict[str, str], sender: Sender) -> Event:
         call=called("log.digest", error=f"{count} of {len(digest.logFiles)} log files are missing: {missing}" if missing else ""),
     )
     id = fitted(f"{digest.digestS3Bucket}/{digest.digestS3Object}{'#incomplete' if missing else ''}")
-    return event(sender, id=id, type=type_or_other("", sender, "log_digest"), at=_at(digest.digestEndTime), payload=payload)
+    return event(sender, id=id, type=type_or_other("", sender, "log_digest"), at=told_in_utc(digest.digestEndTime), payload=payload)
 
 
 def _lower_case(raw: bytes) -> Call:
@@ -300,11 +299,6 @@ def _lower_case(raw: bytes) -> Call:
     if isinstance(identity := named.get("userIdentity"), dict):
         named["userIdentity"] = {_CAMEL.get(name, name): value for name, value in identity.items()}
     return decoded(_record, orjson.dumps(named), "a CloudTrail record")
-
-
-def _at(value: str | None) -> datetime:
-    """CloudTrail's times are UTC; tables over the log leave the zone out."""
-    return told_at(f"{value}Z" if value and _NO_ZONE.match(value) else value)
 
 
 def _expiry(value: Any) -> float | None:

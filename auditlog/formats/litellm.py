@@ -32,13 +32,12 @@ from auditlog.formats.values import (
     fitted,
     note,
     party,
-    told_at,
+    told_in_utc,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 REMOVED = NEVER_STORED | {"messages", "response", "proxyserverrequest", "errorstr", "errorinformation", "userapikey"}
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
-_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?\Z")
 _NOBODY = ("default_user_id", "default_user", "")
 _GRAIN = Decimal("1e-12")
 
@@ -142,7 +141,7 @@ def _about(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
 def _at(said: Record) -> Any:
     """When the call began. LiteLLM's times are UTC, in text without a zone at times."""
     began = said.startTime if said.startTime not in (None, "") else said.endTime
-    return told_at(f"{began}Z" if isinstance(began, str) and _NO_ZONE.match(began) else began)
+    return told_in_utc(began)
 
 
 def _key(said: Record, about: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from auditlog.core.document import leave_out, place_of, read_document
+from auditlog.core.document import INTEGER, leave_out, place_of, read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import (
     ARRIVAL,
@@ -41,8 +41,7 @@ from auditlog.formats import Sender
 
 Decoded = TypeVar("Decoded")
 _LATEST = 32_503_680_000  # the year 3000, as for NumericDate
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,37})\Z")
-_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?\Z")
+_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?\Z")
 _LEAP_SECOND = re.compile(r"(.{10}[T ]\d{2}:\d{2}:)60(.*)\Z")
 
 
@@ -118,7 +117,7 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
     except ValueError:
         raise MalformedEvent(f"expected {what}: {first}"[:500]) from None
     left_out: list[str] = []
-    needed = _required(decode.__self__.type)  # type: ignore[attr-defined]
+    needed = _required(decode.__self__.type)  # type: ignore[attr-defined]  # a decoder's own method: Callable does not say so
     for _ in range(MOST_NOTES + 1):
         try:
             found = decode(orjson.dumps(document))
@@ -263,6 +262,11 @@ def told_in_text(value: Any, name: str) -> datetime:
     return told_at(value)
 
 
+def told_in_utc(value: Any) -> datetime:
+    """The same of a sender whose times are UTC by its documentation, and come without a zone at times."""
+    return told_at(f"{value}Z" if isinstance(value, str) and _NO_ZONE.match(value) else value)
+
+
 def _exact(value: int, scale: int) -> datetime:
     seconds, rest = divmod(value, scale)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1_000_000 // scale)
@@ -278,7 +282,7 @@ def seconds(value: Any) -> float | None:
 
 def minor_units(value: Any) -> int:
     """Integer minor units, also as a decimal string (Stripe v2 sends int64 so); a fraction is never money."""
-    if isinstance(value, str) and _INTEGER.match(value):
+    if isinstance(value, str) and INTEGER.match(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value

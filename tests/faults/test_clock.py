@@ -12,6 +12,8 @@ from auditlog.detect import GRACE, is_ripe
 from auditlog.dirty import look_again
 from auditlog.drive import drive_tenant
 from auditlog.models import Dirty, Event, Finding, Heartbeat, PendingFetch, Pull, Source
+
+# `live` is a fixture: pytest finds it by this import, and tests below take it by the same name (F401, F811).
 from tests.integration.test_worker import Processes, eventually, found, live, mismatch, post, sending_to  # noqa: F401
 
 HOURS = timedelta(hours=2)

@@ -27,6 +27,18 @@ def test_every_page_says_the_same_of_a_hold_and_none_counts_one_that_is_over(wor
     assert said_of_it(world, world.now - timedelta(hours=2)) == (0, 0, 0)  # not made yet
 
 
+def test_a_hold_is_open_from_its_first_instant_to_just_before_its_last(world):
+    world.source("conductor", "https://conductor.example")
+    world.send(world.payment("authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=1)))
+    world.settle()
+    hold, instant = visible_charges(Viewer(world.row, "finance", "x")).get(), timedelta(microseconds=1)
+
+    assert said_of_it(world, hold.held_from) == (700, 700, 700)
+    assert said_of_it(world, hold.held_from - instant) == (0, 0, 0)
+    assert said_of_it(world, hold.held_until - instant) == (700, 700, 700)
+    assert said_of_it(world, hold.held_until) == (0, 0, 0)
+
+
 def test_a_capture_ends_the_hold_everywhere(world):
     world.source("conductor", "https://conductor.example")
     world.send(world.payment("authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=2)))

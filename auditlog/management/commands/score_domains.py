@@ -43,15 +43,13 @@ def score(lines: Iterable[bytes], index: Index) -> Iterator[bytes]:
     for raw in lines:
         name = raw[:LONGEST_LINE].rstrip(b"\r\n").decode("utf-8", "replace")
         try:
-            found = index.nearest(name.strip())
+            found, fault = index.nearest(name.strip()), {}
         except ValueError as error:
-            yield orjson.dumps({"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none", "error": str(error)}) + b"\n"
-            continue
-        if found is None:
-            said = {"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none"}
-        else:
-            said = {"name": name, "brand": found.mark.line, "relation": found.relation, "score": round(found.score, 2), "tier": found.tier}
-        yield orjson.dumps(said) + b"\n"
+            found, fault = None, {"error": str(error)}
+        said = {"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none"}
+        if found is not None:
+            said |= {"brand": found.mark.line, "relation": found.relation, "score": round(found.score, 2), "tier": found.tier}
+        yield orjson.dumps(said | fault) + b"\n"
 
 
 def _lines_of(path: Path) -> list[str]:

@@ -5,15 +5,15 @@ from disputes.core.criteria.base import Contested, CriterionResult, as_others_st
 
 
 def actor_binding(it: Contested) -> CriterionResult:
+    """C11: was the act done with the key that its last grant or token is bound to (`cnf`). Without `cnf` it is `na`.
+
+    Where the act does not say which key was used, the token that was taken does: it could not be used without its own.
+    """
     found = _bound(it)
     return as_others_state(it, _bound, found) or found
 
 
 def _bound(it: Contested) -> CriterionResult:
-    """C11: was the act done with the key that its last grant or token is bound to (`cnf`). Without `cnf` it is `na`.
-
-    Where the act does not say which key was used, the token that was taken does: it could not be used without its own.
-    """
     tokens = it.tokens
     bound, shown = key_bound(it.done, tokens), key_shown(it.done, tokens)
     if bound is None:
