@@ -10,7 +10,7 @@ are compared as registrable names: `acme.co.uk` stands for all that lies in it, 
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -258,6 +258,17 @@ def seconds_before_issue(token: Token, at: datetime, *, skew_seconds: float = CL
     return early if early > max(skew_seconds, CLOCKS) else 0
 
 
+def before_its_time(path: Path, token: Token | None, at: datetime) -> Judgement | None:
+    """The first grant of the path, or the token shown, that was given only after `at`, clocks allowed for."""
+    for hop, grant in enumerate(path.grants, start=1):
+        if early := seconds_early(grant, at, skew_seconds=CLOCKS):
+            return _fail(grant, hop, f"grant {grant.id} {'began' if grant.not_before else 'was given'} {early:.0f} s after the act")
+    if token is not None and (early := seconds_before_issue(token, at)):
+        last = path.grants[-1]
+        return Judgement("fail", f"token {token.jti} was issued {early:.0f} s after the act", len(path.grants), last.id, token.leaf_index)
+    return None
+
+
 def told_later(path: Path, at: datetime, *, skew_seconds: float = CLOCKS) -> Grant | None:
     """The first grant whose source does not say that it had been given by `at`: it was told of only later, by one who does
     not say when it was given; or it was given later, and says of itself that it holds from before that.
@@ -458,34 +469,39 @@ def as_disputed(path: Path, at: datetime) -> list[tuple[Grant, Path]]:
     """The path as others state it who may say so too, one grant at a time, as far as that bears on what was done at `at`."""
     return [
         (rival, replace(path, grants=(*path.grants[:place], rival, *path.grants[place + 1 :])))
-        for place, grant in enumerate(path.grants)
-        for since, rival in grant.disputed
-        if since is None or since <= at
+        for place, _, rival in _rivals(path, at)
     ]
+
+
+def _rivals(path: Path, at: datetime) -> Iterator[tuple[int, Grant, Grant]]:
+    """Each grant of the path with its place, and what is stated beside it that bears on what was done at `at`."""
+    for place, grant in enumerate(path.grants):
+        yield from ((place, grant, rival) for since, rival in grant.disputed if since is None or since <= at)
 
 
 def disputed_party(path: Path, at: datetime) -> Grant | None:
     """What states otherwise for whom, to whom or under what a grant of the path was given."""
-    for place, grant in enumerate(path.grants):
-        for rival, other in as_disputed(path, at):
-            if other.grants[place] is rival and (rival.parent, rival.root, *map(_key, (rival.subject, rival.actor))) != (
-                grant.parent, grant.root, *map(_key, (grant.subject, grant.actor))
-            ):  # fmt: skip
-                return rival
-    return None
+    return next((rival for _, grant, rival in _rivals(path, at) if _whose(rival) != _whose(grant)), None)
+
+
+def _whose(grant: Grant) -> tuple[str | None, ...]:
+    return grant.parent, grant.root, _key(grant.subject), _key(grant.actor)
 
 
 def _key(party: Party | None) -> str:
     return party.key if party else ""
 
 
-def surely(act: Act, found: Callable[[Act], Found | None]) -> Found | None:
-    """What a rule finds of an act, where it finds it by every statement of the grants on its path: doubt never convicts."""
+def surely(act: Act, found: Callable[[Act], Found | None], *, otherwise: Callable[[Act], object | None] | None = None) -> Found | None:
+    """What a rule finds of an act, where it finds it by every statement of the grants on its path: doubt never convicts.
+
+    `otherwise`: what is the same fault by another statement, where it shows itself in more than one way.
+    """
     first = found(act)
     if first is None or not any(grant.disputed for grant in act.path.grants):
         return first
-    others = as_disputed(act.path, act.occurred_at)
-    return first if all(found(replace(act, path=path)) is not None for _, path in others) else None
+    others = (replace(act, path=path) for _, path in as_disputed(act.path, act.occurred_at))
+    return first if all(found(other) is not None or (otherwise is not None and otherwise(other) is not None) for other in others) else None
 
 
 # --- grants beside those used ---------------------------------------------------------------------------------------

@@ -402,7 +402,7 @@ class Step(NamedTuple):
     spent: Spent
     limit: Limit
     standing: Standing
-    bucket: "Bucket"
+    bucket: Bucket
     at: datetime
     total: Minor
     in_flight: Minor  # of `total`: authorized and not captured
@@ -535,16 +535,19 @@ def crossings_of(ledger: Ledger) -> list[Crossing]:
         counted: list[Spent] = []
         worst: tuple[Minor, LimitFact, int] | None = None
         crossed_by: Spent | None = None
+        last_over: Spent | None = None
         for at, kind, _, _, spent, amount in sorted(moves, key=lambda move: move[:4]):
             total += amount
             if kind:
                 continue
             counted.append(spent)
+            # Who captures no more than was authorized crosses nothing: the line that found no room left beside it did.
+            last_over = beyond.get(bucket, {}).get(id(spent), last_over)
             standing = ledger.limit.in_force(at, leaf_index=spent.leaf_index)
             limit = standing.limit
-            if not amount or limit is None or limit.terms != bucket.terms or not standing.is_passed_by(total):
+            if not amount or limit is None or limit.terms != bucket.terms or last_over is None or not standing.is_passed_by(total):
                 continue
-            crossed_by = crossed_by or spent
+            crossed_by = crossed_by or last_over
             if worst is None or total - limit.max_minor >= worst[0]:
                 worst = (total - limit.max_minor, limit, len(counted))
         if worst is not None and crossed_by is not None:
@@ -569,17 +572,13 @@ def overshoots_of(ledger: Ledger) -> list[Crossing]:
     found = []
     for bucket, (first, most) in worst.items():
         each, start, _ = bucket
-        lines = [s.spent for s in ledger.steps if s.bucket == bucket and _is_open(s.spent, most.at)]
+        lines = [s.spent for s in ledger.steps if s.bucket == bucket and is_open(s.spent.held_from, s.spent.held_until, most.at)]
         lines += [s for s in ledger.counted.get(bucket, ()) if s.at <= most.at]
         counted = tuple(sorted({id(s): s for s in lines}.values(), key=lambda s: (s.held_from or s.at, s.leaf_index)))
         limit = most.standing.limit
         found.append(Crossing(limit, each if limit.scope in ("provider", "merchant") and each else limit.provider, start, most.total,
                               first.spent, counted, each, most.in_flight))  # fmt: skip
     return found
-
-
-def _is_open(spent: Spent, at: datetime) -> bool:
-    return is_open(spent.held_from, spent.held_until, at)
 
 
 # --- payment authorities ----------------------------------------------------------------------------------------------

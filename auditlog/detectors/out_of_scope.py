@@ -4,19 +4,17 @@ from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
 from auditlog.core.authority import (
-    CLOCKS,
     Judgement,
+    before_its_time,
+    expired_before,
     judge_action,
     judge_resource,
-    seconds_before_issue,
-    seconds_early,
     surely,
 )
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
 from auditlog.core.other_grant import other_grant
 from auditlog.core.record import Record
-from auditlog.core.statement import Token
 from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 
@@ -38,10 +36,11 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.path.grants or not is_use(act, record):
             continue
-        judged = surely(act, lambda act: _failed(act, record) or _outsider(act))
+        judged = _failed(act, record)
+        if outsider := judged is None:
+            judged = surely(act, _outsider)
         if judged is None:
             continue
-        outsider = _failed(act, record) is None
         other = None if outsider else other_grant(act, record)
         # Who acted, and was let by nobody on record, may hold a grant that is not: of that the verdict is unsure too.
         sure = not outsider and other is None and act.path.grants[judged.hop - 1].standing == "proven"
@@ -60,20 +59,25 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
 
 
 def _failed(act: Act, record: Record) -> Judgement | None:
-    return next((j for j in _judgements(act, record.tokens.get(act.token)) if j.result == "fail"), None)
+    """What the act fails for certain. Each fault is asked by itself: two statements of one grant that forbid the act for
+    different reasons leave each of them in doubt.
+    """
+    token, tokens, at = record.tokens.get(act.token), record.token_path(act.token), act.occurred_at
+    return surely(act, _action) or surely(act, _resource) or surely(
+        act, lambda act: before_its_time(act.path, token, at), otherwise=lambda act: expired_before(act.path, tokens, at)
+    )  # fmt: skip
 
 
-def _judgements(act: Act, token: Token | None) -> Iterable[Judgement]:
-    yield judge_action(act.path, verb=act.verb, provider=act.provider, payment=act.is_payment)
-    yield judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment)
-    for hop, grant in enumerate(act.path.grants, start=1):
-        if early := seconds_early(grant, act.occurred_at, skew_seconds=CLOCKS):
-            begun = "began" if grant.not_before else "was given"
-            yield Judgement("fail", f"grant {grant.id} {begun} {early:.0f} s after the act", hop, grant.id, grant.leaf_index)
-    last = act.path.grants[-1]
-    if token is not None and (early := seconds_before_issue(token, act.occurred_at)):
-        reason = f"token {token.jti} was issued {early:.0f} s after the act"
-        yield Judgement("fail", reason, len(act.path.grants), last.id, token.leaf_index)
+def _action(act: Act) -> Judgement | None:
+    return _if_failed(judge_action(act.path, verb=act.verb, provider=act.provider, payment=act.is_payment))
+
+
+def _resource(act: Act) -> Judgement | None:
+    return _if_failed(judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment))
+
+
+def _if_failed(judged: Judgement) -> Judgement | None:
+    return judged if judged.result == "fail" else None
 
 
 def _outsider(act: Act) -> Judgement | None:

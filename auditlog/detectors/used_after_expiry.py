@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from auditlog.core.act import Act
-from auditlog.core.authority import expired_before, named, surely
+from auditlog.core.authority import Expired, before_its_time, expired_before, named, surely
 from auditlog.core.finding import Finding
 from auditlog.core.record import Record
 from auditlog.core.use import USE_TYPES, is_use
@@ -26,7 +26,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not is_use(act, record):
             continue
-        expired = surely(act, lambda act: expired_before(act.path, record.token_path(act.token), act.occurred_at))
+        expired = _expired(act, record)
         if expired is None:
             continue
         yield finding(
@@ -41,3 +41,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             evidence={"hop": expired.hop, "expired_at": expired.at.isoformat(), "leaf": expired.link.leaf_index,
                       "seconds_late": expired.seconds_late, "reason": expired.reason},
         )  # fmt: skip
+
+
+def _expired(act: Act, record: Record) -> Expired | None:
+    token, tokens, at = record.tokens.get(act.token), record.token_path(act.token), act.occurred_at
+    return surely(act, lambda act: expired_before(act.path, tokens, at), otherwise=lambda act: before_its_time(act.path, token, at))

@@ -169,9 +169,17 @@ def test_what_the_service_wrote_itself_is_never_erased_so_a_tombstone_over_it_co
     says_destroyed(full, 1)
 
 
-def test_the_leaves_of_the_service_are_found_by_their_index(full):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "EXPLAIN SELECT leaf_index FROM ledger_leaf WHERE tenant_id = 1 AND epoch = 1 AND event_id IS NULL AND kind = ANY('{3,4}')"
-        )
-        assert "leaf_own" in str(cursor.fetchall())
+def test_the_leaves_of_the_service_are_found_by_their_index(log):
+    many = (
+        "INSERT INTO ledger_leaf (tenant_id, epoch, leaf_index, kind, event_id, received_at, grade, key, commitment)"
+        " SELECT %s, 7, n, CASE WHEN n %% 1000 = 0 THEN 3 ELSE 0 END, CASE WHEN n %% 1000 <> 0 THEN gen_random_uuid() END, now(), 'A', '-', ''"
+        " FROM generate_series(1, 20000) n"
+    )
+    by_force((many, [log.row.pk]), ("ANALYZE ledger_leaf", []))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN SELECT leaf_index FROM ledger_leaf WHERE tenant_id = %s AND epoch = 7 AND event_id IS NULL AND kind = ANY('{3,4}')",
+                           [log.row.pk])  # fmt: skip
+            assert "leaf_own" in str(cursor.fetchall())
+    finally:
+        by_force(("DELETE FROM ledger_leaf WHERE tenant_id = %s AND epoch = 7", [log.row.pk]), ("ANALYZE ledger_leaf", []))

@@ -70,6 +70,10 @@ def said(world, n, grant, step):
     [{"kind": kind, "amount": 300, "charge": charge, "key": key, "by_human": False, "session": "", "currency": "USD"}
      for kind, charge, key in (("payment.captured", "a", "k"), ("payment.captured", "b", ""), ("payment.captured", "b", "k"))]
 )  # fmt: skip
+@example(  # a limit that is narrowed between an authorization and its capture
+    [{"kind": kind, "amount": amount, "charge": "a", "key": "", "by_human": kind == "limit.raised", "session": "", "currency": "USD"}
+     for kind, amount in (("payment.authorized", 300), ("payment.authorized", 600), ("limit.raised", 300), ("payment.captured", 600))]
+)  # fmt: skip
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=2, max_size=7))
 def test_on_small_streams_no_rule_about_money_and_its_criterion_contradict_each_other(database, now, scope, steps):

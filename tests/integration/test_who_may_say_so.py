@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from auditlog.models import Event, Finding
@@ -348,8 +348,12 @@ STATED = st.builds(
     actions=st.sampled_from([["**"], ["db.**"], ["mail.**"]]), audience=st.sampled_from([None, ["shop"], ["mail"]]),
     expires=st.sampled_from([None, 2, 9]), gates=st.sampled_from([None, ["purchase"]]), limit=st.sampled_from([None, "none", 500, 5_000]),
 )  # fmt: skip
+SILENT = {"audience": None, "gates": None, "limit": None}
 
 
+# By one statement the act is no longer allowed and by the other not yet, or by one it is the wrong act and by the other too early.
+@example([SILENT | {"source": "platform", "at": 1, "actions": ["**"], "expires": None}, SILENT | {"source": "keys", "at": -2, "actions": ["mail.**"], "expires": None}], 0)
+@example([SILENT | {"source": "keys", "at": 3, "actions": ["**"], "expires": None}, SILENT | {"source": "platform", "at": -2, "actions": ["**"], "expires": 2}], 0)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STATED, min_size=1, max_size=4), st.integers(0, 4))
 def test_rule_criterion_and_page_say_the_same_of_a_grant_that_several_state(database, now, stated, before):

@@ -36,7 +36,8 @@ def limit(max_minor=1000, **changes):
 def charge_at(n, amount, *, at=NOW, provider="p", currency="USD", rail="r", parties=("h",), grants=(), held=0, **more):
     if held:
         more = {"held_from": at, "held_until": at + 7 * DAY} | more
-    return Spent(f"s{n}", n, at, provider, currency, amount, held, rail, frozenset(parties), frozenset(grants), **more)
+    authorized = more.pop("authorized_minor", held)
+    return Spent(f"s{n}", n, at, provider, currency, amount, authorized, rail, frozenset(parties), frozenset(grants), **more)
 
 
 def counts(fact, before):
@@ -73,6 +74,22 @@ def test_exactly_the_limit_is_within_it_and_one_more_is_over():
     assert (crossing.over_minor, crossing.crossed_by.event_id) == (1, "s2")
 
 
+def test_a_limit_that_is_lowered_between_authorization_and_capture_is_crossed_by_what_comes_next():
+    lowered = limit(300, verb="lowered", leaf_index=2, at=NOW + MINUTE, event_id="lower")
+    taken = charge_at(1, 600, at=NOW + 2 * MINUTE, held_from=NOW, authorized_minor=600)
+
+    assert crossings([limit(), lowered], [taken]) == []
+    [crossing] = crossings([limit(), lowered], [taken, charge_at(3, 1, at=NOW + 3 * MINUTE)])
+    assert (crossing.crossed_by.event_id, crossing.over_minor) == ("s3", 301)
+
+
+def test_who_found_no_room_beside_an_authorization_crossed_the_limit_and_not_who_captures_it():
+    held = charge_at(1, 300, at=NOW + 2 * MINUTE, held_from=NOW, authorized_minor=300)
+    [crossing] = crossings([limit()], [held, charge_at(2, 900, at=NOW + MINUTE)])
+
+    assert (crossing.crossed_by.event_id, crossing.spent_minor) == ("s2", 1200)
+
+
 def test_provider_limits_without_a_provider_hold_for_each_separately():
     each = limit(scope="provider")
 
@@ -97,7 +114,6 @@ def test_crossings_are_what_adding_up_by_hand_gives(spends, random):
     random.shuffle(spending)
 
     assert sorted(crossing.over_minor for crossing in crossings([limit()], spending)) == over
-
 
 
 # --- what restates what -----------------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def as_others_state(it: Contested, answer: Callable[[Contested], CriterionResult
     """Unknown, where a grant of the path is stated in two ways by sources that may say so, and the answer hangs on which."""
     for rival, path in as_disputed(it.path, it.at):
         other = answer(replace(it, path=path))
-        if {found.result, other.result} in ({"pass", "fail"}, {"na", "fail"}):
+        if (found.result == "fail") != (other.result == "fail"):
             reason = f"{found.reason}; {rival.attester} states grant {rival.id} otherwise, and by that: {other.reason}"
             here = (*found.evidence, {"grant": rival.id, "leaf": rival.leaf_index, "event_id": rival.event_id})
             return CriterionResult(found.id, "unknown", reason, here, cure=f"which statement of grant {rival.id} holds, from who gave it, would decide")
