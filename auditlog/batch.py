@@ -63,11 +63,13 @@ def may_say(source: Source, event: Event) -> bool:
     if not source.speaks_for or layer == "source" or (layer == "authority" and not event.type.startswith("approval.")):
         return True
     payload = event.payload
-    # What a provider says happened at it is its own to say, and not what happened at another.
-    elsewhere = payload.action is not None and payload.action.provider not in ("", source.provider)
-    if layer in ("domains", "provider") and not (source.provider and elsewhere):
-        return True
-    if layer == "money" and source.provider and not elsewhere:
+    # What a provider says happened at it is its own to say, and not what happened at another. A source of other issuers
+    # that is not known as a provider, nor let in as one by its layers, says nothing of what others did.
+    if source.provider:
+        at_it = payload.action is None or payload.action.provider in ("", source.provider)
+        if at_it and layer in ("domains", "provider", "money"):
+            return True
+    elif layer in ("domains", "provider") and layer in source.layers:
         return True
     if event.type.startswith("limit.") and payload.limit:
         about = [payload.limit.set_by or payload.actor, payload.limit.holder]  # both: nobody lowers another's limit in his own name

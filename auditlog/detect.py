@@ -276,6 +276,14 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
         " AND (f.principal = ANY(%s) OR f.evidence->>'initiator' = ANY(%s)) AND f.state IN ('open', 'acknowledged'))",
         [tenant.pk, detector.rule, list(principals - {""}), list(granted)],
     )
+    # An answer under the same request may be meant for this act, in whosever name it is told.
+    if answered := {act.request_id for act in settling if act.type.startswith("approval.")} - {""}:
+        acts += select_acts(
+            tenant,
+            "request_id = ANY(%s) AND request_id <> '' AND leaf_index <> ALL(%s) AND event_id IN (SELECT unnest(event_ids) FROM finding f"
+            " WHERE f.tenant_id = %s AND f.rule = %s AND f.state IN ('open', 'acknowledged'))",
+            [list(answered), [act.leaf_index for act in acts], tenant.pk, detector.rule],
+        )
     refusals = [act for act in settling if act.type == "approval.decided" and act.outcome != "success"]
     requests, targets = {act.request_id for act in refusals} - {""}, {thing for act in refusals for thing in (act.target, act.resource)} - {""}
     if requests or targets:

@@ -290,9 +290,9 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
             ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts,'
-            " coalesce((SELECT e.issuer FROM projection_event e WHERE e.tenant_id = l.tenant_id AND e.generation = l.generation"
-            "  AND e.event_id = l.event_id), '')"
-            " FROM projection_limit l"
+            " coalesce(e.issuer, ''), '', coalesce(e.actor, '')"
+            " FROM projection_limit l LEFT JOIN projection_event e ON e.tenant_id = l.tenant_id AND e.generation = l.generation"
+            " AND e.event_id = l.event_id"
             " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],

@@ -13,7 +13,7 @@ Everything is a function of the set of statements, never of their order. Amounts
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -25,6 +25,7 @@ from auditlog.core.join import MANY, Key
 from auditlog.core.money import CREDIT_RAIL, RESTORED, MoneyFact, Unit, counted_together
 
 ZERO = Decimal(0)
+_LATER_WORD = {"held": 1, "returned": 2}  # what speaks for a line only where nothing else does
 GRAIN = Decimal("1e-12")  # of a minor unit: what shares are rounded to; what is left over goes to the last one
 TAX = Decimal("1.25")  # policy: a payment may be this much above or below what it pays for (tax, fees)
 NEAR = timedelta(days=5)  # policy: and so far from it
@@ -82,21 +83,29 @@ class _Entry:
     name: Unit
     facts: list[MoneyFact]  # those that tell of it, oldest first
     currency: str = ""
-    amount: Decimal = ZERO  # of an invoice: what was billed, less credits; None of it once voided
+    amount: Decimal = ZERO  # of an invoice: what was billed; none of it once voided
     paid: Decimal = ZERO  # of an invoice: what `invoice.paid` says
     back: list[MoneyFact] = field(default_factory=list)  # what tells of money given back
+    credited: list[MoneyFact] = field(default_factory=list)  # of an invoice: what tells that part of it is owed no more
     holds: list[MoneyFact] = field(default_factory=list)
     covers: "list[_Entry]" = field(default_factory=list)
     by: "list[_Entry]" = field(default_factory=list)  # what covers it
     beside: "list[_Entry]" = field(default_factory=list)  # of the same obligation, though neither covers the other: a hold and its act
     is_void: bool = False
+    taken: Decimal = ZERO  # of a reading: what invoices without a period took of it
     known: set[int] = field(default_factory=set)  # ids of what it covers
 
     @property
     def returns(self) -> list[tuple[datetime, Decimal]]:
-        """When how much came back: of a charge that only its act tells of, at most what the act cost."""
+        """When how much came back: of a charge that only its act tells of, at most what the act cost; of what an invoice was
+        credited with, at most what nobody has paid of it.
+        """
         taken = max(self.amount, self.paid)
-        return _given_back(self.back, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO))
+        back = _given_back(self.back, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO))
+        if self.credited:
+            paid = max(self.paid, sum((e.amount for e in self.covers if e.book == "paid"), ZERO))
+            back += _given_back(self.credited, max(self.amount - paid, ZERO))
+        return sorted(back)
 
     @property
     def at(self) -> datetime:
@@ -132,6 +141,11 @@ class _Entry:
     @property
     def is_usage(self) -> bool:
         return self.book == "incurred" and all(f.type == "usage.metered" for f in self.facts)
+
+    @property
+    def rest(self) -> Decimal:
+        """What an invoice that was used up by it left of it."""
+        return self.amount - self.taken if self.taken else ZERO
 
     @property
     def is_topup(self) -> bool:
@@ -302,19 +316,12 @@ def _invoice(name: Unit, told: list[MoneyFact]) -> _Entry:
     same = [f for f in told if f.currency == entry.currency]
     billed = _greatest_by_source(f for f in same if f.type == "invoice.issued")
     entry.paid = _greatest_by_source(f for f in same if f.type == "invoice.paid")
-    credited = _sum_by_source(f for f in same if f.type == "invoice.credited")
     entry.is_void = any(f.type == "invoice.voided" for f in told)
-    # What was not paid of a voided one is owed no more.
-    entry.amount = entry.paid if entry.is_void or not issued else max(billed - credited, entry.paid, ZERO)
+    # What was not paid of a voided one is owed no more, nor was it ever.
+    entry.amount = entry.paid if entry.is_void or not issued else max(billed, entry.paid, ZERO)
+    entry.credited = [f for f in same if f.type == "invoice.credited"] if not entry.is_void else []
     entry.back = [f for f in same if f.book == "returned"]
     return entry
-
-
-def _sum_by_source(told: Iterable[MoneyFact]) -> Decimal:
-    sums: dict[str, Decimal] = {}
-    for fact in told:
-        sums[fact.source] = sums.get(fact.source, ZERO) + fact.amount
-    return max(sums.values(), default=ZERO)
 
 
 # --- 2. what covers what, by keys ------------------------------------------------------------------------------------
@@ -465,6 +472,7 @@ def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
             for seller in entry.sellers:
                 usage.setdefault((entry.said("principal"), seller, entry.currency), []).append(entry)
     before: dict[tuple[str, str, str], list[_Entry]] = {}
+    used: dict[tuple[str, str, str], list[_Entry]] = {}  # readings of which an invoice left a rest
     for invoice in invoices:
         principal, period = _principal(invoice), _period(invoice)
         places = [(principal, seller, invoice.currency) for seller in sorted(invoice.sellers)]
@@ -474,10 +482,15 @@ def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
             since = max((e.at for e in earlier), default=None)
             begins, ends = period or (since, invoice.at)
             mine = [e for place in places for e in _between(usage.get(place, []), begins, ends, is_period=period is not None)]
-            open_ = sorted({id(e): e for e in mine if not e.by and _fits(invoice, e)}.values(), key=lambda e: (e.at, e.name))
+            mine += [] if period else [e for place in places for e in used.get(place, ())]
+            open_ = sorted({id(e): e for e in mine if (not e.by or e.rest) and _fits(invoice, e)}.values(), key=lambda e: (e.at, e.name))
             if thing := invoice.said("thing"):
                 open_ = [e for e in open_ if e.said("thing") == thing] or open_
-            _take(invoice, open_ if period else _up_to(invoice.amount, open_))
+            for entry, part in ((e, e.amount - e.taken) for e in open_) if period else _up_to(invoice.amount, open_):
+                invoice.cover(entry)
+                entry.taken += part
+                for place in places if entry.rest else ():
+                    used.setdefault(place, []).append(entry)
         for place in places:
             before.setdefault(place, []).append(invoice)
 
@@ -494,22 +507,19 @@ def is_ahead(invoice: _Entry) -> bool:
     return period is not None and period[0] >= invoice.at - AHEAD and period[1] > invoice.at
 
 
-def _up_to(amount: Decimal, metered: Sequence[_Entry]) -> list[_Entry]:
-    """The oldest that the amount pays for. The one in which it is used up is among them where it nearly fits (tax)."""
-    found, total = [], ZERO
+def _up_to(amount: Decimal, metered: Sequence[_Entry]) -> list[tuple[_Entry, Decimal]]:
+    """The oldest that the amount pays for, and how much of each. The one in which it is used up it pays whole where it
+    nearly does (tax), else in part.
+    """
+    found, left = [], amount
     for entry in metered:
-        if total + entry.amount > amount:
-            if entry.amount <= TAX * (amount - total):
-                found.append(entry)
-            break
-        found.append(entry)
-        total += entry.amount
+        owed = entry.amount - entry.taken
+        if owed > left:
+            part = owed if owed <= TAX * left else left
+            return [*found, (entry, part)] if part else found
+        found.append((entry, owed))
+        left -= owed
     return found
-
-
-def _take(invoice: _Entry, metered: Iterable[_Entry]) -> None:
-    for entry in metered:
-        invoice.cover(entry)
 
 
 def _drawn_down(entries: Sequence[_Entry]) -> dict[int, Decimal]:
@@ -639,15 +649,16 @@ class _Obligation:
         first = totals[0][0] if totals else None
         same = [e for e in incurred if e.currency == self.currency]
         other = [e for e in incurred if e.currency != self.currency]
-        asked = sum((e.amount for e in same), ZERO)
+        rest = sum((e.rest for e in same), ZERO)  # that no bill took
+        asked = sum((e.amount for e in same), ZERO) - rest
         if other and not same and first is not None:  # priced in other money than it was taken in: it is its acts' all the same
             same, asked, whole = other, sum((e.amount for e in other), ZERO), True
         else:
             whole = False
-        if len(same) == 1 and len(totals) == 1:
+        if len(same) == 1 and len(totals) == 1 and not rest:
             self.shares.append(_Share(same[0], total, same[0].at))
         elif same and (whole or total < asked):
-            self._scaled(same, asked, total)
+            self._scaled(same, asked + rest, total + rest)
         else:
             self.shares += [_Share(e, e.amount, e.at) for e in same]
             left = asked
@@ -671,7 +682,7 @@ class _Obligation:
         own = {id(share.entry): share for share in self.shares}
         room = {id(share): share.amount for share in self.shares}
         for entry in self.entries:
-            if entry.book == "incurred" or not entry.back:
+            if entry.book == "incurred" or not (entry.back or entry.credited):
                 continue
             mine = own.get(id(entry))
             own_acts = {id(e) for e in (*entry.covers, *entry.beside)}
@@ -696,8 +707,9 @@ class _Obligation:
     def lines(self) -> list[Line]:
         found, held = [], self._holds()
         own = {id(share.entry) for share in self.shares}
+        within = self._held_within(own | held.keys())
         for share in self.shares:
-            found.append(self._line(share, held.pop(id(share.entry), None), own))
+            found.append(self._line(share, held.pop(id(share.entry), None), own, within=within.get(id(share.entry), ())))
         for entry in self.entries:
             if id(entry) in held:
                 found.append(self._line(_Share(entry, ZERO, entry.at), held[id(entry)], own, book="held"))
@@ -706,15 +718,25 @@ class _Obligation:
                 found.append(msgspec.structs.replace(line, returned=sum((amount for _, amount in returns), ZERO), returns=returns))
         return found
 
-    def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, own: set[int], *, book: str = "") -> Line:
-        """`own`: ids of the entries that have a line of their own."""
+    def _held_within(self, apart: Collection[int]) -> dict[int, list[_Entry]]:
+        """By id of an entry with a share: the holds beside it that add nothing to what it counts. `apart`: those that do."""
+        shared = {id(share.entry) for share in self.shares}
+        found: dict[int, list[_Entry]] = {}
+        for entry in self.entries:
+            act = next((e for e in entry.beside if id(e) in shared), None)
+            if entry.holds and act is not None and id(entry) not in apart:
+                found.setdefault(id(act), []).append(entry)
+        return found
+
+    def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, own: set[int], *, book: str = "", within: Iterable[_Entry] = ()) -> Line:
+        """`own`: ids of the entries that have a line of their own. `within`: holds that are counted in this one."""
         entry = share.entry
         returns = tuple(sorted(share.returns))
         back = sum((amount for _, amount in returns), ZERO)
         # Where it is all one line, whatever is known of any statement is known of it.
         told = self.entries if len(self.shares) <= 1 else [entry, *(e for e in entry.by if len(e.covers) == 1 and id(e) not in own)]
-        facts = sorted({f.event_id: f for e in told for f in e.facts}.values(), key=_in_time)
-        lead = min(facts, key=lambda f: (f.book in ("returned", "held"), not f.attributed, f.at, f.event_id))
+        facts = sorted({f.event_id: f for e in (*told, *within) for f in e.facts}.values(), key=_in_time)
+        lead = min(facts, key=lambda f: (_LATER_WORD.get(f.book, 0), not f.attributed, f.at, f.event_id))
 
         def said(name: str) -> str:
             return getattr(lead, name) or next((v for f in (*entry.facts, *facts) if (v := getattr(f, name))), "")
@@ -905,17 +927,22 @@ def _pair_with_sums(loose: Sequence[_Obligation], open_: Sequence[_Obligation]) 
 
 
 def _readings_told_twice(many: Sequence[_Obligation]) -> None:
-    """Two sources' meters of the same amount at one provider and almost one time, where no id tells: perhaps one reading."""
+    """Two sources' meters of almost one time that are perhaps one reading: of the same amount at one provider, where no id
+    tells; or of one request, which a gateway and the provider behind it metered, each under its own name and price.
+    """
     readings = [o for o in many if len(o.entries) == 1 and o.entries[0].is_usage and o.shares[0].amount]
     sources = {f.source for o in readings for f in o.entries[0].facts}
     if len(sources) < 2:
         return
     taken: set[int] = set()
+    by_request: dict[tuple, list[_Obligation]] = {}
     by_amount: dict[tuple, list[_Obligation]] = {}
     for one in readings:
         entry = one.entries[0]
+        for value in {key.value for key in entry.keys if key.kind == "request"}:
+            by_request.setdefault((value, entry.currency), []).append(one)
         by_amount.setdefault((entry.amount, entry.currency, entry.said("provider")), []).append(one)
-    for alike in by_amount.values():
+    for alike in (*by_request.values(), *by_amount.values()):
         alike.sort(key=lambda o: (o.entries[0].at, o.entries[0].name))
         for number, one in enumerate(alike):
             if id(one) in taken:
@@ -927,5 +954,6 @@ def _readings_told_twice(many: Sequence[_Obligation]) -> None:
                 theirs = {f.source for f in other.entries[0].facts}
                 if id(other) not in taken and not mine & theirs:
                     taken |= {id(one), id(other)}
-                    other.shares[0].doubt = other.shares[0].amount
+                    dearer = max(other, one, key=lambda o: o.shares[0].amount)
+                    dearer.shares[0].doubt = dearer.shares[0].amount
                     break

@@ -141,12 +141,20 @@ class Record:
     def raise_standing(self, fact: LimitFact, before: LimitFact | None) -> RaiseStanding:
         """Whether a raise counts: made by who set the limit for somebody else, by somebody above the holder, or by a human of
         the principal's organisation. An agent's raise of its own limit, or of one above it, counts for nothing; and nobody
-        attests for himself: a raise that only the holder's own side tells is unknown.
+        attests for himself: a raise that only the holder's own side tells is unknown, and so is one that the holder made in
+        somebody else's name.
         """
         if not fact.set_by:
             return "unknown"
         standing = self._raise_standing(fact, before)
-        return "unknown" if standing == "counts" and self._is_own_word(fact, before) else standing
+        return "unknown" if standing == "counts" and (self._is_own_word(fact, before) or self._is_made_by_holder(fact, before)) else standing
+
+    def _is_made_by_holder(self, fact: LimitFact, before: LimitFact | None) -> bool:
+        """Whether the event names as its actor whoever the limit binds, or a party below, and another as who set it."""
+        holder = fact.holder or (before.holder if before else "")
+        if fact.verb == "grant" or not fact.actor or fact.actor == fact.set_by:
+            return False
+        return fact.actor == holder or holder in self.lineage.get(fact.actor, frozenset())
 
     def _is_own_word(self, fact: LimitFact, before: LimitFact | None) -> bool:
         """Whether only the side of whoever the limit binds says so: its issuer's source, which gave it no authority, states

@@ -22,6 +22,7 @@ import rfc8785
 
 from auditlog.core import domain
 from auditlog.core.act import Act
+from auditlog.core.gates import is_acting_side
 from auditlog.core.intent import stated_intent
 from auditlog.core.join import MANY
 from auditlog.core.limits import Spent
@@ -58,6 +59,18 @@ class Repeat:
         if self.kind == "key":
             return f"idempotency key {self.thing} was charged already"
         return f"{'' if self.kind in ('target', 'period') else self.kind + ' '}{self.thing} was paid for already"
+
+
+def is_own_word(repeat: Repeat, record: Record) -> bool:
+    """Whether only the acting side says that one of the two charges bore this key: whose fault a second charge is hangs on
+    that, and nobody attests for himself.
+    """
+    return repeat.kind == "key" and not all(_is_attested(taking, repeat.thing, record) for taking in (repeat.first, repeat.taking))
+
+
+def _is_attested(taking: Taking, key: str, record: Record) -> bool:
+    stating = [act for act in taking.acts if act.idempotency_key == key]
+    return any(not is_acting_side(act.issuer, act, act.path, record.token_path(act.token)) for act in stating)
 
 
 @dataclass(frozen=True)

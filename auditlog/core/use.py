@@ -101,7 +101,7 @@ def done_in_person(act: Act, record: Record) -> bool | None:
     if act.payload.mode != "direct":
         return False
     said = act.payload.actor
-    if not act.principal or act.actor != act.principal or (said is not None and said.act is not None):
+    if not act.within_remit or not act.principal or act.actor != act.principal or (said is not None and said.act is not None):
         return None
     kind = record.kind_of(act.actor) if record.kind_of(act.actor) != "unknown" else (said.kind if said else "unknown")
     if _names_authority(act) or kind != "human" or act.issuer in record.agent_issuers:

@@ -14,7 +14,7 @@ from auditlog.core.advice import Facts, last_charge
 from auditlog.core.finding import Finding
 from auditlog.core.money import amount_text
 from auditlog.core.record import Record
-from auditlog.core.repeat import TYPES, Past, Repeat, past_of
+from auditlog.core.repeat import TYPES, Past, Repeat, is_own_word, past_of
 from auditlog.core.taking import Taking
 from auditlog.detectors import finding, told_of
 
@@ -40,7 +40,9 @@ def advise(facts: Facts, now: datetime | None) -> str:
         return runbook
     if facts.evidence.get("kept_minor") == 0:
         return f"{last_charge(facts, now)} All of what was charged twice came back. Have the agent send one idempotency key per purchase."
-    if kind == "key":
+    if kind == "key" and facts.evidence.get("key_is_own_word"):
+        ask = "Only the agent's own side says that both charges bore this key: ask the provider which keys it was sent. One key is its fault, two are the operator's."
+    elif kind == "key":
         ask = "Ask the provider to refund the later charge, with the one idempotency key as proof: it should have answered with the first."
     else:
         ask = "Ask the provider to refund the later charge, and the agent's operator why it was sent under another key."
@@ -57,7 +59,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if repeat.by_provider or not _is_in_loop(repeat, past):
             groups.setdefault((repeat.kind, repeat.thing, repeat.first.first.event_id), []).append(repeat)
     for (kind, thing, first_id), many in groups.items():
-        yield _finding(kind, thing, first_id, many)
+        yield _finding(kind, thing, first_id, many, any(is_own_word(repeat, record) for repeat in many))
 
 
 def _is_in_loop(repeat: Repeat, past: Past) -> bool:
@@ -65,7 +67,7 @@ def _is_in_loop(repeat: Repeat, past: Past) -> bool:
     return one is not None and other is not None and one[0] is other[0]
 
 
-def _finding(kind: str, thing: str, first_id: str, many: Sequence[Repeat]) -> Finding:
+def _finding(kind: str, thing: str, first_id: str, many: Sequence[Repeat], is_claimed: bool) -> Finding:
     first, again = many[0].first, [repeat.taking for repeat in many]
     takings = [first, *again]
     currency = first.currency
@@ -87,6 +89,7 @@ def _finding(kind: str, thing: str, first_id: str, many: Sequence[Repeat]) -> Fi
             "charges": [_said(each) for each in takings[:100]],
             "repeats": [each.first.event_id for each in again[:1000]],
             "kept_minor": kept,
+            **({"key_is_own_word": True} if is_claimed else {}),
         },
     )
 

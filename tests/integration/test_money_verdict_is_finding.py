@@ -74,6 +74,14 @@ def said(world, n, grant, step):
     [{"kind": kind, "amount": amount, "charge": "a", "key": "", "by_human": kind == "limit.raised", "session": "", "currency": "USD"}
      for kind, amount in (("payment.authorized", 300), ("payment.authorized", 600), ("limit.raised", 300), ("payment.captured", 600))]
 )  # fmt: skip
+@example(  # a hold that its acts outgrow, told again beside them
+    [{"kind": kind, "amount": amount, "charge": "a", "key": key, "by_human": False, "session": "", "currency": "USD"}
+     for kind, amount, key in (("payment.authorized", 300, ""), ("domain.registered", 900, "k"), ("payment.authorized", 300, "k"), ("domain.registered", 300, "k"))]
+)  # fmt: skip
+@example(  # a refund that is told before its authorization
+    [{"kind": kind, "amount": 300, "charge": charge, "key": "", "by_human": kind == "limit.raised", "session": "", "currency": "USD"}
+     for kind, charge in (("payment.authorized", "a"), ("limit.raised", ""), ("payment.refunded", "b"), ("payment.authorized", "b"), ("payment.authorized", "c"))]
+)  # fmt: skip
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=2, max_size=7))
 def test_on_small_streams_no_rule_about_money_and_its_criterion_contradict_each_other(database, now, scope, steps):

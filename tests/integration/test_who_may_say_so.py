@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from auditlog.detectors import runbook_of
 from auditlog.models import Event, Finding
 from disputes.adjudicate import adjudicate
 from tests.integration.test_money_verdict_is_finding import contradictions as of_money
@@ -249,7 +250,75 @@ def test_a_token_that_the_agents_own_server_made_for_it_makes_its_word_no_approv
     assert bench.asked(act, "C8")["result"] == "unknown"
 
 
+def test_a_source_that_is_no_provider_fills_nobodys_cap_and_says_what_no_human_did_in_person(bench):
+    grant = bench.grant(limits=[CAP])
+    made_up = bench.act(grant=grant, source=bench.stranger, amount=60_00)
+    direct = bench.act(source=bench.stranger, actor=bench.fen, mode="direct")
+    own = bench.act(2 * HOUR, grant=grant, amount=10_00)
+    bench.settles()
+
+    assert bench.found() == set() and bench.verdict(own)["verdict"] == "within_scope"
+    assert {bench.verdict(act)["verdict"] for act in (made_up, direct)} == {"indeterminate"}
+    assert bench.asked(made_up, "C5")["result"] != "fail" and bench.asked(direct, "C1")["result"] == "unknown"
+
+
+@pytest.mark.parametrize("answer_first", [True, False])
+def test_an_answer_under_the_same_request_in_another_name_leaves_rule_and_criterion_in_doubt(bench, answer_first):
+    eve = bench.world.human("eve", issuer="https://id.eve.example")
+    grant = bench.grant(gates=["purchase"])
+    act = bench.signed(grant=grant, amount=5_00, request_id="r1")
+    yes = bench.world.event("approval.decided", source=bench.platform, at=bench.begins + MINUTE, actor=eve, principal=eve, request_id="r1",
+                            gate={"kind": "purchase", "by": eve.ref})  # fmt: skip
+    for signed in (yes, act) if answer_first else (act, yes):
+        bench.world.send(signed)
+        bench.settles()
+
+    assert bench.asked(act, "C8")["result"] == "unknown" and bench.found() == set()
+
+
+def _charged_twice(bench, teller):
+    """Two charges for two requests that one key is said of; the payment system names no key."""
+    grant = bench.grant()
+    bench.world.source("pay", "https://pay.example")
+    for n in range(2):
+        bench.act(HOUR + n * MINUTE, grant=grant, amount=5_00, source=teller, request_id=f"q{n}",
+                  call={"operation": "buy", "args": {"x": 1}, "idempotency_key": "k"})  # fmt: skip
+        paid = bench.world.event("payment.captured", source="pay", at=bench.begins + HOUR + n * MINUTE, request_id=f"q{n}", action={"provider": "shop"},
+                                 principal=bench.fen, actor=bench.bot, money={"amount_minor": 5_00, "currency": "USD", "rail": "card", "charge": f"c{n}"})  # fmt: skip
+        bench.world.send(paid)
+    bench.settles()
+    return paid
+
+
+def test_that_one_key_was_charged_twice_is_the_providers_fault_by_others_word_than_the_agents_own(bench):
+    paid = _charged_twice(bench, bench.platform)
+
+    assert bench.verdict(paid)["liability"]["bearer"] == "provider"
+    assert bench.found() == {"spend.duplicate_charge"}
+
+
+def test_by_the_agents_own_word_alone_nobody_is_to_blame_for_a_key_charged_twice(bench):
+    paid = _charged_twice(bench, bench.runner)
+
+    answer = bench.asked(paid, "C13")
+    assert answer["result"] == "unknown" and "only the acting side" in answer["reason"] and bench.verdict(paid)["verdict"] == "indeterminate"
+    finding = Finding.objects.get(tenant=bench.world.row, rule="spend.duplicate_charge")
+    finding.withheld = ()
+    assert "which keys it was sent" in runbook_of(finding, None)
+
+
 # --- limits that are restated ---------------------------------------------------------------------------------------
+
+
+def test_a_raise_that_the_agent_made_in_the_humans_name_is_unknown(bench):
+    grant = bench.grant(limits=[CAP])
+    raised = bench.world.event("limit.raised", source=bench.platform, at=bench.begins + MINUTE, actor=bench.bot, principal=bench.fen, grant=grant.id,
+                               limit=CAP | {"holder": bench.bot.ref, "set_by": bench.fen.ref, "max_minor": 90_000})  # fmt: skip
+    bench.world.send(raised)
+    act = bench.act(grant=grant, amount=60_00)
+    bench.settles()
+
+    assert bench.asked(act, "C5")["result"] == "unknown" and bench.found() == set()
 
 
 def test_a_humans_raise_that_only_the_agents_own_side_tells_is_unknown(bench):

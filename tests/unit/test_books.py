@@ -245,11 +245,39 @@ def test_what_is_metered_against_a_topup_counts_only_beyond_it():
     assert total(usage(0, 700, at=NOW - DAY), topup, *calls)[0] == 3700
 
 
-@pytest.mark.parametrize(("readings", "billed", "spent"), [([3_000], 2_900, 2_900), ([1_500] * 3, 4_499, 4_499), ([3] * 100, 241, 301), ([4_800], 4_500, 4_500)])
+@pytest.mark.parametrize(("readings", "billed", "spent"), [([3_000], 2_900, 2_900), ([1_500] * 3, 4_499, 4_499), ([3] * 100, 241, 300), ([4_800], 4_500, 4_500)])
 def test_an_invoice_a_little_below_its_readings_covers_the_last_one_too_where_it_nearly_fits(readings, billed, spent):
     told = [usage(n, amount, at=NOW + timedelta(minutes=n)) for n, amount in enumerate(readings)]
 
     assert total(*told, fact(999, "invoice.issued", billed, invoice="i", rail="", at=NOW + timedelta(hours=5))) == (spent, spent)
+
+
+@pytest.mark.parametrize(("readings", "bills", "spent"), [
+    ([1_000], [600], 1_000), ([1_000], [600, 400], 1_000), ([500, 500], [600, 400], 1_000), ([1_000], [600, 300], 1_000), ([1_000], [600, 700], 1_300),
+    ([1_000], [200] * 5, 1_000), ([300] * 3, [700, 200], 900),
+])  # fmt: skip
+def test_invoices_in_parts_of_what_was_metered_are_not_added_to_it(readings, bills, spent):
+    told = [usage(n, amount, at=NOW + timedelta(minutes=n)) for n, amount in enumerate(readings)]
+    told += [fact(100 + n, "invoice.issued", amount, invoice=f"i{n}", rail="", at=NOW + timedelta(hours=5 + n)) for n, amount in enumerate(bills)]
+
+    assert total(*told) == (spent, spent)
+
+
+def test_a_credit_gives_back_from_its_own_time_and_only_what_nobody_paid():
+    issued, credit = fact(1, "invoice.issued", 10_000, invoice="i"), fact(3, "invoice.credited", 2_500, invoice="i")
+    [line] = books([issued, credit])
+
+    assert line.returns == ((credit.at, Decimal(2_500)),) and line.spent == 7_500
+    assert total(issued, credit, fact(4, amount=7_500, charge="c", invoice="i")) == (7_500, 7_500)
+    assert total(issued, credit, fact(4, amount=10_000, charge="c", invoice="i")) == (10_000, 10_000)
+    assert total(issued, credit, fact(4, "invoice.paid", 9_000, invoice="i")) == (9_000, 9_000)
+
+
+def test_a_gateway_and_the_provider_behind_it_that_meter_one_request_are_perhaps_one():
+    ours, theirs = usage(1, 400, request="r", source="shop"), usage(2, 430, request="r", source="gateway", provider="gateway")
+
+    assert total(ours, theirs) == (400, 830)
+    assert total(ours, usage(2, 430, request="other", source="gateway", provider="gateway")) == (830, 830)
 
 
 def test_an_invoice_for_a_period_that_was_over_when_it_was_issued_is_no_payment_in_advance():

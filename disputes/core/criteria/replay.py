@@ -1,6 +1,6 @@
 """C12 and C13: what the principal could have done in person, and whether one key was charged twice."""
 
-from auditlog.core.repeat import past_of
+from auditlog.core.repeat import is_own_word, past_of
 from auditlog.core.taking import takes
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 from disputes.core.criteria.intent import told_around
@@ -22,6 +22,12 @@ def replay(it: Contested) -> CriterionResult:
     here: Evidence = {"event_id": it.act.event_id, "leaf": it.act.leaf_index}
     if repeat is not None and repeat.by_provider:
         first = repeat.first.first
+        if is_own_word(repeat, it.record):
+            return CriterionResult(
+                "C13", "unknown", f"{repeat.words}, by {first.event_id}, as only the acting side says",
+                ({"event_id": first.event_id, "leaf": first.leaf_index}, here),
+                cure="which idempotency key each charge bore, from the provider or the payment system, would decide",
+            )  # fmt: skip
         return CriterionResult(
             "C13", "fail", f"{repeat.words}, by {first.event_id}: this is charge number {repeat.number}",
             ({"event_id": first.event_id, "leaf": first.leaf_index}, here), ("key_charged_twice",),
