@@ -1,8 +1,8 @@
 """Erase: a privacy duty that leaves its own trace. Payload and salt go, the leaf stays and stays provable.
 
 The tombstone is appended and the payloads are deleted in one transaction, by the one database function that may; it
-looks at legal holds itself, so no code path around this module can erase what is held. Projections are rebuilt from
-what is left, which is how the erased content leaves them too; findings, which a rebuild keeps, lose what they told of it.
+looks at legal holds itself, so no code path around this module can erase what is held. In the same transaction the erased
+content leaves the projections (unproject.py), at the cost of what it touched, and findings lose what they told of it.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from auditlog.core.errors import NotFound, NotPossible, Refused
 from auditlog.models import Hold, Leaf, LogHead, Payload, ProjectionState, Release, RetentionPolicy, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.project import rebuild
+from auditlog.unproject import unproject
 
 log = structlog.get_logger()
 AT_ONCE = 1_000
@@ -38,7 +39,7 @@ def erase(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
 
 
 def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: str, now: datetime) -> Erased:
-    """The erasure itself. What projections still say of the payloads stays marked until `forget`."""
+    """The erasure itself. A generation that an older version wrote cannot be told apart, and stays marked until `forget`."""
     if not why.strip():
         raise NotPossible("an erasure needs a reason: it stands in the log for ever")
     wanted = sorted(set(leaves))
@@ -54,11 +55,13 @@ def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
     body = {"change": "erased", "leaves": wanted, "who": who, "why": why, "policy": policy}
     try:
         with transaction.atomic():
-            # A rebuild that begins waits for these rows; one under way is marked, and done again. Before the log's lock:
-            # a batch being projected may hold them for seconds, and appending must not wait for it.
+            # What projects, detects or rebuilds waits for these rows. Before the log's lock: a batch being projected may hold
+            # them for seconds, and appending must not wait for it.
             generations = ProjectionState.objects.filter(tenant=tenant)
-            list(generations.select_for_update().order_by("generation"))
-            generations.update(is_stale=True)
+            for state in generations.select_for_update().order_by("generation"):
+                if state.has_mentions:
+                    unproject(tenant, state, wanted)
+            generations.filter(has_mentions=False).update(is_stale=True)
             tombstone = append_note(tenant, "tombstone", body, now=now)
             with connection.cursor() as cursor:
                 cursor.execute(

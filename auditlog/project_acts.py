@@ -3,7 +3,7 @@
 Part of the fold in `project.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -28,7 +28,7 @@ from auditlog.core.event import (
     encode_payload,
     moment,
 )
-from auditlog.core.holding import MADE_TYPES, Told, told_of
+from auditlog.core.holding import ENDED_TYPES, MADE_TYPES, Told, told_of
 from auditlog.core.money import RESTORED, book_of, failed_refund
 from auditlog.payments import COLUMNS, rows_where
 
@@ -44,6 +44,11 @@ EVENT_TYPES = {
     "ray_id": "text", "idempotency_key": "text", "phase": "varchar", "book": "varchar", "amount_minor": "int8", "amount": "numeric",
     "currency": "varchar", "rail": "text", "charge": "text", "payment": "text", "invoice": "text", "subscription": "text", "period_from": "timestamptz",
     "period_to": "timestamptz", "payee": "text", "payer": "text", "payment_authority": "text", "through": "uuid", "jkt": "text", "detail": "bytea",
+}  # fmt: skip
+BLOCK = 500  # leaves: what an erasure reads again to know who is still named
+MENTION_TYPES = {
+    "tenant_id": "int8", "generation": "int4", "key": "text", "block": "int8", "kinds": "int2", "first_at": "timestamptz",
+    "last_at": "timestamptz",
 }  # fmt: skip
 LIMIT_TYPES = {
     "tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "position": "int2", "event_id": "uuid",
@@ -234,6 +239,7 @@ def reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
                 scope | {"tokens": list(tokens)},
             )
             moved = cursor.fetchall()
+            cursor.execute(_ADRIFT, scope | {"tokens": list(tokens)})
         grants = grants | {via for via, _ in moved}
         batch.dirty |= {("token", token) for token in tokens}
     if not grants:
@@ -244,6 +250,13 @@ def reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
     batch.dirty |= {("grant", grant_id) for grant_id in grants}
 
 
+# What was erased can have been all that led from a token to a grant.
+_ADRIFT = """
+    UPDATE projection_event e SET principal = claimed_principal, principal_claimed = true, chain_complete = false, chain_proven = false,
+           chain_depth = 0
+    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s) AND e.token <> '' AND e."grant" = ''
+      AND e.via_grant = '' AND NOT (e.principal_claimed AND e.principal = e.claimed_principal AND e.chain_depth = 0)
+"""
 # Returns the principals that events were taken from: what was found of those must be looked at again.
 _REATTRIBUTE = """
     WITH moving AS (
@@ -365,7 +378,11 @@ def _attribute_older(batch: Batch) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, {"tenant": batch.scope[0], "generation": batch.scope[1], "types": sorted(BILLED_TYPES),
                                   "things": sorted({thing for _, thing in things}), "providers": sorted({p for p, _ in things})})  # fmt: skip
-        waiting = [row for row in cursor.fetchall() if any((row[1], thing) in things for thing in row[3:] if thing)]
+        _attribute(batch, [row for row in cursor.fetchall() if any((row[1], thing) in things for thing in row[3:] if thing)])
+
+
+def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
+    """Rows of (leaf, provider, principal, subscription, target, resource, account) that name nobody: to whoever made a thing."""
     if not waiting:
         return
     makers = _makers(batch, {(row[1], thing) for row in waiting for thing in row[3:] if thing})
@@ -382,10 +399,23 @@ def _attribute_older(batch: Batch) -> None:
             **{name: [getattr(maker, name) for _, maker in changed] for name in ("event_id", "principal", "claimed", "via", "complete", "proven", "depth")},
         })  # fmt: skip
     leaves = [leaf for leaf, _ in changed]
-    batch.attributed = rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": leaves})
+    batch.attributed += rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": leaves})
     batch.dirty |= {("grace", str(leaf)) for leaf in leaves} | {("principal", maker.principal) for _, maker in changed if maker.principal}
 
 
+def attribute_anew(batch: Batch, events: Collection[UUID]) -> None:
+    """What was attributed through a thing that one of these events made, and through whose making it is now, if anybody's."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DETACH, [*batch.scope, list(events)])
+        _attribute(batch, cursor.fetchall())
+
+
+_DETACH = """
+    UPDATE projection_event e SET principal = claimed_principal, principal_claimed = true, via_grant = '', through = NULL,
+           chain_complete = false, chain_proven = false, chain_depth = 0
+    WHERE e.tenant_id = %s AND e.generation = %s AND e.through = ANY(%s) AND e.through IS NOT NULL
+    RETURNING e.leaf_index, e.provider, e.principal, e.subscription, e.target, e.resource, e.account
+"""
 _WAITING = """
     SELECT e.leaf_index, e.provider, e.principal, e.subscription, e.target, e.resource, e.account FROM projection_event e
     WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.type = ANY(%(types)s) AND e.actor = '' AND e.via_grant = ''
@@ -406,29 +436,70 @@ _ATTRIBUTE = """
 
 
 def write_parties(batch: Batch) -> None:
-    said: dict[tuple[str, bool, str, str, str], list[datetime]] = {}  # many name the same few
-    for read in batch.reads:
-        source, within, at = read.source.name, read.within_remit, read.event.occurred_at
+    """What is said of each party, by block of leaves and altogether: a block can be told anew when something in it is erased."""
+    blocks = _mentions(batch.reads)
+    parties: dict[str, list] = {}
+    for (key, _), (mask, first, last) in blocks.items():
+        known = parties.setdefault(key, [0, first, last])
+        known[:] = known[0] | mask, min(known[1], first), max(known[2], last)
+    upsert_rows(
+        "projection_mention", MENTION_TYPES, [(*batch.scope, *key, *facts) for key, facts in sorted(blocks.items())],
+        key=("tenant_id", "generation", "key", "block"), merge=_MERGE_PARTIES,
+    )  # fmt: skip
+    upsert_rows(
+        "projection_party", PARTY_TYPES, [(*batch.scope, key, *facts) for key, facts in sorted(parties.items())],
+        key=("tenant_id", "generation", "key"), merge=_MERGE_PARTIES,
+    )  # fmt: skip
+
+
+_MERGE_PARTIES = {
+    "kinds": "t.kinds | excluded.kinds",
+    "first_at": "least(t.first_at, excluded.first_at)",
+    "last_at": "greatest(t.last_at, excluded.last_at)",
+}
+
+
+def _mentions(reads: Iterable[Read]) -> dict[tuple[str, int], list]:
+    """(kinds as a bit mask, first, last) by party key and block."""
+    said: dict[tuple[str, bool, int, str, str, str], list[datetime]] = {}  # many name the same few
+    sources = {}
+    for read in reads:
+        sources[read.source.name] = read.source
+        source, within, at, block = read.source.name, read.within_remit, read.event.occurred_at, read.leaf_index // BLOCK
         for party in _parties_in(read.event):
-            said.setdefault((source, within, party.iss, party.sub, party.kind), []).append(at)
-    sources = {read.source.name: read.source for read in batch.reads}
-    seen: dict[str, list] = {}
-    for (source, within, *who), times in said.items():
+            said.setdefault((source, within, block, party.iss, party.sub, party.kind), []).append(at)
+    seen: dict[tuple[str, int], list] = {}
+    for (source, within, block, *who), times in said.items():
         party = Party(*who)
-        known = seen.setdefault(party.key, [0, times[0], times[0]])
+        known = seen.setdefault((party.key, block), [0, times[0], times[0]])
         mask = kinds.said(party.kind, proven=within and speaks_for(sources[source], party))
         known[:] = known[0] | mask, min(known[1], *times), max(known[2], *times)
-    upsert_rows(
-        "projection_party",
-        PARTY_TYPES,
-        [(*batch.scope, key, *facts) for key, facts in sorted(seen.items())],
-        key=("tenant_id", "generation", "key"),
-        merge={
-            "kinds": "t.kinds | excluded.kinds",
-            "first_at": "least(t.first_at, excluded.first_at)",
-            "last_at": "greatest(t.last_at, excluded.last_at)",
-        },
-    )
+    return seen
+
+
+def parties_of(reads: Iterable[Read]) -> set[str]:
+    """Keys of the parties that these events name."""
+    return {party.key for read in reads for party in _parties_in(read.event)}
+
+
+def tell_parties_anew(batch: Batch, keys: Collection[str], blocks: Collection[int]) -> None:
+    """Write these parties anew, where `batch` holds all that is left of these blocks."""
+    rows = [(*batch.scope, *key, *facts) for key, facts in sorted(_mentions(batch.reads).items()) if key[0] in keys]
+    params = {"tenant": batch.scope[0], "generation": batch.scope[1], "keys": list(keys), "blocks": list(blocks)}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM projection_mention WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND key = ANY(%(keys)s)"
+            " AND block = ANY(%(blocks)s)",
+            params,
+        )
+        copy_rows("projection_mention", MENTION_TYPES, rows)
+        cursor.execute("DELETE FROM projection_party WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND key = ANY(%(keys)s)", params)
+        cursor.execute(
+            "INSERT INTO projection_party (tenant_id, generation, key, kinds, first_at, last_at)"
+            " SELECT tenant_id, generation, key, bit_or(kinds), min(first_at), max(last_at) FROM projection_mention"
+            " WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND key = ANY(%(keys)s) GROUP BY 1, 2, 3",
+            params,
+        )
 
 
 def _parties_in(event: Event) -> Iterable[Party | Actor]:
@@ -501,14 +572,50 @@ def _limit_row(
     )
 
 
-def fold_holdings(batch: Batch) -> None:
-    """What was made and what ended. The first making gives the row its event, whatever arrives first."""
+def told_of_things(reads: Iterable[Read]) -> dict[tuple[str, str, str], list[tuple[Told, UUID]]]:
+    """What these events tell of holdings, by provider, kind and id."""
     told: dict[tuple[str, str, str], list[tuple[Told, UUID]]] = {}
-    for read in batch.reads:
+    for read in reads:
         action = read.event.payload.action
         said = told_of(read.event, (action.provider if action else "") or read.source.provider)
         if said is not None:
             told.setdefault((said.provider, said.kind, said.id), []).append((said, read.event_id))
+    return told
+
+
+def leaves_about(batch: Batch, things: Collection[tuple[str, str, str]]) -> list[int]:
+    """Leaves whose events may tell of these holdings (provider, kind, id)."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ABOUT, {"tenant": batch.scope[0], "generation": batch.scope[1], "types": sorted(MADE_TYPES | ENDED_TYPES),
+                                "providers": [provider for provider, _, _ in things], "ids": list({id for _, _, id in things})})  # fmt: skip
+        return [leaf for (leaf,) in cursor.fetchall()]
+
+
+_ABOUT = " UNION ".join(
+    f"""SELECT leaf_index FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND type = ANY(%(types)s)
+    AND provider = ANY(%(providers)s) AND {column} = ANY(%(ids)s) AND {column} <> ''"""
+    for column in ("target", "account", "resource", "payment_authority")
+)
+
+
+def tell_holdings_anew(batch: Batch, things: Collection[tuple[str, str, str]]) -> None:
+    """Write these holdings anew, where `batch` holds all that is left about them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM projection_holding WHERE tenant_id = %s AND generation = %s AND (provider, kind, id) IN"
+            " (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))",
+            [*batch.scope, *map(list, zip(*things, strict=True))],
+        )
+    _write_holdings(batch, {key: told for key, told in told_of_things(batch.reads).items() if key in things})
+
+
+def fold_holdings(batch: Batch) -> None:
+    """What was made and what ended. The first making gives the row its event, whatever arrives first."""
+    told = told_of_things(batch.reads)
+    _write_holdings(batch, told)
+
+
+def _write_holdings(batch: Batch, told: Mapping[tuple[str, str, str], Sequence[tuple[Told, UUID]]]) -> None:
     rows = []
     for key, many in sorted(told.items()):
         made = sorted(((t.at, event_id, t) for t, event_id in many if t.how), key=lambda each: each[:2])

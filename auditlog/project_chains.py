@@ -3,7 +3,7 @@
 Part of the fold in `project.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from django.db import connection
 
@@ -62,6 +62,11 @@ def fold_grants(batch: Batch) -> set[str]:
         histories[grant_id] = histories[grant_id].with_more(
             statements.get(grant_id, ()), revocations.get(grant_id, ())
         )
+    return _write_grants(batch, changed, histories)
+
+
+def _write_grants(batch: Batch, changed: Collection[str], histories: Mapping[str, History[GrantObject]]) -> set[str]:
+    """Recompute the paths of the changed grants and of all below. Returns their ids."""
     grants = {grant_id: grant for grant_id, history in histories.items() if (grant := resolve_grant(history))}
     below = _below(changed, {g.id: g.parent for g in grants.values() if g.parent and not g.root})
     rows = [
@@ -90,11 +95,11 @@ def _revocation(read: Read) -> Revocation:
                       read.within_remit, read.event.issuer, sorted(read.source.speaks_for))  # fmt: skip
 
 
-def _family(batch: Batch, ids: Iterable[str]) -> dict[str, History[GrantObject]]:
+def _family(batch: Batch, ids: Iterable[str], parents: Sequence[str] = ()) -> dict[str, History[GrantObject]]:
     """Histories of the grants, of all below them and of all above those: two recursive queries, whatever the depth."""
     with connection.cursor() as cursor:
         cursor.execute(_FAMILY, {"tenant": batch.tenant.pk, "generation": batch.generation, "ids": list(ids),
-                                 "parents": _new_parents(batch)})  # fmt: skip
+                                 "parents": [*_new_parents(batch), *parents]})  # fmt: skip
         return {grant_id: decode_grant_history(bytes(history)) for grant_id, history in cursor.fetchall()}
 
 
@@ -178,15 +183,25 @@ def fold_tokens(batch: Batch) -> set[str]:
     changed = statements.keys() | revocations.keys()
     if not changed:
         return set()
+    histories = _token_histories(batch, changed)
+    _write_tokens(batch, {
+        jti: histories.get(jti, History()).with_more(statements.get(jti, ()), revocations.get(jti, ())) for jti in changed
+    })  # fmt: skip
+    return set(changed)
+
+
+def _token_histories(batch: Batch, ids: Iterable[str]) -> dict[str, History[TokenObject]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT jti, history FROM projection_token WHERE tenant_id = %s AND generation = %s AND jti = ANY(%s)",
-            [*batch.scope, list(changed)],
+            [*batch.scope, list(ids)],
         )
-        histories = {jti: decode_token_history(bytes(history)) for jti, history in cursor.fetchall()}
+        return {jti: decode_token_history(bytes(history)) for jti, history in cursor.fetchall()}
+
+
+def _write_tokens(batch: Batch, histories: Mapping[str, History[TokenObject]]) -> None:
     rows = []
-    for jti in sorted(changed):
-        history = histories.get(jti, History()).with_more(statements.get(jti, ()), revocations.get(jti, ()))
+    for jti, history in sorted(histories.items()):
         token = resolve_token(jti, history)
         rows.append(
             (
@@ -206,7 +221,49 @@ def fold_tokens(batch: Batch) -> set[str]:
             )
         )
     upsert_rows("projection_token", TOKEN_TYPES, rows, key=("tenant_id", "generation", "jti"))
-    return set(changed)
+
+
+def said_of(reads: Iterable[Read]) -> tuple[set[str], set[str]]:
+    """The grants and the tokens that these events state or end."""
+    grants, tokens = set(), set()
+    for read in reads:
+        kind, grant, token = read.event.type, read.event.payload.grant, read.event.payload.token
+        if grant and kind in GRANTED | _GRANT_ENDED:
+            grants.add(grant.id if isinstance(grant, GrantObject) else grant)
+        if token and kind in TOKEN_STATED | {"token.revoked"}:
+            tokens.add(token.jti if isinstance(token, TokenObject) else token)
+    return grants, tokens
+
+
+def unsay_tokens(batch: Batch, ids: Iterable[str], leaves: Collection[int]) -> tuple[set[str], set[str]]:
+    """Take what these leaves said of these tokens back. Returns all whose chain may have changed, and those of which nothing
+    is said any more: their rows are left, empty, until `drop_unsaid`.
+    """
+    histories = {jti: history.without(leaves) for jti, history in _token_histories(batch, ids).items()}
+    _write_tokens(batch, histories)
+    return find_grants_of_tokens(batch, set(histories)), {jti for jti, history in histories.items() if history.is_empty}
+
+
+def unsay_grants(batch: Batch, ids: Iterable[str], leaves: Collection[int]) -> tuple[set[str], set[str]]:
+    """The same of grants."""
+    changed = set(ids)
+    if not changed:
+        return set(), set()
+    before = _family(batch, changed)
+    changed &= before.keys()
+    left = {grant_id: before[grant_id].without(leaves) for grant_id in changed}
+    parents = [statement.said.parent for history in left.values() for statement in history.statements if statement.said.parent]
+    histories = _family(batch, changed, parents) | left  # what stands now can lie under another parent
+    return _write_grants(batch, changed, histories), {grant_id for grant_id in changed if histories[grant_id].is_empty}
+
+
+def drop_unsaid(batch: Batch, *, grants: Iterable[str], tokens: Iterable[str]) -> None:
+    for table, name, ids in (("grant", "id", grants), ("token", "jti", tokens)):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"DELETE FROM projection_{table} WHERE tenant_id = %s AND generation = %s AND {name} = ANY(%s)",
+                [*batch.scope, list(ids)],
+            )
 
 
 def find_grants_of_tokens(batch: Batch, changed: set[str]) -> set[str]:

@@ -4,7 +4,7 @@ Part of the fold in `project.py`. What only keys hold together is recomputed by 
 on one another without a key (an invoice over what was metered, a payment that is perhaps an act's) is recomputed whole.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from django.db import connection
@@ -29,12 +29,18 @@ def fold_charges(batch: Batch) -> None:
     given = [*batch.money, *batch.attributed]
     if moved:
         given += rows_where(batch.scope, "e.via_grant = ANY(%(grants)s) AND e.via_grant <> ''", {"grants": moved})
-    if not given:
-        return
+    if given:
+        refold(batch, given)
+
+
+def refold(batch: Batch, given: Sequence[tuple], *, also: Collection[str] = ()) -> None:
+    """Write every line anew that one of these statements may bear on, and the books of the principals in `also` where
+    their lines bear on one another.
+    """
     told = payments_around(batch.scope, given)
     lines = books(told.facts.values())
     looked: set[str] = set()
-    while whole := _to_be_seen_whole(batch.scope, told.principals, lines) - looked:
+    while whole := _to_be_seen_whole(batch.scope, told.principals.union(also), lines) - looked:
         looked |= whole
         more = rows_where(batch.scope, "e.principal = ANY(%(principals)s) AND e.principal <> ''", {"principals": list(looked)})
         told = payments_around(batch.scope, [*given, *more])
@@ -81,7 +87,7 @@ _ROLES = """
 
 def _write(batch: Batch, told: Payments, lines: Iterable[Line], looked: Collection[str]) -> None:
     seen = {event_id for event_id, fact in told.facts.items() if fact.charge_key in told.whole}
-    _drop(batch, [UUID(event_id) for event_id in seen if told.leaves[event_id] < batch.first_leaf], looked)
+    drop_lines(batch, [UUID(event_id) for event_id in seen if told.leaves[event_id] < batch.first_leaf], looked)
     rows = []
     stated = {fact.principal for fact in told.facts.values() if told.leaves[fact.event_id] >= batch.first_leaf}
     for line in lines:
@@ -102,7 +108,7 @@ def row_of(line: Line, leaf_index: int) -> tuple:
     )  # fmt: skip
 
 
-def _drop(batch: Batch, events: list[UUID], principals: Collection[str]) -> None:
+def drop_lines(batch: Batch, events: list[UUID], principals: Collection[str] = ()) -> None:
     """Lines that hold any of these statements, or belong to these principals: they are written anew."""
     params = {"tenant": batch.scope[0], "generation": batch.scope[1], "events": events, "principals": list(principals)}
     mine = "DELETE FROM projection_charge WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND "

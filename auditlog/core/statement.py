@@ -5,7 +5,7 @@ stands is chosen by rules that do not know the order of arrival.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -70,6 +70,16 @@ class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for w
             sorted([*self.statements, *statements], key=lambda s: s.leaf_index),
             sorted([*self.revocations, *revocations], key=lambda r: r.leaf_index),
         )
+
+    def without(self, leaves: Collection[int]) -> "History[Said]":
+        """What is left when these leaves have said nothing."""
+        return History(
+            [s for s in self.statements if s.leaf_index not in leaves], [r for r in self.revocations if r.leaf_index not in leaves]
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.statements or self.revocations)
 
     @cached_property
     def first(self) -> Statement[Said] | None:

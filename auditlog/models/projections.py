@@ -19,6 +19,7 @@ class ProjectionState(models.Model):
     detected = models.BigIntegerField(default=0)  # the next leaf index that detection looks at
     is_current = models.BooleanField(default=False)
     is_stale = models.BooleanField(default=False)  # payloads were erased since it began: it may still say what they said
+    has_mentions = models.BooleanField(default=True, db_default=True)  # written with `Mention` rows: what was erased can be taken out of it
     projected_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -126,6 +127,10 @@ class Event(models.Model):
                 )
             ),
             models.Index(fields=["tenant", "generation", "source", "source_event_id"], name="event_by_source_id"),
+            # What an erasure asks for: what else tells of a thing, and what was attributed through its making.
+            models.Index(fields=["tenant", "generation", "through"], name="event_by_through", condition=models.Q(through__isnull=False)),
+            models.Index(fields=["tenant", "generation", "payment_authority"], name="event_by_authority", condition=~models.Q(payment_authority="")),
+            models.Index(fields=["tenant", "generation", "resource"], name="event_by_resource", condition=~models.Q(resource="")),
         ]  # fmt: skip
 
     def __str__(self) -> str:
@@ -148,6 +153,27 @@ class Party(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Mention(models.Model):
+    """What the events of one block of leaves say of a party (project_acts.BLOCK): a `Party` is the union of its mentions, so
+    a block whose events were erased in part is told anew without reading any other.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "key", "block")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    key = models.TextField()
+    block = models.BigIntegerField()
+    kinds = models.SmallIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_mention"
+
+    def __str__(self) -> str:
+        return f"{self.key} in block {self.block}"
 
 
 class Grant(models.Model):

@@ -1,5 +1,6 @@
 """Erasure, legal hold and retention: what goes, what stays provable, and what may not go."""
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -10,13 +11,14 @@ from nacl.signing import SigningKey
 
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.erase import due, erase, held_now, hold, release, retain
-from auditlog.models import Event, Finding, Leaf, Payload, RetentionPolicy
+from auditlog.models import Event, Finding, Leaf, Mention, Party, Payload, ProjectionState, RetentionPolicy
 from auditlog.project import rebuild
 from auditlog.proofs import prove_inclusion
 from auditlog.publish import publish, take_fence
 from auditlog.tasks import forget_erased
 from auditlog.tasks import retain as run_all
 from auditlog.verify_ledger import verify
+from tests.integration.test_project import a_stream, snapshot, sources
 
 KEY = SigningKey(b"\x07" * 32)
 BY = {"who": "dpo", "policy": "gdpr-17"}
@@ -102,6 +104,8 @@ def test_what_is_under_a_hold_stays_in_findings(found):
 
 
 def test_a_finding_written_of_the_old_projections_while_they_are_rebuilt_is_cleared_too(found, monkeypatch):
+    ProjectionState.objects.filter(tenant=found.row).update(has_mentions=False)
+
     def rebuilding(tenant, *, now):
         Finding.objects.filter(pk=found.finding.pk).update(title="Mallory again", evidence={"words": "of Mallory"})
         return rebuild(tenant, now=now)
@@ -239,6 +243,7 @@ def test_what_was_erased_leaves_the_projections_even_if_whoever_erased_it_died_b
     def dies(*_, **__):
         raise KeyboardInterrupt
 
+    ProjectionState.objects.filter(tenant=log.row).update(has_mentions=False)  # an older version wrote it
     with monkeypatch.context() as patched:
         patched.setattr("auditlog.erase.rebuild", dies)
         with pytest.raises(KeyboardInterrupt):
@@ -250,7 +255,7 @@ def test_what_was_erased_leaves_the_projections_even_if_whoever_erased_it_died_b
     assert gone(log, log.placed[1]) and not Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
 
 
-def test_a_rebuild_that_had_read_a_payload_before_it_was_erased_is_done_again(log, monkeypatch):
+def test_what_is_erased_while_a_rebuild_has_read_it_leaves_that_too(log, monkeypatch):
     def erase_elsewhere():
         monkeypatch.undo()
         with ThreadPoolExecutor(1) as other:  # of another session: what it does is not part of ours
@@ -259,9 +264,8 @@ def test_a_rebuild_that_had_read_a_payload_before_it_was_erased_is_done_again(lo
     monkeypatch.setattr("auditlog.project.refresh_statistics", erase_elsewhere)
 
     rebuild(log.row, now=log.now)  # has read every leaf when they are erased
-    assert gone(log, log.placed[1]) and Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
-    forget_erased()
 
+    assert gone(log, log.placed[1])
     assert not Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
 
 
@@ -305,3 +309,69 @@ def test_the_commands_hold_release_and_erase(log, capsys):
     assert f"{held}\t0-{log.placed[-1]}" in told and "1 payloads erased" in told
     with pytest.raises(CommandError, match="no event"):
         call_command("erase", "00000000-0000-0000-0000-000000000000", **erasing)
+
+
+# --- an erasure costs what it erases, and leaves what a rebuild of the rest leaves -----------------------------------
+
+
+def assert_as_rebuilt(log):
+    left = snapshot(log.row, ignoring={"generation"})
+    rebuild(log.row, now=log.now)
+    for table, (names, rows) in snapshot(log.row, ignoring={"generation"}).items():
+        missing, extra = sorted(set(rows) - set(left[table][1])), sorted(set(left[table][1]) - set(rows))
+        cells = [(name, a, b) for one, other in zip(missing, extra, strict=False) for name, a, b in zip(names, one, other, strict=True) if a != b]
+        assert not (missing or extra), (table, len(missing), len(extra), cells)
+
+
+def unread(*_, **__):
+    raise AssertionError("an erasure reads no other part of the record")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_an_erasure_leaves_in_the_projections_is_what_a_rebuild_of_the_rest_gives(world, monkeypatch, seed):
+    sources(world)
+    [placed] = [[a.leaf_index for each in a_stream(world) for a in world.send(each)]]
+    world.project()
+    chance = random.Random(seed)
+    chance.shuffle(placed)
+
+    while placed:
+        some, placed = placed[: chance.randint(1, 3)], placed[3:]
+        with monkeypatch.context() as patched:
+            patched.setattr("auditlog.erase.rebuild", unread)
+            erase(world.row, some, why="asked", now=world.now, **BY)
+        assert_as_rebuilt(world)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_thirty_days_of_many_agents_an_erasure_leaves_what_a_rebuild_gives(told, monkeypatch, seed):
+    world = told
+    leaves = list(Event.objects.filter(tenant=world.row).values_list("leaf_index", flat=True))
+    monkeypatch.setattr("auditlog.erase.rebuild", unread)
+
+    erase(world.row, random.Random(seed).sample(leaves, len(leaves) // 10), why="asked", now=world.now, **BY)
+
+    assert_as_rebuilt(world)
+
+
+def test_a_party_that_only_the_erased_named_is_nowhere_any_more(log):
+    told = log.event("action.performed", actor=log.agent("mallory", issuer="https://conductor.example"))
+    [one] = log.send(told)
+    log.project()
+    assert Party.objects.filter(tenant=log.row, key__contains="mallory").exists()
+
+    erase(log.row, [one.leaf_index], why="asked", now=log.now, **BY)
+
+    assert not Party.objects.filter(tenant=log.row, key__contains="mallory").exists()
+    assert not Mention.objects.filter(tenant=log.row, key__contains="mallory").exists()
+
+
+def test_a_record_that_an_older_version_projected_is_rebuilt_once_and_not_again(log, monkeypatch):
+    ProjectionState.objects.filter(tenant=log.row).update(has_mentions=False)
+    Mention.objects.filter(tenant=log.row).delete()
+
+    erase(log.row, log.placed[:1], why="asked", now=log.now, **BY)
+    monkeypatch.setattr("auditlog.erase.rebuild", unread)
+    erase(log.row, log.placed[1:2], why="asked", now=log.now, **BY)
+
+    assert Event.objects.filter(tenant=log.row).count() == 2
