@@ -5,10 +5,12 @@ durable. Nothing here trusts a claim before its signature, and nothing is writte
 """
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import ip_network
 from threading import Lock
 from typing import TypeVar
 
@@ -46,6 +48,7 @@ Read = TypeVar("Read")
 THROTTLED = Metric("answerable_throttled", "Deliveries answered 429", ["tenant", "source"])
 MAX_BODY = 16 * 1024 * 1024
 LOOKS = 100  # sources in one query
+STRANGERS_PER_SECOND = 100  # deliveries of one address, of which nothing was taken
 NOTES_PER_SECOND = 5  # a source and process: of a flood of bad deliveries a sample is enough
 
 
@@ -59,18 +62,31 @@ class Taken:
 
 
 def ingest(
-    tenant: str, name: str, delivery: formats.Delivery, *, now: datetime, call: outbound.Call = outbound.call
+    tenant: str, name: str, delivery: formats.Delivery, *, now: datetime, call: outbound.Call = outbound.call, address: str = ""
 ) -> Taken:
     """Verify one delivery and append what is good in it. Durable once this returns.
 
     Raises UnknownSource, TooManyRequests, or Refused when the delivery as a whole is no good. Refusals are counted.
+    What proves to be a source's is charged to that source. What proves nothing is charged to the `address` that it came
+    from, and never to the source that it names: else anybody could use up what a source may send.
     """
+    strangers.look(address)
+    try:
+        taken = _ingested(tenant, name, delivery, now=now, call=call)
+    except (Refused, UnknownSource):
+        strangers.charge(address)
+        raise
+    if not taken.appended:
+        strangers.charge(address)
+    return taken
+
+
+def _ingested(tenant: str, name: str, delivery: formats.Delivery, *, now: datetime, call: outbound.Call) -> Taken:
     known = _source(tenant, name)
     if known.source.state != Source.State.ACTIVE:
         raise SourceSuspended(f"source {name!r} is suspended")
     if len(delivery.body) > MAX_BODY:
         raise DeliveryTooLarge(f"a delivery has at most {MAX_BODY:,} bytes, found {len(delivery.body):,}")
-    _spend(known.requests, 1, known.source)
     try:
         try:
             received = _received(known.source, delivery, known.sender)
@@ -85,6 +101,8 @@ def ingest(
         count_refusals(known.source, [refused], now=now)
         _note(known, refused=[refused], now=now)
         raise
+    if not all(isinstance(statement, Refused) for statement in received.statements.values()):
+        _spend(known.requests, 1, known.source)
     taken = _settle(known, received, now=now)
     unknown = [given for given, refused in taken.refused.items() if isinstance(refused, UnknownKid)]
     # What is under known keys is durable by now: it never waits for somebody's key set.
@@ -230,6 +248,12 @@ class Bucket:
     def __post_init__(self) -> None:
         self.level, self.at = self.rate, time.monotonic()
 
+    def wait(self) -> int:
+        """Seconds until there is something to spend; 0 when there is."""
+        with self.lock:
+            level = min(self.rate, self.level + (time.monotonic() - self.at) * self.rate)
+        return 0 if level >= 1 or not self.rate else max(1, round((1 - level) / self.rate + 0.5))
+
     def spend(self, amount: int) -> None:
         """Raises TooManyRequests, saying when to come back. One delivery may overdraw; the next then waits for it."""
         if not self.rate:
@@ -242,6 +266,51 @@ class Bucket:
                 wait = max(1, round((1 - self.level) / self.rate + 0.5))
                 raise TooManyRequests(f"this source sends faster than {self.rate:g} a second", retry_after=wait)
             self.level -= amount
+
+
+class Strangers:
+    """What each address may send that proves nothing. In the process, bounded, the longest silent forgotten first."""
+
+    def __init__(self, rate: float, *, most: int) -> None:
+        self.rate, self._most = rate, most
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._lock = Lock()
+
+    def look(self, address: str) -> None:
+        """Raises TooManyRequests where this address has sent too much of it: nothing more of it is looked at for now."""
+        bucket = self._buckets.get(_network(address)) if address else None
+        if bucket is not None and (wait := bucket.wait()):
+            THROTTLED.labels("", "").inc()
+            raise TooManyRequests("this address sends too much that is refused", retry_after=wait)
+
+    def forget(self) -> None:
+        with self._lock:
+            self._buckets.clear()
+
+    def charge(self, address: str) -> None:
+        if not address:
+            return
+        with self._lock:
+            network = _network(address)
+            bucket = self._buckets.setdefault(network, Bucket(self.rate / max(1, getattr(settings, "WEB_WORKERS", 1))))
+            self._buckets.move_to_end(network)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        with suppress(TooManyRequests):
+            bucket.spend(1)
+
+
+def _network(address: str) -> str:
+    """An address as one asker has it: of IPv6 the network, in which he can choose any."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ip_network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
+
+
+strangers = Strangers(STRANGERS_PER_SECOND, most=10_000)
 
 
 @dataclass(slots=True)

@@ -54,7 +54,7 @@ def ingest_view(request: HttpRequest) -> HttpResponse:
         return JsonResponse(answer)
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    taken = road.ingest(tenant, source, _delivery(request), now=clock.now())
+    taken = road.ingest(tenant, source, _delivery(request), now=clock.now(), address=request.META.get("REMOTE_ADDR", ""))
     tasks.wake(tenant)  # after the commit: a projector that woke earlier would not see the new leaves
     return _batch_answer(taken) if taken.batch else _single_answer(taken)
 
@@ -93,7 +93,7 @@ def _body(meta: dict[str, Any]) -> bytes:
 def _delivery(request: HttpRequest) -> Delivery:
     body = _body(request.META)
     # The request line, under the names of RFC 9113 section 8.3.1: senders sign it (RFC 9421).
-    # RAW_URI is the path as it came (gunicorn): Django's has been decoded and encoded again.
+    # RAW_URI is the path as it came (config/asgi.py): Django's has been decoded and encoded again.
     pseudo = {":method": request.method, ":authority": request.META.get("HTTP_HOST", ""), ":scheme": request.scheme,
               ":path": request.META.get("RAW_URI") or request.get_full_path()}  # fmt: skip
     return Delivery(body, request.content_type or "", {k.lower(): v for k, v in request.headers.items()} | pseudo)

@@ -32,11 +32,7 @@ def commands(port: int, workers: int) -> dict[str, Sequence[str]]:
     celery = (sys.executable, "-m", "celery", "-A", "config.celery")
     return {
         "publish": (*manage, "publish"),
-        "web": (
-            sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", f"127.0.0.1:{port}", "--workers",
-            str(workers), "--worker-class", "gthread", "--threads", "16", "--keep-alive", "15", "--timeout", "60",
-            "--graceful-timeout", "10", "--no-control-socket", "--log-level", "warning",
-        ),
+        "web": (*manage, "serve", "--port", str(port), "--workers", str(workers)),
         "worker": (
             *celery, "worker", "--concurrency", "1", "--loglevel", "WARNING", "--without-gossip", "--without-mingle",
             "--without-heartbeat", "-n", "answerable@localhost",

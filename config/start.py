@@ -17,4 +17,4 @@ def refuse_foreign_schema() -> None:
         return
     if fault:
         sys.stderr.write(f"not started: {fault}\n")
-        raise SystemExit(4)  # gunicorn takes 4 for a worker that cannot boot, and does not try again for ever
+        raise SystemExit(4)

@@ -48,6 +48,14 @@ def published():
         yield real
 
 
+@pytest.fixture(autouse=True)
+def unknown_to_the_door():
+    """What an earlier test sent from this address and was refused is no other test's."""
+    from auditlog import ingest
+
+    ingest.strangers.forget()
+
+
 @pytest.fixture
 def unpublished(published, monkeypatch):
     """Only what a checkpoint covers is in force, as in life."""

@@ -150,7 +150,8 @@ def test_poison_among_good_statements_hurts_none_of_them(log):
     log.oracle.check()
 
 
-def test_random_damage_to_signed_claims_is_refused_or_taken_and_never_an_error_of_ours(log):
+def test_random_damage_to_signed_claims_is_refused_or_taken_and_never_an_error_of_ours(log, monkeypatch):
+    monkeypatch.setattr(road.strangers, "rate", 0)  # all of it comes from one address
     random, taken = Random(9), set()
     odd = [None, True, -1, 0, 1.5, 2**64, "", "\U0001f980", "x" * 700, [], {}, [[]], {"a": {}}, {"iss": "i", "sub": "s"}]
 
@@ -238,6 +239,42 @@ def test_a_tenant_that_sends_nearly_everything_takes_nothing_from_another(tenant
     assert answers["greedy"].count(429) == 8 * 19 - 10
     for log in (greedy, modest):
         log.oracle.check()
+
+
+def test_what_is_not_a_sources_uses_up_nothing_of_what_the_source_may_send(tenant, now, standing_clock):
+    log = limited(now, f"{tenant.name}-garbage", requests=10)
+    garbage = [b"", b"{}", b"x.y.z", log.event("action.performed").raw[:-20] + b"A" * 20]
+
+    refused = [post(log, garbage[n % len(garbage)], REMOTE_ADDR="198.51.100.7").status_code for n in range(80)]
+
+    assert set(refused) <= {400, 415}
+    assert burst(log, 12) == [202] * 10 + [429] * 2
+    log.oracle.check()
+
+
+@pytest.mark.parametrize(("one", "same", "other"), [
+    ("198.51.100.7", "198.51.100.7", "198.51.100.8"), ("2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1"),
+])  # fmt: skip
+def test_an_address_that_sends_nothing_but_garbage_is_not_listened_to_for_a_while_and_no_other_suffers(tenant, now, standing_clock, one, same, other):
+    log = limited(now, f"{tenant.name}-flood", requests=10)
+
+    answers = [post(log, b"garbage", REMOTE_ADDR=one) for _ in range(road.STRANGERS_PER_SECOND + 20)]
+
+    assert [a.status_code for a in answers] == [400] * road.STRANGERS_PER_SECOND + [429] * 20
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert post(log, log.event("action.performed").raw, REMOTE_ADDR=same).status_code == 429
+    assert post(log, log.event("action.performed").raw, REMOTE_ADDR=other).status_code == 202
+    assert CLIENT.post(f"/ingest/{log.tenant}/nobody", b"", content_type="application/json", REMOTE_ADDR=same).status_code == 429
+
+
+def test_no_more_addresses_are_remembered_than_there_is_room_for():
+    strangers = road.Strangers(1, most=5)
+    for number in range(100):
+        strangers.charge(f"198.51.100.{number}")
+
+    strangers.look("198.51.100.1")
+    with pytest.raises(road.TooManyRequests):
+        strangers.look("198.51.100.99")
 
 
 def test_a_tenant_whose_log_is_locked_holds_up_no_other(log, now):
