@@ -40,6 +40,7 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=True,
     worker_prefetch_multiplier=1,
+    worker_max_memory_per_child=350_000,  # KiB: between two tasks a process that has grown is replaced; Python gives little back
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     # A wake-up that cannot be sent at once is dropped: beat drives the same work a moment later. Without `max_retries`

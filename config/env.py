@@ -38,7 +38,8 @@ def address(variable: str, key: str) -> str:
 def database(url: str) -> dict[str, Any]:
     """Django's settings of one PostgreSQL URL, unix sockets included (libpq's own parser reads it)."""
     parts = conninfo_to_dict(url) if url else {}
-    options = {key: parts[key] for key in ("sslmode", "sslrootcert", "options", "connect_timeout") if key in parts}
+    # What else the URL says is libpq's to do, above all how the server is to be known (sslmode, sslrootcert, channel_binding).
+    options = {key: value for key, value in parts.items() if key not in ("dbname", "user", "password", "host", "port")}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.get("dbname", ""),

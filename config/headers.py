@@ -15,10 +15,16 @@ POLICY = "; ".join(
 )
 
 
+# What anybody may read, and keep: files of the pages, and what of the log is published.
+KEPT = ("/static/", "/plotly.css", "/favicon.ico", "/log/", "/schema/", "/.well-known/")
+
+
 def security_headers(get_response):
     def middleware(request):
         response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
+        if not request.path_info.startswith(KEPT):
+            response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
         return response
 

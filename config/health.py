@@ -1,6 +1,7 @@
 """/healthz, /readyz, /workz and /metrics."""
 
 import os
+import secrets
 import time
 
 from django.db import DatabaseError, InterfaceError
@@ -8,8 +9,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from kombu.exceptions import OperationalError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from rest_framework.authentication import get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
 
-from auditlog import clock, health, ingest, tasks
+from auditlog import clock, configuration, health, ingest, tasks
+from auditlog.access import WHOLE, BearerToken, viewer_of
+from auditlog.core.errors import NotPermitted
 from config.celery import app
 
 _broker = {"at": -10.0, "ok": False}
@@ -55,9 +60,14 @@ def _broker_answers() -> bool:
 
 
 class _Gauges:
+    def __init__(self, tenant: str | None) -> None:
+        self._tenant = tenant  # whose numbers; None: everybody's
+
     def collect(self):
         families: dict[str, GaugeMetricFamily] = {}
         for name, text, labels, value in health.gauges(clock.now()):
+            if self._tenant is not None and labels.get("tenant", self._tenant) != self._tenant:
+                continue
             family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
             family.add_metric(list(labels.values()), value)
         # Numbers that a process keeps to itself, so it says which one.
@@ -68,16 +78,42 @@ class _Gauges:
             "answerable_throttled", "Deliveries answered 429", labels=["tenant", "source", "process"]
         )
         for sample in next(iter(ingest.THROTTLED.collect())).samples:
-            if sample.name.endswith("_total"):
+            if sample.name.endswith("_total") and self._tenant in (None, sample.labels["tenant"]):
                 throttled.add_metric([sample.labels["tenant"], sample.labels["source"], process], sample.value)
         return [*families.values(), unsent, throttled]
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus text. Read from the database, so it does not matter which worker answers."""
+    """Prometheus text. Read from the database, so it does not matter which worker answers.
+
+    For a superuser and for `ANSWERABLE_METRICS_TOKEN` of every tenant; for an API token or a member of that tenant only.
+    """
     registry = CollectorRegistry()
     try:
-        registry.register(_Gauges())
+        registry.register(_Gauges(_whose(request)))
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    except AuthenticationFailed as error:
+        return HttpResponse(f"{error.detail}\n", status=401, content_type="text/plain", headers={"WWW-Authenticate": "Bearer"})
+    except NotPermitted as error:
+        return HttpResponse(f"{error}\n", status=403, content_type="text/plain")
     except (DatabaseError, InterfaceError):
         return HttpResponse("database unavailable\n", status=503, content_type="text/plain")
+
+
+def _whose(request: HttpRequest) -> str | None:
+    """The tenant whose numbers the caller may read, None for all. Raises AuthenticationFailed or NotPermitted."""
+    scheme, _, given = get_authorization_header(request).partition(b" ")
+    wanted = os.environ.get("ANSWERABLE_METRICS_TOKEN", "").encode()
+    if scheme.lower() == b"bearer" and wanted and secrets.compare_digest(given.strip(), wanted):
+        return None
+    if (found := BearerToken().authenticate(request)) is not None:
+        viewer = found[0]
+    elif request.user.is_superuser and request.user.is_active:
+        configuration.refuse_if_differs(None, ("user", request.user.pk))
+        return None
+    else:
+        viewer = viewer_of(request.user) if request.user.is_authenticated else None
+    if viewer is None:
+        raise AuthenticationFailed("sign in, or give a token: ANSWERABLE_METRICS_TOKEN, or one of the API")
+    viewer.must(WHOLE)
+    return viewer.tenant.name

@@ -214,13 +214,14 @@ def burst(log, count):
     return statuses
 
 
-def test_ten_times_too_much_is_answered_429_and_every_202_is_kept(tenant, now, standing_clock):
+def test_ten_times_too_much_is_answered_429_and_every_202_is_kept(tenant, now, standing_clock, monkeypatch):
     log = limited(now, f"{tenant.name}-burst", requests=15)
 
     statuses = burst(log, 150)
 
     assert statuses == [202] * 15 + [429] * 135
-    metrics = CLIENT.get("/metrics").content.decode()
+    monkeypatch.setenv("ANSWERABLE_METRICS_TOKEN", "t")
+    metrics = CLIENT.get("/metrics", headers={"authorization": "Bearer t"}).content.decode()
     assert f'source="conductor",tenant="{log.tenant}"}} 135.0' in metrics.replace(f'process="{os.getpid()}",', "")
     assert Leaf.objects.filter(tenant=log.row, event_id__isnull=False).count() == 15
     log.oracle.sign()

@@ -22,7 +22,13 @@ from config import embedded
 from config import health as edges
 from config.celery import app
 
+METRICS = {"authorization": "Bearer of-the-tests"}
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def scraper(monkeypatch):
+    monkeypatch.setenv("ANSWERABLE_METRICS_TOKEN", "of-the-tests")
 
 
 @pytest.fixture
@@ -164,7 +170,7 @@ def test_a_database_that_is_down_is_named_and_so_are_metrics_and_ingest(well, mo
 
     answer = Client().get("/readyz")
     ingest = Client().post("/ingest/anything", b"x", content_type="application/secevent+jwt")
-    metrics = Client().get("/metrics")
+    metrics = Client().get("/metrics", headers=METRICS)
 
     assert answer.status_code == 503 and answer.json()["checks"]["database"] == {"ok": False, "detail": error.__name__}
     assert ingest.status_code == 503 and ingest.json()["err"] == "unavailable" and ingest.headers["Retry-After"]
@@ -204,6 +210,7 @@ print(json.dumps(found))
 def test_a_real_database_that_went_down_answers_503_and_is_found_again_when_it_is_back(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL")}
     environment |= {
+        "ANSWERABLE_HOSTS": "testserver",
         "DJANGO_SETTINGS_MODULE": "config.settings", "ANSWERABLE_STATE_DIR": str(tmp_path / "state"),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(os.path.isdir, sys.path[1:])]),
     }  # fmt: skip
@@ -226,7 +233,7 @@ def test_metrics_are_prometheus_text_with_the_numbers_of_every_tenant(world):
     world.refused(world.tampered(world.event("action.performed")))
     size = Leaf.objects.filter(tenant=world.row).count()
 
-    answer = Client().get("/metrics")
+    answer = Client().get("/metrics", headers=METRICS)
 
     assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/plain; version=")
     families = list(text_string_to_metric_families(answer.content.decode()))
@@ -240,7 +247,7 @@ def test_metrics_are_prometheus_text_with_the_numbers_of_every_tenant(world):
     assert mine["answerable_refused_events", "authentication_failed"] == 1
     assert any(sample.name == "answerable_wakeups_unsent_total" for family in families for sample in family.samples)
     world.settle()
-    after = Client().get("/metrics").content.decode()
+    after = Client().get("/metrics", headers=METRICS).content.decode()
     assert f'answerable_projection_lag_leaves{{tenant="{world.tenant}"}} 0.0' in after
     assert 'answerable_findings{severity="' in after
 
@@ -252,7 +259,7 @@ def test_a_label_cannot_break_out_of_its_quotes(world):
         tenant=world.row, source="s", err='x"} 1\nevil{a="', hour=world.now, count=1, first_at=world.now, last_at=world.now, sample=""
     )
 
-    text = Client().get("/metrics").content.decode()
+    text = Client().get("/metrics", headers=METRICS).content.decode()
     RefusalCount.objects.filter(tenant=world.row).delete()
 
     assert not [line for line in text.splitlines() if line.startswith("evil")]
