@@ -46,11 +46,11 @@ GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
 COLUMNS = {"principal": "principal", "grant": '"grant"', "token": "token", "actor": "actor", "jkt": "jkt"}
 
 
-def is_ripe(received_at: datetime, now: datetime) -> bool:
+def is_ripe(received_at: datetime, now: datetime, grace: timedelta = GRACE) -> bool:
     """Whether the grace after receipt is over. What lies further ahead than a grace was received before the clock was set
     back: how long ago nobody knows, and a grace is short.
     """
-    return not -GRACE <= now - received_at < GRACE
+    return not -GRACE <= now - received_at < grace
 
 
 @dataclass(slots=True)
@@ -396,10 +396,10 @@ def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
     """Gaps, silence and clocks of the sources that were heard from, or whose time has come."""
     for source, stream in work.heard["sequence"]:
         facts = gap_facts(tenant, source, stream)
-        ripe = [fact for fact in facts if is_ripe(fact.gap.revealed_at, now)]
+        ripe = [fact for fact in facts if is_ripe(fact.gap.revealed_at, now, _grace(fact))]
         _keep_of(tenant, source_gap, {(source, stream): ripe}, work, now=now)
-        if young := [fact.gap.revealed_at for fact in facts if not is_ripe(fact.gap.revealed_at, now)]:
-            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=min(*young, now) + GRACE)
+        if young := [min(fact.gap.revealed_at, now) + _grace(fact) for fact in facts if fact not in ripe]:
+            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=min(young))
     for (source,) in work.heard["silence"]:
         fact = silence_of(tenant, source)
         due_at = fact.since + fact.every + GRACE if fact else now
@@ -411,6 +411,10 @@ def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
         for fact in clock_facts(tenant, hours):
             by_key[fact.source, fact.key, fact.hour.isoformat()].append(fact)
         _keep_of(tenant, clock_skew, by_key, work, now=now)
+
+
+def _grace(fact: source_gap.Fact) -> timedelta:
+    return source_gap.LINKED_GRACE if fact.gap.is_linked else GRACE
 
 
 def _keep_of(

@@ -13,7 +13,7 @@ from django.db import connection
 
 from auditlog.batch import Batch
 from auditlog.bulk import copy_rows, upsert_rows
-from auditlog.core.sequence import Run, merged
+from auditlog.core.sequence import Run, merged, run_of
 from auditlog.detectors import clock_skew
 from auditlog.dirty import AT_ONCE
 from auditlog.models import Tenant
@@ -25,7 +25,7 @@ ACTIVITY_TYPES = {
 UNPARSED_TYPES = {"tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "source": "varchar", "reason": "text"}
 SEQUENCE_TYPES = {
     "tenant_id": "int8", "generation": "int4", "source": "varchar", "stream": "varchar", "first": "int8", "last": "int8",
-    "events": "int8", "leaf_index": "int8", "received_at": "timestamptz",
+    "events": "int8", "leaf_index": "int8", "received_at": "timestamptz", "is_linked": "bool", "begins": "bool",
 }  # fmt: skip
 CLOCK_TYPES = {
     "tenant_id": "int8", "generation": "int4", "source": "varchar", "key": "varchar", "hour": "timestamptz",
@@ -68,7 +68,9 @@ def fold_sequences(batch: Batch) -> None:
     said: dict[tuple[str, str], list[Run]] = {}
     for read in batch.reads:
         if (sequence := read.event.payload.sequence) is not None:
-            run = Run(sequence.number, sequence.number, 1, read.leaf_index, read.received_at)
+            run = run_of(
+                sequence.number, previous=sequence.previous, begins=sequence.begins, leaf_index=read.leaf_index, received_at=read.received_at
+            )
             said.setdefault((read.source.name, sequence.stream), []).append(run)
     if not said:
         return
@@ -83,7 +85,7 @@ def fold_sequences(batch: Batch) -> None:
         for source, stream, *row in cursor.fetchall():
             before.setdefault((source, stream), []).append(Run(*row))
     rows = [
-        (*batch.scope, *key, run.first, run.last, run.events, run.leaf_index, run.received_at)
+        (*batch.scope, *key, run.first, run.last, run.events, run.leaf_index, run.received_at, run.is_linked, run.begins)
         for key, runs in said.items()
         for run in merged([*before.get(key, ()), *runs])
     ]
@@ -99,7 +101,7 @@ _TOUCHED = """
     USING unnest(%(sources)s::text[], %(streams)s::text[], %(lows)s::int8[], %(highs)s::int8[]) AS k(source, stream, low, high)
     WHERE s.tenant_id = %(tenant)s AND s.generation = %(generation)s AND s.source = k.source AND s.stream = k.stream
       AND s.last >= k.low AND s.first <= k.high
-    RETURNING s.source, s.stream, s.first, s.last, s.events, s.leaf_index, s.received_at
+    RETURNING s.source, s.stream, s.first, s.last, s.events, s.leaf_index, s.received_at, s.is_linked, s.begins
 """
 _GAPPED = """
     SELECT s.source, s.stream FROM projection_sequence s WHERE s.tenant_id = %s AND s.generation = %s

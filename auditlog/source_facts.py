@@ -21,7 +21,7 @@ def gap_facts(tenant: Tenant, source: str, stream: str) -> list[source_gap.Fact]
     """Every gap of a stream, ripe or not, in order of the numbers."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT first, last, events, leaf_index, received_at FROM projection_sequence"
+            "SELECT first, last, events, leaf_index, received_at, is_linked, begins FROM projection_sequence"
             " WHERE tenant_id = %s AND generation = %s AND source = %s AND stream = %s ORDER BY first",
             [tenant.pk, generation_of(tenant), source, stream],
         )
@@ -34,7 +34,7 @@ def gap_facts(tenant: Tenant, source: str, stream: str) -> list[source_gap.Fact]
             [tenant.pk, EPOCH, [gap.leaf_index for gap in found]],
         )
         event_of = dict(cursor.fetchall())
-    reused = sum(run.events - (run.last - run.first + 1) for run in runs)
+    reused = sum(run.events - (run.last - run.first + 1) for run in runs if not run.is_linked)
     heard = SourceActivity.objects.filter(tenant=tenant, generation=generation_of(tenant), source=source).first()
     erased = heard.erased if heard else 0
     return [source_gap.Fact(source, stream, gap, str(event_of.get(gap.leaf_index, "")), reused, erased) for gap in found]
@@ -74,7 +74,7 @@ def clock_facts(tenant: Tenant, keys: Iterable[tuple[str, str, str]]) -> list[cl
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What one source has not sent, over all its streams, ripe or not."""
+    """What one source has not sent, over all its streams, ripe or not. Of linked numbers one a gap, which is the least."""
 
     numbers: int
     streams: int
@@ -83,9 +83,11 @@ class Missing:
 def missing_by_source(tenant: Tenant) -> dict[str, Missing]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT source, sum(missing)::int8, count(*) FROM ("
-            "  SELECT source, stream, max(last) - min(first) + 1 - sum(last - first + 1) AS missing FROM projection_sequence"
-            "  WHERE tenant_id = %s AND generation = %s GROUP BY source, stream) streams WHERE missing > 0 GROUP BY source",
+            "SELECT source, sum(missing)::int8, count(DISTINCT stream) FROM ("
+            "  SELECT source, stream, CASE WHEN begins THEN 0"
+            "    WHEN is_linked THEN (lag(last) OVER below IS NOT NULL)::int ELSE first - lag(last) OVER below - 1 END AS missing"
+            "  FROM projection_sequence WHERE tenant_id = %s AND generation = %s"
+            "  WINDOW below AS (PARTITION BY source, stream ORDER BY first)) gaps WHERE missing > 0 GROUP BY source",
             [tenant.pk, generation_of(tenant)],
         )
         return {source: Missing(numbers, streams) for source, numbers, streams in cursor.fetchall()}

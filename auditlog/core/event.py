@@ -238,10 +238,13 @@ class Sequence(Struct, frozen=True, omit_defaults=True):
 
     A source numbers the statements of a stream one by one, each number once, from whichever it likes; several streams
     (one a process or partition) have names. A `source.heartbeat` that takes the next number also shows what was lost last.
+    Where numbers do not count up by one, each names the one before it; where a stream begins anew, it says so.
     """
 
     number: Annotated[int, Meta(ge=0, le=2**53 - 1)]  # what every JSON reader keeps exactly (RFC 8259 section 6)
     stream: Annotated[str, Meta(max_length=120)] = ""
+    previous: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None  # below `number`; None: the one below it
+    begins: bool = False  # nothing was before it, or nobody says what was
 
 
 class Payload(Struct, frozen=True, omit_defaults=True):

@@ -7,8 +7,10 @@ verified: which of AWS's own agents fill `onBehalfOf`; a digest that AWS signed.
 Records are posted by somebody who fetched them: grade E. Posted together with the digest file that names their log files,
 {digest, signature, logs: {<S3 object>: <text>}}, they are proven by AWS's signature: the digest's RSA signature is checked,
 and each log file by its SHA-256 (grade B). A log file that the digest names and the delivery lacks is told by the digest's
-own event. What is stored of a record shows the signature and the file's digest; that the record stands in that file can be
-checked by whoever has the file.
+own event. Digest files of one trail and region are a stream: each is numbered by the time in its file name (20261120T110000Z is
+20261120110000), and names the one before it under AWS's signature, so one that was removed between two is noticed. What is
+stored of a record shows the signature and the file's digest; that the record stands in that file can be checked by whoever has
+the file.
 
 Chain order: a role session acts. `sourceIdentity`, set when the first role was assumed and carried through every
 later one, is the oldest hop; then the identity that assumed the role, where the record is the AssumeRole itself. The
@@ -27,7 +29,7 @@ from msgspec import Struct
 
 from auditlog.core.document import read_document
 from auditlog.core.errors import BadSignature, MalformedEvent, Refused, UnknownKey, UnknownKid
-from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, TokenObject
+from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, Sequence, TokenObject
 from auditlog.core.keys import Key
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
@@ -56,6 +58,8 @@ _ASSUMES = frozenset(
 # Services have their own words for a refusal; throttling, quotas and malformed requests are failures. `Authorization...` alone is
 # none: security groups have an AuthorizationAlreadyExists.
 _DENIAL = re.compile(r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges", re.IGNORECASE)
+# AWS's name of a digest file: whose and which trail's, when it ends, and whether it is one for log files that came late.
+_DIGEST_NAME = re.compile(r"(?:\A|/)(?P<trail>[^/]{1,400})_(?P<day>\d{8})T(?P<time>\d{6})Z(?P<kind>_backfill)?(?:\.json)?(?:\.gz)?\Z", re.ASCII)
 _JAVA_DATE = re.compile(r"([A-Z][a-z]{2}) (\d{1,2}), (\d{4}),? (\d{1,2}):(\d\d):(\d\d) ([AP])M\Z")
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _DOMAINS = {
@@ -74,7 +78,8 @@ ABOUT = About(
     grade="E; B with the signed digest file that names the log file",
     carries="every API call with who made it; role sessions, domains at Route 53, access keys; Insights as other.*",
     chains="sourceIdentity is the oldest hop, the role session acts; AssumeRole links a session's key to its caller's",
-    lacks="money; the agent inside a session unless it set sourceIdentity; whether the digest before one was removed",
+    lacks="money; the agent inside a session unless it set sourceIdentity; digest files removed before the first that was posted, after"
+    " the last, or right before the trail was started anew",
     tested="records made to AWS's reference of userIdentity; digests signed as AWS describes it",
     against=("docs.aws.amazon.com/awscloudtrail (userIdentity, log file validation), 2026-11",),
     connect=(
@@ -134,6 +139,7 @@ class Digest(Struct):
     digestS3Bucket: str
     digestS3Object: str
     digestPublicKeyFingerprint: str = ""
+    previousDigestS3Object: str | None = None
     previousDigestSignature: str | None = None
     awsAccountId: str | None = None
     logFiles: list[dict[str, Any]] = []
@@ -286,8 +292,21 @@ def _digest_event(raw: bytes, told: dict[str, str], sender: Sender) -> Event:
         action=action("log.digest", provider=sender.provider, account=digest.awsAccountId, target=("log_digest", digest.digestS3Object)),
         call=called("log.digest", error=f"{count} of {len(digest.logFiles)} log files are missing: {missing}" if missing else ""),
     )
+    if "digest-string" in told:  # of others anybody with the token could fill a gap
+        payload = msgspec.structs.replace(payload, sequence=_in_chain(digest))
     id = fitted(f"{digest.digestS3Bucket}/{digest.digestS3Object}{'#incomplete' if missing else ''}")
     return event(sender, id=id, type=type_or_other("", sender, "log_digest"), at=told_in_utc(digest.digestEndTime), payload=payload)
+
+
+def _in_chain(digest: Digest) -> Sequence | None:
+    """Where it stands in its trail's chain of digest files. None where the names of the files do not say."""
+    own, before = _DIGEST_NAME.search(digest.digestS3Object), _DIGEST_NAME.search(digest.previousDigestS3Object or "")
+    if own is None or (before is None and digest.previousDigestSignature):
+        return None
+    if before and (before["trail"], before["kind"]) != (own["trail"], own["kind"]):
+        return None
+    stream = fitted(f"{own['trail']}{own['kind'] or ''}", 120)
+    return Sequence(int(own["day"] + own["time"]), stream, previous=int(before["day"] + before["time"]) if before else None, begins=before is None)
 
 
 def _lower_case(raw: bytes) -> Call:

@@ -378,7 +378,7 @@ class UnparsedLeaf(models.Model):
 
 
 class SequenceRun(models.Model):
-    """Numbers `first` to `last` of a source's stream, all received (core.sequence). One row where nothing is missing."""
+    """Numbers `first` to `last` of a source's stream, all received or not in use (core.sequence). One row where nothing is missing."""
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "source", "stream", "first")
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
@@ -390,6 +390,8 @@ class SequenceRun(models.Model):
     events = models.BigIntegerField()
     leaf_index = models.BigIntegerField()
     received_at = models.DateTimeField()
+    is_linked = models.BooleanField(default=False, db_default=False)
+    begins = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "projection_sequence"

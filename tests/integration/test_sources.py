@@ -1,20 +1,25 @@
 """Are the sources heard: missing numbers, silence, wrong clocks, and leaves that no longer parse."""
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from auditlog.configure import add_source, promise_heartbeat, set_source_state
+from auditlog.configure import add_key, add_source, promise_heartbeat, set_source_state
 from auditlog.core.errors import ConfigurationError
 from auditlog.detect import detect
 from auditlog.drive import drive_every_tenant, drive_tenant
 from auditlog.erase import erase
 from auditlog.formats import set as set_format
 from auditlog.health import gauges
+from auditlog.ingest import ingest
 from auditlog.inspect_log import inspect
 from auditlog.models import Dirty, Event, Finding, Leaf, ProjectionState, SequenceRun, Source, UnparsedLeaf
 from auditlog.project import project, rebuild
+from auditlog.source_facts import Missing, missing_by_source
+from tests.deliveries import TOKEN, with_token
+from tests.digests import AWS_JWK, digest_bundle
 from tests.integration.test_inspect import desk as logged_in
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -116,6 +121,58 @@ def test_numbers_among_erased_payloads_are_not_called_lost(desk):
 @pytest.mark.parametrize("bad", [{"number": -1}, {"number": 2**53}, {"number": 1.5}, {"stream": "x"}, {"number": 1, "stream": "x" * 121}])
 def test_a_number_that_is_none_is_refused(desk, bad):
     assert "sequence" in str(desk.refused(desk.event("action.performed", sequence=bad)))
+
+
+# --- digest files that name the one before them ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trail(world, monkeypatch):
+    """Posts digest files of an AWS trail, each as of the world's now and some hours."""
+    monkeypatch.setenv("TEST_TRAIL_TOKEN", TOKEN)
+    source = add_source(world.row, "aws", format="cloudtrail", issuer="https://aws.example", secret_env="TEST_TRAIL_TOKEN", now=world.now)
+    add_key(source, AWS_JWK, now=world.now)
+
+    def post(*bundles, after=timedelta(0)):
+        for bundle in bundles:
+            ingest(world.tenant, "aws", with_token(json.dumps(bundle).encode()), now=world.now + after)
+
+    return post
+
+
+def test_a_digest_file_that_was_removed_between_two_is_found_once_it_is_late_and_not_when_it_comes(trail, world):
+    trail(digest_bundle(hour=0), digest_bundle(hour=1), digest_bundle(hour=4))
+
+    settled(world, after=59 * MINUTE)
+    assert gaps_found(world) == []
+    settled(world, after=61 * MINUTE)
+
+    [finding] = found(world, "integrity.source_gap")
+    assert finding.title == (
+        "aws has not sent number 20261121000131 (and whatever lies between it and 20261120220131)"
+        " of 111122223333_CloudTrail-Digest_us-east-2_trail_us-east-2"
+    )
+    trail(digest_bundle(hour=3), after=2 * HOUR)
+    settled(world, after=4 * HOUR)
+    assert [numbers[-1][1] for numbers in gaps_found(world)] == [20261120230131]  # and the one before that is still missing
+    trail(digest_bundle(hour=2), after=4 * HOUR)
+    settled(world, after=6 * HOUR)
+    assert gaps_found(world) == []
+
+
+def test_before_the_first_digest_file_after_the_last_and_between_two_chains_nothing_is_called_removed(trail, world):
+    trail(digest_bundle(hour=5), digest_bundle(hour=6), digest_bundle(hour=30, first=True), digest_bundle(hour=31))
+    trail(digest_bundle(hour=9, trail="another"), digest_bundle(hour=6, kind="_backfill"))
+    settled(world, after=9 * HOUR)
+
+    assert gaps_found(world) == [] and missing_by_source(world.row) == {}
+    trail(digest_bundle(hour=33), after=9 * HOUR)
+    settled(world, after=11 * HOUR)
+    assert missing_by_source(world.row) == {"aws": Missing(1, 1)} and len(gaps_found(world)) == 1
+    before = everything(world)
+    rebuild(world.row, now=world.now + 11 * HOUR)
+    settled(world, after=11 * HOUR)
+    assert everything(world) == before
 
 
 # --- silence ------------------------------------------------------------------------------------------------------------

@@ -3,17 +3,15 @@
 import copy
 import json
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from auditlog.core.errors import BadSignature, Refused, UnknownKey
 from auditlog.core.event import act_chain
-from auditlog.core.keys import b64url, load
+from auditlog.core.keys import load
 from auditlog.formats import cloudtrail
 from tests.deliveries import CLOUDTRAIL, event_in, received, sender_of
+from tests.digests import AWS_JWK, FINGERPRINT, digest_bundle, digest_name
 
 ARN = "arn:aws:sts::123456789012:assumed-role/Deployer/agent-run-7"
 
@@ -243,60 +241,78 @@ def test_what_is_no_call_is_kept_under_its_own_name():
 
 # --- digest files: signed as AWS describes it in "Custom implementations of CloudTrail log file integrity validation" ---
 
-AWS = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-NUMBERS = AWS.public_key().public_numbers()
-FINGERPRINT = "31e8b5433410dfb61a9dc45cc65b22ff"
-AWS_JWK = {"kty": "RSA", "kid": FINGERPRINT, "n": b64url(NUMBERS.n.to_bytes(256, "big")), "e": b64url(NUMBERS.e.to_bytes(3, "big"))}
 PROVING = sender_of("cloudtrail", keys={FINGERPRINT: load(AWS_JWK, FINGERPRINT)})
 LOGS = {f"AWSLogs/1/{n}.json.gz": json.dumps({"Records": [call(eventID=f"log-{n}-{each}") for each in (1, 2)]}) for n in (1, 2)}
 
 
-def bundle(logs=None, *, changed=None, **digest):
-    named = [{"s3Bucket": "b", "s3Object": name, "hashValue": sha256(text.encode()).hexdigest(), "hashAlgorithm": "SHA-256"} for name, text in LOGS.items()]
-    text = json.dumps({
-        "awsAccountId": "1", "digestStartTime": "2026-11-20T10:00:00Z", "digestEndTime": "2026-11-20T11:00:00Z", "digestS3Bucket": "b",
-        "digestS3Object": "AWSLogs/1/CloudTrail-Digest/d.json.gz", "digestPublicKeyFingerprint": FINGERPRINT, "digestSignatureAlgorithm": "SHA256withRSA",
-        "previousDigestSignature": None, "logFiles": named} | digest)  # fmt: skip
-    said = json.loads(text)
-    string = f"{said['digestEndTime']}\nb/{said['digestS3Object']}\n{sha256(text.encode()).hexdigest()}\n{said['previousDigestSignature'] or 'null'}"
-    signature = AWS.sign(string.encode(), padding.PKCS1v15(), hashes.SHA256()).hex()
-    return {"digest": text if changed is None else changed(text), "signature": signature, "logs": LOGS if logs is None else logs}
+def digest_in(statements):
+    return next(s.event for s in statements.values() if s.event.type == "other.cloudtrail.log_digest")
 
 
-@pytest.mark.parametrize("previous", [None, "ab" * 256])
-def test_records_of_a_signed_log_file_are_proven_and_can_be_checked_again(previous):
-    statements = received("cloudtrail", bundle(previousDigestSignature=previous), sender=PROVING)
+@pytest.mark.parametrize("first", [True, False])
+def test_records_of_a_signed_log_file_are_proven_and_can_be_checked_again(first):
+    statements = received("cloudtrail", digest_bundle(LOGS, first=first), sender=PROVING)
 
     assert len(statements) == 5 and {s.grade for s in statements.values()} == {"B"}
     for statement in statements.values():
         assert statement.key == PROVING.keys[FINGERPRINT].thumbprint
         cloudtrail.check_stored(statement.raw, statement.headers, PROVING)
-    digest = statements["b/AWSLogs/1/CloudTrail-Digest/d.json.gz"].event
-    assert (digest.type, digest.payload.outcome) == ("other.cloudtrail.log_digest", "success")
+    assert digest_in(statements).payload.outcome == "success"
+    assert f"b/{digest_name(1)}" in statements
 
 
 def test_a_removed_log_file_is_shown():
-    statements = received("cloudtrail", bundle({name: LOGS[name] for name in list(LOGS)[:1]}), sender=PROVING)
+    statements = received("cloudtrail", digest_bundle(LOGS, posted={name: LOGS[name] for name in list(LOGS)[:1]}), sender=PROVING)
 
-    digest = next(s.event for s in statements.values() if s.event.type == "other.cloudtrail.log_digest")
-    assert digest.payload.outcome == "failure" and "1 of 2" in digest.payload.call.error and "AWSLogs/1/2.json.gz" in digest.payload.call.error
+    said = digest_in(statements).payload
+    assert said.outcome == "failure" and "1 of 2" in said.call.error and "AWSLogs/1/2.json.gz" in said.call.error
     assert len(statements) == 3
 
 
 def test_a_changed_log_file_or_digest_is_refused():
+    good = digest_bundle(LOGS)
     changed = {name: text.replace("log-1-1", "log-9-9") for name, text in LOGS.items()}
-    for forged in (bundle(changed), bundle(changed=lambda text: text.replace("1.json", "9.json")), bundle(LOGS | {"more": "{}"}), bundle() | {"signature": "00"}):
+    for forged in ({"logs": changed}, {"digest": good["digest"].replace("1.json", "9.json")}, {"logs": LOGS | {"more": "{}"}}, {"signature": "00"}):
         with pytest.raises(Refused):
-            received("cloudtrail", forged, sender=PROVING)
+            received("cloudtrail", good | forged, sender=PROVING)
 
 
 def test_a_digest_under_a_key_that_is_not_the_sources_proves_nothing():
     with pytest.raises(UnknownKey):
-        received("cloudtrail", bundle(), sender=sender_of("cloudtrail"))
+        received("cloudtrail", digest_bundle(LOGS), sender=sender_of("cloudtrail"))
 
 
 def test_a_stored_proof_of_another_digest_does_not_hold():
-    [first, *_] = received("cloudtrail", bundle(), sender=PROVING).values()
+    [first, *_] = received("cloudtrail", digest_bundle(LOGS), sender=PROVING).values()
 
     with pytest.raises(BadSignature):
-        cloudtrail.check_stored(first.raw, first.headers.replace(b"11:00:00Z", b"12:00:00Z"), PROVING)
+        cloudtrail.check_stored(first.raw, first.headers.replace(b"22:01:31Z", b"23:01:31Z"), PROVING)
+
+
+def test_digest_files_of_a_trail_are_a_chain_by_the_times_in_their_names():
+    [first] = received("cloudtrail", digest_bundle(hour=0, first=True), sender=PROVING).values()
+    [after_midnight] = received("cloudtrail", digest_bundle(hour=3), sender=PROVING).values()
+    [late] = received("cloudtrail", digest_bundle(hour=3, kind="_backfill"), sender=PROVING).values()
+
+    said = first.event.payload.sequence
+    assert (said.number, said.previous, said.begins) == (20261120210131, None, True)
+    said = after_midnight.event.payload.sequence
+    assert (said.number, said.previous, said.begins) == (20261121000131, 20261120230131, False)
+    assert said.stream == "111122223333_CloudTrail-Digest_us-east-2_trail_us-east-2" == first.event.payload.sequence.stream
+    assert late.event.payload.sequence.stream != said.stream
+
+
+@pytest.mark.parametrize("odd", [
+    {"digestS3Object": "elsewhere/d.json.gz"}, {"previousDigestS3Object": "elsewhere/d.json.gz"}, {"previousDigestS3Object": None},
+    {"previousDigestS3Object": digest_name(1, trail="other")}, {"previousDigestS3Object": 7},
+])  # fmt: skip
+def test_a_digest_whose_name_or_link_says_nothing_of_the_chain_accuses_nobody(odd):
+    [statement] = received("cloudtrail", digest_bundle(**odd), sender=PROVING).values()
+
+    assert statement.grade == "B" and statement.event.payload.sequence is None
+
+
+def test_a_digest_that_nobody_signed_fills_no_gap():
+    unsigned = event_in("cloudtrail", json.loads(digest_bundle()["digest"]))
+
+    assert unsigned.type == "other.cloudtrail.log_digest" and unsigned.payload.sequence is None
