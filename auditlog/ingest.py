@@ -59,6 +59,7 @@ class Taken:
     batch: bool
     appended: Mapping[str, Appended]
     refused: Mapping[str, Refused]
+    answer: Mapping[str, str] | None = None  # to a question that was no delivery
 
 
 def ingest(
@@ -103,6 +104,8 @@ def _ingested(tenant: str, name: str, delivery: formats.Delivery, *, now: dateti
         raise
     if not all(isinstance(statement, Refused) for statement in received.statements.values()):
         _spend(known.requests, 1, known.source)
+    if received.answer is not None:
+        return Taken(False, {}, {}, received.answer)
     taken = _settle(known, received, now=now)
     unknown = [given for given, refused in taken.refused.items() if isinstance(refused, UnknownKid)]
     # What is under known keys is durable by now: it never waits for somebody's key set.
@@ -213,9 +216,10 @@ def rehearse(tenant: str, name: str, delivery: formats.Delivery) -> formats.Rece
 def _received(source: Source, delivery: formats.Delivery, sender: formats.Sender) -> formats.Received:
     """What the format makes of the delivery. Bytes that its parser falls over are the sender's fault, and said to be."""
     module = formats.named(source.format)
-    encoding = delivery.encoding
-    if encoding and encoding not in getattr(module, "ENCODINGS", ()):
-        raise WrongContentType(f"expected no Content-Encoding for format {source.format!r}, found {encoding[:40]!r}")
+    encoding, known = delivery.encoding, getattr(module, "ENCODINGS", ())
+    if encoding and encoding not in known:
+        expected = f"Content-Encoding {' or '.join(known)}, or none," if known else "no Content-Encoding"
+        raise WrongContentType(f"expected {expected} for format {source.format!r}, found {encoding[:40]!r}")
     return read_by_format(source, lambda: module.receive(delivery, sender))
 
 

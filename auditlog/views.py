@@ -55,6 +55,8 @@ def ingest_view(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     taken = road.ingest(tenant, source, _delivery(request), now=clock.now(), address=request.META.get("REMOTE_ADDR", ""))
+    if taken.answer is not None:
+        return JsonResponse(taken.answer)
     tasks.wake(tenant)  # after the commit: a projector that woke earlier would not see the new leaves
     return _batch_answer(taken) if taken.batch else _single_answer(taken)
 

@@ -100,10 +100,14 @@ class Statement:
 
 @dataclass(slots=True)
 class Received:
-    """`statements` by the name the sender gave each (a batch's `jti`), in order. `batch` asks for an RFC 8936 answer."""
+    """`statements` by the name the sender gave each (a batch's `jti`), in order. `batch` asks for an RFC 8936 answer.
+
+    `answer`: it was no delivery but the sender's question whether the address is ours, and this is what it is answered with.
+    """
 
     statements: dict[str, Statement | Refused]
     batch: bool = False
+    answer: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

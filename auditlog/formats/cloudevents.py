@@ -1,15 +1,19 @@
-"""CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), batch (`...-batch+json`), binary (`ce-*`).
+"""CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), batch (`...-batch+json`), binary (`ce-*`). And the
+events of Azure Event Grid's own schema, which are the same under other names.
 
-Verified: attribute rules, against the published JSON Schema. CloudEvents itself signs nothing (the `verifiability`
-extension is a draft and is not read), so a static token lets the sender in: grade D.
+Verified: attribute rules, against the published JSON Schema; Event Grid's schema and handshakes, in its documentation (2026-11).
+CloudEvents itself signs nothing (the `verifiability` extension is a draft and is not read), so a static token lets the sender
+in: grade D.
 
 Chain order: that of the payload in `data`, if it is ours: nested `act`, outermost current. `source` and `subject` are
 no actors. Identity is `source` and `id` together, as the specification has it.
 """
 
+import re
 from base64 import b64decode
 from binascii import Error
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,8 +21,8 @@ import msgspec
 import orjson
 from msgspec import Raw, Struct
 
-from auditlog.core.errors import MalformedEvent, WrongContentType
-from auditlog.core.event import Action, Event, Target
+from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, WrongContentType
+from auditlog.core.event import UNREADABLE, Action, Event, Target
 from auditlog.core.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.envelope import opened
@@ -27,6 +31,8 @@ from auditlog.formats.values import canonical, decoded, event, fitted, told_in_t
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 CONTENT_TYPES = (STRUCTURED, BATCH, "application/json", "")
 ENCODINGS = records.ENCODINGS
+_QUESTION = 64 * 1024  # bytes of a question whether the address is ours
+_CODE = re.compile(r"[!-~]{1,200}\Z", re.ASCII)
 _ATTRIBUTES = ("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "ce-subject", "ce-traceparent", "ce-txn")
 
 ABOUT = About(
@@ -42,7 +48,7 @@ ABOUT = About(
     connect=(
         "Give your CloudEvents sink the address {address}.",
         "Add the header Authorization: Bearer <the value of {secret}>.",
-        "The handshake of webhook subscriptions (OPTIONS with WebHook-Request-Origin, as Azure Event Grid makes it) is answered.",
+        "The handshakes of webhook subscriptions (OPTIONS with WebHook-Request-Origin; Azure Event Grid's SubscriptionValidation) are answered.",
         "Set time on every event, and put a payload of our published format into data.",
     ),
 )
@@ -61,10 +67,44 @@ class CloudEvent(Struct):
     txn: str | None = None
 
 
+class GridEvent(Struct):
+    """An event in Azure Event Grid's own schema. A topic may be left out by whoever publishes: Event Grid stamps it."""
+
+    id: str
+    eventType: str
+    subject: str | None = None
+    topic: str | None = None
+    eventTime: Any = None
+    data: Raw = Raw()
+
+
+class Either(Struct):
+    """What tells the two schemas apart: each has its own name for the type, and needs it."""
+
+    specversion: Any = msgspec.UNSET
+    eventType: str | None = None
+
+
+class Asked(Struct):
+    validationCode: str = ""
+
+
+class Question(Struct):
+    """Event Grid's question whether the address is ours, an event like others."""
+
+    eventType: str = ""
+    data: Asked | None = None
+
+
 _event = msgspec.json.Decoder(CloudEvent).decode
+_grid = msgspec.json.Decoder(GridEvent).decode
+_either = msgspec.json.Decoder(Either).decode
+_questions = msgspec.json.Decoder(list[Question]).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
+    if delivery.headers.get("aeg-event-type", "").strip() == "SubscriptionValidation":
+        return Received({}, answer=_validated(delivery.body))
     if delivery.content_type in (STRUCTURED, BATCH):
         return _structured(Delivery(delivery.body, "application/json", delivery.headers), sender)
     if any(name in delivery.headers for name in ("ce-id", "ce-type", "ce-specversion")):
@@ -84,7 +124,21 @@ def handshake(headers: Mapping[str, str], per_second: float) -> dict[str, str] |
     if not origin or len(origin) > 300 or not origin.isascii() or not origin.isprintable():
         return None
     # "*" is no limit; a rate is in requests a minute (section 4.1.2).
-    return {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": str(int(per_second * 60)) if per_second else "*"}
+    return {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": str(max(1, int(per_second * 60))) if per_second else "*"}
+
+
+def _validated(body: bytes) -> dict[str, str]:
+    """The answer to Event Grid's question, which comes without the source's token: its own code, and nothing else is done with it.
+
+    That events may be sent is all that it says, as of the other handshake. The address beside the code is not called.
+    """
+    if len(body) > _QUESTION:
+        raise DeliveryTooLarge(f"a subscription's validation has at most {_QUESTION:,} bytes, found {len(body):,}")
+    asked = decoded(_questions, body, "an array of one Microsoft.EventGrid.SubscriptionValidationEvent")
+    code = asked[0].data.validationCode if len(asked) == 1 and asked[0].data else ""
+    if len(asked) != 1 or asked[0].eventType != "Microsoft.EventGrid.SubscriptionValidationEvent" or not _CODE.match(code):
+        raise MalformedEvent("expected one Microsoft.EventGrid.SubscriptionValidationEvent with a validationCode")
+    return {"validationResponse": code}
 
 
 def content(raw: bytes, headers: bytes) -> bytes:
@@ -95,7 +149,7 @@ def content(raw: bytes, headers: bytes) -> bytes:
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     attributes = records.told(headers)
-    said = _from_headers(attributes, raw) if "ce-id" in attributes else decoded(_event, raw, "a CloudEvent")
+    said = _from_headers(attributes, raw) if "ce-id" in attributes else _from_body(raw)
     if said.specversion != "1.0":
         raise MalformedEvent(f"expected specversion 1.0, found {said.specversion[:40]!r}")
     if not said.id or not said.source or not said.type:
@@ -133,6 +187,18 @@ def _binary(delivery: Delivery, sender: Sender) -> Received:
     attributes = {name: delivery.headers[name] for name in _ATTRIBUTES if name in delivery.headers}
     statement = records.stated(body, sender, parse=parse, grade="D", headers=attributes)
     return Received({statement.source_event_id: statement})
+
+
+def _from_body(raw: bytes) -> CloudEvent:
+    try:
+        return _event(raw)
+    except UNREADABLE:
+        with suppress(*UNREADABLE):
+            either = _either(raw)
+            if either.specversion is msgspec.UNSET and either.eventType:
+                said = decoded(_grid, raw, "an event of Event Grid's schema")
+                return CloudEvent("1.0", said.id, said.topic or "event-grid", said.eventType, said.eventTime, said.subject, said.data)
+        return decoded(_event, raw, "a CloudEvent")
 
 
 def _from_headers(attributes: dict[str, str], raw: bytes) -> CloudEvent:

@@ -26,7 +26,7 @@ CONTENT_TYPES = (
     "application/x-json-stream", "application/json-seq", "application/gzip", "application/octet-stream", "text/plain",
     "",
 )  # fmt: skip
-ENCODINGS = ("gzip",)
+ENCODINGS = ("gzip", "deflate")
 MAX_INFLATED = 32 * 1024 * 1024
 MAX_MEMBERS = 64  # of one gzip stream: each costs a copy of the rest
 MAX_VALUES = 2_000_000  # in one array: each could be a record, and costs memory before we can count
@@ -41,6 +41,7 @@ _headers = msgspec.json.Decoder(dict[str, str]).decode
 # A string without end runs to the end: trying again from each quote in it would take quadratic time.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _BLANK = b" \t\r\n\x0b\f\x1e"  # with the separator of JSON text sequences (RFC 7464)
+_JSON_BEGINS = (b"", b"{", b"[", b"\xef")
 _NEXT = re.compile(rb"\}[ \t\x1e]*\{")
 _IDS = ("id", "log_id", "eventID", "AuditLogID", "event_id")
 
@@ -179,14 +180,17 @@ def _in_a_row(text: bytes) -> list[bytes]:
 
 
 def unpacked(delivery: Delivery) -> bytes:
-    """The body without its gzip (several members too), never more than MAX_INFLATED. Raises Refused.
+    """The body without its gzip (several members too) or deflate, never more than MAX_INFLATED. Raises Refused.
 
-    By its first bytes and not by its header: a proxy may unpack it and leave the header, or a client not set one.
+    By its first bytes and not by its header: a proxy may unpack it and leave the header, or a client not set one. No JSON begins
+    as gzip does; deflate is told by its header, and is zlib's (RFC 9110 section 8.4.1.2), whose first byte begins no JSON.
     """
     if delivery.content_type not in CONTENT_TYPES:
         raise WrongContentType(f"expected JSON or JSON lines, found {delivery.content_type[:80]!r}")
     refuse_charset(delivery)
     body = delivery.body
+    if delivery.encoding == "deflate" and body.lstrip(_BLANK)[:1] not in _JSON_BEGINS:
+        return _inflated(body)
     if body[:2] != b"\x1f\x8b":
         return body
     parts, room = [], MAX_INFLATED
@@ -206,6 +210,19 @@ def unpacked(delivery: Delivery) -> bytes:
         if not body:
             return b"".join(parts)
     raise DeliveryTooLarge(f"a gzip stream has at most {MAX_MEMBERS} members")
+
+
+def _inflated(body: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(body, MAX_INFLATED + 1)
+    except zlib.error as error:
+        raise MalformedEvent(f"the body is not deflate (a zlib stream, RFC 9110 section 8.4.1.2): {error}") from None
+    if len(inflated) > MAX_INFLATED:
+        raise DeliveryTooLarge(f"a delivery has at most {MAX_INFLATED:,} bytes after decompression")
+    if not stream.eof or stream.unused_data:
+        raise MalformedEvent("the deflate stream ends too early, or more follows it")
+    return inflated
 
 
 def refuse_charset(delivery: Delivery) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import zlib
 from base64 import b64encode
 from hashlib import sha256
 
@@ -12,7 +13,8 @@ from django.test import Client
 
 from auditlog.formats import Delivery
 from auditlog.ingest import MAX_BODY
-from auditlog.models import Leaf, NotedDelivery, Payload, RefusalCount
+from auditlog.models import Event, Leaf, NotedDelivery, Payload, RefusalCount
+from auditlog.project import project
 from auditlog.source_secrets import source_secret
 from tests.deliveries import AUTH0, CLOUDEVENT, SAMPLES, SIGNED_BODY, SIGNER, TOKEN
 from tests.integration.test_sender_formats import post
@@ -99,7 +101,7 @@ def test_a_sender_that_hangs_up_is_told_so_and_not_that_its_signature_is_wrong(s
 
 
 @pytest.mark.parametrize(
-    ("encoding", "pack"), [("identity", bytes), ("GZIP", gzip.compress), ("x-gzip", gzip.compress), ("gzip, identity", gzip.compress), ("gzip", bytes)]
+    ("encoding", "pack"), [("identity", bytes), ("GZIP", gzip.compress), ("x-gzip", gzip.compress), ("gzip, identity", gzip.compress), ("gzip", bytes), ("deflate", zlib.compress), ("Deflate", bytes), (" , ", bytes)]
 )
 def test_content_encodings_are_taken_by_what_they_say(source, tenant, encoding, pack):
     row, body = source("auth0"), json.dumps(AUTH0).encode()
@@ -107,6 +109,17 @@ def test_content_encodings_are_taken_by_what_they_say(source, tenant, encoding, 
     answer = post(tenant, row.name, Delivery(pack(body), "application/json", {"authorization": TOKEN, "content-encoding": encoding}))
 
     assert answer.status_code == 202, answer.content
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "gzip, deflate", "x" * 9000])
+def test_other_encodings_are_refused_by_name_and_what_is_taken_is_said(source, tenant, encoding):
+    row = source("auth0")
+
+    answer = post(tenant, row.name, Delivery(json.dumps(AUTH0).encode(), "application/json", {"authorization": TOKEN, "content-encoding": encoding}))
+
+    assert answer.status_code == 415 and "expected Content-Encoding gzip or deflate, or none" in answer.json()["description"]
+    assert encoding[:40] in answer.json()["description"] and len(answer.content) < 500
+    assert not RefusalCount.objects.filter(tenant=tenant, err="authentication_failed").exists()
 
 
 def test_identity_is_no_encoding_for_formats_without_any(source, tenant):
@@ -127,6 +140,52 @@ def test_the_handshake_of_a_cloudevents_webhook_is_answered(source, tenant):
     assert answer["WebHook-Allowed-Rate"] == "*" or int(answer["WebHook-Allowed-Rate"]) > 0
     assert "POST" in answer["Allow"] and leaves(tenant) == 0
     assert Client().options(f"/ingest/{tenant.name}/{row.name}").status_code == 405  # asks for nothing
+
+
+GRID = {"id": "2d1781af", "topic": "/subscriptions/s/resourceGroups/g/providers/Microsoft.EventGrid/topics/t", "subject": "", "dataVersion": "1",
+        "metadataVersion": "1", "eventTime": "2026-11-20T10:00:00.1234567Z", "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+        "data": {"validationCode": "512d38b6-c7b8-40c8-89fe-f46f9e9622b6", "validationUrl": "http://127.0.0.1:1/never-called"}}  # fmt: skip
+
+
+def ask(tenant, row, body, kind="SubscriptionValidation"):
+    return Client().post(f"/ingest/{tenant.name}/{row.name}", json.dumps(body), content_type="application/json", headers={"aeg-event-type": kind})
+
+
+def test_event_grids_question_whether_the_address_is_ours_is_answered_without_a_token_and_leaves_nothing(source, tenant):
+    row = source("cloudevents")
+
+    answer = ask(tenant, row, [GRID])
+
+    assert (answer.status_code, answer.json(), answer["Content-Type"]) == (200, {"validationResponse": GRID["data"]["validationCode"]}, "application/json")
+    assert leaves(tenant) == 0 and not NotedDelivery.objects.filter(tenant=tenant).exists() and not RefusalCount.objects.filter(tenant=tenant).exists()
+
+
+@pytest.mark.parametrize("body", [
+    [], {}, [GRID, GRID], [GRID | {"eventType": "Microsoft.EventGrid.SubscriptionDeletedEvent"}], [GRID | {"data": {}}], [GRID | {"data": None}],
+    [GRID | {"data": {"validationCode": "<script>\n"}}], [GRID | {"data": {"validationCode": "x" * 201}}], [GRID | {"subject": "x" * 70_000}],
+])  # fmt: skip
+def test_a_question_that_is_none_is_refused(source, tenant, body):
+    answer = ask(tenant, source("cloudevents"), body)
+
+    assert answer.status_code in (400, 413) and "validationResponse" not in answer.content.decode()
+
+
+def test_an_event_that_only_looks_like_the_question_needs_the_token_like_others(source, tenant):
+    row = source("cloudevents")
+
+    assert ask(tenant, row, [GRID], "Notification").status_code == 400 and leaves(tenant) == 0
+    assert ask(tenant, source("auth0"), [GRID]).status_code == 400
+
+
+def test_events_of_event_grids_own_schema_are_taken(source, tenant, now):
+    row, made = source("cloudevents"), GRID | {"eventType": "Microsoft.Storage.BlobCreated", "subject": "/blobs/1", "data": {"api": "PutBlob"}}
+
+    taken = post(tenant, row.name, Delivery(json.dumps([made, made | {"id": "2", "topic": None}]).encode(), "application/json", {"authorization": TOKEN, "aeg-event-type": "Notification"}))
+
+    assert taken.json()["ack"] == [f"{GRID['topic']} 2d1781af", "event-grid 2"], taken.content
+    project(tenant, now=now)
+    event = Event.objects.get(tenant=tenant, source_event_id__startswith="/subs")
+    assert (event.type, event.target, event.occurred_at.isoformat()) == ("other.cloudevents.Microsoft.Storage.BlobCreated", "/blobs/1", "2026-11-20T10:00:00.123456+00:00")
 
 
 def test_formats_without_a_handshake_have_none(source, tenant):

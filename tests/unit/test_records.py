@@ -3,6 +3,7 @@
 import gzip
 import json
 import time
+import zlib
 
 import pytest
 
@@ -34,6 +35,27 @@ def test_a_gzip_bomb_is_refused_without_being_unpacked():
     for body in (bomb, members):
         with pytest.raises(DeliveryTooLarge):
             split(body)
+
+
+def test_deflate_is_taken_as_zlib_writes_it_and_where_a_proxy_unpacked_it():
+    lines = b'{"a":1}\n{"a":2}'
+
+    for level in range(10):
+        assert split(zlib.compress(lines, level), **{"content-encoding": "deflate"})[0] == [b'{"a":1}', b'{"a":2}']
+    assert split(lines, **{"content-encoding": "deflate"})[0] == [b'{"a":1}', b'{"a":2}']
+
+
+@pytest.mark.parametrize("body", [zlib.compress(b'{"a":1}')[:-3], zlib.compress(b"{}") + b"rest", b"x\x9cnonsense", zlib.compress(b'{"a":1}', wbits=-15)])
+def test_broken_deflate_is_refused_and_so_is_one_without_its_header(body):
+    with pytest.raises(MalformedEvent, match="deflate"):
+        split(body, **{"content-encoding": "deflate"})
+
+
+def test_a_deflate_bomb_is_refused_without_being_unpacked():
+    bomb = zlib.compress(b" " * (records.MAX_INFLATED + 1))
+
+    with pytest.raises(DeliveryTooLarge):
+        split(bomb, **{"content-encoding": "deflate"})
 
 
 @pytest.mark.parametrize(
