@@ -71,7 +71,7 @@ ABOUT = About(
     chains="the SD-JWT chain, oldest first: user, agent, sub-agents by the keys they name; hashes bind each hop",
     lacks="the user's name unless the first token has one; what was settled (receipts hold no amount)",
     tested="claims made to AP2's JSON Schemas, signed as chains; every hop and binding broken",
-    against=("google-agentic-commerce/AP2 v0.2, JSON Schemas and what its SDK made (e1ea56d)",),
+    against=("google-agentic-commerce/AP2 v0.2, JSON Schemas and what its SDK made (e1ea56d; its authors publish it on no registry)",),
     connect=(
         "Give the public keys of the issuers (credential issuer or agent provider, merchant, processor) as a JWKS.",
         "POST each mandate and receipt to {address} with Content-Type: text/plain, as it was exchanged.",

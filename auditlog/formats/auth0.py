@@ -90,7 +90,7 @@ ABOUT = About(
     chains="details.actor: outermost is the current actor, deepest the original caller; the human is user_id",
     lacks="a signature; the parent token's id, so an exchange is linked by its actors and not by its subject token",
     tested="records made to Auth0's JSON Schemas and checked against them",
-    against=("auth0/auth0-log-schemas, JSON Schemas", "auth0.com/docs/tenant-logs, 2026-11"),
+    against=("auth0/auth0-log-schemas, JSON Schemas, 2026-11", "auth0.com/docs/tenant-logs, 2026-11"),
     connect=(
         "In Auth0 open Monitoring > Streams, create a stream of type Custom Webhook.",
         "Payload URL: {address}",

@@ -35,7 +35,7 @@ ABOUT = About(
     chains="the payload's nested act, outermost is the current actor",
     lacks="several events in one request",
     tested="Web Bot Auth's published vectors; every signed part changed",
-    against=("http-message-signatures 3.0.0", "cloudflare/web-bot-auth vectors v1 and v2"),
+    against=("http-message-signatures 3.0.0", "cloudflare/web-bot-auth vectors v1 and v2, 2026-11"),
     connect=(
         "Give the sender's public keys as a JWKS when you add the source; keyid is the key's kid or its thumbprint.",
         "POST to {address} with Content-Digest: sha-256=:...:",

@@ -49,8 +49,8 @@ ABOUT = About(
     carries="each call of a model with its cost in US dollars, key, user, team, session and provider",
     chains="none: the key, or its agent, acts for the user it belongs to. Joined by session and request",
     lacks="a signature; what the provider will bill; prompts and answers, which are not stored",
-    tested="records made to LiteLLM's documentation of both shapes (2026-11)",
-    against=("docs.litellm.ai, logging_spec, generic_api and cost_tracking, 2026-11",),
+    tested="records made to LiteLLM's documentation and types of both shapes (2026-11)",
+    against=("docs.litellm.ai, logging_spec, generic_api and cost_tracking, 2026-11", "the types in LiteLLM's release 1.110.2, read (140 MB, so not installed)"),
     connect=(
         "In the proxy's config.yaml: callbacks: [answerable], and under callback_settings.answerable: callback_type: generic_api, endpoint: {address}.",
         "headers: Authorization: Bearer <the value of {secret}>.",

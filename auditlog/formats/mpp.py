@@ -60,8 +60,8 @@ ABOUT = About(
     carries="payments asked for and paid by HTTP: amount, currency, method, recipient, payer, reference",
     chains="none: the payer (source) acts, where it is said. Joined by the receipt's reference and the challenge's id",
     lacks="signatures, agents; the proof of payment is kept as its digest only",
-    tested="published vectors of challenges, credentials and receipts, valid and hostile",
-    against=("peacprotocol/peac vectors", "tempoxyz/mpp-specs, draft-httpauth-payment-00"),
+    tested="headers that its authors' Python SDK writes; published vectors of challenges, credentials and receipts, valid and hostile",
+    against=("pympp 0.16.0", "peacprotocol/peac vectors, 2026-11", "tempoxyz/mpp-specs, draft-httpauth-payment-00, 2026-11"),
     connect=(
         "Put a recorder beside your MPP client or server.",
         'POST {{"at": "<RFC 3339>", "challenge": "<WWW-Authenticate>", "receipt": "<Payment-Receipt>"}} to {address}.',

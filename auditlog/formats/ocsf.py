@@ -67,7 +67,7 @@ ABOUT = About(
     chains="delegation.uid and parent_uid become grants with parents; ai_agent acts for actor.user",
     lacks="money (OCSF has no class for payments); a signature; before 1.9 a field for agents and delegation",
     tested="OCSF's published samples: API activity, account change, authentication",
-    against=("ocsf/examples", "ocsf-json-schema 1.2.0"),
+    against=("ocsf/examples, 2026-11", "ocsf-json-schema 1.2.0"),
     connect=(
         "Where the export lands (Keycard: your S3 bucket), run a job on each new file that turns it into JSON lines.",
         "Have it POST them to {address}, up to 20,000 a time, gzip if you like (Content-Encoding: gzip).",

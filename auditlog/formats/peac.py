@@ -77,7 +77,7 @@ ABOUT = About(
     lacks="names (references stand for them); amounts of budgets; money of other PEAC records; records of the older form (0.1)",
     tested="PEAC's published provisioning life cycle, agent identities and actor bindings, each valid and invalid sample; "
     "signed records made to its specification",
-    against=("peacprotocol/peac vectors and fixtures",),
+    against=("peacprotocol/peac vectors and fixtures, 2026-11",),
     connect=(
         "POST PEAC's signed records, as they were issued, to {address} with Content-Type: application/interaction-record+jwt,",
         "and give the issuer's public keys as a JWKS.",

@@ -61,7 +61,7 @@ ABOUT = About(
     chains="nested act, outermost is the current actor; grants and tokens with their parents",
     lacks="nothing of ours; types of others (CAEP) are kept as other.*",
     tested="RFC 7515 and RFC 8037 examples, Wycheproof signatures, every claim mutated",
-    against=("RFC 7515, 8037 and 8417, examples", "Wycheproof testvectors_v1", "joserfc 1.8.0"),
+    against=("RFC 7515, 8037 and 8417, examples", "Wycheproof testvectors_v1, 2026-11", "joserfc 1.8.0"),
     connect=(
         "Publish your public keys as a JWKS, or have the file at hand.",
         "Sign each event as a SET with typ secevent+jwt and aud urn:answerable:<tenant>.",

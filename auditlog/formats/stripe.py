@@ -73,7 +73,7 @@ ABOUT = About(
     chains="none: Stripe names no agent. Joined by charge, invoice, idempotency key and payment token",
     lacks="provisioning (Stripe has no webhooks for it); of a thin event all but its object, until it is fetched",
     tested="Stripe's own library signs and verifies the tests' events; all published fixture objects are read",
-    against=("stripe 16.1.0", "stripe/openapi fixtures3 and its private preview", "docs.stripe.com/changelog, 2026-11"),
+    against=("stripe 16.1.0", "stripe/openapi fixtures3 and its private preview, 2026-11", "docs.stripe.com/changelog, 2026-11"),
     connect=(
         "In the Stripe dashboard open Developers > Webhooks and add an endpoint at {address}.",
         "Choose the events of charges, refunds, invoices, subscriptions, disputes, issuing and billing.",

@@ -68,8 +68,8 @@ ABOUT = About(
     carries="payments asked for, settled or failed, signed offers and receipts with network, asset, payer",
     chains="none: the payer's address acts. Joined by transaction and resource",
     lacks="agents and humans; money in a currency, unless the asset is one; EIP-712 signatures are not recovered",
-    tested="published vectors of offers and receipts, valid and hostile",
-    against=("peacprotocol/peac vectors", "x402-foundation/x402 specification v1 and v2, 2026-11"),
+    tested="headers and objects that the official Python SDK writes; published vectors of offers and receipts, valid and hostile",
+    against=("x402 2.25.0", "peacprotocol/peac vectors, 2026-11", "x402-foundation/x402 specification v1 and v2, 2026-11"),
     connect=(
         "Put a recorder beside your x402 client or server.",
         'POST {{"at": "<RFC 3339>", "headers": {{"PAYMENT-REQUIRED": .., "PAYMENT-RESPONSE": ..}}}} to {address}.',

@@ -1,15 +1,17 @@
 """From the sender's side: what the senders' own libraries make is taken, and what we make they take.
 
 Stripe's library signs the events of test_stripe_format and test_stripe_money, OpenTelemetry's classes encode those of
-test_otlp_format, PyNaCl's keys stand behind native events. Where a sender publishes no library, its format's test names the
-page it follows and when it was read (see ABOUT.tested).
+test_otlp_format, PyNaCl's keys stand behind native events. Where a sender publishes no library that installs, its format says
+which page or sources it follows and when they were read (ABOUT.against): the registry's `ap2` is not by AP2's authors and of an
+earlier version of it; LiteLLM's package is 140 MB and asks for clouds' SDKs, so its types were read and are not installed.
 """
 
 import json
+import re
 from base64 import b64encode
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,10 +23,28 @@ from cloudevents.v1 import http as cloudevents_v1
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from http_message_signatures import HTTPMessageSigner, MappingKeyResolver, algorithms
+from joserfc import jws
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+from mpp import Challenge, Credential, Receipt
 from svix.webhooks import Webhook as SvixWebhook
+from x402.http import utils as x402_http
+from x402.schemas import PaymentPayload, PaymentRequired, PaymentRequirements, ResourceInfo, SettleResponse
+from x402.schemas.v1 import PaymentRequiredV1, PaymentRequirementsV1
 
 from auditlog.core.keys import b64url, load
-from auditlog.formats import NAMES, Delivery, Sender, Statement, cloudevents, http_signatures, named, standard_webhooks
+from auditlog.formats import (
+    NAMES,
+    Delivery,
+    Sender,
+    Statement,
+    cloudevents,
+    http_signatures,
+    mpp,
+    named,
+    standard_webhooks,
+    x402,
+)
+from auditlog.formats import set as set_format
 from auditlog.formats.trial import trial_delivery
 from tests.deliveries import CLOUDEVENT, NATIVE, SIGNED_BODY, WHSEC, sender_of, with_token
 
@@ -152,11 +172,128 @@ def test_a_signature_of_the_library_over_another_body_is_refused():
         http_signatures.receive(Delivery(body + b" ", "application/json", headers | {"x": b64encode(b"x").decode()}), sender)
 
 
+# --- Security Event Tokens --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alg", "made"), [("ES256", lambda: ECKey.generate_key("P-256")), ("RS256", lambda: RSAKey.generate_key(2048)),
+                                           ("PS256", lambda: RSAKey.generate_key(2048)), ("Ed25519", lambda: OKPKey.generate_key("Ed25519"))])  # fmt: skip
+def test_what_a_jose_library_signs_as_a_set_is_taken(alg, made):
+    key = made()
+    claims = {"iss": "https://sender.example", "iat": int(AT.timestamp()), "jti": "j-1", "aud": "urn:answerable:default", "toe": int(AT.timestamp()),
+              "events": {"urn:answerable:event:action.performed:v1": {"outcome": "success"}}}  # fmt: skip
+    compact = jws.serialize_compact({"alg": alg, "typ": "secevent+jwt", "kid": "k-1"}, json.dumps(claims), key, algorithms=[alg])
+    sender = sender_of("set", keys={"k-1": load(key.as_dict(private=False) | {"kid": "k-1"}, "k-1")})
+
+    statement = only(set_format.receive(Delivery(compact.encode(), "application/secevent+jwt", {}), sender))
+
+    assert (statement.grade, statement.event.type, statement.event.occurred_at) == ("A", "action.performed", AT)
+
+
+# --- x402 -------------------------------------------------------------------------------------------------------------------
+
+BASE, SOLANA, USDC = "eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
+DEARER = PaymentRequirements(scheme="exact", network=SOLANA, asset="EPjF", amount="20000", pay_to="9Pay", max_timeout_seconds=60)
+CHEAPER = PaymentRequirements(scheme="exact", network=BASE, asset=USDC, amount="10000", pay_to="0x20", max_timeout_seconds=60)
+ASKED = PaymentRequired(accepts=[DEARER, CHEAPER], resource=ResourceInfo(url="https://api.example/report"))
+PAID = SettleResponse(success=True, transaction="0x36", network=BASE, payer="0xf6")
+
+
+def of(module, name, record):
+    return only(module.receive(with_token(json.dumps(record).encode()), sender_of(name))).event
+
+
+def test_what_the_x402_sdk_writes_into_headers_names_the_offer_that_was_settled():
+    headers = {"PAYMENT-REQUIRED": x402_http.encode_payment_required_header(ASKED), "PAYMENT-RESPONSE": x402_http.encode_payment_response_header(PAID)}
+
+    event = of(x402, "x402", {"at": AT.isoformat(), "headers": headers})
+
+    assert (event.type, event.payload.outcome, event.payload.actor.sub, event.payload.actor.iss) == ("payment.settled", "success", "0xf6", BASE)
+    assert event.payload.action.account == "0x20" and event.payload.action.target.id == "https://api.example/report"
+    assert event.payload.call.operation == f"x402 exact {BASE} {USDC}"
+
+
+def test_a_settlement_that_failed_by_the_x402_sdk_is_a_failure_with_its_reason():
+    failed = SettleResponse(success=False, error_reason="insufficient_funds", error_message="not enough", transaction="", network=BASE, payer="0xf6")
+
+    event = of(x402, "x402", {"headers": {"PAYMENT-RESPONSE": x402_http.encode_payment_response_header(failed)}})
+
+    assert (event.type, event.payload.outcome, event.payload.call.error, event.dated) == ("payment.failed", "failure", "insufficient_funds", False)
+
+
+def test_objects_and_the_first_versions_of_the_x402_sdk_are_read_alike():
+    objects = {"at": AT.isoformat(), "required": ASKED.model_dump(by_alias=True), "settlement": PAID.model_dump(by_alias=True)}
+    accepted = objects | {"accepted": DEARER.model_dump(by_alias=True)}
+    old = PaymentRequiredV1(accepts=[PaymentRequirementsV1(scheme="exact", network="base", max_amount_required="10000", resource="https://api.example/report",
+                                                           pay_to="0x20", max_timeout_seconds=60, asset=USDC)])  # fmt: skip
+    first = {"required": old.model_dump(by_alias=True), "headers": {"X-PAYMENT-RESPONSE": x402_http.encode_payment_response_header(PAID)}}
+
+    assert of(x402, "x402", objects).payload.action.account == "0x20" == of(x402, "x402", first).payload.action.account
+    assert of(x402, "x402", accepted).payload.action.account == "9Pay"  # what the buyer accepted, and not what looks like it
+
+
+def test_the_payment_itself_which_the_x402_sdk_signs_is_not_stored():
+    payment = PaymentPayload(payload={"signature": "0x" + "ab" * 65, "authorization": {}}, accepted=CHEAPER)
+    headers = {"PAYMENT-SIGNATURE": x402_http.encode_payment_signature_header(payment), "PAYMENT-RESPONSE": x402_http.encode_payment_response_header(PAID)}
+
+    statement = only(x402.receive(with_token(json.dumps({"headers": headers}).encode()), sender_of("x402")))
+
+    assert headers["PAYMENT-SIGNATURE"].encode() not in statement.raw and statement.event.type == "payment.settled"
+
+
+# --- Machine Payments Protocol ----------------------------------------------------------------------------------------------
+
+CARD = Challenge.create(secret_key="k", realm="api.example", method="stripe", intent="charge", request={"amount": "1000", "currency": "usd", "recipient": "acct_1"},
+                        expires="2026-11-20T11:00:00Z", description='a "quoted" \\ text, id="x"', meta={"order": "7"})  # fmt: skip
+CHAIN = Challenge.create(secret_key="k", realm="api.example", method="tempo", intent="charge", request={"amount": "1000000", "currency": "0x20c0", "recipient": "0x9"})
+RECEIPT = Receipt(status="success", timestamp=AT, reference="pi_9", method="stripe", external_id="o-1", funding_currency="usd")
+
+
+def test_what_the_mpp_sdk_writes_into_headers_is_one_payment():
+    credential = Credential(CARD.to_echo(), {"spt": "spt_secret"}, source="did:example:ada")
+    record = {"challenge": CARD.to_www_authenticate("api.example"), "credential": credential.to_authorization(), "receipt": RECEIPT.to_payment_receipt()}
+
+    statement = only(mpp.receive(with_token(json.dumps(record).encode()), sender_of("mpp")))
+    event = statement.event
+
+    assert (event.type, event.payload.actor.sub, event.occurred_at) == ("payment.settled", "did:example:ada", AT)
+    money = event.payload.money
+    assert (money.amount_minor, money.currency, money.charge, event.payload.action.account) == (1000, "USD", "pi_9", "acct_1")
+    assert b"spt_secret" not in statement.raw and b64url(b"spt_secret").encode()[:12] not in statement.raw
+
+
+def test_of_two_challenges_of_the_mpp_sdk_the_paid_one_counts_in_one_header_or_in_two():
+    both = [one.to_www_authenticate("api.example") for one in (CHAIN, CARD)]
+
+    for challenge in (", ".join(both), f"{', '.join(both)}, Basic realm=\"x\"", both):
+        event = of(mpp, "mpp", {"challenge": challenge, "receipt": RECEIPT.to_payment_receipt()})
+        assert (event.payload.money.amount_minor, event.payload.call.operation) == (1000, "stripe charge"), challenge
+    assert of(mpp, "mpp", {"challenge": ", ".join(both)}).payload.money is None  # nothing was paid yet, in nobody knows which
+
+
+# --- the table of what was tested with what -----------------------------------------------------------------------------------
+
+_RELEASE = re.compile(r"([a-z0-9-]+) (\d+(?:\.\d+)+)\Z")
+_WHICH = re.compile(r"20\d\d-\d\d|\d+\.\d+|RFC \d{4}|\b[0-9a-f]{7}\b")  # when it was read, of which version, a commit
+_LIBRARIES = {"stripe", "standardwebhooks", "svix", "cloudevents", "http-message-signatures", "opentelemetry-proto", "x402", "pympp", "ocsf-json-schema", "joserfc"}
+
+
 def test_the_table_in_help_names_the_very_versions_that_the_tests_use():
+    found = set()
     for name in NAMES:
         for one in named(name).ABOUT.against:
-            package, _, stated = one.partition(" ")
-            with suppress(PackageNotFoundError):
-                assert version(package) == stated, (name, one)
-    libraries = {one.partition(" ")[0] for name in NAMES for one in named(name).ABOUT.against}
-    assert {"stripe", "standardwebhooks", "svix", "cloudevents", "http-message-signatures", "opentelemetry-proto"} <= libraries
+            if release := _RELEASE.match(one):
+                assert version(release[1]) == release[2], (name, one)  # a release of a library is one that is installed here
+                found.add(release[1])
+            else:
+                assert _WHICH.search(one), f"{name}: of which version or when was {one!r} read"
+    assert found == _LIBRARIES
+
+
+def test_every_library_of_the_table_is_used_by_a_test_and_every_format_has_one_of_its_own():
+    tests = {path.name: path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py")}
+    modules = {"http-message-signatures": "http_message_signatures", "opentelemetry-proto": "opentelemetry", "pympp": "mpp", "ocsf-json-schema": "ocsf_schema"}
+
+    for library in _LIBRARIES:
+        module = modules.get(library, library)
+        assert any(re.search(rf"^(?:from|import) (?:tests\.)?{module}\b", text, re.MULTILINE) for text in tests.values()), library
+    assert {f"test_{name}_format.py" for name in NAMES} - tests.keys() <= {"test_set_polling_format.py"}
