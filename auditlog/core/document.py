@@ -99,7 +99,13 @@ def place_of(said: str) -> str | None:
     return place[1] if place else None
 
 
-def leave_out(document: Any, said: str) -> bool:
+def make_whole(document: Any, said: str) -> bool:
+    """Make a whole number of what a decoder (msgspec) says is none, where it says one: `6003.0`, `"6003"`. Whether it did."""
+    types = _EXPECTED.search(said)
+    return types is not None and types[1] == "int" and leave_out(document, said, only_if_it_says_the_same=True)
+
+
+def leave_out(document: Any, said: str, *, only_if_it_says_the_same: bool = False) -> bool:
     """Take what a decoder (msgspec) says does not fit out of the document, or give it the type that was expected where it
     says the same. Whether there was anything to take out."""
     path = place_of(said)
@@ -131,6 +137,8 @@ def leave_out(document: Any, said: str) -> bool:
         fit = _as_expected(holder[place], types[1]) if types else None
         if fit is not None:
             holder[place] = fit
+        elif only_if_it_says_the_same:
+            return False
         else:
             del holder[place]
     return bool(wrong)

@@ -146,13 +146,15 @@ class Listed(Struct):
 
 
 class Names(Struct):
-    """What tells the shapes apart: the name under which each has its id."""
+    """What tells the shapes apart: the name under which each has its id, and what only v1 has, whatever stands there."""
 
     AuditLogID: Any = None
     ID: Any = None
     id: Any = None
-    When: Any = None
-    when: Any = None
+    When: Any = msgspec.UNSET
+    when: Any = msgspec.UNSET
+    owner: Any = msgspec.UNSET
+    interface: Any = msgspec.UNSET
     Metadata: Any = None
     metadata: Any = None
 
@@ -162,7 +164,8 @@ class Names(Struct):
 
     @property
     def is_old(self) -> bool:
-        return not self.is_pushed and (self.ID is not None or self.When is not None or self.when is not None)
+        only_v1 = (self.When, self.when, self.owner, self.interface)
+        return not self.is_pushed and (self.ID is not None or any(one is not msgspec.UNSET for one in only_v1))
 
 
 class Info(Struct):

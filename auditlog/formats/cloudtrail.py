@@ -117,6 +117,7 @@ class Call(Struct):
     userAgent: str | None = None
     requestParameters: dict[str, Any] | None = None
     responseElements: dict[str, Any] | None = None
+    serviceEventDetails: dict[str, Any] | None = None
     errorCode: str | None = None
     errorMessage: str | None = None
     requestID: str | None = None
@@ -263,13 +264,16 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _outcome(said: Call) -> str:
-    """By `errorCode`; a sign-in has none, and says `Failure` under its own name. Only then may there be a message alone."""
+    """By `errorCode`; a sign-in has none, and says `Failure` under its own name (IAM Identity Center's in `serviceEventDetails`).
+    Only then may there be a message alone. A sign-in that says neither is unknown."""
     if said.errorCode:
         return "denied" if _DENIAL.search(said.errorCode) else "failure"
-    answered = inner(said.responseElements, said.eventName)
+    answered = inner(said.responseElements, said.eventName) or inner(said.serviceEventDetails, said.eventName)
     if isinstance(answered, str) and answered.lower() in ("failure", "failed"):
         return "failure"
-    return "failure" if said.errorMessage else "success"
+    if said.errorMessage:
+        return "failure"
+    return "unknown" if said.eventName == "ConsoleLogin" and not isinstance(answered, str) else "success"
 
 
 def _nameless(said: Call, sender: Sender) -> Event:

@@ -79,6 +79,7 @@ ABOUT = About(
 class Ocsf(Struct):
     class_uid: int
     time: int | float | str | None = None
+    time_dt: str | None = None  # the same, of the datetime profile
     activity_id: int | None = None
     activity_name: str | None = None
     type_name: str | None = None
@@ -134,7 +135,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
     # What states when a delegation was made is not itself the making of it: a change or a later export may say it again.
     dated = not (isinstance(payload.grant, GrantObject) and payload.grant.not_before is not None)
-    return event(sender, id=id, type=native, at=told_at(said.time), payload=payload, principal=principal, dated=dated)
+    return event(sender, id=id, type=native, at=told_at(said.time if said.time not in (None, "") else said.time_dt), payload=payload, principal=principal, dated=dated)
 
 
 def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:

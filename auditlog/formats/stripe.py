@@ -117,13 +117,13 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "customer.subscription.deleted": ("subscription.ended", "success", ""),
     "charge.dispute.created": ("dispute.opened", "success", "disputed"),
     "charge.dispute.updated": ("dispute.updated", "success", ""),
-    "charge.dispute.closed": ("dispute.closed", "success", ""),
+    "charge.dispute.closed": ("dispute.closed", "unknown", ""),  # an inquiry that came to nothing is neither won nor lost
     "charge.dispute.funds_withdrawn": ("dispute.funds_withdrawn", "success", ""),
     "charge.dispute.funds_reinstated": ("dispute.funds_reinstated", "success", ""),
     "issuing_dispute.created": ("dispute.opened", "success", "disputed"),
     "issuing_dispute.submitted": ("dispute.updated", "success", ""),
     "issuing_dispute.updated": ("dispute.updated", "success", ""),
-    "issuing_dispute.closed": ("dispute.closed", "success", ""),
+    "issuing_dispute.closed": ("dispute.closed", "unknown", ""),
     "issuing_dispute.funds_reinstated": ("dispute.funds_reinstated", "success", ""),
     "issuing_dispute.funds_rescinded": ("dispute.funds_withdrawn", "success", ""),
     "issuing_authorization.request": ("payment.authorized", "pending", "authorized"),  # seen, never in its path
@@ -173,6 +173,7 @@ _STATUS_COUNTS = (
     "customer.subscription.created", "customer.subscription.updated", "invoice.created",
 )  # fmt: skip
 BASIL = "2025-03-31"
+_DATED = re.compile(r"20\d\d-\d\d-\d\d(\.|\Z)")
 _OF_A_CHARGE = ("radar.", "review.")  # which have no native type, and are found by their charge
 _GRANTS = ("v2.iam.stripe_access_grant.", "v2.orchestrated_commerce.agreement.")
 # `client_secret`, `authorization` and `api_key` stay, as parts of what Stripe signed: the first confirms a payment in a
@@ -480,7 +481,7 @@ def _given_back(body: Body, thing: dict[str, Any]) -> tuple[int, int] | None:
         return None
     previous = inner(body.data, "previous_attributes")
     after, before = minor_units(after), minor_units(inner(previous, "amount_refunded") or 0)
-    if (body.api_version or "")[:10] >= BASIL:
+    if _DATED.match(version := body.api_version or "") and version[:10] >= BASIL:
         return after - before, 0
     amount, taken = thing.get("amount"), thing.get("amount_captured")
     if taken is None:

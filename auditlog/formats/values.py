@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from auditlog.core.document import INTEGER, leave_out, place_of, read_document
+from auditlog.core.document import INTEGER, leave_out, make_whole, place_of, read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import (
     ARRIVAL,
@@ -123,7 +123,7 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
             found = decode(orjson.dumps(document))
         except (*UNREADABLE, TypeError) as error:
             said, place = str(error), place_of(str(error))
-            if place is None or place in needed or not leave_out(document, said):
+            if place is None or not (make_whole(document, said) if place in needed else leave_out(document, said)):
                 # What was taken out may be what is missing now: then that is what was wrong with it.
                 named = re.search(r"missing required field `([^`]+)`", said)
                 wrong = next((one for one in left_out if named and f"{one}`".find(f".{named[1]}`") >= 0), said)

@@ -95,11 +95,14 @@ def test_a_pending_refund_is_pending_and_counts_as_the_charge_says(told):
         (OLDER, 500, 700, 500),  # and 2.00 of what was taken
         (BASIL, 200, 700, 500),  # since then a refund is always of what was taken
         (OLDER, 1000, 700, 0),
+        (None, 300, 700, 700),  # a version that says nothing is an old one
+        (7, 300, 700, 700),
+        ("unversioned", 300, 700, 700),
     ],
 )
 def test_what_was_never_captured_is_no_refund_of_what_was(told, version, refunded, captured, left):
     after = HOLD | {"captured": True, "amount_captured": captured}
-    lines = told(("charge.succeeded", HOLD), ("charge.captured", after | {"amount_refunded": 300 if version == OLDER else 0}),
+    lines = told(("charge.succeeded", HOLD), ("charge.captured", after | {"amount_refunded": 0 if version == BASIL else 300}),
                  ("charge.refunded", after | {"amount_refunded": refunded}, {"amount_refunded": 0}), version=version)  # fmt: skip
 
     assert spent(lines) == (left, left, 0)

@@ -217,3 +217,13 @@ def test_logpushs_test_of_a_destination_stores_nothing(body, content_type):
     received = cloudflare.receive(with_token(gzip.compress(body), content_type), sender_of("cloudflare"))
 
     assert received.batch and not received.statements
+
+
+@pytest.mark.parametrize("when", [{"when": None}, {"when": ""}, {}])
+def test_an_entry_of_v1_without_a_time_is_one_of_v1_all_the_same_and_keeps_no_secret(when):
+    entry = {"id": "v1-9", "action": {"type": "token_create", "result": True}, "owner": {"id": "acc"}, "interface": "API", "newValue": "hunter2hunter2",
+             "resource": {"type": "token", "id": "b7"}} | when  # fmt: skip
+
+    [statement] = received("cloudflare", entry).values()
+
+    assert (statement.event.type, statement.event.dated) == ("credential.issued", False) and b"hunter2" not in statement.raw

@@ -98,7 +98,12 @@ def test_a_domain_registration_names_the_domain():
             "token.exchange_failed",
             "denied",
         ),
-        ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin"}, "session.started", "success"),
+        ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Success"}}, "session.started", "success"),
+        ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin"}, "session.started", "unknown"),
+        ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin", "responseElements": "Failure"}, "session.started", "unknown"),
+        # IAM Identity Center's sign-ins ("Understanding IAM Identity Center sign-in events", docs.aws.amazon.com, 2026-11)
+        *[({"eventSource": "signin.amazonaws.com", "eventName": "UserAuthentication", "responseElements": None, "serviceEventDetails": {"UserAuthentication": said}}, native, outcome)
+          for said, native, outcome in (("Success", "action.performed", "success"), ("Failure", "action.denied", "failure"))],
     ],
 )
 def test_calls_give_types_and_outcomes(changes, native, outcome):

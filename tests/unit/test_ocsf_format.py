@@ -186,3 +186,24 @@ def test_a_call_says_by_its_response_what_its_status_does_not(response, more, ou
     event = event_in("ocsf", plain | {"api": {"operation": "GetObject", "response": response}} | more)
 
     assert event.payload.outcome == outcome and event.type == ("action.performed" if outcome == "success" else "action.denied")
+
+
+@pytest.mark.parametrize("class_uid", [6003, 6003.0, "6003"])
+def test_a_class_is_the_same_as_whichever_number_an_exporter_writes_it(class_uid):
+    assert event_in("ocsf", OCSF | {"class_uid": class_uid, "activity_id": 1}).type == "action.performed"
+
+
+@pytest.mark.parametrize("class_uid", [True, 6003.5, "six", [6003], None])
+def test_what_is_no_class_is_refused(class_uid):
+    with pytest.raises(Refused, match="class_uid"):
+        event_in("ocsf", OCSF | {"class_uid": class_uid})
+
+
+@pytest.mark.parametrize("time", [{"time": None}, {}])
+def test_the_datetime_profiles_time_stands_in_for_one_that_is_missing(time):
+    plain = {k: v for k, v in OCSF.items() if k != "time"}
+
+    dated = event_in("ocsf", plain | time | {"time_dt": "2026-11-20T10:00:00Z"})
+
+    assert (dated.occurred_at.isoformat(), dated.dated) == ("2026-11-20T10:00:00+00:00", True)
+    assert not event_in("ocsf", plain | time | {"time_dt": None}).dated

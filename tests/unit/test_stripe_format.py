@@ -307,6 +307,8 @@ def test_what_is_drawn_on_a_payment_token_is_no_charge_of_its_own_and_no_new_aut
         ("invoice_payment.paid", "invoice_payment", {}, "invoice.paid", "success", None),
         ("invoice_payment.paid", "invoice_payment", {"amount_paid": 5, "currency": "usd", "payment": {"type": "charge", "charge": "ch_1"}}, "invoice.paid", "success", "settled"),
         ("issuing_dispute.created", "issuing.dispute", {}, "dispute.opened", "success", "disputed"),
+        *[("charge.dispute.closed", "dispute", {"status": status}, "dispute.closed", outcome, None)
+          for status, outcome in (("won", "success"), ("lost", "failure"), ("warning_closed", "unknown"), ("prevented", "unknown"), (None, "unknown"))],
         ("issuing_dispute.funds_rescinded", "issuing.dispute", {}, "dispute.funds_withdrawn", "success", None),
         ("issuing_authorization.request", "issuing.authorization", {}, "payment.authorized", "pending", "authorized"),
         ("issuing_authorization.updated", "issuing.authorization", {"status": "reversed"}, "payment.refunded", "success", "reversed"),
