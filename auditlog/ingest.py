@@ -227,7 +227,7 @@ def read_by_format(source: Source, read: Callable[[], Read]) -> Read:
     """What a format makes of somebody's bytes. Raises Refused, also where the parser falls over them."""
     try:
         return read()
-    except (ValueError, OverflowError, RecursionError, KeyError) as error:
+    except (ValueError, ArithmeticError, RecursionError, LookupError) as error:
         log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
         raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None
 

@@ -166,6 +166,6 @@ def _money(cost: Any) -> Money | None:
         amount = Decimal(str(cost)).quantize(_GRAIN, ROUND_HALF_EVEN)
     except ArithmeticError:
         amount = Decimal(-1)
-    if not 0 <= amount < 10**15:
+    if not amount.is_finite() or not 0 <= amount < 10**15:
         raise MalformedEvent(f"expected a cost in US dollars, found {str(cost)[:40]!r}")
     return Money(currency="USD", amount=f"{amount:f}".rstrip("0").rstrip("."))

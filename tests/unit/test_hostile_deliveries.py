@@ -40,6 +40,10 @@ ODD = st.sampled_from(
         "x" * 600,
         "|",
         "4" * 16,
+        "NaN",
+        "sNaN",
+        "-Infinity",
+        "1e999999999",
         [],
         {},
         [[]],
@@ -250,3 +254,13 @@ def test_hostile_deliveries_leave_no_memory_behind(name):
         tracemalloc.stop()
 
     assert grown < 2_000_000, f"{grown:,} bytes more after 1,000 deliveries"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_word_for_a_number_that_is_none_escapes_as_nothing_but_a_refusal(name):
+    for body in SAMPLES[name].bodies:
+        with suppress(ValueError):
+            document = json.loads(body)
+            for path in paths(document):
+                for word in ("NaN", "sNaN", "-Infinity", "1e999999999", "-0", "٣", "0x10", "1_000"):
+                    take(name, json.dumps(with_value(document, path, word)).encode())

@@ -30,7 +30,7 @@ def test_money_is_exact_to_a_millionth_of_a_millionth(cost, amount):
     assert event_in("litellm", LITELLM | {"spend": cost}).payload.money.amount == amount
 
 
-@pytest.mark.parametrize("cost", [-1, "free", 1e300])
+@pytest.mark.parametrize("cost", [-1, "free", 1e300, "NaN", "sNaN", "Infinity", "-inf", "1e400", "1e999999999"])
 def test_what_is_no_amount_is_refused(cost):
     with pytest.raises(Refused):
         event_in("litellm", LITELLM | {"spend": cost})
