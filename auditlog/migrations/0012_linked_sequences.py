@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0010_sums_without_end")]
+    dependencies = [("auditlog", "0011_mentions_of_parties")]
 
     operations = [
         migrations.AddField("sequencerun", "is_linked", models.BooleanField(default=False, db_default=False)),
