@@ -335,6 +335,18 @@ def test_a_humans_raise_that_only_the_agents_own_side_tells_is_unknown(bench):
     assert bench.asked(later, "C5")["result"] == "pass"
 
 
+def test_a_human_who_spends_beyond_a_limit_of_his_own_in_person_is_told_so_and_needed_nobodys_leave(bench):
+    world = bench.world
+    said = {"id": "h", "scope": "global", "holder": bench.fen.ref, "max_minor": 1_000, "currency": "USD", "interval": "month", "set_by": bench.fen.ref}
+    world.send(world.event("limit.set", source=bench.platform, at=bench.begins, limit=said, actor=bench.fen, principal=bench.fen, mode="direct"))
+    act = bench.act(actor=bench.fen, mode="direct", amount=15_00)
+    bench.settles()
+
+    answer = bench.asked(act, "C5")
+    assert bench.verdict(act)["verdict"] == "within_scope" and bench.found() == {"spend.cap_exceeded"}
+    assert answer["result"] == "na" and "over by 5.00 USD" in answer["reason"]
+
+
 def test_a_limit_that_a_human_restates_by_the_hour_of_the_month_counts_by_the_month_from_then_on(bench):
     grant = bench.grant(limits=[CAP])
     acts = [bench.act(timedelta(days=day, hours=3), grant=grant, amount=40_00) for day in (0, 1)]

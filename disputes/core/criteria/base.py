@@ -172,7 +172,10 @@ def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested],
     """
     found = answer(it)
     if it.in_person:
-        return replace(found, result="na", reason="the principal did it in person: no grant is needed", evidence=(), codes=(), cure="")
+        reason = "the principal did it in person: no grant is needed"
+        if found.id == "C5" and found.result == "fail":  # which a finding says too: of the limit, and not against the act
+            reason += f", and nobody's leave to spend; {found.reason}"
+        return replace(found, result="na", reason=reason, evidence=(), codes=(), cure="")
     if (doubted := as_others_state(it, answer, found)) is not None:
         return doubted
     if found.result == "pass" and (before := as_known(it.path)) is not None and (known := answer(replace(it, path=before))).result == "fail":
