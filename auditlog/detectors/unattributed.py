@@ -41,12 +41,14 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
 
 
 def _is_counted_with_others(act: Act, record: Record) -> bool:
-    """Whether the books know what a payment is of: it names an invoice, or is counted in a line with what others told. A
-    payment is judged through what it pays for (`DESIGN.md` 4.3).
+    """Whether the books know what a payment is of, or may: it names an invoice, is counted in a line with what others told,
+    or is perhaps what an act was paid with. A payment is judged through what it pays for (`DESIGN.md` 4.3).
     """
     if not follows_an_act(act):
         return False
-    return bool(act.payload.money and act.payload.money.invoice) or any(len(line.events) > 1 for line in record.lines_of(act.event_id))
+    return bool(act.payload.money and act.payload.money.invoice) or any(
+        len(line.events) > 1 or line.doubt_minor for line in record.lines_of(act.event_id)
+    )
 
 
 def _named(act: Act) -> bool:

@@ -422,6 +422,19 @@ def test_an_invoice_over_several_acts_says_so_and_blames_nobody_for_a_gap_in_the
     assert {bench.verdict(act)["verdict"] for act in acts} == {"within_scope"}
 
 
+def test_a_payment_that_names_nobody_and_is_perhaps_that_of_an_act_accuses_nobody(bench):
+    world = bench.world
+    world.source("pay", "https://pay.example")
+    bench.act(grant=bench.grant(), amount=5_00)
+    for charge, amount in (("c1", 5_00), ("c2", 90_00)):
+        world.send(world.event("payment.captured", source="pay", at=bench.begins + HOUR + MINUTE, actor=None, principal=bench.fen, action={"provider": "shop"},
+                               money={"amount_minor": amount, "currency": "USD", "rail": "card", "charge": charge}))  # fmt: skip
+    bench.settles()
+
+    [finding] = Finding.objects.filter(tenant=world.row, rule="authority.unattributed")
+    assert finding.money_at_risk_minor == 90_00
+
+
 # --- rule, criterion and page, whoever states what -------------------------------------------------------------------
 
 STATED = st.builds(
