@@ -16,7 +16,7 @@ from auditlog.pull import alone
 from auditlog.siem import end_of
 from auditlog.stream import check_cursor
 
-_STREAMS = {Export.What.BOTH: ("events", "findings"), Export.What.ALL: tuple(ExportStream.What.values)}
+_STREAMS = {Export.What.BOTH: ("events", "findings"), Export.What.ALL: ("events", "findings", "cases")}
 
 
 @transaction.atomic

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, connection
 from django.db.utils import InterfaceError
 
+from auditlog import security
 from auditlog.models import Finding, Heartbeat, PublisherState
 from auditlog.verify_ledger import insert_only_faults
 
@@ -39,7 +40,7 @@ def checks(*, now: datetime) -> list[Check]:
 def work(*, now: datetime, broker_ok: bool) -> list[Check]:
     """What projecting and detecting need: a worker at work, a broker to wake it, and no backlog that has grown old."""
     try:
-        found = [_worker(now), _lag(now)]
+        found = [_worker(now), _lag(now), _security()]
     except (DatabaseError, InterfaceError) as error:
         return [Check("database", False, type(error).__name__), _broker(broker_ok)]
     return [_broker(broker_ok), *found]
@@ -75,6 +76,11 @@ def _configuration() -> Check:
     rows = Finding.objects.filter(rule="integrity.configuration_changed", state__in=("open", "acknowledged"))
     found = list(rows.order_by("id").values_list("tenant__name", "title")[:5])
     return Check("configuration", not found, "; ".join(f"{tenant}: {title}" for tenant, title in found) or "as the logs state it")
+
+
+def _security() -> Check:
+    why = security.fault()
+    return Check("security log", not why, f"an event could not be written: {why}" if why else "is written")
 
 
 def _worker(now: datetime) -> Check:

@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 
 from auditlog import clock, queries, siem, standing, tasks, threads
 from auditlog import ingest as road
-from auditlog.access import WHOLE
+from auditlog.access import WATCH, WHOLE
 from auditlog.chain_json import chain_json
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, NotFound, Refused, UnknownSource
 from auditlog.core.merkle import leaf_hash
@@ -542,6 +542,8 @@ class ExportOcsf(APIView):
         what, after = request.query_params.get("what", ""), request.query_params.get("after", "0")
         if what not in siem.STREAMS:
             raise ParseError(f"expected `what` of {', '.join(siem.STREAMS)}, found {what[:40]!r}")
+        if what == "security":
+            request.viewer.must(WATCH)
         if not after.isascii() or not after.isdigit() or len(after) > 18:
             raise ParseError(f"expected `after` as given by Answerable-Next-Cursor, found {after[:20]!r}")
         page = siem.read_page(request.viewer.tenant, what, after=int(after), size=page_size(request, MAX_PAGE))

@@ -1,13 +1,15 @@
 """The door for deliveries: past sessions, users, cookies and forms, none of which a sender has."""
 
 import structlog
-from django.db import DataError
+from django.db import DatabaseError, DataError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from auditlog import configuration
+from auditlog import clock, configuration, security
+from auditlog.access import Viewer
 from auditlog.acting import acting_as
 from auditlog.core.errors import AnswerableError, ConfigurationDiffers
+from auditlog.models import Membership
 from auditlog.views import ingest_view
 from config.errors import problem, refusal, status_of
 
@@ -30,6 +32,67 @@ def ingest_first(get_response):
         return answer
 
     return middleware
+
+
+# What takes something out, by the name of its address.
+REVEALED = {"event-raw"}
+EXPORTED = {"export-ocsf", "case-packet", "packet"}
+
+
+def watch_the_door(get_response):
+    """Keep the security log: refusals, what is taken out, and what is changed by whom. After the answer was made, and in no
+    transaction of it, so that nothing that is rolled back takes it along.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if (kind := _kind_of(request, response)) is not None:
+            tenant, who, user_id = _asker(request)
+            security.note(
+                tenant, kind, who=who, user_id=user_id, what=f"{request.method} {request.path_info}", address=request.META.get("REMOTE_ADDR", ""),
+                result=str(response.status_code), is_known=who != STRANGER, now=clock.now(),
+            )  # fmt: skip
+        return response
+
+    return middleware
+
+
+STRANGER = "nobody who proved it"
+
+
+def _kind_of(request: HttpRequest, response: HttpResponse) -> str | None:
+    if response.status_code in (401, 403):
+        return "access.refused"
+    name = request.resolver_match.url_name if request.resolver_match else None
+    # A SIEM that asks again and again and is given nothing has taken nothing.
+    if response.status_code == 200 and (name in REVEALED or name in EXPORTED) and (response.streaming or response.content):
+        return "record.revealed" if name in REVEALED else "record.exported"
+    changes = request.method in ("POST", "PUT", "PATCH", "DELETE") and request.path_info.startswith(CONFIGURES)
+    # Pages answer a change by sending the browser on; 200 is a form that is shown again.
+    return "configuration.changed" if changes and response.status_code in (201, 204, 301, 302, 303) and _is_somebody(request) else None
+
+
+CONFIGURES = ("/admin/", "/sources/", "/secrets/")
+
+
+def _is_somebody(request: HttpRequest) -> bool:
+    return request.user is not None and request.user.is_authenticated  # REST framework puts None there for nobody
+
+
+def _asker(request: HttpRequest):
+    """Tenant, name and account of whoever asked, as far as they proved it."""
+    viewer = getattr(request, "viewer", None)
+    try:
+        if viewer is None and isinstance(request.user, Viewer):
+            viewer = request.user
+        if viewer is None and _is_somebody(request):
+            membership = Membership.objects.select_related("tenant").filter(user_id=request.user.pk).order_by("id").first()
+            return membership.tenant if membership else None, request.user.get_username(), request.user.pk
+    except (DatabaseError, InterfaceError):
+        return None, STRANGER, None
+    if viewer is None:
+        return None, STRANGER, None
+    return viewer.tenant, viewer.name if viewer.user_id is not None else f"token {viewer.name}", viewer.user_id
 
 
 def act_as_person(get_response):

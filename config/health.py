@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from rest_framework.authentication import get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
-from auditlog import clock, configuration, health, ingest, tasks
+from auditlog import clock, configuration, health, ingest, security, tasks
 from auditlog.access import WHOLE, BearerToken, viewer_of
 from auditlog.core.errors import NotPermitted
 from config.celery import app
@@ -80,7 +80,9 @@ class _Gauges:
         for sample in next(iter(ingest.THROTTLED.collect())).samples:
             if sample.name.endswith("_total") and self._tenant in (None, sample.labels["tenant"]):
                 throttled.add_metric([sample.labels["tenant"], sample.labels["source"], process], sample.value)
-        return [*families.values(), unsent, throttled]
+        unwritten = CounterMetricFamily("answerable_security_unwritten", "Security events that could not be written", labels=["process"])
+        unwritten.add_metric([process], security.UNWRITTEN._value.get())
+        return [*families.values(), unsent, throttled, unwritten]
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

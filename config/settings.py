@@ -45,6 +45,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.door.watch_the_door",
     "config.door.act_as_person",
     "config.door.tell_errors",
 ]
@@ -134,7 +135,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 # What a SIEM is told beside events and findings: streams of packages that the record itself knows nothing of.
-SIEM_STREAMS = ("disputes.tell.CASES",)
+SIEM_STREAMS = ("auditlog.security.SECURITY", "disputes.tell.CASES")
 
 CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 # The name a log signs under (C2SP checkpoint origin), never taken from host or port.

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.http import JsonResponse
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from auditlog import log_views
@@ -35,6 +36,7 @@ urlpatterns = [
     path("schema/event.json", log_views.event_schema, name="schema-event"),
     path("schema/vectors.json", log_views.vectors, name="schema-vectors"),
     path("log/", include("auditlog.log_urls")),
+    path("admin/login/", RedirectView.as_view(pattern_name="dashboard:login", query_string=True)),  # one door, which is watched
     path("admin/", admin.site.urls),
     path("", include("dashboard.urls")),
 ]

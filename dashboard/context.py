@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-from auditlog.access import WHOLE
+from auditlog.access import WATCH, WHOLE
 from auditlog.configuration import unseen_changes
 from dashboard import queries
 
@@ -22,6 +22,7 @@ _PLACES = (
     ("integrity", "Integrity"),
 )
 _OF_WHOLE = {"permissions", "integrity"}  # of no use to an abuse desk, which may not see them
+_WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
 
 
@@ -30,7 +31,7 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     if viewer is None:
         return {}
     places = [place for place in _PLACES if place[0] not in _OF_WHOLE or viewer.may(WHOLE)]
-    here, known = request.path, places + (list(_CONFIGURED) if viewer.may("configure") else [])
+    here, known = request.path, places + (list(_WATCHED) if viewer.may(WATCH) else []) + (list(_CONFIGURED) if viewer.may("configure") else [])
     places = [
         {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}
         for name, label in known

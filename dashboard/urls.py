@@ -1,8 +1,7 @@
-from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
-from dashboard import changes, connect, views
+from dashboard import changes, connect, security_log, views
 
 app_name = "dashboard"
 
@@ -18,7 +17,7 @@ register_converter(AnyText, "any")
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("login/", views.Login.as_view(), name="login"),
-    path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
+    path("logout/", views.Logout.as_view(), name="logout"),
     path("search/", views.search, name="search"),
     path("findings/", views.findings, name="findings"),
     path("findings/<int:finding_id>/", views.finding, name="finding"),
@@ -36,6 +35,7 @@ urlpatterns = [
     path("grants/<any:grant_id>/", views.grant, name="grant"),
     path("integrity/", views.integrity, name="integrity"),
     path("changes/", changes.changes, name="changes"),
+    path("security-log/", security_log.security_log, name="security_log"),
     path("sources/", connect.sources, name="sources"),
     path("sources/<str:name>/", connect.source, name="source"),
     path("formats/", connect.format_list, name="formats"),

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import msgspec
 from django.contrib import messages
-from django.contrib.auth.views import LoginView
+from django.contrib.auth import get_user_model
+from django.contrib.auth.views import LoginView, LogoutView
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
@@ -21,8 +22,8 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
+from auditlog import clock, reach, security, standing, threads
 from auditlog import queries as record
-from auditlog import reach, standing, threads
 from auditlog.access import WHOLE, Viewer
 from auditlog.chain_json import authority_breaks, effective_json, gain_of, recorded_when
 from auditlog.core.act import Act
@@ -35,6 +36,7 @@ from auditlog.core.money import amount_text
 from auditlog.core.reading import Reading
 from auditlog.detectors import detectors_of, runbook_of
 from auditlog.inspect_log import inspect
+from auditlog.models import Membership
 from auditlog.queries import organisations_of
 from auditlog.tasks import verify_logs
 from auditlog.triage import triage
@@ -51,6 +53,35 @@ class Login(LoginView):
     template_name = "dashboard/login.html"
     authentication_form = forms.LoginForm
     redirect_authenticated_user = True
+
+    def form_valid(self, form):
+        answer = super().form_valid(form)
+        _tell(self.request, "signin.succeeded", form.get_user())
+        return answer
+
+    def form_invalid(self, form):
+        # What was typed is kept only where an account has that name: it may be a password in the wrong field.
+        typed = str(form.data.get("username", ""))[:150].replace("\x00", "")
+        _tell(self.request, "signin.failed", get_user_model().objects.filter(username=typed).first())
+        return super().form_invalid(form)
+
+
+class Logout(LogoutView):
+    next_page = "/login/"
+
+    def post(self, request, *args, **kwargs):
+        if request.user.is_authenticated:
+            _tell(request, "signout", request.user)
+        return super().post(request, *args, **kwargs)
+
+
+def _tell(request: HttpRequest, kind: str, user) -> None:
+    membership = Membership.objects.select_related("tenant").filter(user=user).order_by("id").first() if user is not None else None
+    security.note(
+        membership.tenant if membership else None, kind, who=user.get_username() if user is not None else "a name that no account has",
+        user_id=user.pk if user is not None else None, address=request.META.get("REMOTE_ADDR", ""), what=request.path_info,
+        is_known=kind != "signin.failed", now=clock.now(),
+    )  # fmt: skip
 
 
 @require_GET

@@ -21,7 +21,7 @@ from hashlib import sha256
 from auditlog.core.keys import b64url
 
 MAX_BYTES = 250
-KINDS = ("event", "key", "conflict", "tombstone", "hold", "release", "config", "case")
+KINDS = ("event", "key", "conflict", "tombstone", "hold", "release", "config", "case", "security")
 
 
 def commitment(salt: bytes, event_id: bytes, headers: bytes, raw: bytes) -> bytes:

@@ -122,7 +122,7 @@ def event_object(act: Act, chain: Chain, *, tenant: str, original_uid: str = "")
     class_uid, activity = _kind(act)
     status_id, status = _STATUSES.get(act.outcome, (UNKNOWN, "Unknown"))
     acting = _acting(act, chain)
-    object_ = _named(class_uid, activity, "" if activity != OTHER else act.verb if act.type == "action.performed" else act.type)
+    object_ = named(class_uid, activity, "" if activity != OTHER else act.verb if act.type == "action.performed" else act.type)
     object_ |= {
         "time": _ms(act.occurred_at),
         "severity_id": 1,
@@ -130,7 +130,7 @@ def event_object(act: Act, chain: Chain, *, tenant: str, original_uid: str = "")
         "status_id": status_id,
         "status": status,
         "message": _text(_told(act, acting)),
-        "metadata": _metadata(tenant, uid=act.event_id, code=act.type)
+        "metadata": metadata(tenant, uid=act.event_id, code=act.type)
         | _said(
             original_event_uid=original_uid,
             log_name=act.source,
@@ -141,7 +141,7 @@ def event_object(act: Act, chain: Chain, *, tenant: str, original_uid: str = "")
             labels=["environment: test"] if act.environment == "test" else None,
         ),
         "actor": _actor(act, chain, acting),
-        "src_endpoint": _endpoint(payload.client.ip if payload.client else ""),
+        "src_endpoint": endpoint(payload.client.ip if payload.client else ""),
         "unmapped": _unmapped(act, chain, acting),
     }
     object_ |= _said(
@@ -162,7 +162,7 @@ def _kind(act: Act) -> tuple[int, int]:
     return class_uid, activity
 
 
-def _named(class_uid: int, activity: int, caption: str) -> dict[str, Any]:
+def named(class_uid: int, activity: int, caption: str) -> dict[str, Any]:
     """Class, category and activity; `caption` is our word for an activity that OCSF has none for."""
     known = {UNKNOWN: "Unknown", OTHER: "Other"} | _ACTIVITIES[class_uid]
     category = class_uid // 1000
@@ -178,7 +178,7 @@ def _named(class_uid: int, activity: int, caption: str) -> dict[str, Any]:
     }
 
 
-def _metadata(tenant: str, *, uid: str, code: str) -> dict[str, Any]:
+def metadata(tenant: str, *, uid: str, code: str) -> dict[str, Any]:
     return {"version": VERSION, "product": PRODUCT, "uid": uid, "tenant_uid": tenant, "event_code": _text(code)}
 
 
@@ -223,7 +223,7 @@ def _user(party: Party | None, *, account: str = "") -> dict[str, Any]:
     return {"uid": party.key, "name": _text(party.sub), "domain": _text(party.iss), "type_id": type_id, "type": type_} | owned
 
 
-def _endpoint(ip: str) -> dict[str, Any]:
+def endpoint(ip: str) -> dict[str, Any]:
     if not ip:
         return {"name": "Unknown", "type_id": UNKNOWN, "type": "Unknown"}
     return {"ip": ip} if _is_ip(ip) else {"name": _text(ip)}
@@ -374,7 +374,7 @@ def finding_object(kept: Kept, *, tenant: str, runbook: str = "") -> dict[str, A
     activity = 3 if kept.is_closed else 1 if kept.is_first else 2
     severity_id, severity = _SEVERITIES[finding.severity]
     status_id, status = _STATES[kept.state]
-    object_ = _named(class_uid, activity, "") | {
+    object_ = named(class_uid, activity, "") | {
         "time": _ms(kept.detected_at),
         "start_time": _ms(finding.first_at),
         "end_time": _ms(finding.last_at),
@@ -384,7 +384,7 @@ def finding_object(kept: Kept, *, tenant: str, runbook: str = "") -> dict[str, A
         "status_id": status_id,
         "status": status,
         "message": _text(finding.title),
-        "metadata": _metadata(tenant, uid=kept.uid, code=finding.rule) | {"sequence": kept.change},
+        "metadata": metadata(tenant, uid=kept.uid, code=finding.rule) | {"sequence": kept.change},
         "finding_info": {
             "uid": kept.finding_uid,
             "title": _text(finding.title),
@@ -449,7 +449,7 @@ def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
         "related_events_count": len(incident.acts),
     } | _said(desc=_text(incident.complaint))
     opened_from = [{"uid": f"finding-{incident.finding}"} | _said(title=_text(incident.finding_title))] if incident.finding is not None else []
-    object_ = _named(INCIDENT, activity, "") | {
+    object_ = named(INCIDENT, activity, "") | {
         "time": _ms(incident.at),
         "start_time": _ms(incident.opened_at),
         "severity_id": severity_id,
@@ -459,7 +459,7 @@ def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
         "status_detail": incident.state,
         "assignee_group": {"name": incident.awaiting},
         "message": f"{incident.uid} is {incident.state}: {title}",
-        "metadata": _metadata(tenant, uid=f"{uid}-{incident.step}", code=f"case.{incident.state}") | {"sequence": incident.leaf_index},
+        "metadata": metadata(tenant, uid=f"{uid}-{incident.step}", code=f"case.{incident.state}") | {"sequence": incident.leaf_index},
         "finding_info_list": [case, *opened_from],
         "unmapped": {"answerable": _argued(incident)},
     }

@@ -22,6 +22,19 @@ class Tenant(models.Model):
         return self.name
 
 
+class SecurityLog(models.Model):
+    """Which log says who signed in, was refused or took something out of a tenant: a log of its own, with its own leaves."""
+
+    tenant = models.OneToOneField(Tenant, models.PROTECT, related_name="+")
+    log = models.OneToOneField(Tenant, models.PROTECT, related_name="+")
+
+    class Meta:
+        db_table = "security_log"
+
+    def __str__(self) -> str:
+        return f"{self.log_id} of {self.tenant_id}"
+
+
 class Role(models.TextChoices):
     ADMIN = "admin", "Admin: configures everything"
     SECURITY = "security", "Security: investigates, triages findings"
@@ -312,6 +325,7 @@ class Export(models.Model):
         EVENTS = "events"
         FINDINGS = "findings"
         CASES = "cases"  # what people wrote of their dispute goes along, so nobody gets it who did not ask for it
+        SECURITY = "security", "security log"
         BOTH = "both", "events and findings"
         ALL = "all", "events, findings and cases"
 
@@ -351,6 +365,7 @@ class ExportStream(models.Model):
         EVENTS = "events"
         FINDINGS = "findings"
         CASES = "cases"
+        SECURITY = "security"
 
     tenant = models.ForeignKey(Tenant, models.CASCADE)
     export = models.ForeignKey(Export, models.CASCADE, related_name="streams")

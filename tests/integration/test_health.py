@@ -67,7 +67,7 @@ def test_a_service_with_a_worker_at_work_is_ready(well):
 
     assert (ready.status_code, work.status_code) == (200, 200)
     assert set(ready.json()["checks"]) == {"database", "ledger", "configuration", "signing"}
-    assert set(work.json()["checks"]) == {"broker", "worker", "projection"} and work.json()["behind"] == []
+    assert set(work.json()["checks"]) == {"broker", "worker", "projection", "security log"} and work.json()["behind"] == []
 
 
 def test_a_service_whose_work_is_behind_serves_all_the_same(well, world):

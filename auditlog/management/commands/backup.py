@@ -5,9 +5,11 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from auditlog.acting import acting
 from auditlog.backup import back_up
 from auditlog.core.errors import AnswerableError
 from auditlog.export import private_file
+from auditlog.security import note
 
 
 class Command(BaseCommand):
@@ -26,6 +28,7 @@ class Command(BaseCommand):
                 done = back_up(file, now=timezone.now())
         except AnswerableError as error:
             raise CommandError(str(error)) from None
+        note(None, "record.exported", who=acting(), what="backup: a backup of everything", now=timezone.now())
         for tenant, size in done.logs.items():
             self.stdout.write(f"{tenant}: {size:,} leaves")
         self.stdout.write(

@@ -4,10 +4,13 @@ from pathlib import Path
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
+from auditlog.acting import acting
 from auditlog.core.errors import AnswerableError
 from auditlog.export import export_log, private_file
 from auditlog.models import Tenant
+from auditlog.security import note
 
 
 class Command(BaseCommand):
@@ -39,6 +42,7 @@ class Command(BaseCommand):
                 done = export_log(tenant, file, events=events, leaves=leaves)
         except AnswerableError as error:
             raise CommandError(str(error)) from None
+        note(tenant, "record.exported", who=acting(), what=f"export_log: the log as {options['out'].name}", now=timezone.now())
         what = "the whole log" if done.is_whole else "a part of the log"
         self.stdout.write(
             f"{options['out']}: {what}, {done.leaves:,} leaves at checkpoint {done.size:,} ({done.erased:,} payloads erased)."

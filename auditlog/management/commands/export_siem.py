@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import IO
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
+from auditlog.acting import acting
 from auditlog.core.errors import AnswerableError
 from auditlog.models import Tenant
+from auditlog.security import note
 from auditlog.siem import FORMATS, STREAMS, read_page
 
 AT_ONCE = 1_000
@@ -40,6 +43,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(f"cannot write {out}: {error.strerror}") from None
+        note(tenant, "record.exported", who=acting(), what=f"export_siem: {count:,} {options['what']}", now=timezone.now())
         self.stderr.write(f"{out}: {count:,} {options['what']} more")
         self.stdout.write(str(cursor))
 
