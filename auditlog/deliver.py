@@ -21,7 +21,7 @@ from auditlog.configuration import refuse_if_differs
 from auditlog.core.errors import AnswerableError, NotConfigured, Refused, UnexpectedAnswer
 from auditlog.core.request import Request
 from auditlog.formats.standard_webhooks import signature
-from auditlog.models import Export, ExportStream
+from auditlog.models import Export, ExportStream, Tenant
 from auditlog.pull import alone, failed
 from auditlog.siem import read_page, streams
 from auditlog.source_secrets import source_secret
@@ -95,11 +95,11 @@ def _post(export: Export, stream: ExportStream, page: Page, *, now: datetime, ca
     }
     if export.secret_env:
         try:
-            headers["webhook-signature"] = f"v1,{signature(_secret(export.secret_env), id, at, body)}"
+            headers["webhook-signature"] = f"v1,{signature(_secret(export.secret_env, export.tenant), id, at, body)}"
         except Refused:
             raise NotConfigured(f"{export.secret_env} does not hold a secret of Standard Webhooks: expected whsec_ and base64") from None
     if export.token_env:
-        token = _secret(export.token_env).strip()
+        token = _secret(export.token_env, export.tenant).strip()
         if not _TOKEN.match(token):
             raise NotConfigured(f"{export.token_env} does not hold a token: expected visible ASCII without spaces")
         headers["Authorization"] = f"{export.token_scheme} {token.decode()}"
@@ -112,9 +112,9 @@ def _post(export: Export, stream: ExportStream, page: Page, *, now: datetime, ca
         )  # fmt: skip
 
 
-def _secret(variable: str) -> bytes:
+def _secret(variable: str, tenant: Tenant) -> bytes:
     """Raises NotConfigured."""
-    secret = source_secret(variable)
+    secret = source_secret(variable, tenant)
     if not secret:
         raise NotConfigured(f"{variable} is not set where the service runs")
     return secret

@@ -403,8 +403,8 @@ def sender_of(source: Source, keys: Mapping[str, Key] | None = None, retired: fr
         audience=source.audience,
         keys=keys or {},
         retired=retired,
-        secret=lambda: source_secret(source.secret_env) if source.secret_env else None,
-        old_secret=lambda: source_secret(f"{source.secret_env}_OLD") if source.secret_env else None,
+        secret=lambda: source_secret(source.secret_env, source.tenant) if source.secret_env else None,
+        old_secret=lambda: source_secret(f"{source.secret_env}_OLD", source.tenant) if source.secret_env else None,
     )
 
 

@@ -108,7 +108,7 @@ def with_key(request: Request, source: Source) -> Request:
     """The request under our key for the source's API. Raises NotConfigured where that is not set."""
     if not source.api_key_env:
         return request
-    key = source_secret(source.api_key_env)
+    key = source_secret(source.api_key_env, source.tenant)
     if not key:
         raise NotConfigured(f"{source.api_key_env} is not set where the service runs")
     return request.with_headers(Authorization=f"Bearer {key.decode('utf-8', 'replace').strip()}")

@@ -1,4 +1,4 @@
-"""Senders' shared secrets: read by the name of their variable when they are needed, never put into the database.
+"""Senders' shared secrets: read by the name of their variable when they are needed, in the database only sealed (sealed.py).
 
 The environment comes first. A quickstart also keeps them in 0600 files of its state folder, so that a source added
 beside the running service is accepted at once, though the service was started without its variable.
@@ -9,15 +9,20 @@ from pathlib import Path
 
 from django.conf import settings
 
+from auditlog.models import Tenant
+from auditlog.sealed import opened
 
-def source_secret(variable: str) -> bytes | None:
-    """The secret without the line's end that pasting, `echo >` or a mounted file leaves behind it; None: not set."""
+
+def source_secret(variable: str, tenant: Tenant) -> bytes | None:
+    """The secret without the line's end that pasting, `echo >` or a mounted file leaves behind it; None: not set. The
+    environment's first, then a kept file's, then what was sealed under that name for this tenant.
+    """
     given = os.environ.get(variable, "").encode()
     if not given:
         try:
             given = (settings.STATE_DIR / "secrets" / Path(variable).name).read_bytes()
         except OSError:
-            return None
+            return opened(tenant, variable)
     return given.rstrip(b"\r\n") or None
 
 

@@ -103,14 +103,14 @@ def source(request: HttpRequest, name: str) -> HttpResponse:
         "command": trial_command(
             row.format, address, row.secret_env, issuer=row.issuer, tenant=viewer.tenant.name, now=now
         ),
-        "secret_set": bool(row.secret_env and source_secret(row.secret_env)),
+        "secret_set": bool(row.secret_env and source_secret(row.secret_env, row.tenant)),
         "keys": row.keys.order_by("retired_at", "-added_at"),
         "health": health,
         "pace": pace_by_source(viewer.tenant, since=now - DAY).get(row.name),
         "asked": asked_of(row),
         "announced": announced_by(row),
         "keys_every": EVERY,
-        "key_set": bool(row.api_key_env and source_secret(row.api_key_env)),
+        "key_set": bool(row.api_key_env and source_secret(row.api_key_env, row.tenant)),
         "deliveries": recent_deliveries(row),
         "refusals": refusals_of(row, since=now - DAY),
     }
@@ -119,7 +119,7 @@ def source(request: HttpRequest, name: str) -> HttpResponse:
 
 def _test(request: HttpRequest, row: Source, shown: dict, now: datetime) -> None:
     """Sign a test delivery with the secret that both sides hold, and let it through the door as far as the ledger."""
-    secret = source_secret(row.secret_env) if row.secret_env else None
+    secret = source_secret(row.secret_env, row.tenant) if row.secret_env else None
     try:
         delivery = trial_delivery(row.format, secret, now=now)
     except Refused as refused:

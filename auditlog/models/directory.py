@@ -35,6 +35,23 @@ class SecurityLog(models.Model):
         return f"{self.log_id} of {self.tenant_id}"
 
 
+class SealedSecret(models.Model):
+    """A shared secret in a box (sealed.py), under the name that a source or an export gives in the place of a variable."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    name = models.CharField(max_length=120)
+    box = models.BinaryField()
+    key_id = models.CharField(max_length=12)  # of the key that sealed it
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "sealed_secret"
+        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="sealed_secret_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Role(models.TextChoices):
     ADMIN = "admin", "Admin: configures everything"
     SECURITY = "security", "Security: investigates, triages findings"

@@ -128,7 +128,7 @@ def test_a_shared_secret_is_kept_for_the_running_service_in_a_file_of_0600_and_n
     from django.conf import settings
 
     file = settings.STATE_DIR / "secrets" / variable
-    assert source_secrets.source_secret(variable) == b"whsec_kept_in_a_file"
+    assert source_secrets.source_secret(variable, world.row) == b"whsec_kept_in_a_file"
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o777 == 0o700
     with connections["owner"].cursor() as cursor:
         cursor.execute("SELECT count(*) FROM auditlog_source s WHERE s::text LIKE '%whsec_kept%'")

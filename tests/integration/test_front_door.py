@@ -215,13 +215,13 @@ def test_a_secret_that_was_pasted_with_its_newline_is_the_secret(source, tenant,
     monkeypatch.setenv("TEST_SENDER_SECRET", sample.known.secret().decode() + end)
 
     assert post(tenant, row.name, sample.deliver(sample.bodies[0])).status_code in (200, 202)
-    assert source_secret("TEST_SENDER_SECRET") == sample.known.secret()
+    assert source_secret("TEST_SENDER_SECRET", tenant) == sample.known.secret()
 
 
-def test_a_secret_of_nothing_but_a_newline_is_none(monkeypatch):
+def test_a_secret_of_nothing_but_a_newline_is_none(tenant, monkeypatch):
     monkeypatch.setenv("TEST_SENDER_SECRET", "\n")
 
-    assert source_secret("TEST_SENDER_SECRET") is None
+    assert source_secret("TEST_SENDER_SECRET", tenant) is None
 
 
 def test_half_a_character_in_a_field_nobody_reads_loses_no_event(source, tenant):

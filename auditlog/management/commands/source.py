@@ -86,9 +86,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{source.keys.count()} keys read; they are read again every {EVERY.seconds // 60} minutes")
         if source.poll_url:
             self.stdout.write(f"it is asked every {source.poll_seconds} s")
-        if source.api_key_env and source_secret(source.api_key_env) is None:
+        if source.api_key_env and source_secret(source.api_key_env, tenant) is None:
             self.stderr.write(f"{source.api_key_env} is not set here: nothing is asked for until the service has it")
-        if variable and source_secret(variable) is None:
+        if variable and source_secret(variable, tenant) is None:
             self.stderr.write(f"{variable} is not set here: events are refused until the service has it in its environment")
         if not _is_in_force(source):
             self.stderr.write("its keys are in force once a checkpoint covers them, and no publisher signs any: run `publish`")

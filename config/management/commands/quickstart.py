@@ -238,7 +238,7 @@ def _throw_away(state: Path) -> None:
     if embedded.find_running(state):
         raise CommandError(f"a quickstart is running on {state}: stop it first")
     ours = {"postgres", "postgres.new", "valkey", "run", "log", "secrets", "heads", "backups"}
-    files = {"quickstart.json", "services.json", "passwords.json", "secret_key", "log.key", "embedded.lock", "servers.lock"}
+    files = {"quickstart.json", "services.json", "passwords.json", "secret_key", "seal.key", "log.key", "embedded.lock", "servers.lock"}
     for entry in state.iterdir():
         if entry.name in ours and entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
