@@ -40,6 +40,7 @@ def pages(site) -> dict[str, str]:
         "integrity": "/integrity/",
         "sources": "/sources/",
         "changes": "/changes/",
+        "security-log": "/security-log/",
         "source": f"/sources/{site.source.name}/",
         "source-shared": "/sources/stripe/",
         "formats": "/formats/",

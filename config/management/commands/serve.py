@@ -4,6 +4,7 @@ import os
 import resource
 
 from django.core.management.base import BaseCommand
+from django.db import connections
 
 from config.start import refuse_foreign_schema
 
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         os.environ["WEB_CONCURRENCY"] = str(options["workers"])  # rate limits are divided by it
         os.environ["ANSWERABLE_SERVER"] = str(os.getpid())
         refuse_foreign_schema()
+        connections.close_all()  # no worker inherits one
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most if most != resource.RLIM_INFINITY else 65_536, most))
         Granian(
