@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0011_mentions_of_parties")]
+    dependencies = [("auditlog", "0012_linked_sequences")]
 
     operations = [
         migrations.CreateModel(
