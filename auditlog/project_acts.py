@@ -29,7 +29,7 @@ from auditlog.core.event import (
     moment,
 )
 from auditlog.core.holding import ENDED_TYPES, MADE_TYPES, Told, told_of
-from auditlog.core.money import RESTORED, book_of, failed_refund
+from auditlog.core.money import RESTORED, book_of, failed_refund, releases
 from auditlog.payments import COLUMNS, rows_where
 
 EVENT_TYPES = {
@@ -160,6 +160,8 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
         book = book_of(event.type, phase)
     elif money and failed_refund(event.type, payload.outcome, phase) and payload.environment == "live" and read.within_remit:
         book, phase = "returned", RESTORED
+    elif money and money.charge and releases(event.type, payload.outcome) and payload.environment == "live" and read.within_remit:
+        book = "returned"
     else:
         book = ""
     period = money.period if money else None
@@ -206,7 +208,7 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
         payload.client.ray_id if payload.client else "",
         payload.call.idempotency_key if payload.call else "",
         phase,
-        book if amount is not None or event.type == "invoice.voided" else "",
+        book if amount is not None or event.type in ("invoice.voided", "payment.failed") else "",
         None if amount is None else minor(amount),
         None if amount is None else Decimal(amount),
         money.currency.upper() if money else "",

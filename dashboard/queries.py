@@ -322,7 +322,7 @@ def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str,
     own = [name for name, of in speaking.items() if of and of == provider]
     main = next((row for row in mine if row["type"] in ACT_TYPES), mine[0])
     seen = {str(row["event_id"]) for row in mine}
-    spent = [row for row in mine if row["amount_minor"] is not None and row["book"]]
+    spent = [row for row in mine if row["amount_minor"] is not None and row["book"] and row["type"] != "payment.failed"]
     return {
         "first": mine[0],
         "main": main,

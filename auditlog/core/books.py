@@ -398,8 +398,11 @@ def _acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
 
 
 def _payments_of(entry: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
-    """What was taken of the payment that a hold or a refund names: the captures of an authorization, each a charge."""
-    found = {id(e): e for k in sorted(entry.keys) if k.kind == "payment" for e in stating.get(k, ()) if e.book == "paid" and _moves(e) and not _apart(e, entry)}
+    """What was taken of the payment that a hold or a refund names: the captures of an authorization, each a charge. Of a
+    hold also what bears its idempotency key: what was held and what was taken may be numbered apart.
+    """
+    kinds = ("payment", "idempotency") if entry.holds else ("payment",)
+    found = {id(e): e for k in sorted(entry.keys) if k.kind in kinds for e in stating.get(k, ()) if e.book == "paid" and _moves(e) and not _apart(e, entry)}
     return list(found.values())
 
 
@@ -893,7 +896,8 @@ def _perhaps(payment: _Obligation, others: Sequence[_Obligation]) -> None:
     """If they are the same, the payment replaces the others: what is counted for certain is the payment's amount alone."""
     share = payment.shares[0]
     owed = sum((o.total for o in others), ZERO)
-    share.doubt = min(share.amount, owed)
+    # What came back of the payment came back of them then too.
+    share.doubt = min(share.amount - sum((amount for _, amount in share.returns), ZERO), owed)
     less = owed - share.doubt  # less was paid than was owed
     for one in others:
         for each in one.shares:

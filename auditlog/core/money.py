@@ -16,7 +16,7 @@ from auditlog.core.join import MANY, Key
 
 __all__ = [
     "AGREED", "CREDIT_RAIL", "GIVEN_BACK", "RESTORED", "SPENT", "MoneyFact", "Unit", "amount_text", "book_of", "counted_together",
-    "failed_refund", "interval_start", "is_joinable", "minor", "phase_of", "usable", "whole",
+    "failed_refund", "interval_start", "is_joinable", "minor", "phase_of", "releases", "usable", "whole",
 ]
 
 SPENT = frozenset({"captured", "settled"})
@@ -64,6 +64,11 @@ def failed_refund(event_type: str, outcome: str, phase: str) -> bool:
     that only did not come about says no such phase, and moves nothing.
     """
     return event_type == "payment.refunded" and outcome == "failure" and phase == "captured"
+
+
+def releases(event_type: str, outcome: str) -> bool:
+    """Whether it tells that a payment came to nothing: what was held for it is held no more, and nothing moves."""
+    return event_type == "payment.failed" and outcome not in ("pending", "unknown")
 
 
 class MoneyFact(Struct, frozen=True):

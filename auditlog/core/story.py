@@ -300,8 +300,16 @@ def _outcome(one: Act, other: Act, acts: Sequence[Act]) -> Disagreement | None:
     known = all(act.outcome in ("success", "failure", "denied") for act in last)
     if not known or said[0] == said[1]:
         return None
+    took, failed = last if said[0] else reversed(last)
+    if failed.occurred_at < took.occurred_at and not _is_one_attempt(took, failed):
+        return None  # it was tried again
     words = " but ".join(f"{act.source} says it {'took effect' if took else 'did not'} ({act.type}, {act.outcome})" for act, took in zip(last, said, strict=True))
     return Disagreement("outcome", words, (last[0].event_id, last[1].event_id))
+
+
+def _is_one_attempt(one: Act, other: Act) -> bool:
+    """Whether an id says that both tell of the same attempt, and not only of the same thing."""
+    return any(getattr(one, name) and getattr(one, name) == getattr(other, name) for name in ("charge", "idempotency_key", "request_id"))
 
 
 _RESULTS = {

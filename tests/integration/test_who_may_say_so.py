@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from auditlog.detectors import runbook_of
-from auditlog.models import Event, Finding
+from auditlog.models import Charge, Event, Finding
 from disputes.adjudicate import adjudicate
 from tests.integration.test_money_verdict_is_finding import contradictions as of_money
 from tests.integration.test_project import fresh_world
@@ -433,6 +433,101 @@ def test_a_payment_that_names_nobody_and_is_perhaps_that_of_an_act_accuses_nobod
 
     [finding] = Finding.objects.filter(tenant=world.row, rule="authority.unattributed")
     assert finding.money_at_risk_minor == 90_00
+
+
+# --- holds, refunds and retries as cards and clouds tell them ---------------------------------------------------------
+
+
+def _paying(bench, kind, amount, after, *, source="platform", **more):
+    call = {"operation": "pay", "args": {}, "idempotency_key": more.pop("key")} if "key" in more else None
+    money = {"rail": "card", "charge": more.pop("charge")} | ({"amount_minor": amount, "currency": "USD"} if amount is not None else {})
+    named = {} if source == "pay" else {"actor": bench.bot, "grant": more.pop("grant")}
+    signed = bench.world.event(f"payment.{kind}", source=source if source == "pay" else bench.platform, at=bench.begins + after, money=money,
+                               action={"provider": "shop", "verb": "payment.capture"}, principal=bench.fen, **({"call": call} if call else {}), **named, **more)  # fmt: skip
+    bench.world.send(signed)
+    return signed
+
+
+@pytest.mark.parametrize("amount", [40_00, None])
+def test_a_hold_that_was_declined_is_open_no_more_and_convicts_no_retry(bench, amount):
+    bench.world.source("pay", "https://pay.example")
+    grant = bench.grant(limits=[CAP])
+    _paying(bench, "authorized", 40_00, HOUR, charge="c1", key="k1", grant=grant)
+    _paying(bench, "failed", amount, 2 * HOUR, source="pay", charge="c1", outcome="failure")
+    retry = _paying(bench, "captured", 40_00, 3 * HOUR, charge="c2", key="k2", grant=grant)
+    bench.settles()
+
+    assert bench.found() == set() and bench.asked(retry, "C5")["result"] == "pass"
+    assert spent(bench) == [(40_00, 40_00)]
+
+
+def test_a_payment_that_failed_gives_nothing_back_of_what_its_charge_took_after_all(bench):
+    grant = bench.grant(limits=[CAP])
+    _paying(bench, "failed", 40_00, HOUR, charge="c1", grant=grant, outcome="failure")
+    _paying(bench, "captured", 40_00, 2 * HOUR, charge="c1", grant=grant)
+    bench.settles()
+
+    assert spent(bench) == [(40_00, 40_00)]
+
+
+def test_a_capture_under_another_id_than_its_hold_and_the_same_key_releases_it(bench):
+    bench.world.source("pay", "https://pay.example")
+    grant = bench.grant(limits=[CAP])
+    _paying(bench, "authorized", 40_00, HOUR, charge="pi_1", key="k1", grant=grant)
+    taken = _paying(bench, "captured", 40_00, 2 * HOUR, source="pay", charge="ch_1", key="k1")
+    more = bench.act(3 * HOUR, grant=grant, amount=9_00)
+    bench.settles()
+
+    assert bench.found() == set() and bench.asked(more, "C5")["result"] == "pass" and bench.asked(taken, "C5")["result"] != "fail"
+    assert spent(bench) == [(49_00, 49_00)]
+
+
+def test_what_is_perhaps_an_acts_payment_and_came_back_leaves_the_act_in_doubt(bench):
+    bench.world.source("pay", "https://pay.example")
+    grant = bench.grant(limits=[CAP])
+    bench.act(HOUR, grant=grant, amount=40_00)
+    _paying(bench, "captured", 40_00, HOUR + MINUTE, source="pay", charge="c1")
+    _paying(bench, "refunded", 40_00, 2 * HOUR, source="pay", charge="c1")
+    later = bench.act(3 * HOUR, grant=grant, amount=30_00, target="other")
+    bench.settles()
+
+    assert spent(bench) == [(30_00, 70_00)]
+    assert bench.asked(later, "C5")["result"] == "unknown" and "spend.cap_exceeded" not in bench.found()
+
+
+def test_another_customers_refund_of_a_charge_of_the_same_number_is_not_ours(bench):
+    world = bench.world
+    max_, bot2 = world.human("max", issuer="https://id.max.example"), world.agent("bot2", issuer=BOTS)
+    theirs = world.grant(max_, bot2, actions=["**"], at=bench.begins, source=bench.keys)
+    world.send(theirs)
+    mine = _paying(bench, "captured", 30_00, HOUR, charge="1001", grant=bench.grant())
+    his = world.event("payment.captured", source=bench.platform, at=bench.begins + HOUR, money={"rail": "card", "charge": "1001", "amount_minor": 30_00, "currency": "USD"},
+                      action={"provider": "shop", "verb": "payment.capture"}, principal=max_, actor=bot2, grant=theirs)  # fmt: skip
+    back = world.event("payment.refunded", source=bench.platform, at=bench.begins + 2 * HOUR, principal=max_,
+                       money={"rail": "card", "charge": "1001", "amount_minor": 30_00, "currency": "USD"})  # fmt: skip
+    world.send(his, back)
+    bench.settles()
+
+    ids = [Event.objects.get(tenant=world.row, source_event_id=signed.jti).event_id for signed in (mine, his, back)]
+    together = adjudicate(world.row, ids)
+    assert bench.verdict(mine)["liability"]["amount_minor"] == together[0]["liability"]["amount_minor"] == 30_00
+    assert bench.verdict(mine)["digest"] == together[0]["digest"]
+
+
+def test_what_failed_and_was_tried_again_is_no_disagreement(bench):
+    grant, world = bench.grant(), bench.world
+    action = {"verb": "vm.create", "provider": "shop", "target": {"type": "vm", "id": "vm-1"}}
+    failed = world.event("resource.failed", source=bench.shop, at=bench.begins + HOUR, action=action, principal=bench.fen, actor=bench.bot, outcome="failure")
+    world.send(failed, world.event("resource.provisioned", source=bench.platform, at=bench.begins + 2 * HOUR, action=action, principal=bench.fen, actor=bench.bot, grant=grant))
+    bench.settles()
+
+    assert not Finding.objects.filter(tenant=world.row, rule="integrity.sources_disagree").exclude(state="withdrawn").exists()
+
+
+def spent(bench):
+    """The least and the most that was spent, in minor units."""
+    lines = Charge.objects.filter(tenant=bench.world.row, has_spend=True)
+    return [(int(sum(line.spent for line in lines)), int(sum(line.at_most for line in lines)))]
 
 
 # --- rule, criterion and page, whoever states what -------------------------------------------------------------------

@@ -67,7 +67,8 @@ def _approved(it: Contested) -> bool:
     if checks and all(check.approval is not None for check in checks):
         return True
     for approval in it.record.approvals:
-        if approval.over and approval.by_kind == "human" and approval.at <= it.done.occurred_at:
+        is_of_it = not approval.principal or approval.principal == it.done.principal
+        if approval.over and is_of_it and approval.by_kind == "human" and approval.at <= it.done.occurred_at:
             prices = {(approval.max_price_minor, approval.currency), (None, None), (it.act.amount_minor, it.act.currency or None)}
             if any(approval.over in over_digests(it.done, price, currency) for price, currency in prices):
                 return True

@@ -17,7 +17,7 @@ def told_around(it: Contested) -> tuple[str, list[Act]]:
         known = it.record.memory["known", principal] = {act.event_id for act in history}
     near = [it.act, it.done]
     if it.act.charge:
-        near += [o for o in it.record.siblings_of(it.act) if (o.rail, o.charge) == (it.act.rail, it.act.charge)]
+        near += [o for o in it.record.siblings_of(it.act) if (o.rail, o.charge) == (it.act.rail, it.act.charge) and o.principal in ("", principal)]
     if all(act.event_id in known for act in near):
         return principal, history
     # An act that the history does not hold is judged with what is known around it, and remembered by itself.
