@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from auditlog.configure import add_tenant
 from auditlog.core.errors import AnswerableError
-from auditlog.models import Tenant
+from auditlog.models import SecurityLog, Tenant
 
 
 class Command(BaseCommand):
@@ -20,7 +20,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         if options["command"] == "list":
-            for tenant in Tenant.objects.order_by("name"):
+            # The security logs are of the tenants, and none themselves.
+            for tenant in Tenant.objects.exclude(pk__in=SecurityLog.objects.values("log")).order_by("name"):
                 self.stdout.write(tenant.name)
             return
         try:

@@ -178,7 +178,7 @@ class Command(BaseCommand):
         filled = time.perf_counter() - began
         token = issue_token(tenant, name="bench", role="admin", expires_at=timezone.now() + timedelta(hours=9))
         _publisher(tenant)()  # and so is a token
-        client, chance, grants = Client(headers={"Authorization": f"Bearer {token}"}), random.Random(1), max(10, events // 100)
+        client, chance, grants = Client(headers={"Authorization": f"Bearer {token}", "Host": "localhost"}), random.Random(1), max(10, events // 100)
         asked = {
             "chain_of_event": lambda n: (f"/api/v1/events/{uuid.UUID(int=n % events)}/chain", {}),
             "acts_of_party": lambda n: ("/api/v1/events", {"actor": f"https://bots.example|a{n % grants}"}),
