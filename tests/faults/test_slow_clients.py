@@ -177,6 +177,16 @@ def test_a_chunked_body_is_read_as_one_with_a_length(server):
     assert status == 404 and json.loads(content)["err"]
 
 
+@pytest.mark.parametrize("body", [b"ZZ\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n"])
+def test_chunks_that_cannot_be_read_are_the_senders_fault(server, body):
+    port, _ = server
+    line = opened(port, b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    with closing(line):
+        answer = line.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
 def test_pages_files_and_heads_are_whole(server):
     port, _ = server
 

@@ -107,8 +107,8 @@ def test_what_comes_fast_enough_may_take_longer_than_the_first_bytes(asgi, monke
     assert status == 200 and len(body) == 5 * asgi.SLOWEST
 
 
-def test_nobody_works_for_who_hung_up(asgi):
-    assert answer_to(asgi, [b"half", None]) == (None, b"")
+def test_nobody_works_for_who_hung_up_or_sent_chunks_that_are_none(asgi):
+    assert answer_to(asgi, [b"half", None]) == (400, b"")
 
 
 @pytest.mark.parametrize("length", [b"18000000", b"9" * 400])
