@@ -396,10 +396,13 @@ def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
     """Gaps, silence and clocks of the sources that were heard from, or whose time has come."""
     for source, stream in work.heard["sequence"]:
         facts = gap_facts(tenant, source, stream)
-        ripe = [fact for fact in facts if is_ripe(fact.gap.revealed_at, now, _grace(fact))]
+        ripe, young = [], []
+        for fact in facts:
+            (ripe if is_ripe(fact.gap.revealed_at, now, _grace(fact)) else young).append(fact)
         _keep_of(tenant, source_gap, {(source, stream): ripe}, work, now=now)
-        if young := [min(fact.gap.revealed_at, now) + _grace(fact) for fact in facts if fact not in ripe]:
-            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=min(young))
+        if young:
+            due_at = min(min(fact.gap.revealed_at, now) + _grace(fact) for fact in young)
+            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=due_at)
     for (source,) in work.heard["silence"]:
         fact = silence_of(tenant, source)
         due_at = fact.since + fact.every + GRACE if fact else now

@@ -46,7 +46,7 @@ def fact_of(row: tuple) -> MoneyFact:
     keys = money_keys(
         provider, rail, idempotency_key=key, request_id=request_id, ray_id=ray_id, invoice=invoice, subscription=subscription, payment=payment
     )
-    moved = amount if amount is not None and kind != "payment.failed" else Decimal(0)
+    moved = amount if amount is not None and kind != "payment.failed" else Decimal(0)  # what failed moved nothing
     return MoneyFact(
         str(event_id), source, at, phase_of(kind, phase), moved, currency, rail, charge,
         book != "", via != "", keys, kind, book, invoice, subscription, begins, ends, principal, actor, provider, payee, account,

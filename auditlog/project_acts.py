@@ -154,14 +154,16 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
     rooted = summary is not None and summary.principal != ""
     target = action.target if action else None
     amount = money.exact if money else None
-    counts = payload.outcome == "success" and payload.environment == "live" and read.within_remit
+    may_count = payload.environment == "live" and read.within_remit
     phase = (money.phase or "") if money else ""
-    if money and counts:
-        book = book_of(event.type, phase)
-    elif money and failed_refund(event.type, payload.outcome, phase) and payload.environment == "live" and read.within_remit:
-        book, phase = "returned", RESTORED
-    elif money and money.charge and releases(event.type, payload.outcome) and payload.environment == "live" and read.within_remit:
+    if not money or not may_count:
+        book = ""
+    elif money.charge and releases(event.type, payload.outcome):
         book = "returned"
+    elif payload.outcome == "success":
+        book = book_of(event.type, phase)
+    elif failed_refund(event.type, payload.outcome, phase):
+        book, phase = "returned", RESTORED
     else:
         book = ""
     period = money.period if money else None

@@ -184,7 +184,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
     grants = {grant.id for act in acts for grant in act.path.grants} | {g for s in spending for g in s.grants}
     limits = limits_bound_to(tenant, parties=parties, grants=grants)
-    setters = {party for limit in limits for party in (limit.set_by, limit.holder)} - {""}
+    setters = {party for limit in limits for party in (limit.set_by, limit.holder, limit.actor)} - {""}
     lineage, attesters = lineage_of(tenant, setters)
     parties |= {party for above in lineage.values() for party in above}
     initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
@@ -290,7 +290,7 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
             ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts,'
-            " coalesce(e.issuer, ''), '', coalesce(e.actor, '')"
+            " coalesce(e.issuer, ''), coalesce(e.actor, '')"
             " FROM projection_limit l LEFT JOIN projection_event e ON e.tenant_id = l.tenant_id AND e.generation = l.generation"
             " AND e.event_id = l.event_id"
             " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"

@@ -212,6 +212,7 @@ def _behind(tenant: Tenant, position: int) -> int:
 
 SECURITY = Stream(
     "security", "event,events", _page, _end, _behind,
-    has_more="EXISTS (SELECT 1 FROM security_log g JOIN ledger_leaf l ON l.tenant_id = g.log_id AND l.epoch = 1 AND l.event_id IS NULL"
+    has_more="EXISTS (SELECT 1 FROM security_log g JOIN ledger_leaf l ON l.tenant_id = g.log_id"
+    f" AND l.epoch = {EPOCH} AND l.event_id IS NULL"
     f" AND l.kind = {KIND_NUMBERS['security']} WHERE g.tenant_id = s.tenant_id AND l.leaf_index >= s.position)",
 )  # fmt: skip

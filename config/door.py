@@ -36,7 +36,7 @@ def ingest_first(get_response):
 
 # What takes something out, by the name of its address.
 REVEALED = {"event-raw"}
-EXPORTED = {"export-ocsf", "case-packet", "packet"}
+EXPORTED = {"export-ocsf"}
 
 
 def watch_the_door(get_response):
@@ -72,7 +72,7 @@ def _kind_of(request: HttpRequest, response: HttpResponse) -> str | None:
     return "configuration.changed" if changes and response.status_code in (201, 204, 301, 302, 303) and _is_somebody(request) else None
 
 
-CONFIGURES = ("/admin/", "/sources/", "/secrets/")
+CONFIGURES = ("/admin/", "/sources/")
 
 
 def _is_somebody(request: HttpRequest) -> bool:

@@ -92,7 +92,7 @@ class _Entry:
     by: "list[_Entry]" = field(default_factory=list)  # what covers it
     beside: "list[_Entry]" = field(default_factory=list)  # of the same obligation, though neither covers the other: a hold and its act
     is_void: bool = False
-    taken: Decimal = ZERO  # of a reading: what invoices without a period took of it
+    taken: Decimal = ZERO  # of a reading: what invoices that name nothing took of it
     known: set[int] = field(default_factory=set)  # ids of what it covers
 
     @property

@@ -48,8 +48,8 @@ class LimitFact:
     project: str = ""
     counts: bool = True  # its source may say so
     issuer: str = ""  # whose word it is
-    doubt: str = ""  # why it is not known whether this holds, in words; such a statement never stands
     actor: str = ""  # who did it, as the event says; "" where it only says who set the limit
+    doubt: str = ""  # why it is not known whether this holds, in words; such a statement never stands
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -204,7 +204,7 @@ def _give_back(found: Sequence[Taking], acts: Sequence[Act]) -> None:
     by_charge = {(rail, charge): each for each in found for rail, charges in each.charges.items() for charge in charges}
     for act in acts:
         each = by_charge.get((act.rail, act.charge)) if act.book == "returned" and act.type == "payment.refunded" and act.charge else None
-        if each is not None and (not act.principal or act.principal in {a.principal for a in each.acts} or not any(a.principal for a in each.acts)):
+        if each is not None:
             each.returned.append((act.occurred_at, act.exact_minor or 0))
 
 

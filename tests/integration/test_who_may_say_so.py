@@ -310,9 +310,14 @@ def test_by_the_agents_own_word_alone_nobody_is_to_blame_for_a_key_charged_twice
 # --- limits that are restated ---------------------------------------------------------------------------------------
 
 
-def test_a_raise_that_the_agent_made_in_the_humans_name_is_unknown(bench):
-    grant = bench.grant(limits=[CAP])
-    raised = bench.world.event("limit.raised", source=bench.platform, at=bench.begins + MINUTE, actor=bench.bot, principal=bench.fen, grant=grant.id,
+@pytest.mark.parametrize("by", ["the agent", "one below it"])
+def test_a_raise_that_the_agents_side_made_in_the_humans_name_is_unknown(bench, by):
+    grant = bench.grant(limits=[CAP], redelegate=True)
+    maker = bench.bot
+    if by == "one below it":
+        maker = bench.world.agent("below", issuer="https://other.fen.example")
+        bench.world.send(bench.world.grant(bench.bot, maker, parent=grant, at=bench.begins, source=bench.keys))
+    raised = bench.world.event("limit.raised", source=bench.platform, at=bench.begins + MINUTE, actor=maker, principal=bench.fen, grant=grant.id,
                                limit=CAP | {"holder": bench.bot.ref, "set_by": bench.fen.ref, "max_minor": 90_000})  # fmt: skip
     bench.world.send(raised)
     act = bench.act(grant=grant, amount=60_00)
@@ -448,12 +453,12 @@ def _paying(bench, kind, amount, after, *, source="platform", **more):
     return signed
 
 
-@pytest.mark.parametrize("amount", [40_00, None])
-def test_a_hold_that_was_declined_is_open_no_more_and_convicts_no_retry(bench, amount):
+@pytest.mark.parametrize(("amount", "outcome"), [(40_00, "failure"), (None, "failure"), (40_00, "success")])
+def test_a_hold_that_was_declined_is_open_no_more_and_convicts_no_retry(bench, amount, outcome):
     bench.world.source("pay", "https://pay.example")
     grant = bench.grant(limits=[CAP])
     _paying(bench, "authorized", 40_00, HOUR, charge="c1", key="k1", grant=grant)
-    _paying(bench, "failed", amount, 2 * HOUR, source="pay", charge="c1", outcome="failure")
+    _paying(bench, "failed", amount, 2 * HOUR, source="pay", charge="c1", outcome=outcome)
     retry = _paying(bench, "captured", 40_00, 3 * HOUR, charge="c2", key="k2", grant=grant)
     bench.settles()
 
