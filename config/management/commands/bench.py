@@ -73,6 +73,7 @@ class Command(BaseCommand):
         ]
         undo.callback(children.stop, running)
         _await_web(port, running)
+        _await_keys(tenant)
         size = _events(tenant)
         content_type = "application/secevent+jwt" if single else "application/json"
         warm = max(1, len(bodies) // 10)
@@ -465,6 +466,18 @@ def _await_web(port: int, running: list[children.Child]) -> None:
             if child.process.poll() is not None:
                 raise CommandError(f"{child.name} did not start:\n{child.last_lines()}")
     raise CommandError("the web workers did not answer")
+
+
+def _await_keys(tenant) -> None:
+    """A key is in force once the publisher, which runs beside the web workers here, has signed a checkpoint over it."""
+    from auditlog.configuration import binds
+    from auditlog.models import SourceKey
+
+    deadline = time.monotonic() + 30
+    while any(binds(tenant, ("key", key), fresh=True) is not None for key in SourceKey.objects.filter(source__tenant=tenant).values_list("pk", flat=True)):
+        if time.monotonic() > deadline:
+            raise CommandError("the publisher signed no checkpoint over the source's key")
+        time.sleep(0.1)
 
 
 def _verify_only(tenant, sets: list[bytes]) -> float:
