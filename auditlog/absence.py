@@ -35,7 +35,8 @@ def absences(tenant: Tenant, missing: Mapping[int, int]) -> dict[int, Absence]:
         else:
             ends.setdefault(body["hold"], index)
     return {
-        leaf: covering(leaf, graves.get(leaf, ()) if kind in ERASABLE else (), holds, ends) for leaf, kind in missing.items()
+        leaf: covering(leaf, graves.get(leaf, ()) if kind in ERASABLE else (), holds, ends)
+        for leaf, kind in missing.items()
     }
 
 

@@ -64,9 +64,13 @@ def person_of(viewer: Viewer) -> str:
     if not accounts:
         return NOBODY_KNOWS
     users = get_user_model().objects
-    addresses = [email.lower() for email in users.filter(pk__in=accounts).exclude(email="").values_list("email", flat=True)]
+    addresses = [
+        email.lower() for email in users.filter(pk__in=accounts).exclude(email="").values_list("email", flat=True)
+    ]
     if addresses:
-        accounts |= set(users.annotate(address=Lower("email")).filter(address__in=addresses).values_list("pk", flat=True))
+        accounts |= set(
+            users.annotate(address=Lower("email")).filter(address__in=addresses).values_list("pk", flat=True)
+        )
     return "+".join(f"user:{pk}" for pk in sorted(accounts))
 
 
@@ -88,7 +92,9 @@ def must_hold(tenant: Tenant, row: configuration.Row, *, user_id: int | None = N
     except ConfigurationDiffers as error:
         raise NotPermitted(str(error)) from None
     if (leaf := configuration.binds(tenant, row)) is not None:
-        raise NotPermitted(f"this right was given by leaf {leaf}, which waits for the next published checkpoint: try again in a moment")
+        raise NotPermitted(
+            f"this right was given by leaf {leaf}, which waits for the next published checkpoint: try again in a moment"
+        )
 
 
 def issue_token(

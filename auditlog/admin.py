@@ -86,7 +86,11 @@ class OfTenant:
         if request.user.is_superuser:
             return True
         mine = tenants_of(request)
-        return bool(mine) if obj is None else type(obj)._base_manager.filter(pk=obj.pk, **{f"{self.tenant_path}__in": mine}).exists()
+        return (
+            bool(mine)
+            if obj is None
+            else type(obj)._base_manager.filter(pk=obj.pk, **{f"{self.tenant_path}__in": mine}).exists()
+        )
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return super().has_module_permission(request) and self._may(request)
@@ -132,7 +136,9 @@ class ForSuperusers:
     def _is_superuser(self, request: HttpRequest, *args, **more) -> bool:
         return request.user.is_active and request.user.is_superuser
 
-    has_module_permission = has_view_permission = has_add_permission = has_change_permission = has_delete_permission = _is_superuser
+    has_module_permission = has_view_permission = has_add_permission = has_change_permission = has_delete_permission = (
+        _is_superuser
+    )
 
 
 def rehearse(act: Callable[[], object]) -> None:
@@ -187,7 +193,9 @@ class OrganisationAdmin(OfTenant, admin.ModelAdmin):
         if change:
             obj.save()
         else:
-            obj.pk = configure.add_organisation(obj.tenant, obj.name, issuers=obj.issuers, parties=obj.parties, now=timezone.now()).pk
+            obj.pk = configure.add_organisation(
+                obj.tenant, obj.name, issuers=obj.issuers, parties=obj.parties, now=timezone.now()
+            ).pk
 
     def save_formset(self, request: HttpRequest, form, formset, change: bool) -> None:
         for row in formset.save(commit=False):
@@ -245,7 +253,9 @@ class SourceForm(forms.ModelForm):
         required=False, label="Add a public key", widget=forms.Textarea(attrs={"rows": 5, "cols": 90, "spellcheck": "false"}),
         help_text="Paste a public JWK (RFC 7517) with a kid, or a JWKS with keys. Adding a key appends a leaf to the log.",
     )  # fmt: skip
-    poll_seconds = forms.IntegerField(required=False, min_value=5, initial=60, help_text="How often it is asked; 60 when empty.")
+    poll_seconds = forms.IntegerField(
+        required=False, min_value=5, initial=60, help_text="How often it is asked; 60 when empty."
+    )
     retire = forms.ModelMultipleChoiceField(
         queryset=SourceKey.objects.none(), required=False, label="Retire keys", widget=forms.CheckboxSelectMultiple,
         help_text="No new event is taken under a retired key; what it signed stays as proven as it was.",
@@ -345,7 +355,9 @@ class SourceAdmin(NeverDeleted, OfTenant, admin.ModelAdmin):
             added = form.add_source()
             obj.pk, obj.created_at = added.pk, added.created_at
             return
-        changed = [name for name in form.changed_data if name not in ("new_key", "retire", "state", "heartbeat_seconds")]
+        changed = [
+            name for name in form.changed_data if name not in ("new_key", "retire", "state", "heartbeat_seconds")
+        ]
         if changed:
             obj.save(update_fields=changed)
             configure.note_source_change(obj, changed, now=now)
@@ -366,11 +378,24 @@ class ExportStreamInline(ReadOnly, admin.TabularInline):
 
 
 class ExportForm(forms.ModelForm):
-    from_now = forms.BooleanField(required=False, label="From now on", help_text="Leave out what the record holds already.")
+    from_now = forms.BooleanField(
+        required=False, label="From now on", help_text="Leave out what the record holds already."
+    )
 
     class Meta:
         model = Export
-        fields = ("tenant", "name", "kind", "what", "url", "secret_env", "token_env", "token_scheme", "allow_private", "state")
+        fields = (
+            "tenant",
+            "name",
+            "kind",
+            "what",
+            "url",
+            "secret_env",
+            "token_env",
+            "token_scheme",
+            "allow_private",
+            "state",
+        )
 
     def clean(self):
         data = super().clean()
@@ -410,7 +435,18 @@ class ExportAdmin(OfTenant, admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj=None):
         last = ("state",) if obj else ("from_now",)
-        return ("tenant", "name", "kind", "what", "url", "secret_env", "token_env", "token_scheme", "allow_private", *last)
+        return (
+            "tenant",
+            "name",
+            "kind",
+            "what",
+            "url",
+            "secret_env",
+            "token_env",
+            "token_scheme",
+            "allow_private",
+            *last,
+        )
 
     def get_inlines(self, request: HttpRequest, obj=None):
         return self.inlines if obj else ()
@@ -488,7 +524,17 @@ class ApiTokenForm(forms.ModelForm):
 @admin.register(ApiToken)
 class ApiTokenAdmin(OfTenant, admin.ModelAdmin):
     form = ApiTokenForm
-    list_display = ("name", "tenant", "role", "provider", "owner", "issued_by", "expires_at", "last_used_at", "created_at")
+    list_display = (
+        "name",
+        "tenant",
+        "role",
+        "provider",
+        "owner",
+        "issued_by",
+        "expires_at",
+        "last_used_at",
+        "created_at",
+    )
     list_filter = (OWN_TENANTS, "role")
     list_select_related = ("tenant",)
 
@@ -497,7 +543,13 @@ class ApiTokenAdmin(OfTenant, admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form, change: bool) -> None:
         token = issue_token(
-            obj.tenant, name=obj.name, role=obj.role, provider=obj.provider, expires_at=obj.expires_at, owner=obj.owner, issued_by=request.user
+            obj.tenant,
+            name=obj.name,
+            role=obj.role,
+            provider=obj.provider,
+            expires_at=obj.expires_at,
+            owner=obj.owner,
+            issued_by=request.user,
         )
         obj.pk = ApiToken.objects.get(digest=sha256(token.encode()).digest()).pk
         request.issued_token = token

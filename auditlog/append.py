@@ -240,7 +240,9 @@ def _write(tenant_id: int, rows: Sequence[_Row], head: Edge) -> None:
             "COPY ledger_leaf (tenant_id, epoch, leaf_index, kind, event_id, source_id, received_at, grade, key,"
             " commitment) FROM STDIN (FORMAT BINARY)"
         ) as copy:
-            copy.set_types(["int8", "int2", "int8", "int2", "uuid", "int8", "timestamptz", "varchar", "varchar", "bytea"])
+            copy.set_types(
+                ["int8", "int2", "int8", "int2", "uuid", "int8", "timestamptz", "varchar", "varchar", "bytea"]
+            )
             for row in rows:
                 copy.write_row(
                     (tenant_id, EPOCH, row.leaf_index, row.kind, row.event_id, row.source_id, row.received_at,
@@ -252,9 +254,7 @@ def _write(tenant_id: int, rows: Sequence[_Row], head: Edge) -> None:
         ) as copy:
             copy.set_types(["int8", "int2", "int8", "bytea", "text", "bytea", "bytea"])
             for row in rows:
-                copy.write_row(
-                    (tenant_id, EPOCH, row.leaf_index, row.salt, row.source_event_id, row.headers, row.raw)
-                )
+                copy.write_row((tenant_id, EPOCH, row.leaf_index, row.salt, row.source_event_id, row.headers, row.raw))
         cursor.execute(
             "UPDATE ledger_head SET size = %s, edge = %s WHERE tenant_id = %s AND epoch = %s AND size = %s",
             [extended.size, extended.packed(), tenant_id, EPOCH, head.size],

@@ -37,7 +37,10 @@ from auditlog.verify_ledger import verify
 FORMAT = "answerable-backup/1"
 LEFT_OUT = ("django_session",)
 REMADE = ("django_migrations",)  # made by `setup_database`: compared, not loaded
-PREFILLED = ("auth_permission", "django_content_type")  # filled by `setup_database`, replaced so that ids are those dumped
+PREFILLED = (
+    "auth_permission",
+    "django_content_type",
+)  # filled by `setup_database`, replaced so that ids are those dumped
 BLOCK = 1 << 20
 HEADER = 64 << 20  # bytes of the header, at most
 Progress = Callable[[str], None]
@@ -70,7 +73,9 @@ def back_up(file: IO[bytes], *, now: datetime) -> BackedUp:
     try:
         return _back_up(file, now=now)
     except (DatabaseError, psycopg.Error) as error:
-        raise NotPossible(f"the database does not give everything out: {str(error).splitlines()[0]}. Nothing was backed up") from None
+        raise NotPossible(
+            f"the database does not give everything out: {str(error).splitlines()[0]}. Nothing was backed up"
+        ) from None
 
 
 def _back_up(file: IO[bytes], *, now: datetime) -> BackedUp:
@@ -91,11 +96,16 @@ def _back_up(file: IO[bytes], *, now: datetime) -> BackedUp:
                 "left_out": LEFT_OUT,
             }
             archive.writestr("header.json", json.dumps(header, indent=1))
-    return BackedUp(len(tables), sum(table["rows"] for table in tables), {log["tenant"]: log["size"] for log in header["logs"]})
+    return BackedUp(
+        len(tables), sum(table["rows"] for table in tables), {log["tenant"]: log["size"] for log in header["logs"]}
+    )
 
 
 def _dump(cursor, archive: zipfile.ZipFile, name: str, columns: list[str]) -> dict[str, Any]:
-    digest, statement = hashlib.sha256(), sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), _names(columns))
+    digest, statement = (
+        hashlib.sha256(),
+        sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(name), _names(columns)),
+    )
     with archive.open(_member(name), "w", force_zip64=True) as stream, cursor.copy(statement) as copy:
         rows = 0
         for block in copy:
@@ -189,7 +199,9 @@ def _check_fit(cursor, header: Mapping[str, Any]) -> None:
             continue
         cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(name)))
         if cursor.fetchone()[0]:
-            raise NotPossible(f"this database is not empty: {name} has rows. Make a new one and run setup_database on it")
+            raise NotPossible(
+                f"this database is not empty: {name} has rows. Make a new one and run setup_database on it"
+            )
 
 
 def _load(cursor, archive: zipfile.ZipFile, header: Mapping[str, Any], progress: Progress) -> int:
@@ -244,7 +256,9 @@ def _verify_all(
                 " them with the log's published verifier key, or give it with --vkey"
             )
         if verified.leaves > newest.size:
-            warnings.append(f"log {tenant.name!r}: {verified.leaves - newest.size:,} leaves after its last checkpoint were not signed yet")
+            warnings.append(
+                f"log {tenant.name!r}: {verified.leaves - newest.size:,} leaves after its last checkpoint were not signed yet"
+            )
     return warnings
 
 
@@ -265,7 +279,9 @@ def _measure(
         if head.size > size:
             behind[tenant.name] = head.size - size
         elif head.root != _root_of(tenant, head.size):
-            raise LedgerCorrupt(f"log {tenant.name!r}: its first {head.size:,} leaves are not those that the head {name!r} was signed for")
+            raise LedgerCorrupt(
+                f"log {tenant.name!r}: its first {head.size:,} leaves are not those that the head {name!r} was signed for"
+            )
     if behind and not accept_behind:
         lacks = "; ".join(f"{tenant} lacks {count:,} signed leaves" for tenant, count in sorted(behind.items()))
         raise NotPossible(
@@ -379,7 +395,9 @@ def _migrations(cursor) -> list[list[str]]:
 
 
 def _sequences(cursor) -> dict[str, int]:
-    cursor.execute("SELECT sequencename, coalesce(last_value, 0) FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1")
+    cursor.execute(
+        "SELECT sequencename, coalesce(last_value, 0) FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1"
+    )
     return dict(cursor.fetchall())
 
 
@@ -393,9 +411,9 @@ def _set_sequences(cursor, dumped: Mapping[str, int]) -> None:
     )
     for sequence, table, column in cursor.fetchall():
         cursor.execute(
-            sql.SQL("SELECT setval(%s::regclass, greatest(1, %s, coalesce(max({}), 0)), greatest(%s, coalesce(max({}), 0)) > 0) FROM {}").format(
-                sql.Identifier(column), sql.Identifier(column), sql.Identifier(table)
-            ),
+            sql.SQL(
+                "SELECT setval(%s::regclass, greatest(1, %s, coalesce(max({}), 0)), greatest(%s, coalesce(max({}), 0)) > 0) FROM {}"
+            ).format(sql.Identifier(column), sql.Identifier(column), sql.Identifier(table)),
             [sequence, dumped.get(sequence, 0), dumped.get(sequence, 0)],
         )
 

@@ -35,7 +35,9 @@ class Batch:
     events: list[tuple] = field(default_factory=list)  # rows in the order of project_acts.EVENT_TYPES, written last
     scope: tuple[int, int] = field(init=False)  # what keys lead with
     money: list[tuple] = field(default_factory=list)  # its statements about money, in the order of payments.COLUMNS
-    attributed: list[tuple] = field(default_factory=list)  # older ones that it attributes through a thing, in that order too
+    attributed: list[tuple] = field(
+        default_factory=list
+    )  # older ones that it attributes through a thing, in that order too
 
     def __post_init__(self) -> None:
         self.scope = (self.tenant.pk, self.generation)
@@ -72,7 +74,10 @@ def may_say(source: Source, event: Event) -> bool:
     elif layer in ("domains", "provider") and layer in source.layers:
         return True
     if event.type.startswith("limit.") and payload.limit:
-        about = [payload.limit.set_by or payload.actor, payload.limit.holder]  # both: nobody lowers another's limit in his own name
+        about = [
+            payload.limit.set_by or payload.actor,
+            payload.limit.holder,
+        ]  # both: nobody lowers another's limit in his own name
     elif event.type.startswith("approval."):
         about = [payload.gate.by if payload.gate and payload.gate.by else payload.actor]
     else:

@@ -73,7 +73,9 @@ def _stubbed(whole: dict[str, Any], sight: Sight, act: Act) -> dict[str, Any]:
 
     effective = whole["effective"] and {name: whole["effective"][name] for name in ("in_force", "known", "revoked_at")}
     elsewhere = {"reason": None, "event": None, "leaf_index": None, "at": None}
-    gates = [gate | {"by": party(gate["by"])} | ({"reason": None} if gate["own"] else elsewhere) for gate in whole["gates"]]
+    gates = [
+        gate | {"by": party(gate["by"])} | ({"reason": None} if gate["own"] else elsewhere) for gate in whole["gates"]
+    ]
     return whole | {
         "principal": party(whole["principal"]),
         "gates": gates,
@@ -166,7 +168,10 @@ def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     clocks = _clocks(act, at)
     window = judge_window(chain.path, at, skew_seconds=clocks, early_seconds=clocks)
     in_force: bool | None = revoked is None and window.result == "pass" and chain.complete
-    as_others = {judge_window(path, at, skew_seconds=clocks, early_seconds=clocks).result for _, path in as_disputed(chain.path, at)}
+    as_others = {
+        judge_window(path, at, skew_seconds=clocks, early_seconds=clocks).result
+        for _, path in as_disputed(chain.path, at)
+    }
     if revoked is None and chain.complete and as_others - {window.result}:
         in_force = None  # two who may say so state another time
     later = told_later(chain.path, at, skew_seconds=clocks)
@@ -222,7 +227,9 @@ def authority_breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     if not act.happened or act.type in _ENDINGS:
         return []
     found = _breaks(chain, act, at)
-    for _, path in as_disputed(chain.path, at):  # doubt accuses nobody: that the grant is stated in two ways is a break of its own
+    for _, path in as_disputed(
+        chain.path, at
+    ):  # doubt accuses nobody: that the grant is stated in two ways is a break of its own
         codes = {each.code for each in _breaks(replace(chain, path=path), act, at)}
         found = [each for each in found if each.code in codes]
     return found
@@ -232,13 +239,34 @@ def _breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
     path, found = chain.path, widened_breaks(chain)
     bound, shown = key_bound(act, chain.tokens), key_shown(act, chain.tokens)
     if bound is not None and shown and shown != bound.jkt:
-        found.append(Break(len(chain.hops) - 1, "key_mismatch", f"key {shown} was used, and {bound.name} is bound to {bound.jkt}", bound.leaf_index))
+        found.append(
+            Break(
+                len(chain.hops) - 1,
+                "key_mismatch",
+                f"key {shown} was used, and {bound.name} is bound to {bound.jkt}",
+                bound.leaf_index,
+            )
+        )
     for token in chain.tokens.tokens:
         if token.revoked_at is not None and token.revoked_at <= at:
-            found.append(Break(None, "revoked", f"token {token.jti} was revoked at {utc_text(token.revoked_at)}", token.revoked_leaf))
+            found.append(
+                Break(
+                    None,
+                    "revoked",
+                    f"token {token.jti} was revoked at {utc_text(token.revoked_at)}",
+                    token.revoked_leaf,
+                )
+            )
     used = chain.tokens.tokens[-1] if chain.tokens.tokens else None
     if used is not None and seconds_before_issue(used, at):
-        found.append(Break(None, "outside_window", f"token {used.jti} was issued only at {utc_text(used.issued_at)}", used.leaf_index))
+        found.append(
+            Break(
+                None,
+                "outside_window",
+                f"token {used.jti} was issued only at {utc_text(used.issued_at)}",
+                used.leaf_index,
+            )
+        )
     expired = expired_before(path, chain.tokens, at, skew_seconds=_clocks(act, at))
     if expired is not None and isinstance(expired.link, Token):
         found.append(Break(None, "outside_window", expired.reason, expired.link.leaf_index))

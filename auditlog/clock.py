@@ -82,5 +82,8 @@ def its_night(name: str, *, hour: int, minute: int, at: datetime) -> bool:
         cursor.execute("INSERT INTO auditlog_heartbeat (name, at) VALUES (%s, %s) ON CONFLICT DO NOTHING", [name, at])
         if cursor.rowcount:
             return False  # of a service that begins there is nothing to catch up on
-        cursor.execute("UPDATE auditlog_heartbeat SET at = %s WHERE name = %s AND (at < %s OR at > %s)", [at, name, night, at + timedelta(days=1)])
+        cursor.execute(
+            "UPDATE auditlog_heartbeat SET at = %s WHERE name = %s AND (at < %s OR at > %s)",
+            [at, name, night, at + timedelta(days=1)],
+        )
         return cursor.rowcount == 1

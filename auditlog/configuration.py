@@ -99,7 +99,15 @@ def state_of(kind: str, id: int, tenant_id: int | None) -> dict[str, Any] | None
     return None if found is None else json.loads(found[0]) if isinstance(found[0], str) else found[0]
 
 
-def state(tenant: Tenant, row: models.Model, body: Mapping[str, Any], *, now: datetime, kind: str = "config", id: int | None = None) -> int:
+def state(
+    tenant: Tenant,
+    row: models.Model,
+    body: Mapping[str, Any],
+    *,
+    now: datetime,
+    kind: str = "config",
+    id: int | None = None,
+) -> int:
     """Append the leaf that states a change of `row`, after it was saved or (with its `id`) deleted. Returns its index."""
     of = OF[type(row)]
     row_id = id or row.pk
@@ -195,7 +203,10 @@ def _change(index: int, at: datetime, raw: bytes, in_force: bool) -> Change:
     except (ValueError, AssertionError, RecursionError):
         return Change(index, at, "cannot be read", "", "", in_force)
     row = body.get("row") if isinstance(body.get("row"), dict) else {}
-    told = {**{name: row[name] for name in ("name", "username", "kid", "role", "user_id") if row.get(name)}, **{n: body[n] for n in _ABOUT if body.get(n)}}
+    told = {
+        **{name: row[name] for name in ("name", "username", "kid", "role", "user_id") if row.get(name)},
+        **{n: body[n] for n in _ABOUT if body.get(n)},
+    }
     about = ", ".join(f"{name.replace('_', ' ')} {str(value)[:120]}" for name, value in told.items())
     return Change(index, at, str(body.get("change", ""))[:80], about, str(body.get("by", ""))[:200], in_force)
 
@@ -226,7 +237,10 @@ def _read(tenant: Tenant | None, *, fresh: bool) -> _Log:
 def covered(tenant_id: int) -> int:
     """How many leaves of a log its newest published checkpoint covers."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT coalesce(max(size), 0) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s", [tenant_id, EPOCH])
+        cursor.execute(
+            "SELECT coalesce(max(size), 0) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s",
+            [tenant_id, EPOCH],
+        )
         return cursor.fetchone()[0]
 
 
@@ -264,7 +278,13 @@ def _fold(log: _Log, tenant_id: int) -> None:
                 said = body["row"]
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
-            log.stated[row] = Stated(leaf_index, said if isinstance(said, dict) else None, str(body.get("by", "")), at, str(body.get("change", "")))
+            log.stated[row] = Stated(
+                leaf_index,
+                said if isinstance(said, dict) else None,
+                str(body.get("by", "")),
+                at,
+                str(body.get("change", "")),
+            )
     log.position, log.mark = size, bytes(newest or b"")
 
 
@@ -282,7 +302,11 @@ def _compared(stated: Mapping[Row, Stated], rows: Mapping[Row, dict[str, Any]]) 
         wanted = said.row if said else None
         if wanted == here and said is not None:
             continue
-        names = tuple(sorted(name for name in {**wanted, **here} if wanted.get(name) != here.get(name))) if wanted and here else ()
+        names = (
+            tuple(sorted(name for name in {**wanted, **here} if wanted.get(name) != here.get(name)))
+            if wanted and here
+            else ()
+        )
         shown = here or wanted or {}
         name = str(shown.get("name") or shown.get("kid") or shown.get("username") or shown.get("user_id") or row[1])
         found[row] = Difference(*row, name, said.leaf_index if said else None, names)

@@ -104,7 +104,9 @@ def add_source(
     for jwk in (jwks or {}).get("keys", []):
         add_key(source, jwk, now=now)
     if format in ("set", "caep") and not jwks_url and not source.keys.exists():
-        raise ConfigurationError(f"a source of format {format!r} needs at least one public key: give a JWKS with `keys`")
+        raise ConfigurationError(
+            f"a source of format {format!r} needs at least one public key: give a JWKS with `keys`"
+        )
     return source
 
 
@@ -122,7 +124,9 @@ def check_outward(source: Source) -> None:
     """Whether what a source says to call can be called at all. Raises ConfigurationError."""
     module = formats.named(source.format)
     if OURS.match(source.api_key_env):
-        raise ConfigurationError(f"api_key_env: {source.api_key_env} is the service's own, and its value is sent to others")
+        raise ConfigurationError(
+            f"api_key_env: {source.api_key_env} is the service's own, and its value is sent to others"
+        )
     for name in ("jwks_url", "poll_url", "api_url"):
         if url := getattr(source, name):
             try:
@@ -214,7 +218,12 @@ def promise_heartbeat(source: Source, seconds: int | None, *, now: datetime) -> 
     """From now on the source is to be heard at least every so many seconds; None takes the promise back."""
     source.heartbeat_seconds, source.heartbeat_since = seconds, now if seconds else None
     checked(source).save(update_fields=["heartbeat_seconds", "heartbeat_since"])
-    state(source.tenant, source, {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0}, now=now)
+    state(
+        source.tenant,
+        source,
+        {"change": "source.heartbeat", "source": source.name, "heartbeat_s": seconds or 0},
+        now=now,
+    )
     _listen(source)
 
 
@@ -265,7 +274,13 @@ def _note_role(membership: Membership, change: str, *, now: datetime, id: int | 
 
 @transaction.atomic
 def add_organisation(
-    tenant: Tenant, name: str, *, issuers: list[str], parties: list[str] = (), owned_names: list[str] = (), now: datetime
+    tenant: Tenant,
+    name: str,
+    *,
+    issuers: list[str],
+    parties: list[str] = (),
+    owned_names: list[str] = (),
+    now: datetime,
 ) -> Organisation:
     organisation = checked(Organisation(tenant=tenant, name=name, issuers=issuers, parties=list(parties)))
     organisation.save()
@@ -274,7 +289,13 @@ def add_organisation(
     state(
         tenant,
         organisation,
-        {"change": "organisation.added", "organisation": name, "issuers": issuers, "parties": list(parties), "names": list(owned_names)},
+        {
+            "change": "organisation.added",
+            "organisation": name,
+            "issuers": issuers,
+            "parties": list(parties),
+            "names": list(owned_names),
+        },
         now=now,
     )
     return organisation
@@ -295,5 +316,3 @@ def checked(thing, exclude: list[str] | None = None):
         fields = "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.message_dict.items())
         raise ConfigurationError(fields) from None
     return thing
-
-

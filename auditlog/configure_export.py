@@ -51,7 +51,9 @@ def check_export(export: Export) -> None:
         if OURS.match(getattr(export, name)):
             raise ConfigurationError(f"{name}: {getattr(export, name)} is the service's own")
     if not (export.secret_env or export.token_env):
-        raise ConfigurationError("secret_env: expected a variable with a secret to sign with, or one with a token (token_env)")
+        raise ConfigurationError(
+            "secret_env: expected a variable with a secret to sign with, or one with a token (token_env)"
+        )
     try:
         outbound.check_url(export.url)
     except AddressRefused as error:
@@ -77,7 +79,9 @@ def remove_export(export: Export, *, now: datetime) -> None:
     _note_export(export, "removed", now=now, id=id)
 
 
-def set_cursor(export: Export, what: str, position: int | None, *, now: datetime, may_skip: bool = False) -> tuple[int, int]:
+def set_cursor(
+    export: Export, what: str, position: int | None, *, now: datetime, may_skip: bool = False
+) -> tuple[int, int]:
     """Have one stream of an export go on from `position` (None: from the end), at once. Returns where it was, and is now.
 
     Back: what lies between is sent again, under the same ids. Forward: it is never sent, so that takes `may_skip`. Raises
@@ -95,7 +99,9 @@ def set_cursor(export: Export, what: str, position: int | None, *, now: datetime
             wanted = end if position is None else position
             check_cursor(wanted, end)
             if wanted > stream.position and not may_skip:
-                raise NotPossible(f"{what} from {stream.position:,} up to {wanted:,} would never be sent: that takes --skip")
+                raise NotPossible(
+                    f"{what} from {stream.position:,} up to {wanted:,} would never be sent: that takes --skip"
+                )
             before, stream.position, stream.due_at, stream.failures, stream.error = stream.position, wanted, None, 0, ""
             stream.save(update_fields=["position", "due_at", "failures", "error"])
             _note_export(export, "moved", now=now, stream=what, before=before, after=wanted)

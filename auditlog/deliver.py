@@ -32,6 +32,8 @@ BATCH = 500  # objects of one request
 BOUNDS = outbound.Bounds(read=20.0, total=30.0, size=64 * 1024)
 _TOKEN = re.compile(rb"[!-~]{1,4000}\Z")
 CONTENT_TYPES = {"ocsf": "application/x-ndjson", "cef": "text/plain; charset=utf-8"}
+
+
 def due_streams(*, now: datetime) -> list[int]:
     """Streams that have something to send and may, longest due first."""
     has_more = " ".join(f"WHEN '{stream.name}' THEN {stream.has_more}" for stream in streams().values())
@@ -76,7 +78,9 @@ def deliver(
                 sent, more = sent + len(page.lines), page.more
         except AnswerableError as error:
             failed(stream, error, now=now(), asked=getattr(error, "retry_after", None))
-            log.warning("not exported", tenant=stream.tenant.name, export=export.name, what=stream.what, reason=str(error)[:200])
+            log.warning(
+                "not exported", tenant=stream.tenant.name, export=export.name, what=stream.what, reason=str(error)[:200]
+            )
         return sent
 
 
@@ -97,7 +101,9 @@ def _post(export: Export, stream: ExportStream, page: Page, *, now: datetime, ca
         try:
             headers["webhook-signature"] = f"v1,{signature(_secret(export.secret_env, export.tenant), id, at, body)}"
         except Refused:
-            raise NotConfigured(f"{export.secret_env} does not hold a secret of Standard Webhooks: expected whsec_ and base64") from None
+            raise NotConfigured(
+                f"{export.secret_env} does not hold a secret of Standard Webhooks: expected whsec_ and base64"
+            ) from None
     if export.token_env:
         token = _secret(export.token_env, export.tenant).strip()
         if not _TOKEN.match(token):

@@ -138,8 +138,17 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     for act in acts:
         is_touched = act.via_grant in keys.get("grant", ()) or act.token in keys.get("token", ())
         (changed if is_touched or start <= act.leaf_index < end else graced).append(act)
-    heard = {kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))] for kind in ("sequence", "silence", "clock")}
-    return Work(changed, graced, principals=keys.get("principal", set()) - {""}, refusals=keys.get("refusal", set()), heard=heard)
+    heard = {
+        kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))]
+        for kind in ("sequence", "silence", "clock")
+    }
+    return Work(
+        changed,
+        graced,
+        principals=keys.get("principal", set()) - {""},
+        refusals=keys.get("refusal", set()),
+        heard=heard,
+    )
 
 
 def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
@@ -147,7 +156,10 @@ def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, 
     types = frozenset().union(*(detector.types for detector in detectors))
     waits = any(detector.waits for detector in detectors)
     concerned = work.concerned(types, waits=waits, now=now)
-    settled = {detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned}) for detector in detectors}
+    settled = {
+        detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned})
+        for detector in detectors
+    }
     again = {act.leaf_index: act for acts in settled.values() for act in acts}
     # A payment is judged through the act it pays for, and the other way round: look at those again too.
     members = _with_companions(tenant, types, [*concerned, *again.values()], waits=waits, now=now)
@@ -216,7 +228,10 @@ def _judge_keys(
         for act in members:  # in leaf order, so that findings are made in that order too
             if act.type in detector.types:
                 grouped.setdefault(_key(partition, act), []).append(act)
-        found = {key: list(detector.find(grouped[key], record)) if key in grouped else [] for key in [*grouped, *(keys - grouped.keys())]}
+        found = {
+            key: list(detector.find(grouped[key], record)) if key in grouped else []
+            for key in [*grouped, *(keys - grouped.keys())]
+        }
         if getattr(detector, "of_lines", False):
             found = _with_joined(tenant, found)
         keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
@@ -269,7 +284,11 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
     principals = {act.principal for act in settling} | {
         act.payload.gate.by.key for act in settling if act.payload.gate and act.payload.gate.by
     }
-    granted = {act.payload.grant.actor.key for act in settling if isinstance(act.payload.grant, GrantObject) and act.payload.grant.actor}
+    granted = {
+        act.payload.grant.actor.key
+        for act in settling
+        if isinstance(act.payload.grant, GrantObject) and act.payload.grant.actor
+    }
     acts = select_acts(
         tenant,
         "event_id IN (SELECT unnest(event_ids) FROM finding f WHERE f.tenant_id = %s AND f.rule = %s"
@@ -285,13 +304,23 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
             [list(answered), [act.leaf_index for act in acts], tenant.pk, detector.rule],
         )
     refusals = [act for act in settling if act.type == "approval.decided" and act.outcome != "success"]
-    requests, targets = {act.request_id for act in refusals} - {""}, {thing for act in refusals for thing in (act.target, act.resource)} - {""}
+    requests, targets = (
+        {act.request_id for act in refusals} - {""},
+        {thing for act in refusals for thing in (act.target, act.resource)} - {""},
+    )
     if requests or targets:
         acts += select_acts(
             tenant,
             "type = ANY(%s) AND ((request_id = ANY(%s) AND request_id <> '') OR ((target = ANY(%s) OR resource = ANY(%s)) AND principal = ANY(%s)"
             " AND principal <> '')) AND leaf_index <> ALL(%s)",
-            [list(detector.types), list(requests), list(targets), list(targets), list(principals - {""}), [act.leaf_index for act in acts]],
+            [
+                list(detector.types),
+                list(requests),
+                list(targets),
+                list(targets),
+                list(principals - {""}),
+                [act.leaf_index for act in acts],
+            ],
         )
     return [act for act in acts if act.leaf_index not in known]
 
@@ -300,7 +329,9 @@ def _key(partition: tuple[str, ...], act: Act) -> tuple[str, ...]:
     return tuple(getattr(act, name) for name in partition)
 
 
-def _members(tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], keys: set[tuple[str, ...]]) -> list[Act]:
+def _members(
+    tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], keys: set[tuple[str, ...]]
+) -> list[Act]:
     """All acts of these types under the keys, in leaf order: one query a partition."""
     if not keys:
         return []
@@ -316,7 +347,9 @@ def _members(tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], 
     )
 
 
-def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, waits: bool, now: datetime) -> list[Act]:
+def _with_companions(
+    tenant: Tenant, types: frozenset[str], acts: list[Act], *, waits: bool, now: datetime
+) -> list[Act]:
     """The acts and, for charges, keys, invoices and requests they share, the others: what arrives last can settle what
     came first.
     """
@@ -334,7 +367,9 @@ def _with_companions(tenant: Tenant, types: frozenset[str], acts: list[Act], *, 
 
 
 def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:
-    rows = [(tenant.pk, "grace", str(act.leaf_index), act.leaf_index, min(act.received_at, now) + GRACE) for act in acts]
+    rows = [
+        (tenant.pk, "grace", str(act.leaf_index), act.leaf_index, min(act.received_at, now) + GRACE) for act in acts
+    ]
     if rows:
         copy_rows(
             "projection_dirty",
@@ -430,7 +465,9 @@ def _keep_of(
 # --- keeping --------------------------------------------------------------------------------------------------------
 
 
-def keep(tenant: Tenant, detector: Detector, found: dict[tuple[str, ...], list[Finding]], *, withdrawn_by: int, now: datetime) -> None:
+def keep(
+    tenant: Tenant, detector: Detector, found: dict[tuple[str, ...], list[Finding]], *, withdrawn_by: int, now: datetime
+) -> None:
     """Keep what a detector found for these keys of its partition. One rule may have several partitions."""
     named = {(*detector.partition, *key): findings for key, findings in found.items()}
     _keep(tenant, detector.rule, detector.version, named, withdrawn_by=withdrawn_by, now=now)
@@ -441,7 +478,9 @@ def keep_found(tenant: Tenant, rule: str, version: int, found: Mapping[str, Find
     if not found:
         return
     stand = set(
-        FindingRow.objects.filter(tenant=tenant, rule=rule, anchor__in=list(found)).exclude(state="withdrawn").values_list("anchor", flat=True)
+        FindingRow.objects.filter(tenant=tenant, rule=rule, anchor__in=list(found))
+        .exclude(state="withdrawn")
+        .values_list("anchor", flat=True)
     )
     new = {(anchor,): [finding] for anchor, finding in found.items() if anchor not in stand}
     with transaction.atomic():
@@ -460,9 +499,7 @@ def _keep(
     """Upsert what was found for these keys of one rule, and withdraw what was found for them before and is not now."""
     if not found:
         return
-    rows = [
-        (json.dumps(key), finding) for key, findings in found.items() for finding in findings
-    ]
+    rows = [(json.dumps(key), finding) for key, findings in found.items() for finding in findings]
     with connection.cursor() as cursor:
         for partition, finding in rows:
             cursor.execute(
@@ -486,7 +523,9 @@ def _keep(
                     "first_at": finding.first_at,
                     "last_at": finding.last_at,
                     "now": now,
-                    "evidence": json.dumps(finding.evidence, default=minor),  # amounts below a minor unit are rounded only here
+                    "evidence": json.dumps(
+                        finding.evidence, default=minor
+                    ),  # amounts below a minor unit are rounded only here
                 },
             )
         cursor.execute(
@@ -511,5 +550,3 @@ _KEEP = """
         first_at = excluded.first_at, last_at = excluded.last_at, evidence = excluded.evidence,
         state = CASE WHEN f.state = 'withdrawn' THEN 'open' ELSE f.state END, withdrawn_by_leaf = NULL
 """
-
-

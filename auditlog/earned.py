@@ -90,7 +90,11 @@ def unearned(tenant: Tenant, start: int, end: int) -> Iterator[Unearned]:
                 yield Unearned(index, "?", stamp, grade, "its source is none of this log's", received_at)
                 continue
             reason = _wrong(keys, source, index, received_at, grade, stamp, given, bytes(headers), bytes(raw))
-            if not reason and kind == KIND_NUMBERS["event"] and event_id != identity(bytes(tenant.pepper), source.name, given):
+            if (
+                not reason
+                and kind == KIND_NUMBERS["event"]
+                and event_id != identity(bytes(tenant.pepper), source.name, given)
+            ):
                 reason = "its event id is not that of its source and source event id"
             if reason:
                 yield Unearned(index, source.name, stamp, grade, reason, received_at)
@@ -126,7 +130,15 @@ def _body(raw: bytes) -> Mapping[str, Any] | None:
 
 
 def _wrong(
-    keys: _Keys, source: Source, index: int, received_at: datetime, grade: str, stamp: str, given: str, headers: bytes, raw: bytes
+    keys: _Keys,
+    source: Source,
+    index: int,
+    received_at: datetime,
+    grade: str,
+    stamp: str,
+    given: str,
+    headers: bytes,
+    raw: bytes,
 ) -> str:
     """Why these bytes do not earn their grade; "" when they do, or when the grade claims no signature."""
     form = keys.formats.get(source.name, source.format)

@@ -120,7 +120,9 @@ class Courier(ABC):
 
     def _keep(self, line: bytes) -> None:
         """Spool one line. Raises SpoolFull, or OSError when the disk does not take it."""
-        if os.getpid() != self._pid:  # a fork: its parent sends what was spooled before, this process what it keeps itself
+        if (
+            os.getpid() != self._pid
+        ):  # a fork: its parent sends what was spooled before, this process what it keeps itself
             with self._starting:
                 if os.getpid() != self._pid:
                     self._start()
@@ -141,7 +143,9 @@ class Courier(ABC):
 
     def close(self, timeout: float = 5.0) -> bool:
         """Flush and stop. What was not delivered stays in the folder for the next Emitter."""
-        if os.getpid() != self._pid:  # a fork that emitted nothing has no thread, and its parent's files are not its own
+        if (
+            os.getpid() != self._pid
+        ):  # a fork that emitted nothing has no thread, and its parent's files are not its own
             return True
         done = self.flush(timeout)
         with self._changed:
@@ -232,7 +236,9 @@ class Courier(ABC):
                 self._spools.remove(spool)
             self._changed.notify_all()
 
-    def _judged(self, status: int, body: bytes, retry_after: float, ids: list[str]) -> dict[str, tuple[str, str]] | None:
+    def _judged(
+        self, status: int, body: bytes, retry_after: float, ids: list[str]
+    ) -> dict[str, tuple[str, str]] | None:
         """What an answer that takes nothing means for these. Raises _Later when it may be another one next time."""
         said = f"{self._parts.netloc} answered {status}: {body[:300].decode('utf-8', 'replace')}"
         if status in MISCONFIGURED:
@@ -261,7 +267,9 @@ class Courier(ABC):
                 return answer.status, said, min(float(wait), 3600.0) if wait.isascii() and wait.isdigit() else 0.0
             except (OSError, http.client.HTTPException) as error:
                 self._hang_up()
-                if fresh or attempt == 2:  # a kept connection may have been closed while it was idle: that is no failure
+                if (
+                    fresh or attempt == 2
+                ):  # a kept connection may have been closed while it was idle: that is no failure
                     raise _Later(f"{self._parts.netloc} cannot be reached: {type(error).__name__}: {error}") from None
         raise AssertionError("unreachable")
 
@@ -275,7 +283,13 @@ class Emitter(Courier):
     """Signs events and delivers them."""
 
     def __init__(
-        self, address: str, *, issuer: str, key: str | os.PathLike | Mapping[str, str], tenant: str = "default", **delivery: Any
+        self,
+        address: str,
+        *,
+        issuer: str,
+        key: str | os.PathLike | Mapping[str, str],
+        tenant: str = "default",
+        **delivery: Any,
     ) -> None:
         """`key`: a private Ed25519 JWK (OKP), or the file that holds one; its `kid` is what the source knows it by.
         `delivery`: as for a Courier.
@@ -332,7 +346,10 @@ class Emitter(Courier):
             try:
                 answer = json.loads(body)
                 taken = set(answer["ack"])
-                refused = {jti: (str(said.get("err", "")), str(said.get("description", ""))) for jti, said in answer["setErrs"].items()}
+                refused = {
+                    jti: (str(said.get("err", "")), str(said.get("description", "")))
+                    for jti, said in answer["setErrs"].items()
+                }
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise _Later("the answer is not one of an ingest address") from None
             if missing := sets.keys() - taken - refused.keys():
@@ -383,7 +400,10 @@ class _Spool:
     def _answered(self) -> int:
         try:
             return int(self.path.with_suffix(".sent").read_text()) if self.path else 0
-        except (FileNotFoundError, ValueError):  # killed before the first answer, or while it was written: send all again
+        except (
+            FileNotFoundError,
+            ValueError,
+        ):  # killed before the first answer, or while it was written: send all again
             return 0
 
     def _whole_lines(self) -> int:
@@ -432,7 +452,17 @@ class _Spool:
     def keep_refused(self, line: bytes, id: str, err: str, description: str) -> None:
         if self.path:
             with open(self.path.with_suffix(".refused"), "ab") as file:
-                file.write(_json({"jti": id, "err": err, "description": description[:1000], "set": line.decode("utf-8", "replace")}) + b"\n")
+                file.write(
+                    _json(
+                        {
+                            "jti": id,
+                            "err": err,
+                            "description": description[:1000],
+                            "set": line.decode("utf-8", "replace"),
+                        }
+                    )
+                    + b"\n"
+                )
 
     def close(self) -> None:
         if self.path and self.sent == self.size:
@@ -501,7 +531,13 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     jti = emitter.emit("source.heartbeat", {"outcome": "success"})
     done = emitter.close(15)
-    print("refused: " + refused[0] if refused else f"{jti} is in the ledger" if done else "not delivered: see the warnings above")
+    print(
+        "refused: " + refused[0]
+        if refused
+        else f"{jti} is in the ledger"
+        if done
+        else "not delivered: see the warnings above"
+    )
     return 0 if done and not refused else 1
 
 

@@ -114,9 +114,7 @@ _REDACT = """
 
 
 @transaction.atomic
-def hold(
-    tenant: Tenant, *, first: int, last: int, who: str, reason: str, case: str = "", now: datetime
-) -> int:
+def hold(tenant: Tenant, *, first: int, last: int, who: str, reason: str, case: str = "", now: datetime) -> int:
     """Put leaves [first, last] under a legal hold. Returns the hold's leaf, which is also its name."""
     head = LogHead.objects.select_for_update().get(tenant=tenant, epoch=EPOCH)
     if not 0 <= first <= last < head.size:
@@ -141,7 +139,9 @@ def release(tenant: Tenant, hold_leaf: int, *, who: str, reason: str, now: datet
         raise NotPossible(f"the hold of leaf {hold_leaf} was released already")
     if not reason.strip():
         raise NotPossible("a release needs a reason")
-    index = append_note(tenant, "release", {"change": "released", "hold": hold_leaf, "who": who, "why": reason}, now=now)
+    index = append_note(
+        tenant, "release", {"change": "released", "hold": hold_leaf, "who": who, "why": reason}, now=now
+    )
     Release.objects.create(tenant=tenant, epoch=EPOCH, leaf_index=index, hold_leaf=hold_leaf)
     return index
 
@@ -149,7 +149,9 @@ def release(tenant: Tenant, hold_leaf: int, *, who: str, reason: str, now: datet
 def held_now(tenant: Tenant) -> list[Hold]:
     """The holds that are in force, oldest first."""
     released = Release.objects.filter(tenant=tenant, epoch=EPOCH).values_list("hold_leaf", flat=True)
-    return list(Hold.objects.filter(tenant=tenant, epoch=EPOCH).exclude(leaf_index__in=list(released)).order_by("leaf_index"))
+    return list(
+        Hold.objects.filter(tenant=tenant, epoch=EPOCH).exclude(leaf_index__in=list(released)).order_by("leaf_index")
+    )
 
 
 def due(policy: RetentionPolicy, *, now: datetime) -> list[int]:
@@ -186,7 +188,11 @@ def _of_these(tenant: Tenant, conflicts: Sequence[tuple[int, str, str]], going: 
     event_of = {index: identity(bytes(tenant.pepper), source, given) for index, source, given in conflicts}
     leaves = Leaf.objects.filter(tenant=tenant, epoch=EPOCH, event_id__in=set(event_of.values()))
     leaf_of = dict(leaves.values_list("event_id", "leaf_index"))
-    there = set(Payload.objects.filter(tenant=tenant, epoch=EPOCH, leaf_index__in=leaf_of.values()).values_list("leaf_index", flat=True))
+    there = set(
+        Payload.objects.filter(tenant=tenant, epoch=EPOCH, leaf_index__in=leaf_of.values()).values_list(
+            "leaf_index", flat=True
+        )
+    )
     return [index for index, event in event_of.items() if leaf_of[event] in going or leaf_of[event] not in there]
 
 

@@ -80,7 +80,14 @@ def note_announced(source: Source, *, now: datetime) -> bool:
                 log.warning("announcement not read", source=source.name, leaf_index=leaf_index, reason=str(error)[:200])
                 continue
             rows += [
-                PendingFetch(tenant_id=source.tenant_id, source=source, name=one.name, asks=one.asks, leaf_index=leaf_index, due_at=now)
+                PendingFetch(
+                    tenant_id=source.tenant_id,
+                    source=source,
+                    name=one.name,
+                    asks=one.asks,
+                    leaf_index=leaf_index,
+                    due_at=now,
+                )
                 for one in found
             ]
     PendingFetch.objects.bulk_create(rows, ignore_conflicts=True)

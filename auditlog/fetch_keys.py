@@ -47,7 +47,11 @@ def fetch_keys(source: Source, *, now: datetime, call: outbound.Call = outbound.
 
 def fetch_unknown(source: Source, *, now: datetime, call: outbound.Call = outbound.call) -> bool:
     """The same for a delivery that names a key we do not have: once in a while, however many such deliveries come."""
-    return bool(source.jwks_url) and claim(source, Pull.Kind.KEYS, every=AGAIN, now=now) and fetch_keys(source, now=now, call=call)
+    return (
+        bool(source.jwks_url)
+        and claim(source, Pull.Kind.KEYS, every=AGAIN, now=now)
+        and fetch_keys(source, now=now, call=call)
+    )
 
 
 @transaction.atomic
@@ -69,7 +73,9 @@ def take_over(source: Source, found: KeySet, *, now: datetime) -> bool:
             had = mine.get(key.thumbprint)
             if had is None:
                 if room <= 0:
-                    raise ConfigurationError(f"key {key.kid!r} is one too many: a source has {EVER:,} keys at most, ever")
+                    raise ConfigurationError(
+                        f"key {key.kid!r} is one too many: a source has {EVER:,} keys at most, ever"
+                    )
                 add_key(source, jwk, now=now, from_url=True)
                 room -= 1
             elif had.retired_at is not None and not had.left_url:

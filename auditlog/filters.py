@@ -108,5 +108,7 @@ class HoldingFilter(django_filters.FilterSet):
 
     def _made(self, rows, **who):
         """By the acts that made them: whose name they were in may change when a chain is completed."""
-        acts = Event.objects.filter(tenant=OuterRef("tenant"), generation=OuterRef("generation"), event_id=OuterRef("event_id"), **who)
+        acts = Event.objects.filter(
+            tenant=OuterRef("tenant"), generation=OuterRef("generation"), event_id=OuterRef("event_id"), **who
+        )
         return rows.filter(Exists(acts))

@@ -33,7 +33,9 @@ def write_head(tenant: str, note: str) -> None:
     with _alone(folder / f".{tenant}.lock"):
         there, ours = read_head(tenant), _parsed(note)
         if there is not None and (there.size > ours.size or (there.size == ours.size and there.root != ours.root)):
-            raise Superseded(f"another publisher signed {there.size} leaves meanwhile, ours would sign {ours.size}: stop")
+            raise Superseded(
+                f"another publisher signed {there.size} leaves meanwhile, ours would sign {ours.size}: stop"
+            )
         fresh = folder / f".{tenant}.new"
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(note)

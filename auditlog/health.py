@@ -75,7 +75,9 @@ def _configuration() -> Check:
     """Whether what is configured is what the logs state, as the background check last found it."""
     rows = Finding.objects.filter(rule="integrity.configuration_changed", state__in=("open", "acknowledged"))
     found = list(rows.order_by("id").values_list("tenant__name", "title")[:5])
-    return Check("configuration", not found, "; ".join(f"{tenant}: {title}" for tenant, title in found) or "as the logs state it")
+    return Check(
+        "configuration", not found, "; ".join(f"{tenant}: {title}" for tenant, title in found) or "as the logs state it"
+    )
 
 
 def _security() -> Check:
@@ -93,7 +95,9 @@ def _worker(now: datetime) -> Check:
 
 def _signing() -> Check:
     """Whether every log may be signed: a database that came back older than its signed head may not."""
-    refused = PublisherState.objects.filter(is_signing=False).values_list("tenant__name", "reason").order_by("tenant__name")
+    refused = (
+        PublisherState.objects.filter(is_signing=False).values_list("tenant__name", "reason").order_by("tenant__name")
+    )
     return Check("signing", not refused, "; ".join(f"{name}: {reason}" for name, reason in refused) or "every log")
 
 

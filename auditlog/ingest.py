@@ -63,7 +63,13 @@ class Taken:
 
 
 def ingest(
-    tenant: str, name: str, delivery: formats.Delivery, *, now: datetime, call: outbound.Call = outbound.call, address: str = ""
+    tenant: str,
+    name: str,
+    delivery: formats.Delivery,
+    *,
+    now: datetime,
+    call: outbound.Call = outbound.call,
+    address: str = "",
 ) -> Taken:
     """Verify one delivery and append what is good in it. Durable once this returns.
 
@@ -122,7 +128,9 @@ def _await_keys(known: "_Known", statements: Iterable[object]) -> None:
     """Raises NotInForce where a delivery may be under a key that is on record, and that no published checkpoint covers yet."""
     if known.waiting and any(isinstance(one, UnknownKid) for one in statements):
         said = ", ".join(f"{kid[:80]!r} (leaf {leaf})" for kid, leaf in sorted(known.waiting.items()))
-        raise NotInForce(f"keys of this source wait for the next published checkpoint: {said}; send it again in a moment")
+        raise NotInForce(
+            f"keys of this source wait for the next published checkpoint: {said}; send it again in a moment"
+        )
 
 
 def take(source: Source, received: formats.Received, *, now: datetime) -> Taken:
@@ -228,7 +236,9 @@ def read_by_format(source: Source, read: Callable[[], Read]) -> Read:
     try:
         return read()
     except (ValueError, ArithmeticError, RecursionError, LookupError) as error:
-        log.exception("format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format)
+        log.exception(
+            "format fell over a delivery", tenant=source.tenant.name, source=source.name, format=source.format
+        )
         raise MalformedEvent(f"cannot be read as {source.format}: {type(error).__name__}") from None
 
 
@@ -394,7 +404,9 @@ def _loaded(version: tuple) -> _Known:
     )  # fmt: skip
 
 
-def sender_of(source: Source, keys: Mapping[str, Key] | None = None, retired: frozenset[str] = frozenset()) -> formats.Sender:
+def sender_of(
+    source: Source, keys: Mapping[str, Key] | None = None, retired: frozenset[str] = frozenset()
+) -> formats.Sender:
     return formats.Sender(
         tenant=source.tenant.name,
         name=source.name,

@@ -131,7 +131,9 @@ def source_health(tenant: Tenant, *, now: datetime) -> list[SourceHealth]:
         told[count.source] = told.get(count.source, 0) + count.count
     found: dict[str, list[Finding]] = {}
     rules = [detector.rule for detector in source_detectors()]
-    for finding in Finding.objects.filter(tenant=tenant, rule__in=rules, state__in=("open", "acknowledged")).order_by("id"):
+    for finding in Finding.objects.filter(tenant=tenant, rule__in=rules, state__in=("open", "acknowledged")).order_by(
+        "id"
+    ):
         found.setdefault(finding.evidence["source"], []).append(finding)
     return [
         SourceHealth(

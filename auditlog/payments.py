@@ -44,7 +44,14 @@ def fact_of(row: tuple) -> MoneyFact:
     (event_id, _, source, at, kind, phase, book, amount, currency, rail, charge, via, principal, actor, provider, session, task,
      project, key, request_id, ray_id, invoice, subscription, begins, ends, payee, account, thing_type, thing, authority, payment) = row  # fmt: skip
     keys = money_keys(
-        provider, rail, idempotency_key=key, request_id=request_id, ray_id=ray_id, invoice=invoice, subscription=subscription, payment=payment
+        provider,
+        rail,
+        idempotency_key=key,
+        request_id=request_id,
+        ray_id=ray_id,
+        invoice=invoice,
+        subscription=subscription,
+        payment=payment,
     )
     moved = amount if amount is not None and kind != "payment.failed" else Decimal(0)  # what failed moved nothing
     return MoneyFact(
@@ -67,7 +74,9 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple]) -> Payments:
     while new := reached - found.whole:
         found.whole |= new
         found.take(_of_units(scope, new))
-        keys = {key for fact in found.facts.values() if fact.charge_key in new and is_joinable(fact) for key in fact.keys} - asked
+        keys = {
+            key for fact in found.facts.values() if fact.charge_key in new and is_joinable(fact) for key in fact.keys
+        } - asked
         asked |= keys
         found.take(_stating(scope, keys))
         told: dict[Key, list[MoneyFact]] = {}
@@ -75,7 +84,9 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple]) -> Payments:
             if is_joinable(fact):
                 for key in asked.intersection(fact.keys):
                     told.setdefault(key, []).append(fact)
-        reached = {fact.charge_key for key, many in told.items() for fact in (many if key in seeds else _naming(key, many))}
+        reached = {
+            fact.charge_key for key, many in told.items() for fact in (many if key in seeds else _naming(key, many))
+        }
     return found
 
 
@@ -94,7 +105,12 @@ def _of_units(scope: Collection[int], units: Collection[Unit]) -> list[tuple]:
     named = [unit for unit in units if not unit[1].startswith("event:")]
     if not named:
         return []
-    params = {"tenant": scope[0], "generation": scope[1], "rails": list({rail for rail, _ in named}), "charges": [charge for _, charge in named]}
+    params = {
+        "tenant": scope[0],
+        "generation": scope[1],
+        "rails": list({rail for rail, _ in named}),
+        "charges": [charge for _, charge in named],
+    }
     return [row for row in fetch_rows(_BY_UNIT, params) if (row[_RAIL], row[_CHARGE]) in units]
 
 
@@ -124,7 +140,7 @@ _BY_UNIT = f"""
 # planner that believes the record empty reads all of it once, and not once a key. Which statements come does not matter
 # where a source has too many: to it such a key names nothing, and it crowds out nobody else. Scopes are compared by who asked.
 _BY_KEY = f"""
-    SELECT {', '.join(COLUMNS)} FROM (
+    SELECT {", ".join(COLUMNS)} FROM (
         SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail, e.source) AS place FROM projection_event e
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{{column}} = ANY(%({{kind}})s) AND e.{{column}} <> ''
           AND e.book <> ''

@@ -56,7 +56,13 @@ def poll(
 
 
 def _page(
-    source: Source, pull: Pull, module: ModuleType, warnings: list[str], *, now: Callable[[], datetime], call: outbound.Call
+    source: Source,
+    pull: Pull,
+    module: ModuleType,
+    warnings: list[str],
+    *,
+    now: Callable[[], datetime],
+    call: outbound.Call,
 ) -> tuple[int, bool]:
     """Ask once, take what comes, then keep the place. Returns how many were new, and whether to ask again at once."""
     state = module.poll_state(pull.state, now=now())
@@ -104,7 +110,13 @@ def _answerable(source: Source, refused: Mapping[str, Refused], warnings: list[s
 
 
 def _close(
-    source: Source, pull: Pull, module: ModuleType, warnings: list[str], *, now: Callable[[], datetime], call: outbound.Call
+    source: Source,
+    pull: Pull,
+    module: ModuleType,
+    warnings: list[str],
+    *,
+    now: Callable[[], datetime],
+    call: outbound.Call,
 ) -> None:
     """Say what is still to be said: acknowledgements are not left for the next round, unless they are not wanted so."""
     request = module.poll_closing(pull.state, source.poll_url) if hasattr(module, "poll_closing") else None
@@ -115,4 +127,6 @@ def _close(
         pull.state = {}
         keep(pull, "state")
     else:
-        warnings.append(f"acknowledgements go with the next request: {request.host} answered {answer.status} to those by themselves")
+        warnings.append(
+            f"acknowledgements go with the next request: {request.host} answered {answer.status} to those by themselves"
+        )

@@ -147,7 +147,9 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
         if row[0] in gone and not gone[row[0]].is_authorised:
             _leave_out(batch, row[0], sources[row[3]].name, LedgerCorrupt(gone[row[0]].words()))
     heard = [row for row in rows if row[1] == _EVENT]
-    write_heard(batch, [(row[0], sources[row[3]].name, row[4], row[0] in gone and gone[row[0]].is_authorised) for row in heard])
+    write_heard(
+        batch, [(row[0], sources[row[3]].name, row[4], row[0] in gone and gone[row[0]].is_authorised) for row in heard]
+    )
     write_unparsed(batch)
     _write_dirty(batch)
     state.position = rows[-1][0] + 1

@@ -82,7 +82,9 @@ def make_events(batch: Batch) -> None:
     """The rows of the batch's events, with the chains as they now are."""
     vias = _vias(batch)
     summaries = _summaries(batch, {via for via in vias.values() if via})
-    batch.events = [_event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads]
+    batch.events = [
+        _event_row(batch, read, vias[read.leaf_index], summaries.get(vias[read.leaf_index])) for read in batch.reads
+    ]
     batch.money = [_MONEY(row) for row in batch.events if row[_BOOK]]
 
 
@@ -108,9 +110,7 @@ def _bound_key(payload: Payload) -> str:
 
 def _vias(batch: Batch) -> dict[int, str]:
     """By leaf: the grant that answers for the event, as stated or through its token."""
-    by_token = {
-        stated_token(read.event.payload) for read in batch.reads if not stated_grant(read.event.payload)
-    } - {""}
+    by_token = {stated_token(read.event.payload) for read in batch.reads if not stated_grant(read.event.payload)} - {""}
     found: dict[str, str] = {}
     if by_token:
         with connection.cursor() as cursor:
@@ -236,9 +236,9 @@ def reattribute(batch: Batch, grants: set[str], tokens: set[str]) -> None:
     if tokens:
         with connection.cursor() as cursor:
             cursor.execute(
-                'UPDATE projection_event e SET via_grant = t.via_grant FROM projection_token t'
+                "UPDATE projection_event e SET via_grant = t.via_grant FROM projection_token t"
                 " WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.token = ANY(%(tokens)s) AND e.token <> ''"
-                ' AND e."grant" = \'\' AND t.tenant_id = e.tenant_id AND t.generation = e.generation'
+                " AND e.\"grant\" = '' AND t.tenant_id = e.tenant_id AND t.generation = e.generation"
                 " AND t.jti = e.token AND e.via_grant <> t.via_grant RETURNING t.via_grant, e.token",
                 scope | {"tokens": list(tokens)},
             )
@@ -297,7 +297,9 @@ def attribute_through_things(batch: Batch) -> None:
 
 
 def _names_nobody(row: tuple) -> bool:
-    return row[_COLUMN["type"]] in BILLED_TYPES and not (row[_COLUMN["actor"]] or row[_COLUMN["via_grant"]] or row[_COLUMN["token"]])
+    return row[_COLUMN["type"]] in BILLED_TYPES and not (
+        row[_COLUMN["actor"]] or row[_COLUMN["via_grant"]] or row[_COLUMN["token"]]
+    )
 
 
 def _things_of(row: tuple) -> list[tuple[str, str]]:
@@ -307,14 +309,29 @@ def _things_of(row: tuple) -> list[tuple[str, str]]:
 
 
 def _attribute_new(batch: Batch) -> None:
-    naming = [place for place, row in enumerate(batch.events) if _names_nobody(row) and row[_COLUMN["provider"]] and _things_of(row)]
+    naming = [
+        place
+        for place, row in enumerate(batch.events)
+        if _names_nobody(row) and row[_COLUMN["provider"]] and _things_of(row)
+    ]
     if not naming:
         return
-    wanted = {(batch.events[place][_COLUMN["provider"]], thing) for place in naming for _, thing in _things_of(batch.events[place])}
+    wanted = {
+        (batch.events[place][_COLUMN["provider"]], thing)
+        for place in naming
+        for _, thing in _things_of(batch.events[place])
+    }
     makers = _makers(batch, wanted)
     for place in naming:
         row = batch.events[place]
-        maker = next((m for name, thing in _things_of(row) if (m := makers.get((row[_COLUMN["provider"]], thing, name == "account")))), None)
+        maker = next(
+            (
+                m
+                for name, thing in _things_of(row)
+                if (m := makers.get((row[_COLUMN["provider"]], thing, name == "account")))
+            ),
+            None,
+        )
         if maker is None or row[_COLUMN["principal"]] not in ("", maker.principal):
             continue
         changed = list(row)
@@ -356,11 +373,28 @@ def _makers(batch: Batch, wanted: set[tuple[str, str]]) -> dict[tuple[str, str, 
                 [*batch.scope, older],
             )
             said |= {row[0]: _Maker(*row) for row in cursor.fetchall()}
-    return {(provider, thing, kind == "account"): said[event_id] for provider, thing, kind, event_id in made if event_id in said}
+    return {
+        (provider, thing, kind == "account"): said[event_id]
+        for provider, thing, kind, event_id in made
+        if event_id in said
+    }
 
 
 def _maker(row: tuple) -> _Maker:
-    return _Maker(*(row[_COLUMN[name]] for name in ("event_id", "principal", "principal_claimed", "via_grant", "chain_complete", "chain_proven", "chain_depth")))
+    return _Maker(
+        *(
+            row[_COLUMN[name]]
+            for name in (
+                "event_id",
+                "principal",
+                "principal_claimed",
+                "via_grant",
+                "chain_complete",
+                "chain_proven",
+                "chain_depth",
+            )
+        )
+    )
 
 
 # Made, not linked: what was there before an agent linked it is no agent's making.
@@ -375,14 +409,22 @@ _MADE = """
 
 def _attribute_older(batch: Batch) -> None:
     """What was told before its thing's making arrived."""
-    making = [row for row in batch.events if row[_COLUMN["type"]] in MADE_TYPES and row[_COLUMN["actor"]] and row[_COLUMN["outcome"]] == "success"]
-    things = {(row[_COLUMN["provider"]], thing) for row in making for _, thing in _things_of(row) if row[_COLUMN["provider"]]}
+    making = [
+        row
+        for row in batch.events
+        if row[_COLUMN["type"]] in MADE_TYPES and row[_COLUMN["actor"]] and row[_COLUMN["outcome"]] == "success"
+    ]
+    things = {
+        (row[_COLUMN["provider"]], thing) for row in making for _, thing in _things_of(row) if row[_COLUMN["provider"]]
+    }
     if not things:
         return
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, {"tenant": batch.scope[0], "generation": batch.scope[1], "types": sorted(BILLED_TYPES),
                                   "things": sorted({thing for _, thing in things}), "providers": sorted({p for p, _ in things})})  # fmt: skip
-        _attribute(batch, [row for row in cursor.fetchall() if any((row[1], thing) in things for thing in row[3:] if thing)])
+        _attribute(
+            batch, [row for row in cursor.fetchall() if any((row[1], thing) in things for thing in row[3:] if thing)]
+        )
 
 
 def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
@@ -392,7 +434,9 @@ def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
     makers = _makers(batch, {(row[1], thing) for row in waiting for thing in row[3:] if thing})
     changed = []
     for leaf, provider, principal, *named in waiting:
-        maker = next((m for place, thing in enumerate(named) if thing and (m := makers.get((provider, thing, place == 3)))), None)
+        maker = next(
+            (m for place, thing in enumerate(named) if thing and (m := makers.get((provider, thing, place == 3)))), None
+        )
         if maker is not None and principal in ("", maker.principal):
             changed.append((leaf, maker))
     if not changed:
@@ -404,7 +448,9 @@ def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
         })  # fmt: skip
     leaves = [leaf for leaf, _ in changed]
     batch.attributed += rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": leaves})
-    batch.dirty |= {("grace", str(leaf)) for leaf in leaves} | {("principal", maker.principal) for _, maker in changed if maker.principal}
+    batch.dirty |= {("grace", str(leaf)) for leaf in leaves} | {
+        ("principal", maker.principal) for _, maker in changed if maker.principal
+    }
 
 
 def attribute_anew(batch: Batch, events: Collection[UUID]) -> None:
@@ -469,7 +515,12 @@ def _mentions(reads: Iterable[Read]) -> dict[tuple[str, int], list]:
     sources = {}
     for read in reads:
         sources[read.source.name] = read.source
-        source, within, at, block = read.source.name, read.within_remit, read.event.occurred_at, read.leaf_index // BLOCK
+        source, within, at, block = (
+            read.source.name,
+            read.within_remit,
+            read.event.occurred_at,
+            read.leaf_index // BLOCK,
+        )
         for party in _parties_in(read.event):
             said.setdefault((source, within, block, party.iss, party.sub, party.kind), []).append(at)
     seen: dict[tuple[str, int], list] = {}
@@ -497,7 +548,10 @@ def tell_parties_anew(batch: Batch, keys: Collection[str], blocks: Collection[in
             params,
         )
         copy_rows("projection_mention", MENTION_TYPES, rows)
-        cursor.execute("DELETE FROM projection_party WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND key = ANY(%(keys)s)", params)
+        cursor.execute(
+            "DELETE FROM projection_party WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND key = ANY(%(keys)s)",
+            params,
+        )
         cursor.execute(
             "INSERT INTO projection_party (tenant_id, generation, key, kinds, first_at, last_at)"
             " SELECT tenant_id, generation, key, bit_or(kinds), min(first_at), max(last_at) FROM projection_mention"
@@ -546,7 +600,16 @@ def write_limits(batch: Batch) -> None:
 
 
 def _limit_row(
-    batch: Batch, read: Read, position: int, verb: str, limit: Limit, holder: Party | None, set_by: str, grant: str, *, counts: bool
+    batch: Batch,
+    read: Read,
+    position: int,
+    verb: str,
+    limit: Limit,
+    holder: Party | None,
+    set_by: str,
+    grant: str,
+    *,
+    counts: bool,
 ) -> tuple:
     payload = read.event.payload
     return (
@@ -633,7 +696,10 @@ def _write_holdings(batch: Batch, told: Mapping[tuple[str, str, str], Sequence[t
     # Row comparison with NULL is NULL, so each side that knows nothing is asked for first.
     earlier = "t.made_at IS NULL OR (excluded.made_at IS NOT NULL AND (excluded.made_at, excluded.event_id) < (t.made_at, t.event_id))"
     later = "t.ended_at IS NULL OR (excluded.ended_at IS NOT NULL AND (excluded.ended_at, excluded.ended_by) > (t.ended_at, t.ended_by))"
-    firsts = {c: f"CASE WHEN {earlier} THEN excluded.{c} ELSE t.{c} END" for c in ("event_id", "made_at", "how", "account", "matched_by")}
+    firsts = {
+        c: f"CASE WHEN {earlier} THEN excluded.{c} ELSE t.{c} END"
+        for c in ("event_id", "made_at", "how", "account", "matched_by")
+    }
     lasts = {c: f"CASE WHEN {later} THEN excluded.{c} ELSE t.{c} END" for c in ("ended_at", "ended_by")}
     upsert_rows(
         "projection_holding", HOLDING_TYPES, rows, key=("tenant_id", "generation", "provider", "kind", "id"),

@@ -59,9 +59,7 @@ def fold_grants(batch: Batch) -> set[str]:
 
     histories = {grant_id: History() for grant_id in changed} | _family(batch, changed)
     for grant_id in changed:
-        histories[grant_id] = histories[grant_id].with_more(
-            statements.get(grant_id, ()), revocations.get(grant_id, ())
-        )
+        histories[grant_id] = histories[grant_id].with_more(statements.get(grant_id, ()), revocations.get(grant_id, ()))
     return _write_grants(batch, changed, histories)
 
 
@@ -252,7 +250,9 @@ def unsay_grants(batch: Batch, ids: Iterable[str], leaves: Collection[int]) -> t
     before = _family(batch, changed)
     changed &= before.keys()
     left = {grant_id: before[grant_id].without(leaves) for grant_id in changed}
-    parents = [statement.said.parent for history in left.values() for statement in history.statements if statement.said.parent]
+    parents = [
+        statement.said.parent for history in left.values() for statement in history.statements if statement.said.parent
+    ]
     histories = _family(batch, changed, parents) | left  # what stands now can lie under another parent
     return _write_grants(batch, changed, histories), {grant_id for grant_id in changed if histories[grant_id].is_empty}
 
@@ -286,7 +286,7 @@ def find_grants_of_tokens(batch: Batch, changed: set[str]) -> set[str]:
             found[jti] = family[current][1] if current in family else ""
         moved = [(jti, via) for jti, via in found.items() if via != family[jti][2]]
         cursor.execute(
-            'UPDATE projection_token t SET via_grant = m.via FROM unnest(%s::text[], %s::text[]) AS m(jti, via)'
+            "UPDATE projection_token t SET via_grant = m.via FROM unnest(%s::text[], %s::text[]) AS m(jti, via)"
             " WHERE t.tenant_id = %s AND t.generation = %s AND t.jti = m.jti",
             [[jti for jti, _ in moved], [via for _, via in moved], *batch.scope],
         )

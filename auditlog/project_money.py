@@ -42,7 +42,9 @@ def refold(batch: Batch, given: Sequence[tuple], *, also: Collection[str] = ()) 
     looked: set[str] = set()
     while whole := _to_be_seen_whole(batch.scope, told.principals.union(also), lines) - looked:
         looked |= whole
-        more = rows_where(batch.scope, "e.principal = ANY(%(principals)s) AND e.principal <> ''", {"principals": list(looked)})
+        more = rows_where(
+            batch.scope, "e.principal = ANY(%(principals)s) AND e.principal <> ''", {"principals": list(looked)}
+        )
         told = payments_around(batch.scope, [*given, *more])
         lines = books(told.facts.values())
     _write(batch, told, lines, looked)

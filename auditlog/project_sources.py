@@ -22,7 +22,13 @@ ACTIVITY_TYPES = {
     "tenant_id": "int8", "generation": "int4", "source": "varchar", "events": "int8", "erased": "int8", "leaf_index": "int8",
     "received_at": "timestamptz",
 }  # fmt: skip
-UNPARSED_TYPES = {"tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "source": "varchar", "reason": "text"}
+UNPARSED_TYPES = {
+    "tenant_id": "int8",
+    "generation": "int4",
+    "leaf_index": "int8",
+    "source": "varchar",
+    "reason": "text",
+}
 SEQUENCE_TYPES = {
     "tenant_id": "int8", "generation": "int4", "source": "varchar", "stream": "varchar", "first": "int8", "last": "int8",
     "events": "int8", "leaf_index": "int8", "received_at": "timestamptz", "is_linked": "bool", "begins": "bool",
@@ -69,7 +75,11 @@ def fold_sequences(batch: Batch) -> None:
     for read in batch.reads:
         if (sequence := read.event.payload.sequence) is not None:
             run = run_of(
-                sequence.number, previous=sequence.previous, begins=sequence.begins, leaf_index=read.leaf_index, received_at=read.received_at
+                sequence.number,
+                previous=sequence.previous,
+                begins=sequence.begins,
+                leaf_index=read.leaf_index,
+                received_at=read.received_at,
             )
             said.setdefault((read.source.name, sequence.stream), []).append(run)
     if not said:
@@ -85,7 +95,17 @@ def fold_sequences(batch: Batch) -> None:
         for source, stream, *row in cursor.fetchall():
             before.setdefault((source, stream), []).append(Run(*row))
     rows = [
-        (*batch.scope, *key, run.first, run.last, run.events, run.leaf_index, run.received_at, run.is_linked, run.begins)
+        (
+            *batch.scope,
+            *key,
+            run.first,
+            run.last,
+            run.events,
+            run.leaf_index,
+            run.received_at,
+            run.is_linked,
+            run.begins,
+        )
         for key, runs in said.items()
         for run in merged([*before.get(key, ()), *runs])
     ]
@@ -148,7 +168,16 @@ def _told(at: datetime, heard: list[tuple[datetime, int, UUID]]) -> list:
     newest = max(said)
     leaf_index, event_id = min((leaf, event_id) for issued, leaf, event_id in heard if issued == newest)
     ahead = sum(issued - at > clock_skew.AHEAD for issued in said) if newest > at else 0
-    return [len(heard), ahead, (at - newest) // _MICROSECOND, (at - min(said)) // _MICROSECOND, at, at, leaf_index, event_id]
+    return [
+        len(heard),
+        ahead,
+        (at - newest) // _MICROSECOND,
+        (at - min(said)) // _MICROSECOND,
+        at,
+        at,
+        leaf_index,
+        event_id,
+    ]
 
 
 def _joined(one: list, other: list) -> list:
@@ -158,7 +187,9 @@ def _joined(one: list, other: list) -> list:
             max(one[5], other[5]), least[6], least[7]]  # fmt: skip
 
 
-def clock_fact(source, key, hour, events, ahead, least_us, most_us, first_at, last_at, leaf_index, event_id) -> clock_skew.Fact:
+def clock_fact(
+    source, key, hour, events, ahead, least_us, most_us, first_at, last_at, leaf_index, event_id
+) -> clock_skew.Fact:
     return clock_skew.Fact(
         source, key, hour, events, ahead, least_us * _MICROSECOND, most_us * _MICROSECOND, first_at, last_at, leaf_index,
         str(event_id),

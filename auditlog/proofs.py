@@ -91,7 +91,8 @@ def _nodes(tenant: Tenant, size: int) -> tuple[Callable[[int, int], bytes], dict
     read: dict[tuple[int, int], list[bytes]] = {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size = %s", [tenant.pk, EPOCH, size]
+            "SELECT edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size = %s",
+            [tenant.pk, EPOCH, size],
         )
         edge = Edge.unpacked(size, bytes(cursor.fetchone()[0])).nodes()
 

@@ -53,7 +53,9 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            cursor.execute("SELECT size, edge, fence FROM ledger_head WHERE tenant_id = %s AND epoch = %s", [tenant.pk, EPOCH])
+            cursor.execute(
+                "SELECT size, edge, fence FROM ledger_head WHERE tenant_id = %s AND epoch = %s", [tenant.pk, EPOCH]
+            )
             size, edge, stored_fence = cursor.fetchone()
             cursor.execute(
                 "SELECT size, edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s ORDER BY size DESC LIMIT 1",
@@ -135,7 +137,9 @@ def _write_tiles(tenant: Tenant, before: Edge, hashes: list[bytes]) -> None:
     while new:
         number, held = edge.get(level, (first // TILE, []))
         if (number, len(held)) != (first // TILE, first % TILE):
-            raise LedgerCorrupt(f"the edge at level {level} holds {len(held)} hashes of tile {number}, not those before {first}")
+            raise LedgerCorrupt(
+                f"the edge at level {level} holds {len(held)} hashes of tile {number}, not those before {first}"
+            )
         row = held + new
         tiles = [(number + n, row[n * TILE : (n + 1) * TILE]) for n in range(len(row) // TILE)]
         copy_rows(
@@ -162,7 +166,10 @@ def _check_partial_tiles(before: Edge, edge: Mapping[int, tuple[int, list[bytes]
     for level in range((max(before.size, 1).bit_length() - 1) // 8 + 1):
         number, held = edge.get(level, (before.size >> 8 * (level + 1), []))
         higher, own = (before.size >> 8 * (level + 1)).bit_count(), (before.size >> 8 * level & TILE - 1).bit_count()
-        if number != before.size >> 8 * (level + 1) or EMPTY.extended(held).hashes != before.hashes[higher : higher + own]:
+        if (
+            number != before.size >> 8 * (level + 1)
+            or EMPTY.extended(held).hashes != before.hashes[higher : higher + own]
+        ):
             first = number * TILE ** (level + 1)
             raise LedgerCorrupt(
                 f"leaf {first}: the partial tile {level}/{number} from there on is not what was signed for {before.size} leaves"
@@ -189,7 +196,8 @@ def right_edge(tenant: Tenant) -> dict[int, tuple[int, list[bytes]]]:
         )
         rows = cursor.fetchall()
     return {
-        level: (number, [bytes(packed)[at : at + 32] for at in range(0, len(packed), 32)]) for level, number, packed in rows
+        level: (number, [bytes(packed)[at : at + 32] for at in range(0, len(packed), 32)])
+        for level, number, packed in rows
     }
 
 
@@ -253,7 +261,11 @@ _END_LEADER = """
 
 
 def _sign_all(
-    tenants: Callable[[], Iterable[Tenant]], *, key: SigningKey, broken: set[int], now: Callable[[], datetime],
+    tenants: Callable[[], Iterable[Tenant]],
+    *,
+    key: SigningKey,
+    broken: set[int],
+    now: Callable[[], datetime],
     stop: Callable[[], bool],
 ) -> None:
     """Sign round after round. Raises Superseded when another publisher took over."""
@@ -307,12 +319,16 @@ def announce_key(tenant: Tenant, *, key: SigningKey, now: datetime) -> None:
     verifier_key = vkey(origin_of(tenant), bytes(key.verify_key))
     with transaction.atomic():
         head = LogHead.objects.select_for_update().get(tenant=tenant, epoch=EPOCH)
-        known = list(LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id").values_list("vkey", flat=True))
+        known = list(
+            LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id").values_list("vkey", flat=True)
+        )
         if verifier_key in known[-1:]:
             return
         if verifier_key in known:
             # Whoever has a key that was rotated away must not be able to sign on with it, and nor must we.
-            raise LedgerCorrupt(f"the key {verifier_key} was rotated away from: sign with the newest one, or with a fresh one")
+            raise LedgerCorrupt(
+                f"the key {verifier_key} was rotated away from: sign with the newest one, or with a fresh one"
+            )
         LogKey.objects.create(tenant=tenant, epoch=EPOCH, vkey=verifier_key, from_size=head.size, added_at=now)
         append_note(tenant, "key", {"change": "log.key.added", "vkey": verifier_key}, now=now)
 

@@ -154,7 +154,11 @@ def vectors() -> bytes:
 
 
 def _signed(key: SigningKey, claims: dict[str, Any], **header: Any) -> str:
-    given = {name: value for name, value in ({"alg": "EdDSA", "kid": KID, "typ": "secevent+jwt"} | header).items() if value is not None}
+    given = {
+        name: value
+        for name, value in ({"alg": "EdDSA", "kid": KID, "typ": "secevent+jwt"} | header).items()
+        if value is not None
+    }
     signing_input = f"{b64url(_packed(given))}.{b64url(_packed(claims))}"
     return f"{signing_input}.{b64url(key.sign(signing_input.encode()).signature)}"
 

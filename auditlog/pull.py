@@ -53,11 +53,19 @@ def back_off(failures: int, *, asked: int | None = None) -> timedelta:
 def succeeded(pull: Pull, *, brought: int, due_at: datetime, warning: str = "", now: datetime, **more: object) -> None:
     """It went well; `more` fields are written with it."""
     pull.last_at = pull.succeeded_at = now
-    pull.brought, pull.failures, pull.error, pull.warning, pull.due_at = brought, 0, "", warning.replace("\x00", "")[:2000], due_at
+    pull.brought, pull.failures, pull.error, pull.warning, pull.due_at = (
+        brought,
+        0,
+        "",
+        warning.replace("\x00", "")[:2000],
+        due_at,
+    )
     _save(pull, "succeeded_at", "brought", "warning", **more)
 
 
-def failed(pull: Pull | ExportStream, error: Exception | str, *, now: datetime, asked: int | None = None, **more: object) -> None:
+def failed(
+    pull: Pull | ExportStream, error: Exception | str, *, now: datetime, asked: int | None = None, **more: object
+) -> None:
     """It did not; it is tried again after a while, later each time."""
     pull.last_at, pull.failures, pull.error = now, pull.failures + 1, str(error).replace("\x00", "")[:2000]
     pull.due_at = now + back_off(pull.failures, asked=asked)

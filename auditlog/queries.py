@@ -56,7 +56,7 @@ def generation_of(tenant: Tenant) -> int:
 
 _ACT_COLUMNS = (
     "event_id, leaf_index, type, source, issuer, grade, occurred_at, received_at, outcome, environment, principal,"
-    " principal_claimed, actor, provider, account, target, resource, verb, operation, \"grant\", token, via_grant, txn,"
+    ' principal_claimed, actor, provider, account, target, resource, verb, operation, "grant", token, via_grant, txn,'
     " session, task, project, request_id, idempotency_key, phase, amount_minor, currency, rail, charge, within_remit,"
     " jkt, through, detail"
 )
@@ -76,8 +76,13 @@ def select_acts(
         rows = cursor.fetchall()
     book = GrantBook(_histories(tenant, {row[21] for row in rows}))
     return [
-        Act(str(row[0]), *row[1:35], payload=decode_payload(bytes(row[36])), path=book.path(row[21], at=row[6], known_leaf=row[1]),
-            through=str(row[35] or ""))
+        Act(
+            str(row[0]),
+            *row[1:35],
+            payload=decode_payload(bytes(row[36])),
+            path=book.path(row[21], at=row[6], known_leaf=row[1]),
+            through=str(row[35] or ""),
+        )
         for row in rows
     ]
 
@@ -109,8 +114,12 @@ class GrantBook:
 
     def __init__(self, histories: Mapping[str, bytes]) -> None:
         self.histories = histories
-        self.standing = {grant_id: grant for grant_id, history in histories.items() if (grant := grant_of(history)) is not None}
-        self.restated = {grant_id: history for grant_id, raw in histories.items() if (history := restated_of(raw)) is not None}
+        self.standing = {
+            grant_id: grant for grant_id, history in histories.items() if (grant := grant_of(history)) is not None
+        }
+        self.restated = {
+            grant_id: history for grant_id, raw in histories.items() if (history := restated_of(raw)) is not None
+        }
         self.paths: dict[str, Path] = {}
 
     def path(self, grant_id: str, *, at: datetime, known_leaf: int) -> Path:
@@ -189,14 +198,24 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
     parties |= {party for above in lineage.values() for party in above}
     initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
     gate_keepers = {act.payload.gate.by.key for act in (*acts, *siblings) if act.payload.gate and act.payload.gate.by}
-    roots = {path.grants[0].subject.key for paths in (*held.values(), *others.values()) for path in paths if path.grants and path.grants[0].subject}
+    roots = {
+        path.grants[0].subject.key
+        for paths in (*held.values(), *others.values())
+        for path in paths
+        if path.grants and path.grants[0].subject
+    }
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
-        ceilings=ceilings_of(tenant, {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money}),
+        ceilings=ceilings_of(
+            tenant,
+            {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money},
+        ),
         **_by_answer(answers),
         siblings=tuple(siblings),
-        kinds=kinds_of(tenant, generation, parties | setters | initiators | gate_keepers | roots | {a.by for a in answers} - {""}),
+        kinds=kinds_of(
+            tenant, generation, parties | setters | initiators | gate_keepers | roots | {a.by for a in answers} - {""}
+        ),
         tokens=load_tokens(tenant, {act.token for act in (*acts, *siblings)}),
         owned=owned_names(tenant),
         held=held,
@@ -293,14 +312,16 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
             " coalesce(e.issuer, ''), coalesce(e.actor, '')"
             " FROM projection_limit l LEFT JOIN projection_event e ON e.tenant_id = l.tenant_id AND e.generation = l.generation"
             " AND e.event_id = l.event_id"
-            " WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l.\"grant\" = ANY(%s) AND l.\"grant\" <> ''))"
+            ' WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l."grant" = ANY(%s) AND l."grant" <> \'\'))'
             " ORDER BY l.leaf_index, l.position",
             [tenant.pk, generation_of(tenant), list(parties), list(grants)],
         )
         facts = [LimitFact(row[0], str(row[1]), *row[2:]) for row in cursor.fetchall()]
     in_grants = [fact for fact in facts if fact.verb == "grant"]
     wanted = {fact.grant for fact in in_grants}
-    stated = {grant_id: stated_by(history) for grant_id, history in _histories(tenant, wanted).items() if grant_id in wanted}
+    stated = {
+        grant_id: stated_by(history) for grant_id, history in _histories(tenant, wanted).items() if grant_id in wanted
+    }
     versions, rivals = ({grant_id: [_terms(s) for s in said[n]] for grant_id, said in stated.items()} for n in (0, 1))
     return [*(fact for fact in facts if fact.verb != "grant"), *restated_in_grants(in_grants, versions, rivals)]
 
@@ -364,7 +385,10 @@ def lineage_of(tenant: Tenant, parties: Collection[str]) -> tuple[dict[str, froz
     held = paths_held_by(tenant, parties).items()
     return (
         {actor: frozenset(key for path in paths for key in path.parties[:-1]) - {actor} for actor, paths in held},
-        {actor: frozenset(g.attester for path in paths for g in path.grants if g.standing == "proven") for actor, paths in held},
+        {
+            actor: frozenset(g.attester for path in paths for g in path.grants if g.standing == "proven")
+            for actor, paths in held
+        },
     )
 
 
@@ -381,7 +405,10 @@ def _held(tenant: Tenant, acts: Sequence[Act]) -> tuple[dict[str, tuple[Path, ..
     }
     outside = {act.actor for act in acts if act.actor and act.path.grants and not allows(act.path, act)}
     held = paths_held_by(tenant, initiators | outside)
-    return ({key: tuple(paths) for key, paths in held.items() if key in initiators}, {key: tuple(paths) for key, paths in held.items() if key in outside})
+    return (
+        {key: tuple(paths) for key, paths in held.items() if key in initiators},
+        {key: tuple(paths) for key, paths in held.items() if key in outside},
+    )
 
 
 def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[str, str]:
@@ -413,7 +440,8 @@ def organisations_of(tenant: Tenant) -> Organisations:
         if provider:
             speakers.setdefault(provider, set()).add(issuer)
     return Organisations(
-        {issuer: name for issuer, _, name in sources if name} | {issuer: name for name, issuers, _ in rows for issuer in issuers},
+        {issuer: name for issuer, _, name in sources if name}
+        | {issuer: name for name, issuers, _ in rows for issuer in issuers},
         {key: name for name, _, parties in rows for key in parties},
         {provider: frozenset(issuers) for provider, issuers in speakers.items()},
     )
@@ -466,9 +494,14 @@ def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[
         " OR (principal = ANY(%s) AND principal <> ''))",
         [list(requests), list(principals)],
     )
-    told = [(act, act.payload.gate or Gate(kind=""), _ANSWERS.get((act.type, act.outcome), "asked")) for act in deciding]
+    told = [
+        (act, act.payload.gate or Gate(kind=""), _ANSWERS.get((act.type, act.outcome), "asked")) for act in deciding
+    ]
     # A yes counts by whom its gate names; of a no or a question it is enough to know who said it.
-    gated = [(act, gate, answer, gate.by or (Party.of(act.actor) if act.actor and answer == "refused" else None)) for act, gate, answer in told]
+    gated = [
+        (act, gate, answer, gate.by or (Party.of(act.actor) if act.actor and answer == "refused" else None))
+        for act, gate, answer in told
+    ]
     gated = [(act, gate, answer, by) for act, gate, answer, by in gated if by or answer != "approved"]
     known = kinds_of(tenant, generation_of(tenant), {by.key for *_, by in gated if by})
     return [
@@ -565,7 +598,9 @@ def integrity_of(tenant: Tenant, acts: Sequence[Act]) -> dict[str, LeafCheck]:
             [tenant.pk, EPOCH, [act.leaf_index for act in acts]],
         )
         rows = cursor.fetchall()
-        cursor.execute("SELECT max(size) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s", [tenant.pk, EPOCH])
+        cursor.execute(
+            "SELECT max(size) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s", [tenant.pk, EPOCH]
+        )
         [signed] = cursor.fetchone()
     sources = {s.pk: s for s in Source.objects.select_related("tenant").prefetch_related("keys").filter(tenant=tenant)}
     checks = {}
@@ -739,8 +774,14 @@ def spend_by(
         rows = cursor.fetchall()
     return [
         dict(zip(keys, row[: len(keys)], strict=True))
-        | {"currency": row[-6], "credits": row[-5], "spent_minor": minor(row[-4]), "at_most_minor": minor(row[-3]),
-           "returned_minor": minor(row[-2]), "charges": row[-1]}
+        | {
+            "currency": row[-6],
+            "credits": row[-5],
+            "spent_minor": minor(row[-4]),
+            "at_most_minor": minor(row[-3]),
+            "returned_minor": minor(row[-2]),
+            "charges": row[-1],
+        }
         for row in rows
     ]
 
@@ -784,7 +825,10 @@ def exposure_facts(viewer: Viewer) -> tuple[list[tuple], list[tuple], list[tuple
             f" WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND held > 0 AND held_from IS NOT NULL{only}",
             params,
         )
-        holds = [(authority, currency, minor(held), opened, closed) for authority, currency, held, opened, closed in cursor.fetchall()]
+        holds = [
+            (authority, currency, minor(held), opened, closed)
+            for authority, currency, held, opened, closed in cursor.fetchall()
+        ]
     return ceilings, uses, holds
 
 

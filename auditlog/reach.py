@@ -31,7 +31,7 @@ _SEEDS = {
         " AND actor <> ''",
     ),
     "key": (  # what is bound to it; an act that was only done with it makes nothing else under its grant suspect
-        "SELECT \"grant\" FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
+        'SELECT "grant" FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s'
         f" AND jkt = %(key)s AND jkt <> '' AND \"grant\" <> '' AND type IN {_BINDING}",
         "SELECT token FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
         f" AND jkt = %(key)s AND jkt <> '' AND token <> '' AND type IN {_BINDING}",
@@ -81,7 +81,12 @@ class Start:
 
 def leaves_under(viewer: Viewer, start: Start, *, before: int | None, size: int) -> list[int]:
     """Leaf indexes of the events under the start, newest first: by its grants and tokens, and its own."""
-    return [leaf for (leaf,) in _rows(viewer, start, _ACTS + " ORDER BY leaf_index DESC LIMIT %(size)s", before=before, size=size)]
+    return [
+        leaf
+        for (leaf,) in _rows(
+            viewer, start, _ACTS + " ORDER BY leaf_index DESC LIMIT %(size)s", before=before, size=size
+        )
+    ]
 
 
 def descendants(viewer: Viewer, start: Start, *, after: str, size: int) -> list[dict[str, Any]]:
@@ -130,7 +135,9 @@ def children(viewer: Viewer, parent: str, *, after: tuple[datetime, str] | None,
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def count_children(viewer: Viewer, parents: Collection[str], *, until: tuple[datetime, str] | None = None) -> dict[str, int]:
+def count_children(
+    viewer: Viewer, parents: Collection[str], *, until: tuple[datetime, str] | None = None
+) -> dict[str, int]:
     """How many grants were given directly under each; `until` a time and id: only those up to there."""
     viewer.must(WHOLE)
     with connection.cursor() as cursor:
@@ -175,7 +182,10 @@ def blast_radius(viewer: Viewer, start: Start) -> dict[str, Any]:
         "agents": [split_party(key) for key in _named(actors)[:SHOWN]],
         "agents_count": len(_named(actors)),
         "principals": [split_party(key) for key in _named(principals)[:SHOWN]],
-        "spend": [{"currency": currency, "amount_minor": minor(sum_), "authorized_minor": minor(held_)} for currency, sum_, held_ in spent],
+        "spend": [
+            {"currency": currency, "amount_minor": minor(sum_), "authorized_minor": minor(held_)}
+            for currency, sum_, held_ in spent
+        ],
         "holdings": [_held(*row) for row in held[:SHOWN]],
         "holdings_more": len(held) > SHOWN,
     }
@@ -217,7 +227,12 @@ class _Below:
 
     def __init__(self, viewer: Viewer, start: Start) -> None:
         viewer.must(WHOLE)
-        self.scope = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "key": start.key, "start": start.kind}
+        self.scope = {
+            "tenant": viewer.tenant.pk,
+            "generation": generation_of(viewer.tenant),
+            "key": start.key,
+            "start": start.kind,
+        }
         grants, tokens = _SEEDS[start.kind]
         with connection.cursor() as cursor:
             cursor.execute(_CLOSURE.format(grants=grants, tokens=tokens), self.scope)

@@ -32,7 +32,15 @@ from auditlog.emit import Courier
 log = logging.getLogger(__name__)
 MAX_BODY = 256 * 1024  # bytes of a body that are kept; a longer one is known by its digest
 PATHS = ("/provisioning/", "/oauth/")
-HEADERS = ("api-version", "idempotency-key", "stripe-signature", "stripe-signature-v2", "content-type", "request-id", "user-agent")
+HEADERS = (
+    "api-version",
+    "idempotency-key",
+    "stripe-signature",
+    "stripe-signature-v2",
+    "content-type",
+    "request-id",
+    "user-agent",
+)
 REMOVED = "[removed]"
 # Names whose values never leave this process, in lower case without `_`, `-`, dots and spaces: as the service's own list.
 SECRETS = frozenset(
@@ -45,7 +53,9 @@ SECRETS = frozenset(
 ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
 # Who holds one can charge it: what it paid for is joined by its digest, as the service makes it.
 PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
-CREDENTIAL = re.compile(r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z")
+CREDENTIAL = re.compile(
+    r"(?i:bearer|dpop) +(?=[^ ]*[0-9])[A-Za-z0-9_.~+/=-]{8,}\Z|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z"
+)
 # The same inside of a text, but for base64, written once more: this file has the standard library only. A command line, an address with a query, a form, JSON that was cut off.
 INSIDE = re.compile(
     r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
@@ -89,7 +99,9 @@ class Recorder(Courier):
         id = str(uuid.uuid4())
         try:
             asked, told = (Kept.of(each) if isinstance(each, bytes) else each for each in (body, answer))
-            names = SECRETS | {"code"} if "/oauth/" in path else SECRETS  # an authorization code is a secret for its minute
+            names = (
+                SECRETS | {"code"} if "/oauth/" in path else SECRETS
+            )  # an authorization code is a secret for its minute
             request: dict[str, Any] = {
                 "method": method, "path": path.partition("?")[0],
                 "headers": {name.lower(): value for name, value in headers.items() if name.lower() in HEADERS},
@@ -168,7 +180,9 @@ def without_secrets(document: Any, names: frozenset[str] = SECRETS) -> Any:
 
 
 def _digest(token: str) -> str:
-    return f"{token.partition('_')[0]}_sha256_{urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b'=').decode()}"
+    return (
+        f"{token.partition('_')[0]}_sha256_{urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b'=').decode()}"
+    )
 
 
 def _text_without(text: str, names: frozenset[str]) -> str:

@@ -66,7 +66,9 @@ def start_due(*, now: Callable[[], datetime], done: Callable[[str], None]) -> li
     return [*_start(due(now=now()), now, done), *_start(streams, now, done)]
 
 
-def _start(jobs: list[tuple[int, str]], now: Callable[[], datetime], done: Callable[[str], None]) -> list[threading.Thread]:
+def _start(
+    jobs: list[tuple[int, str]], now: Callable[[], datetime], done: Callable[[str], None]
+) -> list[threading.Thread]:
     started = []
     for one in jobs:
         with _lock:
@@ -92,7 +94,9 @@ def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[st
         log.exception("not sent" if kind == EXPORT else "source not asked", row=row_id, kind=kind)
         with suppress(DatabaseError):  # or it would be due again at once, for ever
             fault = f"a fault of ours, which is in our log: {type(error).__name__}"
-            row = ExportStream.objects.get(pk=row_id) if kind == EXPORT else pull_of(Source.objects.get(pk=row_id), kind)
+            row = (
+                ExportStream.objects.get(pk=row_id) if kind == EXPORT else pull_of(Source.objects.get(pk=row_id), kind)
+            )
             failed(row, fault, now=now())
     finally:
         connections.close_all()  # of this thread

@@ -39,7 +39,9 @@ _opened: dict[tuple[int, str], tuple[float, bytes | None]] = {}
 def seal(tenant: Tenant, name: str, secret: bytes, *, now: datetime) -> None:
     """Keep a secret under a name. What was under it before stays as `<name>_OLD`, which senders may still use. Raises ConfigurationError."""
     if not NAME.match(name):
-        raise ConfigurationError("a secret's name is up to 111 of A-Z, 0-9 and underscore, a letter first, as a variable's")
+        raise ConfigurationError(
+            "a secret's name is up to 111 of A-Z, 0-9 and underscore, a letter first, as a variable's"
+        )
     secret = secret.rstrip(b"\r\n")
     if not 1 <= len(secret) <= LONGEST:
         raise ConfigurationError(f"a secret has 1 to {LONGEST:,} bytes, found {len(secret):,}")
@@ -57,7 +59,9 @@ def _keep(tenant: Tenant, name: str, secret: bytes, *, now: datetime) -> None:
     key = _keys()[0]
     said = json.dumps({"tenant": tenant.pk, "name": name, "secret": base64.b64encode(secret).decode()}).encode()
     SealedSecret.objects.update_or_create(
-        tenant=tenant, name=name, defaults={"box": bytes(SecretBox(key).encrypt(said)), "key_id": key_id(key), "changed_at": now}
+        tenant=tenant,
+        name=name,
+        defaults={"box": bytes(SecretBox(key).encrypt(said)), "key_id": key_id(key), "changed_at": now},
     )
 
 
@@ -75,7 +79,9 @@ def reseal() -> int:
         for row in SealedSecret.objects.select_for_update().select_related("tenant").exclude(key_id=current):
             secret = _open(row)
             if secret is None:
-                raise ConfigurationError(f"{row.tenant.name}: {row.name} is sealed with key {row.key_id}, which is not among the keys given")
+                raise ConfigurationError(
+                    f"{row.tenant.name}: {row.name} is sealed with key {row.key_id}, which is not among the keys given"
+                )
             _keep(row.tenant, row.name, secret, now=row.changed_at)
             count += 1
     return count
@@ -109,7 +115,9 @@ def _open(row: SealedSecret) -> bytes | None:
             return base64.b64decode(said["secret"])
         log.error("sealed secret lies under another name", tenant=row.tenant_id, name=row.name)
         return None
-    log.error("sealed secret not opened", tenant=row.tenant_id, name=row.name, reason=f"it is sealed with key {row.key_id}")
+    log.error(
+        "sealed secret not opened", tenant=row.tenant_id, name=row.name, reason=f"it is sealed with key {row.key_id}"
+    )
     return None
 
 
@@ -132,7 +140,9 @@ def _keys() -> list[bytes]:
     except (OSError, UnicodeDecodeError):
         pass
     if os.environ.get("ANSWERABLE_SEAL_KEY_FILE") or not settings.STATE_DIR.is_dir():
-        raise ConfigurationError(f"no key to seal with: {file} cannot be read, and neither ANSWERABLE_SEAL_KEY nor its _COMMAND is set")
+        raise ConfigurationError(
+            f"no key to seal with: {file} cannot be read, and neither ANSWERABLE_SEAL_KEY nor its _COMMAND is set"
+        )
     try:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
             made.write(base64.b64encode(os.urandom(SecretBox.KEY_SIZE)).decode() + "\n")

@@ -41,15 +41,29 @@ _failed: dict[str, Any] = {"at": None, "why": ""}
 
 
 def note(
-    tenant: Tenant | None, kind: str, *, who: str, what: str = "", address: str = "", result: str = "", user_id: int | None = None,
-    is_known: bool = True, now: datetime,
+    tenant: Tenant | None,
+    kind: str,
+    *,
+    who: str,
+    what: str = "",
+    address: str = "",
+    result: str = "",
+    user_id: int | None = None,
+    is_known: bool = True,
+    now: datetime,
 ) -> None:
     """Write one event, durable once this returns, whatever becomes of the transaction that is open. Never raises.
 
     `is_known`: it is told of somebody who proved who they are. What strangers do is counted where it is too much.
     """
     assert kind in KINDS, kind
-    body = {"security": kind, "who": _text(who), "what": _text(what), "address": _text(address), "result": _text(result)}
+    body = {
+        "security": kind,
+        "who": _text(who),
+        "what": _text(what),
+        "address": _text(address),
+        "result": _text(result),
+    }
     if user_id is not None:
         body["account"] = user_id
     if not is_known:
@@ -72,7 +86,9 @@ def note(
     except Exception as error:
         UNWRITTEN.inc()
         _failed.update(at=time.monotonic(), why=type(error).__name__)
-        log.critical("security event not written", error=type(error).__name__, tenant=tenant.name if tenant else SERVICE, **body)
+        log.critical(
+            "security event not written", error=type(error).__name__, tenant=tenant.name if tenant else SERVICE, **body
+        )
     else:
         _failed.update(at=None, why="")
 
@@ -193,7 +209,11 @@ def _page(tenant: Tenant, format: str, after: int, size: int) -> Page:
     rows: Sequence[Noted] = _rows(own, "ASC", after=after, limit=size + 1) if own else []
     shown = rows[:size]
     write = cef if format == "cef" else ocsf
-    return Page([write(one, tenant=tenant.name) for one in shown], shown[-1].leaf_index + 1 if shown else after, len(rows) > size)
+    return Page(
+        [write(one, tenant=tenant.name) for one in shown],
+        shown[-1].leaf_index + 1 if shown else after,
+        len(rows) > size,
+    )
 
 
 def _end(tenant: Tenant) -> int:

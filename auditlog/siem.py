@@ -140,7 +140,10 @@ def _events_behind(tenant: Tenant, position: int) -> int:
 
 def _findings_behind(tenant: Tenant, position: int) -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM finding WHERE tenant_id = %s AND (change IS NULL OR change > %s)", [tenant.pk, position])
+        cursor.execute(
+            "SELECT count(*) FROM finding WHERE tenant_id = %s AND (change IS NULL OR change > %s)",
+            [tenant.pk, position],
+        )
         return cursor.fetchone()[0]
 
 

@@ -37,7 +37,9 @@ def gap_facts(tenant: Tenant, source: str, stream: str) -> list[source_gap.Fact]
     reused = sum(run.events - (run.last - run.first + 1) for run in runs if not run.is_linked)
     heard = SourceActivity.objects.filter(tenant=tenant, generation=generation_of(tenant), source=source).first()
     erased = heard.erased if heard else 0
-    return [source_gap.Fact(source, stream, gap, str(event_of.get(gap.leaf_index, "")), reused, erased) for gap in found]
+    return [
+        source_gap.Fact(source, stream, gap, str(event_of.get(gap.leaf_index, "")), reused, erased) for gap in found
+    ]
 
 
 def silence_of(tenant: Tenant, name: str) -> source_silent.Fact | None:
@@ -116,7 +118,6 @@ def unparsed_leaves(tenant: Tenant, *, most: int = 20) -> tuple[int, list[Unpars
         return count, [Unparsed(*row) for row in cursor.fetchall()]
 
 
-
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a source sent over the hours since a time: receipt minus `iat` is its lag."""
@@ -175,7 +176,9 @@ def recent_deliveries(source: Source, *, most: int = 10) -> list[DeliverySeen]:
     for note in NotedDelivery.objects.filter(tenant=tenant, source=source.name).order_by("-id")[:most]:
         leaf = taken_at.pop(note.at, None) if note.taken else None  # one delivery, told by both
         noted.append(
-            DeliverySeen(note.at, note.taken, note.repeated, note.refused, note.err, note.reason, leaf and leaf.event_id)
+            DeliverySeen(
+                note.at, note.taken, note.repeated, note.refused, note.err, note.reason, leaf and leaf.event_id
+            )
         )
     return sorted([*noted, *taken_at.values()], key=lambda delivery: delivery.at, reverse=True)[:most]
 
@@ -183,7 +186,9 @@ def recent_deliveries(source: Source, *, most: int = 10) -> list[DeliverySeen]:
 def refusals_of(source: Source, *, since: datetime) -> list[RefusalCount]:
     """Why deliveries were refused, newest reason first."""
     return list(
-        RefusalCount.objects.filter(tenant=source.tenant, source=source.name, last_at__gte=since).order_by("-last_at")[:20]
+        RefusalCount.objects.filter(tenant=source.tenant, source=source.name, last_at__gte=since).order_by("-last_at")[
+            :20
+        ]
     )
 
 

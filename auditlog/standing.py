@@ -50,7 +50,14 @@ OF_THE_LIVE = frozenset({"unused", "endless"})
 
 
 def permissions(
-    viewer: Viewer, *, principal: str = "", agent: str = "", after: str = "", question: str = "", size: int, now: datetime
+    viewer: Viewer,
+    *,
+    principal: str = "",
+    agent: str = "",
+    after: str = "",
+    question: str = "",
+    size: int,
+    now: datetime,
 ) -> list[dict[str, Any]]:
     """The matrix, a row for each grant, provider and action pattern; `cursor` is the grant's id, pages break between grants.
 
@@ -84,7 +91,11 @@ def permissions(
                 used.setdefault(via, []).append(Used(provider, verb, type_, said, count, last))
     paths = paths_to(viewer.tenant, [grant.id for grant in grants])
     below = count_children(viewer, [grant.id for grant in grants])
-    return [row for grant in grants for row in _rows_of(grant, paths[grant.id], used.get(grant.id, []), below.get(grant.id, 0), now)]
+    return [
+        row
+        for grant in grants
+        for row in _rows_of(grant, paths[grant.id], used.get(grant.id, []), below.get(grant.id, 0), now)
+    ]
 
 
 class Used(NamedTuple):
@@ -118,11 +129,22 @@ def _rows_of(grant: Grant, path: Path, used: list[Used], passed_on: int, now: da
         "standing": grant.standing,
     }
     rows = []
-    denied = {u.verb for u in used for d in grant.details or () if d.deny and any(action_matches(p, u.verb) for p in d.deny.actions)}
+    denied = {
+        u.verb
+        for u in used
+        for d in grant.details or ()
+        if d.deny and any(action_matches(p, u.verb) for p in d.deny.actions)
+    }
     for detail in grant.details or ():
         for provider in detail.providers or [""]:
             for action in detail.actions or ["**"]:
-                fitting = [u for u in used if (not provider or u.provider == provider) and action_matches(action, u.verb) and u.verb not in denied]
+                fitting = [
+                    u
+                    for u in used
+                    if (not provider or u.provider == provider)
+                    and action_matches(action, u.verb)
+                    and u.verb not in denied
+                ]
                 rows.append(common | {"provider": provider or None, "action": action, "resources": list(detail.resources),
                                       "allowed": True} | _use(fitting))  # fmt: skip
     if grant.details is None:  # inherited, or in a root unknown: what was done is all there is to say
@@ -134,7 +156,11 @@ def _rows_of(grant: Grant, path: Path, used: list[Used], passed_on: int, now: da
             continue
         # Where the events name no provider, nobody knows whether it was one of those that the grant allows.
         allowed = None if fitting and not one.provider and one.verb not in denied else False
-        rows.append(common | {"provider": one.provider or None, "action": one.verb, "resources": [], "allowed": allowed} | _use([one]))
+        rows.append(
+            common
+            | {"provider": one.provider or None, "action": one.verb, "resources": [], "allowed": allowed}
+            | _use([one])
+        )
     return rows
 
 
@@ -142,7 +168,10 @@ def _use(used: list[Used]) -> dict[str, Any]:
     return {
         "used": sum(u.count for u in used),
         "last_used": max((u.last for u in used), default=None),
-        "uses": [{"provider": u.provider or None, "type": u.type, "verb": u.said or None, "count": u.count} for u in sorted(used)[:20]],
+        "uses": [
+            {"provider": u.provider or None, "type": u.type, "verb": u.said or None, "count": u.count}
+            for u in sorted(used)[:20]
+        ],
     }
 
 
@@ -158,7 +187,11 @@ def compare(viewer: Viewer, one: str, other: str) -> dict[str, Any]:
     hops = []
     for place in range(max(len(left), len(right))):
         a, b = (terms[place] if place < len(terms) else None for terms in (left, right))
-        differs = sorted(key for key in (a or b) if key != "grant" and (a or {}).get(key) != (b or {}).get(key)) if place >= shared else []
+        differs = (
+            sorted(key for key in (a or b) if key != "grant" and (a or {}).get(key) != (b or {}).get(key))
+            if place >= shared
+            else []
+        )
         hops.append({"position": place, "one": a, "other": b, "same": place < shared, "differs": differs})
     missing = {side: paths[grant_id].missing for side, grant_id in (("one", one), ("other", other))}
     return {"one": one, "other": other, "shared_hops": shared, "missing": missing, "hops": hops}

@@ -25,7 +25,11 @@ _COLUMNS = {
     "invoice": ("invoice",),
     "thing": ("target",),
 }
-_THINGS = sorted(MADE_TYPES | ENDED_TYPES | {"action.performed", "action.denied", "resource.requested", "resource.failed", "account.requested"})
+_THINGS = sorted(
+    MADE_TYPES
+    | ENDED_TYPES
+    | {"action.performed", "action.denied", "resource.requested", "resource.failed", "account.requested"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,12 @@ def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = Fa
         if of_several and not any(len({act.source for act in many}) > 1 for many in told.values()):
             return Told([])
         # What a key of these acts joined until they came is looked at again, though to their source it says nothing now.
-        wanted = {key for by, many in told.items() for act in (many if by in seeds else usable(by, many)) for key in keys_of(act)}
+        wanted = {
+            key
+            for by, many in told.items()
+            for act in (many if by in seeds else usable(by, many))
+            for key in keys_of(act)
+        }
     left = wanted - asked
     # Keys that nobody else states lead nowhere, which one more look tells; of too many acts it is not asked.
     is_cut = bool(left) and (len(found) > ACTS or bool(_stating(tenant, left, found)))
@@ -61,13 +70,24 @@ def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = Fa
     if not of_several:
         given = {act.event_id for act in acts}
         return Told([story for story in around if any(act.event_id in given for act in story.acts)], is_cut)
-    shared = {act.event_id for many in grouped(found.values()).values() if len({a.source for a in many}) > 1 for act in many}
+    shared = {
+        act.event_id for many in grouped(found.values()).values() if len({a.source for a in many}) > 1 for act in many
+    }
     return Told([story for story in around if any(act.event_id in shared for act in story.acts)], is_cut)
 
 
 def _stating(tenant: Tenant, keys: Collection[Key], known: Collection[int]) -> list[Act]:
     """Other acts that state these values; scopes are compared by `core.story`. One query for their leaves, one for them."""
-    branches, params = [], {"tenant": tenant.pk, "generation": generation_of(tenant), "most": MANY + 1, "known": list(known), "things": _THINGS}
+    branches, params = (
+        [],
+        {
+            "tenant": tenant.pk,
+            "generation": generation_of(tenant),
+            "most": MANY + 1,
+            "known": list(known),
+            "things": _THINGS,
+        },
+    )
     for kind, columns in _COLUMNS.items():
         values = {key.value.partition(" ")[2] if kind == "thing" else key.value for key in keys if key.kind == kind}
         if not values:
@@ -99,7 +119,14 @@ def possibly_same(tenant: Tenant, act: Act) -> list[Possible]:
     others = select_acts(
         tenant,
         "amount_minor = %s AND currency = %s AND phase = ANY(%s) AND source <> %s AND occurred_at BETWEEN %s AND %s",
-        [act.amount_minor, act.currency, ["captured", "settled"], act.source, act.occurred_at - BACKGROUND, act.occurred_at + BACKGROUND],
+        [
+            act.amount_minor,
+            act.currency,
+            ["captured", "settled"],
+            act.source,
+            act.occurred_at - BACKGROUND,
+            act.occurred_at + BACKGROUND,
+        ],
         limit=500,
     )
     return possible_same(act, others)

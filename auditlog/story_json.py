@@ -19,7 +19,10 @@ def story_json(viewer: Viewer, event_id: UUID, *, events: Callable[[list], list]
     act = load_acts(viewer.tenant, [event_id])[str(event_id)]
     told_of = stories_around(viewer.tenant, [act])
     [story] = told_of.stories
-    rows = {str(row.event_id): row for row in visible_events(viewer).filter(event_id__in=[a.event_id for a in story.acts]).defer("detail")}
+    rows = {
+        str(row.event_id): row
+        for row in visible_events(viewer).filter(event_id__in=[a.event_id for a in story.acts]).defer("detail")
+    }
     seen = [a for a in story.acts if a.event_id in rows]
     shown = seen[:SHOWN]
     told = {row["id"]: row for row in events([rows[a.event_id] for a in shown])}

@@ -31,4 +31,6 @@ class Stream:
 def check_cursor(after: int, last: int) -> None:
     """Raises NotPossible for a cursor that was never given out: to read it as the end would leave out what comes."""
     if not 0 <= after <= last:
-        raise NotPossible(f"expected a cursor that was given out here, at most {last}, found {after}: was an older copy restored?")
+        raise NotPossible(
+            f"expected a cursor that was given out here, at most {last}, found {after}: was an older copy restored?"
+        )

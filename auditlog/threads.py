@@ -61,15 +61,21 @@ def linked_to(viewer: Viewer, thread: Thread) -> Linked:
             why[leaf] = f"carries the transaction {txn}, which is this {thread.kind}'s alone"
     handed = {act.payload.grant.id: act for act in own[:READ] if is_handing_over(act)}
     for leaf, grant in _under(viewer, list(handed)):
-        why.setdefault(leaf, f"done under grant {grant}, by which this {thread.kind} handed work to another orchestrator's agent")
+        why.setdefault(
+            leaf, f"done under grant {grant}, by which this {thread.kind} handed work to another orchestrator's agent"
+        )
     named = {act.leaf_index for act in own}
     beyond = select_acts(tenant, "leaf_index = ANY(%s)", [sorted(set(why) - named)[:READ]])
     told = stories_around(tenant, [*own[:READ], *beyond])
     for story in told.stories:
         for act in story.acts:
             if act.leaf_index not in named and act.leaf_index not in why:
-                keys = [shared.key.words for shared in story.shared if act.source in (*shared.sources, *shared.claimed_by)]
-                why[act.leaf_index] = ("claims" if act.event_id in story.claimed else "tells of") + f" the same act, by {keys[0] if keys else 'a shared key'}"
+                keys = [
+                    shared.key.words for shared in story.shared if act.source in (*shared.sources, *shared.claimed_by)
+                ]
+                why[act.leaf_index] = (
+                    "claims" if act.event_id in story.claimed else "tells of"
+                ) + f" the same act, by {keys[0] if keys else 'a shared key'}"
     extra = sorted(set(why) - named)
     return Linked({leaf: why[leaf] for leaf in extra[:MOST]}, max(0, len(extra) - MOST), len(own) > READ, told.is_cut)
 
@@ -99,7 +105,12 @@ def _by_txn(viewer: Viewer, thread: Thread, txns: Sequence[str]) -> list[tuple[i
             SELECT e.leaf_index, e.txn FROM projection_event e JOIN own USING (txn)
             WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.txn <> '' ORDER BY 1 LIMIT %(most)s
             """,
-            {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "txns": list(txns), "most": READ + MOST},
+            {
+                "tenant": viewer.tenant.pk,
+                "generation": generation_of(viewer.tenant),
+                "txns": list(txns),
+                "most": READ + MOST,
+            },
         )
         return cursor.fetchall()
 
@@ -120,7 +131,12 @@ def _under(viewer: Viewer, grants: Sequence[str]) -> list[tuple[int, str]]:
             SELECT e.leaf_index, min(below.top) FROM below JOIN projection_event e ON e.via_grant = below.id
             WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant <> '' GROUP BY 1 ORDER BY 1 LIMIT %(most)s
             """,
-            {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "grants": list(grants), "most": READ + MOST},
+            {
+                "tenant": viewer.tenant.pk,
+                "generation": generation_of(viewer.tenant),
+                "grants": list(grants),
+                "most": READ + MOST,
+            },
         )
         return cursor.fetchall()
 
@@ -148,7 +164,11 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
     lines = _own_lines(viewer, scope, given) if viewer.role == Role.ABUSE else lines_with(viewer.tenant, asked)
     with connection.cursor() as cursor:
         ceilings, uses, _ = _authorities(cursor, scope, mine, params)
-    holds = [(line.authority, line.currency, minor(line.held), line.held_from, line.held_until) for line in lines if line.held and line.held_from]
+    holds = [
+        (line.authority, line.currency, minor(line.held), line.held_from, line.held_until)
+        for line in lines
+        if line.held and line.held_from
+    ]
     exposed = exposure_at(at, ceilings, uses, holds)
     unused, in_flight = exposure_at(at, ceilings, uses, []), exposure_at(at, [], [], holds)
     spent: dict[str, Decimal] = {}
@@ -157,8 +177,15 @@ def thread_exposure(viewer: Viewer, thread: Thread, linked: Linked, *, at: datet
         if line.has_spend and line.at <= at:
             into = credits if line.rail == CREDIT_RAIL else spent
             into[line.currency] = into.get(line.currency, Decimal(0)) + line.spent
-    named = Event.objects.filter(tenant=viewer.tenant, generation=scope[1]).filter(Q(**{thread.kind: thread.value}) | Q(leaf_index__in=list(linked.why)))
-    live = Holding.objects.filter(tenant=viewer.tenant, generation=scope[1], kind="subscription", event_id__in=named.filter(type="subscription.started").values("event_id"))
+    named = Event.objects.filter(tenant=viewer.tenant, generation=scope[1]).filter(
+        Q(**{thread.kind: thread.value}) | Q(leaf_index__in=list(linked.why))
+    )
+    live = Holding.objects.filter(
+        tenant=viewer.tenant,
+        generation=scope[1],
+        kind="subscription",
+        event_id__in=named.filter(type="subscription.started").values("event_id"),
+    )
     if viewer.role == Role.ABUSE:
         live = live.filter(provider=viewer.provider)
     recurring = sum(1 for row in live if row.is_live)
@@ -182,7 +209,11 @@ def _own_lines(viewer: Viewer, scope: list[int], given: list[tuple]) -> list[Lin
     """The books as an abuse desk can make them: what others say of the same money is theirs."""
     told = payments_around(scope, given)
     asked = {str(row[0]) for row in given}
-    return [line for line in books(f for f in told.facts.values() if f.provider == viewer.provider) if asked.intersection(line.events)]
+    return [
+        line
+        for line in books(f for f in told.facts.values() if f.provider == viewer.provider)
+        if asked.intersection(line.events)
+    ]
 
 
 def _authorities(cursor, scope, mine, params) -> tuple[list[tuple], list[tuple], dict[str, str]]:
@@ -224,7 +255,11 @@ def threads_page(viewer: Viewer, kind: str, *, beginning: str, before: int | Non
     desk = viewer.role == Role.ABUSE
     params = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "before": before, "size": size,
               "from": beginning, "to": beginning + "\U0010ffff" if beginning else "", "provider": viewer.provider}  # fmt: skip
-    said = {"kind": kind, "own": "AND e.provider = %(provider)s" if desk else "", "later": "AND l.provider = %(provider)s" if desk else ""}
+    said = {
+        "kind": kind,
+        "own": "AND e.provider = %(provider)s" if desk else "",
+        "later": "AND l.provider = %(provider)s" if desk else "",
+    }
     with connection.cursor() as cursor:
         found: list[tuple[str, int]] = []
         for walked in () if beginning else WALKED:

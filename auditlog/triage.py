@@ -27,7 +27,9 @@ def triage(viewer: Viewer, finding_id: int, *, state: str, reason: str, now: dat
     if finding.state == Finding.State.WITHDRAWN:
         raise NotPossible("this finding was withdrawn: what it stood on is gone")
     if viewer.role == Role.ABUSE and state == "false_positive":
-        raise NotPermitted("whether a finding at a provider is a false one is not for that provider's own desk to say: acknowledge it, with the reason")
+        raise NotPermitted(
+            "whether a finding at a provider is a false one is not for that provider's own desk to say: acknowledge it, with the reason"
+        )
     if not reason.strip():
         raise NotPossible("a reason is needed: somebody will ask for it later")
     if finding.state == state:

@@ -49,7 +49,10 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
     _count(batch, gone, sources)
     with connection.cursor() as cursor:
         for table in ("event", "limit", "unparsed"):
-            cursor.execute(f"DELETE FROM projection_{table} WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND leaf_index = ANY(%(leaves)s)", scope)
+            cursor.execute(
+                f"DELETE FROM projection_{table} WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND leaf_index = ANY(%(leaves)s)",
+                scope,
+            )
 
     grants, tokens = said_of(erased)
     moved_tokens, silent_tokens = unsay_tokens(batch, tokens, gone)
@@ -65,7 +68,12 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
 
     if keys := parties_of(erased):
         blocks = {leaf // BLOCK for leaf in gone}
-        within = [leaf for block in blocks for leaf in range(block * BLOCK, min((block + 1) * BLOCK, state.position)) if leaf not in gone]
+        within = [
+            leaf
+            for block in blocks
+            for leaf in range(block * BLOCK, min((block + 1) * BLOCK, state.position))
+            if leaf not in gone
+        ]
         batch.reads = list(_read(tenant, within, sources))
         tell_parties_anew(batch, keys, blocks)
 
@@ -75,7 +83,9 @@ def _tell_money_anew(batch: Batch, given: list[tuple], beside) -> None:
     batch.reads = []  # all that is left was there before
     erased = {row[0] for row in given}
     drop_lines(batch, list(erased))
-    others = [event_id for event_id in (beside.facts if beside else ()) if event_id not in {str(each) for each in erased}]
+    others = [
+        event_id for event_id in (beside.facts if beside else ()) if event_id not in {str(each) for each in erased}
+    ]
     grants = [key for kind, key in batch.dirty if kind == "grant"]
     left = rows_where(batch.scope, "e.event_id = ANY(%(others)s::uuid[])", {"others": others}) if others else []
     if grants:
@@ -89,7 +99,9 @@ def _read(tenant: Tenant, leaves: Iterable[int], sources: dict[int, Source]) -> 
     """The event leaves among these, parsed. What does not parse says nothing, as in the fold."""
     senders = {pk: (formats.named(source.format).parse, sender_of(source)) for pk, source in sources.items()}
     reads = []
-    for leaf_index, event_id, source_id, received_at, grade, raw, headers, key in fetch_rows(_READ, [tenant.pk, EPOCH, KIND_NUMBERS["event"], list(leaves)]):
+    for leaf_index, event_id, source_id, received_at, grade, raw, headers, key in fetch_rows(
+        _READ, [tenant.pk, EPOCH, KIND_NUMBERS["event"], list(leaves)]
+    ):
         parse, sender = senders[source_id]
         try:
             event = parse(raw, headers, sender).received(received_at)

@@ -95,7 +95,9 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     return Verified(start, end, size, len(checkpoints), len(missing), edge.root() if end == size else None)
 
 
-def _tiles_of_leaves(tenant: Tenant, start: int, end: int) -> Iterator[tuple[int, list[bytes], bytes | None, dict[int, int]]]:
+def _tiles_of_leaves(
+    tenant: Tenant, start: int, end: int
+) -> Iterator[tuple[int, list[bytes], bytes | None, dict[int, int]]]:
     """Of [start, end) tile by tile: its number, the leaf hashes from the stored bytes, the tile as stored (None: not yet
     published) and the leaves whose payload is gone, with their kinds (all of a window with its first tile)."""
     names = source_names(tenant)
@@ -126,7 +128,9 @@ def _check_unfilled_tile(tenant: Tenant, number: int, hashes: list[bytes]) -> No
     held_number, held = right_edge(tenant).get(0, (number, []))
     for at, (stored, made) in enumerate(zip(held, hashes, strict=False) if held_number == number else ()):
         if stored != made:
-            raise LedgerCorrupt(f"leaf {number * TILE + at}: its hash is not the one in tile 0/{number}, which is not full yet")
+            raise LedgerCorrupt(
+                f"leaf {number * TILE + at}: its hash is not the one in tile 0/{number}, which is not full yet"
+            )
 
 
 def _name_bad_leaf(tenant: Tenant, number: int, hashes: list[bytes]) -> None:
@@ -168,7 +172,9 @@ def _check_upper_tiles(tenant: Tenant, start: int, end: int, roots: dict[int, by
                 made.update((n, subtree_root(_split(tile))) for n, tile in tiles.items() if n not in made)
             for at, n in enumerate(below):
                 if made.get(n) != hashes[at * 32 : at * 32 + 32]:
-                    raise LedgerCorrupt(f"leaf {n * TILE**level}: tile {level}/{number} is not made of the tiles below it")
+                    raise LedgerCorrupt(
+                        f"leaf {n * TILE**level}: tile {level}/{number} is not made of the tiles below it"
+                    )
         level, first, last = level + 1, first // TILE, last // TILE
 
 
@@ -192,7 +198,9 @@ def _edge_before(tenant: Tenant, start: int, signed_size: int) -> Edge:
         if tile is None:
             if (number + 1) * TILE <= signed_size:
                 raise _missing(0, number)
-            edge = edge.extended(stored_hashes(tenant, edge.size, min(start, edge.size + WINDOW), source_names(tenant))[0])
+            edge = edge.extended(
+                stored_hashes(tenant, edge.size, min(start, edge.size + WINDOW), source_names(tenant))[0]
+            )
         else:
             edge = edge.extended(_split(tile)[offset:])
     return edge
@@ -232,7 +240,9 @@ def _check_checkpoint(tenant: Tenant, edge: Edge, row: Checkpoint, keys: list[tu
     key = next((key for from_size, key in reversed(keys) if from_size < row.size), keys[0][1])
     try:
         checkpoint = opened(row.note, origin=origin_of(tenant), public_key=key)
-        problem = "" if (checkpoint.size, checkpoint.root) == (row.size, edge.root()) else "it was signed for another head"
+        problem = (
+            "" if (checkpoint.size, checkpoint.root) == (row.size, edge.root()) else "it was signed for another head"
+        )
     except ValueError as error:
         problem = str(error)
     if problem:

@@ -50,11 +50,15 @@ def ingest_view(request: HttpRequest) -> HttpResponse:
     tenant, source = parts if len(parts) == 2 else (DEFAULT_TENANT, parts[0])
     if request.method == "OPTIONS":
         return _handshake(request, road.handshake(tenant, source, {k.lower(): v for k, v in request.headers.items()}))
-    if request.method == "GET" and (answer := road.verification(tenant, source, {k.lower(): v for k, v in request.headers.items()})):
+    if request.method == "GET" and (
+        answer := road.verification(tenant, source, {k.lower(): v for k, v in request.headers.items()})
+    ):
         return JsonResponse(answer)
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    taken = road.ingest(tenant, source, _delivery(request), now=clock.now(), address=request.META.get("REMOTE_ADDR", ""))
+    taken = road.ingest(
+        tenant, source, _delivery(request), now=clock.now(), address=request.META.get("REMOTE_ADDR", "")
+    )
     if taken.answer is not None:
         return JsonResponse(taken.answer)
     tasks.wake(tenant)  # after the commit: a projector that woke earlier would not see the new leaves
@@ -120,8 +124,6 @@ def _batch_answer(taken: road.Taken) -> HttpResponse:
 
 def _error(refused: Refused) -> dict[str, str]:
     return {"err": refused.err, "description": str(refused)}
-
-
 
 
 class PlainText(BaseRenderer):
@@ -282,7 +284,9 @@ class EventChain(APIView):
             raise NotYet("the event is in the ledger, and not projected yet; ask again in a second")
         act = queries.load_acts(request.viewer.tenant, [event_id])[str(event_id)]
         try:
-            at = MomentField(required=False).clean(request.query_params.get("at", "")) or queries.time_of(request.viewer.tenant, act)
+            at = MomentField(required=False).clean(request.query_params.get("at", "")) or queries.time_of(
+                request.viewer.tenant, act
+            )
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
         chain = queries.chain_of(request.viewer.tenant, act)
@@ -351,19 +355,25 @@ class Spend(APIView):
         if unknown or len(set(keys)) != len(keys):
             raise ParseError(f"expected `by` of {', '.join(queries.SPEND_KEYS)}, found {','.join(keys)[:80]!r}")
         try:
-            since, until = (MomentField(required=False).clean(request.query_params.get(n, "")) for n in ("since", "until"))
+            since, until = (
+                MomentField(required=False).clean(request.query_params.get(n, "")) for n in ("since", "until")
+            )
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
         rows = queries.spend_by(request.viewer, keys, since=since, until=until)
         parties = [key for key in keys if key in ("agent", "principal")]
         sight = Sight.of(request.viewer, {row[key] for row in rows for key in parties})
-        return Response({"results": [row | {key: sight.text(row[key]) for key in parties} for row in rows], "next": None})
+        return Response(
+            {"results": [row | {key: sight.text(row[key]) for key in parties} for row in rows], "next": None}
+        )
 
 
 def _start(request: Request) -> Start:
     named = [(kind, request.query_params[kind]) for kind in REACH_KINDS if request.query_params.get(kind)]
     if len(named) != 1:
-        raise ParseError(f"expected one of {', '.join(REACH_KINDS)}, found {', '.join(kind for kind, _ in named) or 'none'}")
+        raise ParseError(
+            f"expected one of {', '.join(REACH_KINDS)}, found {', '.join(kind for kind, _ in named) or 'none'}"
+        )
     return Start(*named[0])
 
 
@@ -379,7 +389,10 @@ class Reach(APIView):
 class ReachActs(APIView):
     """The events under a grant, token, party or key, newest leaf first."""
 
-    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "before")], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "before")],
+        responses=OpenApiTypes.OBJECT,
+    )
     def get(self, request: Request) -> Response:
         only(request, *REACH_KINDS, "limit", "before")
         size = page_size(request)
@@ -392,16 +405,23 @@ class ReachActs(APIView):
 class ReachDescendants(APIView):
     """The grants and tokens under a grant, token, party or key."""
 
-    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "after")],
+        responses=OpenApiTypes.OBJECT,
+    )
     def get(self, request: Request) -> Response:
         start = _start(request)
-        return _keyed(request, lambda _, after, size: descendants(request.viewer, start, after=after, size=size), *REACH_KINDS)
+        return _keyed(
+            request, lambda _, after, size: descendants(request.viewer, start, after=after, size=size), *REACH_KINDS
+        )
 
 
 class GrantCompare(APIView):
     """Two grants hop by hop: `one` and `other`."""
 
-    @extend_schema(parameters=[OpenApiParameter("one", str), OpenApiParameter("other", str)], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        parameters=[OpenApiParameter("one", str), OpenApiParameter("other", str)], responses=OpenApiTypes.OBJECT
+    )
     def get(self, request: Request) -> Response:
         only(request, "one", "other")
         one, other = (request.query_params.get(name, "") for name in ("one", "other"))
@@ -413,7 +433,10 @@ class GrantCompare(APIView):
 class Permissions(APIView):
     """Who may do what, and does: a row for each grant, provider and action pattern, by `principal` or `agent`."""
 
-    @extend_schema(parameters=[OpenApiParameter(n, str) for n in ("principal", "agent", "limit", "after")], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        parameters=[OpenApiParameter(n, str) for n in ("principal", "agent", "limit", "after")],
+        responses=OpenApiTypes.OBJECT,
+    )
     def get(self, request: Request) -> Response:
         only(request, "principal", "agent", "limit", "after")
         size = page_size(request)
@@ -434,14 +457,21 @@ class Inventory(APIView):
 
     @extend_schema(parameters=_parameters(HoldingFilter, cursor="after"), responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        size, rows = page_size(request), filtered(HoldingFilter, request, standing.holdings(request.viewer), cursor="after")
+        size, rows = (
+            page_size(request),
+            filtered(HoldingFilter, request, standing.holdings(request.viewer), cursor="after"),
+        )
         if after := request.query_params.get("after", ""):
             at, event_id = _place(after, UUID)
             rows = standing.made_before(rows, at, event_id)
-        shown, next_ = page_of(request, rows[: size + 1], cursor=lambda r: f"{r.made_at.isoformat()} {r.event_id}", size=size, name="after")
+        shown, next_ = page_of(
+            request, rows[: size + 1], cursor=lambda r: f"{r.made_at.isoformat()} {r.event_id}", size=size, name="after"
+        )
         events = standing.makers(request.viewer, shown)
         sight = Sight.of(request.viewer, {key for event in events.values() for key in (event.principal, event.actor)})
-        return Response({"results": [standing.holding_json(r, events.get(r.event_id), sight.party) for r in shown], "next": next_})
+        return Response(
+            {"results": [standing.holding_json(r, events.get(r.event_id), sight.party) for r in shown], "next": next_}
+        )
 
 
 class Timeline(APIView):
@@ -450,7 +480,9 @@ class Timeline(APIView):
     whether what others say was followed to its end.
     """
 
-    @extend_schema(parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT
+    )
     def get(self, request: Request) -> Response:
         only(request, *threads.KINDS, "limit", "after")
         thread = _thread(request)
@@ -463,10 +495,17 @@ class Timeline(APIView):
                                cursor=lambda e: f"{e.occurred_at.isoformat()} {e.leaf_index}", size=size, name="after")  # fmt: skip
         hidden = request.viewer.role == Role.ABUSE
         results = [
-            row | {"belongs": (("tells of the same act" if hidden else why) if (why := linked.why.get(event.leaf_index)) else None)}
+            row
+            | {
+                "belongs": (
+                    ("tells of the same act" if hidden else why) if (why := linked.why.get(event.leaf_index)) else None
+                )
+            }
             for row, event in zip(_events(request, shown), shown, strict=True)
         ]
-        return Response({"results": results, "next": next_}, headers={"Answerable-Cut": "true" if linked.is_partial else "false"})
+        return Response(
+            {"results": results, "next": next_}, headers={"Answerable-Cut": "true" if linked.is_partial else "false"}
+        )
 
 
 class TimelineExposure(APIView):

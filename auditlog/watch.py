@@ -34,7 +34,11 @@ def watch(tenant: Tenant, *, now: datetime, for_at_most: float = SLICE) -> int:
         state = Watch.objects.select_for_update(skip_locked=True).filter(pk=state.pk).first()
         if state is None:
             return 0
-        size, start, ends = LogHead.objects.get(tenant=tenant, epoch=EPOCH).size, state.position, time.monotonic() + for_at_most
+        size, start, ends = (
+            LogHead.objects.get(tenant=tenant, epoch=EPOCH).size,
+            state.position,
+            time.monotonic() + for_at_most,
+        )
         if size < start:  # an older copy was put back
             state.position = start = 0
         while state.position < size and (state.position == start or time.monotonic() < ends):
@@ -56,7 +60,9 @@ def watch_configuration(tenant: Tenant, *, now: datetime) -> None:
         tenant,
         integrity.CONFIGURATION_CHANGED,
         [
-            integrity.changed_finding(each.kind, each.id, words=each.words(), leaf_index=each.leaf_index, fields=each.fields, now=now)
+            integrity.changed_finding(
+                each.kind, each.id, words=each.words(), leaf_index=each.leaf_index, fields=each.fields, now=now
+            )
             for each in found[:MOST]
         ],
         now=now,

@@ -73,7 +73,9 @@ def submit(tenant: Tenant, witness: Witness, row: CheckpointRow, *, post: Post) 
     for _ in range(2):
         proof = prove_consistency(tenant, known, row.size) if 0 < known < row.size else []
         lines = [f"old {known}", *(b64encode(part).decode() for part in proof)]
-        status, answer = post(f"{witness.url.rstrip('/')}/add-checkpoint", ("\n".join(lines) + f"\n\n{row.note}").encode())
+        status, answer = post(
+            f"{witness.url.rstrip('/')}/add-checkpoint", ("\n".join(lines) + f"\n\n{row.note}").encode()
+        )
         if status != 409:
             break
         size = answer.decode("ascii", "replace").strip()
@@ -100,7 +102,8 @@ def cosigned_note(tenant: Tenant, size: int) -> str:
     """The note of the checkpoint of this size, with the lines of all witnesses that cosigned it."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size = %s", [tenant.pk, EPOCH, size]
+            f"SELECT {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size = %s",
+            [tenant.pk, EPOCH, size],
         )
         return cursor.fetchone()[0]
 

@@ -29,8 +29,12 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 THREADS = 16
-LARGEST = 17 * 1024 * 1024  # bytes of a body: a delivery's 16 MiB and a little, so that the door says what is wrong with it
-ROOM = int(os.environ.get("ANSWERABLE_BODY_ROOM_MB", "128")) * 1024 * 1024  # of all bodies of this process that wait or are worked on
+LARGEST = (
+    17 * 1024 * 1024
+)  # bytes of a body: a delivery's 16 MiB and a little, so that the door says what is wrong with it
+ROOM = (
+    int(os.environ.get("ANSWERABLE_BODY_ROOM_MB", "128")) * 1024 * 1024
+)  # of all bodies of this process that wait or are worked on
 BEFORE = 10.0  # seconds for the first bytes of a body; then one more for every
 SLOWEST = 32 * 1024  # bytes
 LONGEST = 300.0  # seconds for all of it
@@ -114,7 +118,11 @@ class Application:
         self._app, self._threads = app, threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._room = Room(room)
-        self._proxies = [ip_network(each.strip(), strict=False) for each in (_proxies() if proxies is None else proxies).split(",") if each.strip()]
+        self._proxies = [
+            ip_network(each.strip(), strict=False)
+            for each in (_proxies() if proxies is None else proxies).split(",")
+            if each.strip()
+        ]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -152,7 +160,11 @@ class Application:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         # So granian tells of who hung up, and of chunks whose end it cannot tell: the latter waits for an answer.
-                        raise Cut(400, "invalid_request", "the body is cut short, or its chunks cannot be read: expected as many bytes as they say")
+                        raise Cut(
+                            400,
+                            "invalid_request",
+                            "the body is cut short, or its chunks cannot be read: expected as many bytes as they say",
+                        )
                     part, is_more = message.get("body", b""), message.get("more_body", False)
                     if body.size + len(part) > LARGEST:
                         raise Cut(413, "invalid_request", f"a request has at most {LARGEST:,} bytes, found more")
@@ -160,7 +172,11 @@ class Application:
                         self._room.take(body, bytes(part))
                         patience.reschedule(body.deadline())
         except TimeoutError:
-            raise Cut(408, "invalid_request", f"the body comes too slowly: {body.size:,} bytes in {time.monotonic() - body.began:.0f} s") from None
+            raise Cut(
+                408,
+                "invalid_request",
+                f"the body comes too slowly: {body.size:,} bytes in {time.monotonic() - body.began:.0f} s",
+            ) from None
         except asyncio.CancelledError:
             if not body.is_cut:
                 raise
@@ -184,11 +200,16 @@ class Application:
                 return
             for at in range(0, len(content), PART):
                 is_last = rest is None and at + PART >= len(content)
-                await asyncio.wait_for(send({"type": "http.response.body", "body": content[at : at + PART], "more_body": not is_last}), UNREAD)
+                await asyncio.wait_for(
+                    send({"type": "http.response.body", "body": content[at : at + PART], "more_body": not is_last}),
+                    UNREAD,
+                )
             while rest is not None:
                 # Only files come in parts: what reads them holds nothing that belongs to a thread.
                 part = await loop.run_in_executor(self._pool, next, rest, None)
-                await asyncio.wait_for(send({"type": "http.response.body", "body": part or b"", "more_body": part is not None}), UNREAD)
+                await asyncio.wait_for(
+                    send({"type": "http.response.body", "body": part or b"", "more_body": part is not None}), UNREAD
+                )
                 if part is None:
                     break
         finally:
@@ -221,7 +242,9 @@ class Application:
                 environ[key] = value
             elif key != "CONTENT_LENGTH":
                 key = f"HTTP_{key}"
-                environ[key] = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}" if key in environ else value
+                environ[key] = (
+                    f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}" if key in environ else value
+                )
         environ["CONTENT_LENGTH"] = str(len(body))
         if is_proxy and (said := environ.get("HTTP_X_FORWARDED_FOR")):
             environ["REMOTE_ADDR"] = self._client(said, peer)
@@ -252,8 +275,14 @@ def _proxies() -> str:
 
 
 async def _refuse(send: Send, cut: Cut) -> None:
-    content = orjson.dumps({"err": cut.err, "description": str(cut), "title": "Request refused", "status": cut.status, "detail": str(cut)})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
+    content = orjson.dumps(
+        {"err": cut.err, "description": str(cut), "title": "Request refused", "status": cut.status, "detail": str(cut)}
+    )
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
     if cut.status == 503:
         headers.append((b"retry-after", b"2"))
     await send({"type": "http.response.start", "status": cut.status, "headers": headers})

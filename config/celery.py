@@ -46,7 +46,10 @@ app.conf.update(
     # A wake-up that cannot be sent at once is dropped: beat drives the same work a moment later. Without `max_retries`
     # kombu sleeps 2 and 4 s over a dead broker, in the middle of a request, whatever `task_publish_retry` says.
     broker_transport_options={
-        "socket_timeout": 2, "socket_connect_timeout": 0.5, "visibility_timeout": 600, "max_retries": 0,
+        "socket_timeout": 2,
+        "socket_connect_timeout": 0.5,
+        "visibility_timeout": 600,
+        "max_retries": 0,
     },
     task_publish_retry=False,
     timezone="UTC",

@@ -46,8 +46,17 @@ def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], 
     log = logs / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(os.geteuid()), str(os.getegid()),
-             str(int(signal.SIGINT)), *command],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(LAUNCH),
+                str(os.getpid()),
+                str(os.geteuid()),
+                str(os.getegid()),
+                str(int(signal.SIGINT)),
+                *command,
+            ],
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.DEVNULL,

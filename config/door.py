@@ -65,11 +65,19 @@ def _kind_of(request: HttpRequest, response: HttpResponse) -> str | None:
         return "access.refused"
     name = request.resolver_match.url_name if request.resolver_match else None
     # A SIEM that asks again and again and is given nothing has taken nothing.
-    if response.status_code == 200 and (name in REVEALED or name in EXPORTED) and (response.streaming or response.content):
+    if (
+        response.status_code == 200
+        and (name in REVEALED or name in EXPORTED)
+        and (response.streaming or response.content)
+    ):
         return "record.revealed" if name in REVEALED else "record.exported"
     changes = request.method in ("POST", "PUT", "PATCH", "DELETE") and request.path_info.startswith(CONFIGURES)
     # Pages answer a change by sending the browser on; 200 is a form that is shown again.
-    return "configuration.changed" if changes and response.status_code in (201, 204, 301, 302, 303) and _is_somebody(request) else None
+    return (
+        "configuration.changed"
+        if changes and response.status_code in (201, 204, 301, 302, 303) and _is_somebody(request)
+        else None
+    )
 
 
 CONFIGURES = ("/admin/", "/sources/")
@@ -86,7 +94,9 @@ def _asker(request: HttpRequest):
         if viewer is None and isinstance(request.user, Viewer):
             viewer = request.user
         if viewer is None and _is_somebody(request):
-            membership = Membership.objects.select_related("tenant").filter(user_id=request.user.pk).order_by("id").first()
+            membership = (
+                Membership.objects.select_related("tenant").filter(user_id=request.user.pk).order_by("id").first()
+            )
             return membership.tenant if membership else None, request.user.get_username(), request.user.pk
     except (DatabaseError, InterfaceError):
         return None, STRANGER, None
@@ -102,13 +112,18 @@ def act_as_person(get_response):
 
     def middleware(request: HttpRequest) -> HttpResponse:
         user = request.user
-        if not user.is_authenticated or (request.method in ("GET", "HEAD", "OPTIONS") and not request.path_info.startswith("/admin/")):
+        if not user.is_authenticated or (
+            request.method in ("GET", "HEAD", "OPTIONS") and not request.path_info.startswith("/admin/")
+        ):
             return get_response(request)
         try:
             configuration.refuse_if_differs(None, ("user", user.pk))
         except ConfigurationDiffers as error:
             return render(
-                request, "dashboard/error.html", {"status": 403, "title": "Your account is not what the log states", "detail": str(error)}, status=403
+                request,
+                "dashboard/error.html",
+                {"status": 403, "title": "Your account is not what the log states", "detail": str(error)},
+                status=403,
             )
         with acting_as(f"{user.get_username()} (account {user.pk})"):
             return get_response(request)
@@ -129,7 +144,9 @@ def tell_errors(get_response):
         detail = str(error) if isinstance(error, AnswerableError) else "It holds what no record can hold."
         if request.path_info.startswith(MACHINES):
             return problem(status, title, detail)
-        return render(request, "dashboard/error.html", {"status": status, "title": title, "detail": detail}, status=status)
+        return render(
+            request, "dashboard/error.html", {"status": status, "title": title, "detail": detail}, status=status
+        )
 
     middleware.process_exception = process_exception
     return middleware

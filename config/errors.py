@@ -80,7 +80,9 @@ def problem_of(error: Exception, context: dict) -> Response:
 def _in_words(detail: object, name: str = "") -> str:
     """What is wrong with a body, as one sentence a field: `detail` of a problem is text (RFC 9457 section 3.1.4)."""
     if isinstance(detail, dict):
-        return "; ".join(_in_words(value, f"{name}.{key}" if name else str(key)) for key, value in detail.items() if value)
+        return "; ".join(
+            _in_words(value, f"{name}.{key}" if name else str(key)) for key, value in detail.items() if value
+        )
     if isinstance(detail, list) and any(isinstance(each, (dict, list)) for each in detail):
         return "; ".join(_in_words(each, f"{name}[{number}]") for number, each in enumerate(detail) if each)
     text = " ".join(str(each) for each in detail) if isinstance(detail, list) else str(detail)

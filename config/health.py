@@ -72,7 +72,9 @@ class _Gauges:
             family.add_metric(list(labels.values()), value)
         # Numbers that a process keeps to itself, so it says which one.
         process = str(os.getpid())
-        unsent = CounterMetricFamily("answerable_wakeups_unsent", "Wake-ups the broker did not take", labels=["process"])
+        unsent = CounterMetricFamily(
+            "answerable_wakeups_unsent", "Wake-ups the broker did not take", labels=["process"]
+        )
         unsent.add_metric([process], tasks.UNSENT._value.get())
         throttled = CounterMetricFamily(
             "answerable_throttled", "Deliveries answered 429", labels=["tenant", "source", "process"]
@@ -80,7 +82,9 @@ class _Gauges:
         for sample in next(iter(ingest.THROTTLED.collect())).samples:
             if sample.name.endswith("_total") and self._tenant in (None, sample.labels["tenant"]):
                 throttled.add_metric([sample.labels["tenant"], sample.labels["source"], process], sample.value)
-        unwritten = CounterMetricFamily("answerable_security_unwritten", "Security events that could not be written", labels=["process"])
+        unwritten = CounterMetricFamily(
+            "answerable_security_unwritten", "Security events that could not be written", labels=["process"]
+        )
         unwritten.add_metric([process], security.UNWRITTEN._value.get())
         return [*families.values(), unsent, throttled, unwritten]
 
@@ -95,7 +99,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
         registry.register(_Gauges(_whose(request)))
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
     except AuthenticationFailed as error:
-        return HttpResponse(f"{error.detail}\n", status=401, content_type="text/plain", headers={"WWW-Authenticate": "Bearer"})
+        return HttpResponse(
+            f"{error.detail}\n", status=401, content_type="text/plain", headers={"WWW-Authenticate": "Bearer"}
+        )
     except NotPermitted as error:
         return HttpResponse(f"{error}\n", status=403, content_type="text/plain")
     except (DatabaseError, InterfaceError):

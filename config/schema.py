@@ -10,14 +10,21 @@ SET_UP = "run `manage.py setup_database` (it keeps what is there; make a backup 
 def waiting_migrations(alias: str = "default") -> list[str]:
     """Migrations of this version that the database has not had, in order. All of them for an empty one."""
     executor = MigrationExecutor(connections[alias])
-    return [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+    return [
+        f"{migration.app_label}.{migration.name}"
+        for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())
+    ]
 
 
 def foreign_migrations(alias: str = "default") -> list[str]:
     """Migrations that the database has had and this version does not know: it was made by a later one."""
     loader = MigrationExecutor(connections[alias]).loader
     ours = {config.label for config in apps.get_app_configs()}
-    return sorted(f"{app}.{name}" for app, name in loader.applied_migrations if app in ours and (app, name) not in loader.disk_migrations)
+    return sorted(
+        f"{app}.{name}"
+        for app, name in loader.applied_migrations
+        if app in ours and (app, name) not in loader.disk_migrations
+    )
 
 
 def missing_columns(alias: str = "default") -> list[str]:

@@ -30,13 +30,19 @@ urlpatterns = [
     path("metrics", health.metrics),
     path(".well-known/jwks.json", jwks),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="config/docs.html"), name="docs"),
+    path(
+        "api/docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="config/docs.html"),
+        name="docs",
+    ),
     path("api/v1/", include("auditlog.urls")),
     path("api/v1/", include("disputes.urls")),
     path("schema/event.json", log_views.event_schema, name="schema-event"),
     path("schema/vectors.json", log_views.vectors, name="schema-vectors"),
     path("log/", include("auditlog.log_urls")),
-    path("admin/login/", RedirectView.as_view(pattern_name="dashboard:login", query_string=True)),  # one door, which is watched
+    path(
+        "admin/login/", RedirectView.as_view(pattern_name="dashboard:login", query_string=True)
+    ),  # one door, which is watched
     path("admin/", admin.site.urls),
     path("", include("dashboard.urls")),
 ]

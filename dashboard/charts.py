@@ -173,7 +173,12 @@ def attribution(by_source: dict[str, list[int]], *, since: date, link: Link) -> 
         for name, chain, counts in told
     ]  # fmt: skip
     rows = [
-        [(source, link(source=source)), (str(proven), acts(source, "proven")), (str(all_ - proven), acts(source, "unproven")), _share(proven, all_)]
+        [
+            (source, link(source=source)),
+            (str(proven), acts(source, "proven")),
+            (str(all_ - proven), acts(source, "unproven")),
+            _share(proven, all_),
+        ]
         for source in reversed(sources)
         for proven, all_ in [by_source[source]]
     ]

@@ -40,7 +40,11 @@ def format_list(request: HttpRequest) -> HttpResponse:
 
 def _described(name: str) -> dict[str, Any]:
     about = formats.named(name).ABOUT
-    return {"name": name, "about": about, "steps": _steps(name, "the source's ingest address", "the source's secret variable")}
+    return {
+        "name": name,
+        "about": about,
+        "steps": _steps(name, "the source's ingest address", "the source's secret variable"),
+    }
 
 
 def _steps(format: str, address: str, variable: str) -> list[str]:
@@ -83,7 +87,10 @@ def source(request: HttpRequest, name: str) -> HttpResponse:
     row = Source.objects.select_related("tenant", "organisation").filter(tenant=viewer.tenant, name=name).first()
     if row is None:
         raise Http404
-    shown: dict[str, Any] = {"key_form": forms.KeyForm(), "try_form": forms.TryForm(initial={"content_type": TRIALS[row.format].content_type})}
+    shown: dict[str, Any] = {
+        "key_form": forms.KeyForm(),
+        "try_form": forms.TryForm(initial={"content_type": TRIALS[row.format].content_type}),
+    }
     if request.method == "POST":
         act = _ACTS.get(request.POST.get("act", ""))
         if act is None:
@@ -160,7 +167,10 @@ def _add_key(request: HttpRequest, row: Source, shown: dict, now: datetime) -> H
         except AnswerableError as error:
             form.add_error("key", str(error))
         else:
-            messages.success(request, f"Added {', '.join(key.kid for key in added)}. The keys from before stay good until you retire them.")
+            messages.success(
+                request,
+                f"Added {', '.join(key.kid for key in added)}. The keys from before stay good until you retire them.",
+            )
             return HttpResponseRedirect(request.path)
     shown["status"] = 422
     return None
@@ -168,7 +178,11 @@ def _add_key(request: HttpRequest, row: Source, shown: dict, now: datetime) -> H
 
 def _retire_key(request: HttpRequest, row: Source, shown: dict, now: datetime) -> HttpResponse:
     number = request.POST.get("key", "")
-    key = SourceKey.objects.filter(source=row, pk=int(number)).first() if number.isascii() and number.isdigit() and len(number) < 19 else None
+    key = (
+        SourceKey.objects.filter(source=row, pk=int(number)).first()
+        if number.isascii() and number.isdigit() and len(number) < 19
+        else None
+    )
     if key is None:
         raise Http404
     if key.retired_at is None:  # the button pressed twice is one retirement
@@ -199,4 +213,13 @@ def _fetch_again(request: HttpRequest, row: Source, shown: dict, now: datetime) 
     return HttpResponseRedirect(request.path + "#asked")
 
 
-_ACTS = {"ask_now": _ask_now, "fetch_again": _fetch_again, "test": _test, "try": _try, "add_key": _add_key, "retire_key": _retire_key, "suspend": _set_state, "resume": _set_state}
+_ACTS = {
+    "ask_now": _ask_now,
+    "fetch_again": _fetch_again,
+    "test": _test,
+    "try": _try,
+    "add_key": _add_key,
+    "retire_key": _retire_key,
+    "suspend": _set_state,
+    "resume": _set_state,
+}

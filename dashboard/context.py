@@ -31,9 +31,16 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     if viewer is None:
         return {}
     places = [place for place in _PLACES if place[0] not in _OF_WHOLE or viewer.may(WHOLE)]
-    here, known = request.path, places + (list(_WATCHED) if viewer.may(WATCH) else []) + (list(_CONFIGURED) if viewer.may("configure") else [])
+    here, known = (
+        request.path,
+        places + (list(_WATCHED) if viewer.may(WATCH) else []) + (list(_CONFIGURED) if viewer.may("configure") else []),
+    )
     places = [
-        {"name": label, "href": (href := reverse(f"dashboard:{name}")), "here": here == href or (href != "/" and here.startswith(href))}
+        {
+            "name": label,
+            "href": (href := reverse(f"dashboard:{name}")),
+            "here": here == href or (href != "/" and here.startswith(href)),
+        }
         for name, label in known
     ]
     told = viewer.may("configure") and viewer.user_id is not None and here != reverse("dashboard:changes")

@@ -83,7 +83,9 @@ class EventFilters(_Filters):
 
 
 class ThreadForm(forms.Form):
-    kind = forms.ChoiceField(required=False, label="Kind", choices=[("session", "sessions"), ("task", "tasks"), ("txn", "transactions")])
+    kind = forms.ChoiceField(
+        required=False, label="Kind", choices=[("session", "sessions"), ("task", "tasks"), ("txn", "transactions")]
+    )
     beginning = forms.CharField(required=False, max_length=500, label="Begins with")
     before = forms.IntegerField(required=False, min_value=0, max_value=2**62, widget=forms.HiddenInput)
 
@@ -129,9 +131,7 @@ class FindingFilters(_Filters):
         required=False, max_length=700, label="Principal", widget=forms.TextInput(attrs={"placeholder": "iss|sub"})
     )
     provider = forms.CharField(required=False, max_length=120, label="Provider")
-    sort = forms.ChoiceField(
-        required=False, label="Order", choices=[("", "worst first"), ("newest", "newest first")]
-    )
+    sort = forms.ChoiceField(required=False, label="Order", choices=[("", "worst first"), ("newest", "newest first")])
     after = forms.RegexField(r"^\d+(\.\d+)?\Z", required=False, max_length=30, widget=forms.HiddenInput)
 
     def __init__(self, *args, rules: list[str] = (), **kwargs) -> None:
@@ -173,7 +173,9 @@ class Keys(forms.CharField):
     """Public keys, pasted as a JWK or a JWKS."""
 
     def __init__(self, **kwargs) -> None:
-        widget = forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "placeholder": '{"keys": [{"kty": "OKP", ...}]}'})
+        widget = forms.Textarea(
+            attrs={"rows": 4, "spellcheck": "false", "placeholder": '{"keys": [{"kty": "OKP", ...}]}'}
+        )
         super().__init__(max_length=200_000, widget=widget, **kwargs)
 
     def clean(self, value):
@@ -184,22 +186,30 @@ class Keys(forms.CharField):
 
 
 # Whoever names both a variable and an address could have any of the service's secrets sent there.
-POLLED = tuple(name for name in NAMES if hasattr(named(name), "poll_request") and not getattr(named(name), "POLL_NEEDS_KEY", True))
+POLLED = tuple(
+    name for name in NAMES if hasattr(named(name), "poll_request") and not getattr(named(name), "POLL_NEEDS_KEY", True)
+)
 
 
 class SourceForm(forms.Form):
     """A new sender. What depends on the format is checked where the source is made, too."""
 
-    format = forms.ChoiceField(label="Format", help_text="What it sends; Formats says what each carries and how to set it up.")
+    format = forms.ChoiceField(
+        label="Format", help_text="What it sends; Formats says what each carries and how to set it up."
+    )
     name = forms.CharField(
         label="Name", max_length=48, validators=[slug], widget=forms.TextInput(attrs={"autocapitalize": "none"}),
         help_text="Stands in its address and in every leaf it causes, so it never changes: a-z, 0-9, dot, dash, underscore.",
     )  # fmt: skip
     issuer = forms.CharField(
-        label="Issuer", max_length=300, help_text="The iss of its events, or a name for the system: https://conductor.example"
+        label="Issuer",
+        max_length=300,
+        help_text="The iss of its events, or a name for the system: https://conductor.example",
     )
     keys = Keys(
-        required=False, label="Public keys", help_text="For senders that sign with a key of their own: a JWK with a kid, or a JWKS."
+        required=False,
+        label="Public keys",
+        help_text="For senders that sign with a key of their own: a JWK with a kid, or a JWKS.",
     )
     jwks_url = forms.CharField(
         required=False, max_length=500, label="Address of its public keys", widget=forms.URLInput(attrs={"placeholder": "https://conductor.example/jwks.json"}),
@@ -219,9 +229,14 @@ class SourceForm(forms.Form):
         help_text="For senders that are asked for their events and do not send them: " + ", ".join(POLLED)
         + ". Where our key for their API is needed, an operator adds the source: which variable is sent where is not decided here.",
     )  # fmt: skip
-    poll_seconds = forms.IntegerField(label="Polled every (seconds)", required=False, min_value=5, max_value=86_400, help_text="60 when empty.")
+    poll_seconds = forms.IntegerField(
+        label="Polled every (seconds)", required=False, min_value=5, max_value=86_400, help_text="60 when empty."
+    )
     provider = forms.CharField(
-        label="Provider", required=False, max_length=120, help_text="When it is a provider's own word about itself: the provider."
+        label="Provider",
+        required=False,
+        max_length=120,
+        help_text="When it is a provider's own word about itself: the provider.",
     )
     layers = forms.MultipleChoiceField(
         label="Layers it may speak for", required=False, choices=[(layer, layer) for layer in LAYERS],
@@ -238,7 +253,10 @@ class SourceForm(forms.Form):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, label_suffix="", **kwargs)
-        self.fields["format"].choices = [("", "choose"), *((name, f"{named(name).ABOUT.title} ({name})") for name in NAMES)]
+        self.fields["format"].choices = [
+            ("", "choose"),
+            *((name, f"{named(name).ABOUT.title} ({name})") for name in NAMES),
+        ]
 
     def clean_speaks_for(self) -> list[str]:
         return [line.strip() for line in self.cleaned_data["speaks_for"].splitlines() if line.strip()]
@@ -251,11 +269,18 @@ class SourceForm(forms.Form):
         if data["keys"] and data["jwks_url"]:
             self.add_error("jwks_url", "Give the keys or their address, not both.")
         if data["poll_url"] and data["format"] not in POLLED:
-            self.add_error("poll_url", "This format is not polled without our key for its API: an operator adds such a source.")
+            self.add_error(
+                "poll_url", "This format is not polled without our key for its API: an operator adds such a source."
+            )
         if by == "sender" and not data["keys"] and not data["jwks_url"]:
-            self.add_error("keys", "Events of this format are signed with the sender's own key: paste the public one, or say where it is published.")
+            self.add_error(
+                "keys",
+                "Events of this format are signed with the sender's own key: paste the public one, or say where it is published.",
+            )
         if by in ("token", "mac") and not data["secret_env"]:
-            self.add_error("secret_env", "Deliveries of this format are authenticated by a shared secret: name its variable.")
+            self.add_error(
+                "secret_env", "Deliveries of this format are authenticated by a shared secret: name its variable."
+            )
         if by == "webhook" and not data["secret_env"] and not data["keys"] and not data["jwks_url"]:
             self.add_error(None, "This format needs a shared secret (v1) or the sender's public key (v1a).")
         return data
@@ -269,7 +294,9 @@ class SourceForm(forms.Form):
 
 class KeyForm(forms.Form):
     act = forms.CharField(widget=forms.HiddenInput, initial="add_key")
-    key = Keys(label="A public key to add", help_text="A JWK with a kid, or a JWKS. Adding a key appends a leaf to the log.")
+    key = Keys(
+        label="A public key to add", help_text="A JWK with a kid, or a JWKS. Adding a key appends a leaf to the log."
+    )
 
 
 class TryForm(forms.Form):
@@ -281,7 +308,9 @@ class TryForm(forms.Form):
         label="Other headers", required=False, max_length=20_000, widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
         help_text="One a line, as Name: value.",
     )  # fmt: skip
-    body = forms.CharField(label="Body", max_length=1_000_000, strip=False, widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}))
+    body = forms.CharField(
+        label="Body", max_length=1_000_000, strip=False, widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"})
+    )
 
     def clean_headers(self) -> dict[str, str]:
         found = {}
@@ -298,7 +327,9 @@ class OpenCaseForm(forms.Form):
     finding = forms.IntegerField(widget=forms.HiddenInput)
     kind = forms.ChoiceField(label="About", choices=Case.Kind.choices)
     title = forms.CharField(label="Title", max_length=200)
-    complaint = forms.CharField(label="Complaint", required=False, max_length=4000, widget=forms.Textarea(attrs={"rows": 2}))
+    complaint = forms.CharField(
+        label="Complaint", required=False, max_length=4000, widget=forms.Textarea(attrs={"rows": 2})
+    )
 
 
 class MoveForm(forms.Form):
@@ -306,7 +337,10 @@ class MoveForm(forms.Form):
 
     to = forms.ChoiceField(label="Step")
     outcome = forms.ChoiceField(
-        label="Outcome", required=False, choices=[("", "–"), *Proposal.Outcome.choices], help_text="When you propose one."
+        label="Outcome",
+        required=False,
+        choices=[("", "–"), *Proposal.Outcome.choices],
+        help_text="When you propose one.",
     )
     reason = forms.CharField(
         label="Reason", required=False, max_length=4000, widget=forms.Textarea(attrs={"rows": 3}),
@@ -331,11 +365,15 @@ class ReachForm(forms.Form):
 
 
 class InventoryFilters(forms.Form):
-    kind = forms.ChoiceField(label="Kind", required=False, choices=[("", "any"), *((kind, kind) for kind in holding.KINDS)])
+    kind = forms.ChoiceField(
+        label="Kind", required=False, choices=[("", "any"), *((kind, kind) for kind in holding.KINDS)]
+    )
     provider = forms.CharField(label="Provider", required=False, max_length=200)
     account = forms.CharField(label="Customer of record", required=False, max_length=500)
     id = forms.CharField(label="What", required=False, max_length=500)
-    live = forms.ChoiceField(label="Now", required=False, choices=[("", "any"), ("yes", "still there"), ("no", "ended")])
+    live = forms.ChoiceField(
+        label="Now", required=False, choices=[("", "any"), ("yes", "still there"), ("no", "ended")]
+    )
     after = MomentField(required=False, widget=forms.HiddenInput)  # with `beside`: the last row of the page before
     beside = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
@@ -344,7 +382,9 @@ class PermissionFilters(forms.Form):
     principal = forms.CharField(label="In the name of", required=False, max_length=700)
     agent = forms.CharField(label="Agent", required=False, max_length=700)
     show = forms.ChoiceField(
-        label="Show", required=False, choices=[("", "all"), *((name, label) for name, label in standing.QUESTIONS.items())]
+        label="Show",
+        required=False,
+        choices=[("", "all"), *((name, label) for name, label in standing.QUESTIONS.items())],
     )
     after = forms.CharField(required=False, max_length=600, widget=forms.HiddenInput)
 

@@ -234,7 +234,9 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
     view.check = record.integrity_of(viewer.tenant, [act]).get(act.event_id)
     view.chain = record.chain_of(viewer.tenant, act)
     view.grants = act.path.grants
-    resting = visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=_RANK).order_by("-rank", "id")
+    resting = (
+        visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=_RANK).order_by("-rank", "id")
+    )
     view.findings = read_findings(viewer, list(resting))
     return view
 
@@ -265,7 +267,9 @@ ACTS_SHOWN = 200  # of a thread, on one page
 
 def story_view(viewer: Viewer, event_id: UUID) -> dict[str, Any]:
     """What other sources say of the same act, as the API tells it, with rows of the events list."""
-    return story_json(viewer, event_id, events=lambda rows: [row | {"id": str(row["event_id"])} for row in _rows_of(viewer, rows)])
+    return story_json(
+        viewer, event_id, events=lambda rows: [row | {"id": str(row["event_id"])} for row in _rows_of(viewer, rows)]
+    )
 
 
 def _rows_of(viewer: Viewer, events: Sequence) -> list[dict]:
@@ -291,7 +295,9 @@ def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) 
     listed = listed[:ACTS_SHOWN]
     by_id = {str(row["event_id"]): row for row in listed}
     acts = [act for act in record.load_acts(viewer.tenant, by_id).values() if act.event_id in by_id]
-    speaking = {name: provider for name, provider in Source.objects.filter(tenant=viewer.tenant).values_list("name", "provider")}
+    speaking = {
+        name: provider for name, provider in Source.objects.filter(tenant=viewer.tenant).values_list("name", "provider")
+    }
     told = []
     around = stories_around(viewer.tenant, acts)
     for story in around.stories:
@@ -309,13 +315,24 @@ def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) 
         "cut": around.is_cut,
         "more": f"{last['occurred_at'].isoformat()} {last['leaf_index']}" if last else "",
         "is_first": not after,
-        "unattributed": sum(1 for one in told if one["main"]["type"] in ACT_TYPES and not any(row["actor"] or row["via_grant"] for row in one["rows"])),
+        "unattributed": sum(
+            1
+            for one in told
+            if one["main"]["type"] in ACT_TYPES and not any(row["actor"] or row["via_grant"] for row in one["rows"])
+        ),
         "several": sum(1 for one in told if len(one["sources"]) > 1),
         "hidden": is_desk(viewer),
     }
 
 
-def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str, str], by_id: Mapping[str, dict], linked: Linked) -> dict[str, Any]:
+def _told(
+    viewer: Viewer,
+    story: Story,
+    mine: list[dict],
+    speaking: Mapping[str, str],
+    by_id: Mapping[str, dict],
+    linked: Linked,
+) -> dict[str, Any]:
     """One act of a thread as its rows say it."""
     sources = sorted({row["source"] for row in mine})
     provider = next((row["provider"] for row in mine if row["provider"]), "")
@@ -328,12 +345,18 @@ def _told(viewer: Viewer, story: Story, mine: list[dict], speaking: Mapping[str,
         "main": main,
         "rows": mine,
         "sources": sources,
-        "keys": [] if is_desk(viewer) else [shared for shared in story.shared if len(shared.sources) + len(shared.claimed_by) > 1][:4],
+        "keys": []
+        if is_desk(viewer)
+        else [shared for shared in story.shared if len(shared.sources) + len(shared.claimed_by) > 1][:4],
         "claimed": [row for row in mine if str(row["event_id"]) in story.claimed],
         "disagreements": [each for each in disagreements(story) if set(each.events) <= seen],
         "elsewhere": len(story.acts) - len(mine),
-        "money": max(spent, key=lambda row: (row["book"] in ("paid", "incurred", "billed"), row["amount_minor"]), default=None),
-        "silent": own if own and not set(own) & set(sources) and main["type"] in ACT_TYPES and not is_desk(viewer) else [],
+        "money": max(
+            spent, key=lambda row: (row["book"] in ("paid", "incurred", "billed"), row["amount_minor"]), default=None
+        ),
+        "silent": own
+        if own and not set(own) & set(sources) and main["type"] in ACT_TYPES and not is_desk(viewer)
+        else [],
         "why": "" if is_desk(viewer) else next((why for row in mine if (why := linked.why.get(row["leaf_index"]))), ""),
         "joined_in": all(row["leaf_index"] in linked.why for row in mine),
     }
@@ -402,7 +425,13 @@ def _step(viewer: Viewer, step: Triage) -> dict[str, Any]:
     what they read, which is more.
     """
     reads = not is_desk(viewer) or step.desk == viewer.provider
-    return {"at": step.at, "by": step.by, "from_state": step.from_state, "to_state": step.to_state, "reason": step.reason if reads else None}
+    return {
+        "at": step.at,
+        "by": step.by,
+        "from_state": step.from_state,
+        "to_state": step.to_state,
+        "reason": step.reason if reads else None,
+    }
 
 
 # --- charges --------------------------------------------------------------------------------------------------------
@@ -465,7 +494,13 @@ def spent_by(charges: QuerySet, *columns: str, now: datetime) -> list[dict]:
         .order_by()
     )
     found = [
-        row | {"spent": row["sum_spent"], "at_most": row["sum_most"], "returned": row["sum_returned"], "held": row["sum_held"] or 0}
+        row
+        | {
+            "spent": row["sum_spent"],
+            "at_most": row["sum_most"],
+            "returned": row["sum_returned"],
+            "held": row["sum_held"] or 0,
+        }
         for row in rows
     ]
     return sorted(found, key=lambda row: (row["currency"], -row["spent"]))
@@ -489,7 +524,11 @@ def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: s
     rows = list(parties.order_by("key").values("key", "kinds", "first_at", "last_at")[: limit + 1])
     keys = [row["key"] for row in rows[:limit]]
     acted = dict(
-        visible_events(viewer).filter(actor__in=keys).values_list("actor").annotate(count=Count("leaf_index")).order_by()
+        visible_events(viewer)
+        .filter(actor__in=keys)
+        .values_list("actor")
+        .annotate(count=Count("leaf_index"))
+        .order_by()
     )
     named = dict(
         visible_events(viewer)
@@ -512,7 +551,9 @@ def _own_times(viewer: Viewer, keys: Iterable[str]) -> dict[str, dict[str, datet
     """When the viewer's own events name these parties first and last: what others said of them, and when, is theirs."""
     keys, found = set(keys), {}
     named = visible_events(viewer).filter(Q(actor__in=keys) | Q(claimed_principal__in=keys))
-    for *pair, first, last in named.values_list("actor", "claimed_principal").annotate(Min("occurred_at"), Max("occurred_at")):
+    for *pair, first, last in named.values_list("actor", "claimed_principal").annotate(
+        Min("occurred_at"), Max("occurred_at")
+    ):
         for key in keys.intersection(pair):
             before = found.get(key, {"first_at": first, "last_at": last})
             found[key] = {"first_at": min(first, before["first_at"]), "last_at": max(last, before["last_at"])}
@@ -540,7 +581,11 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
         "organisation": record.organisations_of(viewer.tenant).of_party(key),
         "kind": kind,
         "side": side,
-        **(_own_times(viewer, [key])[key] if is_desk(viewer) else {"first_at": known.first_at, "last_at": known.last_at}),
+        **(
+            _own_times(viewer, [key])[key]
+            if is_desk(viewer)
+            else {"first_at": known.first_at, "last_at": known.last_at}
+        ),
         "agents": _with_kinds(viewer, _others(as_principal.exclude(actor=key), "actor")),
         "principals": _with_kinds(viewer, _others(as_actor.exclude(principal=key), "principal")),
         "spend": spent_by(charges.filter(**{side: key}), "currency", "provider", now=now),
@@ -605,7 +650,11 @@ def events_at(viewer: Viewer, leaves: Sequence[int]) -> list[dict[str, Any]]:
 
 def makers(viewer: Viewer, rows: Sequence[Holding]) -> dict[Any, dict[str, Any]]:
     """By event id: who made these, as the viewer may see it."""
-    events = visible_events(viewer).filter(event_id__in=[row.event_id for row in rows]).values("event_id", "actor", "principal", "principal_claimed")
+    events = (
+        visible_events(viewer)
+        .filter(event_id__in=[row.event_id for row in rows])
+        .values("event_id", "actor", "principal", "principal_claimed")
+    )
     return {row["event_id"]: row for row in conceal(viewer, list(events), ("actor", "principal"))}
 
 
@@ -642,7 +691,14 @@ def activity(viewer: Viewer, *, since: datetime | None, until: datetime) -> dict
             proven += with_chain
             mine = attributed.setdefault(source, [0, 0])
             mine[0], mine[1] = mine[0] + with_chain, mine[1] + count
-    return {"attributed": attributed, "by_day": by_day, "by_source": by_source, "acts": acts, "proven": proven, "total": total}
+    return {
+        "attributed": attributed,
+        "by_day": by_day,
+        "by_source": by_source,
+        "acts": acts,
+        "proven": proven,
+        "total": total,
+    }
 
 
 def sources(viewer: Viewer, heard: Mapping[str, dict]) -> list[dict]:
@@ -714,9 +770,7 @@ def find(viewer: Viewer, text: str) -> list[tuple[str, str, str]]:
         parties = parties.filter(key__in=named_parties(viewer))
     matching = parties.filter(Q(key=text) | Q(key__endswith=f"|{text}")).values_list("key", flat=True)[:10]
     found += [("Party", key, reverse("dashboard:parties") + "?" + urlencode({"key": key})) for key in matching]
-    if not is_desk(viewer) and GrantRow.objects.filter(
-        tenant=viewer.tenant, generation=generation, id=text
-    ).exists():
+    if not is_desk(viewer) and GrantRow.objects.filter(tenant=viewer.tenant, generation=generation, id=text).exists():
         found.append(("Grant", text, reverse("dashboard:grant", args=[text])))
     if text.removeprefix("#").isdigit() and len(text) < 15:
         number = int(text.removeprefix("#"))
@@ -736,7 +790,13 @@ def find(viewer: Viewer, text: str) -> list[tuple[str, str, str]]:
     ]
     first, *rest = probes
     for key, spelling in first.union(*rest, all=True):
-        found.append((f"Events by {EVENT_KEYS[key].lower()}", spelling, reverse("dashboard:events") + "?" + urlencode({key: spelling})))
+        found.append(
+            (
+                f"Events by {EVENT_KEYS[key].lower()}",
+                spelling,
+                reverse("dashboard:events") + "?" + urlencode({key: spelling}),
+            )
+        )
     return found
 
 

@@ -24,9 +24,18 @@ def security_log(request: HttpRequest) -> HttpResponse:
     if is_service and not request.user.is_superuser:
         raise NotPermitted("the log of the whole service is for superusers")
     tenant = Tenant.objects.get(name=security.SERVICE) if is_service else request.viewer.tenant
-    asked = security.Asked(given.get("kind", "") if given.get("kind") in KINDS else "", given.get("who", "")[:200], given.get("address", "")[:60])
+    asked = security.Asked(
+        given.get("kind", "") if given.get("kind") in KINDS else "",
+        given.get("who", "")[:200],
+        given.get("address", "")[:60],
+    )
     before = given.get("before", "")
-    rows, more = security.read(tenant, asked, before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None, limit=SIZE)
+    rows, more = security.read(
+        tenant,
+        asked,
+        before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None,
+        limit=SIZE,
+    )
     shown = {
         "rows": rows, "more": rows[-1].leaf_index if more else None, "asked": asked, "kinds": [(kind, words) for kind, (words, _) in KINDS.items()],
         "is_service": is_service, "may_see_service": request.user.is_superuser, "log": security.log_of(tenant), "fault": security.fault(),

@@ -57,7 +57,10 @@ def _on_page(kind: str) -> str:
 
 
 def _path(
-    chain: Chain, look: Callable[[str], str], name: Callable[[Hop], str], led: Callable[[Hop, list[str]], list[str]] | None = None
+    chain: Chain,
+    look: Callable[[str], str],
+    name: Callable[[Hop], str],
+    led: Callable[[Hop, list[str]], list[str]] | None = None,
 ) -> tuple[list[str], int, int]:
     """The chain's boxes, arrows and notes, and how wide and high they are. `led` makes a link of a hop's box."""
     missing = next((b for b in chain.breaks if b.code == "missing_parent"), None)
@@ -134,7 +137,11 @@ def draw_tree(tree: Tree, *, link: Callable[..., tuple[str, str]]) -> str:
 
     def led(parts: list[str], title: str, **to: str) -> list[str]:
         page, part = (quoteattr(address) for address in link(**to))
-        return [f'<a href={page} hx-get={part} hx-target="#explorer" hx-swap="outerHTML" aria-label={quoteattr(title)}>', *parts, "</a>"]
+        return [
+            f'<a href={page} hx-get={part} hx-target="#explorer" hx-swap="outerHTML" aria-label={quoteattr(title)}>',
+            *parts,
+            "</a>",
+        ]
 
     def name(hop: Hop) -> str:
         return hop.party.sub
@@ -174,7 +181,9 @@ def draw_tree(tree: Tree, *, link: Callable[..., tuple[str, str]]) -> str:
     if tree.total:
         width = max(width, x + BOX_W + PAD + (GAP if any(child.broken for child in tree.children) else 0))
     height = max(bottom, y + PAD)
-    label = quoteattr(f"{describe(tree.chain, name)} Passed on as {tree.total:,} grants, {len(tree.children)} of them shown.")
+    label = quoteattr(
+        f"{describe(tree.chain, name)} Passed on as {tree.total:,} grants, {len(tree.children)} of them shown."
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
         f' role="group" aria-label={label}>{"".join(parts)}</svg>'
@@ -186,25 +195,41 @@ def _child(child: Child, x: int, y: float, trunk: int, start: int) -> tuple[list
     middle, reasons = y + _CHILD_H / 2, [line for reason in child.broken[:2] for line in _lines(reason, most=5)]
     kind = child.party.kind if child.party else "unknown"
     sub = visible(child.party.sub) if child.party else "nobody named"
-    count = f"{child.events:,} event{'' if child.events == 1 else 's'}" + (f" · passed on {child.below:,} ×" if child.below else "")
+    count = f"{child.events:,} event{'' if child.events == 1 else 's'}" + (
+        f" · passed on {child.below:,} ×" if child.below else ""
+    )
     box = [
         f"<g><title>{escape(f'{sub}, {kind}, grant {visible(child.id)}: {child.state}, {child.standing}')}</title>",
         f'<rect {_on_page("c-box" if kind != "unknown" else "c-ghost")} x="{x}" y="{y:g}" width="{BOX_W}" height="{_CHILD_H}"'
         f' rx="{6 if kind == "agent" else 0}"/>',
         _text(x + BOX_W / 2, y + 20, _cut(sub, 18), _on_page("c-name")),
-        _text(x + BOX_W / 2, y + 36, f"{child.standing}" + (f" · grade {child.grade}" if child.grade else ""), _on_page("c-text")),
+        _text(
+            x + BOX_W / 2,
+            y + 36,
+            f"{child.standing}" + (f" · grade {child.grade}" if child.grade else ""),
+            _on_page("c-text"),
+        ),
         _text(x + BOX_W / 2, y + 51, count, _on_page("c-text")),
         "</g>",
     ]
     around = [
         _elbow(start, trunk, x, middle, child.standing),
         _text(trunk + 6, middle - 6, f"{child.granted_at:%d %b %H:%M}", _on_page("c-text"), anchor="start"),
-        _text(trunk + 6, middle + 15, child.state, _on_page("c-text" if child.state == "open" else "c-break"), anchor="start"),
+        _text(
+            trunk + 6,
+            middle + 15,
+            child.state,
+            _on_page("c-text" if child.state == "open" else "c-break"),
+            anchor="start",
+        ),
     ]
     if child.broken or child.state == "revoked":
         at = x - 22
         around.append(f'<path {_on_page("c-cross")} d="M{at - 6} {middle - 6:g}l12 12m0 -12l-12 12"/>')
-    around += [_text(x, y + _CHILD_H + 15 + n * _LINE, line, _on_page("c-break"), anchor="start") for n, line in enumerate(reasons)]
+    around += [
+        _text(x, y + _CHILD_H + 15 + n * _LINE, line, _on_page("c-break"), anchor="start")
+        for n, line in enumerate(reasons)
+    ]
     return box, around, _CHILD_H + (_STEP if not reasons else 26 + len(reasons) * _LINE)
 
 
@@ -215,7 +240,11 @@ def _elbow(start: float, trunk: float, end: float, y: float, standing: str = "un
 
 def _bundle(x: int, y: float, text: str, *, stacked: bool) -> list[str]:
     """Many as one: sheets behind a sheet."""
-    behind = [f'<rect {_on_page("c-box")} x="{x + 6}" y="{y + 6:g}" width="{BOX_W - 6}" height="{_BUNDLE_H}"/>'] if stacked else []
+    behind = (
+        [f'<rect {_on_page("c-box")} x="{x + 6}" y="{y + 6:g}" width="{BOX_W - 6}" height="{_BUNDLE_H}"/>']
+        if stacked
+        else []
+    )
     return [*behind, f'<rect {_on_page("c-box")} x="{x}" y="{y:g}" width="{BOX_W - 6}" height="{_BUNDLE_H}"/>',
             _text(x + (BOX_W - 6) / 2, y + 21, text, _on_page("c-text"))]  # fmt: skip
 
@@ -241,9 +270,7 @@ def _hop(hop: Hop, x: int, look: Callable[[str], str], name: Callable[[Hop], str
         f'<rect {look(kind)} x="{x}" y="{TOP}" width="{BOX_W}" height="{BOX_H}" rx="{radius:g}"/>',
     ]
     if hop.party.kind in ("service", "workload"):  # a frame in the frame: a thing, not somebody who decides
-        parts.append(
-            f'<rect {look("c-inner")} x="{x + 4}" y="{TOP + 4}" width="{BOX_W - 8}" height="{BOX_H - 8}"/>'
-        )
+        parts.append(f'<rect {look("c-inner")} x="{x + 4}" y="{TOP + 4}" width="{BOX_W - 8}" height="{BOX_H - 8}"/>')
     grade = f" · grade {hop.grade}" if hop.grade else ""
     parts += [
         _text(middle, TOP + 22, hop.party.kind, look("c-text")),
@@ -315,7 +342,13 @@ def draw_lanes(lanes: Sequence[tuple[str, str]], told: Sequence[dict[str, Any]],
         parts += [
             f'<path class="c-lane" d="M{LABEL_W} {y:g}H{width - 4}"/>',
             _text(4, y - 1, _cut(visible(name), 22), 'class="c-name"', anchor="start"),
-            _text(4, y + 12, _cut(f"of {visible(provider)}", 26) if provider else "no provider", 'class="c-text"', anchor="start"),
+            _text(
+                4,
+                y + 12,
+                _cut(f"of {visible(provider)}", 26) if provider else "no provider",
+                'class="c-text"',
+                anchor="start",
+            ),
         ]
     for column, one in enumerate(told):
         x = LABEL_W + column * COLUMN + COLUMN / 2
@@ -330,7 +363,9 @@ def draw_lanes(lanes: Sequence[tuple[str, str]], told: Sequence[dict[str, Any]],
                 continue  # one dot a lane; the list below has them all
             seen.add(row["source"])
             y = PAD + place[row["source"]] * LANE_H + LANE_H / 2
-            words = escape(f"{visible(row['type'])}, {visible(row['source'])}, {row['occurred_at']:%Y-%m-%d %H:%M:%S} UTC")
+            words = escape(
+                f"{visible(row['type'])}, {visible(row['source'])}, {row['occurred_at']:%Y-%m-%d %H:%M:%S} UTC"
+            )
             parts.append(f'<a href="{link(row["event_id"])}" aria-label="{words}"><title>{words}</title>')
             parts.append(f'<rect class="c-hit" x="{x - COLUMN / 2:g}" y="{y - 12:g}" width="{COLUMN}" height="24"/>')
             kind = "c-ring" if row["event_id"] in claimed else "c-dot"
@@ -338,5 +373,7 @@ def draw_lanes(lanes: Sequence[tuple[str, str]], told: Sequence[dict[str, Any]],
             if str(row["event_id"]) in against:
                 parts.append(f'<path class="c-cross" d="M{x - 7:g} {y - 7:g}l14 14m0 -14l-14 14"/>')
             parts.append("</a>")
-    label = quoteattr(f"{len(told)} acts in order of time, told by {len(lanes)} sources; the table below says the same in words")
+    label = quoteattr(
+        f"{len(told)} acts in order of time, told by {len(lanes)} sources; the table below says the same in words"
+    )
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group" aria-label={label}>{"".join(parts)}</svg>'

@@ -76,7 +76,11 @@ class Logout(LogoutView):
 
 
 def _tell(request: HttpRequest, kind: str, user) -> None:
-    membership = Membership.objects.select_related("tenant").filter(user=user).order_by("id").first() if user is not None else None
+    membership = (
+        Membership.objects.select_related("tenant").filter(user=user).order_by("id").first()
+        if user is not None
+        else None
+    )
     security.note(
         membership.tenant if membership else None, kind, who=user.get_username() if user is not None else "a name that no account has",
         user_id=user.pk if user is not None else None, address=request.META.get("REMOTE_ADDR", ""), what=request.path_info,
@@ -196,7 +200,9 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
             except AnswerableError as error:
                 form.add_error(None, str(error))
             else:
-                messages.success(request, f"Finding #{finding_id} is now {form.cleaned_data['state'].replace('_', ' ')}.")
+                messages.success(
+                    request, f"Finding #{finding_id} is now {form.cleaned_data['state'].replace('_', ' ')}."
+                )
                 return HttpResponseRedirect(request.path)
         status = 422
     context = view | {
@@ -293,7 +299,11 @@ def _stated(view: queries.EventView) -> dict[str, Any]:
     given = said.grant if act.type in GRANTED and isinstance(said.grant, GrantObject) else None
     issued = said.token if isinstance(said.token, TokenObject) else None
     is_statement = layer_of(act.type) == "authority"
-    return {"is_statement": is_statement, "given": None if view.hidden else given, "issued": None if view.hidden else issued}
+    return {
+        "is_statement": is_statement,
+        "given": None if view.hidden else given,
+        "issued": None if view.hidden else issued,
+    }
 
 
 def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
@@ -305,7 +315,13 @@ def _in_force(request: HttpRequest, view: queries.EventView) -> dict[str, Any]:
         return {"at_form": form}
     judged = authority_breaks(view.chain, view.act, at)
     exceeded = judged if at == done_at else authority_breaks(view.chain, view.act, done_at)
-    return {"at_form": form, "at": at, "effective": effective_json(view.chain, view.act, at), "judged": judged, "exceeded": exceeded}
+    return {
+        "at_form": form,
+        "at": at,
+        "effective": effective_json(view.chain, view.act, at),
+        "judged": judged,
+        "exceeded": exceeded,
+    }
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:
@@ -326,10 +342,18 @@ RECORDED = {
     "after": "only after the act was told",
     "itself": "by this event itself",
 }
-GATE_WORDS = {"approved": "approved", "refused": "refused", "not_counted": "answered, and it does not count", "asked": "asked for, not answered", "unknown": "nothing on record"}
+GATE_WORDS = {
+    "approved": "approved",
+    "refused": "refused",
+    "not_counted": "answered, and it does not count",
+    "asked": "asked for, not answered",
+    "unknown": "nothing on record",
+}
 
 
-def _hop_rows(viewer: Viewer, chain: Chain, seen: frozenset[str] | None, act: Act | None = None) -> list[dict[str, Any]]:
+def _hop_rows(
+    viewer: Viewer, chain: Chain, seen: frozenset[str] | None, act: Act | None = None
+) -> list[dict[str, Any]]:
     organisations = organisations_of(viewer.tenant)
     grants = {grant.id: grant for grant in chain.path.grants}
     rows = []
@@ -369,7 +393,9 @@ def _reading(view: queries.EventView) -> dict[str, Any]:
     if len(pieces) == 3 and "{" not in pieces[0]:
         reading["jws"] = True
         for label, piece in zip(("Header", "Payload", "Signature"), pieces, strict=True):
-            reading["parts"].append({"label": label, "size": len(piece), "piece": piece, "text": _decoded(label, piece)})
+            reading["parts"].append(
+                {"label": label, "size": len(piece), "piece": piece, "text": _decoded(label, piece)}
+            )
     else:
         reading["parts"] = [{"label": "Body", "size": len(view.raw), "text": _pretty_json(text)}]
     return reading
@@ -405,7 +431,12 @@ def charges(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         data = form.cleaned_data
         listed, totals = queries.list_charges(
-            request.viewer, form.chosen(), now=timezone.now(), since=data["since"], until=data["until"], after=data["after"]
+            request.viewer,
+            form.chosen(),
+            now=timezone.now(),
+            since=data["since"],
+            until=data["until"],
+            after=data["after"],
         )
     common = ("principal", "actor", "provider", "currency", "since", "until")
     more = [form[name] for name in form.fields if name not in common and name != "after"]
@@ -425,9 +456,13 @@ def sessions(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         data = form.cleaned_data
         kind = data["kind"]
-        rows = threads.threads_page(request.viewer, kind, beginning=data["beginning"], before=data["before"], size=queries.PAGE + 1)
+        rows = threads.threads_page(
+            request.viewer, kind, beginning=data["beginning"], before=data["before"], size=queries.PAGE + 1
+        )
         more = rows[queries.PAGE - 1]["last_leaf"] if len(rows) > queries.PAGE else None
-    return render(request, "dashboard/sessions.html", {"form": form, "kind": kind, "rows": rows[: queries.PAGE], "more": more})
+    return render(
+        request, "dashboard/sessions.html", {"form": form, "kind": kind, "rows": rows[: queries.PAGE], "more": more}
+    )
 
 
 @page
@@ -439,7 +474,9 @@ def timeline(request: HttpRequest) -> HttpResponse:
         return redirect("dashboard:sessions")
     thread = threads.Thread(*named[0])
     shown = queries.timeline_view(request.viewer, thread, after=request.GET.get("after", ""), now=timezone.now())
-    shown["lanes_svg"] = mark_safe(svg.draw_lanes(shown["lanes"], shown["told"], link=lambda event_id: reverse("dashboard:event", args=[event_id])))
+    shown["lanes_svg"] = mark_safe(
+        svg.draw_lanes(shown["lanes"], shown["told"], link=lambda event_id: reverse("dashboard:event", args=[event_id]))
+    )
     return render(request, "dashboard/timeline.html", {"thread": thread, **shown})
 
 
@@ -490,7 +527,11 @@ def inventory(request: HttpRequest) -> HttpResponse:
     form = forms.InventoryFilters(request.GET or None)
     rows = standing.holdings(request.viewer)
     if form.is_valid():
-        chosen = {name: value for name, value in form.cleaned_data.items() if value and name not in ("live", "after", "beside")}
+        chosen = {
+            name: value
+            for name, value in form.cleaned_data.items()
+            if value and name not in ("live", "after", "beside")
+        }
         rows = rows.filter(**chosen)
         if form.cleaned_data["live"]:
             rows = rows.filter(standing.LIVE) if form.cleaned_data["live"] == "yes" else rows.exclude(standing.LIVE)
@@ -510,7 +551,9 @@ def permissions(request: HttpRequest) -> HttpResponse:
     form = forms.PermissionFilters(request.GET or None)
     chosen = form.cleaned_data if form.is_valid() else dict.fromkeys(form.fields, "")
     of = {name: chosen[name] for name in ("principal", "agent", "after")}
-    rows = standing.permissions(request.viewer, **of, question=chosen["show"], size=queries.PAGE + 1, now=timezone.now())
+    rows = standing.permissions(
+        request.viewer, **of, question=chosen["show"], size=queries.PAGE + 1, now=timezone.now()
+    )
     grants = list(dict.fromkeys(row["cursor"] for row in rows))[: queries.PAGE]
     more = any(row["cursor"] not in grants for row in rows)
     context = {
@@ -558,7 +601,12 @@ def _compared(hop: dict[str, Any]) -> dict[str, Any]:
         for name, label in _TERMS.items()
         if any(side and side[name] is not None for side in sides)  # what neither says is not worth a line
     ]
-    return {"position": hop["position"], "same": hop["same"], "grants": [side and side["grant"] for side in sides], "rows": rows}
+    return {
+        "position": hop["position"],
+        "same": hop["same"],
+        "grants": [side and side["grant"] for side in sides],
+        "rows": rows,
+    }
 
 
 def _term(name: str, value: Any) -> str:
@@ -567,12 +615,15 @@ def _term(name: str, value: Any) -> str:
     if name in ("subject", "actor"):
         return f"{value['sub']} ({value['iss']})"
     if name == "authorization_details":
-        return "; ".join(
-            f"{', '.join(d.get('actions') or ['any action'])} on {', '.join(d.get('resources') or ['anything'])}"
-            + (f" at {', '.join(d['providers'])}" if d.get("providers") else "")
-            + (f", not {json.dumps(d['deny'], ensure_ascii=False)}" if d.get("deny") else "")
-            for d in value
-        ) or "nothing"
+        return (
+            "; ".join(
+                f"{', '.join(d.get('actions') or ['any action'])} on {', '.join(d.get('resources') or ['anything'])}"
+                + (f" at {', '.join(d['providers'])}" if d.get("providers") else "")
+                + (f", not {json.dumps(d['deny'], ensure_ascii=False)}" if d.get("deny") else "")
+                for d in value
+            )
+            or "nothing"
+        )
     if isinstance(value, datetime):
         return utc_text(value)
     if isinstance(value, dict):
@@ -585,7 +636,11 @@ def _term(name: str, value: Any) -> str:
 
 
 def _limit(limit: dict[str, Any]) -> str:
-    amount = "no limit" if limit.get("max_minor") is None else amount_text(limit["max_minor"], limit.get("currency") or "of no stated currency")
+    amount = (
+        "no limit"
+        if limit.get("max_minor") is None
+        else amount_text(limit["max_minor"], limit.get("currency") or "of no stated currency")
+    )
     return f"{limit.get('scope') or 'limit'}: {amount} per {limit.get('interval') or 'once'}, {limit.get('enforcement') or 'hard'}"
 
 
@@ -670,7 +725,13 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                move(shown.case, form.cleaned_data.pop("to"), viewer=request.viewer, now=timezone.now(), **form.cleaned_data)
+                move(
+                    shown.case,
+                    form.cleaned_data.pop("to"),
+                    viewer=request.viewer,
+                    now=timezone.now(),
+                    **form.cleaned_data,
+                )
             except AnswerableError as error:
                 form.add_error(None, str(error))
             else:

@@ -26,12 +26,16 @@ def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str
     Raises NotFound, naming the events there are not.
     """
     evidence = gather(tenant, event_ids, provider=provider)
-    return [reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY).as_json() for act in evidence.acts]
+    return [
+        reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY).as_json() for act in evidence.acts
+    ]
 
 
 def assess(case: Case, *, now: datetime) -> Assessment:
     """Judge every contested act of a case and keep the verdicts as they came out."""
-    position = position_of(case.tenant)  # before the record is read: what comes meanwhile makes it stale, and is not missed
+    position = position_of(
+        case.tenant
+    )  # before the record is read: what comes meanwhile makes it stale, and is not missed
     verdicts = adjudicate(case.tenant, [act.event_id for act in case.acts.all()])
     return Assessment.objects.create(
         tenant=case.tenant, case=case, number=case.assessments.count() + 1, at=now, engine=ENGINE,
@@ -42,7 +46,11 @@ def assess(case: Case, *, now: datetime) -> Assessment:
 def read(case: Case, *, now: datetime) -> Reading:
     """What the engine says of a case that was not assessed: as kept, where nothing that bears on it has come since."""
     kept = Reading.objects.filter(case=case).first()
-    if kept and (kept.engine, kept.policy_version) == (ENGINE, POLICY.version) and not newer_events(case, kept.position):
+    if (
+        kept
+        and (kept.engine, kept.policy_version) == (ENGINE, POLICY.version)
+        and not newer_events(case, kept.position)
+    ):
         return kept
     position = position_of(case.tenant)
     verdicts = adjudicate(case.tenant, [act.event_id for act in case.acts.all()])

@@ -131,7 +131,9 @@ class Assessment(models.Model):
     policy_version = models.CharField(max_length=20)
     verdicts = models.JSONField()
     digest = models.CharField(max_length=64)
-    position = models.BigIntegerField(default=0)  # how far the record had been projected; what comes later makes it stale
+    position = models.BigIntegerField(
+        default=0
+    )  # how far the record had been projected; what comes later makes it stale
 
     class Meta:
         db_table = "dispute_assessment"

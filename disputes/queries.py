@@ -50,7 +50,9 @@ def _as_read(viewer: Viewer, cases: list[Case]) -> list[Case]:
     if viewer.role != Role.ABUSE:
         return cases
     sight = Sight.of(viewer, {key for case in cases for key in (case.principal, case.respondent)})
-    seen = set(visible_findings(viewer).filter(pk__in=[case.opened_from_id for case in cases]).values_list("pk", flat=True))
+    seen = set(
+        visible_findings(viewer).filter(pk__in=[case.opened_from_id for case in cases]).values_list("pk", flat=True)
+    )
     for case in cases:
         case.principal, case.respondent = sight.text(case.principal), sight.text(case.respondent)
         if case.opened_from_id not in seen:

@@ -38,8 +38,14 @@ def refusal_of(
     case: Case, to: str, *, viewer: Viewer, reason: str | None, standing: Standing | None = None, person: str = ""
 ) -> Refusal | None:
     """Why this caller may not move the case to `to`; None when they may. `standing` and `person` where they are known."""
-    if to in CLAIMANTS and viewer.role == Role.ABUSE and not case.transitions.filter(position=0, role=Role.ABUSE).exists():
-        return Refusal(f"the desk of the provider that a case is about may not make it {to}: that is the claimant's to do", False)
+    if (
+        to in CLAIMANTS
+        and viewer.role == Role.ABUSE
+        and not case.transitions.filter(position=0, role=Role.ABUSE).exists()
+    ):
+        return Refusal(
+            f"the desk of the provider that a case is about may not make it {to}: that is the claimant's to do", False
+        )
     person = person or person_of(viewer)
     return check_transition(standing or standing_of(case), to, person=person, may=MAY[viewer.role], reason=reason)
 

@@ -28,7 +28,9 @@ _STANDINGS: dict[str, Standing] = {
 def _read(tenant: Tenant, format: str, after: int, size: int) -> Page:
     check_cursor(after, _end(tenant))
     steps = list(
-        Transition.objects.filter(tenant=tenant, leaf_index__gte=after).select_related("case__opened_from").order_by("leaf_index")[: size + 1]
+        Transition.objects.filter(tenant=tenant, leaf_index__gte=after)
+        .select_related("case__opened_from")
+        .order_by("leaf_index")[: size + 1]
     )
     shown = steps[:size]
     write = incident_line if format == "cef" else lambda *said, **more: line(incident_object(*said, **more))
@@ -86,7 +88,9 @@ def _verdicts(tenant: Tenant, cases: Sequence[int]) -> dict[int, list[tuple[Any,
 def _decided(tenant: Tenant, cases: Sequence[int]) -> dict[int, list[tuple[Any, str]]]:
     """By case, what was decided and when: proposals that a second person approved."""
     found: dict[int, list[tuple[Any, str]]] = {}
-    approved = Proposal.objects.filter(tenant=tenant, case_id__in=list(cases), approval__result="approved").order_by("case_id", "number")
+    approved = Proposal.objects.filter(tenant=tenant, case_id__in=list(cases), approval__result="approved").order_by(
+        "case_id", "number"
+    )
     for case_id, outcome, at in approved.values_list("case_id", "outcome", "approval__at"):
         found.setdefault(case_id, []).append((at, outcome))
     return found

@@ -21,7 +21,9 @@ def _read(serializer: type, data) -> dict:
 
 
 def _page(request: Request, ref: str, *, status: int = 200) -> Response:
-    return Response(wire.CasePageSerializer(queries.case_page(request.viewer, ref, now=timezone.now())).data, status=status)
+    return Response(
+        wire.CasePageSerializer(queries.case_page(request.viewer, ref, now=timezone.now())).data, status=status
+    )
 
 
 class AdjudicationView(APIView):

@@ -111,7 +111,14 @@ def valid_chain(rng: random.Random, number: int) -> ChainPlan:
     if shows_token:
         for place in range(depth - min(depth, rng.randint(1, 3)), depth):
             bound = {"cnf": {"jkt": grants[place].jkt}} if grants[place].jkt and rng.random() < 0.7 else {}
-            tokens.append({"place": place, "expires_in": 12 * HOUR, "scope": "read write" if place == depth - 1 else "read write admin", **bound})
+            tokens.append(
+                {
+                    "place": place,
+                    "expires_in": 12 * HOUR,
+                    "scope": "read write" if place == depth - 1 else "read write admin",
+                    **bound,
+                }
+            )
     attestation = {"type": "jkt", "digest": grants[-1].jkt} if grants[-1].jkt and rng.random() < 0.5 else None
     actor = [*agents] if rng.random() < 0.5 else [agents[-1]]
     return ChainPlan(number, grants, tokens, verb, provider, resource, actor, shows_token, attestation=attestation)
@@ -124,8 +131,21 @@ def say(world: TenantWorld, plan: ChainPlan, **act_says) -> tuple[list[Signed], 
     said: list[Signed] = []
     for place, grant in enumerate(plan.grants):
         at = act_at - grant.at
-        limits = [{"id": f"l{plan.number}.{place}", "scope": "grant", "max_minor": grant.limit_minor, "currency": "USD", "interval": "month"}]
-        scope = {"actions": grant.actions, "providers": grant.providers, "resources": grant.resources, "deny": grant.deny}
+        limits = [
+            {
+                "id": f"l{plan.number}.{place}",
+                "scope": "grant",
+                "max_minor": grant.limit_minor,
+                "currency": "USD",
+                "interval": "month",
+            }
+        ]
+        scope = {
+            "actions": grant.actions,
+            "providers": grant.providers,
+            "resources": grant.resources,
+            "deny": grant.deny,
+        }
         parent = granted[plan.parent_of.get(place, place - 1)] if place else None
         signed = world.grant(
             grant.subject, grant.actor, parent=parent, limits=limits if grant.limit_minor != 0 and grant.limit_minor is not None else None,
@@ -340,7 +360,11 @@ def token_expired(rng, plan):
 
 def revoked(rng, plan):
     place = rng.randrange(len(plan.grants))
-    plan.more.append(lambda world, granted, tokens: world.revoke(granted[place], at=world.now - HOUR - timedelta(milliseconds=rng.randint(1, 10**6))))
+    plan.more.append(
+        lambda world, granted, tokens: world.revoke(
+            granted[place], at=world.now - HOUR - timedelta(milliseconds=rng.randint(1, 10**6))
+        )
+    )
     return "authority.used_after_revocation"
 
 

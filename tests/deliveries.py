@@ -444,7 +444,12 @@ PEAC_AGENT = {
     "evidence": {"agent_id": "agent:1", "control_type": "user-delegated", "delegation_chain": ["user:a"], "capabilities": ["search"],
                  "proof": {"method": "mtls", "key_id": "k"}},
 }  # fmt: skip
-PEAC_ACTOR = {"id": "agent:7", "proof_type": "spiffe", "origin": "https://agents.example", "proof_ref": "spiffe://agents.example/7"}
+PEAC_ACTOR = {
+    "id": "agent:7",
+    "proof_type": "spiffe",
+    "origin": "https://agents.example",
+    "proof_ref": "spiffe://agents.example/7",
+}
 PEAC_RECORD = {
     "peac_version": "0.2", "kind": "evidence", "type": "org.peacprotocol/provisioning-payment-authorization-observed", "iss": ISSUER,
     "iat": 1_795_000_000, "jti": "rec-1", "actor": PEAC_ACTOR, "extensions": {"org.peacprotocol/provisioning-lifecycle": PEAC},
@@ -480,7 +485,10 @@ OKTA_HOOK = {"eventType": "com.okta.event_hook", "eventTypeVersion": "1.0", "clo
 
 
 def _otlp(attributes: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}} for key, value in attributes.items()]
+    return [
+        {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
+        for key, value in attributes.items()
+    ]
 
 
 OTLP = {"resourceSpans": [{"resource": {"attributes": _otlp({"service.name": "shop-agent"})}, "scopeSpans": [{"scope": {"name": "agents"}, "spans": [{

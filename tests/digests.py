@@ -14,7 +14,12 @@ from auditlog.core.keys import b64url
 AWS = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 _NUMBERS = AWS.public_key().public_numbers()
 FINGERPRINT = "31e8b5433410dfb61a9dc45cc65b22ff"
-AWS_JWK = {"kty": "RSA", "kid": FINGERPRINT, "n": b64url(_NUMBERS.n.to_bytes(256, "big")), "e": b64url(_NUMBERS.e.to_bytes(3, "big"))}
+AWS_JWK = {
+    "kty": "RSA",
+    "kid": FINGERPRINT,
+    "n": b64url(_NUMBERS.n.to_bytes(256, "big")),
+    "e": b64url(_NUMBERS.e.to_bytes(3, "big")),
+}
 STARTED = datetime(2026, 11, 20, 21, 1, 31, tzinfo=UTC)
 
 
@@ -25,7 +30,16 @@ def digest_name(hour: int, *, trail: str = "trail", kind: str = "") -> str:
     return f"{folder}/111122223333_CloudTrail-Digest_us-east-2_{trail}_us-east-2_{end:%Y%m%dT%H%M%SZ}{kind}.json.gz"
 
 
-def digest_bundle(logs: dict[str, str] | None = None, *, posted: dict[str, str] | None = None, hour: int = 1, first: bool = False, trail: str = "trail", kind: str = "", **digest):
+def digest_bundle(
+    logs: dict[str, str] | None = None,
+    *,
+    posted: dict[str, str] | None = None,
+    hour: int = 1,
+    first: bool = False,
+    trail: str = "trail",
+    kind: str = "",
+    **digest,
+):
     """The digest file of an hour as it is posted, with the log files that it names (of them `posted`). `first`: of its chain."""
     logs, end = logs or {}, STARTED + timedelta(hours=hour)
     before = None if first else digest_name(hour - 1, trail=trail, kind=kind)

@@ -4,7 +4,16 @@ import re
 
 _TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|<[/!]?[a-zA-Z]|[>\"']", re.S)
 _FOREIGN = re.compile(r"\|\s*(shown|shown_lines|safe_text)\b")
-PLAIN = ("title", "option", "textarea", "script", "style", "text", "tspan", "desc")  # elements that hold text and no elements
+PLAIN = (
+    "title",
+    "option",
+    "textarea",
+    "script",
+    "style",
+    "text",
+    "tspan",
+    "desc",
+)  # elements that hold text and no elements
 
 
 def foreign_texts(template: str) -> list[tuple[int, int, bool]]:

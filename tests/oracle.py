@@ -113,9 +113,13 @@ class Oracle:
         for given, (index, raw) in self.acked.items():
             there = found.get(given, [])
             if len(there) != 1:
-                raise Violation(f"{given[1]} was acknowledged and is in the ledger {len(there)} times, expected exactly once")
+                raise Violation(
+                    f"{given[1]} was acknowledged and is in the ledger {len(there)} times, expected exactly once"
+                )
             if there != [(index, raw)]:
-                raise Violation(f"{given[1]} was acknowledged at leaf {index}, and leaf {there[0][0]} has other bytes or place")
+                raise Violation(
+                    f"{given[1]} was acknowledged at leaf {index}, and leaf {there[0][0]} has other bytes or place"
+                )
         for given, there in found.items():
             if given in self.acked:
                 continue
@@ -130,7 +134,9 @@ class Oracle:
         """By the verifier's own arithmetic, from the leaves that are stored now."""
         tenant = self.log.row
         public = bytes(self.key.verify_key)
-        heads = sorted((opened(note, origin=origin_of(tenant), public_key=public) for note in self.notes), key=lambda h: h.size)
+        heads = sorted(
+            (opened(note, origin=origin_of(tenant), public_key=public) for note in self.notes), key=lambda h: h.size
+        )
         size = LogHead.objects.get(tenant=tenant, epoch=EPOCH).size
         tree, roots = verifier.Tree(), {}
         for row in read_leaves(tenant, 0, size):
@@ -138,7 +144,9 @@ class Oracle:
             roots[tree.size] = tree.root()
         for head in heads:
             if head.size > size:
-                raise Violation(f"a head of {head.size} leaves was seen, and the log has {size}: signed leaves were lost")
+                raise Violation(
+                    f"a head of {head.size} leaves was seen, and the log has {size}: signed leaves were lost"
+                )
             if roots[head.size] != head.root:
                 raise Violation(f"the head of {head.size} leaves that was seen is not consistent with the log now")
         published = Checkpoint.objects.filter(tenant=tenant).order_by("-size").values_list("size", flat=True).first()
@@ -154,7 +162,9 @@ class Oracle:
             file = head_file(tenant.name)
             kept = opened(file.read_text(), origin=origin_of(tenant), public_key=public).size if file.exists() else 0
             if kept < published:
-                raise Violation(f"the independent head has {kept} leaves, and {published} were published: a restore would go unseen")
+                raise Violation(
+                    f"the independent head has {kept} leaves, and {published} were published: a restore would go unseen"
+                )
 
     def check_from_outside(self) -> None:
         newest = Checkpoint.objects.filter(tenant=self.log.row).order_by("-size").first()

@@ -61,10 +61,18 @@ def test_pure_packages_know_no_django_no_database_no_clock_and_no_settings():
 def test_models_import_no_verbs_and_verbs_no_edges():
     wrong = []
     for file in modules("auditlog/models"):
-        wrong += [f"{file.name} imports {n}" for n in imports(file) if n.startswith("auditlog.") and n.split(".")[1] not in ("models", "core")]
+        wrong += [
+            f"{file.name} imports {n}"
+            for n in imports(file)
+            if n.startswith("auditlog.") and n.split(".")[1] not in ("models", "core")
+        ]
     for verb in ("ingest", "append", "publish", "project", "detect", "drive", "queries", "configure", "triage"):
         file = ROOT / "auditlog" / f"{verb}.py"
-        wrong += [f"{verb} imports {n}" for n in imports(file) if n in ("auditlog.views", "auditlog.tasks", "auditlog.serializers")]
+        wrong += [
+            f"{verb} imports {n}"
+            for n in imports(file)
+            if n in ("auditlog.views", "auditlog.tasks", "auditlog.serializers")
+        ]
 
     assert wrong == []
 
@@ -75,7 +83,9 @@ def test_every_detector_says_what_to_do_and_when_it_is_wrong():
     for detector in every_detector():
         assert detector.title and len(detector.runbook) > 40 and len(detector.false_positives) > 20, detector.rule
         # A file is one pattern, or a family of them whose first line names its rules.
-        file = sys.modules[detector.find.func.__module__ if isinstance(detector.find, partial) else detector.find.__module__]
+        file = sys.modules[
+            detector.find.func.__module__ if isinstance(detector.find, partial) else detector.find.__module__
+        ]
         assert detector.rule.removeprefix("authority.") in file.__doc__.partition(":")[0], detector.rule
 
 

@@ -30,7 +30,9 @@ class Absence:
         return f"the payload was erased, by leaf {self.tombstone}; its leaf stays provable"
 
 
-def covering(leaf: int, tombstones: Iterable[int], holds: Mapping[int, tuple[int, int]], ends: Mapping[int, int]) -> Absence:
+def covering(
+    leaf: int, tombstones: Iterable[int], holds: Mapping[int, tuple[int, int]], ends: Mapping[int, int]
+) -> Absence:
     """What tombstones that name `leaf`, holds (first and last leaf, by their own leaf) and the ends of holds say of it.
 
     The first tombstone counts: what it erased, no later one erases again.

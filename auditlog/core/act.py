@@ -18,7 +18,14 @@ ACT_TYPES = frozenset(
 )
 # The payment system's word on an act, told after it: judged through the act with the same charge.
 PAYMENT_TYPES = frozenset(
-    ["payment.quoted", "payment.authorized", "payment.captured", "payment.failed", "payment.settled", "payment.refunded"]
+    [
+        "payment.quoted",
+        "payment.authorized",
+        "payment.captured",
+        "payment.failed",
+        "payment.settled",
+        "payment.refunded",
+    ]
 )
 _VERBS = {
     "domain.registered": "domain.register",
@@ -120,7 +127,12 @@ class Act:
     @property
     def book(self) -> str:
         """The book that its money counts in; "" where it counts in none, also where its source may not say so."""
-        if self.amount_minor is None or self.outcome != "success" or self.environment != "live" or not self.within_remit:
+        if (
+            self.amount_minor is None
+            or self.outcome != "success"
+            or self.environment != "live"
+            or not self.within_remit
+        ):
             return ""
         return book_of(self.type, self.phase)
 

@@ -50,7 +50,9 @@ class Judgement:
 def _compiled(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"(\*\*|\*)", pattern)
     within = rf"[^./{_MANY}]*"
-    return re.compile("".join({"*": within, "**": ".*"}.get(part, re.escape(part)) for part in parts) + r"\Z", re.DOTALL)
+    return re.compile(
+        "".join({"*": within, "**": ".*"}.get(part, re.escape(part)) for part in parts) + r"\Z", re.DOTALL
+    )
 
 
 @lru_cache(maxsize=16_384)
@@ -109,7 +111,8 @@ def covers(parent: str, child: str, *, name: bool = False) -> bool:
 
 
 _ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?)?(?P<host>[^/?#@:\s]+\.[^/?#@:\s]+)(?P<port>:\d+)?(?:[/?#].*)?", re.DOTALL
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?)?(?P<host>[^/?#@:\s]+\.[^/?#@:\s]+)(?P<port>:\d+)?(?:[/?#].*)?",
+    re.DOTALL,
 )
 
 
@@ -167,7 +170,11 @@ def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False)
         if not provider and fitting and all(detail.providers for detail in fitting):
             at = ", ".join(sorted({p for detail in fitting for p in detail.providers}))
             unknown = unknown or Judgement(
-                "unknown", f"grant {grant.id} allows {verb} at {at}, and the event does not name its provider", hop, grant.id, grant.leaf_index
+                "unknown",
+                f"grant {grant.id} allows {verb} at {at}, and the event does not name its provider",
+                hop,
+                grant.id,
+                grant.leaf_index,
             )
         if not fitting:
             allowed = ", ".join(sorted({p for d in grant.details for p in d.actions})) or "nothing"
@@ -188,7 +195,13 @@ def judge_resource(path: Path, *, verb: str, provider: str, resource: str, payme
         return Judgement("pass", "no grant on the path limits resources") if stated else _no_details(path)
     meant = [one for one in (resource, host_in(resource)) if one]  # a name that is denied is so in an address too
     for hop, grant in stated:
-        denied = [p for d in grant.details if d.deny for p in d.deny.resources if any(resource_matches(p, one) for one in meant)]
+        denied = [
+            p
+            for d in grant.details
+            if d.deny
+            for p in d.deny.resources
+            if any(resource_matches(p, one) for one in meant)
+        ]
         if denied:
             return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and the act was on {resource}")
         fitting = [d for d in grant.details if _detail_allows_action(d, verb, provider)] or list(grant.details)
@@ -236,10 +249,18 @@ def judge_window(path: Path, at: datetime, *, skew_seconds: float = 0, early_sec
     """
     for hop, grant in enumerate(path.grants, start=1):
         if early := seconds_early(grant, at, skew_seconds=skew_seconds, early_seconds=early_seconds):
-            begun = f"begins at {utc_text(grant.not_before)}" if grant.not_before else f"was given only at {utc_text(grant.granted_at)}"
+            begun = (
+                f"begins at {utc_text(grant.not_before)}"
+                if grant.not_before
+                else f"was given only at {utc_text(grant.granted_at)}"
+            )
             return _fail(grant, hop, f"grant {grant.id} {begun}, {early:.0f} s after {utc_text(at)}")
         if grant.expires_at is not None and (at - grant.expires_at).total_seconds() >= skew_seconds:
-            return _fail(grant, hop, f"grant {grant.id} expired at {utc_text(grant.expires_at)}, {(at - grant.expires_at).total_seconds():.0f} s before {utc_text(at)}")
+            return _fail(
+                grant,
+                hop,
+                f"grant {grant.id} expired at {utc_text(grant.expires_at)}, {(at - grant.expires_at).total_seconds():.0f} s before {utc_text(at)}",
+            )
     return Judgement("pass", "every grant on the path was in its time window")
 
 
@@ -262,10 +283,20 @@ def before_its_time(path: Path, token: Token | None, at: datetime) -> Judgement 
     """The first grant of the path, or the token shown, that was given only after `at`, clocks allowed for."""
     for hop, grant in enumerate(path.grants, start=1):
         if early := seconds_early(grant, at, skew_seconds=CLOCKS):
-            return _fail(grant, hop, f"grant {grant.id} {'began' if grant.not_before else 'was given'} {early:.0f} s after the act")
+            return _fail(
+                grant,
+                hop,
+                f"grant {grant.id} {'began' if grant.not_before else 'was given'} {early:.0f} s after the act",
+            )
     if token is not None and (early := seconds_before_issue(token, at)):
         last = path.grants[-1]
-        return Judgement("fail", f"token {token.jti} was issued {early:.0f} s after the act", len(path.grants), last.id, token.leaf_index)
+        return Judgement(
+            "fail",
+            f"token {token.jti} was issued {early:.0f} s after the act",
+            len(path.grants),
+            last.id,
+            token.leaf_index,
+        )
     return None
 
 
@@ -320,8 +351,14 @@ class Ended:
 
 
 def ended_before(
-    path: Path, tokens: TokenPath, at: datetime, *, provider: str, unstated: Token | None = None,
-    grace_seconds: float = GRACE_SECONDS, race_seconds: float = RACE_SECONDS,
+    path: Path,
+    tokens: TokenPath,
+    at: datetime,
+    *,
+    provider: str,
+    unstated: Token | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+    race_seconds: float = RACE_SECONDS,
 ) -> Ended | None:
     """What on the path, of grants and tokens, had been revoked at or before `at`: the first of what was no race, else the
     first. `unstated`: a token of the path of which only the end is known.
@@ -336,8 +373,15 @@ def ended_before(
         _ended(link, hop, at, provider, grace_seconds, race_seconds)
         for hop, link in links if link.revoked_at is not None and link.revoked_at <= at
     ]  # fmt: skip
-    dead = {p.jti for p, child in pairwise(shown) if p.revoked_at and child.dated and child.issued_at and child.issued_at > p.revoked_at}
-    found = [replace(e, state="not_passed_on") if e.is_race and isinstance(e.link, Token) and e.link.jti in dead else e for e in found]
+    dead = {
+        p.jti
+        for p, child in pairwise(shown)
+        if p.revoked_at and child.dated and child.issued_at and child.issued_at > p.revoked_at
+    }
+    found = [
+        replace(e, state="not_passed_on") if e.is_race and isinstance(e.link, Token) and e.link.jti in dead else e
+        for e in found
+    ]
     return min(found, key=lambda e: (e.is_race, -e.seconds_late, e.hop is None, e.hop or 0), default=None)
 
 
@@ -366,7 +410,9 @@ def notice_text(grant: Grant, provider: str, at: datetime) -> str:
     notice = grant.notified.get(provider)
     if notice is not None and notice <= at:
         since = (at - notice).total_seconds()
-        return f"{provider} knew" if since > GRACE_SECONDS else f"a race: {provider} had heard of it {since:.0f} s before"
+        return (
+            f"{provider} knew" if since > GRACE_SECONDS else f"a race: {provider} had heard of it {since:.0f} s before"
+        )
     late = (at - grant.revoked_at).total_seconds() > RACE_SECONDS if grant.revoked_at else False
     said = "not passed on in time" if late else "a race"
     if notice is None:
@@ -390,15 +436,33 @@ def expired_before(path: Path, tokens: TokenPath, at: datetime, *, skew_seconds:
     where the exchange came too late. A parent may well end once a proper exchange is done.
     """
     found = [
-        Expired(grant, hop, grant.expires_at, late, f"{named(grant)} expired at {utc_text(grant.expires_at)}, {late:.0f} s before {utc_text(at)}")
+        Expired(
+            grant,
+            hop,
+            grant.expires_at,
+            late,
+            f"{named(grant)} expired at {utc_text(grant.expires_at)}, {late:.0f} s before {utc_text(at)}",
+        )
         for hop, grant in enumerate(path.grants, start=1)
         if grant.expires_at is not None and (late := (at - grant.expires_at).total_seconds()) >= skew_seconds
     ]
     shown = tokens.tokens[-1] if tokens.tokens and tokens.missing != tokens.jti else None
-    if shown is not None and shown.standing == "proven" and shown.expires_at is not None and (late := (at - shown.expires_at).total_seconds()) >= skew_seconds:
-        found.append(Expired(shown, None, shown.expires_at, late, f"{named(shown)} had expired {late:.3f} s before the act"))
+    if (
+        shown is not None
+        and shown.standing == "proven"
+        and shown.expires_at is not None
+        and (late := (at - shown.expires_at).total_seconds()) >= skew_seconds
+    ):
+        found.append(
+            Expired(shown, None, shown.expires_at, late, f"{named(shown)} had expired {late:.3f} s before the act")
+        )
     for parent, child in pairwise(tokens.tokens):
-        if parent.expires_at is None or child.issued_at is None or not child.dated or "claimed" in (parent.standing, child.standing):
+        if (
+            parent.expires_at is None
+            or child.issued_at is None
+            or not child.dated
+            or "claimed" in (parent.standing, child.standing)
+        ):
             continue
         if (late := (child.issued_at - parent.expires_at).total_seconds()) >= skew_seconds and child.issued_at <= at:
             reason = f"{named(child)} was exchanged from {named(parent)} {late:.0f} s after that had expired"
@@ -492,7 +556,9 @@ def _key(party: Party | None) -> str:
     return party.key if party else ""
 
 
-def surely(act: Act, found: Callable[[Act], Found | None], *, otherwise: Callable[[Act], object | None] | None = None) -> Found | None:
+def surely(
+    act: Act, found: Callable[[Act], Found | None], *, otherwise: Callable[[Act], object | None] | None = None
+) -> Found | None:
     """What a rule finds of an act, where it finds it by every statement of the grants on its path: doubt never convicts.
 
     `otherwise`: what is the same fault by another statement, where it shows itself in more than one way.
@@ -501,7 +567,11 @@ def surely(act: Act, found: Callable[[Act], Found | None], *, otherwise: Callabl
     if first is None or not any(grant.disputed for grant in act.path.grants):
         return first
     others = (replace(act, path=path) for _, path in as_disputed(act.path, act.occurred_at))
-    return first if all(found(other) is not None or (otherwise is not None and otherwise(other) is not None) for other in others) else None
+    return (
+        first
+        if all(found(other) is not None or (otherwise is not None and otherwise(other) is not None) for other in others)
+        else None
+    )
 
 
 # --- grants beside those used ---------------------------------------------------------------------------------------
@@ -520,7 +590,9 @@ def allows(path: Path, act: Act, *, surely: bool = False) -> bool:
         judge_audience(path, act.provider).result,
     }
     if surely:
-        results.add("pass" if path.ends_at_root and all(grant.standing == "proven" for grant in path.grants) else "unknown")
+        results.add(
+            "pass" if path.ends_at_root and all(grant.standing == "proven" for grant in path.grants) else "unknown"
+        )
         return results == {"pass"} and not widenings(path) and judge_depth(path).result == "pass"
     return "fail" not in results
 
@@ -535,7 +607,9 @@ class Initiator:
     grants: tuple[str, ...]  # its own
 
 
-def judge_initiators(act: Act, path: Path, held: Mapping[str, Sequence[Path]], kind_of: Callable[[str], str]) -> list[Initiator]:
+def judge_initiators(
+    act: Act, path: Path, held: Mapping[str, Sequence[Path]], kind_of: Callable[[str], str]
+) -> list[Initiator]:
     """An agent that acts for another must not lend it rights that the other does not hold (Hardy, 1988). What a human may
     do in person is not on record, so humans are not asked. An initiator of which no grant is known is unknown.
     """
@@ -552,7 +626,15 @@ def judge_initiators(act: Act, path: Path, held: Mapping[str, Sequence[Path]], k
         paths = [own for own in held.get(party.key, ()) if own.grants]
         names = tuple(own.grants[-1].id for own in paths)
         may = [own for own in paths if judge_action(own, verb=act.verb, provider=act.provider).result != "fail"]
-        criterion = "C4" if may and all(judge_resource(own, verb=act.verb, provider=act.provider, resource=act.object).result == "fail" for own in may) else "C3"
+        criterion = (
+            "C4"
+            if may
+            and all(
+                judge_resource(own, verb=act.verb, provider=act.provider, resource=act.object).result == "fail"
+                for own in may
+            )
+            else "C3"
+        )
         if any(allows(own, act, surely=True) for own in paths):
             found.append(Initiator(party, "pass", criterion, names))
         elif not paths or any(allows(own, act) for own in paths):
@@ -636,10 +718,21 @@ def widenings(path: Path) -> list[Widening]:
             found.append(_outlives(child, first, place + 1))
         begins = max((g for g in above if g.not_before is not None), key=lambda g: g.not_before, default=None)
         if begins and child.not_before is not None and child.not_before < begins.not_before:
-            found.append(Widening("expiry", place + 1, child, begins, f"from {utc_text(child.not_before)}", f"from {utc_text(begins.not_before)}"))
+            found.append(
+                Widening(
+                    "expiry",
+                    place + 1,
+                    child,
+                    begins,
+                    f"from {utc_text(child.not_before)}",
+                    f"from {utc_text(begins.not_before)}",
+                )
+            )
         least = min((g for g in above if g.max_depth is not None), key=lambda g: g.max_depth, default=None)
         if least and child.max_depth is not None and child.max_depth > least.max_depth:
-            found.append(Widening("depth", place + 1, child, least, f"depth {child.max_depth}", f"depth {least.max_depth}"))
+            found.append(
+                Widening("depth", place + 1, child, least, f"depth {child.max_depth}", f"depth {least.max_depth}")
+            )
     return found
 
 
@@ -664,11 +757,33 @@ def token_widenings(tokens: TokenPath, path: Path) -> list[Widening]:
         scoped = next((t for t in reversed(above) if t.scope is not None), None)
         extra = [s for s in token.scope or () if scoped and not any(covers(p, s) for p in scoped.scope)]
         if extra:
-            found.append(Widening("scope", None, token, scoped, f"scope {' '.join(extra)}", f"scope {' '.join(scoped.scope) or 'nothing'}"))
+            found.append(
+                Widening(
+                    "scope",
+                    None,
+                    token,
+                    scoped,
+                    f"scope {' '.join(extra)}",
+                    f"scope {' '.join(scoped.scope) or 'nothing'}",
+                )
+            )
         listed = next((g for g in reversed(grants) if g.audience is not None), None)
-        beyond = [a for a in token.audience or () if listed and _comparable(token.audience, listed.audience) and a not in listed.audience]
+        beyond = [
+            a
+            for a in token.audience or ()
+            if listed and _comparable(token.audience, listed.audience) and a not in listed.audience
+        ]
         if beyond:
-            found.append(Widening("scope", None, token, listed, f"audience {', '.join(beyond)}", f"audience {', '.join(listed.audience)}"))
+            found.append(
+                Widening(
+                    "scope",
+                    None,
+                    token,
+                    listed,
+                    f"audience {', '.join(beyond)}",
+                    f"audience {', '.join(listed.audience)}",
+                )
+            )
         # Not compared with the token it was exchanged from: an exchange a second later for as long is an ordinary day.
         first = min((g for g in grants if g.expires_at is not None), key=lambda g: g.expires_at, default=None)
         if first and token.expires_at is not None and token.expires_at > first.expires_at:
@@ -707,7 +822,11 @@ def judge_token_audience(tokens: TokenPath, provider: str, issuer: str) -> Judge
         return Judgement("pass", f"{provider or issuer} is in the audience of token {token.jti}")
     if not provider or not _comparable(token.audience, [provider]):
         return Judgement("unknown", "the token's audience and the act's provider have no name in common to compare")
-    return Judgement("fail", f"token {token.jti} is for {', '.join(token.audience)}, and was used at {provider}", leaf_index=token.leaf_index)
+    return Judgement(
+        "fail",
+        f"token {token.jti} is for {', '.join(token.audience)}, and was used at {provider}",
+        leaf_index=token.leaf_index,
+    )
 
 
 def _widened_scope(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[Widening]:
@@ -720,7 +839,14 @@ def _widened_scope(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[W
                 break
     listed = next((g for g in reversed(above) if g.audience is not None), None)
     if child.audience is not None and listed is not None and (extra := set(child.audience) - set(listed.audience)):
-        yield Widening("scope", hop, child, listed, f"audience {', '.join(sorted(extra))}", f"audience {', '.join(listed.audience)}")
+        yield Widening(
+            "scope",
+            hop,
+            child,
+            listed,
+            f"audience {', '.join(sorted(extra))}",
+            f"audience {', '.join(listed.audience)}",
+        )
 
 
 def _excess(parents: Sequence[Detail], child: Detail) -> str:
@@ -760,11 +886,23 @@ def limit_key(limit: Limit) -> tuple[str, str, str, str]:
 
 def _widened_limits(above: Sequence[Grant], child: Grant, hop: int) -> Iterable[Widening]:
     for limit in child.limits or ():
-        same = [(g, p) for g in above for p in g.limits or () if limit_key(p) == limit_key(limit) and p.max_minor is not None]
+        same = [
+            (g, p)
+            for g in above
+            for p in g.limits or ()
+            if limit_key(p) == limit_key(limit) and p.max_minor is not None
+        ]
         if not same:
             continue
         giver, least = min(same, key=lambda pair: pair[1].max_minor)
         if limit.max_minor is None or limit.max_minor > least.max_minor:
             currency = limit.currency.upper()
             found = "no limit" if limit.max_minor is None else amount_text(limit.max_minor, currency)
-            yield Widening("limit", hop, child, giver, f"{limit.scope} {found}", f"{limit.scope} {amount_text(least.max_minor, currency)}")
+            yield Widening(
+                "limit",
+                hop,
+                child,
+                giver,
+                f"{limit.scope} {found}",
+                f"{limit.scope} {amount_text(least.max_minor, currency)}",
+            )

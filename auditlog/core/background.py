@@ -42,7 +42,9 @@ class Background:
             for size in range(1, LONGEST + 3):
                 by_size[size].update({text[n : n + size] for n in range(len(text) - size + 1)})
         often = OFTEN if names < 50_000 else 2 * OFTEN
-        counts = {run: n for size in range(1, ORDER + 1) for run, n in by_size[size].items() if size < ORDER or n >= often / 2}
+        counts = {
+            run: n for size in range(1, ORDER + 1) for run, n in by_size[size].items() if size < ORDER or n >= often / 2
+        }
         for size in range(ORDER + 1, LONGEST + 3):
             # A longer run is kept where the shorter ones do not say it: whole words, above all.
             so_far = cls(version, names, counts)

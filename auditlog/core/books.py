@@ -90,7 +90,9 @@ class _Entry:
     holds: list[MoneyFact] = field(default_factory=list)
     covers: "list[_Entry]" = field(default_factory=list)
     by: "list[_Entry]" = field(default_factory=list)  # what covers it
-    beside: "list[_Entry]" = field(default_factory=list)  # of the same obligation, though neither covers the other: a hold and its act
+    beside: "list[_Entry]" = field(
+        default_factory=list
+    )  # of the same obligation, though neither covers the other: a hold and its act
     is_void: bool = False
     taken: Decimal = ZERO  # of a reading: what invoices that name nothing took of it
     known: set[int] = field(default_factory=set)  # ids of what it covers
@@ -101,7 +103,9 @@ class _Entry:
         credited with, at most what nobody has paid of it.
         """
         taken = max(self.amount, self.paid)
-        back = _given_back(self.back, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO))
+        back = _given_back(
+            self.back, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO)
+        )
         if self.credited:
             paid = max(self.paid, sum((e.amount for e in self.covers if e.book == "paid"), ZERO))
             back += _given_back(self.credited, max(self.amount - paid, ZERO))
@@ -123,7 +127,9 @@ class _Entry:
         """What it says of this field: its lead, else the first that says anything."""
         found = self.words.get(name)
         if found is None:
-            found = self.words[name] = getattr(self.lead, name) or next((v for f in self.facts if (v := getattr(f, name))), "")
+            found = self.words[name] = getattr(self.lead, name) or next(
+                (v for f in self.facts if (v := getattr(f, name))), ""
+            )
         return found
 
     @property
@@ -208,7 +214,10 @@ def _by_principal(name: Unit, told: list[MoneyFact]) -> list[tuple[Unit, list[Mo
     if len(names) < 2:
         return [(name, told)]
     first = [fact for fact in told if fact.principal in ("", names[0])]
-    return [(name, first), *(((name[0], f"{name[1]} of {other}"), [f for f in told if f.principal == other]) for other in names[1:])]
+    return [
+        (name, first),
+        *(((name[0], f"{name[1]} of {other}"), [f for f in told if f.principal == other]) for other in names[1:]),
+    ]
 
 
 def _apart(one: _Entry, other: _Entry) -> bool:
@@ -256,7 +265,10 @@ def _given_back(back: Sequence[MoneyFact], taken: Decimal) -> list[tuple[datetim
         kinds[fact.phase in ("withdrawn", "reinstated")].setdefault(fact.source, []).append(fact)
     moves: list[tuple[datetime, Decimal]] = []
     for by_source in kinds.values():
-        told = [[(f.at, -f.amount if f.phase in ("reinstated", RESTORED) else f.amount) for f in many] for many in by_source.values()]
+        told = [
+            [(f.at, -f.amount if f.phase in ("reinstated", RESTORED) else f.amount) for f in many]
+            for many in by_source.values()
+        ]
         moves += max(told, key=lambda many: (sum(amount for _, amount in many), many), default=[])
     found: list[tuple[datetime, Decimal]] = []
     raw = net = ZERO
@@ -355,7 +367,12 @@ def _stating(entries: Sequence[_Entry]) -> dict[Key, list[_Entry]]:
                 said.setdefault(key, {}).setdefault(fact.source, {})[id(entry)] = entry
     found: dict[Key, list[_Entry]] = {}
     for key, by_source in said.items():
-        named = {n: e for own in by_source.values() if len(own) <= MANY or key.kind in ("invoice", "subscription", "charge", "payment") for n, e in own.items()}
+        named = {
+            n: e
+            for own in by_source.values()
+            if len(own) <= MANY or key.kind in ("invoice", "subscription", "charge", "payment")
+            for n, e in own.items()
+        }
         found[key] = sorted(named.values(), key=lambda e: (e.at, e.book, e.name))
     return found
 
@@ -386,7 +403,11 @@ def _cover_acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> None:
 def _acts_of(payment: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry]:
     """The acts that it shares a charge with; failing that an idempotency key; failing that a request."""
     for kind in _STRONGEST_FIRST:
-        keys = [k for k in sorted(payment.keys | _charge_keys(payment)) if k.kind == kind and any(e is payment for e in stating.get(k, ()))]
+        keys = [
+            k
+            for k in sorted(payment.keys | _charge_keys(payment))
+            if k.kind == kind and any(e is payment for e in stating.get(k, ()))
+        ]
         acts = {id(e): e for k in keys for e in stating.get(k, ()) if e.book == "incurred" and not _apart(e, payment)}
         if len({e.said("principal") for e in acts.values()} - {""}) > 1:
             continue  # an id that two principals' acts share says nothing of whose act was paid for
@@ -402,7 +423,13 @@ def _payments_of(entry: _Entry, stating: dict[Key, list[_Entry]]) -> list[_Entry
     hold also what bears its idempotency key: what was held and what was taken may be numbered apart.
     """
     kinds = ("payment", "idempotency") if entry.holds else ("payment",)
-    found = {id(e): e for k in sorted(entry.keys) if k.kind in kinds for e in stating.get(k, ()) if e.book == "paid" and _moves(e) and not _apart(e, entry)}
+    found = {
+        id(e): e
+        for k in sorted(entry.keys)
+        if k.kind in kinds
+        for e in stating.get(k, ())
+        if e.book == "paid" and _moves(e) and not _apart(e, entry)
+    }
     return list(found.values())
 
 
@@ -441,7 +468,9 @@ def _cover_named(invoice: _Entry, stating: dict[Key, list[_Entry]]) -> None:
         for entry in stating.get(key, ()):
             if entry is invoice or entry.book == "billed" or _apart(entry, invoice):
                 continue
-            if (entry.book == "paid" and key.kind in ("invoice", "charge", "payment") and _moves(entry)) or (entry.book == "incurred" and key.kind in ("invoice", "charge") and entry.currency == invoice.currency):
+            if (entry.book == "paid" and key.kind in ("invoice", "charge", "payment") and _moves(entry)) or (
+                entry.book == "incurred" and key.kind in ("invoice", "charge") and entry.currency == invoice.currency
+            ):
                 invoice.cover(entry)
     for entry in _by_subscription(invoice, stating):
         if entry.currency == invoice.currency:
@@ -484,9 +513,16 @@ def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
             earlier = [e for place in places for e in before.get(place, ())[-20:] if _fits(invoice, e)]
             since = max((e.at for e in earlier), default=None)
             begins, ends = period or (since, invoice.at)
-            mine = [e for place in places for e in _between(usage.get(place, []), begins, ends, is_period=period is not None)]
+            mine = [
+                e
+                for place in places
+                for e in _between(usage.get(place, []), begins, ends, is_period=period is not None)
+            ]
             mine += [] if period else [e for place in places for e in used.get(place, ())]
-            open_ = sorted({id(e): e for e in mine if (not e.by or e.rest) and _fits(invoice, e)}.values(), key=lambda e: (e.at, e.name))
+            open_ = sorted(
+                {id(e): e for e in mine if (not e.by or e.rest) and _fits(invoice, e)}.values(),
+                key=lambda e: (e.at, e.name),
+            )
             if thing := invoice.said("thing"):
                 open_ = [e for e in open_ if e.said("thing") == thing] or open_
             for entry, part in ((e, e.amount - e.taken) for e in open_) if period else _up_to(invoice.amount, open_):
@@ -535,14 +571,20 @@ def _drawn_down(entries: Sequence[_Entry]) -> dict[int, Decimal]:
         if pools and entry.is_usage and not entry.by and entry.said("principal"):
             usage.setdefault((entry.said("principal"), entry.currency), []).append(entry)
     drawn: dict[int, Decimal] = {}
-    used: dict[tuple[str, str], list[int]] = {key: list(range(len(many) + 1)) for key, many in usage.items()}  # by place: the next not used up
+    used: dict[tuple[str, str], list[int]] = {
+        key: list(range(len(many) + 1)) for key, many in usage.items()
+    }  # by place: the next not used up
     for pool in pools:
         key = (_principal(pool), pool.currency)
         many, following = usage.get(key, []), used.get(key, [])
         left = max(pool.amount - sum((amount for _, amount in pool.returns), ZERO), ZERO)
         period = _period(pool) if pool.book == "billed" else None
         place = bisect_left(many, period[0] if period else pool.at, key=lambda e: e.at)
-        while left and (place := _following(following, place)) < len(many) and not (period and many[place].at >= period[1]):
+        while (
+            left
+            and (place := _following(following, place)) < len(many)
+            and not (period and many[place].at >= period[1])
+        ):
             entry = many[place]
             if _fits(pool, entry):
                 part = min(left, entry.amount - drawn.get(id(entry), ZERO))
@@ -616,7 +658,14 @@ class _Obligation:
         return sum((share.amount for share in self.shares), ZERO)
 
     def _principal(self) -> str:
-        return next((p for e in sorted(self.entries, key=lambda e: (not e.lead.attributed, e.at)) if (p := e.said("principal"))), "")
+        return next(
+            (
+                p
+                for e in sorted(self.entries, key=lambda e: (not e.lead.attributed, e.at))
+                if (p := e.said("principal"))
+            ),
+            "",
+        )
 
     def settle(self, drawn: dict[int, Decimal]) -> None:
         """Put what the obligation came to on its entries, each unit once."""
@@ -635,7 +684,11 @@ class _Obligation:
 
     def _of_invoices(self, incurred: list[_Entry], billed: list[_Entry], paid: list[_Entry]) -> None:
         """Payments restate what they pay of an invoice; what is unpaid of it is still owed."""
-        own = {id(p): [b for b in billed if id(p) in b.known] or [b for b in billed if any(id(act) in b.known for act in p.covers)] for p in paid}
+        own = {
+            id(p): [b for b in billed if id(p) in b.known]
+            or [b for b in billed if any(id(act) in b.known for act in p.covers)]
+            for p in paid
+        }
         totals: list[tuple[_Entry, Decimal]] = []
         for invoice in billed:
             payments = sum((p.amount for p in paid if invoice in own[id(p)][:1]), ZERO)
@@ -646,7 +699,9 @@ class _Obligation:
     def _of_payments(self, incurred: list[_Entry], paid: list[_Entry]) -> None:
         self._spread(incurred, [(p, p.amount) for p in paid], [])
 
-    def _spread(self, incurred: list[_Entry], totals: list[tuple[_Entry, Decimal]], beside: list[tuple[_Entry, Decimal]]) -> None:
+    def _spread(
+        self, incurred: list[_Entry], totals: list[tuple[_Entry, Decimal]], beside: list[tuple[_Entry, Decimal]]
+    ) -> None:
         """Each act keeps what it incurred, scaled down if less was taken; what was taken beyond it is the later unit's."""
         total = sum((amount for _, amount in totals), ZERO)
         first = totals[0][0] if totals else None
@@ -654,7 +709,9 @@ class _Obligation:
         other = [e for e in incurred if e.currency != self.currency]
         rest = sum((e.rest for e in same), ZERO)  # that no bill took
         asked = sum((e.amount for e in same), ZERO) - rest
-        if other and not same and first is not None:  # priced in other money than it was taken in: it is its acts' all the same
+        if (
+            other and not same and first is not None
+        ):  # priced in other money than it was taken in: it is its acts' all the same
             same, asked, whole = other, sum((e.amount for e in other), ZERO), True
         else:
             whole = False
@@ -689,7 +746,10 @@ class _Obligation:
                 continue
             mine = own.get(id(entry))
             own_acts = {id(e) for e in (*entry.covers, *entry.beside)}
-            others = sorted((s for s in self.shares if s is not mine), key=lambda s: (id(s.entry) not in own_acts, -s.at.timestamp(), s.entry.name))
+            others = sorted(
+                (s for s in self.shares if s is not mine),
+                key=lambda s: (id(s.entry) not in own_acts, -s.at.timestamp(), s.entry.name),
+            )
             order = [*([mine] if mine else []), *others]
             for at, amount in entry.returns:
                 self._return(order, at, amount, room)
@@ -712,13 +772,19 @@ class _Obligation:
         own = {id(share.entry) for share in self.shares}
         within = self._held_within(own | held.keys())
         for share in self.shares:
-            found.append(self._line(share, held.pop(id(share.entry), None), own, within=within.get(id(share.entry), ())))
+            found.append(
+                self._line(share, held.pop(id(share.entry), None), own, within=within.get(id(share.entry), ()))
+            )
         for entry in self.entries:
             if id(entry) in held:
                 found.append(self._line(_Share(entry, ZERO, entry.at), held[id(entry)], own, book="held"))
             elif not self.shares and (returns := _unmatched(entry)):
                 line = self._line(_Share(entry, ZERO, entry.at), None, own, book="returned")
-                found.append(msgspec.structs.replace(line, returned=sum((amount for _, amount in returns), ZERO), returns=returns))
+                found.append(
+                    msgspec.structs.replace(
+                        line, returned=sum((amount for _, amount in returns), ZERO), returns=returns
+                    )
+                )
         return found
 
     def _held_within(self, apart: Collection[int]) -> dict[int, list[_Entry]]:
@@ -731,13 +797,25 @@ class _Obligation:
                 found.setdefault(id(act), []).append(entry)
         return found
 
-    def _line(self, share: _Share, hold: tuple[Decimal, datetime, datetime] | None, own: set[int], *, book: str = "", within: Iterable[_Entry] = ()) -> Line:
+    def _line(
+        self,
+        share: _Share,
+        hold: tuple[Decimal, datetime, datetime] | None,
+        own: set[int],
+        *,
+        book: str = "",
+        within: Iterable[_Entry] = (),
+    ) -> Line:
         """`own`: ids of the entries that have a line of their own. `within`: holds that are counted in this one."""
         entry = share.entry
         returns = tuple(sorted(share.returns))
         back = sum((amount for _, amount in returns), ZERO)
         # Where it is all one line, whatever is known of any statement is known of it.
-        told = self.entries if len(self.shares) <= 1 else [entry, *(e for e in entry.by if len(e.covers) == 1 and id(e) not in own)]
+        told = (
+            self.entries
+            if len(self.shares) <= 1
+            else [entry, *(e for e in entry.by if len(e.covers) == 1 and id(e) not in own)]
+        )
         facts = sorted({f.event_id: f for e in (*told, *within) for f in e.facts}.values(), key=_in_time)
         lead = min(facts, key=lambda f: (_LATER_WORD.get(f.book, 0), not f.attributed, f.at, f.event_id))
 
@@ -761,7 +839,9 @@ class _Obligation:
         for entry in self.entries:
             if not entry.holds:
                 continue
-            amount = _greatest_by_source([f for f in entry.holds if f.currency == entry.currency]) or _greatest_by_source(entry.holds)
+            amount = _greatest_by_source(
+                [f for f in entry.holds if f.currency == entry.currency]
+            ) or _greatest_by_source(entry.holds)
             opened = min(f.at for f in entry.holds)
             # A capture releases the rest of its hold; so does a refusal, or a release told as money given back.
             closed = [f.at for f in entry.facts if f.book == "paid" or (f.book == "returned" and f.at >= opened)]
@@ -812,9 +892,13 @@ def _doubt(obligations: Sequence[_Obligation]) -> None:
         _readings_told_twice(many)
         loose = [o for o in many if not o.of("incurred") and _is_one_payment(o) and not o.shares[0].doubt]
         # An invoice that is said to be paid, and no payment of it known, may have been paid by one of these.
-        open_ = [o for o in many if (o.is_open and (o.of("incurred") or o.of("billed"))) or (o.of("billed") and not o.paid)]
+        open_ = [
+            o for o in many if (o.is_open and (o.of("incurred") or o.of("billed"))) or (o.of("billed") and not o.paid)
+        ]
         _pair(loose, open_)
-        _pair_with_sums([o for o in loose if not o.shares[0].doubt], [o for o in open_ if not any(s.doubt for s in o.shares)])
+        _pair_with_sums(
+            [o for o in loose if not o.shares[0].doubt], [o for o in open_ if not any(s.doubt for s in o.shares)]
+        )
 
 
 def _unnamed_payments(obligations: Sequence[_Obligation]) -> None:
@@ -828,10 +912,25 @@ def _unnamed_payments(obligations: Sequence[_Obligation]) -> None:
         many = by_key[key]
         named = [o for o in many if any(e.facts[0].charge for e in o.paid)]
         for one in many:
-            if len(one.shares) != 1 or one.shares[0].doubt or any(e.facts[0].charge for e in one.paid) or id(one) in taken:
+            if (
+                len(one.shares) != 1
+                or one.shares[0].doubt
+                or any(e.facts[0].charge for e in one.paid)
+                or id(one) in taken
+            ):
                 continue
             mine = {f.source for e in one.paid for f in e.facts}
-            other = next((o for o in named if id(o) not in taken and o.currency == one.currency and o.total and mine.isdisjoint(f.source for e in o.paid for f in e.facts)), None)
+            other = next(
+                (
+                    o
+                    for o in named
+                    if id(o) not in taken
+                    and o.currency == one.currency
+                    and o.total
+                    and mine.isdisjoint(f.source for e in o.paid for f in e.facts)
+                ),
+                None,
+            )
             if other is not None:
                 taken |= {id(one), id(other)}
                 one.shares[0].doubt = min(one.shares[0].amount, other.total)
@@ -839,7 +938,9 @@ def _unnamed_payments(obligations: Sequence[_Obligation]) -> None:
 
 def _is_one_payment(one: _Obligation) -> bool:
     """A payment, or an invoice said to be paid, that covers nothing on record."""
-    return (len(one.paid) == 1 and not one.of("billed")) or (not one.paid and len(one.of("billed")) == 1 and bool(one.of("billed")[0].paid))
+    return (len(one.paid) == 1 and not one.of("billed")) or (
+        not one.paid and len(one.of("billed")) == 1 and bool(one.of("billed")[0].paid)
+    )
 
 
 def _alike(payment: _Obligation, other: _Obligation) -> tuple | None:
@@ -866,7 +967,12 @@ def _pair(loose: Sequence[_Obligation], open_: Sequence[_Obligation]) -> None:
     if len(loose) * len(open_) > MOST_PAIRS:
         _pair_in_order(loose, open_)
         return
-    pairs = [(how, p.entries[0].name, o.entries[0].name, p, o) for p in loose for o in open_ if (how := _alike(p, o)) is not None]
+    pairs = [
+        (how, p.entries[0].name, o.entries[0].name, p, o)
+        for p in loose
+        for o in open_
+        if (how := _alike(p, o)) is not None
+    ]
     taken: set[int] = set()
     for _, _, _, payment, other in sorted(pairs, key=lambda pair: pair[:3]):
         if id(payment) in taken or id(other) in taken:

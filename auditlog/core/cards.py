@@ -101,16 +101,14 @@ def _find(root: Any, name: str, texts: int = 3) -> str | None:
         elif isinstance(value, list):
             pending.extend((inner, name) for inner in value)
         elif isinstance(value, str):
-            if is_card_number(value) and not (name in _ID_FIELDS or name.endswith(("_id", "Id", "ID")) or _plain(name) in _DEVICE_FIELDS):
+            if is_card_number(value) and not (
+                name in _ID_FIELDS or name.endswith(("_id", "Id", "ID")) or _plain(name) in _DEVICE_FIELDS
+            ):
                 return name
             for document in _documents(value) if texts else ():
                 if (found := _find_in_text(document, texts - 1)) is not None:
                     return found
-        elif (
-            isinstance(value, int)
-            and _plain(name) in _NUMBERS
-            and is_card_number(str(value))
-        ):
+        elif isinstance(value, int) and _plain(name) in _NUMBERS and is_card_number(str(value)):
             return name
     return None
 

@@ -73,7 +73,9 @@ def event_line(act: Act, chain: Chain, *, tenant: str, original_uid: str = "") -
         ("chain", " > ".join(f"{hop.party.sub} ({hop.standing})" for hop in chain.hops)),
         ("evidenceGrade", act.grade), ("target", act.object),
     ])  # fmt: skip
-    said |= _custom("cn", [("leafIndex", act.leaf_index), ("amountMinor", "" if act.amount_minor is None else act.amount_minor)])
+    said |= _custom(
+        "cn", [("leafIndex", act.leaf_index), ("amountMinor", "" if act.amount_minor is None else act.amount_minor)]
+    )
     said |= _custom("flexString", [("currency", act.currency), ("originalId", original_uid)])
     done = " ".join(filter(None, (act.verb or act.type, act.object)))
     return cef_line(act.type, f"{actor.sub if actor else 'somebody unknown'}: {done}", 1, said)
@@ -98,8 +100,21 @@ def finding_line(kept: Kept, *, tenant: str) -> bytes:
         "cnt": max(1, len(finding.events)),
         "deviceExternalId": tenant,
     }
-    said |= _custom("cs", [("agent", finding.actor or ""), ("grant", finding.grant or ""), ("firstEvent", next(iter(finding.events), ""))])
-    said |= _custom("cn", [("change", kept.change), ("amountMinor", "" if finding.money_at_risk_minor is None else finding.money_at_risk_minor)])
+    said |= _custom(
+        "cs",
+        [
+            ("agent", finding.actor or ""),
+            ("grant", finding.grant or ""),
+            ("firstEvent", next(iter(finding.events), "")),
+        ],
+    )
+    said |= _custom(
+        "cn",
+        [
+            ("change", kept.change),
+            ("amountMinor", "" if finding.money_at_risk_minor is None else finding.money_at_risk_minor),
+        ],
+    )
     said |= _custom("flexString", [("currency", finding.currency or "")])
     return cef_line(finding.rule, finding.title, _SEVERITIES[finding.severity], said)
 
@@ -126,7 +141,10 @@ def incident_line(incident: Incident, *, tenant: str) -> bytes:
         ("decided", incident.outcome), ("mergedInto", incident.merged_into),
         ("finding", "" if incident.finding is None else f"finding-{incident.finding}"),
     ])  # fmt: skip
-    said |= _custom("cn", [("step", incident.step), ("claimedMinor", "" if incident.claimed_minor is None else incident.claimed_minor)])
+    said |= _custom(
+        "cn",
+        [("step", incident.step), ("claimedMinor", "" if incident.claimed_minor is None else incident.claimed_minor)],
+    )
     said |= _custom("flexString", [("currency", incident.claimed_currency)])
     return cef_line(f"case.{incident.state}", f"{incident.uid}: {incident.title}", severity, said)
 

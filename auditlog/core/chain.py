@@ -69,7 +69,11 @@ def tokens_to(jti: str, tokens: Mapping[str, Token]) -> TokenPath:
     """Walk parents from `jti` to the token that was not exchanged from another. One whose end alone is known is missing."""
     return TokenPath(
         jti,
-        *_walk(jti, lambda each: token if (token := tokens.get(each)) and token.stated else None, lambda token: token.parent),
+        *_walk(
+            jti,
+            lambda each: token if (token := tokens.get(each)) and token.stated else None,
+            lambda token: token.parent,
+        ),
     )
 
 
@@ -188,7 +192,12 @@ class _Builder:
         self.breaks.append(Break(hop, code, reason, **more))
 
     def _add(self, party: Party, **more: Any) -> None:
-        more = {"delegated_by": self.hops[-1].party.key if self.hops else None, "attester": None, "grant": None, "token": None} | more
+        more = {
+            "delegated_by": self.hops[-1].party.key if self.hops else None,
+            "attester": None,
+            "grant": None,
+            "token": None,
+        } | more
         self.hops.append(Hop(len(self.hops), party, **more))
         self.known.add(party.key)
 
@@ -201,7 +210,9 @@ class _Builder:
             self._break(None, "missing_parent", f"no source ever spoke of grant {path.missing}",
                         supplier=first.attester if first else None)  # fmt: skip
         if first is not None and not first.root and path.missing is None and not path.cycle:
-            self._break(0, "no_root", f"grant {first.id} names no parent and does not say it is a root", supplier=first.attester)
+            self._break(
+                0, "no_root", f"grant {first.id} names no parent and does not say it is a root", supplier=first.attester
+            )
         if first is not None and first.subject is not None:
             self._add(first.subject, attester=first.attester, standing=first.standing, derived_from="grant",
                       grade=first.grade, leaf_index=first.leaf_index, known_at=first.known_at, known_leaf=first.known_leaf)  # fmt: skip
@@ -288,11 +299,15 @@ class _Builder:
                 continue
             if self.path.grants or self.tokens.tokens:
                 named = "grant" if self.path.grants else "token"
-                self._break(len(self.hops), "actor_not_granted", f"{party.key} acted, but no {named} on the path names it")
+                self._break(
+                    len(self.hops), "actor_not_granted", f"{party.key} acted, but no {named} on the path names it"
+                )
             self._add(party, standing="claimed", derived_from="act", grade=self.grade)
 
 
-def when_recorded(hop: Hop, *, occurred_at: datetime, leaf_index: int) -> Literal["before", "told", "after", "itself"] | None:
+def when_recorded(
+    hop: Hop, *, occurred_at: datetime, leaf_index: int
+) -> Literal["before", "told", "after", "itself"] | None:
     """When what the hop is derived from came into this ledger: before the act was done, before it was told, or after.
 
     By our clock and our order, not by anybody's `granted_at`: what is told once an act is done may be made up to fit it.
@@ -313,6 +328,7 @@ def _leaves(indexes: tuple[int, ...]) -> str:
 def with_kinds(chain: Chain, known: Mapping[str, str]) -> Chain:
     """The same chain with each party's kind as the record knows it."""
     hops = tuple(
-        replace(hop, party=Party(hop.party.iss, hop.party.sub, known.get(hop.party.key, hop.party.kind))) for hop in chain.hops
+        replace(hop, party=Party(hop.party.iss, hop.party.sub, known.get(hop.party.key, hop.party.kind)))
+        for hop in chain.hops
     )
     return replace(chain, hops=hops)

@@ -1,6 +1,6 @@
 """Checkpoints: the log's head as a signed note (C2SP tlog-checkpoint and signed-note, both v1.0.0).
 
-    <origin>\n<tree size>\n<root hash, base64>\n\n— <origin> <base64(4-byte key id || Ed25519 signature)>\n
+<origin>\n<tree size>\n<root hash, base64>\n\n— <origin> <base64(4-byte key id || Ed25519 signature)>\n
 """
 
 from base64 import b64decode, b64encode

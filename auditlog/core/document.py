@@ -14,7 +14,8 @@ import orjson
 LARGEST = 2**63 - 1
 # Escapes one by one, so that `\\ud83d` (a backslash and five letters) is none.
 _ESCAPE = re.compile(
-    rb"\\(?:u(?P<first>[dD][89abAB][0-9a-fA-F]{2})(?P<second>\\u[dD][c-fC-F][0-9a-fA-F]{2})?|u(?P<alone>[dD][c-fC-F][0-9a-fA-F]{2})|.)", re.DOTALL
+    rb"\\(?:u(?P<first>[dD][89abAB][0-9a-fA-F]{2})(?P<second>\\u[dD][c-fC-F][0-9a-fA-F]{2})?|u(?P<alone>[dD][c-fC-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
 )
 
 

@@ -102,7 +102,9 @@ class Money(Struct, frozen=True, omit_defaults=True):
     phase: Phase | None = None
     rail: Short = ""
     charge: Id = ""
-    payment: Id = ""  # what the charge is part of at its rail: a payment intent, an authorization of which several are captured
+    payment: Id = (
+        ""  # what the charge is part of at its rail: a payment intent, an authorization of which several are captured
+    )
     authority: Id = ""
     invoice: Id = ""
     subscription: Id = ""
@@ -115,7 +117,9 @@ class Money(Struct, frozen=True, omit_defaults=True):
         if (self.amount is not None or self.amount_minor is not None) and not self.currency:
             raise MalformedEvent("payload: `money` states an amount, and no `currency`")
         if self.amount is not None and self.amount_minor is not None and self._decimal != self.amount_minor:
-            raise MalformedEvent(f"payload: `money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}")
+            raise MalformedEvent(
+                f"payload: `money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}"
+            )
         if self.amount is not None and self._decimal > 2**63 - 1:
             raise MalformedEvent(f"payload: `money.amount` {self.amount} is more than can be counted")
 
@@ -294,7 +298,9 @@ class Event(Struct, frozen=True):
         if self.dated or ARRIVAL not in (self.occurred_at, self.issued_at):
             return self
         issued = at if self.issued_at == ARRIVAL else self.issued_at
-        return msgspec.structs.replace(self, occurred_at=issued if self.occurred_at == ARRIVAL else self.occurred_at, issued_at=issued)
+        return msgspec.structs.replace(
+            self, occurred_at=issued if self.occurred_at == ARRIVAL else self.occurred_at, issued_at=issued
+        )
 
 
 _TYPES: dict[str, tuple[str, ...]] = {

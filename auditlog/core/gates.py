@@ -89,7 +89,11 @@ def standing_refusal(act: Act, record: Record, path: Path | None = None) -> Refu
         reason = f"{refusal.by} refused it, {(act.occurred_at - refusal.at).total_seconds():.0f} s before it was done"
         if may and lifted is False and refusal.principal == act.principal:
             return Refused(refusal, reason, "fail")
-        why = "whether that party may refuse it is not on record" if may is None else "whether the approval after that takes it back is not on record"
+        why = (
+            "whether that party may refuse it is not on record"
+            if may is None
+            else "whether the approval after that takes it back is not on record"
+        )
         doubtful = doubtful or Refused(refusal, f"{reason}; {why}", "unknown")
     return doubtful
 
@@ -133,7 +137,9 @@ def _check(kinds: tuple[str, ...], asked: _Asked) -> GateCheck:
     said_no = [a for a in others if a.answer == "refused"]
     if not fitting:
         if said_no:
-            return GateCheck(kind, None, f"the grant asks for a {kind} approval, and {_who(said_no[-1])} refused it", said_no[-1])
+            return GateCheck(
+                kind, None, f"the grant asks for a {kind} approval, and {_who(said_no[-1])} refused it", said_no[-1]
+            )
         # That it was asked for is not in the reason: it may come late, and nothing about the act is settled by it.
         reason = f"the grant asks for a {kind} approval, and none for this act is in the record"
         return GateCheck(kind, None, reason, others[-1] if others else None)
@@ -161,11 +167,17 @@ def _problem(approval: Approval, asked: _Asked, kind: str, said_no: list[Approva
     if no := next((a for a in said_no if a.by_kind == "human" and approval.at < a.at <= act.occurred_at), None):
         return f"{_who(no)} refused the {kind} approval after it had been given, and before the act", no
     if _price_exceeds(approval, asked):
-        return f"the {kind} approval covers {approval.max_price_minor} minor units, the act took {asked.most_minor}", approval
+        return (
+            f"the {kind} approval covers {approval.max_price_minor} minor units, the act took {asked.most_minor}",
+            approval,
+        )
     if (user := _used_by(approval, asked)) is not None:
         return f"the {kind} approval was used by act {user.event_id} already", approval
     if _is_entitled(approval.by, asked) is False:
-        return f"{_who(approval)} answered the {kind} gate, and is of another organisation than {asked.principal}", approval
+        return (
+            f"{_who(approval)} answered the {kind} gate, and is of another organisation than {asked.principal}",
+            approval,
+        )
     return None
 
 
@@ -188,11 +200,16 @@ def is_acting_side(issuer: str, act: Act, path: Path, tokens: TokenPath) -> bool
     """Whether a source speaks for the one who acted: as it, or from its issuer, which gave it no authority here. What
     such a source says in its own favour is no evidence of it.
     """
-    actors = act_chain(act.payload.actor)[-1:] if act.payload.actor else tuple(g.actor for g in path.grants[-1:] if g.actor)
+    actors = (
+        act_chain(act.payload.actor)[-1:] if act.payload.actor else tuple(g.actor for g in path.grants[-1:] if g.actor)
+    )
     if not any(issuer in (actor.iss, actor.sub, actor.key) for actor in actors):
         return False
     # A token that it made for its own party, in nobody else's name, gave that party nothing.
-    given = (*path.grants, *(token for token in tokens.tokens if token.subject is not None and token.subject.iss != issuer))
+    given = (
+        *path.grants,
+        *(token for token in tokens.tokens if token.subject is not None and token.subject.iss != issuer),
+    )
     return issuer not in {link.attester for link in given if link.standing == "proven"}
 
 
@@ -249,7 +266,9 @@ def _belongs(approval: Approval, act: Act) -> bool | None:
     """Whether the answer is in the name of the act's principal. None: whoever gave it may have meant somebody else's."""
     if not approval.principal or approval.principal == act.principal:
         return True
-    return None if approval.principal_is_giver and not approval.over and approval.request_id == act.request_id else False
+    return (
+        None if approval.principal_is_giver and not approval.over and approval.request_id == act.request_id else False
+    )
 
 
 def _who(approval: Approval) -> str:
@@ -294,7 +313,11 @@ def _joins(approval: Approval, asked: _Asked) -> bool:
     if not approval.request_id or approval.request_id != act.request_id:
         return False
     # A payment's own target is its charge, which nobody could name before.
-    return act.type.startswith("payment.") or not (approval.target and act.target) or approval.target in (act.target, act.resource)
+    return (
+        act.type.startswith("payment.")
+        or not (approval.target and act.target)
+        or approval.target in (act.target, act.resource)
+    )
 
 
 def _is_of(answer: Approval, asked: _Asked) -> bool:
@@ -312,10 +335,16 @@ def _is_of(answer: Approval, asked: _Asked) -> bool:
 def _digests(act: Act, record: Record, path: Path, paid: Iterable[Act]) -> set[str]:
     """All that this act's parameters can hash to: the price may be the approval's, the intent's or the act's own."""
     own = [a.payload.intent for a in (act, *paid)]
-    if not (asked := record.prices_asked(act)) and not any(a.payload.gate and a.payload.gate.over for a in (act, *paid)):
+    if not (asked := record.prices_asked(act)) and not any(
+        a.payload.gate and a.payload.gate.over for a in (act, *paid)
+    ):
         return set()
     prices = {(None, None), (None, act.currency or None), *asked}
-    prices |= {(intent.max_price_minor, intent.currency) for intent in (*own, *(grant.intent for grant in path.grants)) if intent}
+    prices |= {
+        (intent.max_price_minor, intent.currency)
+        for intent in (*own, *(grant.intent for grant in path.grants))
+        if intent
+    }
     prices |= {(told.amount_minor, told.currency) for told in (act, *paid) if told.amount_minor is not None}
     return set().union(*(over_digests(act, price, currency) for price, currency in prices))
 
@@ -338,14 +367,17 @@ def _used_by(approval: Approval, asked: _Asked) -> Act | None:
     for other in record.siblings_of(act):
         if other.event_id == act.event_id or not other.happened or other.principal != act.principal:
             continue
-        if follows_an_act(other) and (not other.spends or other.charge in ("", act.charge) or done_act(other, record) is not None):
+        if follows_an_act(other) and (
+            not other.spends or other.charge in ("", act.charge) or done_act(other, record) is not None
+        ):
             continue  # only the later word on an act, or one more on this very payment
         earlier = order(other) < order(act)
         own = other.payload.gate
         if not earlier or other.occurred_at < approval.at or (own and own.by):
             continue
         paid = [p for p in payments_of(other, record) if p.spends]
-        if approval.kind in gates_required(other, is_paid_for=bool(paid)) and _joins(approval, _Asked(other, record, other.path, paid)):
+        if approval.kind in gates_required(other, is_paid_for=bool(paid)) and _joins(
+            approval, _Asked(other, record, other.path, paid)
+        ):
             return other
     return None
-

@@ -64,7 +64,9 @@ def told_of(event: Event, provider: str) -> Told | None:
         named = money.authority
     if not named:
         return None
-    return Told(provider, kind, named, how, account, _matched_by(payload.call.args if payload.call else None), event.occurred_at)
+    return Told(
+        provider, kind, named, how, account, _matched_by(payload.call.args if payload.call else None), event.occurred_at
+    )
 
 
 def _matched_by(args: dict[str, msgspec.Raw] | None) -> str:

@@ -94,7 +94,9 @@ def is_listed(act: Act, intent: Intent) -> bool:
 
 
 _TIERS = frozenset(["plan", "tier"])
-_OPAQUE = re.compile(r"(price|prod|plan|tier|sku|sub)_[A-Za-z0-9]{8,}\Z")  # a provider's own id tells nobody which plan it is
+_OPAQUE = re.compile(
+    r"(price|prod|plan|tier|sku|sub)_[A-Za-z0-9]{8,}\Z"
+)  # a provider's own id tells nobody which plan it is
 
 
 def other_tier(act: Act, intent: Intent) -> str:

@@ -45,7 +45,14 @@ def call_keys(places: list[str], *, idempotency_key: str, request_id: str, ray_i
 
 
 def money_keys(
-    provider: str, rail: str, *, idempotency_key: str, request_id: str, ray_id: str, invoice: str, subscription: str = "",
+    provider: str,
+    rail: str,
+    *,
+    idempotency_key: str,
+    request_id: str,
+    ray_id: str,
+    invoice: str,
+    subscription: str = "",
     payment: str = "",
 ) -> tuple[Key, ...]:
     """By what a statement about money may be of the same obligation as another's, beside their charge."""
@@ -62,7 +69,11 @@ def thing_key(event_type: str, verb: str, provider: str, thing: str) -> Key | No
     if not provider or not thing:
         return None
     done = verb.rpartition(".")[2].lower() if event_type in ("action.performed", "action.denied") else ""
-    if event_type in MADE_TYPES or event_type in ("resource.requested", "resource.failed", "account.requested") or done in _MAKING:
+    if (
+        event_type in MADE_TYPES
+        or event_type in ("resource.requested", "resource.failed", "account.requested")
+        or done in _MAKING
+    ):
         return Key("thing", f"provider:{provider}", f"made {thing}")
     if event_type in ENDED_TYPES or done in _ENDING:
         return Key("thing", f"provider:{provider}", f"ended {thing}")

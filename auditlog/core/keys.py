@@ -52,7 +52,9 @@ class Key:
         check = self.checks.get(algorithm)
         if check is None:
             fit = " or ".join(self.checks)
-            raise WrongAlgorithm(f"key {self.kid!r} is for {fit}, the header says alg {algorithm!r}"[:200], key=self.thumbprint)
+            raise WrongAlgorithm(
+                f"key {self.kid!r} is for {fit}, the header says alg {algorithm!r}"[:200], key=self.thumbprint
+            )
         return check
 
 
@@ -144,7 +146,9 @@ def kid_of(jwk: dict[str, Any]) -> str:
 def load(jwk: dict[str, Any], kid: str) -> Key:
     """Raises ConfigurationError when the key is malformed, weak, or of a curve we do not take."""
     if any(not isinstance(jwk.get(name), str) or not _MEMBER.match(jwk[name]) for name in _REQUIRED[jwk["kty"]]):
-        raise ConfigurationError(f"key {kid!r} is not a usable JWK: expected {', '.join(_REQUIRED[jwk['kty']])} in base64url")
+        raise ConfigurationError(
+            f"key {kid!r} is not a usable JWK: expected {', '.join(_REQUIRED[jwk['kty']])} in base64url"
+        )
     try:
         checks = _LOADERS[jwk["kty"]](jwk)
         stamp = thumbprint(jwk)

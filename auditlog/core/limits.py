@@ -54,7 +54,16 @@ class LimitFact:
     @property
     def terms(self) -> tuple[str, ...]:
         """What is counted against it, and over what: all but its amount and what becomes of it."""
-        return ("" if self.grant else self.holder, *self.bound, self.scope, self.scope_id, self.provider, self.currency, self.interval, self.zone)
+        return (
+            "" if self.grant else self.holder,
+            *self.bound,
+            self.scope,
+            self.scope_id,
+            self.provider,
+            self.currency,
+            self.interval,
+            self.zone,
+        )
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -193,7 +202,11 @@ class Standing(NamedTuple):
     def is_passed_by(self, total: Minor) -> bool:
         """Whether a total is over for certain: whatever is in doubt would not have been enough."""
         most = self.limit.max_minor if self.limit else None
-        return most is not None and total > most and all(d.max_minor is not None and total > d.max_minor for d in self.doubtful)
+        return (
+            most is not None
+            and total > most
+            and all(d.max_minor is not None and total > d.max_minor for d in self.doubtful)
+        )
 
 
 @dataclass(frozen=True)
@@ -239,7 +252,9 @@ class Limit:
     @cached_property
     def _states(self) -> list[Standing]:
         """What stood after none, one, two .. of the statements, whoever knew of them."""
-        return list(accumulate(self.versions, lambda state, fact: self._after(state, fact, None), initial=Standing(None)))
+        return list(
+            accumulate(self.versions, lambda state, fact: self._after(state, fact, None), initial=Standing(None))
+        )
 
     @cached_property
     def _times(self) -> list[datetime]:
@@ -278,7 +293,9 @@ def _in_time(fact: LimitFact) -> tuple:
     return fact.at, verb, fact.max_minor is None, fact.max_minor or 0, fact.leaf_index, fact.key
 
 
-def limits_of(facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact | None], RaiseStanding]) -> list[Limit]:
+def limits_of(
+    facts: Iterable[LimitFact], judged: Callable[[LimitFact, LimitFact | None], RaiseStanding]
+) -> list[Limit]:
     """Limits from all that was said of them. A statement restates the limit of the same id; failing that, each with the
     same holder, scope, provider, currency, interval and bound thing, if it names one.
     """
@@ -331,7 +348,9 @@ def _same_id(fact: LimitFact, other: LimitFact) -> bool:
 
 
 def _same_limit(fact: LimitFact, other: LimitFact) -> bool:
-    same = fact.kind[1:] == other.kind[1:] if fact.grant and not fact.holder else fact.kind == other.kind  # default: the grant's actor
+    same = (
+        fact.kind[1:] == other.kind[1:] if fact.grant and not fact.holder else fact.kind == other.kind
+    )  # default: the grant's actor
     if not same or (fact.scope_id and fact.scope_id != other.scope_id):
         return False
     if fact.verb == "grant" or other.verb == "grant":
@@ -354,7 +373,9 @@ class Terms(NamedTuple):
     states_limits: bool
 
 
-def restated_in_grants(facts: Iterable[LimitFact], versions: Mapping[str, Sequence[Terms]], rivals: Mapping[str, Sequence[Terms]]) -> list[LimitFact]:
+def restated_in_grants(
+    facts: Iterable[LimitFact], versions: Mapping[str, Sequence[Terms]], rivals: Mapping[str, Sequence[Terms]]
+) -> list[LimitFact]:
     """Limits of grants as their statements leave them: what a later version does not repeat is gone from then on, and what
     somebody else states of the grant, who may say so too, is in doubt. By grant id: its versions in order, and the rivals.
     """
@@ -518,7 +539,9 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
         for bucket in buckets:
             if bucket.terms == in_force:
                 total = taken.get(bucket, 0) + open_.get(bucket, 0)
-                ledger.steps.append(Step(spent, limit, standing, bucket, at, total, open_.get(bucket, 0), total + doubt.get(bucket, 0)))
+                ledger.steps.append(
+                    Step(spent, limit, standing, bucket, at, total, open_.get(bucket, 0), total + doubt.get(bucket, 0))
+                )
     return ledger
 
 
@@ -546,7 +569,13 @@ def crossings_of(ledger: Ledger) -> list[Crossing]:
             last_over = beyond.get(bucket, {}).get(id(spent), last_over)
             standing = ledger.limit.in_force(at, leaf_index=spent.leaf_index)
             limit = standing.limit
-            if not amount or limit is None or limit.terms != bucket.terms or last_over is None or not standing.is_passed_by(total):
+            if (
+                not amount
+                or limit is None
+                or limit.terms != bucket.terms
+                or last_over is None
+                or not standing.is_passed_by(total)
+            ):
                 continue
             crossed_by = crossed_by or last_over
             if worst is None or total - limit.max_minor >= worst[0]:
@@ -557,7 +586,18 @@ def crossings_of(ledger: Ledger) -> list[Crossing]:
             provider = each if limit.scope in ("provider", "merchant") and each else limit.provider
             mine = {id(spent) for spent in counted[:upto]}
             held = tuple(spent for key, spent in beyond.get(bucket, {}).items() if key not in mine)
-            found.append(Crossing(limit, provider, start, over + (limit.max_minor or 0), crossed_by, tuple(counted[:upto]), each, also_held=held))
+            found.append(
+                Crossing(
+                    limit,
+                    provider,
+                    start,
+                    over + (limit.max_minor or 0),
+                    crossed_by,
+                    tuple(counted[:upto]),
+                    each,
+                    also_held=held,
+                )
+            )
     return sorted(found, key=lambda c: (c.crossed_by.at, c.limit.leaf_index))
 
 
@@ -573,7 +613,11 @@ def overshoots_of(ledger: Ledger) -> list[Crossing]:
     found = []
     for bucket, (first, most) in worst.items():
         each, start, _ = bucket
-        lines = [s.spent for s in ledger.steps if s.bucket == bucket and is_open(s.spent.held_from, s.spent.held_until, most.at)]
+        lines = [
+            s.spent
+            for s in ledger.steps
+            if s.bucket == bucket and is_open(s.spent.held_from, s.spent.held_until, most.at)
+        ]
         lines += [s for s in ledger.counted.get(bucket, ()) if s.at <= most.at]
         counted = tuple(sorted({id(s): s for s in lines}.values(), key=lambda s: (s.held_from or s.at, s.leaf_index)))
         limit = most.standing.limit
@@ -621,7 +665,9 @@ def beyond_authority(ceilings: Sequence[Ceiling], spending: Iterable[Spent]) -> 
     """Every line under one authority that was above its ceiling or after its end, in order of time. What comes back gives
     room in the interval that it was taken in.
     """
-    granted = sorted((c for c in ceilings if not c.ended and c.max_minor is not None), key=lambda c: (c.at, c.leaf_index))
+    granted = sorted(
+        (c for c in ceilings if not c.ended and c.max_minor is not None), key=lambda c: (c.at, c.leaf_index)
+    )
     begun = [ceiling.at for ceiling in granted]
     lines: list[tuple[Spent, datetime, Ceiling | None]] = []
     counted: list[tuple[Spent, datetime | None]] = []
@@ -642,16 +688,24 @@ def beyond_authority(ceilings: Sequence[Ceiling], spending: Iterable[Spent]) -> 
             continue
         start = starts[id(spent)]
         times, so_far = back[start]
-        others = so_far[bisect_right(times, at)] - sum(amount for when, amount in spent.returns if max(when, spent.at) <= at)
+        others = so_far[bisect_right(times, at)] - sum(
+            amount for when, amount in spent.returns if max(when, spent.at) <= at
+        )
         before = sums.get(start, 0) - others
         sums[start] = sums.get(start, 0) + spent.gross_minor
         total = before + (spent.gross_minor or spent.authorized_minor)
         if total > ceiling.max_minor:
-            found.append(OverAuthority(spent, ceiling, total, min(total - ceiling.max_minor, spent.gross_minor or spent.authorized_minor)))
+            found.append(
+                OverAuthority(
+                    spent, ceiling, total, min(total - ceiling.max_minor, spent.gross_minor or spent.authorized_minor)
+                )
+            )
     return found
 
 
-def _returned(counted: Iterable[tuple[Spent, datetime | None]]) -> dict[datetime | None, tuple[list[datetime], list[Minor]]]:
+def _returned(
+    counted: Iterable[tuple[Spent, datetime | None]],
+) -> dict[datetime | None, tuple[list[datetime], list[Minor]]]:
     """By interval: when something came back, and how much had by then; the sums begin with nothing."""
     moves: dict[datetime | None, list[tuple[datetime, Minor]]] = {}
     for spent, start in counted:

@@ -95,7 +95,11 @@ def _shortened(line: str) -> Iterator[tuple[str, bool]]:
     whole = "".join(words)
     found = {"".join(said[:n] + said[n + 1 :]): False for n in range(len(said))} if len(said) > 1 else {}
     found["".join(said)] = True
-    yield from ((shape, is_whole) for text, is_whole in found.items() if text != whole and len(shape := domain.skeleton(text)) >= SHORTEST_SHORTENED)
+    yield from (
+        (shape, is_whole)
+        for text, is_whole in found.items()
+        if text != whole and len(shape := domain.skeleton(text)) >= SHORTEST_SHORTENED
+    )
 
 
 class Index:
@@ -117,12 +121,16 @@ class Index:
                 shortened.setdefault(shape, (mark, is_whole))
         self.marks, self.owned = marks, owned
         self.shortened = {shape: known for shape, known in shortened.items() if shape not in marks}
-        self.version = sha256("\n".join([background.version, *sorted(m.line for many in marks.values() for m in many)]).encode()).hexdigest()[:16]
+        self.version = sha256(
+            "\n".join([background.version, *sorted(m.line for many in marks.values() for m in many)]).encode()
+        ).hexdigest()[:16]
         self._automaton = self._make_automaton()
         self._deleted = self._make_deletes()
 
     def _make_automaton(self) -> ahocorasick.Automaton | None:
-        found: dict[str, tuple[list[str], list[str], list[str]]] = {}  # whole marks, those it is the first half of, the second
+        found: dict[
+            str, tuple[list[str], list[str], list[str]]
+        ] = {}  # whole marks, those it is the first half of, the second
         for shape in (*self.marks, *self.shortened):
             if len(shape) >= SHORTEST:
                 found.setdefault(shape, ([], [], []))[0].append(shape)
@@ -133,7 +141,15 @@ class Index:
             return None
         automaton = ahocorasick.Automaton()
         for run, (whole, first, second) in found.items():
-            automaton.add_word(run, (len(run), tuple(whole), tuple(first) if len(first) <= CROWD else (), tuple(second) if len(second) <= CROWD else ()))
+            automaton.add_word(
+                run,
+                (
+                    len(run),
+                    tuple(whole),
+                    tuple(first) if len(first) <= CROWD else (),
+                    tuple(second) if len(second) <= CROWD else (),
+                ),
+            )
         automaton.make_automaton()
         return automaton
 
@@ -151,7 +167,11 @@ class Index:
 
     def nearest(self, name: str) -> Likeness | None:
         """The brand that a domain name comes closest to, or None. Raises ValueError for no name."""
-        return max(self.likenesses(domain.parse(name)), key=lambda like: (like.relation == "equal", like.score, len(like.mark.shape)), default=None)
+        return max(
+            self.likenesses(domain.parse(name)),
+            key=lambda like: (like.relation == "equal", like.score, len(like.mark.shape)),
+            default=None,
+        )
 
     def likenesses(self, name: domain.Name) -> Iterator[Likeness]:
         label = name.label
@@ -166,7 +186,11 @@ class Index:
             return
         if self._automaton is None:
             return
-        tokens = [domain.skeleton(token) for token in re.split(r"[-\d]+", label.lower()) if token] if not label.isalpha() else []
+        tokens = (
+            [domain.skeleton(token) for token in re.split(r"[-\d]+", label.lower()) if token]
+            if not label.isalpha()
+            else []
+        )
         whole: dict[str, None] = {}  # in the order found
         halves: set[tuple[str, int]] = set()
         for end, (length, marks, first, second) in self._automaton.iter(shape):
@@ -229,5 +253,7 @@ class Index:
     def _typo(self, mark_shape: str, text: str, place: Literal["whole", "token", "inside"]) -> Likeness:
         ends = ("^", "$") if place == "whole" else ("", "")
         commoner = max(mark_shape, text, key=self.background.expected)
-        score = self.background.surprise(f"{ends[0]}{commoner}{ends[1]}", times=EDITS * len(mark_shape) * _PLACES[place])
+        score = self.background.surprise(
+            f"{ends[0]}{commoner}{ends[1]}", times=EDITS * len(mark_shape) * _PLACES[place]
+        )
         return Likeness(self.marks[mark_shape][0], "typo", score, text)

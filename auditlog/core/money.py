@@ -15,8 +15,24 @@ from auditlog.core.amount import amount_text, interval_start, minor, whole
 from auditlog.core.join import MANY, Key
 
 __all__ = [
-    "AGREED", "CREDIT_RAIL", "GIVEN_BACK", "RESTORED", "SPENT", "MoneyFact", "Unit", "amount_text", "book_of", "counted_together",
-    "failed_refund", "interval_start", "is_joinable", "minor", "phase_of", "releases", "usable", "whole",
+    "AGREED",
+    "CREDIT_RAIL",
+    "GIVEN_BACK",
+    "RESTORED",
+    "SPENT",
+    "MoneyFact",
+    "Unit",
+    "amount_text",
+    "book_of",
+    "counted_together",
+    "failed_refund",
+    "interval_start",
+    "is_joinable",
+    "minor",
+    "phase_of",
+    "releases",
+    "usable",
+    "whole",
 ]
 
 SPENT = frozenset({"captured", "settled"})
@@ -31,7 +47,19 @@ _BOOKS = {
     "invoice.issued": "billed", "invoice.voided": "billed", "invoice.credited": "billed",
 }  # fmt: skip
 # What tells of no deed: what was refused, promised or only watched.
-_NO_DEED = ("payment.", "invoice.", "dispute.", "budget.", "limit.", "delegation.", "token.", "consent.", "mandate.", "approval.", "session.")
+_NO_DEED = (
+    "payment.",
+    "invoice.",
+    "dispute.",
+    "budget.",
+    "limit.",
+    "delegation.",
+    "token.",
+    "consent.",
+    "mandate.",
+    "approval.",
+    "session.",
+)
 _UNDONE = (".failed", ".denied", ".searched", ".checked", "_failed", ".ended", ".reached")
 _IN_NO_BOOK = frozenset({"quoted", "ceiling", "authorized", "disputed"})
 _PHASES = {
@@ -112,7 +140,11 @@ class MoneyFact(Struct, frozen=True):
     @property
     def is_invoice(self) -> bool:
         """Whether it tells of an invoice and not of one payment; also a refund that names an invoice and no charge."""
-        return self.book == "billed" or self.type.startswith("invoice.") or (self.book == "returned" and not self.charge and self.invoice != "")
+        return (
+            self.book == "billed"
+            or self.type.startswith("invoice.")
+            or (self.book == "returned" and not self.charge and self.invoice != "")
+        )
 
     @property
     def invoice_keys(self) -> tuple[Key, ...]:
@@ -158,7 +190,9 @@ def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
     taken = {unit: _taken(told[unit]) for unit in parts}
     for one, other in sorted(links, key=lambda link: (-_twice(taken[link[0]], taken[link[1]]), link)):
         left, right = parts[one], parts[other]
-        if left is not right and _may_be_one([f for u in left for f in told[u]], [f for u in right for f in told[u]], names):
+        if left is not right and _may_be_one(
+            [f for u in left for f in told[u]], [f for u in right for f in told[u]], names
+        ):
             left += right
             for unit in right:
                 parts[unit] = left
@@ -228,7 +262,10 @@ def _is_one(told: list[MoneyFact]) -> bool:
     rails: dict[str, str] = {}
     for fact in told:
         # Refunds are acts of their own: one payment may have several.
-        if fact.phase not in GIVEN_BACK and phases.setdefault((fact.source, fact.phase), fact.charge_key) != fact.charge_key:
+        if (
+            fact.phase not in GIVEN_BACK
+            and phases.setdefault((fact.source, fact.phase), fact.charge_key) != fact.charge_key
+        ):
             return False
         if fact.charge and rails.setdefault(fact.rail, fact.charge) != fact.charge:
             return False

@@ -94,17 +94,36 @@ _KINDS: dict[str, tuple[int, int]] = {
 }
 # Of `action.performed` only what the verb says plainly.
 _VERBS = {"create": 1, "register": 1, "read": 2, "get": 2, "list": 2, "update": 3, "renew": 3, "delete": 4, "remove": 4}
-_STATUSES = {"success": (1, "Success"), "failure": (2, "Failure"), "denied": (2, "Failure"), "pending": (OTHER, "Pending")}
-_SEVERITIES = {"info": (1, "Informational"), "low": (2, "Low"), "medium": (3, "Medium"), "high": (4, "High"), "critical": (5, "Critical")}
+_STATUSES = {
+    "success": (1, "Success"),
+    "failure": (2, "Failure"),
+    "denied": (2, "Failure"),
+    "pending": (OTHER, "Pending"),
+}
+_SEVERITIES = {
+    "info": (1, "Informational"),
+    "low": (2, "Low"),
+    "medium": (3, "Medium"),
+    "high": (4, "High"),
+    "critical": (5, "Critical"),
+}
 _USERS = {"human": (1, "User"), "service": (4, "Service"), "agent": (OTHER, "Agent"), "workload": (OTHER, "Workload")}
 _STATES = {
     "open": (1, "New"), "acknowledged": (2, "In Progress"), "false_positive": (3, "Suppressed"), "resolved": (4, "Resolved"),
     "withdrawn": (OTHER, "Withdrawn"),
 }  # fmt: skip
-_STANDINGS = {"new": (1, "New"), "in_progress": (2, "In Progress"), "on_hold": (3, "On Hold"), "resolved": (4, "Resolved"), "closed": (5, "Closed")}
+_STANDINGS = {
+    "new": (1, "New"),
+    "in_progress": (2, "In Progress"),
+    "on_hold": (3, "On Hold"),
+    "resolved": (4, "Resolved"),
+    "closed": (5, "Closed"),
+}
 _DUPLICATE = 10
 # A hop gave more than it had: what was allowed is wrong, not what was done.
-OVER_BROAD = frozenset(f"authority.{rule}" for rule in ("scope_widened", "limit_widened", "outlives_parent", "depth_exceeded"))
+OVER_BROAD = frozenset(
+    f"authority.{rule}" for rule in ("scope_widened", "limit_widened", "outlives_parent", "depth_exceeded")
+)
 _IP, _NAME, _RESOURCE, _USER = 2, 1, 10, 31  # observable types
 
 
@@ -122,7 +141,9 @@ def event_object(act: Act, chain: Chain, *, tenant: str, original_uid: str = "")
     class_uid, activity = _kind(act)
     status_id, status = _STATUSES.get(act.outcome, (UNKNOWN, "Unknown"))
     acting = _acting(act, chain)
-    object_ = named(class_uid, activity, "" if activity != OTHER else act.verb if act.type == "action.performed" else act.type)
+    object_ = named(
+        class_uid, activity, "" if activity != OTHER else act.verb if act.type == "action.performed" else act.type
+    )
     object_ |= {
         "time": _ms(act.occurred_at),
         "severity_id": 1,
@@ -145,7 +166,9 @@ def event_object(act: Act, chain: Chain, *, tenant: str, original_uid: str = "")
         "unmapped": _unmapped(act, chain, acting),
     }
     object_ |= _said(
-        status_detail=_text((payload.call.error if payload.call else "") or ("denied" if act.outcome == "denied" else "")),
+        status_detail=_text(
+            (payload.call.error if payload.call else "") or ("denied" if act.outcome == "denied" else "")
+        ),
         http_request=_said(user_agent=_text(payload.client.user_agent)) if payload.client else None,
     )
     object_ |= _of_class(act, class_uid, acting)
@@ -204,7 +227,9 @@ def _principal(act: Act, chain: Chain) -> Party | None:
 def _actor(act: Act, chain: Chain, acting: Party | None) -> dict[str, Any]:
     """`user` is who is acted for, the agent beside it the application that acts; alone, whoever acts is the user."""
     principal = _principal(act, chain)
-    apart = acting is not None and (acting.kind in ("agent", "workload", "service") or (principal is not None and principal.key != acting.key))
+    apart = acting is not None and (
+        acting.kind in ("agent", "workload", "service") or (principal is not None and principal.key != acting.key)
+    )
     user = principal if principal is not None and (apart or acting is None) else None if apart else acting
     written = {}
     if user is not None or act.account or not apart:
@@ -220,7 +245,13 @@ def _user(party: Party | None, *, account: str = "") -> dict[str, Any]:
     if party is None:
         return {"name": "Unknown", "type_id": UNKNOWN, "type": "Unknown"} | owned
     type_id, type_ = _USERS.get(party.kind, (UNKNOWN, "Unknown"))
-    return {"uid": party.key, "name": _text(party.sub), "domain": _text(party.iss), "type_id": type_id, "type": type_} | owned
+    return {
+        "uid": party.key,
+        "name": _text(party.sub),
+        "domain": _text(party.iss),
+        "type_id": type_id,
+        "type": type_,
+    } | owned
 
 
 def endpoint(ip: str) -> dict[str, Any]:
@@ -248,7 +279,9 @@ def _of_class(act: Act, class_uid: int, acting: Party | None) -> dict[str, Any]:
     match class_uid:
         case 3001:
             account = act.account or act.target
-            return {"user": {"account": {"uid": account}, "type_id": UNKNOWN, "type": "Unknown"} if account else _user(None)}
+            return {
+                "user": {"account": {"uid": account}, "type_id": UNKNOWN, "type": "Unknown"} if account else _user(None)
+            }
         case 3002:
             subject = (token.actor.party if token and token.actor else token.subject if token else None) or acting
             service = {"service": {"name": _text(act.provider) or "Unknown"}}
@@ -269,7 +302,13 @@ def _of_class(act: Act, class_uid: int, acting: Party | None) -> dict[str, Any]:
 
 def _privileges(said: GrantObject | None, standing: Grant | None) -> list[str]:
     """The actions that a grant allows; one that states none inherits them, or nobody knows."""
-    details = said.authorization_details if said and said.authorization_details is not None else standing.details if standing else None
+    details = (
+        said.authorization_details
+        if said and said.authorization_details is not None
+        else standing.details
+        if standing
+        else None
+    )
     if details is None:
         return ["Unknown"]
     return sorted({_text(action) for detail in details for action in detail.actions or ["**"]})[:MOST]
@@ -278,7 +317,11 @@ def _privileges(said: GrantObject | None, standing: Grant | None) -> list[str]:
 def _told(act: Act, acting: Party | None) -> str:
     who = acting.sub if acting else "somebody unknown"
     what = " ".join(filter(None, (act.verb, act.object)))
-    return f"{act.type} ({act.outcome}) by {who}" + (f": {what}" if what else "") + (f" at {act.provider}" if act.provider else "")
+    return (
+        f"{act.type} ({act.outcome}) by {who}"
+        + (f": {what}" if what else "")
+        + (f" at {act.provider}" if act.provider else "")
+    )
 
 
 def _unmapped(act: Act, chain: Chain, acting: Party | None) -> dict[str, Any]:
@@ -339,13 +382,16 @@ def _delegated(said: GrantObject | str | None) -> dict[str, Any]:
     if not isinstance(said, GrantObject):
         return {}
     return {"grant": said.id} | _said(
-        subject=_party(said.subject) if said.subject else None, actor=_party(said.actor) if said.actor else None,
+        subject=_party(said.subject) if said.subject else None,
+        actor=_party(said.actor) if said.actor else None,
         not_before=said.not_before,
     )
 
 
 def _hop(hop: Hop) -> dict[str, Any]:
-    times = {name: _ms(at) for name, at in (("granted_time", hop.granted_at), ("expiration_time", hop.expires_at)) if at}
+    times = {
+        name: _ms(at) for name, at in (("granted_time", hop.granted_at), ("expiration_time", hop.expires_at)) if at
+    }
     return (
         {"position": hop.position, **_party(hop.party), "standing": hop.standing, "derived_from": hop.derived_from}
         | _said(delegated_by=hop.delegated_by, attester=hop.attester, grant=hop.grant, token=hop.token, grade=hop.grade)
@@ -389,7 +435,13 @@ def finding_object(kept: Kept, *, tenant: str, runbook: str = "") -> dict[str, A
             "uid": kept.finding_uid,
             "title": _text(finding.title),
             "types": [finding.rule.partition(".")[0]],
-            "analytic": {"uid": finding.rule, "name": finding.rule, "type_id": 1, "type": "Rule", "version": str(kept.rule_version)},
+            "analytic": {
+                "uid": finding.rule,
+                "name": finding.rule,
+                "type_id": 1,
+                "type": "Rule",
+                "version": str(kept.rule_version),
+            },
             "created_time": _ms(kept.detected_at),
             "first_seen_time": _ms(finding.first_at),
             "last_seen_time": _ms(finding.last_at),
@@ -401,7 +453,9 @@ def finding_object(kept: Kept, *, tenant: str, runbook: str = "") -> dict[str, A
     object_ |= _said(
         comment=_text(kept.comment),
         remediation={"desc": _text(runbook)} if runbook else None,
-        status_detail=f"its ground was taken away by leaf {kept.withdrawn_by_leaf}" if kept.withdrawn_by_leaf is not None else None,
+        status_detail=f"its ground was taken away by leaf {kept.withdrawn_by_leaf}"
+        if kept.withdrawn_by_leaf is not None
+        else None,
     )
     actor = _user(Party.of(finding.actor)) if finding.actor else None
     if class_uid == IAM_FINDING:
@@ -409,7 +463,9 @@ def finding_object(kept: Kept, *, tenant: str, runbook: str = "") -> dict[str, A
         object_ |= _said(user=actor)
     elif actor:
         object_["evidences"] = [{"actor": {"user": actor}}]
-    observables = [(name, _USER, key) for name, key in (("actor", finding.actor), ("principal", finding.principal)) if key]
+    observables = [
+        (name, _USER, key) for name, key in (("actor", finding.actor), ("principal", finding.principal)) if key
+    ]
     return object_ | _said(observables=_listed(observables))
 
 
@@ -448,7 +504,11 @@ def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
         "related_events": [{"uid": act.event_id} for act in incident.acts[:MOST]],
         "related_events_count": len(incident.acts),
     } | _said(desc=_text(incident.complaint))
-    opened_from = [{"uid": f"finding-{incident.finding}"} | _said(title=_text(incident.finding_title))] if incident.finding is not None else []
+    opened_from = (
+        [{"uid": f"finding-{incident.finding}"} | _said(title=_text(incident.finding_title))]
+        if incident.finding is not None
+        else []
+    )
     object_ = named(INCIDENT, activity, "") | {
         "time": _ms(incident.at),
         "start_time": _ms(incident.opened_at),
@@ -459,7 +519,8 @@ def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
         "status_detail": incident.state,
         "assignee_group": {"name": incident.awaiting},
         "message": f"{incident.uid} is {incident.state}: {title}",
-        "metadata": metadata(tenant, uid=f"{uid}-{incident.step}", code=f"case.{incident.state}") | {"sequence": incident.leaf_index},
+        "metadata": metadata(tenant, uid=f"{uid}-{incident.step}", code=f"case.{incident.state}")
+        | {"sequence": incident.leaf_index},
         "finding_info_list": [case, *opened_from],
         "unmapped": {"answerable": _argued(incident)},
     }
@@ -468,7 +529,9 @@ def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
         object_ |= {"verdict_id": _DUPLICATE, "verdict": "Duplicate"}
     elif incident.outcome:  # of a complaint, for which OCSF has no word
         object_ |= {"verdict_id": OTHER, "verdict": incident.outcome}
-    observables = [(name, _USER, key) for name, key in (("actor", incident.actor), ("principal", incident.principal)) if key]
+    observables = [
+        (name, _USER, key) for name, key in (("actor", incident.actor), ("principal", incident.principal)) if key
+    ]
     return object_ | _said(observables=_listed(observables))
 
 

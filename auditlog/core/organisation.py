@@ -32,7 +32,9 @@ class Organisations:
 
     by_issuer: Mapping[str, str] = field(default_factory=dict)
     by_party: Mapping[str, str] = field(default_factory=dict)
-    speakers: Mapping[str, frozenset[str]] = field(default_factory=dict)  # provider -> issuers of the sources that speak as it
+    speakers: Mapping[str, frozenset[str]] = field(
+        default_factory=dict
+    )  # provider -> issuers of the sources that speak as it
 
     def of_issuer(self, issuer: str) -> str | None:
         return self.by_issuer.get(issuer)
@@ -64,7 +66,12 @@ class Organisations:
         for party in (hop.party, *(one.party for one in below)):
             same = self._same(hop.attester, party.iss, self.of_party(party.key))
             if same:
-                return Gain(True, "it answers for this party" if party == hop.party else f"it answers for {party.sub}, who acts by this")
+                return Gain(
+                    True,
+                    "it answers for this party"
+                    if party == hop.party
+                    else f"it answers for {party.sub}, who acts by this",
+                )
             unknown |= same is None
         if provider is not None:
             issuers = self.speakers.get(provider, ())

@@ -15,7 +15,12 @@ def other_grant(act: Act, record: Record) -> Path | None:
         return None
     for path in record.others.get(act.actor, ()):
         last = path.grants[-1] if path.grants else None
-        if last is None or last.id == act.path.grants[-1].id or path.principal is None or path.principal.key != act.path.principal.key:
+        if (
+            last is None
+            or last.id == act.path.grants[-1].id
+            or path.principal is None
+            or path.principal.key != act.path.principal.key
+        ):
             continue
         known = all(
             g.known_leaf is not None and g.known_leaf < act.leaf_index and g.known_at is not None and g.known_at <= act.received_at
@@ -38,7 +43,11 @@ def _has_room(path: Path, act: Act, record: Record) -> bool:
     for grant, limit in limits:
         if limit.currency.upper() != act.currency:
             return False
-        spent = sum(s.spent_minor + s.authorized_minor for s in record.spending if grant in s.grants and s.event_id != act.event_id)
+        spent = sum(
+            s.spent_minor + s.authorized_minor
+            for s in record.spending
+            if grant in s.grants and s.event_id != act.event_id
+        )
         if spent + act.amount_minor > limit.max_minor:
             return False
     return True

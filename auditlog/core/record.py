@@ -75,7 +75,9 @@ class Record:
 
     limits: tuple[LimitFact, ...] = ()
     spending: tuple[Spent, ...] = ()
-    ceilings: Mapping[str, tuple[Ceiling, ...]] = field(default_factory=dict)  # payment authority -> what was said of it
+    ceilings: Mapping[str, tuple[Ceiling, ...]] = field(
+        default_factory=dict
+    )  # payment authority -> what was said of it
     approvals: tuple[Approval, ...] = ()
     refusals: tuple[Approval, ...] = ()  # what was asked for and refused, or only asked for: `answer` says which
     siblings: tuple[Act, ...] = ()  # other acts with the same charge, request id or target, in leaf order
@@ -84,7 +86,9 @@ class Record:
     owned: tuple[Owned, ...] = ()
     held: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by initiator: the paths to its own grants
     lineage: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> all parties above it
-    attesters: Mapping[str, frozenset[str]] = field(default_factory=dict)  # party key -> issuers of the grants that let it act
+    attesters: Mapping[str, frozenset[str]] = field(
+        default_factory=dict
+    )  # party key -> issuers of the grants that let it act
     others: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)  # by actor: all grants that let it act
     organisations: Organisations = NONE_MAPPED
     remits: Mapping[str, frozenset[str]] = field(default_factory=dict)  # source -> issuers it is confined to; none: all
@@ -127,7 +131,10 @@ class Record:
         grants = {grant for spent in spending for grant in spent.grants}
         found = {id(limit): limit for key in parties for limit in self._limits.get(("holder", key), ())}
         found |= {id(limit): limit for key in grants for limit in self._limits.get(("grant", key), ())}
-        return [self.ledger(limit) for limit in sorted(found.values(), key=lambda limit: (limit.first.leaf_index, limit.first.key))]
+        return [
+            self.ledger(limit)
+            for limit in sorted(found.values(), key=lambda limit: (limit.first.leaf_index, limit.first.key))
+        ]
 
     def ledger(self, limit: Limit) -> Ledger:
         """All spending against one limit, run once."""
@@ -147,7 +154,11 @@ class Record:
         if not fact.set_by:
             return "unknown"
         standing = self._raise_standing(fact, before)
-        return "unknown" if standing == "counts" and (self._is_own_word(fact, before) or self._is_made_by_holder(fact, before)) else standing
+        return (
+            "unknown"
+            if standing == "counts" and (self._is_own_word(fact, before) or self._is_made_by_holder(fact, before))
+            else standing
+        )
 
     def _is_made_by_holder(self, fact: LimitFact, before: LimitFact | None) -> bool:
         """Whether the event names as its actor whoever the limit binds, or a party below, and another as who set it."""
@@ -161,9 +172,16 @@ class Record:
         no limit of it besides, and is not that of who set the limit.
         """
         holder = fact.holder or (before.holder if before else "")
-        if fact.verb == "grant" or not fact.issuer or holder.partition("|")[0] != fact.issuer or fact.set_by.partition("|")[0] == fact.issuer:
+        if (
+            fact.verb == "grant"
+            or not fact.issuer
+            or holder.partition("|")[0] != fact.issuer
+            or fact.set_by.partition("|")[0] == fact.issuer
+        ):
             return False
-        return fact.issuer not in self.attesters.get(holder, frozenset()) and not (before and before.issuer == fact.issuer)
+        return fact.issuer not in self.attesters.get(holder, frozenset()) and not (
+            before and before.issuer == fact.issuer
+        )
 
     def _raise_standing(self, fact: LimitFact, before: LimitFact | None) -> RaiseStanding:
         holder = fact.holder or (before.holder if before else "")
@@ -174,7 +192,9 @@ class Record:
         if is_human:
             humans = {party for party in above | {holder} if party and self.kind_of(party) == "human"}
             own = {party.partition("|")[0] for party in humans}
-            return "counts" if fact.set_by in humans or not humans or fact.set_by.partition("|")[0] in own else "unknown"
+            return (
+                "counts" if fact.set_by in humans or not humans or fact.set_by.partition("|")[0] in own else "unknown"
+            )
         if fact.set_by == holder or holder in self.lineage.get(fact.set_by, frozenset()):
             return "refused"
         return "unknown"
@@ -227,7 +247,11 @@ class Record:
 
     @cached_property
     def _prices(self) -> dict[tuple[str, str], set[tuple[int | None, str | None]]]:
-        told = _grouped(((a.principal, a.target), (a.max_price_minor, a.currency)) for a in (*self.approvals, *self.refusals) if a.over)
+        told = _grouped(
+            ((a.principal, a.target), (a.max_price_minor, a.currency))
+            for a in (*self.approvals, *self.refusals)
+            if a.over
+        )
         return {asked: set(prices) for asked, prices in told.items()}
 
     @cached_property
@@ -269,7 +293,9 @@ class Record:
             stands: LimitFact | None = None
             for fact in (fact for fact in limit.versions if not fact.doubt):
                 known = found.get(fact.event_id)
-                if stands is not None and (known is None or (stands.at, stands.leaf_index) > (known.at, known.leaf_index)):
+                if stands is not None and (
+                    known is None or (stands.at, stands.leaf_index) > (known.at, known.leaf_index)
+                ):
                     found[fact.event_id] = stands
                 if not widens(fact, stands) or self.raise_standing(fact, stands) == "counts":
                     stands = fact
@@ -278,7 +304,8 @@ class Record:
     @cached_property
     def _limits(self) -> dict[tuple[str, str], list[Limit]]:
         return _grouped(
-            (("grant", limit.first.grant) if limit.first.grant else ("holder", limit.first.holder), limit) for limit in self._all_limits
+            (("grant", limit.first.grant) if limit.first.grant else ("holder", limit.first.holder), limit)
+            for limit in self._all_limits
         )
 
     @cached_property

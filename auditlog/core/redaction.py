@@ -71,7 +71,12 @@ class Redacted:
 
 
 def redact(
-    document: bytes, *, names: frozenset[str] = NEVER_STORED, keep: frozenset[str] = frozenset(), opens: bool = False, texts: int = MAX_TEXTS
+    document: bytes,
+    *,
+    names: frozenset[str] = NEVER_STORED,
+    keep: frozenset[str] = frozenset(),
+    opens: bool = False,
+    texts: int = MAX_TEXTS,
 ) -> Redacted:
     """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
     look like a credential and stays. `opens`: every text may be base64 of JSON. Raises MalformedEvent when the document cannot be read to look for secrets."""
@@ -88,7 +93,10 @@ def redact(
         if type(holder) is dict:
             names_seen += len(holder)
             if may_hide and any("spt_" in name for name in holder):
-                given = {_without(name, known, keep, texts) if "spt_" in name else name: value for name, value in holder.items()}
+                given = {
+                    _without(name, known, keep, texts) if "spt_" in name else name: value
+                    for name, value in holder.items()
+                }
                 removed += [f"{path}{name}" for name in given if name not in holder]
                 if len(given) < len(holder):
                     raise MalformedEvent("an object has names that differ in a secret only")
@@ -128,7 +136,9 @@ def refuse_secrets(document: bytes, *, keep: frozenset[str] = frozenset()) -> No
         raise MalformedEvent(f"it holds a secret ({removed[:200]}), which cannot be taken out of what is signed")
 
 
-def redact_headers(headers: Mapping[str, str], *, names: frozenset[str] = NEVER_STORED) -> tuple[dict[str, str], list[str]]:
+def redact_headers(
+    headers: Mapping[str, str], *, names: frozenset[str] = NEVER_STORED
+) -> tuple[dict[str, str], list[str]]:
     """Headers as they may be stored, and the names of those that were changed."""
     known = _names(names)
     clean = {

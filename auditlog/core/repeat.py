@@ -65,7 +65,9 @@ def is_own_word(repeat: Repeat, record: Record) -> bool:
     """Whether only the acting side says that one of the two charges bore this key: whose fault a second charge is hangs on
     that, and nobody attests for himself.
     """
-    return repeat.kind == "key" and not all(_is_attested(taking, repeat.thing, record) for taking in (repeat.first, repeat.taking))
+    return repeat.kind == "key" and not all(
+        _is_attested(taking, repeat.thing, record) for taking in (repeat.first, repeat.taking)
+    )
 
 
 def _is_attested(taking: Taking, key: str, record: Record) -> bool:
@@ -85,7 +87,9 @@ class Past:
         by_event = {act.event_id: taking for taking in self.takings for act in taking.acts}
         object.__setattr__(self, "by_event", by_event)
         object.__setattr__(self, "_repeat", {id(repeat.taking): repeat for repeat in reversed(self.repeats)})
-        object.__setattr__(self, "_loop", {act.event_id: (loop, n) for loop in self.loops for n, act in enumerate(loop.acts)})
+        object.__setattr__(
+            self, "_loop", {act.event_id: (loop, n) for loop in self.loops for n, act in enumerate(loop.acts)}
+        )
 
     def taking_of(self, act: Act) -> Taking | None:
         return self.by_event.get(act.event_id)
@@ -121,7 +125,9 @@ def past(acts: Iterable[Act], spending: Sequence[Spent] = ()) -> Past:
 _ORDERS = frozenset("booking cart checkout order purchase_order reservation".split())
 _INVOICES = frozenset(["bill", "invoice"])
 # Who is paid, not what for: the same sum to the same shop twice is an ordinary morning.
-_PAYEES = frozenset("account beneficiary customer merchant payee provider recipient seller shop store user vendor".split())
+_PAYEES = frozenset(
+    "account beneficiary customer merchant payee provider recipient seller shop store user vendor".split()
+)
 _COUNTED = frozenset("license licence seat share ticket unit voucher".split())  # bought one by one, alike
 _ORDER_ARGS = {
     **dict.fromkeys("order order_id order_number booking_id checkout_id cart_id reservation_id".split(), "order"),
@@ -142,7 +148,10 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
         best: Repeat | None = None
         for kind, *rest in things(taking):
             before = seen.setdefault((kind, *rest), [])
-            if best is None and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended)) is not None:
+            if (
+                best is None
+                and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended)) is not None
+            ):
                 best = again
             before.append(taking)
         if best is not None:
@@ -150,7 +159,9 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
     return found
 
 
-def _repeats(of: tuple[str, ...], taking: Taking, before: Sequence[Taking], total: int | None, ended: dict[str, list[datetime]]) -> Repeat | None:
+def _repeats(
+    of: tuple[str, ...], taking: Taking, before: Sequence[Taking], total: int | None, ended: dict[str, list[datetime]]
+) -> Repeat | None:
     kind, thing = of[0], of[-1]
     standing = [each for each in before if told_apart(each, taking) and not each.is_given_back(taking.at)]
     if kind == "key":
@@ -160,7 +171,9 @@ def _repeats(of: tuple[str, ...], taking: Taking, before: Sequence[Taking], tota
         if sum(each.amount_minor for each in (*standing, taking)) <= total:
             return None
     else:
-        standing = [each for each in standing if (each.amount_minor, each.currency) == (taking.amount_minor, taking.currency)]
+        standing = [
+            each for each in standing if (each.amount_minor, each.currency) == (taking.amount_minor, taking.currency)
+        ]
     if kind == "name":
         ends = ended.get(thing, [])
         standing = [e for e in standing if taking.at - e.at < TERM and not any(e.at <= at <= taking.at for at in ends)]
@@ -211,14 +224,21 @@ def things(taking: Taking) -> list[tuple[str, ...]]:
 def _of_another_thing(one: Taking, other: Taking) -> bool:
     """Whether both say what they were taken for, and it is not the same: then their key was merely used twice."""
     left = {each[0]: each for each in things(one) if each[0] not in ("key", "period")}
-    return any(left.get(each[0], each) != each for each in things(other) if each[0] in ("order", "invoice", "name", "target"))
+    return any(
+        left.get(each[0], each) != each for each in things(other) if each[0] in ("order", "invoice", "name", "target")
+    )
 
 
 def _like(one: Taking, other: Taking) -> bool:
     """Whether nothing that both state differs."""
     left, right = one.first.payload.call, other.first.payload.call
     if left is None or right is None or not left.args or not right.args:
-        return left is None or right is None or not (left.args_digest and right.args_digest) or left.args_digest == right.args_digest
+        return (
+            left is None
+            or right is None
+            or not (left.args_digest and right.args_digest)
+            or left.args_digest == right.args_digest
+        )
     return left.operation == right.operation and _said(one.first) == _said(other.first)
 
 
@@ -228,11 +248,17 @@ def _says_retry(taking: Taking) -> bool:
 
 def _wanted(taking: Taking) -> int:
     """How many of one thing were asked for, 1 where nobody says."""
-    stated = next((stated for act in taking.acts if (stated := stated_intent(act)) is not None and not stated.by_actor), None)
+    stated = next(
+        (stated for act in taking.acts if (stated := stated_intent(act)) is not None and not stated.by_actor), None
+    )
     if stated is not None and stated.intent.quantity is not None:
         # Of several things asked for, each was wanted once at least: how many of this one is not said.
         return max(1, stated.intent.quantity - max(0, len(stated.intent.targets) - 1))
-    kinds = {act.payload.action.target.type.lower() for act in taking.acts if act.payload.action and act.payload.action.target}
+    kinds = {
+        act.payload.action.target.type.lower()
+        for act in taking.acts
+        if act.payload.action and act.payload.action.target
+    }
     return 2**31 if kinds & _COUNTED else 1
 
 
@@ -251,7 +277,11 @@ def _invoice_totals(acts: Iterable[Act]) -> dict[tuple[str, ...], int]:
 def _ended_names(acts: Iterable[Act]) -> dict[str, list[datetime]]:
     found: dict[str, list[datetime]] = {}
     for act in acts:
-        if act.type in ("domain.deleted", "domain.transferred") and act.outcome == "success" and (name := _registrable(act.object)):
+        if (
+            act.type in ("domain.deleted", "domain.transferred")
+            and act.outcome == "success"
+            and (name := _registrable(act.object))
+        ):
             found.setdefault(name, []).append(act.occurred_at)
     return found
 
@@ -265,7 +295,9 @@ def _registrable(name: str) -> str:
 
 # --- the same call ----------------------------------------------------------------------------------------------------
 
-LOOP_TYPES = frozenset({"usage.metered", "payment.captured", "payment.authorized", "action.performed", "resource.provisioned"})
+LOOP_TYPES = frozenset(
+    {"usage.metered", "payment.captured", "payment.authorized", "action.performed", "resource.provisioned"}
+)
 # Benign base rate: in 1,164 calls of 200 ordinary agent sessions no call came three times in a row, so a repeat is
 # well under one call in twenty (tau-bench, the development data of the detectors).
 REPEAT_HEALTHY, REPEAT_LOOP = 0.05, 0.9
@@ -282,8 +314,12 @@ _NOISE = frozenset(
     "tool_call_id trace trace_id traceparent".split()
 )
 # Whose turn it is, not what is done: noise where what is left still names the thing.
-_CONTEXT = frozenset("agent_id conversation_id run_id session_id step step_id subtask_id task_id thread_id turn turn_id worker_id".split())
-_CLOCK = frozenset("at client_time created_at current_time issued_at now requested_at sent_at time timestamp ts".split())
+_CONTEXT = frozenset(
+    "agent_id conversation_id run_id session_id step step_id subtask_id task_id thread_id turn turn_id worker_id".split()
+)
+_CLOCK = frozenset(
+    "at client_time created_at current_time issued_at now requested_at sent_at time timestamp ts".split()
+)
 _NOW = timedelta(minutes=10)
 # What a meter of a thing that simply runs counts in.
 _MEASURES = frozenset(
@@ -373,7 +409,13 @@ def _charged_once(acts: Iterable[Act], told: Sequence[Taking]) -> Iterable[Act]:
     for act in sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index)):
         if act.type not in LOOP_TYPES or not act.spends or act.payload.call is None or not act.operation:
             continue
-        key = (act.rail, act.charge) if act.charge else ("taking", place[act.event_id]) if takes(act) else ("hold", act.idempotency_key or act.event_id)
+        key = (
+            (act.rail, act.charge)
+            if act.charge
+            else ("taking", place[act.event_id])
+            if takes(act)
+            else ("hold", act.idempotency_key or act.event_id)
+        )
         if key not in seen and ("taking", place.get(act.event_id)) not in seen:
             seen |= {key, ("taking", place[act.event_id])} if act.event_id in place else {key}
             yield act
@@ -400,7 +442,14 @@ def fingerprint(act: Act, *, keyed: bool = False) -> str | None:
     said = _said(act)
     if call is None or not (call.args or call.args_digest):
         return None
-    body = [act.provider, call.operation, _thing(act), said, "" if call.args else call.args_digest, act.idempotency_key if keyed else ""]
+    body = [
+        act.provider,
+        call.operation,
+        _thing(act),
+        said,
+        "" if call.args else call.args_digest,
+        act.idempotency_key if keyed else "",
+    ]
     return sha256(rfc8785.dumps(body)).hexdigest()[:32]
 
 
@@ -468,7 +517,9 @@ def _snake(name: str) -> str:
 
 def is_scheduled(acts: Sequence[Act]) -> bool:
     """Whether a clock made these: evenly spaced and far apart; or readings of a running thing, which no call asks for."""
-    return _is_even(acts, SCHEDULE) or (all(_is_reading(act) for act in acts) and (_is_even(acts, timedelta(0)) or all(_measures(act) for act in acts)))
+    return _is_even(acts, SCHEDULE) or (
+        all(_is_reading(act) for act in acts) and (_is_even(acts, timedelta(0)) or all(_measures(act) for act in acts))
+    )
 
 
 def _is_reading(act: Act) -> bool:

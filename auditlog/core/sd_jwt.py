@@ -175,7 +175,10 @@ def _resolved(value: Any, shown: dict[str, Shown], used: set[str], depth: int) -
 
 def _is_plain(payload: bytes) -> bool:
     """Whether nothing in it can stand for something disclosed, nor be nested too deep: then it is as it is written."""
-    return not (b"_sd" in payload or b"..." in payload or b"\\" in payload) and payload.count(b"{") + payload.count(b"[") <= 64
+    return (
+        not (b"_sd" in payload or b"..." in payload or b"\\" in payload)
+        and payload.count(b"{") + payload.count(b"[") <= 64
+    )
 
 
 def _bare(item: Any, shown: dict[str, Shown], used: set[str]) -> Any:

@@ -49,7 +49,9 @@ def ocsf(noted: Noted, *, tenant: str) -> bytes:
     is_sign_in = noted.kind in ("signin.succeeded", "signin.failed", "signout")
     is_failure = noted.kind in ("signin.failed", "access.refused")
     severity = KINDS.get(noted.kind, ("", 1))[1]
-    user: dict[str, Any] = {"name": noted.who or "Unknown"} | ({} if noted.account is None else {"uid": str(noted.account)})
+    user: dict[str, Any] = {"name": noted.who or "Unknown"} | (
+        {} if noted.account is None else {"uid": str(noted.account)}
+    )
     activity = _ACTIVITIES.get(noted.kind, OTHER)
     written = named(AUTHENTICATION if is_sign_in else API, activity, noted.kind if activity == OTHER else "") | {
         "time": _ms(noted.at), "severity_id": severity, "severity": _SEVERITIES[severity],

@@ -79,9 +79,17 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
         if not runs[position].begins:
             revealed = max(below, above[position], key=lambda each: each.leaf_index)
             found.append(
-                Gap(runs[position - 1].last + 1, runs[position].first - 1, revealed.leaf_index, revealed.received_at, runs[position].is_linked)
+                Gap(
+                    runs[position - 1].last + 1,
+                    runs[position].first - 1,
+                    revealed.leaf_index,
+                    revealed.received_at,
+                    runs[position].is_linked,
+                )
             )
-        below = runs[position] if runs[position].begins else min(below, runs[position], key=lambda each: each.leaf_index)
+        below = (
+            runs[position] if runs[position].begins else min(below, runs[position], key=lambda each: each.leaf_index)
+        )
     return found
 
 
@@ -95,4 +103,8 @@ def in_words(gaps: Sequence[Gap], *, most: int = 20) -> str:
 def _in_words(gap: Gap) -> str:
     if gap.first == gap.last:
         return str(gap.last)
-    return f"{gap.last} (and whatever lies between it and {gap.first - 1})" if gap.is_linked else f"{gap.first} to {gap.last}"
+    return (
+        f"{gap.last} (and whatever lies between it and {gap.first - 1})"
+        if gap.is_linked
+        else f"{gap.first} to {gap.last}"
+    )

@@ -74,7 +74,8 @@ class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for w
     def without(self, leaves: Collection[int]) -> "History[Said]":
         """What is left when these leaves have said nothing."""
         return History(
-            [s for s in self.statements if s.leaf_index not in leaves], [r for r in self.revocations if r.leaf_index not in leaves]
+            [s for s in self.statements if s.leaf_index not in leaves],
+            [r for r in self.revocations if r.leaf_index not in leaves],
         )
 
     @property
@@ -97,7 +98,11 @@ class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for w
         if first is None:
             return []
         again = sorted(
-            (s for s in self.statements if s.attester == first.attester and s.proven >= first.proven and s.at > first.at),
+            (
+                s
+                for s in self.statements
+                if s.attester == first.attester and s.proven >= first.proven and s.at > first.at
+            ),
             key=_in_time,
         )
         found = [first]
@@ -119,7 +124,9 @@ class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for w
         """
         versions = self.versions
         held = max(bisect_right(self._times, at) - 1, 0)
-        known = next((n for n in range(held, -1, -1) if versions[n].leaf_index <= known_leaf and versions[n].at <= at), None)
+        known = next(
+            (n for n in range(held, -1, -1) if versions[n].leaf_index <= known_leaf and versions[n].at <= at), None
+        )
         if known is None:
             known = next((n for n, version in enumerate(versions) if version.leaf_index <= known_leaf), 0)
         return held, known
@@ -165,7 +172,11 @@ class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for w
         """
         mine = _bytes(stands)
         told = ((s, _bytes(s)) for s in self.statements)
-        return tuple(s.leaf_index for s, said in told if said != mine and not (s.attester == stands.attester and said in self._contents))
+        return tuple(
+            s.leaf_index
+            for s, said in told
+            if said != mine and not (s.attester == stands.attester and said in self._contents)
+        )
 
     @cached_property
     def _contents(self) -> frozenset[bytes]:
@@ -200,8 +211,15 @@ class History(Struct, Generic[Said], frozen=True, dict=True):  # with room for w
             mark = (msgspec.json.encode(meant), s.at)
             if (meant != versions[version].said or moved) and mark not in seen:
                 seen.add(mark)
-                found.append((None if was_first else s.at, msgspec.structs.replace(s, said=meant, at=s.at if moved else first.at)))
-        return sorted(found, key=lambda pair: (pair[1].at, msgspec.json.encode(pair[1].said), pair[1].event_id))[:DISPUTED]
+                found.append(
+                    (
+                        None if was_first else s.at,
+                        msgspec.structs.replace(s, said=meant, at=s.at if moved else first.at),
+                    )
+                )
+        return sorted(found, key=lambda pair: (pair[1].at, msgspec.json.encode(pair[1].said), pair[1].event_id))[
+            :DISPUTED
+        ]
 
     @cached_property
     def _received_first(self) -> list[Statement[Said]]:
@@ -305,10 +323,16 @@ def resolve_grant(history: History[GrantObject], version: int = -1) -> Grant | N
         said = _filled(said, rival.said) if since is None else said
     grant = _as_stated(history, stands, versions[0], said)
     disputed = [(since, s) for since, s in rivals if s.said != said or s.at != versions[0].at]
-    return replace(grant, disputed=tuple((since, _as_stated(history, s, s, s.said)) for since, s in disputed)) if disputed else grant
+    return (
+        replace(grant, disputed=tuple((since, _as_stated(history, s, s, s.said)) for since, s in disputed))
+        if disputed
+        else grant
+    )
 
 
-def _as_stated(history: History[GrantObject], stands: Statement[GrantObject], given: Statement[GrantObject], said: GrantObject) -> Grant:
+def _as_stated(
+    history: History[GrantObject], stands: Statement[GrantObject], given: Statement[GrantObject], said: GrantObject
+) -> Grant:
     """The grant as one statement has it: `said`, with what it leaves out. `given`: the one whose time is when it was given."""
     first, ended = history.first_known(stands), history.ended
     return Grant(
@@ -469,7 +493,9 @@ def grant_at(history: bytes, version: int, known: int) -> Grant | None:
         return grant
     before = resolve_grant(decoded, known)
     # Of what had been stated only for later than the act, it was known that it began later.
-    return replace(grant, known_before=replace(before, granted_at=decoded.versions[known].at) if known > version else before)
+    return replace(
+        grant, known_before=replace(before, granted_at=decoded.versions[known].at) if known > version else before
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -113,7 +113,9 @@ def usable(key: Key, acts: Iterable[Act]) -> list[Act]:
 def stories(acts: Iterable[Act]) -> list[Story]:
     """The acts by story, in the order of their first act. A function of the set of acts."""
     acts = sorted({act.event_id: act for act in acts}.values(), key=_in_time)
-    by_key = {key: sharing for key, many in grouped(acts).items() if len(many) > 1 and len(sharing := usable(key, many)) > 1}
+    by_key = {
+        key: sharing for key, many in grouped(acts).items() if len(many) > 1 and len(sharing := usable(key, many)) > 1
+    }
     own = [act for act in acts if act.within_remit]
     parts = _parted(own, {key: [act for act in many if act.within_remit] for key, many in by_key.items()}, KINDS)
     place = {act.event_id: number for number, part in enumerate(parts) for act in part}
@@ -139,7 +141,11 @@ def _story(part: list[Act], claimed: list[Act], by_key: dict[Key, list[Act]]) ->
         if len(stating) > 1:
             within = tuple(sorted({act.source for act in stating if act.within_remit}))
             shared.append(Shared(key, within, tuple(sorted({act.source for act in stating if not act.within_remit}))))
-    return Story(tuple(members), tuple(sorted(shared, key=lambda s: (KINDS.index(s.key.kind), s.key))), frozenset(a.event_id for a in claimed))
+    return Story(
+        tuple(members),
+        tuple(sorted(shared, key=lambda s: (KINDS.index(s.key.kind), s.key))),
+        frozenset(a.event_id for a in claimed),
+    )
 
 
 def _parted(acts: list[Act], by_key: dict[Key, list[Act]], kinds: Sequence[str]) -> list[list[Act]]:
@@ -177,7 +183,10 @@ def _told_apart(acts: Iterable[Act], *, things: bool = False) -> bool:
         if act.charge:
             said.append((act.source, "charge", act.rail, act.charge))
         if things:
-            said += [(act.source, act.type, "request", act.request_id), (act.source, act.type, "key", act.idempotency_key)]
+            said += [
+                (act.source, act.type, "request", act.request_id),
+                (act.source, act.type, "key", act.idempotency_key),
+            ]
         for *mark, value in said:
             if value and marks.setdefault(tuple(mark), value) != value:
                 return True
@@ -186,7 +195,9 @@ def _told_apart(acts: Iterable[Act], *, things: bool = False) -> bool:
 
 def _object(act: Act) -> str:
     """What tells two acts of one type apart. Of money that is its charge: a rail names the same one in several ways."""
-    if layer_of(act.type) in ("money", "dispute") and (act.charge or act.type.startswith(("payment.", "invoice.", "dispute."))):
+    if layer_of(act.type) in ("money", "dispute") and (
+        act.charge or act.type.startswith(("payment.", "invoice.", "dispute."))
+    ):
         return ""
     return act.target or act.resource
 
@@ -220,7 +231,9 @@ def disagreements(story: Story) -> list[Disagreement]:
                 by = abs(one.amount_minor - other.amount_minor)
                 minor = by <= FEES * min(one.amount_minor, other.amount_minor)
                 words = f"{source} says {amount_text(one.amount_minor, currency)}, {another} says {amount_text(other.amount_minor, currency)}"
-                found["amount", source, another] = Disagreement("amount", words, (one.event_id, other.event_id), minor, by, currency)
+                found["amount", source, another] = Disagreement(
+                    "amount", words, (one.event_id, other.event_id), minor, by, currency
+                )
     return [found[key] for key in sorted(found)]
 
 
@@ -257,7 +270,11 @@ def _amounts(acts: Iterable[Act], units: Mapping[str, str]) -> dict[tuple[str, s
 
 def _time(one: Act, other: Act) -> Disagreement | None:
     # A settlement is booked when each side books it; a meter reports when it has counted.
-    if one.type != other.type or one.type in ("payment.settled", "usage.metered", "payment.refunded") or one.outcome != other.outcome:
+    if (
+        one.type != other.type
+        or one.type in ("payment.settled", "usage.metered", "payment.refunded")
+        or one.outcome != other.outcome
+    ):
         return None
     apart = abs(one.occurred_at - other.occurred_at)
     if apart <= TOLERANCE:
@@ -272,7 +289,12 @@ def _clock(act: Act) -> str:
 
 def _actor(one: Act, other: Act) -> Disagreement | None:
     # Only names of one issuer can be compared, and a sub-agent acts for those above it.
-    if not one.actor or not other.actor or one.actor == other.actor or one.actor.partition("|")[0] != other.actor.partition("|")[0]:
+    if (
+        not one.actor
+        or not other.actor
+        or one.actor == other.actor
+        or one.actor.partition("|")[0] != other.actor.partition("|")[0]
+    ):
         return None
     if layer_of(one.type) == "authority" or layer_of(other.type) == "authority":
         return None  # who asks and who approves are not who acts
@@ -295,7 +317,10 @@ def _outcome(one: Act, other: Act, acts: Sequence[Act]) -> Disagreement | None:
     """What took effect by one source's last word and did not by the other's."""
     if _result(one) is None or _result(one) != _result(other):
         return None
-    last = [max((a for a in acts if a.source == each.source and _result(a) == _result(one)), key=_in_time) for each in (one, other)]
+    last = [
+        max((a for a in acts if a.source == each.source and _result(a) == _result(one)), key=_in_time)
+        for each in (one, other)
+    ]
     said = [act.outcome == "success" and not act.type.endswith(("failed", "denied")) for act in last]
     known = all(act.outcome in ("success", "failure", "denied") for act in last)
     if not known or said[0] == said[1]:
@@ -303,13 +328,19 @@ def _outcome(one: Act, other: Act, acts: Sequence[Act]) -> Disagreement | None:
     took, failed = last if said[0] else reversed(last)
     if failed.occurred_at < took.occurred_at and not _is_one_attempt(took, failed):
         return None  # it was tried again
-    words = " but ".join(f"{act.source} says it {'took effect' if took else 'did not'} ({act.type}, {act.outcome})" for act, took in zip(last, said, strict=True))
+    words = " but ".join(
+        f"{act.source} says it {'took effect' if took else 'did not'} ({act.type}, {act.outcome})"
+        for act, took in zip(last, said, strict=True)
+    )
     return Disagreement("outcome", words, (last[0].event_id, last[1].event_id))
 
 
 def _is_one_attempt(one: Act, other: Act) -> bool:
     """Whether an id says that both tell of the same attempt, and not only of the same thing."""
-    return any(getattr(one, name) and getattr(one, name) == getattr(other, name) for name in ("charge", "idempotency_key", "request_id"))
+    return any(
+        getattr(one, name) and getattr(one, name) == getattr(other, name)
+        for name in ("charge", "idempotency_key", "request_id")
+    )
 
 
 _RESULTS = {

@@ -87,7 +87,9 @@ class Taking:
     @cached_property
     def keys(self) -> frozenset[tuple[str, str]]:
         """Idempotency keys, each where it means something."""
-        return frozenset((where, act.idempotency_key) for act in self.acts if act.idempotency_key for where in _places(act))
+        return frozenset(
+            (where, act.idempotency_key) for act in self.acts if act.idempotency_key for where in _places(act)
+        )
 
     @property
     def is_metered(self) -> bool:
@@ -102,7 +104,9 @@ class Taking:
     @cached_property
     def ids(self) -> frozenset[str]:
         """What names this very taking, and nothing that it was taken for."""
-        return frozenset({value for act in self.acts for value in (act.charge, act.idempotency_key, act.request_id)} - {""})
+        return frozenset(
+            {value for act in self.acts for value in (act.charge, act.idempotency_key, act.request_id)} - {""}
+        )
 
 
 def _target(act: Act):
@@ -110,7 +114,9 @@ def _target(act: Act):
 
 
 def _places(act: Act) -> list[str]:
-    return [f"{name}:{value}" for name, value in (("provider", act.provider), ("rail", act.rail)) if value] or [f"issuer:{act.issuer}"]
+    return [f"{name}:{value}" for name, value in (("provider", act.provider), ("rail", act.rail)) if value] or [
+        f"issuer:{act.issuer}"
+    ]
 
 
 def takings(acts: Iterable[Act], spending: Iterable[Spent] = ()) -> list[Taking]:
@@ -131,7 +137,9 @@ def takings(acts: Iterable[Act], spending: Iterable[Spent] = ()) -> list[Taking]
     for act in taking:
         if act.charge:
             unite(by_charge.setdefault((act.rail, act.charge), act.event_id), act.event_id)
-    rails: dict[str, dict[str, str]] = {}  # by top: its charge at each rail, which two that are joined must not contradict
+    rails: dict[
+        str, dict[str, str]
+    ] = {}  # by top: its charge at each rail, which two that are joined must not contradict
     for act in taking:
         if act.charge:
             rails.setdefault(top(act.event_id), {})[act.rail] = act.charge
@@ -148,7 +156,9 @@ def takings(acts: Iterable[Act], spending: Iterable[Spent] = ()) -> list[Taking]
 
     places = {act.event_id: place for place, act in enumerate(taking)}
     for spent in spending:
-        together = sorted((event_id for event_id in {spent.event_id, *spent.joined} if event_id in above), key=places.__getitem__)
+        together = sorted(
+            (event_id for event_id in {spent.event_id, *spent.joined} if event_id in above), key=places.__getitem__
+        )
         for event_id in together[1:]:
             unite_unless_apart(together[0], event_id)
     for sharing in _sharing(taking):
@@ -203,7 +213,11 @@ def _may_be_one(one: Act, other: Act) -> bool:
 def _give_back(found: Sequence[Taking], acts: Sequence[Act]) -> None:
     by_charge = {(rail, charge): each for each in found for rail, charges in each.charges.items() for charge in charges}
     for act in acts:
-        each = by_charge.get((act.rail, act.charge)) if act.book == "returned" and act.type == "payment.refunded" and act.charge else None
+        each = (
+            by_charge.get((act.rail, act.charge))
+            if act.book == "returned" and act.type == "payment.refunded" and act.charge
+            else None
+        )
         if each is not None:
             each.returned.append((act.occurred_at, act.exact_minor or 0))
 

@@ -110,7 +110,11 @@ def tasks(past: Past, spending: Iterable[Spent]) -> Tasks:
     found: dict[_Key, Task] = {}
     sums: dict[_Key, dict[str, int]] = {}
     told = {event_id for taking in past.takings for act in taking.acts for event_id in (act.event_id,)}
-    others = [s for s in spending if s.spent_minor > 0 and s.rail != CREDIT_RAIL and s.event_id not in told and told.isdisjoint(s.joined)]
+    others = [
+        s
+        for s in spending
+        if s.spent_minor > 0 and s.rail != CREDIT_RAIL and s.event_id not in told and told.isdisjoint(s.joined)
+    ]
     states: dict[str, Stated] = {}
     rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key]] = []
     for taking in past.takings:
@@ -173,9 +177,22 @@ def _price(task: Task, taking: Taking, totals: dict[str, int]) -> None:
         # A maximum of nothing is passed by anything, in whatever money.
         currency = taking.currency if intent.max_price_minor == 0 else asked
         before = totals.get(currency, 0)
-        own = 0 if taking.currency != currency else taking.amount_minor if taking.amount_minor > intent.max_price_minor else net
+        own = (
+            0
+            if taking.currency != currency
+            else taking.amount_minor
+            if taking.amount_minor > intent.max_price_minor
+            else net
+        )
         over = max(0, min(own, before + own - intent.max_price_minor))
-        foreign = next((other for other, spent in sorted({**totals, taking.currency: taking.amount_minor}.items()) if other != currency and spent), "")
+        foreign = next(
+            (
+                other
+                for other, spent in sorted({**totals, taking.currency: taking.amount_minor}.items())
+                if other != currency and spent
+            ),
+            "",
+        )
         crossed = task.priced[0] if task.priced else taking if over else None
         cost = Cost(intent.max_price_minor, currency, before, own, over, crossed is taking, crossed.first.event_id if crossed else "",
                     foreign if not over else "")  # fmt: skip
@@ -220,7 +237,7 @@ def _count(task: Task, taking: Taking) -> None:
     """One more thing, unless it was given back before now: the same name twice is a repeat, and no second name."""
     standing = [each for each in task.bought if not each.is_given_back(taking.at)]
     names = {_named(each) for each in standing if _named(each)}
-    number = (len(names | {_named(taking)}) if _named(taking) else len(standing) + 1)
+    number = len(names | {_named(taking)}) if _named(taking) else len(standing) + 1
     task.bought.append(taking)
     task.counts |= dict.fromkeys((act.event_id for act in taking.acts), Count(task.stated.intent.quantity or 0, number))
 

@@ -44,7 +44,9 @@ def _find_done(act: Act, record: Record) -> Act | None:
     for fits in (_same_charge, _same_key, _same_invoice, _same_request):
         found = [other for other in around if fits(other, act)]
         if len(found) > 1 and fits is not _same_charge:
-            found = [other for other in found if (other.amount_minor, other.currency) == (act.amount_minor, act.currency)]
+            found = [
+                other for other in found if (other.amount_minor, other.currency) == (act.amount_minor, act.currency)
+            ]
             found = found if len(found) == 1 else []
         if found:
             return min(found, key=order)
@@ -56,7 +58,9 @@ def paid_together(act: Act, record: Record) -> list[Act]:
     if not follows_an_act(act) or done_act(act, record) is not None:
         return []
     around = [other for other in record.told_of(act) if _is_done(other) and _goes_with(other, act)]
-    found = [other for other in around if _same_charge(other, act) or _same_key(other, act) or _same_invoice(other, act)]
+    found = [
+        other for other in around if _same_charge(other, act) or _same_key(other, act) or _same_invoice(other, act)
+    ]
     return found if len(found) > 1 else []
 
 
@@ -101,7 +105,12 @@ def done_in_person(act: Act, record: Record) -> bool | None:
     if act.payload.mode != "direct":
         return False
     said = act.payload.actor
-    if not act.within_remit or not act.principal or act.actor != act.principal or (said is not None and said.act is not None):
+    if (
+        not act.within_remit
+        or not act.principal
+        or act.actor != act.principal
+        or (said is not None and said.act is not None)
+    ):
         return None
     kind = record.kind_of(act.actor) if record.kind_of(act.actor) != "unknown" else (said.kind if said else "unknown")
     if _names_authority(act) or kind != "human" or act.issuer in record.agent_issuers:
@@ -115,7 +124,9 @@ def _is_done(act: Act) -> bool:
 
 def _goes_with(other: Act, act: Act) -> bool:
     """Whether nothing that both say keeps them apart."""
-    return other.environment == act.environment and (not other.principal or not act.principal or other.principal == act.principal)
+    return other.environment == act.environment and (
+        not other.principal or not act.principal or other.principal == act.principal
+    )
 
 
 def _same_charge(other: Act, act: Act) -> bool:

@@ -59,7 +59,11 @@ def _of_grants(kind: str, act: Act, grant: Grant) -> Iterable[Finding]:
         return
     if kind == "scope" and given_by_a_stranger(act.path) == place:
         giver = grant.subject.key if grant.subject else "nobody named"
-        yield _finding(kind, act, Widening(kind, place, grant, above, "what its giver never had", f"gone to {_who(above)}, not to {giver}"))
+        yield _finding(
+            kind,
+            act,
+            Widening(kind, place, grant, above, "what its giver never had", f"gone to {_who(above)}, not to {giver}"),
+        )
     if kind == "depth":
         judged = judge_depth(act.path)
         if judged.result == "fail" and judged.hop == place:

@@ -40,7 +40,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             line for line in mine if line.book == "incurred" and line.merchant == bill.merchant and line.currency != bill.currency
             and before < line.at <= bill.at and line.gross_minor
         ]  # fmt: skip
-        if metered and not any(line.book == "incurred" and line.currency == bill.currency and before < line.at <= bill.at for line in mine):
+        if metered and not any(
+            line.book == "incurred" and line.currency == bill.currency and before < line.at <= bill.at for line in mine
+        ):
             yield _finding(principal, bill, metered)
 
 
@@ -64,5 +66,9 @@ def _finding(principal: str, bill: Spent, metered: Sequence[Spent]) -> Finding:
         provider=bill.provider or None,
         money_at_risk_minor=minor(bill.gross_minor),
         currency=bill.currency,
-        evidence={"billed_minor": minor(bill.gross_minor), "metered": {c: minor(a) for c, a in sorted(sums.items())}, "readings": len(metered)},
+        evidence={
+            "billed_minor": minor(bill.gross_minor),
+            "metered": {c: minor(a) for c, a in sorted(sums.items())},
+            "readings": len(metered),
+        },
     )

@@ -56,7 +56,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     flagged = _flagged(bought)
     group: list[int] = []
     for place in sorted(flagged):
-        if group and bought[place].occurred_at - bought[group[-1]].occurred_at > max(SAME_BATCH, min(flagged[place], flagged[group[-1]])):
+        if group and bought[place].occurred_at - bought[group[-1]].occurred_at > max(
+            SAME_BATCH, min(flagged[place], flagged[group[-1]])
+        ):
             yield _finding([bought[i] for i in group])
             group = []
         group.append(place)
@@ -158,5 +160,8 @@ def _finding(group: Sequence[Act]) -> Finding:
         title=f"{len(group)} name{'s were' if len(group) > 1 else ' was'} registered within {span}{price}",
         money_at_risk_minor=total,
         currency=next(iter(currencies)) if total is not None else None,
-        evidence={"names": [act.object for act in group[:200]], "undo_until": (group[-1].occurred_at + ADD_GRACE).isoformat()},
+        evidence={
+            "names": [act.object for act in group[:200]],
+            "undo_until": (group[-1].occurred_at + ADD_GRACE).isoformat(),
+        },
     )

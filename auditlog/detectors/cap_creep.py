@@ -18,7 +18,9 @@ title = "A limit creeps upward each time it is reached"
 runbook = "Ask the human for a figure, set it as a hard limit that only they can raise, and check what was spent above the first one."
 false_positives = "Raises that a human approved where no source reports it."
 of_events = frozenset({"title", "raises"})
-types = frozenset({"limit.set", "limit.raised", "limit.lowered", "limit.reached", "payment.authority_granted", "delegation.granted"})
+types = frozenset(
+    {"limit.set", "limit.raised", "limit.lowered", "limit.reached", "payment.authority_granted", "delegation.granted"}
+)
 partition = ("principal",)
 waits = False
 

@@ -35,7 +35,11 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
                 principal,
                 crossing,
                 title=f"{amount_text(crossing.in_flight_minor, limit.currency)} was authorized at once{cap_exceeded.where(crossing)}"
-                + (f" beside {amount_text(crossing.spent_minor - crossing.in_flight_minor, limit.currency)} spent" if crossing.spent_minor > crossing.in_flight_minor else "")
+                + (
+                    f" beside {amount_text(crossing.spent_minor - crossing.in_flight_minor, limit.currency)} spent"
+                    if crossing.spent_minor > crossing.in_flight_minor
+                    else ""
+                )
                 + f", over the limit of {amount_text(limit.max_minor or 0, limit.currency)}{cap_exceeded.per(crossing)}",
                 severity="low" if limit.enforcement == "alert_only" else "medium",
             )

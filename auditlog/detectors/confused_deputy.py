@@ -32,7 +32,11 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if act.payload.actor is None or not act.path.grants or not is_use(act, record):
             continue
-        lent = [i for i in judge_initiators(act, act.path, record.held, record.kind_of) if i.result == "fail" or not i.grants]
+        lent = [
+            i
+            for i in judge_initiators(act, act.path, record.held, record.kind_of)
+            if i.result == "fail" or not i.grants
+        ]
         if not lent:
             continue
         initiator, deputy = next((i for i in lent if i.result == "fail"), lent[0]), act_chain(act.payload.actor)[-1]

@@ -36,7 +36,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         for spent in crossing.counted:
             parts[spent.provider] = parts.get(spent.provider, 0) + spent.gross_minor
         currency = crossing.limit.currency
-        listed = ", ".join(f"{provider or 'unknown'} {amount_text(part, currency)}" for provider, part in sorted(parts.items()))
+        listed = ", ".join(
+            f"{provider or 'unknown'} {amount_text(part, currency)}" for provider, part in sorted(parts.items())
+        )
         raised = cap_exceeded.crossing_finding(
             rule,
             principal,

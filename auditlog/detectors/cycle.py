@@ -26,7 +26,12 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             ("token", act.token, [(t.jti, t.parent, t.leaf_index, t.standing) for t in tokens.tokens], tokens.cycle),
         ):
             # On the circle itself, and not only below it: the walk came back to where it began. One member speaks for all.
-            if not cut or circle[-1][0] != stated or circle[0][1] != stated or stated != min(each[0] for each in circle):
+            if (
+                not cut
+                or circle[-1][0] != stated
+                or circle[0][1] != stated
+                or stated != min(each[0] for each in circle)
+            ):
                 continue
             ids = [each[0] for each in circle]
             yield finding(

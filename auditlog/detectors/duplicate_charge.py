@@ -25,7 +25,9 @@ runbook = (
     "Ask the provider to refund the later charge: one key charged twice is its own fault and it owes the money back; under "
     "different keys the agent's operator sent the payment twice. Have the agent send one idempotency key per purchase."
 )
-false_positives = "The same thing wanted twice, where no source says how many; payments in parts that happen to be equal."
+false_positives = (
+    "The same thing wanted twice, where no source says how many; payments in parts that happen to be equal."
+)
 of_events = frozenset({"charges", "kind"})  # what came back is told by other events
 types = TYPES
 partition = ("principal",)
@@ -72,7 +74,13 @@ def _finding(kind: str, thing: str, first_id: str, many: Sequence[Repeat], is_cl
     takings = [first, *again]
     currency = first.currency
     kept, taken = sum(each.net_minor for each in again), sum(each.amount_minor for each in again)
-    what = f"Idempotency key {thing}" if kind == "key" else f"{kind.capitalize()} {thing}" if kind in ("order", "invoice") else thing
+    what = (
+        f"Idempotency key {thing}"
+        if kind == "key"
+        else f"{kind.capitalize()} {thing}"
+        if kind in ("order", "invoice")
+        else thing
+    )
     total = amount_text(sum(each.amount_minor for each in takings), currency)
     back = f"; {amount_text(taken - kept, currency)} of it came back" if kept < taken else ""
     return finding(
@@ -104,7 +112,12 @@ def _severity(kept: int, taken: int) -> str:
 
 def _said(taking: Taking) -> dict[str, str | int]:
     charge = next((act.charge for act in taking.acts if act.charge), "")
-    return {"event_id": taking.first.event_id, "charge": charge, "amount_minor": taking.amount_minor, "at": taking.at.isoformat()}
+    return {
+        "event_id": taking.first.event_id,
+        "charge": charge,
+        "amount_minor": taking.amount_minor,
+        "at": taking.at.isoformat(),
+    }
 
 
 def _times(number: int) -> str:

@@ -26,7 +26,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if not act.happened or act.environment != "live":
             continue
-        missing = surely(act, lambda act: [check for check in check_gates(act, record) if check.result == "fail"] or None)
+        missing = surely(
+            act, lambda act: [check for check in check_gates(act, record) if check.result == "fail"] or None
+        )
         if not missing:
             continue
         yield finding(

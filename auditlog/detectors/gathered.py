@@ -14,7 +14,9 @@ def gather(found: Sequence[Finding]) -> Finding:
     ordered = sorted(found, key=lambda f: (f.first_at, f.leaves))
     if len(ordered) == 1:
         return ordered[0]
-    worst = max(ordered, key=lambda f: (SEVERITIES.index(f.severity), f.evidence.get("seconds_late") or 0, f.last_at, f.leaves))
+    worst = max(
+        ordered, key=lambda f: (SEVERITIES.index(f.severity), f.evidence.get("seconds_late") or 0, f.last_at, f.leaves)
+    )
     sums: dict[str, int] = {}
     for one in ordered:
         if one.money_at_risk_minor is not None and one.currency:

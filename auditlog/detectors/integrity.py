@@ -125,7 +125,9 @@ def destroyed_finding(absence: Absence, *, event_id: str | None, now: datetime) 
     )
 
 
-def unearned_finding(leaf_index: int, *, source: str, key: str, grade: str, reason: str, event_id: str | None, at: datetime) -> Finding:
+def unearned_finding(
+    leaf_index: int, *, source: str, key: str, grade: str, reason: str, event_id: str | None, at: datetime
+) -> Finding:
     return Finding(
         rule=GRADE_UNEARNED,
         anchor=f"leaf {leaf_index}",
@@ -139,7 +141,9 @@ def unearned_finding(leaf_index: int, *, source: str, key: str, grade: str, reas
     )
 
 
-def changed_finding(kind: str, id: int, *, words: str, leaf_index: int | None, fields: tuple[str, ...], now: datetime) -> Finding:
+def changed_finding(
+    kind: str, id: int, *, words: str, leaf_index: int | None, fields: tuple[str, ...], now: datetime
+) -> Finding:
     return Finding(
         rule=CONFIGURATION_CHANGED,
         anchor=f"{kind} {id}",

@@ -34,7 +34,12 @@ def find(word: str, acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         grant=name if word == "grant" else None,
         money_at_risk_minor=sum(act.amount_minor or 0 for act in used) if currency else None,
         currency=currency or None,
-        evidence={word: name, "shown": shown, "uses": len(used), "providers": sorted({act.provider for act in used} - {""})},
+        evidence={
+            word: name,
+            "shown": shown,
+            "uses": len(used),
+            "providers": sorted({act.provider for act in used} - {""}),
+        },
     )
 
 

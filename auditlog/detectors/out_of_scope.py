@@ -53,8 +53,13 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             grant=judged.grant,
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
-            evidence={"hop": judged.hop, "leaf": judged.leaf_index, "verb": act.verb, "object": act.object,
-                      "other_grant": other.grants[-1].id if other else None},
+            evidence={
+                "hop": judged.hop,
+                "leaf": judged.leaf_index,
+                "verb": act.verb,
+                "object": act.object,
+                "other_grant": other.grants[-1].id if other else None,
+            },
         )
 
 
@@ -73,7 +78,9 @@ def _action(act: Act) -> Judgement | None:
 
 
 def _resource(act: Act) -> Judgement | None:
-    return _if_failed(judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment))
+    return _if_failed(
+        judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment)
+    )
 
 
 def _if_failed(judged: Judgement) -> Judgement | None:

@@ -32,7 +32,11 @@ waits = False
 
 def advise(facts: Facts, now: datetime | None) -> str:
     idle = facts.idle(now)
-    stop = "stop the grant until then" if idle is None or idle < timedelta(days=1) else "make sure that the grant is stopped until then"
+    stop = (
+        "stop the grant until then"
+        if idle is None or idle < timedelta(days=1)
+        else "make sure that the grant is stopped until then"
+    )
     return (
         f"{last_charge(facts, now)} Ask the human whether the rest was wanted, and {stop}. If it was not, open a case on the acts "
         "from the crossing on: what lies within the price is the principal's, what lies above it is the operator's to explain."
@@ -52,14 +56,22 @@ def _finding(task: Task, principal: str) -> Finding:
     crossing = task.priced[0].first
     cost, last = task.costs[crossing.event_id], task.costs[task.priced[-1].first.event_id]
     total, over = last.before_minor + last.own_minor, task.over_minor
-    asked = f"at most {amount_text(cost.max_minor, cost.currency)} was asked for" if cost.max_minor else "nothing was to be paid"
+    asked = (
+        f"at most {amount_text(cost.max_minor, cost.currency)} was asked for"
+        if cost.max_minor
+        else "nothing was to be paid"
+    )
     period = f" in one {task.stated.intent.interval}" if task.since else ""
     return finding(
         rule,
         f"{principal} {' '.join(task.key)}"[:900],
         [taking.first for taking in task.priced],
         **told_of(task.priced),
-        severity="critical" if cost.max_minor and total > 10 * cost.max_minor else "high" if total > 2 * cost.max_minor else "medium",
+        severity="critical"
+        if cost.max_minor and total > 10 * cost.max_minor
+        else "high"
+        if total > 2 * cost.max_minor
+        else "medium",
         title=f"{amount_text(total, cost.currency)} was spent{period}, where {asked}",
         actor=spent_most([taking.first for taking in task.priced]),
         grant=task.stated.grant or common_grant([taking.first for taking in task.priced]),

@@ -68,5 +68,9 @@ def _finding(task: Task, principal: str, beyond: Sequence[Taking]) -> Finding:
             "stated_in": task.stated.event_id,
             "intent_leaf": task.stated.leaf_index,
         }
-        | ({"undo_until": (beyond[-1].at + ADD_GRACE).isoformat()} if all(t.first.type == "domain.registered" for t in beyond) else {}),
+        | (
+            {"undo_until": (beyond[-1].at + ADD_GRACE).isoformat()}
+            if all(t.first.type == "domain.registered" for t in beyond)
+            else {}
+        ),
     )

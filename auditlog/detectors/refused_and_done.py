@@ -16,7 +16,9 @@ runbook = (
     "Stop the agent: it went on after a no. Undo the act where it can be undone, and ask whoever ran the gate how the act "
     "could get past the refusal."
 )
-false_positives = "Who refused it allowed it again where we do not hear of it, or the same request was reused for something else."
+false_positives = (
+    "Who refused it allowed it again where we do not hear of it, or the same request was reused for something else."
+)
 of_events = frozenset({"money_at_risk"})  # who refused, the approval says
 types = USE_TYPES | {"payment.settled"}
 partition = ("event_id",)

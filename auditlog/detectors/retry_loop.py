@@ -25,7 +25,9 @@ runbook = (
     "idempotency key would have made them one charge."
 )
 false_positives = "Polling that is meant to be paid for each time, with arguments that never change."
-of_events = frozenset({"operation", "charges", "agents", "idempotency_keys", "spent_by"})  # the price that was asked for may be the grant's
+of_events = frozenset(
+    {"operation", "charges", "agents", "idempotency_keys", "spent_by"}
+)  # the price that was asked for may be the grant's
 types = TYPES
 partition = ("principal",)
 waits = False
@@ -50,7 +52,11 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
 def _judge(loop: Loop, past: Past) -> Finding:
     currency, spent, allowed = loop.currency, loop.spent_minor, loop.allowed_minor
     first = min(loop.acts, key=lambda act: act.leaf_index)
-    against = f", where the task was to cost {amount_text(allowed, currency)}" if allowed is not None and loop.is_over_intent else ""
+    against = (
+        f", where the task was to cost {amount_text(allowed, currency)}"
+        if allowed is not None and loop.is_over_intent
+        else ""
+    )
     kept = _kept(loop, past)
     by_agent: dict[str, list[Act]] = {}
     for act in loop.acts:

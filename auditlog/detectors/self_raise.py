@@ -12,7 +12,9 @@ from auditlog.detectors import finding
 rule = "spend.self_raise"
 version = 2
 title = "An agent raised its own limit"
-runbook = "Set the limit back, and find out why the enforcing side took the agent's word. The raise is nobody's authority."
+runbook = (
+    "Set the limit back, and find out why the enforcing side took the agent's word. The raise is nobody's authority."
+)
 false_positives = "The agent only passed on a human's raise, and its sender did not name the human in `set_by`."
 of_events = frozenset()  # what the limit was before, and who stands where
 types = frozenset({"limit.set", "limit.raised"})
@@ -40,14 +42,22 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             provider=limit.provider or act.provider or None,
             money_at_risk_minor=_difference(limit, before),
             currency=limit.currency,
-            evidence={"holder": limit.holder, "set_by": limit.set_by, "before_leaf": before.leaf_index if before else None},
+            evidence={
+                "holder": limit.holder,
+                "set_by": limit.set_by,
+                "before_leaf": before.leaf_index if before else None,
+            },
         )
 
 
 def _what(limit: LimitFact, before: LimitFact | None) -> str:
     """What was done, in words: a limit may be widened by more than its amount."""
     at = f" at {limit.provider}" if limit.provider else ""
-    if before is None or limit.max_minor is None or (before.max_minor is not None and limit.max_minor > before.max_minor):
+    if (
+        before is None
+        or limit.max_minor is None
+        or (before.max_minor is not None and limit.max_minor > before.max_minor)
+    ):
         return f"raised a limit that binds it{at} to {_amount(limit)}" + (f" from {_amount(before)}" if before else "")
     if limit.terms == before.terms:
         return f"made a limit that binds it{at} a mere warning: {_amount(limit)}, which was {before.enforcement}"

@@ -16,7 +16,9 @@ def find_key(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     """The same key bound to grants or tokens of several agents."""
     holders: dict[str, list[Act]] = {}
     for act in acts:
-        bound = [s for s in (act.payload.grant, act.payload.token) if isinstance(s, (GrantObject, TokenObject)) and s.actor]
+        bound = [
+            s for s in (act.payload.grant, act.payload.token) if isinstance(s, (GrantObject, TokenObject)) and s.actor
+        ]
         for said in bound if act.happened and act.environment == "live" else ():
             if said.cnf and said.cnf.jkt and _is_agent(said.actor.key, said.actor.kind, record):
                 holders.setdefault(said.actor.key, []).append(act)
@@ -60,7 +62,9 @@ def _shared(word: str, name_of, by_agent: dict[str, list[Act]]) -> Iterable[Find
 
 
 def _key_of(act: Act) -> str:
-    said = act.payload.token if isinstance(act.payload.token, TokenObject) and act.payload.token.cnf else act.payload.grant
+    said = (
+        act.payload.token if isinstance(act.payload.token, TokenObject) and act.payload.token.cnf else act.payload.grant
+    )
     return said.cnf.jkt
 
 

@@ -24,7 +24,9 @@ false_positives = (
 of_events = frozenset()
 partition = ("source", "stream")
 waits = True
-LINKED_GRACE = timedelta(hours=1)  # what names the one before it (digest files of an hour) is fetched, and may come out of order
+LINKED_GRACE = timedelta(
+    hours=1
+)  # what names the one before it (digest files of an hour) is fetched, and may come out of order
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,12 +37,19 @@ def find(stories: Iterable[Story]) -> Iterable[Finding]:
             story.anchor,
             acts,
             severity="low" if all(each.is_minor for each in said) else "medium",
-            title=f"{' and '.join(story.sources)} disagree: {said[0].words}" + (f", and {len(said) - 1} more" if len(said) > 1 else ""),
+            title=f"{' and '.join(story.sources)} disagree: {said[0].words}"
+            + (f", and {len(said) - 1} more" if len(said) > 1 else ""),
             principal=named.principal or None,
             money_at_risk_minor=worst.amount_minor if worst else None,
             currency=worst.currency if worst else None,
             evidence={
-                "disagreements": [{"kind": each.kind, "words": each.words, "events": list(each.events)} for each in said],
-                "joined_by": [{"key": shared.key.words, "said_by": list(shared.sources)} for shared in story.shared if shared.is_corroborated],
+                "disagreements": [
+                    {"kind": each.kind, "words": each.words, "events": list(each.events)} for each in said
+                ],
+                "joined_by": [
+                    {"key": shared.key.words, "said_by": list(shared.sources)}
+                    for shared in story.shared
+                    if shared.is_corroborated
+                ],
             },
         )

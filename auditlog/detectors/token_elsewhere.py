@@ -62,7 +62,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if not signs or not act.happened or act.environment != "live":
             continue
         new = [name for name, value in signs.items() if seen[name] and value not in seen[name]]
-        shares = open_ is not None and any(signs[name] in open_.signs.get(name, ()) for name in new if name != "user agent")
+        shares = open_ is not None and any(
+            signs[name] in open_.signs.get(name, ()) for name in new if name != "user agent"
+        )
         if placed >= HABIT and (act.token or act.grant) and (len(new) >= 2 or "attestation" in new or shares):
             if open_ is None:
                 open_ = Stay()
@@ -86,7 +88,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         placed += 1
     for stay in stays:
         first, places = stay.acts[0], list(stay.places)
-        where = "; ".join(places[0])[:200] + (f" and {len(places) - 1} more place{'s' if len(places) > 2 else ''}" if len(places) > 1 else "")
+        where = "; ".join(places[0])[:200] + (
+            f" and {len(places) - 1} more place{'s' if len(places) > 2 else ''}" if len(places) > 1 else ""
+        )
         yield finding(
             rule,
             f"{first.actor} {first.event_id}",
@@ -98,7 +102,11 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
                 "place": list(places[0]),
                 "known": {name: sorted(values)[:10] for name, values in seen.items()},
             }
-            | ({"places": [{"place": list(place), "acts": number} for place, number in list(stay.places.items())[:20]]} if len(places) > 1 else {}),
+            | (
+                {"places": [{"place": list(place), "acts": number} for place, number in list(stay.places.items())[:20]]}
+                if len(places) > 1
+                else {}
+            ),
         )
 
 

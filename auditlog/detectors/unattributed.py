@@ -25,7 +25,9 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             continue
         if _named(answers_for(act, record)) or _is_counted_with_others(act, record):
             continue
-        if act.charge and any(s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings_of(act)):
+        if act.charge and any(
+            s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings_of(act)
+        ):
             continue
         yield finding(
             rule,

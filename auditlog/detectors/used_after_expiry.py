@@ -45,4 +45,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
 
 def _expired(act: Act, record: Record) -> Expired | None:
     token, tokens, at = record.tokens.get(act.token), record.token_path(act.token), act.occurred_at
-    return surely(act, lambda act: expired_before(act.path, tokens, at), otherwise=lambda act: before_its_time(act.path, token, at))
+    return surely(
+        act,
+        lambda act: expired_before(act.path, tokens, at),
+        otherwise=lambda act: before_its_time(act.path, token, at),
+    )

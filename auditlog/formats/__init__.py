@@ -139,7 +139,9 @@ class About:
     chains: str  # how its delegation chains are built, and in which order it gives them
     lacks: str
     tested: str
-    against: tuple[str, ...]  # what of the sender's own it was tested with: `library version`, or a page and when it was read
+    against: tuple[
+        str, ...
+    ]  # what of the sender's own it was tested with: `library version`, or a page and when it was read
     connect: tuple[str, ...]  # steps, for str.format with `address` (of ingest) and `secret` (its variable's name)
 
 

@@ -123,7 +123,9 @@ _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")
 
 def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Payload, str]:
     order = said.data
-    subject = next((found for name in ("id", "checkout_session_id", "permalink_url") if (found := fitted(order.get(name)))), "")
+    subject = next(
+        (found for name in ("id", "checkout_session_id", "permalink_url") if (found := fitted(order.get(name)))), ""
+    )
     if not subject:
         raise MalformedEvent("expected an order with an id, a checkout_session_id or a permalink_url")
     given = order.get("adjustments")
@@ -158,7 +160,9 @@ def _total(order: dict[str, Any]) -> Money | None:
     total = next((t for t in totals if inner(t, "type") == "total"), None) if isinstance(totals, list) else None
     if not isinstance(currency, str) or len(currency) != 3 or inner(total, "amount") is None:
         return None
-    return Money(minor_units(inner(total, "amount")), currency.upper(), "quoted", rail=RAIL, charge=fitted(order.get("id")))
+    return Money(
+        minor_units(inner(total, "amount")), currency.upper(), "quoted", rail=RAIL, charge=fitted(order.get("id"))
+    )
 
 
 def _adjustment(last: dict[str, Any]) -> Money | None:

@@ -71,7 +71,9 @@ ABOUT = About(
     chains="the SD-JWT chain, oldest first: user, agent, sub-agents by the keys they name; hashes bind each hop",
     lacks="the user's name unless the first token has one; what was settled (receipts hold no amount)",
     tested="claims made to AP2's JSON Schemas, signed as chains; every hop and binding broken",
-    against=("google-agentic-commerce/AP2 v0.2, JSON Schemas and what its SDK made (e1ea56d; its authors publish it on no registry)",),
+    against=(
+        "google-agentic-commerce/AP2 v0.2, JSON Schemas and what its SDK made (e1ea56d; its authors publish it on no registry)",
+    ),
     connect=(
         "Give the public keys of the issuers (credential issuer or agent provider, merchant, processor) as a JWKS.",
         "POST each mandate and receipt to {address} with Content-Type: text/plain, as it was exchanged.",
@@ -407,8 +409,12 @@ def _conforms(
         except Refused as refused:
             return False, f"checkout_jwt: {refused}"
     used = seconds(tokens[-1].claims.get("iat", closed.get("iat")))
-    if used is None and any(c.get("exp") is not None for t in _openers(tokens) for c in (t.claims, mandate_of(t) or {})):
-        unknown.append("the closed mandate does not say when it was made (iat), so whether the open one had ended is not known")
+    if used is None and any(
+        c.get("exp") is not None for t in _openers(tokens) for c in (t.claims, mandate_of(t) or {})
+    ):
+        unknown.append(
+            "the closed mandate does not say when it was made (iat), so whether the open one had ended is not known"
+        )
     for token in _openers(tokens):
         given = mandate_of(token) or {}
         for claims in (token.claims, given):  # both may name times, and the narrower holds

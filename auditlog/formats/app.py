@@ -179,7 +179,12 @@ def _holds_codes(said: Pair) -> bool:
     """Whether `code` is an authorization code here, and not what went wrong: at the token endpoint, and in an answer that sends
     the human there."""
     answered = said.response.body if said.response and isinstance(said.response.body, dict) else {}
-    return "oauth" in said.request.path.lower() or answered.get("type") == "oauth" or "oauth" in answered or "grant_type" in _object(said.request.body)
+    return (
+        "oauth" in said.request.path.lower()
+        or answered.get("type") == "oauth"
+        or "oauth" in answered
+        or "grant_type" in _object(said.request.body)
+    )
 
 
 def _proof(said: Pair, sender: Sender) -> tuple[str, str]:
@@ -198,7 +203,11 @@ def _proof(said: Pair, sender: Sender) -> tuple[str, str]:
                 raise BadSignature("the digest in Stripe-Signature-V2 is not that of the recorded body")
             # A late one was taken from an earlier request, or lay about: what the provider did with it is still told.
             expires = jws.claims.get("exp")
-            if isinstance(expires, int | float) and said.at is not None and told_at(said.at).timestamp() <= expires + DRIFT:
+            if (
+                isinstance(expires, int | float)
+                and said.at is not None
+                and told_at(said.at).timestamp() <= expires + DRIFT
+            ):
                 return SIGNATURE_V2, key.thumbprint
     try:
         check_timestamped_mac(_whole(said), said.header(SIGNATURE), sender.secrets(), name="Stripe-Signature")

@@ -163,7 +163,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         call=called(log.type, error=log.description if outcome in ("failure", "denied") else ""),
         client=client(log.ip, log.user_agent),
     )
-    return event(sender, id=fitted(log_id), type=native, at=told_in_text(log.date, "date"), payload=payload, principal=principal)
+    return event(
+        sender, id=fitted(log_id), type=native, at=told_in_text(log.date, "date"), payload=payload, principal=principal
+    )
 
 
 def _user(user_id: str | None, sender: Sender) -> Party | None:

@@ -115,7 +115,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 
 def handshake(headers: Mapping[str, str], per_second: float) -> dict[str, str] | None:
-    """"Abuse protection" of webhooks (CloudEvents, HTTP 1.1 Web Hooks, section 4), which Azure Event Grid asks for first.
+    """ "Abuse protection" of webhooks (CloudEvents, HTTP 1.1 Web Hooks, section 4), which Azure Event Grid asks for first.
 
     Whoever asks is let in: the answer says only that events may be sent, and none is taken without the source's token.
     None for a request without an origin, which is no handshake.
@@ -124,7 +124,10 @@ def handshake(headers: Mapping[str, str], per_second: float) -> dict[str, str] |
     if not origin or len(origin) > 300 or not origin.isascii() or not origin.isprintable():
         return None
     # "*" is no limit; a rate is in requests a minute (section 4.1.2).
-    return {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": str(max(1, int(per_second * 60))) if per_second else "*"}
+    return {
+        "WebHook-Allowed-Origin": origin,
+        "WebHook-Allowed-Rate": str(max(1, int(per_second * 60))) if per_second else "*",
+    }
 
 
 def _validated(body: bytes) -> dict[str, str]:
@@ -136,7 +139,11 @@ def _validated(body: bytes) -> dict[str, str]:
         raise DeliveryTooLarge(f"a subscription's validation has at most {_QUESTION:,} bytes, found {len(body):,}")
     asked = decoded(_questions, body, "an array of one Microsoft.EventGrid.SubscriptionValidationEvent")
     code = asked[0].data.validationCode if len(asked) == 1 and asked[0].data else ""
-    if len(asked) != 1 or asked[0].eventType != "Microsoft.EventGrid.SubscriptionValidationEvent" or not _CODE.match(code):
+    if (
+        len(asked) != 1
+        or asked[0].eventType != "Microsoft.EventGrid.SubscriptionValidationEvent"
+        or not _CODE.match(code)
+    ):
         raise MalformedEvent("expected one Microsoft.EventGrid.SubscriptionValidationEvent with a validationCode")
     return {"validationResponse": code}
 
@@ -180,10 +187,14 @@ def _binary(delivery: Delivery, sender: Sender) -> Received:
 
     Without `datacontenttype` there is no Content-Type, and the data is JSON (CloudEvents 1.0, 3.1.1).
     """
-    if delivery.content_type not in ("application/json", "text/json", "") and not delivery.content_type.endswith("+json"):
+    if delivery.content_type not in ("application/json", "text/json", "") and not delivery.content_type.endswith(
+        "+json"
+    ):
         raise WrongContentType(f"expected data in JSON, found {delivery.content_type[:80]!r}")
     check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
-    body = records.unpacked(Delivery(delivery.body, "application/json", delivery.headers)) or b"null"  # no data is allowed
+    body = (
+        records.unpacked(Delivery(delivery.body, "application/json", delivery.headers)) or b"null"
+    )  # no data is allowed
     attributes = {name: delivery.headers[name] for name in _ATTRIBUTES if name in delivery.headers}
     statement = records.stated(body, sender, parse=parse, grade="D", headers=attributes)
     return Received({statement.source_event_id: statement})
@@ -197,7 +208,9 @@ def _from_body(raw: bytes) -> CloudEvent:
             either = _either(raw)
             if either.specversion is msgspec.UNSET and either.eventType:
                 said = decoded(_grid, raw, "an event of Event Grid's schema")
-                return CloudEvent("1.0", said.id, said.topic or "event-grid", said.eventType, said.eventTime, said.subject, said.data)
+                return CloudEvent(
+                    "1.0", said.id, said.topic or "event-grid", said.eventType, said.eventTime, said.subject, said.data
+                )
         return decoded(_event, raw, "a CloudEvent")
 
 

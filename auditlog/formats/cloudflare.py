@@ -206,7 +206,9 @@ def _statement(raw: bytes, sender: Sender, *, grade: str = "") -> Statement:
         return records.stated(raw, sender, parse=parse, grade=grade, names=REMOVED)
     about = _object(names.Metadata if names.Metadata is not None else names.metadata)
     token = fitted(about.get("token_tag") or about.get("token_id"))
-    return records.stated(raw, sender, parse=parse, grade=grade, names=REMOVED_OLD, headers={"token-tag": token} if token else None)
+    return records.stated(
+        raw, sender, parse=parse, grade=grade, names=REMOVED_OLD, headers={"token-tag": token} if token else None
+    )
 
 
 # --- asked for by us: GET /accounts/{id}/logs/audit ---

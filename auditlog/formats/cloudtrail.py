@@ -57,9 +57,15 @@ _ASSUMES = frozenset(
 )
 # Services have their own words for a refusal; throttling, quotas and malformed requests are failures. `Authorization...` alone is
 # none: security groups have an AuthorizationAlreadyExists.
-_DENIAL = re.compile(r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges", re.IGNORECASE)
+_DENIAL = re.compile(
+    r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges",
+    re.IGNORECASE,
+)
 # AWS's name of a digest file: whose and which trail's, when it ends, and whether it is one for log files that came late.
-_DIGEST_NAME = re.compile(r"(?:\A|/)(?P<trail>[^/]{1,400})_(?P<day>\d{8})T(?P<time>\d{6})Z(?P<kind>_backfill)?(?:\.json)?(?:\.gz)?\Z", re.ASCII)
+_DIGEST_NAME = re.compile(
+    r"(?:\A|/)(?P<trail>[^/]{1,400})_(?P<day>\d{8})T(?P<time>\d{6})Z(?P<kind>_backfill)?(?:\.json)?(?:\.gz)?\Z",
+    re.ASCII,
+)
 _JAVA_DATE = re.compile(r"([A-Z][a-z]{2}) (\d{1,2}), (\d{4}),? (\d{1,2}):(\d\d):(\d\d) ([AP])M\Z")
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _DOMAINS = {
@@ -166,7 +172,10 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
         return _with_digest(body, sender)
     return records.received(
-        Delivery(body, delivery.content_type, delivery.headers), sender, lambda raw: records.stated(raw, sender, parse=parse, grade="E"), wrappers=("Records",)
+        Delivery(body, delivery.content_type, delivery.headers),
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="E"),
+        wrappers=("Records",),
     )
 
 
@@ -195,7 +204,11 @@ def _with_digest(body: bytes, sender: Sender) -> Received:
         digest.digestEndTime, f"{digest.digestS3Bucket}/{digest.digestS3Object}", sha256(raw).hexdigest(), digest.previousDigestSignature or "null",
     ))  # fmt: skip
     key = _check_signature(string, given.signature, digest.digestPublicKeyFingerprint, sender)
-    proof = {"digest-string": string, "digest-signature": given.signature.strip().lower(), "digest-key": digest.digestPublicKeyFingerprint}
+    proof = {
+        "digest-string": string,
+        "digest-signature": given.signature.strip().lower(),
+        "digest-key": digest.digestPublicKeyFingerprint,
+    }
     named = {str(one.get("s3Object")): str(one.get("hashValue", "")).lower() for one in digest.logFiles}
     if strange := sorted(given.logs.keys() - named.keys()):
         raise MalformedEvent(f"the digest names no log file {strange[0][:200]!r}")
@@ -209,7 +222,12 @@ def _with_digest(body: bytes, sender: Sender) -> Received:
             raise BadSignature(f"the SHA-256 of log file {name[:200]!r} is not the one that its digest file names")
         file = proof | {"log-file": name[:1000], "log-file-sha256": named[name]}
         found, _ = records.split(Delivery(content, "application/json", {}), wrappers=("Records",))
-        received = records.each(found, lambda raw, file=file: records.stated(raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file))
+        received = records.each(
+            found,
+            lambda raw, file=file: records.stated(
+                raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file
+            ),
+        )
         statements |= received.statements
     return Received(statements, batch=True)
 
@@ -283,7 +301,13 @@ def _nameless(said: Call, sender: Sender) -> Event:
         raise MalformedEvent("expected an eventName, or an eventType of what is no call")
     payload = Payload(outcome="unknown", mode="direct", action=action(provider=sender.provider, account=said.recipientAccountId),
                       request_id=fitted(said.sharedEventID))  # fmt: skip
-    return event(sender, id=fitted(said.eventID), type=type_or_other("", sender, kind), at=told_in_utc(said.eventTime), payload=payload)
+    return event(
+        sender,
+        id=fitted(said.eventID),
+        type=type_or_other("", sender, kind),
+        at=told_in_utc(said.eventTime),
+        payload=payload,
+    )
 
 
 def _digest_event(raw: bytes, told: dict[str, str], sender: Sender) -> Event:
@@ -293,13 +317,26 @@ def _digest_event(raw: bytes, told: dict[str, str], sender: Sender) -> Event:
     payload = Payload(
         outcome="failure" if missing else "success",
         mode="direct",
-        action=action("log.digest", provider=sender.provider, account=digest.awsAccountId, target=("log_digest", digest.digestS3Object)),
-        call=called("log.digest", error=f"{count} of {len(digest.logFiles)} log files are missing: {missing}" if missing else ""),
+        action=action(
+            "log.digest",
+            provider=sender.provider,
+            account=digest.awsAccountId,
+            target=("log_digest", digest.digestS3Object),
+        ),
+        call=called(
+            "log.digest", error=f"{count} of {len(digest.logFiles)} log files are missing: {missing}" if missing else ""
+        ),
     )
     if "digest-string" in told:  # of others anybody with the token could fill a gap
         payload = msgspec.structs.replace(payload, sequence=_in_chain(digest))
     id = fitted(f"{digest.digestS3Bucket}/{digest.digestS3Object}{'#incomplete' if missing else ''}")
-    return event(sender, id=id, type=type_or_other("", sender, "log_digest"), at=told_in_utc(digest.digestEndTime), payload=payload)
+    return event(
+        sender,
+        id=id,
+        type=type_or_other("", sender, "log_digest"),
+        at=told_in_utc(digest.digestEndTime),
+        payload=payload,
+    )
 
 
 def _in_chain(digest: Digest) -> Sequence | None:
@@ -310,7 +347,12 @@ def _in_chain(digest: Digest) -> Sequence | None:
     if before and (before["trail"], before["kind"]) != (own["trail"], own["kind"]):
         return None
     stream = fitted(f"{own['trail']}{own['kind'] or ''}", 120)
-    return Sequence(int(own["day"] + own["time"]), stream, previous=int(before["day"] + before["time"]) if before else None, begins=before is None)
+    return Sequence(
+        int(own["day"] + own["time"]),
+        stream,
+        previous=int(before["day"] + before["time"]) if before else None,
+        begins=before is None,
+    )
 
 
 def _lower_case(raw: bytes) -> Call:
@@ -329,7 +371,9 @@ def _expiry(value: Any) -> float | None:
     if isinstance(value, str) and (match := _JAVA_DATE.match(" ".join(value.split()))) and match[1] in _MONTHS:
         month, hour = _MONTHS.index(match[1]) + 1, int(match[4]) % 12 + 12 * (match[7] == "P")
         with suppress(ValueError):
-            return datetime(int(match[3]), month, int(match[2]), hour, int(match[5]), int(match[6]), tzinfo=UTC).timestamp()
+            return datetime(
+                int(match[3]), month, int(match[2]), hour, int(match[5]), int(match[6]), tzinfo=UTC
+            ).timestamp()
     return seconds(value)
 
 

@@ -90,7 +90,9 @@ def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, 
     except MalformedEvent as error:
         if is_ours:
             raise
-        note(f"data has an outcome, and is no payload of the published format: {error}")  # `outcome` is a word of others too
+        note(
+            f"data has an outcome, and is no payload of the published format: {error}"
+        )  # `outcome` is a word of others too
         return type_or_other("", sender, type), Payload(outcome="unknown"), "", None
     principal = beside.sub_id.party if beside.sub_id else None
     return type_or_other(native, sender, native), payload, beside.txn, principal

@@ -39,7 +39,14 @@ from auditlog.formats.values import (
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 # Of a record of Copilot's use `body` is the whole prompt or answer.
 REMOVED = NEVER_STORED | {"body"}
-_CREDENTIALS = ("personal_access_token.", "oauth_access.", "public_key.", "deploy_key.", "ssh_certificate_authority.", "integration_installation.")
+_CREDENTIALS = (
+    "personal_access_token.",
+    "oauth_access.",
+    "public_key.",
+    "deploy_key.",
+    "ssh_certificate_authority.",
+    "integration_installation.",
+)
 _ENDS = {"create": "credential.issued", "access_granted": "credential.issued", "regenerate": "credential.rotated", "update": "credential.rotated",
          "destroy": "credential.revoked", "revoke": "credential.revoked", "access_revoked": "credential.revoked", "delete": "credential.revoked"}  # fmt: skip
 
@@ -102,7 +109,10 @@ _collected = msgspec.json.Decoder(Collected).decode
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     return records.received(
-        delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED), wrappers=("entries", "data")
+        delivery,
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED),
+        wrappers=("entries", "data"),
     )
 
 
@@ -117,7 +127,11 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     principal = _principal(said, actor, sender)
     native = _type(said)
     merged = said.action == "pull_request.merge"
-    gate = Gate("merge", by=actor, at=None if at == ARRIVAL else at.timestamp()) if merged and actor and actor.kind == "human" else None
+    gate = (
+        Gate("merge", by=actor, at=None if at == ARRIVAL else at.timestamp())
+        if merged and actor and actor.kind == "human"
+        else None
+    )
     payload = Payload(
         outcome="success",
         mode="delegation" if principal and actor and principal.key != actor.key else "direct",
@@ -150,7 +164,11 @@ def _kind(said: Entry) -> Kind:
         return "agent"
     if said.actor_is_bot:
         return "service"
-    in_person = said.actor_is_agent is False and said.actor_is_bot is False and not (said.programmatic_access_type or said.token_id)
+    in_person = (
+        said.actor_is_agent is False
+        and said.actor_is_bot is False
+        and not (said.programmatic_access_type or said.token_id)
+    )
     return "human" if in_person else "unknown"
 
 
@@ -171,7 +189,11 @@ def _usage(said: Entry, id: str, at: Any, sender: Sender) -> Event:
     """A record of Copilot's use: kept under its own name, without the prompt."""
     if not said.endpoint and not said.type:
         raise MalformedEvent("expected an action")
-    payload = Payload(outcome="unknown", action=action(provider=sender.provider, resource=said.endpoint), request_id=fitted(said.github_request_id))
+    payload = Payload(
+        outcome="unknown",
+        action=action(provider=sender.provider, resource=said.endpoint),
+        request_id=fitted(said.github_request_id),
+    )
     native = type_or_other("", sender, f"usage.{said.type or 'record'}")
     return event(sender, id=id, type=native, at=at, payload=payload, principal=party(sender.issuer, said.user_id))
 

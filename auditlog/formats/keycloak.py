@@ -81,7 +81,10 @@ ABOUT = About(
     chains="clientId acts for subject_token_client_id, for userId; longer chains are linked by sessionId",
     lacks="actor tokens, and the id of the token that was exchanged",
     tested="events made to the field names in the sources of Keycloak and of three listeners, signed as Phase Two's signs",
-    against=("keycloak/keycloak sources, 2026-11", "p2-inc/keycloak-events and vymalo/keycloak-webhook sources, 2026-11"),
+    against=(
+        "keycloak/keycloak sources, 2026-11",
+        "p2-inc/keycloak-events and vymalo/keycloak-webhook sources, 2026-11",
+    ),
     connect=(
         "Install an HTTP event listener in Keycloak and enable it under Realm settings > Events.",
         "Set its address to {address}.",
@@ -223,7 +226,13 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         outcome=("failure" if failed else "success") if known else "unknown",
         mode="impersonation" if base == "IMPERSONATE" else "delegation" if actor else "direct",
         actor=actor,
-        action=action(verb_of(native, type), provider=sender.provider, account=_realm(said), target=("client", now), resource=audience),
+        action=action(
+            verb_of(native, type),
+            provider=sender.provider,
+            account=_realm(said),
+            target=("client", now),
+            resource=audience,
+        ),
         token=_token(said, native, principal, actor, details),
         session=fitted(said.by("sessionId", said.session_id)),
         call=called(type, error=said.error),

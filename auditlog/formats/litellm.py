@@ -50,7 +50,10 @@ ABOUT = About(
     chains="none: the key, or its agent, acts for the user it belongs to. Joined by session and request",
     lacks="a signature; what the provider will bill; prompts and answers, which are not stored",
     tested="records made to LiteLLM's documentation and types of both shapes (2026-11)",
-    against=("docs.litellm.ai, logging_spec, generic_api and cost_tracking, 2026-11", "the types in LiteLLM's release 1.110.2, read (140 MB, so not installed)"),
+    against=(
+        "docs.litellm.ai, logging_spec, generic_api and cost_tracking, 2026-11",
+        "the types in LiteLLM's release 1.110.2, read (140 MB, so not installed)",
+    ),
     connect=(
         "In the proxy's config.yaml: callbacks: [answerable], and under callback_settings.answerable: callback_type: generic_api, endpoint: {address}.",
         "headers: Authorization: Bearer <the value of {secret}>.",
@@ -107,7 +110,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     about = _about(said.metadata)
     key = _key(said, about)
     agent = said.agent_id or about.get("agent_id")
-    actor = party(sender.issuer, agent, "agent") or party(sender.issuer, about.get("user_api_key_alias") or key, "workload")
+    actor = party(sender.issuer, agent, "agent") or party(
+        sender.issuer, about.get("user_api_key_alias") or key, "workload"
+    )
     principal = _user(said, about, sender)
     failed = (said.status or "").lower() in ("failure", "failed", "error")
     payload = Payload(

@@ -49,7 +49,9 @@ MAX_CHALLENGES = 20
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|\Z)')
 # A scheme, and what it has in the place of parameters (token68), if it has that.
-_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+(?={_TOKEN}\s*=[^=])|[ \t]+([A-Za-z0-9._~+/-]+=*)\s*(?:,|\Z)|\s*(?:,|\Z))")
+_SCHEME = re.compile(
+    rf"[\s,]*({_TOKEN})(?:[ \t]+(?={_TOKEN}\s*=[^=])|[ \t]+([A-Za-z0-9._~+/-]+=*)\s*(?:,|\Z)|\s*(?:,|\Z))"
+)
 _REQUIRED = ("id", "realm", "method", "intent", "request")
 
 ABOUT = About(
@@ -61,7 +63,11 @@ ABOUT = About(
     chains="none: the payer (source) acts, where it is said. Joined by the receipt's reference and the challenge's id",
     lacks="signatures, agents; the proof of payment is kept as its digest only",
     tested="headers that its authors' Python SDK writes; published vectors of challenges, credentials and receipts, valid and hostile",
-    against=("pympp 0.16.0", "peacprotocol/peac vectors, 2026-11", "tempoxyz/mpp-specs, draft-httpauth-payment-00, 2026-11"),
+    against=(
+        "pympp 0.16.0",
+        "peacprotocol/peac vectors, 2026-11",
+        "tempoxyz/mpp-specs, draft-httpauth-payment-00, 2026-11",
+    ),
     connect=(
         "Put a recorder beside your MPP client or server.",
         'POST {{"at": "<RFC 3339>", "challenge": "<WWW-Authenticate>", "receipt": "<Payment-Receipt>"}} to {address}.',
@@ -143,17 +149,27 @@ def _terms(challenges: list[dict[str, Any]], presented: dict[str, Any], receipt:
     common = {name: value for name, value in fit[0].items() if all(one.get(name) == value for one in fit)}
     if len(fit) > 1:
         asked = [_request(one) for one in fit]
-        common["request"] = {name: value for name, value in asked[0].items() if all(one.get(name) == value for one in asked)}
+        common["request"] = {
+            name: value for name, value in asked[0].items() if all(one.get(name) == value for one in asked)
+        }
     return common
 
 
 def read_challenges(given: str | dict[str, Any] | list[Any]) -> list[dict[str, Any]]:
     """The Payment challenges of a header's value, or of what a recorder made of it. Raises MalformedEvent."""
     if isinstance(given, list):
-        return [one for each in given[:MAX_CHALLENGES] for one in (read_challenges(each) if isinstance(each, str | dict) else [])]
+        return [
+            one
+            for each in given[:MAX_CHALLENGES]
+            for one in (read_challenges(each) if isinstance(each, str | dict) else [])
+        ]
     if isinstance(given, dict):
         return [read_challenge(given)]
-    found = [_needed(parameters) for scheme, parameters in _challenges(_bounded(given, "challenge").strip()) if scheme == "payment"]
+    found = [
+        _needed(parameters)
+        for scheme, parameters in _challenges(_bounded(given, "challenge").strip())
+        if scheme == "payment"
+    ]
     if not found:
         raise MalformedEvent("the challenge does not begin with the scheme Payment, nor does one after it")
     return found

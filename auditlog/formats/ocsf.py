@@ -135,7 +135,15 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
     # What states when a delegation was made is not itself the making of it: a change or a later export may say it again.
     dated = not (isinstance(payload.grant, GrantObject) and payload.grant.not_before is not None)
-    return event(sender, id=id, type=native, at=told_at(said.time if said.time not in (None, "") else said.time_dt), payload=payload, principal=principal, dated=dated)
+    return event(
+        sender,
+        id=id,
+        type=native,
+        at=told_at(said.time if said.time not in (None, "") else said.time_dt),
+        payload=payload,
+        principal=principal,
+        dated=dated,
+    )
 
 
 def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
@@ -172,7 +180,16 @@ def _own(raw: bytes, said: Ocsf, own: dict[str, Any], sender: Sender) -> Event:
         money=_money(own.get("money")),
     )  # fmt: skip
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
-    return event(sender, id=id, type=native[:200], at=told_at(said.time), payload=payload, txn=fitted(own.get("txn")), principal=principal, dated=dated)
+    return event(
+        sender,
+        id=id,
+        type=native[:200],
+        at=told_at(said.time),
+        payload=payload,
+        txn=fitted(own.get("txn")),
+        principal=principal,
+        dated=dated,
+    )
 
 
 def _party_of(said: Any) -> Party | None:
@@ -193,7 +210,9 @@ def _money(said: Any) -> Money | None:
 def _meaning(said: Ocsf, sender: Sender) -> tuple[str, str]:
     outcome = _outcome(said)
     native = (
-        "action.performed" if said.class_uid == _API_ACTIVITY else _TYPES.get((said.class_uid, said.activity_id or 0), "")
+        "action.performed"
+        if said.class_uid == _API_ACTIVITY
+        else _TYPES.get((said.class_uid, said.activity_id or 0), "")
     )
     if not native:
         return type_or_other("", sender, said.type_name or f"{said.class_uid}.{said.activity_id}"), outcome

@@ -126,7 +126,11 @@ def _events(body: bytes) -> bytes:
 def verification(headers: Mapping[str, str]) -> dict[str, str] | None:
     """The one-time verification of an event hook: the challenge is sent back. It lets nobody in."""
     challenge = headers.get("x-okta-verification-challenge", "")
-    return {"verification": challenge} if 0 < len(challenge) <= 500 and challenge.isascii() and challenge.isprintable() else None
+    return (
+        {"verification": challenge}
+        if 0 < len(challenge) <= 500 and challenge.isascii() and challenge.isprintable()
+        else None
+    )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
@@ -140,7 +144,11 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     actor, user = _party(said.actor, sender), _of_kind(targets, "User", sender)
     is_token = native.startswith("token.")
     principal = user if is_token and user else actor if actor and actor.kind == "human" else None
-    acts = actor if not (is_token and principal and actor and actor.key == principal.key) else _party(_client(said), sender)
+    acts = (
+        actor
+        if not (is_token and principal and actor and actor.key == principal.key)
+        else _party(_client(said), sender)
+    )
     token = next((fitted(one.get("id")) for one in targets if "token" in str(one.get("type")).lower()), "")
     about = next((one for one in targets if one.get("type") != "User"), targets[0] if targets else {})
     payload = Payload(
@@ -155,7 +163,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         call=called(said.eventType, error=said.outcome.reason if said.outcome and outcome in ("failure", "denied") else ""),
         client=client(inner(said.client, "ipAddress"), inner(said.client, "userAgent", "rawUserAgent")),
     )  # fmt: skip
-    return event(sender, id=fitted(said.uuid), type=native, at=told_at(said.published), payload=payload, principal=principal)
+    return event(
+        sender, id=fitted(said.uuid), type=native, at=told_at(said.published), payload=payload, principal=principal
+    )
 
 
 def _type(said: LogEvent, outcome: str) -> str:
@@ -187,8 +197,17 @@ def _of_kind(targets: list[dict[str, Any]], kind: str, sender: Sender) -> Party 
 
 def _client(said: LogEvent) -> dict[str, Any]:
     """The client of an event whose actor is the user, where it is named."""
-    return {"id": inner(said.debugContext, "debugData", "clientId") or inner(said.client, "id"), "type": "PublicClientApp"}
+    return {
+        "id": inner(said.debugContext, "debugData", "clientId") or inner(said.client, "id"),
+        "type": "PublicClientApp",
+    }
 
 
 def _scope(said: LogEvent) -> str | None:
-    return shown(inner(said.debugContext, "debugData", "grantedScopes") or inner(said.debugContext, "debugData", "requestedScopes")) or None
+    return (
+        shown(
+            inner(said.debugContext, "debugData", "grantedScopes")
+            or inner(said.debugContext, "debugData", "requestedScopes")
+        )
+        or None
+    )

@@ -137,9 +137,19 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     service = party(sender.issuer, told.get("service.name"), "workload")
     user = party(sender.issuer, told.get("user.id") or told.get("enduser.id"))
     kind = _OPERATIONS.get(operation, "")
-    named = {"tool": "gen_ai.tool.name", "model": "gen_ai.request.model", "agent": "gen_ai.agent.name", "workflow": "gen_ai.workflow.name", "data_source": "gen_ai.data_source.id"}
+    named = {
+        "tool": "gen_ai.tool.name",
+        "model": "gen_ai.request.model",
+        "agent": "gen_ai.agent.name",
+        "workflow": "gen_ai.workflow.name",
+        "data_source": "gen_ai.data_source.id",
+    }
     name = fitted(told.get(named.get(kind, "gen_ai.request.model")))
-    native = ("action.denied" if failed else "action.performed") if kind else type_or_other("", sender, operation or said.eventName or ("gen_ai" if is_ours else "telemetry"))
+    native = (
+        ("action.denied" if failed else "action.performed")
+        if kind
+        else type_or_other("", sender, operation or said.eventName or ("gen_ai" if is_ours else "telemetry"))
+    )
     payload = Payload(
         outcome=("failure" if failed else "success") if is_ours else "unknown",
         mode="delegation" if user else "direct",
@@ -152,9 +162,19 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         call=called(f"{operation} {name}".strip() or said.name, error=(said.message or told.get("error.type")) if failed else ""),
         client=client(told.get("client.address")),
     )  # fmt: skip
-    id = f"{said.traceId}:{said.spanId}" if said.startTimeUnixNano is not None and said.traceId and said.spanId else digest_id(raw)
-    times = [time for time in (said.startTimeUnixNano, said.timeUnixNano, said.observedTimeUnixNano) if time not in (None, 0, "0", "")]
-    return event(sender, id=fitted(id), type=native, at=told_at(times[0] if times else None), payload=payload, principal=user)
+    id = (
+        f"{said.traceId}:{said.spanId}"
+        if said.startTimeUnixNano is not None and said.traceId and said.spanId
+        else digest_id(raw)
+    )
+    times = [
+        time
+        for time in (said.startTimeUnixNano, said.timeUnixNano, said.observedTimeUnixNano)
+        if time not in (None, 0, "0", "")
+    ]
+    return event(
+        sender, id=fitted(id), type=native, at=told_at(times[0] if times else None), payload=payload, principal=user
+    )
 
 
 # --- what was exported, record by record ------------------------------------------------------------------------------
@@ -193,14 +213,24 @@ def _json_record(raw: bytes, resource: dict[str, Any]) -> bytes:
     if not isinstance(said, dict):
         return raw  # which no parser of ours takes, and is refused by its place
     status = said.get("status") if isinstance(said.get("status"), dict) else {}
-    return _record(said, resource, _attributes(said.get("attributes")), status.get("code"), status.get("message"), said.get("body"))
+    return _record(
+        said, resource, _attributes(said.get("attributes")), status.get("code"), status.get("message"), said.get("body")
+    )
 
 
 def _from_protobuf(body: bytes) -> Iterable[bytes]:
     """The same in protobuf. Traces and logs have the same outline, and nothing says which it is: whichever can be read as one."""
     traces, logs = _protobuf(ExportTraceServiceRequest, body), _protobuf(ExportLogsServiceRequest, body)
-    spans = [span for holder in traces.resource_spans for scope in holder.scope_spans for span in scope.spans] if traces is not None else []
-    lines = [log for holder in logs.resource_logs for scope in holder.scope_logs for log in scope.log_records] if logs is not None else []
+    spans = (
+        [span for holder in traces.resource_spans for scope in holder.scope_spans for span in scope.spans]
+        if traces is not None
+        else []
+    )
+    lines = (
+        [log for holder in logs.resource_logs for scope in holder.scope_logs for log in scope.log_records]
+        if logs is not None
+        else []
+    )
     # Metrics have that outline too: what no metric can hold in the same place tells a span or a log record.
     if any(span.start_time_unix_nano or span.kind for span in spans):
         for holder in traces.resource_spans:
@@ -210,7 +240,9 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
                     said = {"name": span.name, "traceId": span.trace_id.hex(), "spanId": span.span_id.hex(), "parentSpanId": span.parent_span_id.hex(),
                             "startTimeUnixNano": span.start_time_unix_nano, "endTimeUnixNano": span.end_time_unix_nano}  # fmt: skip
                     yield _record(said, resource, _values(span.attributes), span.status.code, span.status.message, None)
-    elif any(log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes for log in lines):
+    elif any(
+        log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes for log in lines
+    ):
         for holder in logs.resource_logs:
             resource = _values(holder.resource.attributes)
             for scope in holder.scope_logs:
@@ -230,10 +262,23 @@ def _protobuf(message: Any, body: bytes) -> Any:
         return None
 
 
-_KEPT = ("name", "traceId", "spanId", "parentSpanId", "startTimeUnixNano", "endTimeUnixNano", "timeUnixNano", "observedTimeUnixNano", "severityText", "eventName")
+_KEPT = (
+    "name",
+    "traceId",
+    "spanId",
+    "parentSpanId",
+    "startTimeUnixNano",
+    "endTimeUnixNano",
+    "timeUnixNano",
+    "observedTimeUnixNano",
+    "severityText",
+    "eventName",
+)
 
 
-def _record(said: Mapping[str, Any], resource: dict[str, Any], attributes: dict[str, Any], status: Any, message: Any, body: Any) -> bytes:
+def _record(
+    said: Mapping[str, Any], resource: dict[str, Any], attributes: dict[str, Any], status: Any, message: Any, body: Any
+) -> bytes:
     """One record as it is stored: the same bytes for the same record, however it was encoded."""
     kept = {name: _scalar(said[name]) for name in _KEPT if said.get(name) not in (None, "", 0)}
     for name in ("startTimeUnixNano", "endTimeUnixNano", "timeUnixNano", "observedTimeUnixNano"):
@@ -242,7 +287,10 @@ def _record(said: Mapping[str, Any], resource: dict[str, Any], attributes: dict[
     left_out = [*sorted(name for name in attributes if name in LEFT_OUT), *(["body"] if body is not None else [])]
     if left_out:
         kept["leftOut"] = left_out
-    kept |= {"resource": resource, "attributes": {name: value for name, value in attributes.items() if name not in LEFT_OUT}}
+    kept |= {
+        "resource": resource,
+        "attributes": {name: value for name, value in attributes.items() if name not in LEFT_OUT},
+    }
     if status not in (None, "", 0, "STATUS_CODE_UNSET", "0"):
         kept["status"] = _scalar(status)
     if message:
@@ -282,7 +330,11 @@ def _any(value: Any, depth: int) -> Any:
             return read(value[name])
     if "intValue" in value:
         given = value["intValue"]
-        return int(given) if isinstance(given, str) and given.lstrip("-").isdecimal() and len(given) < 20 else _scalar(given)
+        return (
+            int(given)
+            if isinstance(given, str) and given.lstrip("-").isdecimal() and len(given) < 20
+            else _scalar(given)
+        )
     if isinstance(listed := value.get("arrayValue"), dict):
         values = listed.get("values")
         return [_any(one, depth + 1) for one in values[:MAX_VALUES]] if isinstance(values, list) else []

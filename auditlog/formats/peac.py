@@ -146,7 +146,14 @@ class Bound(Struct, forbid_unknown_fields=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=256)]
     proof_type: Literal[
-        "ed25519-cert-chain", "eat-passport", "eat-background-check", "sigstore-oidc", "did", "spiffe", "x509-pki", "custom"
+        "ed25519-cert-chain",
+        "eat-passport",
+        "eat-background-check",
+        "sigstore-oidc",
+        "did",
+        "spiffe",
+        "x509-pki",
+        "custom",
     ]
     origin: Annotated[str, Meta(max_length=2048)]
     proof_ref: Annotated[str, Meta(max_length=2048)] | None = None
@@ -228,7 +235,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         return _binding(said.actor, sender, id=digest_id(raw), at=instant(said.at))
     if "proof_type" in members:
         actor_of(exactly(_bound, raw, "an actor binding"))
-        raise MalformedEvent("expected the record that the actor is bound to, or {at, actor}: a binding alone says not when")
+        raise MalformedEvent(
+            "expected the record that the actor is bound to, or {at, actor}: a binding alone says not when"
+        )
     if "time_bounds" in members or "replay_protection" in members:
         return _identity(exactly(_identity_set, raw, "an identity set"), sender)
     return _attestation(raw, sender)
@@ -282,19 +291,30 @@ def _recorded(claims: bytes, sender: Sender) -> Event:
     said = decoded(_record, claims, "a PEAC record")
     if said.occurred_at is not None and said.kind == "challenge":
         raise MalformedEvent("occurred_at: a challenge has not occurred")
-    actor = actor_of(exactly(_bound, said.actor, "an actor binding")) if bytes(said.actor) not in (b"", b"null") else None
+    actor = (
+        actor_of(exactly(_bound, said.actor, "an actor binding")) if bytes(said.actor) not in (b"", b"null") else None
+    )
     if observed := said.extensions.get(LIFECYCLE):
         return _observation(bytes(observed), sender, id=said.jti, actor=actor)
     at = instant(said.iat if said.occurred_at is None else said.occurred_at)
     payload = Payload(outcome="unknown", actor=actor)
-    return event(sender, id=said.jti, type=f"other.{sender.name}.{said.type}"[:200], at=at, issued_at=instant(said.iat), payload=payload)
+    return event(
+        sender,
+        id=said.jti,
+        type=f"other.{sender.name}.{said.type}"[:200],
+        at=at,
+        issued_at=instant(said.iat),
+        payload=payload,
+    )
 
 
 def actor_of(bound: Bound) -> Actor:
     """The party that a binding names, as it says itself. Raises MalformedEvent for an origin that is more than one."""
     if not _is_origin(bound.origin):
         raise MalformedEvent("origin must be an origin-only URL: scheme, host and port, nothing more")
-    actor = acting([party(bound.origin.rstrip("/").lower(), bound.id, "workload" if bound.proof_type == "spiffe" else "unknown")])
+    actor = acting(
+        [party(bound.origin.rstrip("/").lower(), bound.id, "workload" if bound.proof_type == "spiffe" else "unknown")]
+    )
     assert actor is not None  # neither part is empty
     return actor
 
@@ -315,7 +335,9 @@ def _identity(said: IdentitySet, sender: Sender) -> Event:
         raise MalformedEvent("time_bounds: expected at most 100 years")
     payload = Payload(outcome="unknown", action=action(target=("agent", said.subject)))
     id = fitted(f"{said.issuer} {said.replay_protection.jti}")
-    return event(sender, id=id, type=f"other.{sender.name}.identity-set"[:200], at=instant(begins.isoformat()), payload=payload)
+    return event(
+        sender, id=id, type=f"other.{sender.name}.identity-set"[:200], at=instant(begins.isoformat()), payload=payload
+    )
 
 
 def _observation(raw: bytes, sender: Sender, *, id: str, actor: Actor | None = None) -> Event:
@@ -334,7 +356,10 @@ def _observation(raw: bytes, sender: Sender, *, id: str, actor: Actor | None = N
         action=action(
             provider=inner(said.provider, "provider_ref") or sender.provider,
             account=inner(said.account, "account_ref") or inner(said.provider, "account_ref"),
-            target=("provider_account" if is_linked else inner(about, "kind") or kind, inner(about, reference) if reference else ""),
+            target=(
+                "provider_account" if is_linked else inner(about, "kind") or kind,
+                inner(about, reference) if reference else "",
+            ),
         ),
         money=_ceiling(about) if native == "payment.authority_granted" else None,
     )
@@ -364,7 +389,13 @@ def _attestation(raw: bytes, sender: Sender) -> Event:
     if said.issued_at.tzinfo is None:
         raise MalformedEvent("issued_at: expected a time with a zone")
     payload = Payload(outcome="unknown", action=action(target=("agent", said.evidence.agent_id)))
-    return event(sender, id=digest_id(raw), type=f"other.{sender.name}.agent-identity"[:200], at=instant(said.issued_at.isoformat()), payload=payload)
+    return event(
+        sender,
+        id=digest_id(raw),
+        type=f"other.{sender.name}.agent-identity"[:200],
+        at=instant(said.issued_at.isoformat()),
+        payload=payload,
+    )
 
 
 def _is_url(text: str) -> bool:

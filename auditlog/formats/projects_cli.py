@@ -169,7 +169,9 @@ def poll_state(state: dict[str, Any], *, now: datetime) -> dict[str, Any]:
 
 
 def poll_request(state: dict[str, Any], url: str) -> Request:
-    return Request(_page_of(url, state.get("page", "")), headers={"Stripe-Version": VERSION, "Accept": "application/json"})
+    return Request(
+        _page_of(url, state.get("page", "")), headers={"Stripe-Version": VERSION, "Accept": "application/json"}
+    )
 
 
 def _page_of(url: str, page: str) -> str:
@@ -235,7 +237,9 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
     if said.polled is not None and "access_configuration" in str(said.polled.get("object")):
         raise MalformedEvent("a resource's access configuration is a secret, and is not taken")
     if said.state is not None:
-        if not isinstance(said.state.get("resources"), dict) and not isinstance(said.state.get("providers"), dict | list):
+        if not isinstance(said.state.get("resources"), dict) and not isinstance(
+            said.state.get("providers"), dict | list
+        ):
             raise MalformedEvent("expected a state file with resources or providers; the vault is never taken")
         names = STATE_FILE
     return records.stated(raw, sender, parse=parse, grade="F" if said.polled is None else "E", names=names)

@@ -54,7 +54,7 @@ from auditlog.formats.values import decoded, noting
 CONTENT_TYPES = ("application/secevent+jwt", "application/json")
 ABOUT = About(
     title="Native events (Security Event Tokens)",
-    sent="POST of one compact JWS (application/secevent+jwt, RFC 8935), or of up to 1,000 as {\"sets\": {jti: SET}}; or polled (RFC 8936)",
+    sent='POST of one compact JWS (application/secevent+jwt, RFC 8935), or of up to 1,000 as {"sets": {jti: SET}}; or polled (RFC 8936)',
     authentication="each event is signed with the sender's own key; no header is needed",
     grade="A",
     carries="every type of the published format: authority, orchestration, domains, provider acts, money, disputes",

@@ -16,7 +16,14 @@ from auditlog.formats import Delivery, Polled
 
 POLL_NEEDS_KEY = False  # a transmitter may know us otherwise (RFC 8936 section 4.2 leaves it open)
 ASKED_FOR = 100  # SETs a request
-_CODES = ("invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied")
+_CODES = (
+    "invalid_request",
+    "invalid_key",
+    "invalid_issuer",
+    "invalid_audience",
+    "authentication_failed",
+    "access_denied",
+)
 MAX_PART = 1_000  # as many as one delivery may hold
 
 
@@ -66,7 +73,10 @@ def poll_response(body: bytes, state: dict[str, Any]) -> Polled:
 def poll_settled(state: dict[str, Any], appended: Sequence[str], refused: Mapping[str, Refused]) -> dict[str, Any]:
     """What the next request says: those that are durable, and why the others were not taken (section 2.6)."""
     errors = {
-        jti: {"err": one.err if one.err in _CODES else "invalid_request", "description": str(one).replace("\x00", "")[:500]}
+        jti: {
+            "err": one.err if one.err in _CODES else "invalid_request",
+            "description": str(one).replace("\x00", "")[:500],
+        }
         for jti, one in refused.items()
     }
     return {"ack": [*state.get("ack", []), *appended], "setErrs": state.get("setErrs", {}) | errors}

@@ -47,8 +47,12 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if delivery.content_type not in CONTENT_TYPES:
         raise WrongContentType(f"expected application/json, found {delivery.content_type[:80] or 'none'!r}")
     refuse_charset(delivery)
-    prefix = "webhook" if "webhook-signature" in delivery.headers or "svix-signature" not in delivery.headers else "svix"
-    signed = {f"webhook-{name}": delivery.headers.get(f"{prefix}-{name}", "") for name in ("id", "timestamp", "signature")}
+    prefix = (
+        "webhook" if "webhook-signature" in delivery.headers or "svix-signature" not in delivery.headers else "svix"
+    )
+    signed = {
+        f"webhook-{name}": delivery.headers.get(f"{prefix}-{name}", "") for name in ("id", "timestamp", "signature")
+    }
     grade, key = _verify(delivery.body, signed, sender)
     statement = stated(delivery.body, sender, parse=parse, grade=grade, key=key, headers=signed)
     return Received({statement.source_event_id: statement})

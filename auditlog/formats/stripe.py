@@ -73,7 +73,11 @@ ABOUT = About(
     chains="none: Stripe names no agent. Joined by charge, invoice, idempotency key and payment token",
     lacks="provisioning (Stripe has no webhooks for it); of a thin event all but its object, until it is fetched",
     tested="Stripe's own library signs and verifies the tests' events; all published fixture objects are read",
-    against=("stripe 16.1.0", "stripe/openapi fixtures3 and its private preview, 2026-11", "docs.stripe.com/changelog, 2026-11"),
+    against=(
+        "stripe 16.1.0",
+        "stripe/openapi fixtures3 and its private preview, 2026-11",
+        "docs.stripe.com/changelog, 2026-11",
+    ),
     connect=(
         "In the Stripe dashboard open Developers > Webhooks and add an endpoint at {address}.",
         "Choose the events of charges, refunds, invoices, subscriptions, disputes, issuing and billing.",
@@ -117,7 +121,11 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "customer.subscription.deleted": ("subscription.ended", "success", ""),
     "charge.dispute.created": ("dispute.opened", "success", "disputed"),
     "charge.dispute.updated": ("dispute.updated", "success", ""),
-    "charge.dispute.closed": ("dispute.closed", "unknown", ""),  # an inquiry that came to nothing is neither won nor lost
+    "charge.dispute.closed": (
+        "dispute.closed",
+        "unknown",
+        "",
+    ),  # an inquiry that came to nothing is neither won nor lost
     "charge.dispute.funds_withdrawn": ("dispute.funds_withdrawn", "success", ""),
     "charge.dispute.funds_reinstated": ("dispute.funds_reinstated", "success", ""),
     "issuing_dispute.created": ("dispute.opened", "success", "disputed"),
@@ -161,7 +169,13 @@ _TYPES: dict[str, tuple[str, str, str]] = {
 }
 # What became of it, by the object's own status; of others the type says it.
 _STATUS: dict[str, dict[str, str]] = {
-    "refund": {"pending": "pending", "requires_action": "pending", "succeeded": "success", "failed": "failure", "canceled": "failure"},
+    "refund": {
+        "pending": "pending",
+        "requires_action": "pending",
+        "succeeded": "success",
+        "failed": "failure",
+        "canceled": "failure",
+    },
     "dispute": {"won": "success", "lost": "failure"},
     "issuing.dispute": {"won": "success", "lost": "failure", "expired": "failure"},
     "charge": {"pending": "pending", "failed": "failure"},
@@ -283,7 +297,9 @@ def fetched(body: bytes, asks: Mapping[str, str], sender: Sender) -> Statement:
         return records.stated(body, sender, parse=parse, grade="E", limit=MAX_BODY, headers=headers)
     if (found := decoded(_body, body, "a Stripe event").id) != asks["event"]:
         raise MalformedEvent(f"asked for event {asks['event']}, got {found[:100]!r}")
-    return records.stated(body, sender, parse=parse, grade="E", names=REMOVED, limit=MAX_BODY, headers={"fetched": "event"})
+    return records.stated(
+        body, sender, parse=parse, grade="E", names=REMOVED, limit=MAX_BODY, headers={"fetched": "event"}
+    )
 
 
 def content(raw: bytes, headers: bytes) -> bytes:
@@ -298,7 +314,21 @@ def content(raw: bytes, headers: bytes) -> bytes:
 
 # What no version of the API renders otherwise.
 _SAME = ("id", "object", "type", "created", "account", "context", "livemode")
-_SAME_THING = ("id", "object", "amount", "amount_captured", "amount_refunded", "amount_received", "amount_paid", "currency", "status", "captured", "paid", "approved", "charge")
+_SAME_THING = (
+    "id",
+    "object",
+    "amount",
+    "amount_captured",
+    "amount_refunded",
+    "amount_received",
+    "amount_paid",
+    "currency",
+    "status",
+    "captured",
+    "paid",
+    "approved",
+    "charge",
+)
 
 
 def is_rendering(before: bytes, now: bytes) -> bool:
@@ -386,7 +416,11 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
         outcome = _STATUS.get(str(thing.get("object")), {}).get(status, outcome)
     match kind:
         case "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" if outcome == "failure":
-            return native, outcome, "captured"  # it was told of when it was made (charge.refunded), and is the seller's again
+            return (
+                native,
+                outcome,
+                "captured",
+            )  # it was told of when it was made (charge.refunded), and is the seller's again
         case "charge.refunded" if (given := _given_back(body, thing)) is not None and not given[0]:
             # Nothing of it had been taken: it releases a hold, whose rest a capture has released already.
             return native, outcome, "" if thing.get("captured") else "reversed"
@@ -411,7 +445,9 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
             return "payment.authority_ended", "success", ""
         case "invoice.paid" if not _id(thing.get("charge")):
             return native, outcome, "quoted"  # the charge's own event carries the money
-        case "invoice_payment.paid" if not (_id(inner(thing, "payment", "charge")) or _id(inner(thing, "payment", "payment_intent"))):
+        case "invoice_payment.paid" if not (
+            _id(inner(thing, "payment", "charge")) or _id(inner(thing, "payment", "payment_intent"))
+        ):
             return native, outcome, ""
     return native, outcome, phase
 
@@ -438,7 +474,9 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
     if event_type == "charge.refunded" and (given := _given_back(body, thing)) is not None:
         amount = given[0] or given[1]
     elif event_type == "charge.captured" and thing.get("amount_captured") is None and amount is not None:
-        amount = minor_units(amount) - minor_units(thing.get("amount_refunded") or 0)  # before that field: the rest is given back at once
+        amount = minor_units(amount) - minor_units(
+            thing.get("amount_refunded") or 0
+        )  # before that field: the rest is given back at once
     elif kind == "issuing.authorization":
         amount = _held(event_type, body, thing, amount)
     asked = thing.get("pending_request") if event_type == "issuing_authorization.request" else None
@@ -538,9 +576,7 @@ def _ceiling(kind: str, thing: dict[str, Any]) -> Money | None:
     if amount is None or not isinstance(currency, str) or len(currency) != 3:
         return None
     authority = _id(thing.get("id"))  # of a payment token its digest: it was redacted before this
-    return Money(
-        **_amount(minor_units(amount), currency), phase="ceiling", rail=rail, authority=authority
-    )
+    return Money(**_amount(minor_units(amount), currency), phase="ceiling", rail=rail, authority=authority)
 
 
 def _amount(number: int, currency: str) -> dict[str, Any]:
@@ -548,7 +584,11 @@ def _amount(number: int, currency: str) -> dict[str, Any]:
     currency = currency.upper()
     if currency in _HUNDREDTHS and number >= 0:
         whole, rest = divmod(number, 100)
-        return {"currency": currency, "amount": f"{whole}.{rest:02d}"} if rest else {"currency": currency, "amount_minor": whole}
+        return (
+            {"currency": currency, "amount": f"{whole}.{rest:02d}"}
+            if rest
+            else {"currency": currency, "amount_minor": whole}
+        )
     return {"currency": currency, "amount_minor": number * (100 if currency in _WHOLE else 1)}
 
 

@@ -112,7 +112,9 @@ def trial_delivery(format: str, secret: bytes | None, *, now: datetime) -> Deliv
         try:
             key = a2b_base64(secret.strip().removeprefix(b"whsec_"), strict_mode=True)
         except (Error, ValueError):
-            raise UnknownKey("this source's secret is not one of Standard Webhooks: expected whsec_ and base64") from None
+            raise UnknownKey(
+                "this source's secret is not one of Standard Webhooks: expected whsec_ and base64"
+            ) from None
         mac = b64encode(hmac.digest(key, f"{name}.{seconds}.".encode() + body, "sha256")).decode()
         headers = {"webhook-id": name, "webhook-timestamp": seconds, "webhook-signature": f"v1,{mac}"}
     return Delivery(body, trial.content_type, headers | {"content-type": trial.content_type})

@@ -133,7 +133,9 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
         for one in left_out:
             note(f"not read: {one}")
         return found
-    raise MalformedEvent(f"expected {what}, found one in which more than {MOST_NOTES} fields do not fit: {left_out[0]}"[:500])
+    raise MalformedEvent(
+        f"expected {what}, found one in which more than {MOST_NOTES} fields do not fit: {left_out[0]}"[:500]
+    )
 
 
 @lru_cache(maxsize=128)
@@ -225,7 +227,9 @@ def instant(value: Any) -> datetime:
         leap = _LEAP_SECOND.match(text)
         try:
             at = datetime.fromisoformat(f"{leap[1]}59{leap[2]}" if leap else text)
-            at += timedelta(seconds=bool(leap))  # a leap second is the one before the next minute, and we have no other name for it
+            at += timedelta(
+                seconds=bool(leap)
+            )  # a leap second is the one before the next minute, and we have no other name for it
         except (ValueError, OverflowError):
             at = None
         if at is not None and at.tzinfo is not None:

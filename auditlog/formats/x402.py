@@ -69,7 +69,11 @@ ABOUT = About(
     chains="none: the payer's address acts. Joined by transaction and resource",
     lacks="agents and humans; money in a currency, unless the asset is one; EIP-712 signatures are not recovered",
     tested="headers and objects that the official Python SDK writes; published vectors of offers and receipts, valid and hostile",
-    against=("x402 2.25.0", "peacprotocol/peac vectors, 2026-11", "x402-foundation/x402 specification v1 and v2, 2026-11"),
+    against=(
+        "x402 2.25.0",
+        "peacprotocol/peac vectors, 2026-11",
+        "x402-foundation/x402 specification v1 and v2, 2026-11",
+    ),
     connect=(
         "Put a recorder beside your x402 client or server.",
         'POST {{"at": "<RFC 3339>", "headers": {{"PAYMENT-REQUIRED": .., "PAYMENT-RESPONSE": ..}}}} to {address}.',
@@ -150,7 +154,11 @@ def _accepted(said: Record, settled: dict[str, Any]) -> dict[str, Any]:
             fit = [one for one in offered if str(one.get(name)).lower() == str(settled[name]).lower()]
             if name == "network" or fit:  # an amount may be less than was offered; a network may not be another
                 offered = fit
-    return {name: value for name, value in (offered[0] if offered else {}).items() if all(one.get(name) == value for one in offered)}
+    return {
+        name: value
+        for name, value in (offered[0] if offered else {}).items()
+        if all(one.get(name) == value for one in offered)
+    }
 
 
 def _v2(terms: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +216,9 @@ def check_offer(offer: Any, accepts: Any, *, at: float | None) -> list[str]:
     if not isinstance(payload["network"], str) or not _NETWORK.match(payload["network"]):
         problems.append("network_invalid: expected CAIP-2")
     until = payload.get("validUntil")
-    if until and (not isinstance(until, int | float) or (at is not None and until + _SKEW < at)):  # 0 says that it does not expire
+    if until and (
+        not isinstance(until, int | float) or (at is not None and until + _SKEW < at)
+    ):  # 0 says that it does not expire
         problems.append("offer_expired")
     return problems or _match(payload, offer.get("acceptIndex"), accepts)
 
@@ -230,7 +240,11 @@ def check_receipt(receipt: Any, *, at: float | None) -> list[str]:
     if not isinstance(payload.get("resourceUrl"), str) or not payload["resourceUrl"]:
         problems.append("payload_missing_field: resourceUrl")
     issued = payload.get("issuedAt")
-    if not isinstance(issued, int | float) or isinstance(issued, bool) or (at is not None and abs(issued - at) > RECENT):
+    if (
+        not isinstance(issued, int | float)
+        or isinstance(issued, bool)
+        or (at is not None and abs(issued - at) > RECENT)
+    ):
         problems.append("receipt_issuedAt_stale")
     return problems
 
@@ -325,7 +339,11 @@ def _opened(raw: bytes) -> Record:
     """The record, with the headers it has put in their places: each is base64 of JSON."""
     said = decoded(_record, raw, "an x402 record")
     for name, value in said.headers.items():
-        place = {"payment-required": "required", "payment-response": "settlement", "x-payment-response": "settlement"}.get(name.lower())
+        place = {
+            "payment-required": "required",
+            "payment-response": "settlement",
+            "x-payment-response": "settlement",
+        }.get(name.lower())
         if place is None or value == "[removed]":
             continue
         try:

@@ -9,7 +9,9 @@ slug = RegexValidator(r"^[a-z0-9][a-z0-9._-]{0,47}\Z", "Use 1 to 48 of a-z, 0-9,
 
 
 class Tenant(models.Model):
-    name = models.CharField(max_length=48, unique=True, validators=[slug], help_text="Appears in addresses and in `aud`.")
+    name = models.CharField(
+        max_length=48, unique=True, validators=[slug], help_text="Appears in addresses and in `aud`."
+    )
     title = models.CharField(max_length=200, blank=True)
     # Mixed into identities, so that nobody outside can compute an event's id from its content.
     pepper = models.BinaryField(max_length=32, editable=False)
@@ -67,7 +69,9 @@ class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
     provider = models.CharField(max_length=120, blank=True, help_text="For the abuse role: the provider it works for.")
-    changes_seen = models.BigIntegerField(default=0, editable=False)  # leaves up to here were looked at for changes of configuration
+    changes_seen = models.BigIntegerField(
+        default=0, editable=False
+    )  # leaves up to here were looked at for changes of configuration
 
     class Meta:
         constraints = [
@@ -90,9 +94,15 @@ class ApiToken(models.Model):
     role = models.CharField(max_length=10, choices=Role)
     provider = models.CharField(max_length=120, blank=True)
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="tokens", help_text="The person in whose name it acts."
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        null=True,
+        related_name="tokens",
+        help_text="The person in whose name it acts.",
     )
-    issued_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.DO_NOTHING, null=True, related_name="+", db_constraint=False)
+    issued_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.DO_NOTHING, null=True, related_name="+", db_constraint=False
+    )
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, editable=False)
@@ -204,23 +214,34 @@ class Source(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     secret_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the shared secret.")
     audience = models.CharField(
-        max_length=300, blank=True, help_text="The `aud` of its tokens, for CAEP. Empty: urn:answerable: and the tenant's name."
+        max_length=300,
+        blank=True,
+        help_text="The `aud` of its tokens, for CAEP. Empty: urn:answerable: and the tenant's name.",
     )
     jwks_url = models.CharField(
-        max_length=500, blank=True, help_text="Where its public keys are read from, again and again: a JWKS (RFC 7517), by https."
+        max_length=500,
+        blank=True,
+        help_text="Where its public keys are read from, again and again: a JWKS (RFC 7517), by https.",
     )
-    poll_url = models.CharField(max_length=500, blank=True, help_text="Where its events are asked for, by https. Empty: it sends.")
+    poll_url = models.CharField(
+        max_length=500, blank=True, help_text="Where its events are asked for, by https. Empty: it sends."
+    )
     poll_seconds = models.PositiveIntegerField(
         default=60, validators=[MinValueValidator(5)], help_text="How often it is asked."
     )
     api_key_env = models.CharField(
-        max_length=120, blank=True, help_text="Variable that holds our key for its API, for what is polled or fetched there."
+        max_length=120,
+        blank=True,
+        help_text="Variable that holds our key for its API, for what is polled or fetched there.",
     )
     api_url = models.CharField(
-        max_length=500, blank=True, help_text="Its API, where what it announces is fetched. Empty: the format's own address."
+        max_length=500,
+        blank=True,
+        help_text="Its API, where what it announces is fetched. Empty: the format's own address.",
     )
     allow_private = models.BooleanField(
-        default=False, help_text="The addresses above may be private or loopback ones. Without this they are never called."
+        default=False,
+        help_text="The addresses above may be private or loopback ones. Without this they are never called.",
     )
     requests_per_second = models.PositiveIntegerField(default=4_000)
     events_per_second = models.PositiveIntegerField(default=100_000)
@@ -254,8 +275,12 @@ class SourceKey(models.Model):
     jwk = models.JSONField()
     added_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
-    from_url = models.BooleanField(default=False, help_text="Read from the source's JWKS address, and retired when it is gone there.")
-    left_url = models.BooleanField(default=False)  # retired because it was gone; one that a person retired never comes back
+    from_url = models.BooleanField(
+        default=False, help_text="Read from the source's JWKS address, and retired when it is gone there."
+    )
+    left_url = models.BooleanField(
+        default=False
+    )  # retired because it was gone; one that a person retired never comes back
 
     class Meta:
         constraints = [
@@ -358,12 +383,20 @@ class Export(models.Model):
     name = models.CharField(max_length=48, validators=[slug])
     kind = models.CharField(max_length=4, choices=Kind, default=Kind.OCSF)
     what = models.CharField(max_length=8, choices=What, default=What.BOTH)
-    url = models.CharField(max_length=500, help_text="Where it is posted, by https. Put no secret into it: deliveries are signed.")
-    secret_env = models.CharField(
-        max_length=120, blank=True, help_text="Variable that holds the secret of its signatures: whsec_ and base64 (Standard Webhooks)."
+    url = models.CharField(
+        max_length=500, help_text="Where it is posted, by https. Put no secret into it: deliveries are signed."
     )
-    token_env = models.CharField(max_length=120, blank=True, help_text="Variable that holds the receiver's token, where it wants one.")
-    token_scheme = models.CharField(max_length=6, choices=Scheme, default=Scheme.BEARER, help_text="How the token is sent.")
+    secret_env = models.CharField(
+        max_length=120,
+        blank=True,
+        help_text="Variable that holds the secret of its signatures: whsec_ and base64 (Standard Webhooks).",
+    )
+    token_env = models.CharField(
+        max_length=120, blank=True, help_text="Variable that holds the receiver's token, where it wants one."
+    )
+    token_scheme = models.CharField(
+        max_length=6, choices=Scheme, default=Scheme.BEARER, help_text="How the token is sent."
+    )
     allow_private = models.BooleanField(default=False, help_text="The address may be a private or loopback one.")
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
     created_at = models.DateTimeField(auto_now_add=True)

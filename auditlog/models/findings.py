@@ -82,7 +82,9 @@ class Triage(models.Model):
     finding = models.ForeignKey(Finding, models.PROTECT, related_name="triage")
     at = models.DateTimeField(auto_now_add=True)
     by = models.CharField(max_length=150)
-    desk = models.CharField(max_length=120, blank=True)  # the provider whose abuse desk took it; "": somebody who reads all
+    desk = models.CharField(
+        max_length=120, blank=True
+    )  # the provider whose abuse desk took it; "": somebody who reads all
     # Who it was stays, as a number and a name, when the account is gone.
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.DO_NOTHING, null=True, db_constraint=False)
     from_state = models.CharField(max_length=14)

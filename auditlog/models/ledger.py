@@ -53,7 +53,9 @@ class Leaf(models.Model):
         ]
         indexes = [
             # The leaves that the service wrote itself: few, and asked for by kind.
-            models.Index(fields=["tenant", "epoch", "kind", "leaf_index"], condition=models.Q(event_id=None), name="leaf_own"),
+            models.Index(
+                fields=["tenant", "epoch", "kind", "leaf_index"], condition=models.Q(event_id=None), name="leaf_own"
+            ),
         ]
 
     def __str__(self) -> str:

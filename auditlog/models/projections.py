@@ -18,14 +18,20 @@ class ProjectionState(models.Model):
     position = models.BigIntegerField(default=0)
     detected = models.BigIntegerField(default=0)  # the next leaf index that detection looks at
     is_current = models.BooleanField(default=False)
-    is_stale = models.BooleanField(default=False)  # payloads were erased since it began: it may still say what they said
-    has_mentions = models.BooleanField(default=True, db_default=True)  # written with `Mention` rows: what was erased can be taken out of it
+    is_stale = models.BooleanField(
+        default=False
+    )  # payloads were erased since it began: it may still say what they said
+    has_mentions = models.BooleanField(
+        default=True, db_default=True
+    )  # written with `Mention` rows: what was erased can be taken out of it
     projected_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "projection_state"
         constraints = [
-            models.UniqueConstraint(fields=["tenant"], condition=models.Q(is_current=True), name="generation_current_once")
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(is_current=True), name="generation_current_once"
+            )
         ]
 
     def __str__(self) -> str:
@@ -77,7 +83,9 @@ class Event(models.Model):
     operation = models.TextField()
     grant = models.TextField()  # as stated, or the id of the grant object
     token = models.TextField()  # as stated, or the jti of the token object
-    via_grant = models.TextField()  # the grant that answers: as stated (then the same as `grant`), else through the token
+    via_grant = (
+        models.TextField()
+    )  # the grant that answers: as stated (then the same as `grant`), else through the token
     chain_complete = models.BooleanField()
     chain_proven = models.BooleanField()
     chain_depth = models.SmallIntegerField()
@@ -114,7 +122,9 @@ class Event(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "generation", "event_id"], name="event_once"),
             # So that whoever looks for a grant looks for `via_grant`, and one index serves.
-            models.CheckConstraint(condition=models.Q(grant="") | models.Q(grant=models.F("via_grant")), name="event_stated_grant_answers"),
+            models.CheckConstraint(
+                condition=models.Q(grant="") | models.Q(grant=models.F("via_grant")), name="event_stated_grant_answers"
+            ),
         ]
         indexes = [
             models.Index(fields=["tenant", "generation", "type", "leaf_index"], name="event_by_type"),
@@ -201,7 +211,9 @@ class Grant(models.Model):
         db_table = "projection_grant"
         indexes = [
             models.Index(  # the children of one, in the order in which they were granted
-                fields=["tenant", "generation", "parent", "granted_at", "id"], name="grant_by_parent", condition=~models.Q(parent="")
+                fields=["tenant", "generation", "parent", "granted_at", "id"],
+                name="grant_by_parent",
+                condition=~models.Q(parent=""),
             ),
             models.Index(fields=["tenant", "generation", "actor"], name="grant_by_actor"),
             models.Index(fields=["tenant", "generation", "principal"], name="grant_by_principal"),
@@ -232,9 +244,13 @@ class Token(models.Model):
         db_table = "projection_token"
         indexes = [
             models.Index(
-                fields=["tenant", "generation", "parent_jti"], name="token_by_parent", condition=~models.Q(parent_jti="")
+                fields=["tenant", "generation", "parent_jti"],
+                name="token_by_parent",
+                condition=~models.Q(parent_jti=""),
             ),
-            models.Index(fields=["tenant", "generation", "actor"], name="token_by_actor", condition=~models.Q(actor="")),
+            models.Index(
+                fields=["tenant", "generation", "actor"], name="token_by_actor", condition=~models.Q(actor="")
+            ),
             models.Index(
                 fields=["tenant", "generation", "via_grant"], name="token_by_grant", condition=~models.Q(via_grant="")
             ),
@@ -277,7 +293,9 @@ class LimitStatement(models.Model):
         db_table = "projection_limit"
         indexes = [
             models.Index(fields=["tenant", "generation", "holder"], name="limit_by_holder"),
-            models.Index(fields=["tenant", "generation", "grant"], name="limit_by_grant", condition=~models.Q(grant="")),
+            models.Index(
+                fields=["tenant", "generation", "grant"], name="limit_by_grant", condition=~models.Q(grant="")
+            ),
         ]
 
     def __str__(self) -> str:
@@ -316,7 +334,9 @@ class Charge(models.Model):
     held_from = models.DateTimeField(null=True)
     held_until = models.DateTimeField(null=True)
     has_spend = models.BooleanField()  # False: only held
-    role = models.CharField(max_length=5)  # what else may bear on it: open | meter | loose | bill | pool; "" nothing (core.books)
+    role = models.CharField(
+        max_length=5
+    )  # what else may bear on it: open | meter | loose | bill | pool; "" nothing (core.books)
     source = models.CharField(max_length=48)  # of the lead
     is_joined = models.BooleanField()  # several statements are counted in it
     events = ArrayField(models.UUIDField())  # all statements counted in it
@@ -327,10 +347,16 @@ class Charge(models.Model):
             GinIndex(fields=["events"], name="charge_by_events", condition=models.Q(is_joined=True)),
             models.Index(fields=["tenant", "generation", "lead"], name="charge_by_lead"),
             models.Index(fields=["tenant", "generation", "principal", "at"], name="charge_by_principal"),
-            models.Index(fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")),
+            models.Index(
+                fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")
+            ),
             models.Index(fields=["tenant", "generation", "at"], name="charge_by_time"),
             # Whether a principal's books rest on more than keys (project_money).
-            models.Index(fields=["tenant", "generation", "principal", "role", "source"], name="charge_by_role", condition=~models.Q(role="")),
+            models.Index(
+                fields=["tenant", "generation", "principal", "role", "source"],
+                name="charge_by_role",
+                condition=~models.Q(role=""),
+            ),
         ]
 
     def __str__(self) -> str:

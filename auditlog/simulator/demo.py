@@ -64,11 +64,15 @@ def compare(story: Story, findings: Sequence[Finding], tenant: Tenant) -> list[s
         if not fitting:
             wrong.append(f"missing: {expected.rule} of {principal or 'nobody'}: {expected.why}")
         elif expected.count is not None and len(fitting) != expected.count:
-            wrong.append(f"expected {expected.count} of {expected.rule} for {principal or 'nobody'}, found {len(fitting)}")
+            wrong.append(
+                f"expected {expected.count} of {expected.rule} for {principal or 'nobody'}, found {len(fitting)}"
+            )
     for spend in story.spends:
         found = _spent(tenant, "|".join(spend.principal), spend.provider, spend.currency)
         if found != (spend.amount_minor, spend.amount_minor):
-            wrong.append(f"spend of {spend.principal[1]} at {spend.provider}: expected {spend.amount_minor}, found {found[0]} to {found[1]}: {spend.why}")
+            wrong.append(
+                f"spend of {spend.principal[1]} at {spend.provider}: expected {spend.amount_minor}, found {found[0]} to {found[1]}: {spend.why}"
+            )
     for finding in findings:
         party = tuple(finding.principal.split("|", 1)) if finding.principal else None
         if finding.pk not in matched and not story.allows(finding.rule, party):

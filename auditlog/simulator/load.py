@@ -63,7 +63,9 @@ def signed_chains(*, seed: int = 1, tenant: str = "default", now: datetime) -> I
         grants = [root := world.grant(ada, lead, id=f"root-{human:03}", redelegate=True, **scope)]
         for agent in range(human, AGENTS, HUMANS):
             held = world.agent(f"agent-{agent:04}", issuer=ISSUER)
-            grants.append(world.grant(lead, held, id=f"grant-{agent:04}", parent=root, **scope | {"actions": ["tensor.embed"]}))
+            grants.append(
+                world.grant(lead, held, id=f"grant-{agent:04}", parent=root, **scope | {"actions": ["tensor.embed"]})
+            )
         yield orjson.dumps({"sets": {signed.jti: signed.raw.decode() for signed in grants}})
 
 

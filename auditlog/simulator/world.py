@@ -514,9 +514,22 @@ class World:
     # -- one act, told by several
 
     def told_by_three(
-        self, thing: str, *, orchestrator: SourceSpec | str, provider: SourceSpec, rail: SourceSpec, amount_minor: int,
-        grant: Signed | str, key: str, charge: str, request_id: str | None = None, currency: str = "USD",
-        at: datetime | None = None, rail_says_minor: int | None = None, rail_name: str = "rb", **thread: Any,
+        self,
+        thing: str,
+        *,
+        orchestrator: SourceSpec | str,
+        provider: SourceSpec,
+        rail: SourceSpec,
+        amount_minor: int,
+        grant: Signed | str,
+        key: str,
+        charge: str,
+        request_id: str | None = None,
+        currency: str = "USD",
+        at: datetime | None = None,
+        rail_says_minor: int | None = None,
+        rail_name: str = "rb",
+        **thread: Any,
     ) -> tuple[Signed, Signed, Signed]:
         """A resource bought: its orchestrator asks and says what it paid, without knowing the charge; its provider's audit
         log says `create`; the rail says that the charge succeeded. None of them has to be Stripe.
@@ -528,16 +541,33 @@ class World:
         money = {"amount_minor": amount_minor, "currency": currency, "phase": "captured", "rail": rail_name}
         call = {"idempotency_key": key}
         asked = self.event(
-            "resource.requested", source=orchestrator, at=happened, grant=grant, action=action | {"verb": "database.create"},
-            money=money, call=call, request_id=request_id, **thread,
+            "resource.requested",
+            source=orchestrator,
+            at=happened,
+            grant=grant,
+            action=action | {"verb": "database.create"},
+            money=money,
+            call=call,
+            request_id=request_id,
+            **thread,
         )
         done = self.event(
-            "action.performed", source=provider, at=happened + timedelta(seconds=3), grant=grant,
-            action=action | {"verb": "create"}, call=call, request_id=request_id,
+            "action.performed",
+            source=provider,
+            at=happened + timedelta(seconds=3),
+            grant=grant,
+            action=action | {"verb": "create"},
+            call=call,
+            request_id=request_id,
         )
         paid = self.event(
-            "payment.captured", source=rail, at=happened + timedelta(seconds=5), action={"target": {"type": "charge", "id": charge}},
-            money=money | {"amount_minor": amount_minor if rail_says_minor is None else rail_says_minor, "charge": charge}, call=call,
+            "payment.captured",
+            source=rail,
+            at=happened + timedelta(seconds=5),
+            action={"target": {"type": "charge", "id": charge}},
+            money=money
+            | {"amount_minor": amount_minor if rail_says_minor is None else rail_says_minor, "charge": charge},
+            call=call,
         )
         return asked, done, paid
 

@@ -64,7 +64,7 @@ def shown(value):
     return json.dumps(str(value)[:80])
 
 
-# --- Ed25519 (RFC 8032), as strict as libsodium: cofactorless, S below L, no small-order and no non-canonical points 
+# --- Ed25519 (RFC 8032), as strict as libsodium: cofactorless, S below L, no small-order and no non-canonical points
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
@@ -595,7 +595,10 @@ class Keys:
 
     def __init__(self):
         self.jwks, self.retired, self.sources = {}, {}, {}
-        self.holds, self.released = {}, {}  # first and last leaf held, by the hold's leaf; the leaf that ended a hold, by it
+        self.holds, self.released = (
+            {},
+            {},
+        )  # first and last leaf held, by the hold's leaf; the leaf that ended a hold, by it
         self.log = []  # (leaf, public key) of the log itself, oldest first
 
     def learn(self, index, kind, raw):
@@ -636,11 +639,14 @@ def check_signers(keys, runs):
         for size in (first, last):
             mine = [key for index, key in keys.log if index < size]
             if mine and mine[-1] != public:
-                raise Bad(f"checkpoint of {size} leaves", "it is signed by a key that the log had rotated away from, or did not have yet")
+                raise Bad(
+                    f"checkpoint of {size} leaves",
+                    "it is signed by a key that the log had rotated away from, or did not have yet",
+                )
 
 
 def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
-    """"good", or why it cannot be told from here. Raises ValueError when the signature is wrong or its key is missing."""
+    """ "good", or why it cannot be told from here. Raises ValueError when the signature is wrong or its key is missing."""
     form, issuer = keys.sources.get(source, (None, None))
     if form not in (None, "set", "caep") or headers or not COMPACT.match(raw):
         if form in ("set", "caep"):
@@ -663,7 +669,9 @@ def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
     if form != "caep" and "urn:answerable:" + tenant not in (audience if isinstance(audience, list) else [audience]):
         raise ValueError(f"it was signed for another audience: {shown(audience)}")
     if claims.get("jti") != event_id:
-        raise ValueError("its signed jti is {}, and it stands under {}".format(shown(claims.get("jti")), shown(event_id)))
+        raise ValueError(
+            "its signed jti is {}, and it stands under {}".format(shown(claims.get("jti")), shown(event_id))
+        )
     if issuer is not None and claims.get("iss") != issuer:
         raise ValueError("its signed iss is {}, and the source's is {}".format(shown(claims.get("iss")), shown(issuer)))
     return "good"
@@ -710,7 +718,9 @@ def _given(vkeys, witnesses, quorum, source_keys):
         try:
             found = parse_json(text, "the file", strict=False)
             keys = found["keys"] if isinstance(found.get("keys"), list) else [found]
-            pinned[name] = {thumbprint(jwk): jwk for jwk in keys if isinstance(jwk, dict) and jwk.get("kty") in ("OKP", "EC", "RSA")}
+            pinned[name] = {
+                thumbprint(jwk): jwk for jwk in keys if isinstance(jwk, dict) and jwk.get("kty") in ("OKP", "EC", "RSA")
+            }
         except ValueError as error:
             raise Unusable(f"the keys of source {shown(name)}: {error}") from None
         if not pinned[name]:
@@ -738,7 +748,15 @@ def _verify_event(raw, text, trusted, witnessed, pinned, report):
         note = field(proof, "checkpoint", str)
         origin, size, root, public = open_note(note, trusted)
         tenant = origin.rpartition("/")[2]
-        report.update(origin=origin, tenant=tenant, size=size, root=root.hex(), scope="event", signed_by=public.hex(), key_given=True)
+        report.update(
+            origin=origin,
+            tenant=tenant,
+            size=size,
+            root=root.hex(),
+            scope="event",
+            signed_by=public.hex(),
+            key_given=True,
+        )
         report.update(earlier_checkpoints=0)
         leaf, index = strict_base64(proof.get("leaf"), "the leaf"), field(proof, "leaf_index", int)
         parts = LEAF.match(leaf)
@@ -747,7 +765,10 @@ def _verify_event(raw, text, trusted, witnessed, pinned, report):
         kind, source, received, grade, stamp, committed = (part.decode() for part in parts.groups())
         if root_from_inclusion(index, size, leaf_hash(leaf), hashes(proof, "hashes")) != root:
             raise ValueError("the audit path does not lead to the checkpoint's root")
-        event_id, headers = proof.get("source_event_id") or "", strict_base64(proof.get("signed_headers") or "", "signed_headers")
+        event_id, headers = (
+            proof.get("source_event_id") or "",
+            strict_base64(proof.get("signed_headers") or "", "signed_headers"),
+        )
         salt = strict_base64(proof.get("salt"), "the salt")
         if len(salt) != 32 or not isinstance(event_id, str):
             raise ValueError("its salt is not 32 bytes, or its source event id no text")
@@ -763,7 +784,14 @@ def _verify_event(raw, text, trusted, witnessed, pinned, report):
     witnessed.saw(size, note)
     report["witnessed"] = witnessed.newest()
     good = said == "good"
-    report["counts"] = {"leaves": 1, "events": 1, "payloads_checked": 1, "erased": 0, "withheld": 0, "signatures_good": int(good)}
+    report["counts"] = {
+        "leaves": 1,
+        "events": 1,
+        "payloads_checked": 1,
+        "erased": 0,
+        "withheld": 0,
+        "signatures_good": int(good),
+    }
     report["signatures_not_checked"] = {} if good else {said: 1}
     report["leaves"] = [
         {"index": index, "kind": kind, "source": source, "received_us": int(received), "grade": grade, "key": stamp,
@@ -778,7 +806,9 @@ def _signed(keys, pinned, source, stamp, grade, event_id, headers, raw, tenant, 
         raise ValueError(f"its key {shown(stamp)} is none of those given for source {shown(source)}")
     said = check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant)
     if known is not None and said != "good":
-        raise ValueError(f"a key was given for source {shown(source)}, and this carries no signature that can be checked")
+        raise ValueError(
+            f"a key was given for source {shown(source)}, and this carries no signature that can be checked"
+        )
     if said == "good":
         used = report.setdefault("source_keys", {})
         used.setdefault(source, {})[stamp] = "given" if known is not None else "on record in the log"
@@ -815,7 +845,9 @@ def _verify(archive, trusted, witnessed, pinned, report):
             try:
                 check_consistency(old_size, size, old_root, root, proof)
             except ValueError as error:
-                raise Bad(f"checkpoint of {old_size} leaves", f"the signed checkpoint does not extend it: {error}") from None
+                raise Bad(
+                    f"checkpoint of {old_size} leaves", f"the signed checkpoint does not extend it: {error}"
+                ) from None
         earlier = iter(())
     keys = _leaves(archive, manifest, size, root, earlier, pinned, report)
     check_signers(keys, [*runs, [size, size, public]])
@@ -834,7 +866,9 @@ def _verify(archive, trusted, witnessed, pinned, report):
         )
     others = sorted(archive.names.difference(OURS))
     if others:
-        report["notes"].append("In the archive, and covered by no proof: {}".format(", ".join(shown(name) for name in others[:20])))
+        report["notes"].append(
+            "In the archive, and covered by no proof: {}".format(", ".join(shown(name) for name in others[:20]))
+        )
 
 
 class Witnessed:
@@ -861,7 +895,9 @@ class Witnessed:
                 raise Bad(f"checkpoint of {size} leaves", str(error)) from None
             if len(found) >= self.quorum:
                 return {"size": size, "by": found}
-        raise Bad("witnesses", f"no checkpoint in here is cosigned by {self.quorum} of the {len(self.keys)} witnesses given")
+        raise Bad(
+            "witnesses", f"no checkpoint in here is cosigned by {self.quorum} of the {len(self.keys)} witnesses given"
+        )
 
 
 def _manifest(archive):
@@ -976,7 +1012,9 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
         if tree.root() != root:
             raise Bad("leaves.jsonl", "the leaves do not lead to the root that was signed for them")
     graves = {
-        index: buried[index] for index, kind in missing.items() if kind in ("event", "conflict") and buried.get(index, -1) > index
+        index: buried[index]
+        for index, kind in missing.items()
+        if kind in ("event", "conflict") and buried.get(index, -1) > index
     }
     counts["erased"], counts["withheld"] = len(graves), len(missing) - len(graves)
     if counts["withheld"]:
@@ -988,12 +1026,17 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
     for index, grave in sorted(graves.items()):
         hold = hold_over(keys, index, grave)
         if hold is not None:
-            raise Bad(f"leaf {index}", f"leaf {grave} erased its payload while leaf {hold} held it for a legal case: destroyed evidence")
+            raise Bad(
+                f"leaf {index}",
+                f"leaf {grave} erased its payload while leaf {hold} held it for a legal case: destroyed evidence",
+            )
     for entry in details:
         if entry["payload"] == "missing":
             entry["payload"] = f"erased, by leaf {graves[entry['index']]}"
     if late:
-        report["notes"].append(f"{late} events stand after the leaf that retired their key; a sender may have been under way")
+        report["notes"].append(
+            f"{late} events stand after the leaf that retired their key; a sender may have been under way"
+        )
     return keys
 
 
@@ -1037,7 +1080,10 @@ def told(report):
         lines.append(f"  signed by    {report['signed_by']} ({whose})")
         lines.append(f"  consistent   with {report['earlier_checkpoints']} earlier checkpoints")
         if report["witnessed"]:
-            times = ((name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))) for name, at in sorted(report["witnessed"]["by"].items()))
+            times = (
+                (name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)))
+                for name, at in sorted(report["witnessed"]["by"].items())
+            )
             by = ", ".join(f"{shown(name)} at {at}" for name, at in times)
             lines.append(f"  witnessed    {report['witnessed']['size']} leaves, by {by}")
         lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
@@ -1069,9 +1115,15 @@ def main(arguments=None):
     parser.add_argument("bundle", nargs="?", help="the bundle, a zip archive")
     parser.add_argument("--event", help="in the place of a bundle: the exact bytes of one event")
     parser.add_argument("--proof", help="its proof, as JSON")
-    parser.add_argument("--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source")
-    parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the bundle")
-    parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the bundle")
+    parser.add_argument(
+        "--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source"
+    )
+    parser.add_argument(
+        "--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the bundle"
+    )
+    parser.add_argument(
+        "--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the bundle"
+    )
     parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     options = parser.parse_args(arguments)

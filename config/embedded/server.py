@@ -36,7 +36,18 @@ class Launcher:
         self, program: Path, *arguments: str, folders: Iterable["Inherited"] = (), stop: int = signal.SIGINT, **streams
     ) -> subprocess.Popen:
         account = self.account
-        command = [sys.executable, "-I", "-S", LAUNCH, os.getpid(), account.uid, account.gid, int(stop), program, *arguments]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            LAUNCH,
+            os.getpid(),
+            account.uid,
+            account.gid,
+            int(stop),
+            program,
+            *arguments,
+        ]
         return self._thread.submit(
             subprocess.Popen,
             [str(part) for part in command],

@@ -121,7 +121,9 @@ def party(key: str, claimed: bool = False, missing: str = "no source named a par
     if not key:
         return unknown(missing)
     if "|" not in key:  # a stub: see queries.conceal
-        return format_html('<span class="quiet" title="a party outside your provider; the same stub everywhere">{}</span>', key)
+        return format_html(
+            '<span class="quiet" title="a party outside your provider; the same stub everywhere">{}</span>', key
+        )
     iss, _, sub = key.partition("|")
     mark = SafeString(' <span class="claimed" title="named by the act alone; no grant proves it">claimed</span>')
     return format_html(
@@ -209,7 +211,9 @@ def _span(length: timedelta) -> str:
 
 @register.filter
 def percent(part: int, whole: int) -> str:
-    return f"{1000 * part // whole / 10:.1f} %" if whole else ""  # rounded down: 100 % is said of nothing that lacks one
+    return (
+        f"{1000 * part // whole / 10:.1f} %" if whole else ""
+    )  # rounded down: 100 % is said of nothing that lacks one
 
 
 @register.filter

@@ -41,16 +41,31 @@ def allocate(verdict: str, results: Mapping[str, CriterionResult], it: Contested
     """The default bearer of one act. `results` by criterion id."""
     act = it.act
     if not act.happened:
-        return Liability("nobody", f"the act had no effect (outcome {act.outcome}), so there is nothing to bear", None, None)
-    if verdict == "indeterminate" and it.done is act and not (act.grant or act.token or act.actor) and (together := paid_together(act, it.record)):
-        return Liability("nobody", f"it is the money of {len(together)} acts: each of them is borne by itself", None, None)
+        return Liability(
+            "nobody", f"the act had no effect (outcome {act.outcome}), so there is nothing to bear", None, None
+        )
+    if (
+        verdict == "indeterminate"
+        and it.done is act
+        and not (act.grant or act.token or act.actor)
+        and (together := paid_together(act, it.record))
+    ):
+        return Liability(
+            "nobody", f"it is the money of {len(together)} acts: each of them is borne by itself", None, None
+        )
     if verdict == "indeterminate":
         return Liability(*_missing(results), None, None)
     bearer, basis = _within(verdict, results) if verdict.startswith("within") else _outside(results, it)
     if not act.spends or act.amount_minor is None:
         return Liability(bearer, basis, None, None)
     failed = [result.id for result in results.values() if result.result == "fail" and result.id.startswith("C")]
-    part = results["C5"].over_minor if failed == ["C5"] else results["I1"].over_minor if not failed and bearer == "agent_operator" else None
+    part = (
+        results["C5"].over_minor
+        if failed == ["C5"]
+        else results["I1"].over_minor
+        if not failed and bearer == "agent_operator"
+        else None
+    )
     net = _net(it)
     return Liability(bearer, basis, minor(net if part is None else min(part, net)), act.currency)
 
@@ -69,7 +84,10 @@ def _within(verdict: str, results: Mapping[str, CriterionResult]) -> tuple[str, 
     if "repeat" in codes:
         return "agent_operator", "the same thing was charged again: the agent's operator sent it again"
     if "price_exceeded" in codes and results["I1"].over_minor is not None:
-        return "agent_operator", "above the price that was asked for: the excess only; what lies within it is the principal's"
+        return (
+            "agent_operator",
+            "above the price that was asked for: the excess only; what lies within it is the principal's",
+        )
     if "price_exceeded" in codes or "quantity_exceeded" in codes:
         return "agent_operator", "more than was asked for: the agent's operator answers for the excess"
     if "loop" in codes:
@@ -98,26 +116,41 @@ def _outside(results: Mapping[str, CriterionResult], it: Contested) -> tuple[str
     if "C1" in failed:
         return "fraud_track", "no authority: freeze, and the network's fraud process"
     if "C13" in failed:
-        return "provider", f"{it.provider or 'the provider'} charged one idempotency key twice, and should have answered with the first charge"
+        return (
+            "provider",
+            f"{it.provider or 'the provider'} charged one idempotency key twice, and should have answered with the first charge",
+        )
     shown = next((failed[c] for c in _SHOWN if c in failed and failed[c].hop == last), None)
     if shown is not None:
         return "provider", f"{shown.id} was visible in the grant that {it.provider or 'the provider'} was shown"
     hidden = next((failed[c] for c in ("C2", *_SHOWN, "C10") if c in failed), None)
     if hidden is not None:
-        return "agent_operator", f"{hidden.id} was not visible outside: {_operator(it, failed.get('C2') or hidden)} answers for the hop"
+        return (
+            "agent_operator",
+            f"{hidden.id} was not visible outside: {_operator(it, failed.get('C2') or hidden)} answers for the hop",
+        )
     if "C9" in failed and "revoked" in failed["C9"].codes:
         return "provider", f"{it.provider or 'the provider'} had notice of the revocation, and grace was over"
     if "C9" in failed and "revocation_not_passed_on" in failed["C9"].codes:
-        return it.policy.passes_on, f"the revocation was not passed on to {it.provider or 'the provider'} in time: whoever had to pass it on answers"
+        return (
+            it.policy.passes_on,
+            f"the revocation was not passed on to {it.provider or 'the provider'} in time: whoever had to pass it on answers",
+        )
     if "C8" in failed and "refused" in failed["C8"].codes:
         return "agent_operator", "it was refused, and done all the same: the operator of the acting agent answers"
     if "C8" in failed:
         return "gate_runner", "the gate was not answered by a human: whoever ran it answers"
     if "C5" in failed and "authority_exceeded" in failed["C5"].codes:
-        return "provider", f"the ceiling was in the payment authority that {it.provider or 'whoever took the payment'} was shown: the excess only"
+        return (
+            "provider",
+            f"the ceiling was in the payment authority that {it.provider or 'whoever took the payment'} was shown: the excess only",
+        )
     if "C5" in failed:
         return "orchestrator", "over a limit that the orchestrator keeps: the overrun only"
-    return "principal", "revocation race: before notice the principal bears it, or the operator where a contract says so"
+    return (
+        "principal",
+        "revocation race: before notice the principal bears it, or the operator where a contract says so",
+    )
 
 
 def _operator(it: Contested, failed: CriterionResult) -> str:

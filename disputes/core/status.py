@@ -12,7 +12,18 @@ OPEN = (
     "draft", "filed", "intake", "deficient", "evidence_open", "record_sealed", "assessment", "proposed", "review",
     "decided", "appealed", "appeal_review", "reopened",
 )  # fmt: skip
-STATES = (*OPEN, "suspended", "decided_final", "final", "remedy_pending", "not_eligible", "closed", "withdrawn", "settled", "merged")
+STATES = (
+    *OPEN,
+    "suspended",
+    "decided_final",
+    "final",
+    "remedy_pending",
+    "not_eligible",
+    "closed",
+    "withdrawn",
+    "settled",
+    "merged",
+)
 # What only its own verb may enter: it carries more than a reason.
 BY_VERB = {"proposed": "propose", "decided": "approve"}
 
@@ -116,7 +127,10 @@ def check_transition(
         return Refusal("a case is reopened once, and this one was", True)
     others = {"proposer": (case.proposer,), "earlier": case.took_part}.get(step.four_eyes, ())
     if step.four_eyes and NOBODY_KNOWS in (person, *others):
-        return Refusal("nobody knows whose a token is that had a part in this: it takes two accounts, or tokens that have an owner", False)
+        return Refusal(
+            "nobody knows whose a token is that had a part in this: it takes two accounts, or tokens that have an owner",
+            False,
+        )
     if step.four_eyes == "proposer" and are_one(person, case.proposer):
         return Refusal("who proposed an outcome may not review it: another person must", False)
     if step.four_eyes == "earlier" and any(are_one(person, other) for other in case.took_part):

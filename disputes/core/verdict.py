@@ -74,7 +74,12 @@ def outline(verdict: Mapping[str, Any]) -> dict[str, Any]:
             {"id": each["id"], "name": each["name"], "result": each["result"], "reason": WITHHELD, "evidence": []}
             for each in verdict["criteria"]
         ],
-        "liability": {"bearer": verdict["liability"]["bearer"], "basis": WITHHELD, "amount_minor": None, "currency": None},
+        "liability": {
+            "bearer": verdict["liability"]["bearer"],
+            "basis": WITHHELD,
+            "amount_minor": None,
+            "currency": None,
+        },
         "would_change": [],
         "digest": verdict["digest"],
     }
@@ -87,10 +92,14 @@ def reach(act: Act, record: Record, integrity: Integrity | None, policy: Policy)
     by_id = {result.id: result for result in results}
     outcome = order(results)
     decisive = decisive_of(results) if outcome == "indeterminate" else None
-    failed = (r for r in results if r.result == "fail" and (r.id not in _INTENT or outcome == "within_scope_unanticipated"))
+    failed = (
+        r for r in results if r.result == "fail" and (r.id not in _INTENT or outcome == "within_scope_unanticipated")
+    )
     codes = tuple(dict.fromkeys(code for result in failed for code in result.codes))
     # The criteria that made the outcome speak; what lies behind them would not have changed it.
-    cures = tuple(dict.fromkeys(by_id[name].cure for name in decisive or _deciding(outcome, results) if by_id[name].cure))
+    cures = tuple(
+        dict.fromkeys(by_id[name].cure for name in decisive or _deciding(outcome, results) if by_id[name].cure)
+    )
     other = _allowed_by_another(it, outcome, results)
     if other is not None:
         outcome, codes = "within_scope_unanticipated", (*codes, "other_grant")
@@ -106,7 +115,11 @@ def _allowed_by_another(it: Contested, outcome: Outcome, results: Sequence[Crite
     """
     failed = [result for result in results if result.result == "fail" and result.id in _SCOPE]
     unknown = any(result.result == "unknown" and result.id in _SCOPE for result in results)
-    if outcome != "out_of_scope" or unknown or not all(r.id in _OF_GRANTS and r.hop and "grant" in r.evidence[0] for r in failed):
+    if (
+        outcome != "out_of_scope"
+        or unknown
+        or not all(r.id in _OF_GRANTS and r.hop and "grant" in r.evidence[0] for r in failed)
+    ):
         return None
     return other_grant(it.done, it.record)
 
@@ -160,7 +173,9 @@ def digest_of(
         "pays_for": statement_digest(it.done) if it.done is not it.act else None,
         "grants": [grant_digest(grant) for grant in it.path.grants],
         "missing": it.path.missing,
-        "tokens": [token_digest(token) for token in (*([it.unstated_token] if it.unstated_token else ()), *it.tokens.tokens)],
+        "tokens": [
+            token_digest(token) for token in (*([it.unstated_token] if it.unstated_token else ()), *it.tokens.tokens)
+        ],
         "missing_token": it.tokens.missing,
         "answers": sorted(answer_digest(answer) for answer in answers_looked_at(it.done, it.record, it.path)),
         "held": [[grant_digest(grant) for grant in path.grants] for path in _looked_at(it)],
@@ -209,7 +224,9 @@ def token_digest(token: Token) -> str:
 
 def answer_digest(answer: Approval) -> str:
     """Hex SHA-256 of an approval or refusal, without what only this ledger knows of it."""
-    return _digest(answer, "kind by by_kind at over request_id max_price_minor currency answer principal issuer verb target")
+    return _digest(
+        answer, "kind by by_kind at over request_id max_price_minor currency answer principal issuer verb target"
+    )
 
 
 def _digest(of: object, names: str, **more: Any) -> str:

@@ -38,7 +38,9 @@ def extreme(kind, dice, depth=0):
         case kinds.UnionType():
             return extreme(dice.choice([one for one in kind.types if not isinstance(one, kinds.NoneType)]), dice, depth)
         case kinds.IntType():
-            return dice.choice([kind.ge if kind.ge is not None else -(2**63), kind.le if kind.le is not None else 2**63 - 1, 0, 1])
+            return dice.choice(
+                [kind.ge if kind.ge is not None else -(2**63), kind.le if kind.le is not None else 2**63 - 1, 0, 1]
+            )
         case kinds.FloatType():
             return dice.choice([kind.ge or 0, kind.le or 0, 0.000001, 1_790_000_000.5])
         case kinds.BoolType():
@@ -53,7 +55,10 @@ def extreme(kind, dice, depth=0):
             size = dice.choice([kind.min_length or 0, 1, kind.max_length or 4000])
             letters = LETTERS.replace("|", "") if kind.pattern else LETTERS
             many = dice.random() < 0.5
-            return "".join(dice.choice(letters) if many else chr(dice.randrange(0x1F300, 0x1FAFF)) for _ in range(max(size, kind.min_length or 0)))
+            return "".join(
+                dice.choice(letters) if many else chr(dice.randrange(0x1F300, 0x1FAFF))
+                for _ in range(max(size, kind.min_length or 0))
+            )
         case kinds.ListType():
             size = dice.choice([0, 1, min(kind.max_length or 5, 12)])
             return [extreme(kind.item_type, dice, depth + 1) for _ in range(size)]
@@ -91,7 +96,9 @@ def payloads(seed, count):
 
 def pages_of_names(world):
     """The pages that names in events lead to."""
-    rows = Event.objects.filter(tenant=world.row).values("via_grant", "grant", "actor", "principal", "session", "task", "txn")[:25]
+    rows = Event.objects.filter(tenant=world.row).values(
+        "via_grant", "grant", "actor", "principal", "session", "task", "txn"
+    )[:25]
     for row in rows:
         for grant in {row["via_grant"], row["grant"]} - {""}:
             yield f"/grants/{quote(grant)}/"
@@ -110,10 +117,21 @@ def open_everything(world):
     wrong = []
     for role, provider in (("admin", ""), ("abuse", "hosted")):
         client = signed_in(world, role, provider)
-        token = issue_token(world.row, name="t", role=role, provider=provider, expires_at=timezone.now() + timedelta(hours=1))
-        events = list(Event.objects.filter(tenant=world.row).values_list("event_id", flat=True)) if role == "admin" else []
-        findings = list(Finding.objects.filter(tenant=world.row).values_list("id", flat=True)[:40]) if role == "admin" else []
-        paths = [*PAGES, *(f"/events/{one}/" for one in events), *(f"/findings/{one}/" for one in findings), *pages_of_names(world)]
+        token = issue_token(
+            world.row, name="t", role=role, provider=provider, expires_at=timezone.now() + timedelta(hours=1)
+        )
+        events = (
+            list(Event.objects.filter(tenant=world.row).values_list("event_id", flat=True)) if role == "admin" else []
+        )
+        findings = (
+            list(Finding.objects.filter(tenant=world.row).values_list("id", flat=True)[:40]) if role == "admin" else []
+        )
+        paths = [
+            *PAGES,
+            *(f"/events/{one}/" for one in events),
+            *(f"/findings/{one}/" for one in findings),
+            *pages_of_names(world),
+        ]
         reads = [*READS, *(f"events/{one}{more}" for one in events[:25] for more in ("", "/chain", "/story", "/raw"))]
         for path in paths:
             status = client.get(path).status_code
@@ -146,7 +164,11 @@ def test_valid_events_at_their_extremes_break_no_page(world, seed):
             assert refused.err == "invalid_request", refused
     world.settle()
 
-    assert sent > 40 and Event.objects.filter(tenant=world.row).count() + UnparsedLeaf.objects.filter(tenant=world.row).count() == sent
+    assert (
+        sent > 40
+        and Event.objects.filter(tenant=world.row).count() + UnparsedLeaf.objects.filter(tenant=world.row).count()
+        == sent
+    )
     assert [leaf.reason for leaf in UnparsedLeaf.objects.filter(tenant=world.row)] == []
     assert open_everything(world) == []
 
@@ -168,7 +190,9 @@ def test_two_captures_of_the_largest_amount_are_added_exactly(world):
 def test_limits_of_nothing_and_amounts_without_end_are_found_and_counted_exactly(world):
     world.source("conductor", ISS)
     ada, agent = world.human("ada", issuer=ISS), world.agent("shopper", issuer=ISS)
-    granted = world.grant(ada, agent, limits=[{"max_minor": 0, "currency": "USD", "scope": "global", "interval": "month"}])
+    granted = world.grant(
+        ada, agent, limits=[{"max_minor": 0, "currency": "USD", "scope": "global", "interval": "month"}]
+    )
     world.send(granted)
     for n in range(5):
         world.send(world.event("payment.captured", outcome="success", actor={"iss": ISS, "sub": "shopper", "kind": "agent"}, grant=granted,
@@ -176,6 +200,8 @@ def test_limits_of_nothing_and_amounts_without_end_are_found_and_counted_exactly
                                call={"operation": "pay", "idempotency_key": "k", "attempt": n}))  # fmt: skip
     world.settle()
 
-    risks = Finding.objects.filter(tenant=world.row, money_at_risk_minor__isnull=False).values_list("money_at_risk_minor", flat=True)
+    risks = Finding.objects.filter(tenant=world.row, money_at_risk_minor__isnull=False).values_list(
+        "money_at_risk_minor", flat=True
+    )
     assert max(risks, default=0) > MOST
     assert open_everything(world) == []

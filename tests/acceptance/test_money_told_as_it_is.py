@@ -34,11 +34,33 @@ class Desk:
         self.world.send(granted)
         return granted
 
-    def tells(self, source, kind, *, after=HOUR, amount=None, money=None, provider="host", target=None, account=None, verb=None, **more):
+    def tells(
+        self,
+        source,
+        kind,
+        *,
+        after=HOUR,
+        amount=None,
+        money=None,
+        provider="host",
+        target=None,
+        account=None,
+        verb=None,
+        **more,
+    ):
         action = {"provider": provider, "verb": verb, "target": target, "account": account}
-        stated = ({"amount_minor": amount} if isinstance(amount, int) else {"amount": amount} if amount else {}) | ({"currency": "USD"} if amount is not None else {})
+        stated = ({"amount_minor": amount} if isinstance(amount, int) else {"amount": amount} if amount else {}) | (
+            {"currency": "USD"} if amount is not None else {}
+        )
         stated |= money or {}
-        said = self.world.event(kind, source=source, at=self.begins + after, action={k: v for k, v in action.items() if v} or None, money=stated or None, **more)
+        said = self.world.event(
+            kind,
+            source=source,
+            at=self.begins + after,
+            action={k: v for k, v in action.items() if v} or None,
+            money=stated or None,
+            **more,
+        )
         self.world.send(said)
         return said
 
@@ -76,9 +98,27 @@ CAP = {"id": "cap", "scope": "global", "max_minor": 5_000, "currency": "USD", "i
 
 def test_a_host_that_meters_and_then_bills_the_month_is_spent_once(desk):
     grant = desk.grants(limits=[CAP])
-    calls = [desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=400, grant=grant, call={"operation": "gpu.minutes"}, request_id=f"q{n}") for n in range(10)]
+    calls = [
+        desk.tells(
+            desk.host,
+            "usage.metered",
+            after=n * HOUR,
+            amount=400,
+            grant=grant,
+            call={"operation": "gpu.minutes"},
+            request_id=f"q{n}",
+        )
+        for n in range(10)
+    ]
     period = {"from": int(desk.begins.timestamp()), "to": int((desk.begins + 7 * DAY).timestamp())}
-    desk.tells(desk.host, "invoice.issued", after=7 * DAY, amount=4_000, money={"invoice": "in-7", "period": period}, principal=desk.lena)
+    desk.tells(
+        desk.host,
+        "invoice.issued",
+        after=7 * DAY,
+        amount=4_000,
+        money={"invoice": "in-7", "period": period},
+        principal=desk.lena,
+    )
     desk.tells(desk.bank, "invoice.paid", after=8 * DAY, amount=4_000, money={"invoice": "in-7"}, principal=desk.lena)
     desk.settles()
 
@@ -91,11 +131,26 @@ def test_a_host_that_meters_and_then_bills_the_month_is_spent_once(desk):
 def test_the_invoice_may_come_before_what_it_is_for(desk):
     grant = desk.grants(limits=[CAP])
     period = {"from": int(desk.begins.timestamp()), "to": int((desk.begins + 7 * DAY).timestamp())}
-    desk.tells(desk.bank, "invoice.paid", after=8 * DAY, amount=4_000, money={"invoice": "in-7", "period": period}, principal=desk.lena)
+    desk.tells(
+        desk.bank,
+        "invoice.paid",
+        after=8 * DAY,
+        amount=4_000,
+        money={"invoice": "in-7", "period": period},
+        principal=desk.lena,
+    )
     desk.settles()
     assert desk.spend() == {("USD", 4_000, 4_000)}
     for n in range(10):
-        desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=400, grant=grant, call={"operation": "gpu.minutes"}, request_id=f"q{n}")
+        desk.tells(
+            desk.host,
+            "usage.metered",
+            after=n * HOUR,
+            amount=400,
+            grant=grant,
+            call={"operation": "gpu.minutes"},
+            request_id=f"q{n}",
+        )
     desk.settles()
 
     assert desk.spend() == {("USD", 4_000, 4_000)} and "spend.cap_exceeded" not in desk.found()
@@ -103,8 +158,22 @@ def test_the_invoice_may_come_before_what_it_is_for(desk):
 
 def test_a_purchase_told_by_the_platform_and_by_the_bank_under_one_key_is_one(desk):
     grant = desk.grants(limits=[CAP])
-    bought = desk.tells(desk.platform, "resource.provisioned", amount=3_000, grant=grant, call={"idempotency_key": "once"}, money={"rail": "card"})
-    paid = desk.tells(desk.bank, "payment.captured", after=2 * HOUR, amount=3_000, money={"charge": "b-1", "rail": "card"}, call={"idempotency_key": "once"})
+    bought = desk.tells(
+        desk.platform,
+        "resource.provisioned",
+        amount=3_000,
+        grant=grant,
+        call={"idempotency_key": "once"},
+        money={"rail": "card"},
+    )
+    paid = desk.tells(
+        desk.bank,
+        "payment.captured",
+        after=2 * HOUR,
+        amount=3_000,
+        money={"charge": "b-1", "rail": "card"},
+        call={"idempotency_key": "once"},
+    )
     desk.settles()
 
     assert desk.spend() == {("USD", 3_000, 3_000)} and desk.found() == {}
@@ -114,7 +183,14 @@ def test_a_purchase_told_by_the_platform_and_by_the_bank_under_one_key_is_one(de
 def test_without_a_common_id_it_is_perhaps_one_and_nobody_is_convicted(desk):
     grant = desk.grants(limits=[CAP])
     desk.tells(desk.platform, "resource.provisioned", amount=3_000, grant=grant)
-    paid = desk.tells(desk.bank, "payment.captured", after=2 * HOUR, amount=3_000, money={"charge": "b-1", "rail": "card"}, grant=grant)
+    paid = desk.tells(
+        desk.bank,
+        "payment.captured",
+        after=2 * HOUR,
+        amount=3_000,
+        money={"charge": "b-1", "rail": "card"},
+        grant=grant,
+    )
     desk.settles()
 
     assert desk.spend() == {("USD", 3_000, 6_000)} and desk.found() == {}
@@ -125,9 +201,24 @@ def test_without_a_common_id_it_is_perhaps_one_and_nobody_is_convicted(desk):
 
 def test_a_topup_and_what_is_metered_against_it_is_spent_once(desk):
     grant = desk.grants(limits=[CAP])
-    desk.tells(desk.platform, "payment.captured", amount=4_000, money={"charge": "t-1", "rail": "card"}, target={"type": "balance", "id": "main"}, grant=grant)
+    desk.tells(
+        desk.platform,
+        "payment.captured",
+        amount=4_000,
+        money={"charge": "t-1", "rail": "card"},
+        target={"type": "balance", "id": "main"},
+        grant=grant,
+    )
     for n in range(8):
-        desk.tells(desk.host, "usage.metered", after=2 * HOUR + n * MINUTE, amount=500, grant=grant, call={"operation": "tokens"}, request_id=f"r{n}")
+        desk.tells(
+            desk.host,
+            "usage.metered",
+            after=2 * HOUR + n * MINUTE,
+            amount=500,
+            grant=grant,
+            call={"operation": "tokens"},
+            request_id=f"r{n}",
+        )
     desk.settles()
 
     assert desk.spend() == {("USD", 4_000, 4_000)} and "spend.cap_exceeded" not in desk.found()
@@ -147,8 +238,23 @@ def test_calls_of_less_than_a_cent_add_up(desk):
 def test_a_bill_in_another_currency_is_said_and_covers_nothing(desk):
     grant = desk.grants()
     for n in range(3):
-        desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=50, grant=grant, call={"operation": "infer"}, request_id=f"r{n}")
-    desk.tells(desk.bank, "invoice.paid", after=2 * DAY, amount=90_000, money={"currency": "EUR", "invoice": "x"}, principal=desk.lena)
+        desk.tells(
+            desk.host,
+            "usage.metered",
+            after=n * HOUR,
+            amount=50,
+            grant=grant,
+            call={"operation": "infer"},
+            request_id=f"r{n}",
+        )
+    desk.tells(
+        desk.bank,
+        "invoice.paid",
+        after=2 * DAY,
+        amount=90_000,
+        money={"currency": "EUR", "invoice": "x"},
+        principal=desk.lena,
+    )
     desk.settles()
 
     assert desk.spend() == {("USD", 150, 150), ("EUR", 90_000, 90_000)}
@@ -157,8 +263,12 @@ def test_a_bill_in_another_currency_is_said_and_covers_nothing(desk):
 
 def test_a_chargeback_gives_back_and_its_charge_stays_what_it_was(desk):
     grant = desk.grants()
-    paid = desk.tells(desk.platform, "payment.captured", amount=3_000, money={"charge": "b-1", "rail": "card"}, grant=grant)
-    lost = desk.tells(desk.bank, "dispute.funds_withdrawn", after=3 * DAY, amount=3_000, money={"charge": "b-1", "rail": "card"})
+    paid = desk.tells(
+        desk.platform, "payment.captured", amount=3_000, money={"charge": "b-1", "rail": "card"}, grant=grant
+    )
+    lost = desk.tells(
+        desk.bank, "dispute.funds_withdrawn", after=3 * DAY, amount=3_000, money={"charge": "b-1", "rail": "card"}
+    )
     desk.settles()
 
     assert desk.spend() == {("USD", 0, 0)}
@@ -179,9 +289,18 @@ def test_the_humans_raise_of_a_grants_limit_counts_and_the_agents_does_not(desk)
     grant = desk.grants(limits=[CAP])
     raised = CAP | {"id": "x", "max_minor": 50_000, "holder": desk.bot.ref}
     said_limit(desk, "raised", raised | {"set_by": desk.bot.ref}, by=desk.bot, grant=grant.id)
-    first = desk.tells(desk.platform, "payment.captured", amount=7_000, money={"charge": "1", "rail": "card"}, grant=grant)
+    first = desk.tells(
+        desk.platform, "payment.captured", amount=7_000, money={"charge": "1", "rail": "card"}, grant=grant
+    )
     said_limit(desk, "raised", raised | {"set_by": desk.lena.ref}, after=2 * HOUR, grant=grant.id)
-    second = desk.tells(desk.platform, "payment.captured", after=3 * HOUR, amount=7_000, money={"charge": "2", "rail": "card"}, grant=grant)
+    second = desk.tells(
+        desk.platform,
+        "payment.captured",
+        after=3 * HOUR,
+        amount=7_000,
+        money={"charge": "2", "rail": "card"},
+        grant=grant,
+    )
     desk.settles()
 
     assert criterion(desk.verdict(first), "C5")["result"] == "fail"
@@ -193,8 +312,12 @@ def test_the_humans_raise_of_a_grants_limit_counts_and_the_agents_does_not(desk)
 
 def test_a_limit_told_by_one_who_may_not_set_any_moves_nothing(desk):
     grant = desk.grants()
-    said_limit(desk, "set", CAP | {"max_minor": 1, "holder": desk.lena.ref, "set_by": desk.lena.ref}, source=desk.support)
-    paid = desk.tells(desk.platform, "payment.captured", amount=7_000, money={"charge": "1", "rail": "card"}, grant=grant)
+    said_limit(
+        desk, "set", CAP | {"max_minor": 1, "holder": desk.lena.ref, "set_by": desk.lena.ref}, source=desk.support
+    )
+    paid = desk.tells(
+        desk.platform, "payment.captured", amount=7_000, money={"charge": "1", "rail": "card"}, grant=grant
+    )
     desk.tells(desk.support, "payment.captured", amount=900_000, money={"charge": "2", "rail": "card"}, grant=grant)
     desk.settles()
 
@@ -204,14 +327,53 @@ def test_a_limit_told_by_one_who_may_not_set_any_moves_nothing(desk):
 
 def test_a_budget_a_session_holds_for_each_session(desk):
     grant = desk.grants()
-    said_limit(desk, "set", {"id": "s", "scope": "session", "max_minor": 1_000, "currency": "USD", "interval": "once", "holder": desk.lena.ref, "set_by": desk.lena.ref}, after=MINUTE)
+    said_limit(
+        desk,
+        "set",
+        {
+            "id": "s",
+            "scope": "session",
+            "max_minor": 1_000,
+            "currency": "USD",
+            "interval": "once",
+            "holder": desk.lena.ref,
+            "set_by": desk.lena.ref,
+        },
+        after=MINUTE,
+    )
     for n in range(3):
-        desk.tells(desk.host, "usage.metered", after=n * DAY + HOUR, amount=800, grant=grant, session=f"s{n}", call={"operation": "infer"}, request_id=f"r{n}")
+        desk.tells(
+            desk.host,
+            "usage.metered",
+            after=n * DAY + HOUR,
+            amount=800,
+            grant=grant,
+            session=f"s{n}",
+            call={"operation": "infer"},
+            request_id=f"r{n}",
+        )
     desk.settles()
     assert desk.found() == {}
 
-    last = desk.tells(desk.host, "usage.metered", after=2 * DAY + 2 * HOUR, amount=800, grant=grant, session="s2", call={"operation": "infer"}, request_id="r9")
-    unnamed = desk.tells(desk.host, "usage.metered", after=2 * DAY + 3 * HOUR, amount=800, grant=grant, call={"operation": "infer"}, request_id="r10")
+    last = desk.tells(
+        desk.host,
+        "usage.metered",
+        after=2 * DAY + 2 * HOUR,
+        amount=800,
+        grant=grant,
+        session="s2",
+        call={"operation": "infer"},
+        request_id="r9",
+    )
+    unnamed = desk.tells(
+        desk.host,
+        "usage.metered",
+        after=2 * DAY + 3 * HOUR,
+        amount=800,
+        grant=grant,
+        call={"operation": "infer"},
+        request_id="r10",
+    )
     desk.settles()
     assert desk.found().keys() == {"spend.cap_exceeded"}
     assert criterion(desk.verdict(last), "C5")["result"] == "fail"
@@ -220,11 +382,26 @@ def test_a_budget_a_session_holds_for_each_session(desk):
 
 def test_an_alert_is_found_louder_the_more_it_is_passed_and_convicts_nobody(desk):
     grant = desk.grants()
-    said_limit(desk, "set", CAP | {"enforcement": "alert_only", "max_minor": 1_000, "holder": desk.lena.ref, "set_by": desk.lena.ref}, after=MINUTE)
-    first = desk.tells(desk.host, "usage.metered", amount=1_100, grant=grant, call={"operation": "infer"}, request_id="r1")
+    said_limit(
+        desk,
+        "set",
+        CAP | {"enforcement": "alert_only", "max_minor": 1_000, "holder": desk.lena.ref, "set_by": desk.lena.ref},
+        after=MINUTE,
+    )
+    first = desk.tells(
+        desk.host, "usage.metered", amount=1_100, grant=grant, call={"operation": "infer"}, request_id="r1"
+    )
     desk.settles()
     assert desk.found()["spend.cap_exceeded"].severity == "low"
-    desk.tells(desk.host, "usage.metered", after=2 * HOUR, amount=90_000, grant=grant, call={"operation": "infer"}, request_id="r2")
+    desk.tells(
+        desk.host,
+        "usage.metered",
+        after=2 * HOUR,
+        amount=90_000,
+        grant=grant,
+        call={"operation": "infer"},
+        request_id="r2",
+    )
     desk.settles()
 
     assert desk.found()["spend.cap_exceeded"].severity == "critical"
@@ -233,14 +410,31 @@ def test_an_alert_is_found_louder_the_more_it_is_passed_and_convicts_nobody(desk
 
 def test_two_reservations_that_pass_a_cap_together_are_found_and_a_refund_makes_no_breach_good(desk):
     grant = desk.grants(limits=[CAP])
-    held = [desk.tells(desk.platform, "payment.authorized", after=n * MINUTE, amount=3_000, money={"charge": f"h{n}", "rail": "card"}, grant=grant) for n in (1, 2)]
+    held = [
+        desk.tells(
+            desk.platform,
+            "payment.authorized",
+            after=n * MINUTE,
+            amount=3_000,
+            money={"charge": f"h{n}", "rail": "card"},
+            grant=grant,
+        )
+        for n in (1, 2)
+    ]
     desk.settles()
 
     assert desk.found().keys() == {"spend.concurrency_overshoot"}
     assert [criterion(desk.verdict(each), "C5")["result"] for each in held] == ["pass", "fail"]
 
     for n in (1, 2):
-        desk.tells(desk.platform, "payment.captured", after=HOUR, amount=3_000, money={"charge": f"h{n}", "rail": "card"}, grant=grant)
+        desk.tells(
+            desk.platform,
+            "payment.captured",
+            after=HOUR,
+            amount=3_000,
+            money={"charge": f"h{n}", "rail": "card"},
+            grant=grant,
+        )
     desk.tells(desk.bank, "payment.refunded", after=2 * HOUR, amount=3_000, money={"charge": "h1", "rail": "card"})
     desk.settles()
     assert desk.found().keys() == {"spend.cap_exceeded"}
@@ -251,9 +445,21 @@ def test_a_payment_authority_binds_by_its_ceiling_and_its_end(desk):
     grant = desk.grants()
     authority = {"authority": "pa-1", "rail": "card"}
     desk.tells(desk.bank, "payment.authority_granted", after=MINUTE, amount=5_000, money=authority, principal=desk.lena)
-    pays = [desk.tells(desk.bank, "payment.captured", after=n * HOUR, amount=3_000, money=authority | {"charge": f"c{n}"}, grant=grant) for n in (1, 2)]
+    pays = [
+        desk.tells(
+            desk.bank,
+            "payment.captured",
+            after=n * HOUR,
+            amount=3_000,
+            money=authority | {"charge": f"c{n}"},
+            grant=grant,
+        )
+        for n in (1, 2)
+    ]
     desk.tells(desk.bank, "payment.authority_ended", after=3 * HOUR, money=authority, principal=desk.lena)
-    late = desk.tells(desk.bank, "payment.captured", after=4 * HOUR, amount=100, money=authority | {"charge": "c9"}, grant=grant)
+    late = desk.tells(
+        desk.bank, "payment.captured", after=4 * HOUR, amount=100, money=authority | {"charge": "c9"}, grant=grant
+    )
     desk.settles()
 
     assert Finding.objects.filter(tenant=desk.world.row, rule="spend.authority_exceeded").count() == 2
@@ -264,8 +470,21 @@ def test_a_payment_authority_binds_by_its_ceiling_and_its_end(desk):
 
 def test_a_limit_of_an_agent_off_the_path_binds_it_as_its_finding_says(desk):
     grant = desk.grants()
-    said_limit(desk, "set", CAP | {"scope": "agent", "max_minor": 1_000, "holder": desk.other.ref, "set_by": desk.lena.ref}, after=MINUTE)
-    used = desk.tells(desk.host, "usage.metered", amount=1_500, grant=grant, actor=desk.other, principal=desk.lena, call={"operation": "infer"})
+    said_limit(
+        desk,
+        "set",
+        CAP | {"scope": "agent", "max_minor": 1_000, "holder": desk.other.ref, "set_by": desk.lena.ref},
+        after=MINUTE,
+    )
+    used = desk.tells(
+        desk.host,
+        "usage.metered",
+        amount=1_500,
+        grant=grant,
+        actor=desk.other,
+        principal=desk.lena,
+        call={"operation": "infer"},
+    )
     desk.settles()
 
     assert desk.found()["spend.cap_exceeded"].money_at_risk_minor == 500
@@ -280,12 +499,21 @@ def test_a_meter_that_names_only_the_machine_counts_for_whoever_made_it(desk, me
     grant = desk.grants(limits=[CAP])
     machine = {"type": "vm", "id": "vm-17"}
     steps = [
-        lambda: desk.tells(desk.platform, "resource.provisioned", after=0 * HOUR, grant=grant, target=machine, verb="vm.create"),
-        lambda: [desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=1_500, target=machine, verb="vm.hours") for n in range(1, 6)],
+        lambda: desk.tells(
+            desk.platform, "resource.provisioned", after=0 * HOUR, grant=grant, target=machine, verb="vm.create"
+        ),
+        lambda: [
+            desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=1_500, target=machine, verb="vm.hours")
+            for n in range(1, 6)
+        ],
     ]
     meters = None
     for step in reversed(steps) if meter_first else steps:
-        meters = step() if isinstance(made := step(), list) and not meters else meters or (made if isinstance(made, list) else None)
+        meters = (
+            step()
+            if isinstance(made := step(), list) and not meters
+            else meters or (made if isinstance(made, list) else None)
+        )
         desk.settles()
 
     found = desk.found()
@@ -344,10 +572,25 @@ def test_three_months_of_a_subscription_each_for_its_own_period_are_no_repeat(de
 def test_payments_of_a_known_invoice_that_name_nobody_are_no_acts_of_nobody(desk):
     grant = desk.grants()
     for n in range(5):
-        desk.tells(desk.host, "usage.metered", after=n * HOUR, amount=600, grant=grant, call={"operation": "infer"}, request_id=f"r{n}", money={"invoice": "in-1"})
+        desk.tells(
+            desk.host,
+            "usage.metered",
+            after=n * HOUR,
+            amount=600,
+            grant=grant,
+            call={"operation": "infer"},
+            request_id=f"r{n}",
+            money={"invoice": "in-1"},
+        )
     desk.tells(desk.host, "invoice.issued", after=DAY, amount=3_300, money={"invoice": "in-1"}, principal=desk.lena)
     for n, amount in ((1, 1_000), (2, 2_300)):
-        desk.tells(desk.bank, "payment.captured", after=DAY + n * HOUR, amount=amount, money={"charge": f"p{n}", "rail": "card", "invoice": "in-1"})
+        desk.tells(
+            desk.bank,
+            "payment.captured",
+            after=DAY + n * HOUR,
+            amount=amount,
+            money={"charge": f"p{n}", "rail": "card", "invoice": "in-1"},
+        )
     desk.settles()
 
     assert desk.spend() == {("USD", 3_300, 3_300)} and desk.found() == {}
@@ -363,8 +606,18 @@ def test_a_request_id_of_somebody_elses_act_hides_nothing_and_asking_together_ch
     theirs = desk.world.grant(thief, tool, actions=["**"], limits=[CAP], at=desk.begins, source=desk.keys)
     desk.world.send(theirs)
     honest = desk.tells(desk.platform, "resource.provisioned", amount=4_900, grant=mine, request_id="shared")
-    stolen = desk.tells(desk.platform, "resource.provisioned", after=2 * HOUR, amount=8_000, grant=theirs, request_id="shared")
-    desk.tells(desk.bank, "payment.captured", after=3 * HOUR, amount=100, money={"charge": "x", "rail": "card"}, request_id="shared", principal=thief)
+    stolen = desk.tells(
+        desk.platform, "resource.provisioned", after=2 * HOUR, amount=8_000, grant=theirs, request_id="shared"
+    )
+    desk.tells(
+        desk.bank,
+        "payment.captured",
+        after=3 * HOUR,
+        amount=100,
+        money={"charge": "x", "rail": "card"},
+        request_id="shared",
+        principal=thief,
+    )
     desk.settles()
 
     ids = [Event.objects.get(tenant=desk.world.row, source_event_id=s.jti).event_id for s in (honest, stolen)]
@@ -378,8 +631,17 @@ def test_a_request_id_of_somebody_elses_act_hides_nothing_and_asking_together_ch
 def test_an_agent_that_lowers_a_limit_first_has_not_set_what_it_raises(desk):
     grant = desk.grants(limits=[CAP])
     for n, (kind, amount) in enumerate((("lowered", 4_999), ("raised", 900_000))):
-        said_limit(desk, kind, {**CAP, "max_minor": amount, "set_by": desk.bot.ref}, after=(n + 1) * MINUTE, by=desk.bot, grant=grant.id)
-    paid = desk.tells(desk.platform, "payment.captured", amount=60_000, money={"charge": "1", "rail": "card"}, grant=grant)
+        said_limit(
+            desk,
+            kind,
+            {**CAP, "max_minor": amount, "set_by": desk.bot.ref},
+            after=(n + 1) * MINUTE,
+            by=desk.bot,
+            grant=grant.id,
+        )
+    paid = desk.tells(
+        desk.platform, "payment.captured", amount=60_000, money={"charge": "1", "rail": "card"}, grant=grant
+    )
     desk.settles()
 
     assert desk.verdict(paid)["verdict"] != "within_scope"
@@ -389,8 +651,19 @@ def test_a_grants_limits_are_stated_again_by_its_issuer_and_by_nobody_else(desk)
     grant = desk.grants(limits=[CAP])
     said = dict(grant.payload["grant"])
     said["limits"] = [CAP | {"max_minor": 900_000}]
-    desk.world.send(desk.world.event("delegation.granted", source=desk.platform, at=desk.begins + MINUTE, grant=said, principal=desk.lena, actor=desk.lena))
-    paid = desk.tells(desk.platform, "payment.captured", amount=6_000, money={"charge": "1", "rail": "card"}, grant=grant)
+    desk.world.send(
+        desk.world.event(
+            "delegation.granted",
+            source=desk.platform,
+            at=desk.begins + MINUTE,
+            grant=said,
+            principal=desk.lena,
+            actor=desk.lena,
+        )
+    )
+    paid = desk.tells(
+        desk.platform, "payment.captured", amount=6_000, money={"charge": "1", "rail": "card"}, grant=grant
+    )
     desk.settles()
 
     assert criterion(desk.verdict(paid), "C5")["result"] == "fail"
@@ -399,8 +672,26 @@ def test_a_grants_limits_are_stated_again_by_its_issuer_and_by_nobody_else(desk)
 def test_of_charges_under_one_key_the_first_stands_whatever_their_ids(desk):
     grant = desk.grants()
     key = {"idempotency_key": "once", "operation": "buy"}
-    desk.tells(desk.platform, "resource.provisioned", amount=1_000, grant=grant, call=key, target={"type": "order", "id": "o-1"})
-    paid = [desk.tells(desk.bank, "payment.captured", after=n * HOUR, amount=1_000, money={"charge": f"k{n}", "rail": "card"}, call=key, grant=grant) for n in (1, 2, 3)]
+    desk.tells(
+        desk.platform,
+        "resource.provisioned",
+        amount=1_000,
+        grant=grant,
+        call=key,
+        target={"type": "order", "id": "o-1"},
+    )
+    paid = [
+        desk.tells(
+            desk.bank,
+            "payment.captured",
+            after=n * HOUR,
+            amount=1_000,
+            money={"charge": f"k{n}", "rail": "card"},
+            call=key,
+            grant=grant,
+        )
+        for n in (1, 2, 3)
+    ]
     desk.settles()
 
     assert [criterion(desk.verdict(each), "C13")["result"] for each in paid] == ["pass", "fail", "fail"]
@@ -411,7 +702,15 @@ def test_an_approval_by_request_id_answers_the_payment_that_names_its_charge(des
     grant = desk.grants(gates=["purchase"])
     desk.world.send(desk.world.event("approval.decided", source=desk.keys, at=desk.begins + MINUTE, principal=desk.lena, actor=desk.lena, mode="direct", request_id="ask-1",
                                      gate={"kind": "purchase", "by": desk.lena.full}, action={"provider": "host", "target": {"type": "server", "id": "s-1"}}))  # fmt: skip
-    paid = desk.tells(desk.bank, "payment.captured", amount=900, money={"charge": "c-1", "rail": "card"}, target={"type": "charge", "id": "c-1"}, grant=grant, request_id="ask-1")
+    paid = desk.tells(
+        desk.bank,
+        "payment.captured",
+        amount=900,
+        money={"charge": "c-1", "rail": "card"},
+        target={"type": "charge", "id": "c-1"},
+        grant=grant,
+        request_id="ask-1",
+    )
     desk.settles()
 
     assert "authority.gate_missing" not in desk.found()

@@ -24,12 +24,21 @@ from auditlog.simulator.signing import Signer, StripeSigner
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"admin", "security", "finance", "abuse", "auditor"}
-OURS = ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL", "ANSWERABLE_STATE_DIR", "ANSWERABLE_SECRET_KEY", "DJANGO_SETTINGS_MODULE")
+OURS = (
+    "DATABASE_URL",
+    "DATABASE_OWNER_URL",
+    "CELERY_BROKER_URL",
+    "ANSWERABLE_STATE_DIR",
+    "ANSWERABLE_SECRET_KEY",
+    "DJANGO_SETTINGS_MODULE",
+)
 
 
 def environment(**more):
     """What a shell has: nothing of the test run's own servers."""
-    inherited = {name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("SECRET_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in OURS and not name.startswith("SECRET_")
+    }
     return inherited | {"PYTHONPATH": os.pathsep.join(filter(os.path.isdir, sys.path[1:]))} | more
 
 
@@ -198,7 +207,9 @@ def test_the_facts_are_private_and_exactly_the_documented_ones(running):
     assert set(facts) == {"url", "api_token", "tenant", "users"}
     assert (facts["url"], facts["tenant"]) == (f"http://127.0.0.1:{running.port}", "default")
     assert set(facts["users"]) == ROLES
-    assert all(set(user) == {"username", "password"} and len(user["password"]) >= 12 for user in facts["users"].values())
+    assert all(
+        set(user) == {"username", "password"} and len(user["password"]) >= 12 for user in facts["users"].values()
+    )
     assert facts["url"] in running.said() and facts["api_token"] not in running.said()
 
 
@@ -234,7 +245,17 @@ def test_a_source_added_beside_it_is_accepted_at_once_and_its_event_is_projected
     send = {"Content-Type": "application/secevent+jwt"}
 
     before = running.ask("/ingest/orders", compact, **send)[0]
-    added = running.command("source", "add", "orders", "--format", "set", "--issuer", "https://orders.example", "--jwks", tmp_path / "jwks.json")
+    added = running.command(
+        "source",
+        "add",
+        "orders",
+        "--format",
+        "set",
+        "--issuer",
+        "https://orders.example",
+        "--jwks",
+        tmp_path / "jwks.json",
+    )
     status, headers, body = running.ask("/ingest/orders", compact, **send)
 
     assert added.returncode == 0, added.stderr
@@ -267,12 +288,20 @@ def test_a_webhook_source_has_its_secret_from_the_commands_own_environment(runni
 
 
 def test_commands_beside_it_find_its_database(running):
-    done = {name: running.command(*name.split()) for name in ("tenant add second", "tenant list", "verify_ledger", "rebuild")}
+    done = {
+        name: running.command(*name.split())
+        for name in ("tenant add second", "tenant list", "verify_ledger", "rebuild")
+    }
 
-    assert {name: (each.returncode, each.stderr if each.returncode else "") for name, each in done.items()} == dict.fromkeys(done, (0, ""))
+    assert {
+        name: (each.returncode, each.stderr if each.returncode else "") for name, each in done.items()
+    } == dict.fromkeys(done, (0, ""))
     assert done["tenant list"].stdout.split() == ["answerable", "default", "second"]  # the first states the accounts
     assert "default: " in done["verify_ledger"].stdout and "checkpoints hold" in done["verify_ledger"].stdout
-    assert "second: 1 leaves projected anew" in done["rebuild"].stdout or "second: 2 leaves projected anew" in done["rebuild"].stdout
+    assert (
+        "second: 1 leaves projected anew" in done["rebuild"].stdout
+        or "second: 2 leaves projected anew" in done["rebuild"].stdout
+    )
     assert len(running.api("events")["results"]) == 2  # the same as before the rebuild
 
 

@@ -45,7 +45,9 @@ def test_how_many_events_a_format_parses(name):
     sample, module = SAMPLES[name], named(name)
     for body in sample.bodies:
         delivery = sample.deliver(body)
-        stated = [one for one in module.receive(delivery, sample.known).statements.values() if isinstance(one, Statement)]
+        stated = [
+            one for one in module.receive(delivery, sample.known).statements.values() if isinstance(one, Statement)
+        ]
         assert stated
 
         def parse(rows):
@@ -56,5 +58,7 @@ def test_how_many_events_a_format_parses(name):
         said = [f"{rate(parse(rows), len(rows)):,.0f} parsed/s of {len(rows[0][0]):,} bytes"]
         if all(raw for raw, _ in padded):
             said.append(f"{rate(parse(padded), len(rows)):,.0f} of {len(padded[0][0]):,}")
-        said.append(f"{rate(lambda delivery=delivery: module.receive(delivery, sample.known), len(rows)):,.0f} received/s with its signature checked")
+        said.append(
+            f"{rate(lambda delivery=delivery: module.receive(delivery, sample.known), len(rows)):,.0f} received/s with its signature checked"
+        )
         print(f"\n{name}: {', '.join(said)}")

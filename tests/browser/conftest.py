@@ -62,17 +62,23 @@ def site(django_db_setup, django_db_blocker):
         people = {}
         for role in ("admin", "auditor", "abuse"):
             name = f"{role}-{os.getpid()}"
-            user = User.objects.create_user(name, password=PASSWORD, is_staff=role == "admin", is_superuser=role == "admin")
+            user = User.objects.create_user(
+                name, password=PASSWORD, is_staff=role == "admin", is_superuser=role == "admin"
+            )
             provider = ""
             if role == "abuse":
-                provider = Event.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", flat=True)[0]
+                provider = (
+                    Event.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", flat=True)[0]
+                )
             Membership.objects.create(tenant=tenant, user=user, role=role, provider=provider)
             people[role] = name
         bought = Event.objects.filter(tenant=tenant, type="domain.registered").order_by("-leaf_index").first()
         webhook = Event.objects.filter(tenant=tenant, source__startswith="stripe").order_by("-leaf_index").first()
         finding = Finding.objects.filter(tenant=tenant, rule="intent.domain_mismatch").order_by("-id").first()
         desk = Viewer(tenant, "security", "case desk")
-        case = open_case(desk, kind="scope", title=finding.title, complaint="I never asked for this.", finding=finding, now=now)
+        case = open_case(
+            desk, kind="scope", title=finding.title, complaint="I never asked for this.", finding=finding, now=now
+        )
         _exports(tenant, now=now)
         from config.wsgi import application
 
@@ -93,14 +99,31 @@ def _exports(tenant, *, now) -> None:
     from auditlog.configure_export import add_export, change_export
     from auditlog.models import ExportStream
 
-    add_export(tenant, "security-lake", kind="ocsf", what="all", url="https://collector.lake.example/v1", secret_env="LAKE_SECRET", from_now=True, now=now)
+    add_export(
+        tenant,
+        "security-lake",
+        kind="ocsf",
+        what="all",
+        url="https://collector.lake.example/v1",
+        secret_env="LAKE_SECRET",
+        from_now=True,
+        now=now,
+    )
     failing = add_export(tenant, "splunk", kind="ocsf", what="both", url="https://http-inputs-acme.splunkcloud.example/services/collector/raw",
                          token_env="SPLUNK_TOKEN", token_scheme="Splunk", now=now)  # fmt: skip
     ExportStream.objects.filter(export=failing, what="events").update(
         position=40, sent=38, failures=3, last_at=now, succeeded_at=now - timedelta(hours=2), due_at=now + timedelta(minutes=4),
         error="http-inputs-acme.splunkcloud.example answered 503 to 500 events, expected 2xx",
     )  # fmt: skip
-    off = add_export(tenant, "arcsight", kind="cef", what="findings", url="https://arcsight.example/in", secret_env="ARCSIGHT_SECRET", now=now)
+    off = add_export(
+        tenant,
+        "arcsight",
+        kind="cef",
+        what="findings",
+        url="https://arcsight.example/in",
+        secret_env="ARCSIGHT_SECRET",
+        now=now,
+    )
     off.state = "suspended"
     change_export(off, now=now)
 

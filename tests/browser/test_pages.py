@@ -66,7 +66,10 @@ class Watch:
         self.heard: list[str] = []
         page.on("console", lambda m: m.type in ("error", "warning") and self.heard.append(f"{m.type}: {m.text}"))
         page.on("pageerror", lambda error: self.heard.append(f"error: {error}"))
-        page.on("request", lambda r: r.url.startswith(("data:", "blob:", site.url)) or self.heard.append(f"foreign: {r.url}"))
+        page.on(
+            "request",
+            lambda r: r.url.startswith(("data:", "blob:", site.url)) or self.heard.append(f"foreign: {r.url}"),
+        )
 
 
 def open_as(browser, cookies, role: str, *, width: int):
@@ -290,18 +293,29 @@ def test_a_source_is_connected_by_the_very_command_its_page_shows(site, browser,
         command = page.locator("pre.bytes").first.inner_text()
 
         def send(value, command=command, variable=variable):
-            done = subprocess.run(["sh", "-c", command], env=os.environ | {variable: value}, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                ["sh", "-c", command],
+                env=os.environ | {variable: value},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
             return done.stdout.splitlines()[0], done.stdout + done.stderr
 
         assert " 202" in send(secret)[0] or " 200" in send(secret)[0], send(secret)
-        assert " 401" in send("somebody-elses")[0] or " 400" in send("whsec_c29tZWJvZHktZWxzZXMtc2VjcmV0LXNlY3JldA==")[0]
+        assert (
+            " 401" in send("somebody-elses")[0] or " 400" in send("whsec_c29tZWJvZHktZWxzZXMtc2VjcmV0LXNlY3JldA==")[0]
+        )
         monkeypatch.setenv(variable, other)  # the service has the new one, and the old one beside it
         monkeypatch.setenv(f"{variable}_OLD", secret)
         again = [send(value)[0] for value in (secret, other)]
         assert all(" 202" in line or " 200" in line for line in again), (format, again)
         page.reload()
         shown = page.locator("#deliveries").inner_text()
-        assert "taken" in shown and "authentication_failed" in shown and "all of it is in the ledger already" in shown, shown
+        assert (
+            "taken" in shown and "authentication_failed" in shown and "all of it is in the ledger already" in shown
+        ), shown
         if SHOTS:
             page.screenshot(path=Path(SHOTS) / f"connected-{format}.png", full_page=True)
     assert not watch.heard, watch.heard

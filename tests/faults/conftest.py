@@ -54,6 +54,7 @@ def made_once(tmp_path_factory, django_db_setup, django_db_blocker):
 @pytest.fixture
 def server_folder(made_once, database):
     """Copies the state folder to a place, ready to be started there."""
+
     def copy(place):
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run(["cp", "-a", made_once, place], check=True)  # with owners and modes, as root too

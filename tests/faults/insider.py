@@ -62,7 +62,12 @@ def rewrite_history(log, index: int, raw: bytes, *, key: SigningKey, vkey: str =
         newest = edge.size
     for number in range(len(hashes) // TILE):
         tile = b"".join(hashes[number * TILE : (number + 1) * TILE])
-        deeds.append(("UPDATE ledger_tile SET hashes = %s WHERE tenant_id = %s AND level = 0 AND number = %s", [tile, pk, number]))
+        deeds.append(
+            (
+                "UPDATE ledger_tile SET hashes = %s WHERE tenant_id = %s AND level = 0 AND number = %s",
+                [tile, pk, number],
+            )
+        )
     partial = b"".join(hashes[newest // TILE * TILE : newest])
     deeds.append(("UPDATE ledger_edge SET hashes = %s WHERE tenant_id = %s AND level = 0", [partial, pk]))
     if vkey:

@@ -15,7 +15,16 @@ APPEND = [
 ]
 PUBLISH = [
     f"{when} {step}"
-    for step in ("re-read", "tiles", "edge", "signature", "head file", "rename", "checkpoint row", "commit of checkpoint")
+    for step in (
+        "re-read",
+        "tiles",
+        "edge",
+        "signature",
+        "head file",
+        "rename",
+        "checkpoint row",
+        "commit of checkpoint",
+    )
     for when in ("before", "after")
 ]
 
@@ -54,7 +63,9 @@ def break_at(step: str, fault: Callable[[], Any]) -> None:
     publish.write_head = around("head file", publish.write_head)
     heads.os = _Os(heads.os, around("rename", heads.os.replace))
     copies = {name: around(name, publish.copy_rows) for name in ("tiles", "checkpoint row")}
-    publish.copy_rows = lambda table, *args: copies["tiles" if table == "ledger_tile" else "checkpoint row"](table, *args)
+    publish.copy_rows = lambda table, *args: copies["tiles" if table == "ledger_tile" else "checkpoint row"](
+        table, *args
+    )
     publish.transaction = _Transaction("commit of checkpoint", publish.transaction, marked)
 
 

@@ -33,9 +33,11 @@ def full(log):
     """Four more events, projected; `log.leaf` is the leaf of the second, `log.event_id` its event."""
     fill(log, 4)
     log.project()
-    [_, log.leaf, *_] = Payload.objects.filter(tenant=log.row, source_event_id__in=[j for _, j in log.oracle.acked]).values_list(
-        "leaf_index", flat=True
-    ).order_by("leaf_index")
+    [_, log.leaf, *_] = (
+        Payload.objects.filter(tenant=log.row, source_event_id__in=[j for _, j in log.oracle.acked])
+        .values_list("leaf_index", flat=True)
+        .order_by("leaf_index")
+    )
     given = Payload.objects.get(tenant=log.row, leaf_index=log.leaf).source_event_id
     log.event_id = str(identity(bytes(log.row.pepper), "conductor", given))
     return log
@@ -74,7 +76,11 @@ def test_a_payload_that_somebody_deleted_is_destroyed_evidence_to_every_reader(f
 
     says_destroyed(full, full.leaf)
     raw = asked(full, "/raw")
-    assert raw.status_code == 500 and raw.json()["title"] == "Evidence destroyed" and "no tombstone" in raw.json()["detail"]
+    assert (
+        raw.status_code == 500
+        and raw.json()["title"] == "Evidence destroyed"
+        and "no tombstone" in raw.json()["detail"]
+    )
     assert "destroyed evidence" in asked(full, "/proof").json()["absence"]
     page = text_of(signed_in(full, "auditor").get(f"/events/{full.event_id}/"))
     assert "estroyed evidence" in page and "Erased" not in page
@@ -182,4 +188,6 @@ def test_the_leaves_of_the_service_are_found_by_their_index(log):
                            [log.row.pk])  # fmt: skip
             assert "leaf_own" in str(cursor.fetchall())
     finally:
-        by_force(("DELETE FROM ledger_leaf WHERE tenant_id = %s AND epoch = 7", [log.row.pk]), ("ANALYZE ledger_leaf", []))
+        by_force(
+            ("DELETE FROM ledger_leaf WHERE tenant_id = %s AND epoch = 7", [log.row.pk]), ("ANALYZE ledger_leaf", [])
+        )

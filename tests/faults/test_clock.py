@@ -58,7 +58,9 @@ def test_what_was_planned_moves_with_a_clock_that_is_set_back(live, set_clock): 
     at = clock.now()
     look_again(live.row.pk, "silence", '["conductor"]', due_at=at + timedelta(seconds=30))
     Pull.objects.create(tenant=live.row, source=source, kind="poll", due_at=at + timedelta(seconds=60))
-    PendingFetch.objects.create(tenant=live.row, source=source, name="x", asks={}, leaf_index=0, due_at=at + timedelta(seconds=9))
+    PendingFetch.objects.create(
+        tenant=live.row, source=source, name="x", asks={}, leaf_index=0, due_at=at + timedelta(seconds=9)
+    )
 
     set_clock(-HOURS)
     clock.follow(at=clock.now())
@@ -86,20 +88,42 @@ def test_what_waits_for_its_grace_is_found_whichever_way_the_clock_is_set(live, 
     drive_tenant(live.tenant, now=clock.now)
 
     assert Event.objects.filter(tenant=live.row, type="domain.registered").count() == 2
-    assert Finding.objects.filter(tenant=live.row, rule="authority.orphan_token").exclude(state="withdrawn").count() == 2
+    assert (
+        Finding.objects.filter(tenant=live.row, rule="authority.orphan_token").exclude(state="withdrawn").count() == 2
+    )
     assert not Dirty.objects.filter(tenant=live.row, kind="grace").exists()
 
 
 def test_a_grace_is_over_when_it_is_and_an_act_from_far_ahead_waits_for_nothing(now):
-    assert [is_ripe(now, now + delta) for delta in (timedelta(), GRACE / 2, GRACE, -GRACE / 2, -HOURS)] == [False, False, True, False, True]
+    assert [is_ripe(now, now + delta) for delta in (timedelta(), GRACE / 2, GRACE, -GRACE / 2, -HOURS)] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_nightly_work_is_done_once_a_night_and_caught_up_on(database):
     noon = clock.now().replace(hour=12)
     Heartbeat.objects.filter(name="test-nightly").delete()
-    asked = [noon, noon + timedelta(hours=12), noon + timedelta(hours=15), noon + timedelta(hours=16), noon + timedelta(days=4), noon + timedelta(days=1)]
+    asked = [
+        noon,
+        noon + timedelta(hours=12),
+        noon + timedelta(hours=15),
+        noon + timedelta(hours=16),
+        noon + timedelta(days=4),
+        noon + timedelta(days=1),
+    ]
 
-    assert [clock.its_night("test-nightly", hour=2, minute=30, at=at) for at in asked] == [False, False, True, False, True, True]
+    assert [clock.its_night("test-nightly", hour=2, minute=30, at=at) for at in asked] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_round_that_waited_in_line_behind_another_is_not_made_twice(monkeypatch):

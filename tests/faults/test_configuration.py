@@ -65,15 +65,25 @@ def verified(log):
 
 def test_the_application_role_cannot_replace_a_key_nor_take_one_away(log):
     swap = "UPDATE auditlog_sourcekey SET jwk = %s WHERE source_id = %s"
-    for statement, params in ((swap, [json.dumps(MALLORY.jwk), source_of(log).pk]), ("DELETE FROM auditlog_sourcekey WHERE source_id = %s", [source_of(log).pk])):
+    for statement, params in (
+        (swap, [json.dumps(MALLORY.jwk), source_of(log).pk]),
+        ("DELETE FROM auditlog_sourcekey WHERE source_id = %s", [source_of(log).pk]),
+    ):
         with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(statement, params)
-    with pytest.raises(DatabaseError, match="not replaced"), transaction.atomic(using="owner"), connections["owner"].cursor() as cursor:
+    with (
+        pytest.raises(DatabaseError, match="not replaced"),
+        transaction.atomic(using="owner"),
+        connections["owner"].cursor() as cursor,
+    ):
         cursor.execute(swap, [json.dumps(MALLORY.jwk), source_of(log).pk])
 
 
 def test_under_a_key_that_was_swapped_in_the_table_nothing_is_taken_and_the_swap_is_found(log):
-    behind(log, ("UPDATE auditlog_sourcekey SET jwk = %s WHERE source_id = %s", [json.dumps(MALLORY.jwk), source_of(log).pk]))
+    behind(
+        log,
+        ("UPDATE auditlog_sourcekey SET jwk = %s WHERE source_id = %s", [json.dumps(MALLORY.jwk), source_of(log).pk]),
+    )
     claims = log.event("action.performed").claims
 
     answer = Client().post(
@@ -118,7 +128,11 @@ def test_whoever_adds_a_key_by_sql_has_a_leaf_appended_that_every_verifier_reads
 
     leaf = Leaf.objects.filter(tenant=log.row).latest("leaf_index")
     body = json.loads(bytes(Payload.objects.get(tenant=log.row, leaf_index=leaf.leaf_index).raw))
-    assert (body["change"], body["source"], body["kid"]) == ("key.added", "conductor", "second") and "answerable_app" in body["by"]
+    assert (body["change"], body["source"], body["kid"]) == (
+        "key.added",
+        "conductor",
+        "second",
+    ) and "answerable_app" in body["by"]
     log.oracle.sign()
     log.oracle.check_from_outside()
     assert verified(log).leaves == leaf.leaf_index + 1
@@ -132,7 +146,11 @@ def forged(log, **how):
     signed = log.event("action.performed")
     raw = how.pop("raw", None) or MALLORY.sign_set(signed.claims)
     event = named("set").parse(raw, b"", sender_of(source_of(log)))
-    given = {"source_event_id": event.source_event_id, "grade": "A", "key": source_of(log).keys.first().thumbprint} | how
+    given = {
+        "source_event_id": event.source_event_id,
+        "grade": "A",
+        "key": source_of(log).keys.first().thumbprint,
+    } | how
     [appended] = append_statements(source_of(log), [Statement(raw=raw, headers=b"", event=event, **given)], now=log.now)
     return appended.leaf_index
 
@@ -184,7 +202,10 @@ def test_what_a_key_signs_long_after_it_was_retired_is_not_earned(log):
 def test_an_organisation_that_was_edited_in_the_table_answers_for_nobody(log):
     organisation = add_organisation(log.row, "Acme", issuers=["https://idp.example"], now=log.now)
     log.project()
-    behind(log, ("UPDATE auditlog_organisation SET issuers = '{https://conductor.example}' WHERE id = %s", [organisation.pk]))
+    behind(
+        log,
+        ("UPDATE auditlog_organisation SET issuers = '{https://conductor.example}' WHERE id = %s", [organisation.pk]),
+    )
     log.send(log.event("action.performed"))
 
     with pytest.raises(ConfigurationDiffers, match=r"'Acme' is not what leaf .* issuers"):
@@ -275,7 +296,9 @@ def test_the_services_own_log_states_its_accounts_and_nothing_in_it_differs(log)
 def test_what_is_taken_back_states_nothing(log):
     before = LogHead.objects.get(tenant=log.row).size
     with pytest.raises(RuntimeError), transaction.atomic():
-        give_role(Membership(tenant=log.row, user=User.objects.create_user(f"u-{log.tenant}"), role="auditor"), now=log.now)
+        give_role(
+            Membership(tenant=log.row, user=User.objects.create_user(f"u-{log.tenant}"), role="auditor"), now=log.now
+        )
         raise RuntimeError
 
     assert LogHead.objects.get(tenant=log.row).size == before and configuration.differences(log.row) == {}
@@ -303,7 +326,11 @@ def test_a_key_binds_once_a_published_checkpoint_covers_it(log_in_force):
         return Client().post(f"/ingest/{log.tenant}/conductor", body, content_type="application/secevent+jwt")
 
     waiting = post(raw)
-    assert waiting.status_code == 503 and waiting.headers["Retry-After"] and "next published checkpoint" in waiting.json()["description"]
+    assert (
+        waiting.status_code == 503
+        and waiting.headers["Retry-After"]
+        and "next published checkpoint" in waiting.json()["description"]
+    )
     assert post(log.event("action.performed").raw).status_code == 202  # the others go on
     batch = json.dumps({"sets": {"x": raw.decode()}})
     assert Client().post(f"/ingest/{log.tenant}/conductor", batch, content_type="application/json").status_code == 503
@@ -339,5 +366,3 @@ def test_an_admin_is_told_of_every_change_until_they_have_looked(log):
     assert "key.added" in page and "operator " in page
     assert "change of configuration" not in text_of(client.get("/"))
     assert signed_in(log, "finance").get("/changes/").status_code == 403
-
-

@@ -89,7 +89,10 @@ def near_a_tile(log):
     """A few leaves before the first tile is full."""
     with transaction.atomic():
         head = append._lock(log.row.pk)
-        notes = [append._Row(6, None, None, append.OWN, "", b"", b'{"n":%d}' % n, "F", append.OWN, log.now) for n in range(head.size, 250)]
+        notes = [
+            append._Row(6, None, None, append.OWN, "", b"", b'{"n":%d}' % n, "F", append.OWN, log.now)
+            for n in range(head.size, 250)
+        ]
         for index, note in enumerate(notes, head.size):
             note.place(index)
         append._write(log.row.pk, notes, head)
@@ -108,7 +111,9 @@ def fill(log, count):
 
 @pytest.mark.parametrize(
     ("step", "fault"),
-    broken_at(PUBLISH, failing=("after edge", "after rename", "before commit of checkpoint", "after commit of checkpoint")),
+    broken_at(
+        PUBLISH, failing=("after edge", "after rename", "before commit of checkpoint", "after commit of checkpoint")
+    ),
 )
 def test_at_any_step_of_publish_no_two_histories_are_signed_and_the_next_publisher_goes_on(near_a_tile, step, fault):
     log = near_a_tile

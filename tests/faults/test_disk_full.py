@@ -31,7 +31,12 @@ def small_file_system(folder, *, megabytes):
     aside = folder.with_name(folder.name + "-aside")
     folder.rename(aside)
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         pytest.skip(f"a file system of {megabytes} MB cannot be mounted here: {done.stderr.strip()}")
     try:
@@ -84,7 +89,9 @@ def new_log(name):
 
 
 @pytest.mark.parametrize("what", ["data", "write-ahead log"])
-def test_a_full_disk_loses_nothing_acknowledged_says_so_and_is_over_once_there_is_room(server_folder, tmp_path, settings, what):
+def test_a_full_disk_loses_nothing_acknowledged_says_so_and_is_over_once_there_is_room(
+    server_folder, tmp_path, settings, what
+):
     settings.HEADS_DIR = tmp_path / "heads"
     state = server_folder(tmp_path / "state")
     small = state if what == "data" else state / "postgres" / "pg_wal"

@@ -140,7 +140,9 @@ def in_the_finished_note(monkeypatch):
     monkeypatch.setattr(publish, "signed", lambda *args: flipped(real(*args).encode(), at=-30).decode())
 
 
-@pytest.mark.parametrize("where", [in_the_appenders_hash, in_what_the_publisher_read, in_the_root_that_is_signed, in_the_finished_note])
+@pytest.mark.parametrize(
+    "where", [in_the_appenders_hash, in_what_the_publisher_read, in_the_root_that_is_signed, in_the_finished_note]
+)
 def test_a_bit_flipped_in_memory_is_not_signed(log, monkeypatch, where):
     repair = where(monkeypatch)
     fill(log, 5)
@@ -153,7 +155,9 @@ def test_a_bit_flipped_in_memory_is_not_signed(log, monkeypatch, where):
     assert round_of_publishing(log, monkeypatch)
 
 
-def test_a_bit_flipped_between_the_senders_signature_and_the_ledger_is_found_by_whoever_checks_that_signature(log, monkeypatch):
+def test_a_bit_flipped_between_the_senders_signature_and_the_ledger_is_found_by_whoever_checks_that_signature(
+    log, monkeypatch
+):
     real = append._Row.__init__
 
     def flipping(self, *args):

@@ -93,7 +93,9 @@ def test_a_history_rewritten_with_the_stolen_key_is_seen_by_every_independent_ey
     old = opened(guilty.old_note, origin=origin_of(guilty.row), public_key=public)
     new = opened(newest_checkpoint(guilty.row)[1], origin=origin_of(guilty.row), public_key=public)
     with pytest.raises(ValueError, match="root"):
-        verifier.check_consistency(old.size, new.size, old.root, new.root, prove_consistency(guilty.row, old.size, new.size))
+        verifier.check_consistency(
+            old.size, new.size, old.root, new.root, prove_consistency(guilty.row, old.size, new.size)
+        )
     # The witness can, and does not sign.
     assert guilty.submit() == 0 and "422" in Witness.objects.get(tenant=guilty.row).last_error
     # And whoever kept the bundle of that one event holds proof of both: of the deed, and of the forgery.
@@ -184,7 +186,12 @@ def test_a_key_that_was_rotated_away_signs_nothing_more(rotated):
 def test_control_a_check_that_takes_any_key_the_log_ever_had_is_deceived(rotated, monkeypatch):
     real = verify_ledger._keys
     monkeypatch.setattr(verify_ledger, "_keys", lambda *args: sorted((0, key) for _, key in real(*args))[:1])
-    by_force(("DELETE FROM ledger_checkpoint WHERE tenant_id = %s AND size < %s", [rotated.row.pk, newest_checkpoint(rotated.row)[0]]))
+    by_force(
+        (
+            "DELETE FROM ledger_checkpoint WHERE tenant_id = %s AND size < %s",
+            [rotated.row.pk, newest_checkpoint(rotated.row)[0]],
+        )
+    )
     by_force(("DELETE FROM ledger_edge WHERE tenant_id = %s", [rotated.row.pk]))
     monkeypatch.setattr(verify_ledger, "check_right_edge", lambda tenant: None)
 
@@ -195,7 +202,9 @@ def test_control_a_check_that_takes_any_key_the_log_ever_had_is_deceived(rotated
 
 
 def tombstone_by_hand(log, leaf):
-    return append_note(log.row, "tombstone", {"change": "erased", "leaves": [leaf], "who": "x", "why": "x", "policy": "x"}, now=log.now)
+    return append_note(
+        log.row, "tombstone", {"change": "erased", "leaves": [leaf], "who": "x", "why": "x", "policy": "x"}, now=log.now
+    )
 
 
 ERASE = "SELECT ledger_erase(%s, 1::smallint, %s, %s)"
@@ -210,7 +219,11 @@ def test_what_is_held_is_not_erased_by_the_verb_nor_by_the_databases_function_no
     with pytest.raises(DatabaseError, match="legal hold"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(ERASE, [guilty.row.pk, 6, grave])
     owner = connections["owner"]
-    with pytest.raises(DatabaseError, match="written once"), transaction.atomic(using="owner"), owner.cursor() as cursor:
+    with (
+        pytest.raises(DatabaseError, match="written once"),
+        transaction.atomic(using="owner"),
+        owner.cursor() as cursor,
+    ):
         cursor.execute("DELETE FROM ledger_payload WHERE tenant_id = %s AND leaf_index = 6", [guilty.row.pk])
     assert Payload.objects.filter(tenant=guilty.row, leaf_index=6).exists()
     guilty.oracle.sign()
@@ -226,7 +239,9 @@ def test_control_a_function_that_does_not_look_at_holds_is_caught(guilty):
             [definition] = cursor.fetchone()
             cursor.execute(definition.replace("IF held IS NOT NULL", "IF false"))
             cursor.execute(ERASE, [guilty.row.pk, 6, grave])
-            cursor.execute("SELECT count(*) FROM ledger_payload WHERE tenant_id = %s AND leaf_index = 6", [guilty.row.pk])
+            cursor.execute(
+                "SELECT count(*) FROM ledger_payload WHERE tenant_id = %s AND leaf_index = 6", [guilty.row.pk]
+            )
             assert cursor.fetchone() == (0,)  # it would be gone
             raise RuntimeError("back")
     except RuntimeError:

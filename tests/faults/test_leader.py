@@ -67,12 +67,17 @@ def test_a_publisher_that_froze_while_it_signed_takes_nothing_back_when_it_wakes
         assert old.answer() == "superseded"
     finally:
         old.kill()
-    assert read_head(log.tenant).size == Checkpoint.objects.filter(tenant=log.row).order_by("-size").first().size == size_of(log)
+    assert (
+        read_head(log.tenant).size
+        == Checkpoint.objects.filter(tenant=log.row).order_by("-size").first().size
+        == size_of(log)
+    )
     log.oracle.check()
 
 
 def test_control_a_head_file_that_anybody_may_take_back_is_caught(log):
     """As it was written once: whoever writes last wins."""
+
     def last_one_wins(tenant, note):
         heads.head_file(tenant).write_text(note)
 
@@ -91,7 +96,16 @@ def test_control_a_head_file_that_anybody_may_take_back_is_caught(log):
         log.oracle.check()
 
 
-STEPS = ("_check_head_file", "source_names", "stored_hashes", "_write_tiles", "signed", "opened", "write_head", "copy_rows")
+STEPS = (
+    "_check_head_file",
+    "source_names",
+    "stored_hashes",
+    "_write_tiles",
+    "signed",
+    "opened",
+    "write_head",
+    "copy_rows",
+)
 
 
 @pytest.mark.slow
@@ -214,8 +228,10 @@ def test_a_leader_whose_database_goes_away_for_a_moment_signs_on(log, leaders):
     fill(log, 2)
     signed_up_to(log, size_of(log))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE locktype = 'advisory' AND objid = 0 AND objsubid = 2"
-                       " AND classid = hashtext('answerable.publish')::oid")
+        cursor.execute(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE locktype = 'advisory' AND objid = 0 AND objsubid = 2"
+            " AND classid = hashtext('answerable.publish')::oid"
+        )
     fill(log, 2)
 
     signed_up_to(log, size_of(log))
@@ -227,6 +243,7 @@ def test_a_leader_whose_database_goes_away_for_a_moment_signs_on(log, leaders):
 
 def appenders(log, events, *, broken=lambda: None):
     """Two processes send the same events at once. Returns what each was told."""
+
     def work():
         broken()
         told = []

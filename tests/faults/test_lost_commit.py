@@ -22,7 +22,9 @@ def kill_server(services):
     """The whole server at once: nothing may notice that its fellows die and flush what it holds."""
     postmaster = services.servers[0].process.pid
     os.kill(postmaster, signal.SIGSTOP)
-    children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=False).stdout.split()
+    children = subprocess.run(
+        ["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=False
+    ).stdout.split()
     for pid in (*map(int, children), postmaster):
         os.kill(pid, signal.SIGKILL)
     services.servers[0].process.wait()
@@ -61,7 +63,9 @@ def test_what_was_acknowledged_survives_the_death_of_the_server(server_folder, t
     assert len(acknowledged) >= 150 and acknowledged <= found
 
 
-def test_the_independent_head_is_on_disk_before_it_takes_its_place_and_its_place_is_too(tmp_path, settings, monkeypatch):
+def test_the_independent_head_is_on_disk_before_it_takes_its_place_and_its_place_is_too(
+    tmp_path, settings, monkeypatch
+):
     settings.HEADS_DIR = tmp_path / "heads"
     done = []
 
@@ -86,7 +90,9 @@ def test_the_independent_head_is_on_disk_before_it_takes_its_place_and_its_place
 
 def test_control_commits_that_do_not_wait_for_the_disk_are_caught(server_folder, tmp_path):
     for attempt in range(4):  # the writer wakes every 200 ms: a kill may just follow it
-        acknowledged, found = killed_under_load(server_folder(tmp_path / f"state{attempt}"), synchronous_commit="off", count=40)
+        acknowledged, found = killed_under_load(
+            server_folder(tmp_path / f"state{attempt}"), synchronous_commit="off", count=40
+        )
         if acknowledged - found:
             return
     raise AssertionError("with synchronous_commit=off nothing was lost in four kills: this test cannot see a loss")

@@ -106,7 +106,10 @@ def test_signed_poison_is_refused_with_words_or_taken_and_projected_and_never_an
     log.settle()
 
     # What was taken is on every page: nothing waits, and nothing had to be left out.
-    assert ProjectionState.objects.get(tenant=log.row, is_current=True).position == Leaf.objects.filter(tenant=log.row).count()
+    assert (
+        ProjectionState.objects.get(tenant=log.row, is_current=True).position
+        == Leaf.objects.filter(tenant=log.row).count()
+    )
     assert Event.objects.filter(tenant=log.row).count() == 1 + list(said.values()).count(202)
     assert not UnparsedLeaf.objects.filter(tenant=log.row).exists()
     assert list(said.values()).count(400) >= 15  # odd values of optional fields are taken
@@ -138,7 +141,12 @@ def test_a_delivery_that_is_none_is_refused_as_a_whole(log, body, content_type, 
 
 def test_poison_among_good_statements_hurts_none_of_them(log):
     good = [log.event("action.performed") for _ in range(5)]
-    bad = {f"bad{n}": signed_bytes(log, make(log)) for n, make in enumerate((POISON["deep claims"], POISON["NUL"], POISON["nothing"], POISON["bad UTF-8 in a name"]))}
+    bad = {
+        f"bad{n}": signed_bytes(log, make(log))
+        for n, make in enumerate(
+            (POISON["deep claims"], POISON["NUL"], POISON["nothing"], POISON["bad UTF-8 in a name"])
+        )
+    }
     sets = {signed.jti: signed.raw.decode() for signed in good} | {name: raw.decode() for name, raw in bad.items()}
 
     answer = post(log, json.dumps({"sets": sets}), "application/json").json()
@@ -153,12 +161,31 @@ def test_poison_among_good_statements_hurts_none_of_them(log):
 def test_random_damage_to_signed_claims_is_refused_or_taken_and_never_an_error_of_ours(log, monkeypatch):
     monkeypatch.setattr(road.strangers, "rate", 0)  # all of it comes from one address
     random, taken = Random(9), set()
-    odd = [None, True, -1, 0, 1.5, 2**64, "", "\U0001f980", "x" * 700, [], {}, [[]], {"a": {}}, {"iss": "i", "sub": "s"}]
+    odd = [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        2**64,
+        "",
+        "\U0001f980",
+        "x" * 700,
+        [],
+        {},
+        [[]],
+        {"a": {}},
+        {"iss": "i", "sub": "s"},
+    ]
 
     def damaged(value, depth=0):
         if isinstance(value, dict) and value and random.random() < 0.8:
             key = random.choice(list(value))
-            return {**value, key: damaged(value[key], depth + 1)} if random.random() < 0.9 else {k: v for k, v in value.items() if k != key}
+            return (
+                {**value, key: damaged(value[key], depth + 1)}
+                if random.random() < 0.9
+                else {k: v for k, v in value.items() if k != key}
+            )
         return random.choice(odd)
 
     whole = payload(
@@ -185,6 +212,7 @@ def test_random_damage_to_signed_claims_is_refused_or_taken_and_never_an_error_o
 @pytest.fixture
 def standing_clock(monkeypatch):
     """No token comes back to a bucket meanwhile."""
+
     class Clock:
         monotonic = staticmethod(lambda: 1000.0)
 
@@ -229,7 +257,10 @@ def test_ten_times_too_much_is_answered_429_and_every_202_is_kept(tenant, now, s
 
 
 def test_a_tenant_that_sends_nearly_everything_takes_nothing_from_another(tenant, now, standing_clock):
-    greedy, modest = limited(now, f"{tenant.name}-greedy", requests=10), limited(now, f"{tenant.name}-modest", requests=10)
+    greedy, modest = (
+        limited(now, f"{tenant.name}-greedy", requests=10),
+        limited(now, f"{tenant.name}-modest", requests=10),
+    )
 
     answers = {"greedy": [], "modest": []}
     for _ in range(8):
@@ -256,7 +287,9 @@ def test_what_is_not_a_sources_uses_up_nothing_of_what_the_source_may_send(tenan
 @pytest.mark.parametrize(("one", "same", "other"), [
     ("198.51.100.7", "198.51.100.7", "198.51.100.8"), ("2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1"),
 ])  # fmt: skip
-def test_an_address_that_sends_nothing_but_garbage_is_not_listened_to_for_a_while_and_no_other_suffers(tenant, now, standing_clock, one, same, other):
+def test_an_address_that_sends_nothing_but_garbage_is_not_listened_to_for_a_while_and_no_other_suffers(
+    tenant, now, standing_clock, one, same, other
+):
     log = limited(now, f"{tenant.name}-flood", requests=10)
 
     answers = [post(log, b"garbage", REMOTE_ADDR=one) for _ in range(road.STRANGERS_PER_SECOND + 20)]
@@ -265,7 +298,10 @@ def test_an_address_that_sends_nothing_but_garbage_is_not_listened_to_for_a_whil
     assert int(answers[-1].headers["Retry-After"]) >= 1
     assert post(log, log.event("action.performed").raw, REMOTE_ADDR=same).status_code == 429
     assert post(log, log.event("action.performed").raw, REMOTE_ADDR=other).status_code == 202
-    assert CLIENT.post(f"/ingest/{log.tenant}/nobody", b"", content_type="application/json", REMOTE_ADDR=same).status_code == 429
+    assert (
+        CLIENT.post(f"/ingest/{log.tenant}/nobody", b"", content_type="application/json", REMOTE_ADDR=same).status_code
+        == 429
+    )
 
 
 def test_no_more_addresses_are_remembered_than_there_is_room_for():

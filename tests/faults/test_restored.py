@@ -57,7 +57,9 @@ def test_an_old_copy_is_not_signed_and_readyz_says_why_until_a_person_decides(re
 
 
 @pytest.mark.parametrize("grown", [0, 20], ids=["behind", "grown past the head"])
-def test_control_without_the_independent_head_a_second_history_is_signed_and_the_witness_refuses_it(restored, monkeypatch, grown):
+def test_control_without_the_independent_head_a_second_history_is_signed_and_the_witness_refuses_it(
+    restored, monkeypatch, grown
+):
     forget_head(restored.tenant)
     for n in range(grown):
         append_note(restored.row, "config", {"another": n}, now=restored.now)

@@ -63,7 +63,9 @@ def test_two_statements_under_one_id_at_once_one_stands_and_the_other_is_kept_re
                 log.oracle.saw(stands, answer.leaf_index)
             else:
                 assert isinstance(answer, ConflictingEvent), answer
-    assert Leaf.objects.filter(tenant=log.row, kind=KIND_NUMBERS["conflict"]).count() == 5  # once each, however often sent
+    assert (
+        Leaf.objects.filter(tenant=log.row, kind=KIND_NUMBERS["conflict"]).count() == 5
+    )  # once each, however often sent
     log.settle()
     assert Finding.objects.filter(tenant=log.row, rule="integrity.duplicate_conflict").exists()
     log.oracle.sign()

@@ -29,10 +29,18 @@ def server(django_db_setup, tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("web") / "web.log"
-    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings", "ANSWERABLE_BODY_ROOM_MB": "48", "ANSWERABLE_SECRET_KEY": "tests only"}
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "ANSWERABLE_BODY_ROOM_MB": "48",
+        "ANSWERABLE_SECRET_KEY": "tests only",
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), "serve", "--port", str(port), "--workers", "1"], cwd=ROOT, env=environment, stdout=output, stderr=output
+            [sys.executable, str(ROOT / "manage.py"), "serve", "--port", str(port), "--workers", "1"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
         )
     for _ in range(300):
         try:
@@ -51,7 +59,13 @@ def server(django_db_setup, tmp_path_factory):
 def ask(port, path, body=None, headers=(), method=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        connection.request(method or ("POST" if body is not None else "GET"), path, body=body, headers=dict(headers), encode_chunked=not isinstance(body, (bytes, type(None))))
+        connection.request(
+            method or ("POST" if body is not None else "GET"),
+            path,
+            body=body,
+            headers=dict(headers),
+            encode_chunked=not isinstance(body, (bytes, type(None))),
+        )
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -67,8 +81,14 @@ def opened(port, first=b""):
 HALF = {
     "a header that never ends": (b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nX-A: ", b"a"),
     "silence": (b"", b""),
-    "a body a byte at a time": (b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", b"x"),
-    "a chunked body a byte at a time": (b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a body a byte at a time": (
+        b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
+        b"x",
+    ),
+    "a chunked body a byte at a time": (
+        b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1\r\nx\r\n",
+    ),
     "an answer that is not read": (b"GET /static/plotly/plotly.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3, b""),
 }
 
@@ -99,7 +119,9 @@ def _drip(lines, drip, stop):
                 continue
 
 
-@pytest.mark.parametrize("kind", ["a header that never ends", "a body a byte at a time", "a chunked body a byte at a time"])
+@pytest.mark.parametrize(
+    "kind", ["a header that never ends", "a body a byte at a time", "a chunked body a byte at a time"]
+)
 def test_who_drips_is_cut_off(server, kind):
     port, _ = server
     first, drip = HALF[kind]
@@ -154,9 +176,13 @@ def test_a_body_larger_than_any_delivery_is_refused_before_it_is_read_whatever_i
     port, _ = server
     huge = 64 * 1024 * 1024
 
-    with closing(opened(port, f"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nContent-Length: {huge}\r\n\r\n".encode())) as line:
+    with closing(
+        opened(port, f"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nContent-Length: {huge}\r\n\r\n".encode())
+    ) as line:
         assert b" 413 " in line.recv(65536).split(b"\r\n")[0]
-    with closing(opened(port, b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")) as line:
+    with closing(
+        opened(port, b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+    ) as line:
         said = []
         reader = threading.Thread(target=lambda: said.append(line.recv(65536)))
         reader.start()
@@ -172,7 +198,9 @@ def test_a_body_larger_than_any_delivery_is_refused_before_it_is_read_whatever_i
 def test_a_chunked_body_is_read_as_one_with_a_length(server):
     port, _ = server
 
-    status, content = ask(port, "/ingest/nobody", iter([b"{", b"}"]), {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+    status, content = ask(
+        port, "/ingest/nobody", iter([b"{", b"}"]), {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    )
 
     assert status == 404 and json.loads(content)["err"]
 
@@ -180,7 +208,9 @@ def test_a_chunked_body_is_read_as_one_with_a_length(server):
 @pytest.mark.parametrize("body", [b"ZZ\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n"])
 def test_chunks_that_cannot_be_read_are_the_senders_fault(server, body):
     port, _ = server
-    line = opened(port, b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    line = opened(
+        port, b"POST /ingest/conductor HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    )
     with closing(line):
         answer = line.recv(4096)
 

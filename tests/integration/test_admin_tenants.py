@@ -31,10 +31,21 @@ def theirs(tenant, now):
     user = User.objects.create_user(mark, password="x" * 12)
     Membership.objects.create(tenant=row, user=user, role="auditor")
     issue_token(row, name=mark, role="auditor", expires_at=timezone.now() + timedelta(days=1))
-    add_export(row, mark.replace("_", "-"), kind="ocsf", what="events", url="https://siem.theirs.example/x", secret_env="", token_env="T", now=now)
+    add_export(
+        row,
+        mark.replace("_", "-"),
+        kind="ocsf",
+        what="events",
+        url="https://siem.theirs.example/x",
+        secret_env="",
+        token_env="T",
+        now=now,
+    )
     Finding.objects.create(tenant=row, rule="x", rule_version=1, anchor=mark, partition="[]", severity="high", title=mark, event_ids=[], leaves=[], first_at=now,
                            last_at=now, detected_at=now, evidence={})  # fmt: skip
-    RefusalCount.objects.create(tenant=row, source=mark, key="", err="x", hour=now, count=1, first_at=now, last_at=now, sample=mark)
+    RefusalCount.objects.create(
+        tenant=row, source=mark, key="", err="x", hour=now, count=1, first_at=now, last_at=now, sample=mark
+    )
     return world, mark
 
 
@@ -51,7 +62,11 @@ def staff(tenant, role):
 
 def rows_of(app, model, world):
     """Ids of the other tenant's rows of a model."""
-    site = next(site for kind, site in admin.site._registry.items() if (kind._meta.app_label, kind._meta.model_name) == (app, model))
+    site = next(
+        site
+        for kind, site in admin.site._registry.items()
+        if (kind._meta.app_label, kind._meta.model_name) == (app, model)
+    )
     if not hasattr(site, "tenant_path"):
         return list(site.model._default_manager.values_list("pk", flat=True)[:3])
     return list(site.model._default_manager.filter(**{site.tenant_path: world.row.pk}).values_list("pk", flat=True)[:3])
@@ -74,13 +89,20 @@ def test_no_page_action_or_field_shows_or_takes_another_tenants_rows(tenant, the
             answer = client.get(reverse(f"admin:{app}_{model}_{page}", args=[id]))
             assert answer.status_code in (302, 403, 404), (page, answer.status_code)
             pages.append(answer)
-            changed = client.post(reverse(f"admin:{app}_{model}_{page}", args=[id]), {"post": "yes", "title": "stolen", "name": "stolen"})
+            changed = client.post(
+                reverse(f"admin:{app}_{model}_{page}", args=[id]), {"post": "yes", "title": "stolen", "name": "stolen"}
+            )
             assert changed.status_code in (302, 403, 404), (page, changed.status_code)
-    acted = client.post(reverse(f"admin:{app}_{model}_changelist"), {"action": "delete_selected", "_selected_action": ids, "post": "yes"})
+    acted = client.post(
+        reverse(f"admin:{app}_{model}_changelist"),
+        {"action": "delete_selected", "_selected_action": ids, "post": "yes"},
+    )
     pages.append(acted)
     for answer in pages:
         text = answer.content.decode()
-        assert mark not in text and world.tenant not in text and "theirs.example" not in text, re.findall(f".*{mark}.*", text)[:1]
+        assert mark not in text and world.tenant not in text and "theirs.example" not in text, re.findall(
+            f".*{mark}.*", text
+        )[:1]
     assert rows_of(app, model, world) == ids
 
 

@@ -69,9 +69,16 @@ def desk(world):
     world.ada = world.human("ada", issuer=ID)
     world.lead, world.helper = world.agent("lead", issuer=BOTS), world.agent("helper", issuer=BOTS)
     world.at = world.now - timedelta(days=1)
-    world.root = world.grant(world.ada, world.lead, actions=["domain.*", "worker.*"], resources=["**"], redelegate=True, at=world.at)
+    world.root = world.grant(
+        world.ada, world.lead, actions=["domain.*", "worker.*"], resources=["**"], redelegate=True, at=world.at
+    )
     world.child = world.grant(
-        world.lead, world.helper, actions=["domain.*"], resources=["**"], parent=world.root, at=world.at + timedelta(minutes=1)
+        world.lead,
+        world.helper,
+        actions=["domain.*"],
+        resources=["**"],
+        parent=world.root,
+        at=world.at + timedelta(minutes=1),
     )
     world.issued = world.token(world.child, at=world.at + timedelta(minutes=2))
     world.bought = world.registers(
@@ -84,7 +91,9 @@ def desk(world):
         money={"amount_minor": 5, "currency": "EUR", "phase": "captured", "rail": "invoice", "charge": "ch-eur", "invoice": "in-1"},
     )  # fmt: skip
     appended = world.send(world.root, world.child, world.issued, world.bought, world.deployed)
-    world.ids = dict(zip(("root", "child", "issued", "bought", "deployed"), (str(a.event_id) for a in appended), strict=True))
+    world.ids = dict(
+        zip(("root", "child", "issued", "bought", "deployed"), (str(a.event_id) for a in appended), strict=True)
+    )
     world.settle()
     world.api = Api(world.row, "admin")
     return world
@@ -101,11 +110,26 @@ def finding_of(world, **more):
 # --- who may ask ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*LISTS, f"events/{UUID(int=0)}", f"events/{UUID(int=0)}/raw", f"events/{UUID(int=0)}/chain", f"events/{UUID(int=0)}/proof", "findings/1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *LISTS,
+        f"events/{UUID(int=0)}",
+        f"events/{UUID(int=0)}/raw",
+        f"events/{UUID(int=0)}/chain",
+        f"events/{UUID(int=0)}/proof",
+        "findings/1",
+    ],
+)
 def test_without_a_good_token_nothing_is_answered_and_bearer_is_asked_for(database, path):
     answers = [
         Client().get(f"/api/v1/{path}", headers=headers)
-        for headers in ({}, {"Authorization": "Bearer ans_unknown"}, {"Authorization": "Bearer "}, {"Authorization": "Basic eDp5"})
+        for headers in (
+            {},
+            {"Authorization": "Bearer ans_unknown"},
+            {"Authorization": "Bearer "},
+            {"Authorization": "Basic eDp5"},
+        )
     ]
 
     for answer in answers:
@@ -180,7 +204,12 @@ def test_everybody_but_the_auditor_may_triage(desk, role):
     else:
         assert (answer.status_code, answer.json()["state"]) == (200, "acknowledged")
     [step] = finding.triage.all() if role != "auditor" else [None]
-    assert step is None or (step.by, step.from_state, step.to_state, step.reason) == (role, "open", "acknowledged", "looking")
+    assert step is None or (step.by, step.from_state, step.to_state, step.reason) == (
+        role,
+        "open",
+        "acknowledged",
+        "looking",
+    )
 
 
 def test_an_abuse_desk_sees_its_own_providers_events_and_findings_only(desk):
@@ -237,7 +266,10 @@ def test_an_abuse_desk_learns_no_hidden_name_by_guessing_it_or_by_adding_up(desk
 
     guess = {"principal": f"{ID}|ada"}
     assert [api.rows(path, guess) for path in ("events", "findings", "inventory")] == [[], [], []]
-    assert len(api.rows("events", {"actor": f"{BOTS}|helper"})) == 2 and len(Api(desk.row, "finance").rows("events", guess)) > 2
+    assert (
+        len(api.rows("events", {"actor": f"{BOTS}|helper"})) == 2
+        and len(Api(desk.row, "finance").rows("events", guess)) > 2
+    )
     [by_principal], [by_agent] = api.rows("spend", {"by": "principal"}), api.rows("spend", {"by": "agent"})
     assert by_principal["principal"].startswith("hidden-") and by_agent["agent"] == f"{BOTS}|helper"
     for page in ("/events/", "/findings/", "/spend/"):
@@ -319,7 +351,11 @@ def test_every_filter_finds_its_event_and_no_other(desk):
         assert not set(found) & ({bought, deployed} - set(expected)), name
         assert desk.api.rows("events", {name: "no such"}) == [], name
     assert desk.ids["issued"] in [row["id"] for row in desk.api.rows("events", {"token": desk.issued.id})]
-    assert len(desk.api.rows("events", {"source": "conductor"})) == len(desk.api.rows("events", {"principal": f"{ID}|ada"})) == 5
+    assert (
+        len(desk.api.rows("events", {"source": "conductor"}))
+        == len(desk.api.rows("events", {"principal": f"{ID}|ada"}))
+        == 5
+    )
 
 
 def test_a_party_is_split_at_its_first_bar(desk):
@@ -376,7 +412,11 @@ def test_pages_of_every_other_list_hold_every_row_once(desk, path):
     for n in range(4):
         grant = desk.grant(desk.ada, desk.agent(f"a{n}", issuer=BOTS), limits=[
             {"scope": "global", "max_minor": 5, "currency": "USD", "interval": "day"}])  # fmt: skip
-        desk.send(grant, desk.token(grant), desk.registers(f"x{n}.cc", price_minor=900, grant=grant, intent={"targets": ["y.club"]}))
+        desk.send(
+            grant,
+            desk.token(grant),
+            desk.registers(f"x{n}.cc", price_minor=900, grant=grant, intent={"targets": ["y.club"]}),
+        )
     desk.settle()
     whole = desk.api.rows(path, {"limit": "500"})
 
@@ -407,7 +447,18 @@ def test_an_event_that_is_acknowledged_and_not_yet_projected_is_there_and_says_s
     problem(Api(desk.row, "abuse", "registrar").get(f"events/{appended.event_id}"), 404)  # whose it is is not known yet
 
 
-@pytest.mark.parametrize("path", ["events/{}", "events/{}/raw", "events/{}/chain", "events/{}/proof", "events/nonsense", "findings/999999999999", "nothing"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "events/{}",
+        "events/{}/raw",
+        "events/{}/chain",
+        "events/{}/proof",
+        "events/nonsense",
+        "findings/999999999999",
+        "nothing",
+    ],
+)
 def test_what_is_not_there_is_a_problem_of_404(desk, path):
     problem(desk.api.get(path.format(uuid4())), 404)
 
@@ -449,7 +500,10 @@ def test_a_revocation_breaks_the_chain_from_its_time_on(desk):
 
     assert chain(desk, desk.ids["bought"])["effective"]["in_force"] is True  # as of the act
     assert (before["effective"]["in_force"], before["breaks"]) == (True, [])
-    assert (after["effective"]["in_force"], [(b["hop"], b["code"]) for b in after["breaks"]]) == (False, [(1, "revoked")])
+    assert (after["effective"]["in_force"], [(b["hop"], b["code"]) for b in after["breaks"]]) == (
+        False,
+        [(1, "revoked")],
+    )
     assert [b["code"] for b in after["hops"][1]["breaks"]] == ["revoked"]
     assert datetime.fromisoformat(after["effective"]["revoked_at"]) == revoked_at
     problem(desk.api.get(f"events/{desk.ids['bought']}/chain", {"at": "noon"}), 400)
@@ -471,7 +525,9 @@ def test_a_widened_hop_is_named(desk):
 def test_a_missing_parent_leaves_the_chain_incomplete_until_it_arrives(desk):
     missing = desk.grant(desk.ada, desk.lead, actions=["**"], resources=["**"], redelegate=True, at=desk.at)
     child = desk.grant(desk.lead, desk.helper, parent=missing, at=desk.at)
-    *_, appended = desk.send(child, desk.event("action.performed", grant=child, action={"verb": "a.b", "provider": "p"}))
+    *_, appended = desk.send(
+        child, desk.event("action.performed", grant=child, action={"verb": "a.b", "provider": "p"})
+    )
     desk.settle()
 
     before = chain(desk, appended.event_id)
@@ -509,11 +565,19 @@ def test_a_finding_has_the_documented_shape_and_every_filter_works(desk):
         "id", "rule", "rule_version", "severity", "state", "title", "principal", "actor", "grant", "provider", "event_ids", "leaves",
         "money_at_risk", "first_at", "last_at", "detected_at", "evidence",
     }  # fmt: skip
-    assert row["principal"] == {"iss": ID, "sub": "ada"} and row["money_at_risk"] == {"amount_minor": 900, "currency": "USD"}
+    assert row["principal"] == {"iss": ID, "sub": "ada"} and row["money_at_risk"] == {
+        "amount_minor": 900,
+        "currency": "USD",
+    }
     assert len(row["event_ids"]) == len(row["leaves"]) == 1
     assert desk.api.get(f"findings/{finding.pk}").json() == row
     detected = datetime.fromisoformat(row["detected_at"])
-    for name, value in (("severity", row["severity"]), ("state", "open"), ("principal", f"{ID}|ada"), ("since", row["detected_at"])):
+    for name, value in (
+        ("severity", row["severity"]),
+        ("state", "open"),
+        ("principal", f"{ID}|ada"),
+        ("since", row["detected_at"]),
+    ):
         assert row in desk.api.rows("findings", {name: value}), name
     for name, value in (("severity", "critical"), ("state", "resolved"), ("principal", "x|y"), ("rule", "no.such"),
                         ("since", (detected + timedelta(seconds=1)).isoformat())):  # fmt: skip
@@ -560,7 +624,9 @@ def test_spend_is_grouped_and_currencies_are_never_added_up(desk):
     desk.send(
         desk.registers("more.club", price_minor=400, grant=desk.child, at=desk.at + timedelta(hours=2)),
         desk.registers("euro.club", price_minor=70, currency="EUR", grant=desk.child, at=desk.at + timedelta(hours=3)),
-        desk.payment("refunded", 100, charge=desk.bought.payload["money"]["charge"], grant=desk.child, provider="registrar"),
+        desk.payment(
+            "refunded", 100, charge=desk.bought.payload["money"]["charge"], grant=desk.child, provider="registrar"
+        ),
     )
     desk.settle()
 
@@ -581,7 +647,10 @@ def test_grants_tokens_parties_and_sources_say_what_stands(desk):
 
     grants = {row["id"]: row for row in desk.api.rows("grants")}
     assert grants[desk.child.id]["parent"] == desk.root.id and grants[desk.child.id]["event"] == desk.ids["child"]
-    assert datetime.fromisoformat(grants[desk.child.id]["revoked_at"]) == desk.now and grants[desk.root.id]["revoked_at"] is None
+    assert (
+        datetime.fromisoformat(grants[desk.child.id]["revoked_at"]) == desk.now
+        and grants[desk.root.id]["revoked_at"] is None
+    )
     [token] = desk.api.rows("tokens")
     assert (token["jti"], token["grant"]) == (desk.issued.id, desk.child.id)
     assert {(row["iss"], row["sub"]): row["kind"] for row in desk.api.rows("parties")} == {
@@ -604,7 +673,9 @@ def test_the_schema_renders_without_a_warning_of_ours(tenant):
         schema = SchemaGenerator().get_schema(request=None, public=True)
         said = [*GENERATOR_STATS._error_cache, *GENERATOR_STATS._warn_cache]
 
-    assert [text for text in said if "auditlog" in str(text) or "/api/v1/events" in str(text) or "authenticat" in str(text)] == []
+    assert [
+        text for text in said if "auditlog" in str(text) or "/api/v1/events" in str(text) or "authenticat" in str(text)
+    ] == []
     assert schema["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert {f"/api/v1/{path}" for path in LISTS} <= set(schema["paths"])
     answer = Client().get("/api/schema", headers=Api(tenant, "auditor").headers)

@@ -75,7 +75,9 @@ def crowd(world):
             for number, signed in enumerate([first, *many], 1):
                 threads.append(threading.Thread(target=one, args=(signed,)))
                 threads[-1].start()
-                while (gathering := appending._gatherings.get(world.row.pk)) is None or len(gathering._waiting) < number:
+                while (gathering := appending._gatherings.get(world.row.pk)) is None or len(
+                    gathering._waiting
+                ) < number:
                     time.sleep(0.001)
         for thread in threads:
             thread.join()
@@ -91,7 +93,9 @@ def test_callers_that_wait_for_the_log_share_one_transaction(crowd):
 
     told = send(many, first)
 
-    assert sorted(told[s.jti].leaf_index for s in [first, *many]) == list(range(told[first.jti].leaf_index, told[first.jti].leaf_index + 13))
+    assert sorted(told[s.jti].leaf_index for s in [first, *many]) == list(
+        range(told[first.jti].leaf_index, told[first.jti].leaf_index + 13)
+    )
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(DISTINCT xmin::text) FROM ledger_leaf WHERE tenant_id = %s AND leaf_index >= %s",
                        [world.row.pk, told[first.jti].leaf_index])  # fmt: skip
@@ -108,7 +112,9 @@ def test_a_repeat_and_a_conflict_among_callers_that_wait_are_told_to_whom_they_c
     told = send([one, other, again], world.event("action.performed"))
 
     assert isinstance(told["same"], Appended | Exception)
-    stored = [bytes(p.raw) for p in Payload.objects.filter(tenant=world.row, source_event_id="same").order_by("leaf_index")]
+    stored = [
+        bytes(p.raw) for p in Payload.objects.filter(tenant=world.row, source_event_id="same").order_by("leaf_index")
+    ]
     assert stored == [one.raw, other.raw] and told["again"].repeated  # the second is a conflict leaf
 
 
@@ -201,12 +207,17 @@ def test_not_even_the_owner_can_by_an_ordinary_statement(world, table, statement
     release(world.row, held, who="sam", reason="settled", now=world.now)
 
     owner = connections["owner"]
-    with pytest.raises(DatabaseError, match="written once"), transaction.atomic(using="owner"), owner.cursor() as cursor:
+    with (
+        pytest.raises(DatabaseError, match="written once"),
+        transaction.atomic(using="owner"),
+        owner.cursor() as cursor,
+    ):
         cursor.execute(statement.format(table))
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE ledger_head SET size = size - 1 WHERE tenant_id = %s", "DELETE FROM ledger_head WHERE tenant_id = %s"]
+    "statement",
+    ["UPDATE ledger_head SET size = size - 1 WHERE tenant_id = %s", "DELETE FROM ledger_head WHERE tenant_id = %s"],
 )
 def test_a_head_cannot_shrink_or_go(world, statement):
     with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:

@@ -30,14 +30,29 @@ def opened(world):
     world.ada = world.human("ada", issuer="https://id.acme.example")
     world.lead, world.helper = world.agent("lead", issuer=BOTS), world.agent("helper", issuer=BOTS)
     world.at = world.now - timedelta(days=3)
-    world.root = world.grant(world.ada, world.lead, actions=["**"], resources=["**"], redelegate=True, at=world.at - 60 * HOUR, source="keys")
+    world.root = world.grant(
+        world.ada, world.lead, actions=["**"], resources=["**"], redelegate=True, at=world.at - 60 * HOUR, source="keys"
+    )
     return world
 
 
 def did(world, at, *, grant=None, verb="worker.deploy", target="api", price=None, **event):
     money = {"amount_minor": price, "currency": "USD", "phase": "captured"} if price else None
-    action = {"verb": verb, "provider": "cloud", "target": {"type": "worker", "id": target}, "irreversible": event.pop("irreversible", False)}
-    return world.event("action.performed", grant=grant or world.root, action=action, source="cloud", at=at, **({"money": money} if money else {}), **event)
+    action = {
+        "verb": verb,
+        "provider": "cloud",
+        "target": {"type": "worker", "id": target},
+        "irreversible": event.pop("irreversible", False),
+    }
+    return world.event(
+        "action.performed",
+        grant=grant or world.root,
+        action=action,
+        source="cloud",
+        at=at,
+        **({"money": money} if money else {}),
+        **event,
+    )
 
 
 def standing(world, rule):
@@ -47,7 +62,15 @@ def standing(world, rule):
 def facts(world):
     """What stands, without what only this tenant's log knows."""
     return sorted(
-        (f.rule, f.severity, f.title.replace(world.root.id, "the root"), len(f.event_ids), f.money_at_risk_minor, f.evidence.get("seconds_late"), f.evidence.get("state"))
+        (
+            f.rule,
+            f.severity,
+            f.title.replace(world.root.id, "the root"),
+            len(f.event_ids),
+            f.money_at_risk_minor,
+            f.evidence.get("seconds_late"),
+            f.evidence.get("state"),
+        )
         for f in Finding.objects.filter(tenant=world.row).exclude(state="withdrawn")
     )
 
@@ -59,8 +82,16 @@ def verdict_of(world, signed):
 
 def subtree(world):
     """A root that is revoked, and three children that go on for half an hour."""
-    children = [world.grant(world.lead, world.agent(f"child{n}", issuer=BOTS), parent=world.root, at=world.at - HOUR, source="keys") for n in range(3)]
-    acts = [did(world, world.at + n * 3 * MINUTE + MINUTE, grant=children[n % 3], price=100, target=f"w{n}") for n in range(10)]
+    children = [
+        world.grant(
+            world.lead, world.agent(f"child{n}", issuer=BOTS), parent=world.root, at=world.at - HOUR, source="keys"
+        )
+        for n in range(3)
+    ]
+    acts = [
+        did(world, world.at + n * 3 * MINUTE + MINUTE, grant=children[n % 3], price=100, target=f"w{n}")
+        for n in range(10)
+    ]
     return [world.root, *children, world.revoke(world.root, at=world.at, source="keys"), *acts]
 
 
@@ -73,7 +104,11 @@ def test_all_acts_of_one_revoked_subtree_are_one_finding_that_grows(desk):
     [finding] = standing(desk, "authority.used_after_revocation")
     assert (len(finding.event_ids), finding.money_at_risk_minor, finding.currency) == (10, 1_000, "USD")
     assert finding.anchor == f"grant {desk.root.id}" and finding.severity == "critical"
-    assert (finding.evidence["seconds_late"], finding.evidence["race"], finding.evidence["acts"]) == (28 * 60, False, 10)
+    assert (finding.evidence["seconds_late"], finding.evidence["race"], finding.evidence["acts"]) == (
+        28 * 60,
+        False,
+        10,
+    )
 
 
 def test_the_order_of_arrival_does_not_matter_to_a_gathered_finding(desk, now):
@@ -112,7 +147,16 @@ def no(world, at, **more):
 
 def yes(world, at, *, by=None, request_id="ask", **more):
     by = by or world.ada
-    return world.event("approval.decided", actor=by, principal=world.ada, gate={"kind": "deploy", "by": by.ref}, source="desk", at=at, request_id=request_id, **more)
+    return world.event(
+        "approval.decided",
+        actor=by,
+        principal=world.ada,
+        gate={"kind": "deploy", "by": by.ref},
+        source="desk",
+        at=at,
+        request_id=request_id,
+        **more,
+    )
 
 
 def test_what_was_refused_and_done_is_one_finding_that_a_late_yes_shrinks_and_takes_back(desk):
@@ -171,7 +215,9 @@ def test_what_is_told_of_the_money_after_the_end_changes_neither_finding_nor_ver
     desk.settle()
 
     assert standing(desk, "authority.used_after_revocation") == []
-    assert (before["verdict"], verdict_of(desk, used)["verdict"], verdict_of(desk, told)["verdict"]) == ("within_scope",) * 3
+    assert (before["verdict"], verdict_of(desk, used)["verdict"], verdict_of(desk, told)["verdict"]) == (
+        "within_scope",
+    ) * 3
 
 
 def test_a_grant_narrowed_under_its_id_binds_from_then_on(desk):
@@ -182,7 +228,9 @@ def test_a_grant_narrowed_under_its_id_binds_from_then_on(desk):
 
     assert (verdict_of(desk, before)["verdict"], verdict_of(desk, after)["verdict"]) == ("within_scope", "out_of_scope")
     [finding] = standing(desk, "authority.out_of_scope")
-    assert [str(e) for e in finding.event_ids] == [str(Event.objects.get(tenant=desk.row, source_event_id=after.jti).event_id)]
+    assert [str(e) for e in finding.event_ids] == [
+        str(Event.objects.get(tenant=desk.row, source_event_id=after.jti).event_id)
+    ]
 
 
 def test_a_grant_widened_after_the_act_was_told_does_not_make_it_good(desk):
@@ -204,7 +252,13 @@ def test_a_grant_widened_after_the_act_was_told_does_not_make_it_good(desk):
 
 
 def test_a_narrower_statement_that_arrives_late_is_found_and_a_refusal_by_resource_too(desk):
-    act = desk.event("action.performed", grant=desk.root, at=desk.at, source="cloud", action={"verb": "db.drop", "provider": "cloud", "resource": "main"})
+    act = desk.event(
+        "action.performed",
+        grant=desk.root,
+        at=desk.at,
+        source="cloud",
+        action={"verb": "db.drop", "provider": "cloud", "resource": "main"},
+    )
     desk.send(desk.root, act)
     desk.settle()
     assert facts(desk) == []
@@ -214,14 +268,20 @@ def test_a_narrower_statement_that_arrives_late_is_found_and_a_refusal_by_resour
     desk.send(desk.grant(desk.ada, desk.lead, id=desk.root.id, actions=["mail.*"], at=desk.at - HOUR, source="keys"))
     desk.settle()
 
-    assert {f.rule for f in Finding.objects.filter(tenant=desk.row)} == {"authority.refused_and_done", "authority.out_of_scope"}
+    assert {f.rule for f in Finding.objects.filter(tenant=desk.row)} == {
+        "authority.refused_and_done",
+        "authority.out_of_scope",
+    }
     assert [c["id"] for c in verdict_of(desk, act)["criteria"] if c["result"] == "fail"] == ["C3", "C8"]
 
 
 def test_queries_do_not_grow_with_the_acts(desk):
     desk.send(desk.root, *(did(desk, desk.at + n * MINUTE, request_id=f"r{n}", price=10) for n in range(40)))
     desk.settle()
-    ids = [str(pk) for pk in Event.objects.filter(tenant=desk.row, type="action.performed").values_list("event_id", flat=True)]
+    ids = [
+        str(pk)
+        for pk in Event.objects.filter(tenant=desk.row, type="action.performed").values_list("event_id", flat=True)
+    ]
     counts = []
     for some in (ids[:2], ids):
         with CaptureQueriesContext(connection) as captured:
@@ -237,6 +297,9 @@ def test_the_chain_of_a_payment_is_read_as_of_its_act(desk):
     used = desk.event("action.performed", grant=desk.root, at=desk.at, source="cloud", money=money)
     desk.send(desk.root, used, paid)
     desk.settle()
-    acts = {a.type: a for a in load_acts(desk.row, Event.objects.filter(tenant=desk.row).values_list("event_id", flat=True)).values()}
+    acts = {
+        a.type: a
+        for a in load_acts(desk.row, Event.objects.filter(tenant=desk.row).values_list("event_id", flat=True)).values()
+    }
 
     assert time_of(desk.row, acts["payment.captured"]) == desk.at == acts["action.performed"].occurred_at

@@ -141,8 +141,13 @@ def test_everything_comes_back_and_the_log_goes_on(here, make_database, tmp_path
         assert rows_of(*tables) == wanted
         assert Event.objects.count() == 320 and Checkpoint.objects.count() == 2
         # The accounts are stated in a log of their own, which nobody signed here.
-        assert done.behind == {} and done.logs == {name: Leaf.objects.filter(tenant__name=name).count() for name in (here.tenant, "answerable")}
-        assert ["not signed yet" in warning for warning in done.warnings] == [False, True] and "'answerable'" in done.warnings[0]
+        assert done.behind == {} and done.logs == {
+            name: Leaf.objects.filter(tenant__name=name).count() for name in (here.tenant, "answerable")
+        }
+        assert ["not signed yet" in warning for warning in done.warnings] == [
+            False,
+            True,
+        ] and "'answerable'" in done.warnings[0]
         assert verify(Tenant.objects.get(name=here.tenant), public_key=KEY.verify_key).root == root
         assert configuration.differences(here.row) == configuration.differences(None) == {}
         assert insert_only_faults() == []
@@ -182,7 +187,12 @@ def test_a_flipped_byte_is_refused_and_nothing_is_left(here, make_database, tmp_
 
     with at(make_database()):
         rng = random.Random(3)
-        for name in ("tables/ledger_payload.copy", "tables/auth_permission.copy", "tables/ledger_leaf.copy", "header.json"):
+        for name in (
+            "tables/ledger_payload.copy",
+            "tables/auth_permission.copy",
+            "tables/ledger_leaf.copy",
+            "header.json",
+        ):
             damaged = bytearray(sound)
             damaged[members[name] + 60 + rng.randrange(40)] ^= 1 << rng.randrange(8)
             path.write_bytes(damaged)
@@ -213,7 +223,9 @@ def rewritten(path, change, *, header_too=True):
     path.write_bytes(made.getvalue())
 
 
-def test_a_table_that_is_not_the_one_in_the_header_is_refused_although_the_archive_is_sound(here, make_database, tmp_path):
+def test_a_table_that_is_not_the_one_in_the_header_is_refused_although_the_archive_is_sound(
+    here, make_database, tmp_path
+):
     user = get_user_model().objects.create_user("ada")
     Membership.objects.create(tenant=here.row, user=user, role="auditor")
     path = backed_up(tmp_path / "b.backup")
@@ -333,7 +345,9 @@ def test_a_backup_of_another_version_is_refused(here, make_database, tmp_path):
 
     with at(make_database()):
         with connections["owner"].cursor() as cursor:
-            cursor.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('auditlog', '9999_later', now())")
+            cursor.execute(
+                "INSERT INTO django_migrations (app, name, applied) VALUES ('auditlog', '9999_later', now())"
+            )
         with pytest.raises(BadBackup, match="another version"):
             restore(path)
 

@@ -61,7 +61,10 @@ def test_of_a_mixed_batch_the_good_are_kept_and_each_bad_one_is_told(source, ten
         assert all(one["err"] and one["description"] for one in said["setErrs"].values())
     assert leaves(tenant) == 1 == payloads(tenant) - before
     assert sum(RefusalCount.objects.filter(tenant=tenant).values_list("count", flat=True)) == 2 * len(bad)
-    kept = [*RefusalCount.objects.filter(tenant=tenant).values_list("sample", flat=True), *NotedDelivery.objects.filter(tenant=tenant).values_list("reason", flat=True)]
+    kept = [
+        *RefusalCount.objects.filter(tenant=tenant).values_list("sample", flat=True),
+        *NotedDelivery.objects.filter(tenant=tenant).values_list("reason", flat=True),
+    ]
     assert kept and not any(MARK in text or "4242424242424242" in text for text in kept)
 
 
@@ -97,7 +100,20 @@ def test_a_gzip_bomb_is_refused_and_writes_nothing(source, tenant, format):
     assert leaves(tenant) == 0
 
 
-@pytest.mark.parametrize("when", [0, 1, 32_503_679_999, 10**30, -1, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z", True])
+@pytest.mark.parametrize(
+    "when",
+    [
+        0,
+        1,
+        32_503_679_999,
+        10**30,
+        -1,
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "2026-02-30T00:00:00Z",
+        True,
+    ],
+)
 @pytest.mark.parametrize("format", NAMES)
 def test_a_clock_far_off_is_kept_as_it_was_told_or_refused_and_stops_nothing(source, tenant, now, format, when):
     row, sample = source(format), SAMPLES[format]

@@ -22,7 +22,9 @@ GRANTS = 8
 
 # For each grant: its parent (None is a root; a number may be any grant, itself, or one that nobody speaks of), and
 # whether anybody states it.
-graphs = st.lists(st.tuples(st.none() | st.integers(0, GRANTS), st.booleans() | st.just(True)), min_size=1, max_size=GRANTS)
+graphs = st.lists(
+    st.tuples(st.none() | st.integers(0, GRANTS), st.booleans() | st.just(True)), min_size=1, max_size=GRANTS
+)
 
 
 def expected(graph, number):
@@ -46,30 +48,44 @@ def test_every_act_gets_the_chain_that_walking_its_parents_gives_in_any_order_of
     world.source("conductor", "https://conductor.example")
     events, acts = [], {}
     for number, (parent, is_stated) in enumerate(graph):
-        human, agent = world.human(f"human{number}", issuer="https://id.example"), world.agent(f"agent{number}", issuer="https://bots.example")
+        human, agent = (
+            world.human(f"human{number}", issuer="https://id.example"),
+            world.agent(f"agent{number}", issuer="https://bots.example"),
+        )
         said = world.grant(
             human, agent, id=f"g{number}", parent=None if parent is None else f"g{parent}", root=parent is None,
             redelegate=True, at=now - timedelta(hours=9), principal=None,
         )  # fmt: skip
         if is_stated:
             events.append(said)
-        acts[number] = world.event("action.performed", grant=f"g{number}", actor=agent, principal=None, at=now - timedelta(hours=1))
+        acts[number] = world.event(
+            "action.performed", grant=f"g{number}", actor=agent, principal=None, at=now - timedelta(hours=1)
+        )
         events.append(acts[number])
     order = data.draw(st.permutations(events))
-    for signed, size in zip(order, data.draw(st.lists(st.integers(0, 4), min_size=len(order), max_size=len(order))), strict=True):
+    for signed, size in zip(
+        order, data.draw(st.lists(st.integers(0, 4), min_size=len(order), max_size=len(order))), strict=True
+    ):
         world.send(signed)
         if size:
             project(world.row, now=now, limit=size)
     world.project()
 
     for _ in range(2):
-        found = {e.source_event_id: e for e in Event.objects.filter(tenant=world.row, type="action.performed").order_by("generation")}
+        found = {
+            e.source_event_id: e
+            for e in Event.objects.filter(tenant=world.row, type="action.performed").order_by("generation")
+        }
         for number, act in acts.items():
             principal, complete, depth = expected(graph, number)
             event = found[act.jti]
             assert (event.principal, event.chain_complete) == (principal, complete)
             if complete:
-                assert event.chain_depth == depth == Grant.objects.filter(tenant=world.row, id=f"g{number}").latest("generation").depth
+                assert (
+                    event.chain_depth
+                    == depth
+                    == Grant.objects.filter(tenant=world.row, id=f"g{number}").latest("generation").depth
+                )
             [loaded] = load_acts(world.row, [event.event_id]).values()
             assert loaded.path.cycle == (not complete and loaded.path.missing is None)
         rebuild(world.row, now=now)
@@ -84,8 +100,16 @@ def exchanges(rng):
     """For each token: the one it was exchanged from (any, itself, or one that nobody speaks of), the grant it names
     (likewise), and whether anybody states it. Mostly a line, so that what is inherited has far to go.
     """
-    parents = [rng.choice([number - 1] * 7 + [None, rng.randint(0, TOKENS)]) if number else rng.choice([None, None, TOKENS - 1]) for number in range(TOKENS)]
-    return [(parent, rng.randint(0, 4) if rng.random() < (0.2 if number else 0.8) else None, rng.random() < 0.9) for number, parent in enumerate(parents)]
+    parents = [
+        rng.choice([number - 1] * 7 + [None, rng.randint(0, TOKENS)])
+        if number
+        else rng.choice([None, None, TOKENS - 1])
+        for number in range(TOKENS)
+    ]
+    return [
+        (parent, rng.randint(0, 4) if rng.random() < (0.2 if number else 0.8) else None, rng.random() < 0.9)
+        for number, parent in enumerate(parents)
+    ]
 
 
 def answering(tokens, number):
@@ -110,21 +134,50 @@ def below(graph, tokens, start):
     return grants, under
 
 
-@given(graph=st.lists(st.tuples(st.none() | st.integers(0, 4), st.booleans() | st.just(True)), min_size=1, max_size=4), tokens=st.integers(0, 2**32).map(lambda seed: exchanges(Random(seed))), data=st.data())
+@given(
+    graph=st.lists(st.tuples(st.none() | st.integers(0, 4), st.booleans() | st.just(True)), min_size=1, max_size=4),
+    tokens=st.integers(0, 2**32).map(lambda seed: exchanges(Random(seed))),
+    data=st.data(),
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_acts_by_token_are_under_the_grant_that_walking_up_finds_in_any_order_and_after_a_rebuild(database, now, graph, tokens, data):
+def test_acts_by_token_are_under_the_grant_that_walking_up_finds_in_any_order_and_after_a_rebuild(
+    database, now, graph, tokens, data
+):
     world = TenantWorld(add_tenant(f"mix{os.getpid()}-{next(_numbers)}", now=now), now=now)
     world.source("conductor", "https://conductor.example")
-    human, agent = world.human("human", issuer="https://id.example"), world.agent("agent", issuer="https://bots.example")
+    human, agent = (
+        world.human("human", issuer="https://id.example"),
+        world.agent("agent", issuer="https://bots.example"),
+    )
     events, acts, at = [], {}, now - timedelta(hours=9)
     for number, (parent, is_stated) in enumerate(graph):
-        said = world.grant(human, agent, id=f"g{number}", parent=None if parent is None else f"g{parent}", redelegate=True, at=at, principal=None)
+        said = world.grant(
+            human,
+            agent,
+            id=f"g{number}",
+            parent=None if parent is None else f"g{parent}",
+            redelegate=True,
+            at=at,
+            principal=None,
+        )
         events += [said] * is_stated
     for number, (parent, grant, is_stated) in enumerate(tokens):
-        said = {"jti": f"t{number}", "parent_jti": None if parent is None else f"t{parent}", "grant": None if grant is None else f"g{grant}"}
-        told = world.event("token.issued", token={name: value for name, value in said.items() if value}, principal=None, actor=agent, at=at)
+        said = {
+            "jti": f"t{number}",
+            "parent_jti": None if parent is None else f"t{parent}",
+            "grant": None if grant is None else f"g{grant}",
+        }
+        told = world.event(
+            "token.issued",
+            token={name: value for name, value in said.items() if value},
+            principal=None,
+            actor=agent,
+            at=at,
+        )
         events += [told] * is_stated
-        acts[number] = world.event("action.performed", token=f"t{number}", actor=agent, principal=None, at=now - timedelta(hours=1))
+        acts[number] = world.event(
+            "action.performed", token=f"t{number}", actor=agent, principal=None, at=now - timedelta(hours=1)
+        )
         events.append(acts[number])
     events += [world.event("token.revoked", token={"jti": "t0"}, principal=None, at=now - timedelta(hours=2))]
     for signed in data.draw(st.permutations(events)):
@@ -135,15 +188,22 @@ def test_acts_by_token_are_under_the_grant_that_walking_up_finds_in_any_order_an
     viewer = Viewer(world.row, "security", "test")
 
     for _ in range(2):
-        found = {e.source_event_id: e.via_grant for e in Event.objects.filter(tenant=world.row, type="action.performed")}
+        found = {
+            e.source_event_id: e.via_grant for e in Event.objects.filter(tenant=world.row, type="action.performed")
+        }
         assert found == {act.jti: "" if (via := answering(tokens, n)) is None else f"g{via}" for n, act in acts.items()}
         for start in range(len(graph)):
             grants, under = below(graph, tokens, start)
-            led = {(row["kind"], row["id"]) for row in descendants(viewer, Start("grant", f"g{start}"), after="", size=100)}
+            led = {
+                (row["kind"], row["id"]) for row in descendants(viewer, Start("grant", f"g{start}"), after="", size=100)
+            }
             stated = {f"g{n}" for n in grants if n < len(graph) and graph[n][1]}
             assert led == {("grant", grant) for grant in stated} | {("token", f"t{n}") for n in under}
             acted = set(leaves_under(viewer, Start("grant", f"g{start}"), before=None, size=100))
-            shown = {e.leaf_index for e in Event.objects.filter(tenant=world.row, source_event_id__in=[acts[n].jti for n in under])}
+            shown = {
+                e.leaf_index
+                for e in Event.objects.filter(tenant=world.row, source_event_id__in=[acts[n].jti for n in under])
+            }
             assert shown <= acted
         before = snapshot(world.row)
         rebuild(world.row, now=now)

@@ -75,7 +75,9 @@ def test_a_source_is_accepted_as_soon_as_the_command_returns_refused_once_suspen
     sets = [keys.sign_set(statement(world)) for _ in range(4)]
     before = post(world.row, "orders", sets[0])
 
-    said = add(world.row, "orders", "--jwks", keys.file, "--layer", "orchestration", "--speaks-for", BOTS, "--provider", "shop")
+    said = add(
+        world.row, "orders", "--jwks", keys.file, "--layer", "orchestration", "--speaks-for", BOTS, "--provider", "shop"
+    )
     added = post(world.row, "orders", sets[0])
     run("source", "suspend", "orders", "--tenant", world.tenant)
     suspended = post(world.row, "orders", sets[1])
@@ -119,7 +121,9 @@ def test_the_list_of_sources_names_state_layers_and_keys_and_no_secret(world, ke
     assert "whsec" not in listed
 
 
-def test_a_shared_secret_is_kept_for_the_running_service_in_a_file_of_0600_and_never_in_the_database(world, monkeypatch):
+def test_a_shared_secret_is_kept_for_the_running_service_in_a_file_of_0600_and_never_in_the_database(
+    world, monkeypatch
+):
     variable = f"HOOK_{world.tenant}".upper().replace("-", "_")
     monkeypatch.setenv(variable, "whsec_kept_in_a_file")
     add(world.row, "hook", "--secret-env", variable, format="stripe", issuer="https://stripe.example")
@@ -140,7 +144,9 @@ def test_a_source_that_cannot_work_is_not_added(world, keys, tmp_path):
     (tmp_path / "text.json").write_text("not json")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "empty.json").write_text('{"keys": []}')
-    (tmp_path / "private.json").write_text(json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}]}))
+    (tmp_path / "private.json").write_text(
+        json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}]})
+    )
     other = partial(add, world.row, "other", issuer="https://other.example")
     cases = {
         "name taken": lambda: add(world.row, "orders", "--jwks", keys.file, issuer="https://another.example"),
@@ -153,7 +159,9 @@ def test_a_source_that_cannot_work_is_not_added(world, keys, tmp_path):
         "symmetric": lambda: other("--jwks", tmp_path / "private.json"),
         "format": lambda: add(world.row, "other", format="nonsense"),
         "layer": lambda: other("--jwks", keys.file, "--layer", "nonsense"),
-        "tenant": lambda: run("source", "add", "x", "--format", "set", "--issuer", "https://x.example", "--tenant", "nobody"),
+        "tenant": lambda: run(
+            "source", "add", "x", "--format", "set", "--issuer", "https://x.example", "--tenant", "nobody"
+        ),
         "two places": lambda: other("--jwks", keys.file, "--jwks-url", "https://keys.example/jwks"),
         "plain http": lambda: other("--jwks-url", "http://keys.example/jwks"),
         "a file by url": lambda: other("--jwks-url", f"file://{keys.file}"),
@@ -234,9 +242,19 @@ def test_a_replay_again_repeats_everything_and_changes_nothing(recorded):
 
 def test_a_bad_line_is_told_by_its_number_and_the_rest_is_taken(recorded):
     good = recorded.event("action.performed")
-    stranger = Signer("https://stranger.example", "s", seed=5).sign_set(good.claims | {"iss": "https://stranger.example"})
+    stranger = Signer("https://stranger.example", "s", seed=5).sign_set(
+        good.claims | {"iss": "https://stranger.example"}
+    )
     file = recorded.write(
-        recorded.root, recorded.tampered(good), b"not a jws", good, recorded.equivocated(good), stranger, b"{", b'{"a": 1}', b"a.b.c",
+        recorded.root,
+        recorded.tampered(good),
+        b"not a jws",
+        good,
+        recorded.equivocated(good),
+        stranger,
+        b"{",
+        b'{"a": 1}',
+        b"a.b.c",
     )
 
     summary = replay(recorded, file)
@@ -246,13 +264,20 @@ def test_a_bad_line_is_told_by_its_number_and_the_rest_is_taken(recorded):
         (2, "authentication_failed"), (3, "invalid_request"), (5, "duplicate_conflict"), (6, "invalid_issuer"),
         (7, "invalid_request"), (8, "invalid_request"), (9, "invalid_request"),
     ]  # fmt: skip
-    assert summary["refused"] == {"authentication_failed": 1, "duplicate_conflict": 1, "invalid_issuer": 1, "invalid_request": 4}
+    assert summary["refused"] == {
+        "authentication_failed": 1,
+        "duplicate_conflict": 1,
+        "invalid_issuer": 1,
+        "invalid_request": 4,
+    }
     assert all(error["description"] for error in summary["errors"])
     assert {"integrity.signature_failed", "integrity.duplicate_conflict"} <= set(summary["findings"])
 
 
 def test_the_issuer_in_a_line_only_chooses_whose_key_must_fit(recorded):
-    forged = Signer("https://conductor.example", "conductor-1", seed=99).sign_set(recorded.event("action.performed").claims)
+    forged = Signer("https://conductor.example", "conductor-1", seed=99).sign_set(
+        recorded.event("action.performed").claims
+    )
 
     summary = replay(recorded, recorded.write(forged))
 
@@ -272,7 +297,9 @@ def test_a_named_source_gets_every_line(recorded):
 def test_webhooks_and_batches_are_replayed_too(recorded):
     recorded.stripe_source("stripe")
     recorded.configure("stripe")
-    charge = recorded.stripe_event("charge.succeeded", {"id": "ch_1", "object": "charge", "amount": 5, "currency": "usd"})
+    charge = recorded.stripe_event(
+        "charge.succeeded", {"id": "ch_1", "object": "charge", "amount": 5, "currency": "usd"}
+    )
     webhook = json.dumps({"body": charge.raw.decode(), "headers": charge.headers}).encode()
     one, two = recorded.event("action.performed"), recorded.event("action.denied")
     batch = json.dumps({"sets": {s.jti: s.raw.decode() for s in (one, recorded.tampered(two))}}).encode()
@@ -322,7 +349,11 @@ def test_a_good_ledger_is_told_leaf_by_leaf(recorded):
 def test_the_first_bad_leaf_is_named_and_the_exit_is_1(recorded, capfd):
     *_, first, second = recorded.send(*(recorded.event("action.performed") for _ in range(3)))
     for leaf in (first, second):
-        vandalise("UPDATE ledger_payload SET raw = 'forged' WHERE tenant_id = %s AND leaf_index = %s", recorded.row.pk, leaf.leaf_index)
+        vandalise(
+            "UPDATE ledger_payload SET raw = 'forged' WHERE tenant_id = %s AND leaf_index = %s",
+            recorded.row.pk,
+            leaf.leaf_index,
+        )
     err = StringIO()
 
     with pytest.raises(SystemExit) as ended:
@@ -338,8 +369,12 @@ def test_a_verification_that_was_stopped_is_gone_on_with_and_one_that_found_some
     size = Leaf.objects.filter(tenant=recorded.row).count()
     verify_window(recorded.row, start=0, limit=512, now=lambda: recorded.now)  # and there it was stopped
 
-    assert f"{recorded.tenant}: {size - 512:,} leaves after the first 512 and" in run("verify_ledger", "--tenant", recorded.tenant, "--resume")
-    assert f"{recorded.tenant}: {size:,} leaves and" in run("verify_ledger", "--tenant", recorded.tenant, "--resume")  # its end was reached
+    assert f"{recorded.tenant}: {size - 512:,} leaves after the first 512 and" in run(
+        "verify_ledger", "--tenant", recorded.tenant, "--resume"
+    )
+    assert f"{recorded.tenant}: {size:,} leaves and" in run(
+        "verify_ledger", "--tenant", recorded.tenant, "--resume"
+    )  # its end was reached
     vandalise("UPDATE ledger_payload SET raw = 'forged' WHERE tenant_id = %s AND leaf_index = 600", recorded.row.pk)
     verify_window(recorded.row, start=0, limit=512, now=lambda: recorded.now)
     for _ in range(2):

@@ -196,9 +196,18 @@ def test_what_is_called_for_a_source_is_configured_checked_and_in_the_log(staff,
     assert refused.status_code == 200 and "expected an https address" in refused.content.decode()
     assert (added.status_code, wrong.status_code, changed.status_code) == (302, 200, 302)
     source.refresh_from_db()
-    assert (source.jwks_url, source.allow_private, source.poll_url, source.poll_seconds) == ("https://keys.example/jwks", True, "", 60)
+    assert (source.jwks_url, source.allow_private, source.poll_url, source.poll_seconds) == (
+        "https://keys.example/jwks",
+        True,
+        "",
+        60,
+    )
     said = json.loads(bytes(Payload.objects.filter(tenant=tenant).order_by("-leaf_index").first().raw))
-    assert (said["jwks_url"], said["allow_private"], said["fields"]) == ("https://keys.example/jwks", True, ["allow_private", "jwks_url"])
+    assert (said["jwks_url"], said["allow_private"], said["fields"]) == (
+        "https://keys.example/jwks",
+        True,
+        ["allow_private", "jwks_url"],
+    )
 
 
 def test_the_admin_shows_how_asking_went(staff, tenant):
@@ -207,7 +216,11 @@ def test_the_admin_shows_how_asking_went(staff, tenant):
 
     staff.post("/admin/auditlog/source/add/", source_form(tenant, jwks_url="https://keys.example/jwks"))
     source = Source.objects.get(tenant=tenant)
-    failed(Pull.objects.create(tenant=tenant, source=source, kind="keys"), "keys.example answered <b>503</b>", now=timezone.now())
+    failed(
+        Pull.objects.create(tenant=tenant, source=source, kind="keys"),
+        "keys.example answered <b>503</b>",
+        now=timezone.now(),
+    )
 
     page = staff.get(f"/admin/auditlog/source/{source.pk}/change/").content.decode()
 

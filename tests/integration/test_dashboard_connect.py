@@ -110,7 +110,9 @@ def test_another_tenants_source_and_key_are_not_there(conductor, now):
     assert key.retired_at is None
 
 
-@pytest.mark.parametrize("act", [{}, {"act": "no-such"}, {"act": "retire_key", "key": "x"}, {"act": "retire_key", "key": "9" * 30}])
+@pytest.mark.parametrize(
+    "act", [{}, {"act": "no-such"}, {"act": "retire_key", "key": "x"}, {"act": "retire_key", "key": "9" * 30}]
+)
 def test_nonsense_is_a_page_that_is_not_there(conductor, act):
     assert signed_in(conductor, "admin").post("/sources/conductor/", act).status_code == 404
 
@@ -123,7 +125,16 @@ def test_every_format_is_described_as_its_code_says(conductor):
 
     for name in formats.NAMES:
         about = formats.named(name).ABOUT
-        for said in (about.title, about.sent, about.authentication, about.carries, about.chains, about.lacks, about.tested, *about.against):
+        for said in (
+            about.title,
+            about.sent,
+            about.authentication,
+            about.carries,
+            about.chains,
+            about.lacks,
+            about.tested,
+            *about.against,
+        ):
             assert said in page, (name, said)
 
 
@@ -244,7 +255,10 @@ def test_a_flood_of_bad_deliveries_is_sampled_and_counted_whole(conductor):
         post(conductor, bad)
 
     assert NotedDelivery.objects.filter(tenant=conductor.row).count() == 1
-    assert "5" in text_of(signed_in(conductor, "admin").get("/sources/conductor/")).split("Refused in the last 24 hours")[1]
+    assert (
+        "5"
+        in text_of(signed_in(conductor, "admin").get("/sources/conductor/")).split("Refused in the last 24 hours")[1]
+    )
 
 
 def test_what_senders_wrote_is_escaped(conductor):
@@ -254,7 +268,10 @@ def test_what_senders_wrote_is_escaped(conductor):
     post(conductor, conductor.event("action.performed"))
     client = signed_in(conductor, "admin")
 
-    pages = [client.get("/sources/conductor/"), client.post("/sources/conductor/", {"act": "try", "body": body, "content_type": "application/json"})]
+    pages = [
+        client.get("/sources/conductor/"),
+        client.post("/sources/conductor/", {"act": "try", "body": body, "content_type": "application/json"}),
+    ]
 
     for page in pages:
         assert page.status_code == 200
@@ -295,7 +312,14 @@ def test_what_the_page_says_to_send_is_taken(shared, world, format):
     try:
         address = f"http://127.0.0.1:{server.server_port}/ingest/{world.tenant}/{source.name}"
         command = trial_command(format, address, "TEST_SHARED_SECRET", now=now)
-        ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env={**os.environ, "no_proxy": "*"}, timeout=30, check=False)
+        ran = subprocess.run(
+            ["sh", "-c", command],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "no_proxy": "*"},
+            timeout=30,
+            check=False,
+        )
     finally:
         server.shutdown()
         thread.join()
@@ -321,7 +345,14 @@ def test_a_hostile_variable_name_never_reaches_the_shell(now):
 
 
 def test_a_native_sender_is_shown_the_emitters_command_quoted(world, now):
-    add_source(world.row, "mine", format="set", issuer="https://x.example/'; id #", now=now, jwks=Signer("x", "k", seed=1).jwks())
+    add_source(
+        world.row,
+        "mine",
+        format="set",
+        issuer="https://x.example/'; id #",
+        now=now,
+        jwks=Signer("x", "k", seed=1).jwks(),
+    )
 
     page = text_of(signed_in(world, "admin").get("/sources/mine/"))
 
@@ -335,7 +366,9 @@ def test_bytes_of_the_senders_own_can_be_tried(conductor):
     before = leaves(conductor.row)
 
     def tried(raw, **more):
-        return client.post("/sources/conductor/", {"act": "try", "content_type": "application/secevent+jwt", "body": raw} | more)
+        return client.post(
+            "/sources/conductor/", {"act": "try", "content_type": "application/secevent+jwt", "body": raw} | more
+        )
 
     assert "✓ would be taken" in text_of(tried(signed.raw.decode()))
     assert "authentication_failed" in text_of(tried(conductor.tampered(signed).raw.decode()))
@@ -347,11 +380,21 @@ def test_bytes_of_the_senders_own_can_be_tried(conductor):
 def test_a_trial_says_what_of_a_delivery_would_not_be_read_and_makes_up_no_time(shared, world):
     shared("cloudevents")
     body = {"specversion": "1.0", "id": "x", "source": "/s", "type": "t", "subject": 7}
-    sent = {"act": "try", "content_type": "application/cloudevents+json", "headers": f"Authorization: Bearer {SECRET}", "body": json.dumps(body)}
+    sent = {
+        "act": "try",
+        "content_type": "application/cloudevents+json",
+        "headers": f"Authorization: Bearer {SECRET}",
+        "body": json.dumps(body),
+    }
 
     page = text_of(signed_in(world, "admin").post("/sources/cloudevents/", sent))
 
-    assert "✓ would be taken" in page and "without a time of its own" in page and "not read:" in page and "$.subject" in page
+    assert (
+        "✓ would be taken" in page
+        and "without a time of its own" in page
+        and "not read:" in page
+        and "$.subject" in page
+    )
     assert "1970" not in page
 
 
@@ -375,7 +418,12 @@ def test_a_key_is_rotated_with_overlap(conductor):
 
 
 def test_a_jwks_with_one_bad_key_adds_none(conductor):
-    keys = {"keys": [Signer("https://conductor.example", "k2", seed=2).jwk, {"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "bad"}]}
+    keys = {
+        "keys": [
+            Signer("https://conductor.example", "k2", seed=2).jwk,
+            {"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "bad"},
+        ]
+    }
 
     answer = signed_in(conductor, "admin").post("/sources/conductor/", {"act": "add_key", "key": json.dumps(keys)})
 
@@ -438,7 +486,9 @@ def test_the_readme_names_every_format_once():
     assert sorted(format for *_, format in ROWS) == sorted(formats.NAMES)
 
 
-@pytest.mark.parametrize(("what", "grades", "command", "format"), ROWS, ids=lambda value: value if "--" not in value else "")
+@pytest.mark.parametrize(
+    ("what", "grades", "command", "format"), ROWS, ids=lambda value: value if "--" not in value else ""
+)
 def test_what_the_readme_says_of_a_format_works(world, tmp_path, what, grades, command, format):
     (tmp_path / "jwks.json").write_text(json.dumps(Signer("https://sender.example", "k1", seed=1).jwks()))
     given = shlex.split(command.replace("jwks.json", str(tmp_path / "jwks.json")))

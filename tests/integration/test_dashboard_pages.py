@@ -30,9 +30,13 @@ def desk(world: TenantWorld):
     grant = world.grant(ada, shopper, actions=["domain.register", "payment.*"], resources=["acme.io"])
     bought = world.registers("acme-corp.io", grant=grant, price_minor=900)
     other = world.event(
-        "action.performed", grant=grant, action={"verb": "worker.deploy", "provider": "elsewhere", "target": {"type": "worker", "id": "w-1"}}
+        "action.performed",
+        grant=grant,
+        action={"verb": "worker.deploy", "provider": "elsewhere", "target": {"type": "worker", "id": "w-1"}},
     )
-    claimed = world.event("action.performed", principal=ada, actor=shopper, action={"verb": "x", "provider": "elsewhere"})
+    claimed = world.event(
+        "action.performed", principal=ada, actor=shopper, action={"verb": "x", "provider": "elsewhere"}
+    )
     world.send(grant, bought, other, claimed)
     world.project()
     world.ada, world.grant_id = "|".join(ada.key), grant.id
@@ -138,7 +142,9 @@ def test_parties_that_an_abuse_desks_own_events_do_not_name_are_stubs(desk):
     first = desk.grant(boss, lead)
     second = desk.grant(lead, helper, parent=first)
     action = {"verb": "dns.set", "provider": "dnsco", "target": {"type": "zone", "id": "z"}}
-    desk.send(first, second, desk.event("action.performed", principal=None, actor=helper, grant=second.id, action=action))
+    desk.send(
+        first, second, desk.event("action.performed", principal=None, actor=helper, grant=second.id, action=action)
+    )
     desk.project()
     client = signed_in(desk, "abuse", "dnsco")
     event = Event.objects.get(tenant=desk.row, provider="dnsco")
@@ -207,7 +213,10 @@ def test_the_events_list_is_filtered_by_what_was_asked(desk, field):
 
     assert page.status_code == 200
     assert str(desk.bought.event_id) in page.content.decode()
-    assert str(desk.bought.event_id) not in signed_in(desk, "auditor").get("/events/", {field: value + "x"}).content.decode()
+    assert (
+        str(desk.bought.event_id)
+        not in signed_in(desk, "auditor").get("/events/", {field: value + "x"}).content.decode()
+    )
 
 
 def test_a_malformed_filter_is_answered_in_words(desk):
@@ -274,7 +283,11 @@ def test_search_leads_to_the_right_page(desk):
 def test_hostile_text_is_escaped_and_made_visible(desk):
     evil = '<script>alert(1)</script>\u202egnp.exe"onload=x'
     grant = Grant.objects.get(tenant=desk.row, id=desk.grant_id)
-    desk.send(desk.event("action.performed", grant=grant.id, action={"verb": "x", "target": {"type": "t", "id": evil}}, task=evil))
+    desk.send(
+        desk.event(
+            "action.performed", grant=grant.id, action={"verb": "x", "target": {"type": "t", "id": evil}}, task=evil
+        )
+    )
     desk.project()
     event = Event.objects.get(tenant=desk.row, target=evil)
     client = signed_in(desk, "auditor")
@@ -311,9 +324,9 @@ def test_a_case_opens_from_a_finding_and_an_auditor_may_not(desk):
 
 def test_a_case_moves_by_its_page(desk):
     client = signed_in(desk, "security")
-    path = client.post(
-        "/cases/", {"finding": desk.finding.pk, "kind": "scope", "title": "x"}, follow=True
-    ).request["PATH_INFO"]
+    path = client.post("/cases/", {"finding": desk.finding.pk, "kind": "scope", "title": "x"}, follow=True).request[
+        "PATH_INFO"
+    ]
 
     moved = client.post(path, {"to": "intake"}, follow=True)
 
@@ -337,7 +350,9 @@ def test_a_question_that_no_record_can_answer_gets_a_page_and_is_no_fault_of_our
 
 
 def test_an_act_of_nobody_says_who_could_supply_what_is_missing(desk):
-    [done] = desk.send(desk.event("action.performed", principal=None, action={"verb": "bucket.delete", "provider": "elsewhere"}))
+    [done] = desk.send(
+        desk.event("action.performed", principal=None, action={"verb": "bucket.delete", "provider": "elsewhere"})
+    )
     desk.project()
 
     page = signed_in(desk, "security").get(f"/events/{done.event_id}/").content.decode()

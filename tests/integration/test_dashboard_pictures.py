@@ -22,9 +22,7 @@ def link(**filters) -> str:
 def chain(*names: str, missing: str | None = None):
     parties = [Party("https://id.example", name, "agent") for name in names]
     human = Party("https://id.example", "ada", "human")
-    return build_chain(
-        path=Path((), missing, cycle=False), acting=parties, claimed_principal=human, grade="A"
-    )
+    return build_chain(path=Path((), missing, cycle=False), acting=parties, claimed_principal=human, grade="A")
 
 
 def test_an_authority_counts_once_by_the_larger_of_ceiling_and_holds():
@@ -47,10 +45,15 @@ def test_an_ended_authority_exposes_nothing_and_currencies_stay_apart():
 
 def test_spend_is_drawn_a_currency_at_a_time():
     drawn = charts.spend_per_day(
-        [(DAY, "registrar", "USD", 900), (DAY, "cloud", "USD", 100), (DAY, "registrar", "JPY", 900)], days=[DAY], link=link
+        [(DAY, "registrar", "USD", 900), (DAY, "cloud", "USD", 100), (DAY, "registrar", "JPY", 900)],
+        days=[DAY],
+        link=link,
     )
 
-    assert {chart.title for chart in drawn} == {"Spend per day in USD, by provider", "Spend per day in JPY, by provider"}
+    assert {chart.title for chart in drawn} == {
+        "Spend per day in USD, by provider",
+        "Spend per day in JPY, by provider",
+    }
     assert [trace["y"] for chart in drawn for trace in chart.figure["data"]] == [[1.0], [9.0], [900.0]]
 
 
@@ -70,7 +73,7 @@ def test_a_chart_of_nothing_is_empty():
 
 
 def test_a_picture_is_well_formed_whatever_a_name_says():
-    drawn = svg.draw(chain('<b>"&\'', "\u202e\x00evil", "a" * 300))
+    drawn = svg.draw(chain("<b>\"&'", "\u202e\x00evil", "a" * 300))
 
     text = "".join(ElementTree.fromstring(drawn).itertext())
     assert "<b>" not in drawn
@@ -88,7 +91,9 @@ def test_standing_and_breaks_are_told_in_words():
 
 def test_a_reason_is_told_to_its_end_or_is_seen_to_be_cut():
     def told(words):
-        found = replace(chain("shopper"), breaks=(Break(1, "scope_widened", " ".join(f"word{n}" for n in range(words))),))
+        found = replace(
+            chain("shopper"), breaks=(Break(1, "scope_widened", " ".join(f"word{n}" for n in range(words))),)
+        )
         return " ".join(ElementTree.fromstring(svg.draw(found)).itertext())
 
     assert "word39" in told(40) and "…" not in told(40)
@@ -96,7 +101,9 @@ def test_a_reason_is_told_to_its_end_or_is_seen_to_be_cut():
 
 
 def test_what_is_wrong_with_a_token_stands_where_it_was_used_with_a_cross():
-    found = replace(chain("shopper", "helper"), breaks=(Break(None, "orphan_token", "no source ever spoke of token t"),))
+    found = replace(
+        chain("shopper", "helper"), breaks=(Break(None, "orphan_token", "no source ever spoke of token t"),)
+    )
     drawn = svg.draw(found)
 
     [x] = re.findall(r'<text class="c-break" x="(\d+)"', drawn)

@@ -63,7 +63,9 @@ def foreign_to(tenant, provider):
     """Every text of the record that no event at the provider holds."""
     raw = dict(Payload.objects.filter(tenant=tenant).values_list("leaf_index", "raw"))
     own, others = set(), set()
-    for leaf, at, event_id, source in Event.objects.filter(tenant=tenant).values_list("leaf_index", "provider", "event_id", "source"):
+    for leaf, at, event_id, source in Event.objects.filter(tenant=tenant).values_list(
+        "leaf_index", "provider", "event_id", "source"
+    ):
         (own if at == provider else others).update((str(event_id), source, *strings(said(bytes(raw[leaf])))))
     others.update(Party.objects.filter(tenant=tenant).values_list("key", flat=True))
     others.update([key.partition("|")[2] for key in others if "|" in key])
@@ -109,12 +111,16 @@ class Desk:
         for row in listed:
             rule, of_events = GENERAL[row["rule"]], OF_EVENTS[row["rule"]]
             assert "title" in of_events or row["title"] == rule, row
-            assert row["evidence"].keys() <= of_events and ("money_at_risk" in of_events or row["money_at_risk"] is None), row
+            assert row["evidence"].keys() <= of_events and (
+                "money_at_risk" in of_events or row["money_at_risk"] is None
+            ), row
             assert self.read(f"findings/{row['id']}").json() == row
             self.read(f"/findings/{row['id']}/")
         for event_id in {event_id for row in listed for event_id in row["event_ids"][:3]}:
             self.read(f"/events/{event_id}/")
-        for key in {f"{p['iss']}|{p['sub']}" for row in listed for p in (row["principal"], row["actor"]) if p and p["iss"]}:
+        for key in {
+            f"{p['iss']}|{p['sub']}" for row in listed for p in (row["principal"], row["actor"]) if p and p["iss"]
+        }:
             self.read("/parties/", {"key": key})
         return listed
 
@@ -122,10 +128,14 @@ class Desk:
         """What a desk does: triage, a case about its own acts, and what it is answered."""
         for row in listed:
             state = "resolved" if row["state"] == "acknowledged" else "acknowledged"
-            answer = self.keep(f"triage {row['id']}", self.api.post(f"findings/{row['id']}/triage", {"state": state, "reason": "seen"}))
+            answer = self.keep(
+                f"triage {row['id']}", self.api.post(f"findings/{row['id']}/triage", {"state": state, "reason": "seen"})
+            )
             assert (answer.status_code, answer.json()["state"]) == (200, state) or row["state"] == "withdrawn"
             if row["event_ids"]:
-                answer = self.keep(f"case {row['id']}", self.api.post("cases", {"finding": row["id"], "title": "Of a finding"}))
+                answer = self.keep(
+                    f"case {row['id']}", self.api.post("cases", {"finding": row["id"], "title": "Of a finding"})
+                )
                 assert answer.status_code == 201, answer.content
                 self.read(f"/cases/{answer.json()['ref']}/")
                 self.keep(f"verdict {row['id']}", self.api.post("adjudications", {"event_ids": row["event_ids"][:50]}))
@@ -138,7 +148,12 @@ class Desk:
         ours = words_of_ours(self.world)
         foreign = sorted(text for text in foreign_to(self.world.row, self.provider) if text not in ours)
         assert foreign, "nothing is planted, so nothing would be found"
-        return [(where, text) for where, answer in self.answers.items() for text in foreign if text in answer and _is_said(text, answer)]
+        return [
+            (where, text)
+            for where, answer in self.answers.items()
+            for text in foreign
+            if text in answer and _is_said(text, answer)
+        ]
 
 
 def _is_said(text, answer):
@@ -203,14 +218,21 @@ BY_HAND = (
     "authority.cycle", "authority.token_elsewhere", "authority.unattributed", "integrity.sources_disagree",
     "intent.quantity_exceeded", "spend.duplicate_charge", "spend.authority_exceeded", "spend.bill_differs", "spend.concurrency_overshoot",
 )  # fmt: skip
-NOT_AT_ONE_PROVIDER = ("spend.cross_provider_cap", "integrity.source_gap", "integrity.source_silent", "integrity.clock_skew")
+NOT_AT_ONE_PROVIDER = (
+    "spend.cross_provider_cap",
+    "integrity.source_gap",
+    "integrity.source_silent",
+    "integrity.clock_skew",
+)
 
 
 def test_of_the_demo_story_every_desk_reads_what_its_own_events_say(tenant, now):
     set_stage(tenant, now=now)
     world, rules = TenantWorld(tenant, now=now), set()
 
-    for provider in Finding.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", flat=True).distinct():
+    for provider in (
+        Finding.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", flat=True).distinct()
+    ):
         desk = Desk(world, provider)
         listed = desk.read_everything()
         desk.work_on(listed)
@@ -223,7 +245,10 @@ def test_of_the_demo_story_every_desk_reads_what_its_own_events_say(tenant, now)
 @pytest.fixture
 def told(world):
     """What neither chains nor the demo raise at a provider, all of it at the registrar, each resting on something elsewhere."""
-    conductor, rail = world.source("conductor", "https://conductor.example"), world.source("railbank", "https://rail.example")
+    conductor, rail = (
+        world.source("conductor", "https://conductor.example"),
+        world.source("railbank", "https://rail.example"),
+    )
     third = world.source("thirdparty", "https://third.example")
     world.ada, world.at = world.human("ada-of-accounts", issuer=ID), world.now - timedelta(days=3)
     world.lead, world.helper = world.agent("lead-planner", issuer=BOTS), world.agent("helper-buyer", issuer=BOTS)
@@ -251,22 +276,57 @@ def told(world):
         )
         for n in range(9)
     ]  # fmt: skip
-    nobody = world.event("action.performed", source=conductor, principal=None, at=world.at, action={"verb": "dns.write", "provider": "registrar", "resource": "z.example"})
+    nobody = world.event(
+        "action.performed",
+        source=conductor,
+        principal=None,
+        at=world.at,
+        action={"verb": "dns.write", "provider": "registrar", "resource": "z.example"},
+    )
     paid = {"phase": "captured", "rail": "rb", "currency": "USD", "charge": "ch-77"}
     asked = {"provider": "registrar", "target": {"type": "database", "id": "d-1"}}
     disputed = [
         world.event("payment.captured", source=source, principal=None, actor=None, at=world.at, action=asked, money=paid | {"amount_minor": amount})
         for source, amount in ((conductor, 90_00), (rail, 80_00))
     ]  # fmt: skip
-    elsewhere = world.event("payment.captured", source=third, principal=None, actor=None, at=world.at - timedelta(seconds=1), action={**asked, "provider": "cloud-nine"}, money=paid | {"amount_minor": 90_00})
+    elsewhere = world.event(
+        "payment.captured",
+        source=third,
+        principal=None,
+        actor=None,
+        at=world.at - timedelta(seconds=1),
+        action={**asked, "provider": "cloud-nine"},
+        money=paid | {"amount_minor": 90_00},
+    )
     batch = [
         world.registers(f"shop{n}.top", price_minor=150, source=conductor, provider="registrar" if n > 4 else "otherregistrar", account=f"acct-of-{'them' if n > 4 else 'another'}",
                         grant=wide, principal=None, actor=world.helper, at=world.at + timedelta(seconds=15 * n))
         for n in range(40)
     ]  # fmt: skip
     eve = world.human("eve-elsewhere", issuer="https://id.eve.example")
-    one = world.grant(eve, world.helper, actions=["**"], resources=["**"], intent={"text": "one name", "quantity": 1}, at=world.at, source=conductor, principal=None)
-    two = [world.registers(f"wanted{n}.example", price_minor=900, source=conductor, provider="registrar", grant=one, principal=None, actor=world.helper, at=world.at + timedelta(minutes=n)) for n in (1, 2)]
+    one = world.grant(
+        eve,
+        world.helper,
+        actions=["**"],
+        resources=["**"],
+        intent={"text": "one name", "quantity": 1},
+        at=world.at,
+        source=conductor,
+        principal=None,
+    )
+    two = [
+        world.registers(
+            f"wanted{n}.example",
+            price_minor=900,
+            source=conductor,
+            provider="registrar",
+            grant=one,
+            principal=None,
+            actor=world.helper,
+            at=world.at + timedelta(minutes=n),
+        )
+        for n in (1, 2)
+    ]
     order = {"verb": "order.pay", "provider": "registrar", "target": {"type": "order", "id": "order-5"}}
     again = [
         world.event("payment.captured", source=conductor, grant=one, principal=None, actor=world.helper, at=world.at + timedelta(hours=n), action=order,
@@ -274,8 +334,22 @@ def told(world):
         for n in (1, 2)
     ]  # fmt: skip
     zoe = world.human("zoe-elsewhere", issuer="https://id.zoe.example")
-    free = world.grant(zoe, world.helper, actions=["**"], limits=[small | {"scope": "provider", "provider": "registrar"}], at=world.at, source=conductor, principal=None)
-    own = {"source": conductor, "grant": free, "principal": None, "actor": world.helper, "action": {"verb": "zone.host", "provider": "registrar"}}
+    free = world.grant(
+        zoe,
+        world.helper,
+        actions=["**"],
+        limits=[small | {"scope": "provider", "provider": "registrar"}],
+        at=world.at,
+        source=conductor,
+        principal=None,
+    )
+    own = {
+        "source": conductor,
+        "grant": free,
+        "principal": None,
+        "actor": world.helper,
+        "action": {"verb": "zone.host", "provider": "registrar"},
+    }
     later = [
         *(world.event("payment.authorized", at=world.at + timedelta(minutes=n), money=paid | {"phase": "authorized", "amount_minor": 80_00, "charge": f"ch-held-{n}"}, **own) for n in (1, 2)),
         world.event("payment.authority_granted", source=third, principal=zoe, actor=None, at=world.at, action={"provider": "cloud-nine"},
@@ -285,7 +359,9 @@ def told(world):
         world.event("invoice.paid", source=conductor, principal=zoe, actor=None, at=world.at + timedelta(days=2), action={"provider": "registrar"},
                     money={"amount_minor": 9_00, "currency": "EUR", "invoice": "in-9"}),
     ]  # fmt: skip
-    world.send(world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch, one, *two, *again, free, *later)
+    world.send(
+        world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch, one, *two, *again, free, *later
+    )
     world.settle(after=timedelta(hours=1))
     world.desk = Desk(world, "registrar")
     world.rows = world.desk.api.rows("findings", {"limit": 500})
@@ -298,13 +374,30 @@ def quoting(world):
     world.source("conductor", "https://conductor.example")
     ada, at = world.human("ada", issuer=ID), world.now - timedelta(days=3)
     lead, asker, robot = (world.agent(name, issuer=BOTS) for name in ("lead", "asker", "robot-approver"))
-    add_organisation(world.row, "Holding Globex", issuers=["https://id.globex.example"], owned_names=["globexmark.com"], now=world.now)
+    add_organisation(
+        world.row,
+        "Holding Globex",
+        issuers=["https://id.globex.example"],
+        owned_names=["globexmark.com"],
+        now=world.now,
+    )
     everything = {"actions": ["**"], "resources": ["**"], "at": at - timedelta(hours=1)}
     root = world.grant(ada, lead, **everything)
-    wanting = world.grant(ada, lead, intent={"targets": ["wanted-name.club"], "max_price_minor": 43_21, "currency": "USD"}, **everything)
+    wanting = world.grant(
+        ada, lead, intent={"targets": ["wanted-name.club"], "max_price_minor": 43_21, "currency": "USD"}, **everything
+    )
     gated = world.grant(ada, lead, gates=["purchase"], **everything)
     narrow = world.grant(ada, asker, id="grant-of-the-asker", actions=["mail.send"], at=at - timedelta(hours=1))
-    capped = world.limit("set", 123_45, id="l", holder=lead, set_by=ada, provider="registrar", at=at - timedelta(hours=1), action={"verb": "limit.set"})
+    capped = world.limit(
+        "set",
+        123_45,
+        id="l",
+        holder=lead,
+        set_by=ada,
+        provider="registrar",
+        at=at - timedelta(hours=1),
+        action={"verb": "limit.set"},
+    )
     answered = world.event(
         "approval.decided", principal=ada, actor=robot, request_id="rq-gate", at=at - timedelta(minutes=9), gate={"kind": "purchase", "by": robot.full}
     )  # fmt: skip
@@ -312,9 +405,27 @@ def quoting(world):
         world.registers("globexmark-login.net", price_minor=100, grant=root, at=at),
         world.registers("wanted-name.cc", price_minor=100, grant=wanting, at=at),
         world.registers("gated-name.org", price_minor=100, grant=gated, at=at, request_id="rq-gate"),
-        *(world.metered("lookup.whois", {"name": "a"}, amount_minor=9_00, provider="registrar", grant=wanting, at=at + timedelta(minutes=n)) for n in range(20)),
-        world.limit("raised", 900_00, id="l", holder=lead, set_by=lead, provider="registrar", at=at + timedelta(hours=5)),
-        world.event("action.performed", grant=root, actor=[asker, lead], at=at, action={"verb": "dns.write", "provider": "registrar", "resource": "z.example"}),
+        *(
+            world.metered(
+                "lookup.whois",
+                {"name": "a"},
+                amount_minor=9_00,
+                provider="registrar",
+                grant=wanting,
+                at=at + timedelta(minutes=n),
+            )
+            for n in range(20)
+        ),
+        world.limit(
+            "raised", 900_00, id="l", holder=lead, set_by=lead, provider="registrar", at=at + timedelta(hours=5)
+        ),
+        world.event(
+            "action.performed",
+            grant=root,
+            actor=[asker, lead],
+            at=at,
+            action={"verb": "dns.write", "provider": "registrar", "resource": "z.example"},
+        ),
     ]
     world.send(root, wanting, gated, narrow, capped, answered, *own)
     world.settle(after=timedelta(hours=1))
@@ -331,9 +442,24 @@ def test_what_others_said_is_not_read_out_of_the_words_of_a_rule_though_every_pa
     assert set(quoted) <= {row["rule"] for row in listed}
     assert desk.leaks() == []
     got = "\n".join(desk.answers.values())
-    assert not [secret for secret in ("Holding Globex", "wanted-name.club", "43.21", "123.45", "12345", "robot-approver", "grant-of-the-asker") if secret in got]
+    assert not [
+        secret
+        for secret in (
+            "Holding Globex",
+            "wanted-name.club",
+            "43.21",
+            "123.45",
+            "12345",
+            "robot-approver",
+            "grant-of-the-asker",
+        )
+        if secret in got
+    ]
     whole = json.dumps(Api(quoting.row, "security").rows("findings"))
-    assert all(secret in whole for secret in ("Holding Globex", "wanted-name.club", "43.21", "123.45", "robot-approver", "grant-of-the-asker"))
+    assert all(
+        secret in whole
+        for secret in ("Holding Globex", "wanted-name.club", "43.21", "123.45", "robot-approver", "grant-of-the-asker")
+    )
 
 
 def of(told, rule, **reading):
@@ -373,7 +499,14 @@ def test_words_made_of_its_own_events_alone_are_read_whole(told):
 
 
 def test_a_finding_that_rests_on_events_elsewhere_too_is_read_in_general_words_with_how_many_more_there_are(told):
-    finding = of(told, "squatting.bulk_registration", others=5, money_at_risk=None, evidence={}, title="Far more names were registered than expected")
+    finding = of(
+        told,
+        "squatting.bulk_registration",
+        others=5,
+        money_at_risk=None,
+        evidence={},
+        title="Far more names were registered than expected",
+    )
 
     assert (len(finding["event_ids"]), len(finding["leaves"])) == (35, 35)
     assert datetime.fromisoformat(finding["first_at"]) == told.at + timedelta(seconds=75)  # its own first
@@ -413,9 +546,13 @@ def test_a_grant_is_read_where_its_own_event_states_it_and_not_where_only_a_toke
 def test_the_desk_triages_and_reads_its_own_reasons_and_nobody_elses(told):
     finding = of(told, "authority.token_elsewhere")
     path = f"/findings/{finding['id']}/"
-    signed_in(told, "security").post(path, {"state": "acknowledged", "reason": "ada-of-accounts was asked about cloud-nine"})
+    signed_in(told, "security").post(
+        path, {"state": "acknowledged", "reason": "ada-of-accounts was asked about cloud-nine"}
+    )
 
-    answer = told.desk.api.post(f"findings/{finding['id']}/triage", {"state": "resolved", "reason": "we closed the account"})
+    answer = told.desk.api.post(
+        f"findings/{finding['id']}/triage", {"state": "resolved", "reason": "we closed the account"}
+    )
 
     assert answer.status_code == 200 and answer.json() == finding | {"state": "resolved"}
     page = text_of(told.desk.client.get(path))
@@ -427,7 +564,9 @@ def test_the_desk_triages_and_reads_its_own_reasons_and_nobody_elses(told):
 
 def test_a_withdrawn_finding_does_not_tell_the_desk_which_leaf_of_others_withdrew_it(told):
     finding = of(told, "authority.token_elsewhere")
-    own, other = (Event.objects.filter(tenant=told.row, provider=name).first().leaf_index for name in ("registrar", "cloud-nine"))
+    own, other = (
+        Event.objects.filter(tenant=told.row, provider=name).first().leaf_index for name in ("registrar", "cloud-nine")
+    )
 
     for leaf, read in ((other, None), (own, own)):
         Finding.objects.filter(pk=finding["id"]).update(state="withdrawn", withdrawn_by_leaf=leaf)
@@ -452,23 +591,35 @@ def test_a_desk_opens_a_case_about_its_own_acts_of_a_finding_and_reads_it(told, 
     assert {act["event_id"] for act in case["acts"]} == set(finding["event_ids"])
     assert (case["provider"], case["finding"]) == ("registrar", finding["id"])
     assert case["principal"].startswith("hidden-") and case["respondent"] == f"{BOTS}|helper-buyer"
-    assert {each["reason"] for verdict in case["verdicts"] for each in verdict["criteria"]} == {"not shown to an abuse desk"}
+    assert {each["reason"] for verdict in case["verdicts"] for each in verdict["criteria"]} == {
+        "not shown to an abuse desk"
+    }
     assert all(verdict["verdict"] for verdict in case["verdicts"])
-    assert case["principal"] in text_of(told.desk.client.get(f"/cases/{ref}/")) and case["principal"] in text_of(told.desk.client.get("/cases/"))
+    assert case["principal"] in text_of(told.desk.client.get(f"/cases/{ref}/")) and case["principal"] in text_of(
+        told.desk.client.get("/cases/")
+    )
     whole = Api(told.row, "auditor").get(f"cases/{ref}").json()
-    assert whole["principal"] == f"{ID}|ada-of-accounts" and any(e["evidence"] for v in whole["verdicts"] for e in v["criteria"])
+    assert whole["principal"] == f"{ID}|ada-of-accounts" and any(
+        e["evidence"] for v in whole["verdicts"] for e in v["criteria"]
+    )
 
 
 def test_without_an_event_of_its_own_there_is_nothing_that_a_desk_could_contest(told):
     row = Finding.objects.get(pk=of(told, "authority.token_elsewhere")["id"])
     others = Event.objects.filter(tenant=told.row, provider="cloud-nine")
-    Finding.objects.filter(pk=row.pk).update(event_ids=[e.event_id for e in others], leaves=[e.leaf_index for e in others])
+    Finding.objects.filter(pk=row.pk).update(
+        event_ids=[e.event_id for e in others], leaves=[e.leaf_index for e in others]
+    )
 
     finding = told.desk.api.get(f"findings/{row.pk}").json()
 
     assert (finding["event_ids"], finding["leaves"], finding["first_at"], finding["last_at"]) == ([], [], None, None)
     assert (finding["others"], finding["evidence"], finding["grant"]) == (len(others), {}, None)
-    assert told.desk.client.get(f"/findings/{row.pk}/").status_code == told.desk.client.get("/findings/").status_code == 200
+    assert (
+        told.desk.client.get(f"/findings/{row.pk}/").status_code
+        == told.desk.client.get("/findings/").status_code
+        == 200
+    )
     assert "name its events" in problem(told.desk.api.post("cases", {"finding": row.pk, "title": "x"}), 400)["detail"]
 
 
@@ -477,16 +628,26 @@ def test_what_a_case_is_called_by_default_is_what_the_desk_may_read_too(told):
     security = signed_in(told, "security")
 
     general = of(told, "squatting.bulk_registration", title="Far more names were registered than expected")
-    whole = of(told, "authority.unattributed", title="dns.write on z.example at registrar names no actor, no grant and no token")
+    whole = of(
+        told,
+        "authority.unattributed",
+        title="dns.write on z.example at registrar names no actor, no grant and no token",
+    )
 
     for finding in (general, whole):
-        assert f'value="{html.escape(finding["title"])}"' in security.get(f"/findings/{finding['id']}/").content.decode()
+        assert (
+            f'value="{html.escape(finding["title"])}"' in security.get(f"/findings/{finding['id']}/").content.decode()
+        )
 
 
 def test_a_case_does_not_tell_a_desk_of_a_finding_that_it_may_not_see(told):
     theirs = Finding.objects.filter(tenant=told.row, provider="registrar").first()
     Finding.objects.filter(pk=theirs.pk).update(provider="cloud-nine")
-    asked = {"finding": theirs.pk, "title": "x", "event_ids": [str(Event.objects.filter(tenant=told.row, provider="registrar").first().event_id)]}
+    asked = {
+        "finding": theirs.pk,
+        "title": "x",
+        "event_ids": [str(Event.objects.filter(tenant=told.row, provider="registrar").first().event_id)],
+    }
     ref = Api(told.row, "security").post("cases", asked).json()["ref"]
 
     assert told.desk.api.get(f"cases/{ref}").json()["finding"] is None
@@ -509,7 +670,9 @@ def test_a_desk_confirms_no_guess_by_a_filter(told):
     for guess in (hidden, told.root.id, "cloud-nine", "ring-b-elsewhere"):
         assert "Nothing in your reach" in text_of(told.desk.client.get("/search/", {"q": guess}))
     severities = {row["severity"] for row in told.rows}
-    assert {row["id"] for severity in severities for row in told.desk.api.rows("findings", {"severity": severity})} == everything
+    assert {
+        row["id"] for severity in severities for row in told.desk.api.rows("findings", {"severity": severity})
+    } == everything
 
 
 @pytest.mark.parametrize("role", ["admin", "security", "finance", "auditor"])
@@ -517,7 +680,12 @@ def test_everybody_else_reads_findings_whole(told, role):
     for given in Api(told.row, role).rows("findings", {"limit": 500}):
         row = Finding.objects.get(pk=given["id"])
         assert (given["title"], given["evidence"], given["grant"]) == (row.title, row.evidence, row.grant or None)
-        assert (given["event_ids"], given["leaves"], given["others"], given["withheld"]) == ([str(e) for e in row.event_ids], row.leaves, 0, [])
+        assert (given["event_ids"], given["leaves"], given["others"], given["withheld"]) == (
+            [str(e) for e in row.event_ids],
+            row.leaves,
+            0,
+            [],
+        )
         assert (given["principal"] or {}).get("hidden") is None
 
 

@@ -21,11 +21,15 @@ MINUTE = timedelta(minutes=1)
 def desk(world):
     world.source("conductor", "https://conductor.example")
     add_organisation(world.row, "acme", issuers=[ID], owned_names=["acme", "acme.io"], now=world.now)
-    add_organisation(world.row, "globex", issuers=["https://id.globex.example"], owned_names=["globex.com"], now=world.now)
+    add_organisation(
+        world.row, "globex", issuers=["https://id.globex.example"], owned_names=["globex.com"], now=world.now
+    )
     world.ada = world.human("ada", issuer=ID)
     world.lead, world.helper = world.agent("lead", issuer=BOTS), world.agent("helper", issuer=BOTS)
     world.at = world.now - timedelta(days=3)
-    world.root = world.grant(world.ada, world.lead, actions=["**"], resources=["**"], redelegate=True, at=world.at - timedelta(days=60))
+    world.root = world.grant(
+        world.ada, world.lead, actions=["**"], resources=["**"], redelegate=True, at=world.at - timedelta(days=60)
+    )
     world.send(world.root)
     return world
 
@@ -42,7 +46,8 @@ def found(world, rule=None, **after):
 def names(world, count, *, every, at=None, pattern="shop{}.top", **event):
     at = at or world.at
     return [
-        world.registers(pattern.format(n), price_minor=150, grant=world.root, at=at + every * n, **event) for n in range(count)
+        world.registers(pattern.format(n), price_minor=150, grant=world.root, at=at + every * n, **event)
+        for n in range(count)
     ]
 
 
@@ -61,7 +66,9 @@ def names(world, count, *, every, at=None, pattern="shop{}.top", **event):
     ],
 )
 def test_another_name_than_the_intended_one_is_found_with_how_long_it_can_be_undone(desk, bought, relation):
-    desk.send(desk.registers(bought, price_minor=1100, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at))
+    desk.send(
+        desk.registers(bought, price_minor=1100, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at)
+    )
 
     [finding] = found(desk, "intent.domain_mismatch")
 
@@ -72,7 +79,9 @@ def test_another_name_than_the_intended_one_is_found_with_how_long_it_can_be_und
 
 @pytest.mark.parametrize("bought", ["wonder.club", "WONDER.club.", "Wonder.Club"])
 def test_the_intended_name_in_other_spelling_is_no_mismatch(desk, bought):
-    desk.send(desk.registers(bought, price_minor=1100, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at))
+    desk.send(
+        desk.registers(bought, price_minor=1100, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at)
+    )
 
     assert found(desk) == []
 
@@ -88,7 +97,9 @@ def test_an_intent_on_the_grant_counts_and_no_intent_at_all_is_no_mismatch(desk)
     assert len(found(desk, "intent.domain_mismatch")) == 1
 
 
-@pytest.mark.parametrize("name", ["globex.net", "gl0bex.com", "globex-login.com", "gobex.com", "globeх.com", "glóbex.net", "myglobex.shop"])
+@pytest.mark.parametrize(
+    "name", ["globex.net", "gl0bex.com", "globex-login.com", "gobex.com", "globeх.com", "glóbex.net", "myglobex.shop"]
+)
 def test_a_name_close_to_somebody_elses_mark_is_found(desk, name):
     desk.send(desk.registers(name, price_minor=900, grant=desk.root, at=desk.at))
 
@@ -132,7 +143,9 @@ def test_names_that_the_plan_lists_do_not_count(desk):
 
 def calls(world, count, *, args=lambda n: {"scene": "sea", "request_id": f"r{n}", "ts": n}, every=MINUTE, **event):
     return [
-        world.metered("video.render", args(n), amount_minor=500, at=world.at + every * n, **({"grant": world.root} | event))
+        world.metered(
+            "video.render", args(n), amount_minor=500, at=world.at + every * n, **({"grant": world.root} | event)
+        )
         for n in range(count)
     ]
 
@@ -376,7 +389,9 @@ def gated(desk):
 
 
 def buys(world, name="wonder.club", price=900, *, at=None, **event):
-    return world.registers(name, price_minor=price, grant=world.gate_grant, at=at or world.at, request_id="req-1", **event)
+    return world.registers(
+        name, price_minor=price, grant=world.gate_grant, at=at or world.at, request_id="req-1", **event
+    )
 
 
 def approves(world, by=None, name="wonder.club", price=900, *, at=None, **event):
@@ -395,14 +410,23 @@ def test_a_purchase_that_nobody_approved_is_found_after_the_grace_period_only(ga
 @pytest.mark.parametrize("joined", ["over", "request", "inline"])
 def test_an_approval_by_the_human_before_the_act_answers_the_gate(gated, joined):
     if joined == "inline":
-        gate = gated.gate(gated.ada, action=registration("wonder.club"), max_price_minor=900, currency="USD", at=gated.at - MINUTE)
+        gate = gated.gate(
+            gated.ada, action=registration("wonder.club"), max_price_minor=900, currency="USD", at=gated.at - MINUTE
+        )
         gated.send(buys(gated, gate=gate))
     elif joined == "over":
         gated.send(approves(gated), buys(gated))
     else:
         gate = {"kind": "purchase", "by": gated.ada.ref, "at": (gated.at - MINUTE).timestamp()}
         gated.send(
-            gated.event("approval.decided", actor=gated.ada, principal=gated.ada, gate=gate, request_id="req-1", at=gated.at - MINUTE),
+            gated.event(
+                "approval.decided",
+                actor=gated.ada,
+                principal=gated.ada,
+                gate=gate,
+                request_id="req-1",
+                at=gated.at - MINUTE,
+            ),
             buys(gated),
         )
 
@@ -432,7 +456,10 @@ def test_an_approval_that_does_not_count_leaves_the_gate_open(gated, wrong):
     gated.send(*sent[wrong]())
 
     # The same name bought twice is a repeat besides.
-    assert sorted(found(gated)) == ["authority.gate_missing", *(["spend.duplicate_charge"] if wrong == "used before" else [])]
+    assert sorted(found(gated)) == [
+        "authority.gate_missing",
+        *(["spend.duplicate_charge"] if wrong == "used before" else []),
+    ]
 
 
 def test_an_act_that_names_nobody_is_found_and_one_that_names_anything_is_not(desk):
@@ -452,7 +479,14 @@ def test_an_act_that_names_nobody_is_found_and_one_that_names_anything_is_not(de
 def test_a_webhooks_charge_is_attributed_by_the_act_that_it_pays_for(desk):
     desk.stripe_source("stripe")
     bought = desk.registers("wonder.club", price_minor=900, grant=desk.root, at=desk.at)
-    charge = {"id": bought.id, "object": "charge", "amount": 900, "amount_captured": 900, "captured": True, "currency": "usd"}
+    charge = {
+        "id": bought.id,
+        "object": "charge",
+        "amount": 900,
+        "amount_captured": 900,
+        "captured": True,
+        "currency": "usd",
+    }
     webhook = desk.stripe_event("charge.succeeded", charge, at=desk.at)
     alone = desk.stripe_event("charge.succeeded", charge | {"id": "ch_alone"}, at=desk.at)
     desk.send(webhook, alone)
@@ -477,7 +511,10 @@ def test_a_principal_that_changes_moves_its_findings(desk):
         for n in range(30)
     ]
     desk.send(child, *many)
-    assert found(desk) == ["squatting.bulk_registration", "authority.orphan_token"]  # the parent of its grant is unknown
+    assert found(desk) == [
+        "squatting.bulk_registration",
+        "authority.orphan_token",
+    ]  # the parent of its grant is unknown
     before = Finding.objects.get(tenant=desk.row, rule="squatting.bulk_registration")
 
     desk.send(root)
@@ -489,7 +526,9 @@ def test_a_principal_that_changes_moves_its_findings(desk):
 
 
 def test_findings_are_once_each_also_after_a_rebuild_and_keep_what_people_said(desk):
-    desk.send(desk.registers("wonder.cc", price_minor=1, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at))
+    desk.send(
+        desk.registers("wonder.cc", price_minor=1, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at)
+    )
     [before] = found(desk, "intent.domain_mismatch")
     viewer = Viewer(desk.row, Role.SECURITY, "sam")
     triage(viewer, before.pk, state="false_positive", reason="wanted after all", now=desk.now)
@@ -501,7 +540,9 @@ def test_findings_are_once_each_also_after_a_rebuild_and_keep_what_people_said(d
 
 
 def test_a_providers_own_desk_does_not_call_a_finding_at_it_false(desk):
-    desk.send(desk.registers("wonder.cc", price_minor=1, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at))
+    desk.send(
+        desk.registers("wonder.cc", price_minor=1, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at)
+    )
     [finding] = found(desk, "intent.domain_mismatch")
     viewer = Viewer(desk.row, Role.ABUSE, "desk", None, finding.provider)
 
@@ -557,7 +598,9 @@ def test_two_detectors_at_once_do_not_double_anything(desk):
 # --- credentials ----------------------------------------------------------------------------------------------------
 
 
-def at_work(world, count, *, token=None, at=None, ip="203.0.113.7", agent="atlas/1.2 (linux)", build="sha256:one", **event):
+def at_work(
+    world, count, *, token=None, at=None, ip="203.0.113.7", agent="atlas/1.2 (linux)", build="sha256:one", **event
+):
     """An agent's acts from one place, an hour apart."""
     return [
         world.event(
@@ -620,7 +663,11 @@ def test_a_token_used_by_another_agent_than_its_holder_is_found_and_by_its_own_c
 
 def test_a_token_used_from_where_its_holder_never_was_is_found(desk):
     token = desk.token(desk.root, at=desk.at - MINUTE)
-    desk.send(token, *at_work(desk, 8, token=token), *at_work(desk, 1, token=token, at=desk.at + 9 * 60 * MINUTE, ip="198.51.100.9", agent="curl/8"))
+    desk.send(
+        token,
+        *at_work(desk, 8, token=token),
+        *at_work(desk, 1, token=token, at=desk.at + 9 * 60 * MINUTE, ip="198.51.100.9", agent="curl/8"),
+    )
 
     [finding] = found(desk, "authority.token_elsewhere")
 
@@ -653,7 +700,9 @@ def elsewhere(world, count, *, every=timedelta(hours=1), **place):
 
 
 def test_a_thief_who_stays_is_never_at_home(desk):
-    desk.send(*at_work(desk, 8), *elsewhere(desk, 12), *elsewhere(desk, 10, ip="192.0.2.77", every=timedelta(minutes=50)))
+    desk.send(
+        *at_work(desk, 8), *elsewhere(desk, 12), *elsewhere(desk, 10, ip="192.0.2.77", every=timedelta(minutes=50))
+    )
 
     [finding] = found(desk, "authority.token_elsewhere")
 
@@ -682,7 +731,9 @@ def test_while_the_old_place_is_at_work_too_nobody_has_moved(desk):
 
 def test_a_token_that_nobody_spoke_of_is_one_finding_until_its_issuer_speaks(desk):
     token = desk.token(desk.root, at=desk.at - MINUTE)
-    desk.send(*(desk.event("action.performed", token=token, actor=desk.lead, at=desk.at + n * MINUTE) for n in range(4)))
+    desk.send(
+        *(desk.event("action.performed", token=token, actor=desk.lead, at=desk.at + n * MINUTE) for n in range(4))
+    )
 
     assert found(desk, after=timedelta(seconds=5)) == []  # its issuer may only be slow
     [finding] = found(desk, "authority.orphan_token")
@@ -708,6 +759,8 @@ def test_a_deputy_that_acts_for_an_agent_without_the_right_is_found_until_that_a
 def test_a_deputy_that_acts_for_whoever_granted_to_it_is_fine(desk):
     child = desk.grant(desk.lead, desk.helper, parent=desk.root, at=desk.at - MINUTE)
     act = {"verb": "dns.write", "provider": "cloud", "resource": "acme.io"}
-    desk.send(child, desk.event("action.performed", actor=[desk.lead, desk.helper], grant=child, at=desk.at, action=act))
+    desk.send(
+        child, desk.event("action.performed", actor=[desk.lead, desk.helper], grant=child, at=desk.at, action=act)
+    )
 
     assert found(desk) == []

@@ -18,7 +18,12 @@ pytestmark = pytest.mark.urls(__name__)
 def client(world, role, name="", provider=""):
     owner, _ = User.objects.get_or_create(username=f"{name or role}-{world.tenant}")
     token = issue_token(
-        world.row, name=name or f"{role}-1", role=role, provider=provider, expires_at=timezone.now() + timedelta(hours=1), owner=owner
+        world.row,
+        name=name or f"{role}-1",
+        role=role,
+        provider=provider,
+        expires_at=timezone.now() + timedelta(hours=1),
+        owner=owner,
     )
     made = APIClient(raise_request_exception=True)
     made.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")

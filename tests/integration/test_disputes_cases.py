@@ -62,7 +62,15 @@ def decider(world):
 
 
 def opened(world, handler, event_ids, **more):
-    return open_case(handler, event_ids=event_ids, kind="scope", title="Wrong name", complaint="I asked for .club", now=world.now, **more)
+    return open_case(
+        handler,
+        event_ids=event_ids,
+        kind="scope",
+        title="Wrong name",
+        complaint="I asked for .club",
+        now=world.now,
+        **more,
+    )
 
 
 def assessed(world, handler, event_ids):
@@ -89,7 +97,12 @@ def test_verdicts_come_in_the_order_asked_for(shop):
     found = adjudicate(shop.row, [over, asked, other, asked])
 
     assert [v["event_id"] for v in found] == [over, asked, other, asked]
-    assert [v["verdict"] for v in found] == ["out_of_scope", "within_scope", "within_scope_unanticipated", "within_scope"]
+    assert [v["verdict"] for v in found] == [
+        "out_of_scope",
+        "within_scope",
+        "within_scope_unanticipated",
+        "within_scope",
+    ]
     assert found[0]["would_change"] == ["out of scope by 3.20 USD on the global limit"]
     assert found[1]["criteria"][0]["result"] == "pass"
 
@@ -129,7 +142,9 @@ def test_tampering_with_the_stored_bytes_shows(shop, monkeypatch):
     from auditlog import queries as record
 
     honest = record.integrity_of
-    monkeypatch.setattr(record, "integrity_of", lambda *a: {k: replace(c, commitment_ok=False) for k, c in honest(*a).items()})
+    monkeypatch.setattr(
+        record, "integrity_of", lambda *a: {k: replace(c, commitment_ok=False) for k, c in honest(*a).items()}
+    )
 
     [found] = adjudicate(shop.row, [bought])
 
@@ -184,7 +199,9 @@ def test_two_approvals_at_once_are_one(shop, handler, decider):
 
 def test_a_case_is_opened_from_a_finding_about_its_acts(shop, handler):
     bought = buys(shop, "superseal.cc")
-    grant_event = str(Leaf.objects.filter(tenant=shop.row, kind=KIND_NUMBERS["event"]).order_by("leaf_index").first().event_id)
+    grant_event = str(
+        Leaf.objects.filter(tenant=shop.row, kind=KIND_NUMBERS["event"]).order_by("leaf_index").first().event_id
+    )
     finding = Finding.objects.create(
         tenant=shop.row, rule="intent.domain_mismatch", rule_version=1, anchor="a", partition="[]", severity="high",
         title="t", event_ids=[grant_event, bought], leaves=[1, 2], first_at=shop.now, last_at=shop.now, detected_at=shop.now,
@@ -257,13 +274,19 @@ def test_one_proposes_and_another_approves(shop, handler, decider):
     assert page.verdicts[0]["verdict"] == "within_scope_unanticipated"
     assert page.proposals[0].verdicts == page.verdicts
     approval = page.proposals[0].approval
-    assert (approval.approver, approval.person, approval.proposer) == (decider.name, person_of(decider), person_of(handler))
+    assert (approval.approver, approval.person, approval.proposer) == (
+        decider.name,
+        person_of(decider),
+        person_of(handler),
+    )
     assert [t.to_state for t in page.transitions] == ["filed", *TO_ASSESSMENT, "proposed", "review", "decided"]
 
 
 def test_the_proposer_may_not_approve(shop, handler, decider):
     case = proposed(shop, handler, [buys(shop, "superseal.cc")])
-    another_token = Viewer(shop.row, "admin", "another", None, "", (77, *handler.stands_for))  # issued by them to somebody else
+    another_token = Viewer(
+        shop.row, "admin", "another", None, "", (77, *handler.stands_for)
+    )  # issued by them to somebody else
     at_a_desk = Viewer(shop.row, "admin", "ann", handler.stands_for[0])
 
     for viewer in (handler, another_token, at_a_desk):
@@ -285,7 +308,11 @@ def test_accounts_with_one_address_are_one_person_and_a_token_without_an_owner_d
     case = proposed(shop, by[one], [buys(shop, "superseal.cc")])
     nobodys = Viewer(shop.row, "finance", "script")
 
-    for viewer in (by[two], Viewer(shop.row, "finance", "t", None, "", (two.pk,)), Viewer(shop.row, "finance", "t", None, "", (other.pk, one.pk))):
+    for viewer in (
+        by[two],
+        Viewer(shop.row, "finance", "t", None, "", (two.pk,)),
+        Viewer(shop.row, "finance", "t", None, "", (other.pk, one.pk)),
+    ):
         with pytest.raises(NotPermitted, match="another person"):
             approve(case, viewer=viewer, reason="mine", now=shop.now)
     with pytest.raises(NotPermitted, match="nobody knows whose"):
@@ -322,7 +349,16 @@ def test_a_token_has_a_bound_on_its_life_and_its_last_use_is_known(shop):
 def test_the_database_refuses_an_approval_by_the_proposer(shop, handler, decider):
     case = proposed(shop, handler, [buys(shop, "superseal.cc")])
     proposal = case.proposals.get()
-    row = dict(tenant=shop.row, case=case, proposal=proposal, result="approved", reason="r", approver="x", role="admin", at=shop.now)
+    row = dict(
+        tenant=shop.row,
+        case=case,
+        proposal=proposal,
+        result="approved",
+        reason="r",
+        approver="x",
+        role="admin",
+        at=shop.now,
+    )
 
     with pytest.raises(IntegrityError, match="approval_four_eyes"), transaction.atomic():
         Approval.objects.create(**row, proposer=proposal.person, person=proposal.person)
@@ -339,7 +375,10 @@ def test_a_returned_proposal_goes_back_and_is_assessed_anew(shop, handler, decid
         approve(case, viewer=decider, reason="mine", now=shop.now)
     move(case, "decided", viewer=handler, reason="fine", now=shop.now)
 
-    assert [(p.outcome, p.approval.result) for p in case.proposals.all()] == [("upheld", "returned"), ("rejected", "approved")]
+    assert [(p.outcome, p.approval.result) for p in case.proposals.all()] == [
+        ("upheld", "returned"),
+        ("rejected", "approved"),
+    ]
 
 
 def test_the_abuse_desk_may_handle_but_not_decide(shop, handler):
@@ -421,7 +460,9 @@ def test_every_step_has_its_leaf(shop, handler, decider):
         assert step.digest in raw and case.ref in raw
 
 
-@pytest.mark.parametrize("table", ["dispute_transition", "dispute_assessment", "dispute_proposal", "dispute_approval", "dispute_act"])
+@pytest.mark.parametrize(
+    "table", ["dispute_transition", "dispute_assessment", "dispute_proposal", "dispute_approval", "dispute_act"]
+)
 @pytest.mark.parametrize("using", ["default", "owner"])
 def test_what_was_written_stays_as_it_was(shop, handler, decider, table, using):
     from django.db import connections
@@ -429,7 +470,10 @@ def test_what_was_written_stays_as_it_was(shop, handler, decider, table, using):
     case = proposed(shop, handler, [buys(shop, "superseal.cc")])
     approve(case, viewer=decider, reason="agreed", now=shop.now)
 
-    for statement in (f"UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = %s", f"DELETE FROM {table} WHERE tenant_id = %s"):
+    for statement in (
+        f"UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = %s",
+        f"DELETE FROM {table} WHERE tenant_id = %s",
+    ):
         with pytest.raises(DatabaseError, match="written once"), connections[using].cursor() as cursor:
             cursor.execute(statement, [shop.row.pk])
     with pytest.raises(DatabaseError), connections[using].cursor() as cursor:
@@ -450,7 +494,9 @@ def test_rows_of_one_tenant_cannot_hang_on_a_case_of_another(shop, handler, now)
     other = add_tenant(f"{shop.row.name}-other", now=now)
 
     with pytest.raises(IntegrityError, match="assessment_case"):
-        Assessment.objects.create(tenant=other, case=case, number=1, at=now, engine="", policy_version="", verdicts=[], digest="")
+        Assessment.objects.create(
+            tenant=other, case=case, number=1, at=now, engine="", policy_version="", verdicts=[], digest=""
+        )
 
 
 def test_a_refused_step_leaves_no_leaf(shop, handler):

@@ -90,13 +90,24 @@ def emitter(service, **more) -> Emitter:
 
 def in_ledger(service) -> list[str]:
     indexes = Leaf.objects.filter(tenant=service.tenant, kind=0).values_list("leaf_index", flat=True)
-    return list(Payload.objects.filter(tenant=service.tenant, leaf_index__in=indexes).order_by("leaf_index").values_list("source_event_id", flat=True))
+    return list(
+        Payload.objects.filter(tenant=service.tenant, leaf_index__in=indexes)
+        .order_by("leaf_index")
+        .values_list("source_event_id", flat=True)
+    )
 
 
 def test_it_needs_no_django():
     code = "import sys; from auditlog.emit import Emitter; assert not [m for m in sys.modules if m.split('.')[0] in ('django', 'msgspec', 'config')]"
 
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert ran.returncode == 0, ran.stderr
 
@@ -110,10 +121,16 @@ def test_the_file_works_alone(tmp_path):
 @pytest.mark.parametrize("text", [(ROOT / "README.md").read_text(), emitting.__doc__], ids=["README", "docstring"])
 def test_the_five_lines_work_as_they_are_written(service, tmp_path, text):
     """As printed, but for the address, the tenant and the places of the files."""
-    lines = textwrap.dedent(re.search(r"^ *from auditlog.emit import Emitter\n.*?\}\}\}\)$", text, re.DOTALL | re.MULTILINE)[0])
+    lines = textwrap.dedent(
+        re.search(r"^ *from auditlog.emit import Emitter\n.*?\}\}\}\)$", text, re.DOTALL | re.MULTILINE)[0]
+    )
     (tmp_path / "conductor.jwk").write_text(json.dumps(service.key))
-    lines = lines.replace("https://log.example/ingest/conductor", service.address).replace("https://conductor.example", ISSUER)
-    lines = lines.replace("/var/spool/conductor", str(tmp_path / "spool")).replace('"conductor.jwk"', repr(str(tmp_path / "conductor.jwk")))
+    lines = lines.replace("https://log.example/ingest/conductor", service.address).replace(
+        "https://conductor.example", ISSUER
+    )
+    lines = lines.replace("/var/spool/conductor", str(tmp_path / "spool")).replace(
+        '"conductor.jwk"', repr(str(tmp_path / "conductor.jwk"))
+    )
     lines = lines.replace("spool=", f"tenant={service.tenant.name!r}, spool=")
 
     subprocess.run([sys.executable, "-c", lines], cwd=ROOT, capture_output=True, timeout=30, check=True)
@@ -123,7 +140,10 @@ def test_the_five_lines_work_as_they_are_written(service, tmp_path, text):
 
 def test_events_arrive_in_order_in_batches(service):
     with emitter(service) as sender:
-        sent = [sender.emit("action.performed", DONE, principal=("https://id.example", "ada"), at=1_795_000_000 + n) for n in range(1200)]
+        sent = [
+            sender.emit("action.performed", DONE, principal=("https://id.example", "ada"), at=1_795_000_000 + n)
+            for n in range(1200)
+        ]
         assert sender.flush(20)
 
     assert in_ledger(service) == sent
@@ -133,7 +153,10 @@ def test_events_arrive_in_order_in_batches(service):
 def test_many_threads_share_one_emitter(service):
     sent = []
     with emitter(service) as sender:
-        threads = [Thread(target=lambda: sent.extend([sender.emit("action.performed", DONE) for _ in range(50)])) for _ in range(4)]
+        threads = [
+            Thread(target=lambda: sent.extend([sender.emit("action.performed", DONE) for _ in range(50)]))
+            for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -165,7 +188,9 @@ def test_an_answer_that_was_lost_makes_no_second_event(service):
     assert in_ledger(service) == sent and sum(service.requests) > len(sent)
 
 
-@pytest.mark.parametrize("answer", [("429 Too Many", [("Retry-After", "0")]), ("500 Oops", []), ("408 Slow", []), ("200 OK", [])])
+@pytest.mark.parametrize(
+    "answer", [("429 Too Many", [("Retry-After", "0")]), ("500 Oops", []), ("408 Slow", []), ("200 OK", [])]
+)
 def test_what_may_pass_is_sent_again(service, answer):
     service.answers = [answer, answer]
     with emitter(service) as sender:
@@ -179,7 +204,10 @@ def test_a_bad_event_is_set_aside_with_its_reason_and_the_others_arrive(service,
     told = []
     with emitter(service, spool=tmp_path, on_refused=lambda *a: told.append(a)) as sender:
         first = sender.emit("action.performed", DONE)
-        bad = sender.emit("payment.captured", {"outcome": "success", "money": {"amount_minor": 1.5, "currency": "USD", "phase": "captured"}})
+        bad = sender.emit(
+            "payment.captured",
+            {"outcome": "success", "money": {"amount_minor": 1.5, "currency": "USD", "phase": "captured"}},
+        )
         last = sender.emit("action.performed", DONE)
         assert sender.flush(10)
 
@@ -236,7 +264,9 @@ def test_a_killed_process_leaves_a_spool_that_the_next_one_sends(service, tmp_pa
             print(emitter.emit("action.performed", {{"outcome": "success"}}), flush=True)
         time.sleep(60)
     """)
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     sent = [process.stdout.readline().strip() for _ in range(20)]
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -271,7 +301,10 @@ def test_a_kill_after_some_answers_sends_the_rest_only(service, tmp_path):
 
 def test_two_emitters_share_a_folder_and_a_full_one_says_so(service, tmp_path):
     service.stop()
-    with emitter(service, spool=tmp_path, exit_timeout=0) as one, emitter(service, spool=tmp_path, max_spool_bytes=1500, exit_timeout=0) as two:
+    with (
+        emitter(service, spool=tmp_path, exit_timeout=0) as one,
+        emitter(service, spool=tmp_path, max_spool_bytes=1500, exit_timeout=0) as two,
+    ):
         kept = [one.emit("action.performed", DONE), two.emit("action.performed", DONE)]
         with pytest.raises(SpoolFull):
             for _ in range(5):

@@ -63,7 +63,12 @@ def test_the_same_event_again_after_its_erasure_is_a_repeat_and_is_not_stored(lo
 @pytest.fixture
 def found(log):
     """A finding that rests on two leaves and names people, a triage step of it, and one of another leaf."""
-    about = {"principal": "https://idp.example|mallory", "actor": "https://idp.example|agent", "grant": "g-mallory", "provider": "hosted"}
+    about = {
+        "principal": "https://idp.example|mallory",
+        "actor": "https://idp.example|agent",
+        "grant": "g-mallory",
+        "provider": "hosted",
+    }
     log.finding = Finding.objects.create(
         tenant=log.row, rule="spend.surge", rule_version=1, anchor="a", partition="[]", severity="high", title="Mallory spent",
         event_ids=[], leaves=log.placed[:2], first_at=log.now, last_at=log.now, detected_at=log.now,
@@ -189,7 +194,9 @@ def test_a_policy_first_only_counts_and_erases_once_armed_but_never_what_is_held
 def test_a_policy_of_one_type_leaves_others(log):
     [other] = log.send(log.event("action.denied"))
     log.project()
-    policy = RetentionPolicy.objects.create(tenant=log.row, name="p", event_type="action.denied", keep_days=0, is_armed=True)
+    policy = RetentionPolicy.objects.create(
+        tenant=log.row, name="p", event_type="action.denied", keep_days=0, is_armed=True
+    )
 
     retain(policy, now=log.now + timedelta(days=1))
 
@@ -199,7 +206,11 @@ def test_a_policy_of_one_type_leaves_others(log):
 def conflict_with(log, event):
     """Other content under the same id: refused, and kept as a leaf of its own."""
     [result] = log.deliver(log.event("action.performed", jti=event.jti, verb="other")).refused.values()
-    return Leaf.objects.filter(tenant=log.row).order_by("-leaf_index").first().leaf_index if result.err == "duplicate_conflict" else None
+    return (
+        Leaf.objects.filter(tenant=log.row).order_by("-leaf_index").first().leaf_index
+        if result.err == "duplicate_conflict"
+        else None
+    )
 
 
 @pytest.mark.parametrize("event_type", ["", "action.denied"])
@@ -226,7 +237,9 @@ def test_a_conflict_that_comes_after_its_event_was_erased_goes_too(log):
     conflict = conflict_with(log, told)
     log.project()
     erase(log.row, [other.leaf_index], why="asked", now=log.now, **BY)
-    policy = RetentionPolicy.objects.create(tenant=log.row, name="p", event_type="action.denied", keep_days=0, is_armed=True)
+    policy = RetentionPolicy.objects.create(
+        tenant=log.row, name="p", event_type="action.denied", keep_days=0, is_armed=True
+    )
 
     assert retain(policy, now=log.now + timedelta(days=1)) == 1 and gone(log, conflict)
 
@@ -234,7 +247,10 @@ def test_a_conflict_that_comes_after_its_event_was_erased_goes_too(log):
 def test_a_policy_of_every_type_takes_what_no_longer_parses(log):
     [odd] = log.send(log.event("action.performed"))  # not projected: as if no parser read it
 
-    retain(RetentionPolicy.objects.create(tenant=log.row, name="p", keep_days=0, is_armed=True), now=log.now + timedelta(days=1))
+    retain(
+        RetentionPolicy.objects.create(tenant=log.row, name="p", keep_days=0, is_armed=True),
+        now=log.now + timedelta(days=1),
+    )
 
     assert gone(log, odd.leaf_index)
 
@@ -319,7 +335,12 @@ def assert_as_rebuilt(log):
     rebuild(log.row, now=log.now)
     for table, (names, rows) in snapshot(log.row, ignoring={"generation"}).items():
         missing, extra = sorted(set(rows) - set(left[table][1])), sorted(set(left[table][1]) - set(rows))
-        cells = [(name, a, b) for one, other in zip(missing, extra, strict=False) for name, a, b in zip(names, one, other, strict=True) if a != b]
+        cells = [
+            (name, a, b)
+            for one, other in zip(missing, extra, strict=False)
+            for name, a, b in zip(names, one, other, strict=True)
+            if a != b
+        ]
         assert not (missing or extra), (table, len(missing), len(extra), cells)
 
 

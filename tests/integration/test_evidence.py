@@ -24,7 +24,9 @@ def desk(world):
     world.source("registrar", "https://registrar.example", provider="registrar")
     world.ada, world.bot = world.human("ada", issuer=ID), world.agent("bot", issuer=BOTS)
     world.at = world.now - HOUR
-    world.root = world.grant(world.ada, world.bot, actions=["**"], resources=["**"], gates=["purchase"], redelegate=True, at=world.at - HOUR)
+    world.root = world.grant(
+        world.ada, world.bot, actions=["**"], resources=["**"], gates=["purchase"], redelegate=True, at=world.at - HOUR
+    )
     world.api = Api(world.row, "security")
     return world
 
@@ -49,12 +51,17 @@ def page(world, event_id, **query):
 
 
 def answers(world):
-    by, asked = {"kind": "purchase", "by": world.ada.ref}, {"request_id": "req-1", "principal": world.ada, "at": world.at - MINUTE}
+    by, asked = (
+        {"kind": "purchase", "by": world.ada.ref},
+        {"request_id": "req-1", "principal": world.ada, "at": world.at - MINUTE},
+    )
     return {
         "approved": world.event("approval.decided", gate=by, actor=world.ada, **asked),
         "refused": world.event("approval.decided", outcome="denied", gate=by, actor=world.ada, **asked),
         "asked": world.event("approval.requested", outcome="pending", actor=world.bot, **asked),
-        "not_counted": world.event("approval.decided", gate={"kind": "purchase", "by": world.bot.ref}, actor=world.bot, **asked),
+        "not_counted": world.event(
+            "approval.decided", gate={"kind": "purchase", "by": world.bot.ref}, actor=world.bot, **asked
+        ),
         "unknown": None,
     }
 
@@ -69,24 +76,38 @@ def test_what_became_of_an_approval_is_shown_with_its_event(desk, state):
 
     [gate] = chain(desk, act)["gates"]
     shown = page(desk, act)
-    words = {"approved": "approved", "refused": "refused", "asked": "asked for, not answered", "not_counted": "does not count", "unknown": "nothing on record"}
+    words = {
+        "approved": "approved",
+        "refused": "refused",
+        "asked": "asked for, not answered",
+        "not_counted": "does not count",
+        "unknown": "nothing on record",
+    }
 
     assert (gate["kind"], gate["state"], gate["event"]) == ("purchase", state, told_in)
     assert (gate["by"] and gate["by"]["sub"]) == {"approved": "ada", "refused": "ada", "not_counted": "bot"}.get(state)
-    assert words[state] in text_of(shown) and (told_in is None or f'href="/events/{told_in}/"' in shown.content.decode())
+    assert words[state] in text_of(shown) and (
+        told_in is None or f'href="/events/{told_in}/"' in shown.content.decode()
+    )
     assert ("an approval is missing" in text_of(shown)) == (state != "approved")
 
 
 def test_the_gate_that_an_act_carries_itself_is_told_by_it(desk):
-    bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, at=desk.at, gate={"kind": "purchase", "by": desk.ada.ref})
+    bought = desk.registers(
+        "wonder.club", price_minor=1100, grant=desk.root, at=desk.at, gate={"kind": "purchase", "by": desk.ada.ref}
+    )
     act = settled(desk, desk.root, bought)
 
     [gate] = chain(desk, act)["gates"]
-    assert (gate["state"], gate["event"], gate["own"]) == ("approved", act, True) and "this event itself" in text_of(page(desk, act))
+    assert (gate["state"], gate["event"], gate["own"]) == ("approved", act, True) and "this event itself" in text_of(
+        page(desk, act)
+    )
 
 
 def test_an_act_that_needed_no_approval_says_nothing_of_one(desk):
-    act = settled(desk, desk.root, desk.event("action.performed", grant=desk.root, at=desk.at, action={"verb": "mail.send"}))
+    act = settled(
+        desk, desk.root, desk.event("action.performed", grant=desk.root, at=desk.at, action={"verb": "mail.send"})
+    )
 
     assert chain(desk, act)["gates"] == [] and "Approvals that it needed" not in text_of(page(desk, act))
 
@@ -98,7 +119,10 @@ def test_a_refusal_after_an_approval_takes_it_back_also_when_it_is_told_last(des
                     request_id="req-1", at=desk.at - 30 * SECOND)  # fmt: skip
     bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", at=desk.at)
     act = settled(desk, desk.root, said["approved"], bought)
-    before = chain(desk, act)["gates"][0]["state"], Finding.objects.filter(tenant=desk.row, rule="authority.gate_missing").count()
+    before = (
+        chain(desk, act)["gates"][0]["state"],
+        Finding.objects.filter(tenant=desk.row, rule="authority.gate_missing").count(),
+    )
     desk.send(no)
     if is_rebuilt:
         rebuild(desk.row, now=desk.now)
@@ -121,7 +145,9 @@ def test_a_verdict_cites_the_refusal(desk):
 
 
 def test_an_abuse_desk_sees_that_an_approval_is_missing_and_not_who_said_what(desk):
-    bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", principal=None, at=desk.at)
+    bought = desk.registers(
+        "wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", principal=None, at=desk.at
+    )
     act = settled(desk, desk.root, answers(desk)["refused"], bought)
 
     [gate] = Api(desk.row, "abuse", "registrar").get(f"events/{act}/chain").json()["gates"]
@@ -138,13 +164,24 @@ def test_what_grants_or_issues_shows_what_it_states_and_not_that_no_verb_is_know
     told = desk.send(desk.root, token)
     desk.settle()
 
-    granted, issued = (re.sub(r"\s+", " ", text_of(page(desk, one.event_id)).partition("Hangs together with")[0].partition("What")[2]) for one in told)
+    granted, issued = (
+        re.sub(r"\s+", " ", text_of(page(desk, one.event_id)).partition("Hangs together with")[0].partition("What")[2])
+        for one in told
+    )
     assert desk.root.id in granted and "ada" in granted and "bot" in granted and "unknown" not in granted
     assert "registrar" in issued and "Token" in issued and "unknown" not in issued
 
 
 def test_an_act_on_a_timeline_has_its_own_time_and_not_that_of_the_question_before_it(desk):
-    asked = desk.event("approval.requested", outcome="pending", actor=desk.bot, request_id="req-1", txn="tx", at=desk.at - 5 * MINUTE, action={"provider": "registrar"})
+    asked = desk.event(
+        "approval.requested",
+        outcome="pending",
+        actor=desk.bot,
+        request_id="req-1",
+        txn="tx",
+        at=desk.at - 5 * MINUTE,
+        action={"provider": "registrar"},
+    )
     bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, request_id="req-1", txn="tx", at=desk.at)
     settled(desk, desk.root, asked, bought)
 
@@ -157,7 +194,9 @@ def test_a_statement_without_a_chain_leads_to_who_tells_more_of_the_same_act(des
     rail = desk.source("rail", "https://rail.example", layers=["money"])
     bought = desk.registers("wonder.club", price_minor=1100, grant=desk.root, charge="ch-1", rail="rb", at=desk.at)
     money = {"amount_minor": 1100, "currency": "USD", "phase": "captured", "rail": "rb", "charge": "ch-1"}
-    paid = desk.event("payment.captured", source=rail, principal=None, actor=None, grant=None, money=money, at=desk.at + SECOND)
+    paid = desk.event(
+        "payment.captured", source=rail, principal=None, actor=None, grant=None, money=money, at=desk.at + SECOND
+    )
     told = desk.send(desk.root, bought, paid)
     desk.settle()
 
@@ -172,9 +211,18 @@ def test_a_statement_without_a_chain_leads_to_who_tells_more_of_the_same_act(des
 @pytest.mark.parametrize(
     ("organisations", "gains"),
     [
-        ({"Conductor": [MINT], "Acme": [ID], "Bots": [BOTS], "Registrar": ["https://registrar.example"]}, [False, False]),
-        ({"Conductor": [MINT, BOTS], "Acme": [ID], "Registrar": ["https://registrar.example"]}, [True, True]),  # it runs the agent
-        ({"Conductor": [MINT, "https://registrar.example"], "Acme": [ID], "Bots": [BOTS]}, [True, True]),  # it is who took the act
+        (
+            {"Conductor": [MINT], "Acme": [ID], "Bots": [BOTS], "Registrar": ["https://registrar.example"]},
+            [False, False],
+        ),
+        (
+            {"Conductor": [MINT, BOTS], "Acme": [ID], "Registrar": ["https://registrar.example"]},
+            [True, True],
+        ),  # it runs the agent
+        (
+            {"Conductor": [MINT, "https://registrar.example"], "Acme": [ID], "Bots": [BOTS]},
+            [True, True],
+        ),  # it is who took the act
         ({"Conductor": [MINT], "Acme": [ID], "Bots": [BOTS]}, [None, None]),  # nobody says who the registrar is
         ({}, [None, None]),
     ],
@@ -190,7 +238,9 @@ def test_an_attester_gains_that_runs_an_agent_below_or_is_the_provider(desk, org
     assert [hop["attester_gains"] for hop in hops] == gains
     assert all(bool(hop["attester_gains_why"]) == (hop["attester_gains"] is True) for hop in hops)
     words = text_of(page(desk, act))
-    assert ("gains by it" in words, "gains: unknown" in words, "gains nothing by it" in words) == tuple(gains[1] is each for each in (True, None, False))
+    assert ("gains by it" in words, "gains: unknown" in words, "gains nothing by it" in words) == tuple(
+        gains[1] is each for each in (True, None, False)
+    )
 
 
 # --- recorded when --------------------------------------------------------------------------------------------------
@@ -208,7 +258,9 @@ def test_a_hop_counts_as_recorded_before_the_act_by_our_clock_and_not_by_what_it
 
 
 def test_a_hop_that_came_after_the_act_was_told_is_said_to(desk):
-    [told] = desk.send(desk.event("action.performed", grant=desk.root, actor=desk.bot, at=desk.at, action={"verb": "mail.send"}))
+    [told] = desk.send(
+        desk.event("action.performed", grant=desk.root, actor=desk.bot, at=desk.at, action={"verb": "mail.send"})
+    )
     desk.send(desk.root, now=desk.now + MINUTE)
     desk.settle()
 
@@ -219,7 +271,10 @@ def test_a_hop_that_came_after_the_act_was_told_is_said_to(desk):
 def test_who_says_it_again_after_the_act_does_not_make_a_hop_younger(desk):
     say = {"id": "again", "actions": ["**"], "states_beginning": False}
     desk.send(desk.grant(desk.ada, desk.bot, at=desk.at - MINUTE, **say), now=desk.at - SECOND)
-    [told] = desk.send(desk.event("action.performed", grant="again", actor=desk.bot, at=desk.at, action={"verb": "mail.send"}), now=desk.at + SECOND)
+    [told] = desk.send(
+        desk.event("action.performed", grant="again", actor=desk.bot, at=desk.at, action={"verb": "mail.send"}),
+        now=desk.at + SECOND,
+    )
     desk.send(desk.grant(desk.ada, desk.bot, at=desk.at - 2 * MINUTE, **say), now=desk.at + MINUTE)
     desk.settle()
 
@@ -235,34 +290,60 @@ def test_who_says_it_again_after_the_act_does_not_make_a_hop_younger(desk):
 )  # fmt: skip
 def test_what_is_in_force_begins_when_it_was_given_and_ends_when_it_expires(desk, at, in_force):
     root = desk.grant(desk.ada, desk.bot, actions=["**"], states_beginning=False, expires_in=HOUR, at=desk.at)
-    act = settled(desk, root, desk.event("action.performed", grant=root, at=desk.at + MINUTE, action={"verb": "mail.send"}))
+    act = settled(
+        desk, root, desk.event("action.performed", grant=root, at=desk.at + MINUTE, action={"verb": "mail.send"})
+    )
 
     moment = (desk.at + at).isoformat()
     assert chain(desk, act, at=moment)["effective"]["in_force"] is in_force
     shown = text_of(page(desk, act, at=moment))
     assert ("not in force" in shown) == (in_force is False)
-    assert "it was exceeded" not in shown and "the act was at" not in shown  # the act itself was within, whatever is asked
+    assert (
+        "it was exceeded" not in shown and "the act was at" not in shown
+    )  # the act itself was within, whatever is asked
 
 
 @pytest.mark.parametrize("states_beginning", [True, False])
 @pytest.mark.parametrize(("early", "in_force"), [(0, True), (10, None), (31, False)])
-def test_two_clocks_that_differ_a_little_are_not_held_against_an_act_nor_for_it(desk, states_beginning, early, in_force):
+def test_two_clocks_that_differ_a_little_are_not_held_against_an_act_nor_for_it(
+    desk, states_beginning, early, in_force
+):
     root = desk.grant(desk.ada, desk.bot, actions=["**"], states_beginning=states_beginning, at=desk.at)
-    act = settled(desk, root, desk.event("action.performed", grant=root, at=desk.at - early * SECOND, action={"verb": "mail.send"}))
+    act = settled(
+        desk,
+        root,
+        desk.event("action.performed", grant=root, at=desk.at - early * SECOND, action={"verb": "mail.send"}),
+    )
 
     found, shown = chain(desk, act), text_of(page(desk, act))
     assert found["effective"]["in_force"] is in_force and found["effective"]["within_clocks"] is (in_force is None)
-    assert ("it was exceeded" in shown) == (in_force is False) == bool(found["breaks"]) == Finding.objects.filter(tenant=desk.row).exists()
+    assert (
+        ("it was exceeded" in shown)
+        == (in_force is False)
+        == bool(found["breaks"])
+        == Finding.objects.filter(tenant=desk.row).exists()
+    )
     assert ("later by less than two clocks may differ" in shown) == (in_force is None)
 
 
 def test_between_the_revocation_and_the_providers_notice_lies_a_race_that_is_said(desk):
-    act = desk.event("action.performed", grant=desk.root, at=desk.at, action={"verb": "mail.send", "provider": "registrar"})
-    notice = desk.event("delegation.revoked", source="registrar", grant={"id": desk.root.id}, principal=None, at=desk.at + MINUTE)
+    act = desk.event(
+        "action.performed", grant=desk.root, at=desk.at, action={"verb": "mail.send", "provider": "registrar"}
+    )
+    notice = desk.event(
+        "delegation.revoked", source="registrar", grant={"id": desk.root.id}, principal=None, at=desk.at + MINUTE
+    )
     event_id = settled(desk, desk.root, desk.revoke(desk.root, at=desk.at - MINUTE), notice, act)
 
     def said(at):
-        return next((b["reason"] for b in chain(desk, event_id, at=(desk.at + at).isoformat())["breaks"] if b["code"] == "revoked"), "")
+        return next(
+            (
+                b["reason"]
+                for b in chain(desk, event_id, at=(desk.at + at).isoformat())["breaks"]
+                if b["code"] == "revoked"
+            ),
+            "",
+        )
 
     assert said(-MINUTE - SECOND) == ""
     assert "a race: registrar heard of it only at" in said(-MINUTE) and "a race" in said(timedelta(0))
@@ -290,7 +371,12 @@ def test_a_beginning_that_was_moved_back_is_shown(desk):
 def test_a_grant_told_again_later_moves_nothing(desk):
     say = {"id": "again", "actions": ["**"], "states_beginning": False}
     act = desk.event("action.performed", grant="again", actor=desk.bot, at=desk.at, action={"verb": "mail.send"})
-    event_id = settled(desk, desk.grant(desk.ada, desk.bot, at=desk.at - MINUTE, **say), desk.grant(desk.ada, desk.bot, at=desk.at + MINUTE, **say), act)
+    event_id = settled(
+        desk,
+        desk.grant(desk.ada, desk.bot, at=desk.at - MINUTE, **say),
+        desk.grant(desk.ada, desk.bot, at=desk.at + MINUTE, **say),
+        act,
+    )
 
     assert chain(desk, event_id)["breaks"] == [] and not Finding.objects.filter(tenant=desk.row).exists()
 
@@ -299,7 +385,9 @@ def test_a_grant_told_again_later_moves_nothing(desk):
 def test_a_grant_that_came_after_its_act_is_not_called_in_force(desk, is_dated, result):
     """Dated: it says that it was given after the act, and that it holds from before. Undated: nobody says when it was given."""
     more = {"states_beginning": False, "told_at": desk.at + MINUTE} if not is_dated else {}
-    said = desk.grant(desk.ada, desk.bot, actions=["**"], id="late", at=desk.at + MINUTE if is_dated else desk.at - HOUR, **more)
+    said = desk.grant(
+        desk.ada, desk.bot, actions=["**"], id="late", at=desk.at + MINUTE if is_dated else desk.at - HOUR, **more
+    )
     if is_dated:
         grant = {"id": "late", "root": True, "subject": desk.ada.full, "actor": desk.bot.full, "not_before": (desk.at - HOUR).timestamp(),
                  "authorization_details": [{"type": "agent_action", "actions": ["**"]}]}  # fmt: skip
@@ -322,7 +410,9 @@ def test_a_grant_that_came_after_its_act_is_not_called_in_force(desk, is_dated, 
 def test_the_reach_of_a_human_is_what_was_done_in_their_name(desk):
     sub = desk.agent("sub", issuer=BOTS)
     below = desk.grant(desk.bot, sub, parent=desk.root, at=desk.at - MINUTE)
-    other = desk.grant(desk.human("eve", issuer=ID), desk.agent("x", issuer=BOTS), actions=["**"], id="of-eve", at=desk.at)
+    other = desk.grant(
+        desk.human("eve", issuer=ID), desk.agent("x", issuer=BOTS), actions=["**"], id="of-eve", at=desk.at
+    )
     act = desk.registers("wonder.club", price_minor=1100, grant=below, at=desk.at)
     settled(desk, desk.root, below, other, act)
 
@@ -360,7 +450,9 @@ def test_a_grant_is_in_force_only_while_all_above_it_are(desk):
     assert not after["live"] and after["ended_by"]["grant"] == desk.root.id and after["ended_by"]["revoked"]
     client = signed_in(desk, "security")
     assert "above it:" in client.get("/permissions/", {"agent": f"{BOTS}|sub"}).content.decode()
-    [state] = re.findall(r'data-label="State">(.*?)</td>', client.get("/reach/", {"kind": "grant", "key": desk.root.id}).content.decode())
+    [state] = re.findall(
+        r'data-label="State">(.*?)</td>', client.get("/reach/", {"kind": "grant", "key": desk.root.id}).content.decode()
+    )
     assert state.startswith("revoked")
 
 
@@ -379,7 +471,10 @@ def test_what_a_parent_ends_is_not_endless_and_what_was_passed_on_is_not_unused(
 
 
 def test_a_question_about_what_is_in_force_is_not_answered_by_pages_of_what_has_ended(desk):
-    ended = [desk.grant(desk.ada, desk.bot, actions=["mail.*"], id=f"a-{n:03}", expires_in=MINUTE, at=desk.at) for n in range(60)]
+    ended = [
+        desk.grant(desk.ada, desk.bot, actions=["mail.*"], id=f"a-{n:03}", expires_in=MINUTE, at=desk.at)
+        for n in range(60)
+    ]
     desk.send_together([*ended, desk.grant(desk.ada, desk.bot, actions=["mail.*"], id="z-open", at=desk.at)])
     desk.settle()
 
@@ -388,7 +483,14 @@ def test_a_question_about_what_is_in_force_is_not_answered_by_pages_of_what_has_
 
 
 def test_what_is_denied_was_done_outside_and_where_nobody_says_it_is_unknown(desk):
-    top = desk.grant(desk.ada, desk.bot, actions=["account.*"], providers=["cloud"], deny={"actions": ["account.close"]}, at=desk.at - HOUR)
+    top = desk.grant(
+        desk.ada,
+        desk.bot,
+        actions=["account.*"],
+        providers=["cloud"],
+        deny={"actions": ["account.close"]},
+        at=desk.at - HOUR,
+    )
     acts = [desk.event("action.performed", grant=top, at=desk.at, action={"verb": verb, "provider": provider})
             for verb, provider in (("account.close", "cloud"), ("account.read", "cloud"), ("account.list", ""))]  # fmt: skip
     settled(desk, top, *acts)
@@ -408,7 +510,10 @@ def test_grants_that_differ_only_by_when_they_were_given_or_by_key_or_intent_dif
 
     [hop] = desk.api.get("grants/compare", {"one": one.id, "other": other.id}).json()["hops"]
     assert hop["differs"] == ["granted_at", "intent", "key"]
-    assert desk.api.get("grants/compare", {"one": one.id, "other": orphan.id}).json()["missing"] == {"one": None, "other": "nobody-said"}
+    assert desk.api.get("grants/compare", {"one": one.id, "other": orphan.id}).json()["missing"] == {
+        "one": None,
+        "other": "nobody-said",
+    }
     shown = signed_in(desk, "security").get("/compare/", {"one": one.id, "other": orphan.id})
     assert "No source ever spoke of grant nobody-said" in re.sub(r"\s+", " ", text_of(shown))
 
@@ -417,16 +522,27 @@ def test_grants_that_differ_only_by_when_they_were_given_or_by_key_or_intent_dif
 
 
 def test_each_number_of_the_coverage_leads_to_the_acts_it_counts(desk):
-    claimed = desk.event("action.performed", actor=desk.bot, principal=desk.ada, at=desk.at, action={"verb": "mail.send"})
+    claimed = desk.event(
+        "action.performed", actor=desk.bot, principal=desk.ada, at=desk.at, action={"verb": "mail.send"}
+    )
     good = [desk.event("action.performed", grant=desk.root, at=desk.at, action={"verb": "mail.send"}) for _ in range(3)]
-    settled(desk, desk.root, claimed, *good, desk.event("action.performed", grant=desk.root, at=desk.at, environment="test", action={"verb": "x.y"}))
+    settled(
+        desk,
+        desk.root,
+        claimed,
+        *good,
+        desk.event("action.performed", grant=desk.root, at=desk.at, environment="test", action={"verb": "x.y"}),
+    )
     client = signed_in(desk, "security")
 
     table = client.get("/").content.decode().partition("Who answers: acts by source")[2].partition("</table>")[0]
     found = {}
     for href, number in re.findall(r'<td class="num"><a href="([^"]*)">(\d+)</a>', table):
         events = client.get(href.replace("&amp;", "&")).content.decode()
-        found[re.search(r"chain=(\w+)", href)[1]] = (int(number), len(set(re.findall(r'/events/([0-9a-f-]{36})/', events))))
+        found[re.search(r"chain=(\w+)", href)[1]] = (
+            int(number),
+            len(set(re.findall(r"/events/([0-9a-f-]{36})/", events))),
+        )
     assert found == {"proven": (3, 3), "unproven": (1, 1)}
 
 
@@ -449,8 +565,15 @@ def test_a_bad_cursor_is_no_crash(desk, path):
     settled(desk, desk.root)
 
     assert desk.api.get(path).status_code in (200, 400)
-    page_path = path.replace("reach/acts?party=a", "reach/?kind=party&key=a").replace("reach/descendants?party=a", "reach/?kind=party&key=a")
-    assert signed_in(desk, "security").get("/" + page_path.replace("?", "/?", 1).replace("//", "/")).status_code in (200, 302, 400, 404)
+    page_path = path.replace("reach/acts?party=a", "reach/?kind=party&key=a").replace(
+        "reach/descendants?party=a", "reach/?kind=party&key=a"
+    )
+    assert signed_in(desk, "security").get("/" + page_path.replace("?", "/?", 1).replace("//", "/")).status_code in (
+        200,
+        302,
+        400,
+        404,
+    )
 
 
 # --- what disagrees, and what is no hop -----------------------------------------------------------------------------
@@ -459,7 +582,13 @@ def test_a_bad_cursor_is_no_crash(desk, path):
 def test_a_token_of_another_grant_than_the_acts_is_shown_as_a_conflict_and_nothing_is_chosen_in_silence(desk):
     other = desk.grant(desk.ada, desk.bot, actions=["**"], id="other", at=desk.at - HOUR)
     token = desk.token(other, at=desk.at - MINUTE)
-    act = settled(desk, desk.root, other, token, desk.event("action.performed", grant=desk.root, token=token, at=desk.at, action={"verb": "mail.send"}))
+    act = settled(
+        desk,
+        desk.root,
+        other,
+        token,
+        desk.event("action.performed", grant=desk.root, token=token, at=desk.at, action={"verb": "mail.send"}),
+    )
 
     [found] = chain(desk, act)["breaks"]
     shown = text_of(page(desk, act))
@@ -471,14 +600,23 @@ def test_two_sources_that_state_one_grant_otherwise_are_a_conflict(desk):
     desk.source("second", "https://second.example")
     say = {"id": "twice", "at": desk.at - HOUR}
     act = desk.event("action.performed", grant="twice", actor=desk.bot, at=desk.at, action={"verb": "mail.send"})
-    event_id = settled(desk, desk.grant(desk.ada, desk.bot, actions=["**"], **say), desk.grant(desk.ada, desk.bot, actions=["mail.*"], source="second", **say), act)
+    event_id = settled(
+        desk,
+        desk.grant(desk.ada, desk.bot, actions=["**"], **say),
+        desk.grant(desk.ada, desk.bot, actions=["mail.*"], source="second", **say),
+        act,
+    )
 
     assert [b["code"] for b in chain(desk, event_id)["breaks"]] == ["conflicting_statements"]
 
 
 def test_neither_a_client_nor_who_may_act_is_a_hop(desk):
     mine = {"iss": BOTS, "sub": "bot", "kind": "agent", "client_id": "app-1", "may_act": {"iss": BOTS, "sub": "later"}}
-    act = settled(desk, desk.root, desk.event("action.performed", grant=desk.root, actor=mine, at=desk.at, action={"verb": "mail.send"}))
+    act = settled(
+        desk,
+        desk.root,
+        desk.event("action.performed", grant=desk.root, actor=mine, at=desk.at, action={"verb": "mail.send"}),
+    )
 
     assert [hop["party"]["sub"] for hop in chain(desk, act)["hops"]] == ["ada", "bot"]
 
@@ -492,8 +630,16 @@ def test_circles_of_grants_and_of_tokens_at_once_have_an_end_and_are_said(desk):
         said = {"jti": jti, "parent_jti": parent, "grant": grant, "actor": one.full}
         return desk.event("token.exchanged", token=said, principal=None, actor=one, at=desk.at - MINUTE)
 
-    tokens = [token("t1", "t2", None), token("t2", "t3", None), token("t3", "t1", "ring-a"), token("own", "own", desk.root.id)]
-    acts = [desk.event("action.performed", token=jti, actor=one, principal=None, at=desk.at, action={"verb": "mail.send"}) for jti in ("t1", "own")]
+    tokens = [
+        token("t1", "t2", None),
+        token("t2", "t3", None),
+        token("t3", "t1", "ring-a"),
+        token("own", "own", desk.root.id),
+    ]
+    acts = [
+        desk.event("action.performed", token=jti, actor=one, principal=None, at=desk.at, action={"verb": "mail.send"})
+        for jti in ("t1", "own")
+    ]
     told = desk.send(desk.root, *acts, *tokens, *ring)
     desk.settle()
 

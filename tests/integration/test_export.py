@@ -61,7 +61,17 @@ def verified(log, path, *more):
         program = archive.read("answerable_verify.py")
     script = path.parent / "taken_out.py"
     script.write_bytes(program)
-    command = [sys.executable, "-I", "-S", str(script), str(path), "--vkey", vkey(origin_of(log.row), bytes(KEY.verify_key)), "--json", *more]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(script),
+        str(path),
+        "--vkey",
+        vkey(origin_of(log.row), bytes(KEY.verify_key)),
+        "--json",
+        *more,
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={})
     assert answer.stderr == ""
     return answer.returncode, json.loads(answer.stdout)
@@ -74,7 +84,9 @@ def test_the_demo_story_is_exported_whole_and_holds(world, tmp_path):
     announce_key(world.row, key=KEY, now=world.now)
     halfway = len(story.deliveries) // 2
     for number, signed in enumerate(story.deliveries):
-        delivery = Delivery(signed.raw, signed.content_type, {name.lower(): value for name, value in signed.headers.items()})
+        delivery = Delivery(
+            signed.raw, signed.content_type, {name.lower(): value for name, value in signed.headers.items()}
+        )
         with suppress(Refused):  # the story has some that must be
             ingest(world.tenant, signed.source, delivery, now=world.now)
         if number == halfway:
@@ -131,9 +143,15 @@ def test_who_witnessed_the_log_is_checked_offline_and_what_nobody_has_witnessed_
     stranger = verified(log, tmp_path / "b.zip", "--witness", SmallWitness("three.example", 3).vkey)
     namesake = verified(log, tmp_path / "b.zip", "--witness", SmallWitness("one.example", 3).vkey)
 
-    assert both_say[0] == 0 and both_say[1]["witnessed"] == {"size": both, "by": dict.fromkeys(("one.example", "two.example"), 1_795_000_000)}
+    assert both_say[0] == 0 and both_say[1]["witnessed"] == {
+        "size": both,
+        "by": dict.fromkeys(("one.example", "two.example"), 1_795_000_000),
+    }
     assert "1 leaves stand after the last witnessed checkpoint" in both_say[1]["notes"][0]
-    assert either_says[0] == 0 and either_says[1]["witnessed"] == {"size": both + 1, "by": {"one.example": 1_795_000_000}}
+    assert either_says[0] == 0 and either_says[1]["witnessed"] == {
+        "size": both + 1,
+        "by": {"one.example": 1_795_000_000},
+    }
     assert nobody_asked[0] == 0 and '"one.example", "two.example"' in nobody_asked[1]["notes"][0]
     assert {answer[1]["problem"]["what"] for answer in (stranger, namesake) if answer[0] == 1} == {
         "no checkpoint in here is cosigned by 1 of the 1 witnesses given"
@@ -158,6 +176,7 @@ def test_a_witness_line_that_is_false_is_refused_and_a_quorum_nobody_can_reach_i
 
 def _each(*witnesses):
     """Posts to each witness at its own address."""
+
     def post(url, body):
         [one] = [witness for witness in witnesses if f"/{witness.name}/" in url]
         return one.post(url, body)
@@ -295,7 +314,13 @@ def test_the_commands_export_and_check(log, tmp_path, capsys):
     assert oct(out.stat().st_mode)[-3:] == "600" and [file.name for file in tmp_path.iterdir()] == ["b.zip"]
     with pytest.raises(CommandError, match="not overwritten"):
         call_command("export_log", "--tenant", log.tenant, "--out", str(out))
-    for wrong in (["--events", "x"], ["--from", "1"], ["--from", "2", "--to", "1"], ["--tenant", "nobody"], ["--from", "1", "--to", "99"]):
+    for wrong in (
+        ["--events", "x"],
+        ["--from", "1"],
+        ["--from", "2", "--to", "1"],
+        ["--tenant", "nobody"],
+        ["--from", "1", "--to", "99"],
+    ):
         with pytest.raises(CommandError):
             call_command("export_log", "--tenant", log.tenant, "--out", str(tmp_path / "c.zip"), *wrong)
     assert [file.name for file in tmp_path.iterdir()] == ["b.zip"]
@@ -312,7 +337,10 @@ def test_verify_packet_needs_no_database(log, tmp_path):
     sign(log)
     exported(log, tmp_path / "b.zip")
     manage = Path(__file__).resolve().parents[2] / "manage.py"
-    nowhere = {"DATABASE_URL": "postgresql://u@/none?host=/nowhere", "DATABASE_OWNER_URL": "postgresql://o@/none?host=/nowhere"}
+    nowhere = {
+        "DATABASE_URL": "postgresql://u@/none?host=/nowhere",
+        "DATABASE_OWNER_URL": "postgresql://o@/none?host=/nowhere",
+    }
     answer = subprocess.run(
         [sys.executable, str(manage), "verify_packet", str(tmp_path / "b.zip")],
         capture_output=True, text=True, check=False,

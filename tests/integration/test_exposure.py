@@ -26,12 +26,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def token_of(tenant, role="auditor", **more):
-    return {"authorization": f"Bearer {issue_token(tenant, name=f't-{role}', role=role, expires_at=timezone.now() + timedelta(days=1), **more)}"}
+    return {
+        "authorization": f"Bearer {issue_token(tenant, name=f't-{role}', role=role, expires_at=timezone.now() + timedelta(days=1), **more)}"
+    }
 
 
 def signed_in(tenant, role, **more):
     user = get_user_model().objects.create_user(f"{role}-{tenant.name}", password="a long passphrase", **more)
-    give_role(Membership(tenant=tenant, user=user, role=role, provider="x" if role == "abuse" else ""), now=timezone.now())
+    give_role(
+        Membership(tenant=tenant, user=user, role=role, provider="x" if role == "abuse" else ""), now=timezone.now()
+    )
     client = Client()
     client.force_login(user)
     return client
@@ -63,26 +67,49 @@ def test_an_empty_metrics_token_opens_nothing(tenant, monkeypatch):
     assert Client().get("/metrics", headers={"authorization": "Bearer "}).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/nothing", "/api/schema", "/metrics", "/login/", "/", "/readyz", "/admin/login/"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/events", "/api/v1/nothing", "/api/schema", "/metrics", "/login/", "/", "/readyz", "/admin/login/"]
+)
 def test_what_is_not_published_is_kept_by_no_cache(tenant, path):
     for headers in ({}, token_of(tenant)):
         assert "no-store" in Client().get(path, headers=headers)["Cache-Control"], path
 
 
 def settings_of(*names, **variables):
-    code = f"import json; from config import settings; print(json.dumps([getattr(settings, n, None) for n in {names!r}]))"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSWERABLE_H")} | {"ANSWERABLE_SECRET_KEY": "x" * 50} | variables
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    code = (
+        f"import json; from config import settings; print(json.dumps([getattr(settings, n, None) for n in {names!r}]))"
+    )
+    environment = (
+        {k: v for k, v in os.environ.items() if not k.startswith("ANSWERABLE_H")}
+        | {"ANSWERABLE_SECRET_KEY": "x" * 50}
+        | variables
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_with_tls_cookies_belong_to_this_host_and_browsers_come_by_tls_only():
-    names = ("SESSION_COOKIE_NAME", "CSRF_COOKIE_NAME", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SESSION_COOKIE_DOMAIN", "SECURE_HSTS_SECONDS")
+    names = (
+        "SESSION_COOKIE_NAME",
+        "CSRF_COOKIE_NAME",
+        "SESSION_COOKIE_SECURE",
+        "CSRF_COOKIE_SECURE",
+        "SESSION_COOKIE_DOMAIN",
+        "SECURE_HSTS_SECONDS",
+    )
 
     session, csrf, *secure, domain, hsts = settings_of(*names, ANSWERABLE_HTTPS="1")
 
-    assert session.startswith("__Host-") and csrf.startswith("__Host-") and secure == [True, True] and domain is None and hsts >= 31_536_000
+    assert (
+        session.startswith("__Host-")
+        and csrf.startswith("__Host-")
+        and secure == [True, True]
+        and domain is None
+        and hsts >= 31_536_000
+    )
     assert settings_of(*names)[:4] == [None, None, False, False]  # by plain HTTP no browser would send them back
 
 
@@ -133,12 +160,25 @@ def test_a_database_that_cannot_prove_its_name_hears_no_password_when_the_url_as
     from django.db.backends.postgresql.base import DatabaseWrapper
 
     port, root, heard = pretender
-    made = env.database(f"postgresql://app:secret@localhost:{port}/x?{said.format(root=root)}&connect_timeout=5&hostaddr=127.0.0.1")
-    wrapper = DatabaseWrapper({**made, "TIME_ZONE": None, "CONN_HEALTH_CHECKS": False, "AUTOCOMMIT": True, "ATOMIC_REQUESTS": False, "TEST": {}})
+    made = env.database(
+        f"postgresql://app:secret@localhost:{port}/x?{said.format(root=root)}&connect_timeout=5&hostaddr=127.0.0.1"
+    )
+    wrapper = DatabaseWrapper(
+        {
+            **made,
+            "TIME_ZONE": None,
+            "CONN_HEALTH_CHECKS": False,
+            "AUTOCOMMIT": True,
+            "ATOMIC_REQUESTS": False,
+            "TEST": {},
+        }
+    )
 
     with pytest.raises(psycopg.OperationalError):
         params = wrapper.get_connection_params()
-        psycopg.connect(**{name: params[name] for name in params if name not in ("context", "cursor_factory", "prepare_threshold")})
+        psycopg.connect(
+            **{name: params[name] for name in params if name not in ("context", "cursor_factory", "prepare_threshold")}
+        )
 
     assert bool(heard) == is_heard
 
@@ -148,14 +188,30 @@ def test_a_database_that_cannot_prove_its_name_hears_no_password_when_the_url_as
 
 def test_every_foreign_text_of_a_page_stands_in_a_bdi():
     wrong = []
-    for file in [*ROOT.glob("dashboard/templates/**/*.html"), *ROOT.glob("config/templates/**/*.html"), *ROOT.glob("auditlog/**/*.html")]:
+    for file in [
+        *ROOT.glob("dashboard/templates/**/*.html"),
+        *ROOT.glob("config/templates/**/*.html"),
+        *ROOT.glob("auditlog/**/*.html"),
+    ]:
         text = file.read_text()
-        wrong += [f"{file.relative_to(ROOT)}: {text[start:end]}" for start, end, is_inside in foreign_texts(text) if not is_inside]
+        wrong += [
+            f"{file.relative_to(ROOT)}: {text[start:end]}"
+            for start, end, is_inside in foreign_texts(text)
+            if not is_inside
+        ]
 
     assert wrong == []
 
 
 def test_what_is_foreign_in_a_template_is_recognised():
-    assert isolated('<p title="{{ a|shown }}">{{ b|shown }} {{ c }}</p>') == '<p title="{{ a|shown }}"><bdi>{{ b|shown }}</bdi> {{ c }}</p>'
-    assert isolated("<title>{{ a|shown }}</title>{% block title %}{{ a|shown }}{% endblock %}<i>{{ b|safe_text|default:'>' }}</i>").count("<bdi>") == 1
+    assert (
+        isolated('<p title="{{ a|shown }}">{{ b|shown }} {{ c }}</p>')
+        == '<p title="{{ a|shown }}"><bdi>{{ b|shown }}</bdi> {{ c }}</p>'
+    )
+    assert (
+        isolated(
+            "<title>{{ a|shown }}</title>{% block title %}{{ a|shown }}{% endblock %}<i>{{ b|safe_text|default:'>' }}</i>"
+        ).count("<bdi>")
+        == 1
+    )
     assert isolated("<bdi class=id>{{ a|shown }}</bdi><option>{{ a|shown }}</option>").count("<bdi>") == 0

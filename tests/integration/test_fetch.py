@@ -132,7 +132,20 @@ def test_an_event_of_v2_without_an_object_and_a_snapshot_announce_no_more(source
     assert [path for _, path, *_ in outside.asked] == ["/v2/core/events/evt_1"]
 
 
-@pytest.mark.parametrize("path", ["//evil.example/x", "https://evil.example/", "/v1/../admin", "/v3/x", "/v1/x?y", "@evil.example/", "/v1/a b", "/v1/%2e%2e/x", ""])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.example/x",
+        "https://evil.example/",
+        "/v1/../admin",
+        "/v3/x",
+        "/v1/x?y",
+        "@evil.example/",
+        "/v1/a b",
+        "/v1/%2e%2e/x",
+        "",
+    ],
+)
 def test_an_object_is_only_asked_for_under_its_own_api(source, outside, now, path):
     hostile = {"related_object": {"id": "x", "type": "y", "url": path}}
     Stripe(outside, **{"/v2/core/events/evt_1": full(**hostile)})
@@ -146,7 +159,9 @@ def test_an_object_is_only_asked_for_under_its_own_api(source, outside, now, pat
 def test_an_object_that_was_refunded_counts_no_refund(source, outside, world, now):
     """The webhook's snapshot says how much of it was new; the object cannot."""
     refunded = {"type": "v1.charge.refunded"}
-    Stripe(outside, **{"/v2/core/events/evt_1": full(**refunded), "/v1/charges/ch_1": CHARGE | {"amount_refunded": 5000}})
+    Stripe(
+        outside, **{"/v2/core/events/evt_1": full(**refunded), "/v1/charges/ch_1": CHARGE | {"amount_refunded": 5000}}
+    )
     hook(source, thin(**refunded), now)
     run(source, outside, now)
     world.project()
@@ -158,7 +173,14 @@ def test_an_object_that_was_refunded_counts_no_refund(source, outside, world, no
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", [(500, {}, b"x"), (503, {}, b""), (200, {}, lambda line: line.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"))])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (500, {}, b"x"),
+        (503, {}, b""),
+        (200, {}, lambda line: line.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")),
+    ],
+)
 def test_a_host_in_trouble_is_asked_again_later_and_later(source, outside, now, trouble):
     Stripe(outside, **{"/v2/core/events/evt_1": [trouble, trouble, full()], "/v1/charges/ch_1": CHARGE})
     hook(source, thin(), now)
@@ -172,7 +194,9 @@ def test_a_host_in_trouble_is_asked_again_later_and_later(source, outside, now, 
         assert run(source, outside, at) == 0  # not before its time
         waits.append(max(pull.due_at, row().due_at) - at)
         at += waits[-1]
-    assert len(outside.asked) == 2 and timedelta(seconds=5) <= waits[0] <= timedelta(seconds=10) <= waits[1] <= timedelta(seconds=20)
+    assert len(outside.asked) == 2 and timedelta(seconds=5) <= waits[0] <= timedelta(seconds=10) <= waits[
+        1
+    ] <= timedelta(seconds=20)
 
     assert run(source, outside, at) == 2
     assert events_in(source.tenant) == ALL_THREE
@@ -180,12 +204,16 @@ def test_a_host_in_trouble_is_asked_again_later_and_later(source, outside, now, 
 
 
 def test_too_many_requests_leaves_the_host_alone_for_as_long_as_it_says(source, outside, now):
-    Stripe(outside, **{"/v2/core/events/evt_1": [(429, {"Retry-After": "300"}, b""), full()], "/v1/charges/ch_1": CHARGE})
+    Stripe(
+        outside, **{"/v2/core/events/evt_1": [(429, {"Retry-After": "300"}, b""), full()], "/v1/charges/ch_1": CHARGE}
+    )
     hook(source, thin(), now)
     hook(source, thin("evt_2"), now)
 
     run(source, outside, now)
-    assert run(source, outside, now + timedelta(seconds=299)) == 0 and len(outside.asked) == 1  # the other one waits too
+    assert (
+        run(source, outside, now + timedelta(seconds=299)) == 0 and len(outside.asked) == 1
+    )  # the other one waits too
 
     assert run(source, outside, now + timedelta(seconds=301)) == 2
 
@@ -211,7 +239,10 @@ def test_a_key_that_is_not_set_asks_nobody_and_is_said(source, outside, now, mon
 
     run(source, outside, now)
 
-    assert outside.asked == [] and Pull.objects.get(source=source, kind="fetch").error == "FETCH_TEST_KEY is not set where the service runs"
+    assert (
+        outside.asked == []
+        and Pull.objects.get(source=source, kind="fetch").error == "FETCH_TEST_KEY is not set where the service runs"
+    )
     assert row().state == "due" and row().attempts == 0
 
 
@@ -225,7 +256,9 @@ def test_one_that_we_may_not_read_does_not_hold_up_the_others(source, outside, n
     assert (row("evt_1").state, row("evt_2").state) == ("due", "done") and "403" in row("evt_1").error
 
 
-@pytest.mark.parametrize(("status", "tries"), [(404, TRIES[404]), (403, TRIES[403]), (410, 1), (302, 4), (418, 4), (500, TRIES_IF_DOWN)])
+@pytest.mark.parametrize(
+    ("status", "tries"), [(404, TRIES[404]), (403, TRIES[403]), (410, 1), (302, 4), (418, 4), (500, TRIES_IF_DOWN)]
+)
 def test_what_is_not_there_is_given_up_in_the_open_and_can_be_tried_again(source, outside, world, now, status, tries):
     stripe = Stripe(outside, **{"/v2/core/events/evt_1": (status, {"Location": f"{outside.url}/elsewhere"}, b"")})
     hook(source, thin(), now)
@@ -326,7 +359,9 @@ def test_what_was_read_by_one_that_died_before_its_end_was_kept_is_not_kept_eith
 def test_dying_before_the_announcement_is_noted_loses_nothing(source, outside, now, monkeypatch):
     Stripe(outside)
     hook(source, thin(), now)
-    monkeypatch.setattr("auditlog.fetch.PendingFetch.objects.bulk_create", lambda *a, **k: (_ for _ in ()).throw(Died()))
+    monkeypatch.setattr(
+        "auditlog.fetch.PendingFetch.objects.bulk_create", lambda *a, **k: (_ for _ in ()).throw(Died())
+    )
     with pytest.raises(Died):
         run(source, outside, now)
     monkeypatch.undo()
@@ -410,7 +445,9 @@ def test_beats_round_fetches_what_is_due_in_threads_of_its_own(source, outside, 
     Stripe(outside)
     hook(source, thin(), now)
     woken = []
-    monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(
+        rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk]
+    )
     monkeypatch.setattr(rounds, "due_streams", lambda now: [])  # of other tests' tenants
 
     for thread in rounds.start_due(now=lambda: now, done=woken.append):

@@ -93,7 +93,10 @@ def test_the_leaf_of_a_source_says_what_is_called_for_it(source, tenant):
     from auditlog.models.ledger import KIND_NUMBERS
 
     raws = dict(Payload.objects.filter(tenant=tenant).values_list("leaf_index", "raw"))
-    notes = [json.loads(bytes(raws[i])) for i in Leaf.objects.filter(tenant=tenant, kind=KIND_NUMBERS["config"]).values_list("leaf_index", flat=True)]
+    notes = [
+        json.loads(bytes(raws[i]))
+        for i in Leaf.objects.filter(tenant=tenant, kind=KIND_NUMBERS["config"]).values_list("leaf_index", flat=True)
+    ]
     [added] = [note for note in notes if note["change"] == "source.added"]
 
     assert added["jwks_url"] == source.jwks_url and added["allow_private"] is True
@@ -153,7 +156,9 @@ def test_what_is_no_key_set_changes_nothing_and_is_said(source, outside, body, n
         key_set(body)
 
 
-@pytest.mark.parametrize("answer", [(500, {}, b"x"), (302, {"Location": "https://evil.example/"}, b""), (200, {}, b"x" * 300_000)])
+@pytest.mark.parametrize(
+    "answer", [(500, {}, b"x"), (302, {"Location": "https://evil.example/"}, b""), (200, {}, b"x" * 300_000)]
+)
 def test_a_host_that_does_not_answer_well_retires_no_key(source, outside, statement, now, answer):
     outside.answer = lambda *_: answer
 
@@ -167,7 +172,9 @@ def test_a_host_that_does_not_answer_well_retires_no_key(source, outside, statem
 # --- rotation -------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_that_left_the_set_is_retired_and_what_it_signed_stays_proven(source, outside, publish, statement, tenant, now):
+def test_a_key_that_left_the_set_is_retired_and_what_it_signed_stays_proven(
+    source, outside, publish, statement, tenant, now
+):
     deliver(source, outside, statement(signer()), now=now)
     publish(signer("k2", 2))
 
@@ -176,7 +183,11 @@ def test_a_key_that_left_the_set_is_retired_and_what_it_signed_stays_proven(sour
     with pytest.raises(UnknownKey, match="was retired"):
         deliver(source, outside, statement(signer(), "e2"), now=now + EVERY)
     assert deliver(source, outside, statement(signer("k2", 2), "e3"), now=now + EVERY).appended
-    assert [(n["change"], n["kid"]) for n in told(tenant)] == [("key.added", "k1"), ("key.retired", "k1"), ("key.added", "k2")]
+    assert [(n["change"], n["kid"]) for n in told(tenant)] == [
+        ("key.added", "k1"),
+        ("key.retired", "k1"),
+        ("key.added", "k2"),
+    ]
 
 
 def test_a_key_that_comes_back_is_good_again_and_that_is_a_leaf(source, outside, publish, statement, tenant, now):
@@ -286,12 +297,18 @@ def test_the_limit_holds_over_processes(source, outside, statement, now):
     assert len(refused) == 2 and len(outside.asked) == 2
 
 
-def test_the_others_of_a_batch_do_not_wait_and_the_new_keys_event_comes_with_them(source, outside, publish, statement, now):
+def test_the_others_of_a_batch_do_not_wait_and_the_new_keys_event_comes_with_them(
+    source, outside, publish, statement, now
+):
     publish(signer(), signer("k2", 2))
     raws = [statement(signer(), "e0"), statement(signer("k2", 2), "e1"), statement(signer("k3", 3), "e2")]
     seen = []
     answer = outside.answer
-    outside.answer = lambda *asked: (seen.append(Leaf.objects.filter(tenant=source.tenant, kind=0).count()), connections.close_all(), answer(*asked))[2]
+    outside.answer = lambda *asked: (
+        seen.append(Leaf.objects.filter(tenant=source.tenant, kind=0).count()),
+        connections.close_all(),
+        answer(*asked),
+    )[2]
 
     taken = deliver(source, outside, *raws, now=now + AGAIN, batch=True)
 
@@ -322,7 +339,9 @@ def test_a_slow_key_set_holds_up_nobody_whose_key_is_known(source, outside, stat
     assert waiting.wait(10)
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND usename = current_user")
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND usename = current_user"
+        )
         [in_transaction] = cursor.fetchone()
     taken = deliver(source, outside, statement(signer()), now=now)
 
@@ -331,7 +350,9 @@ def test_a_slow_key_set_holds_up_nobody_whose_key_is_known(source, outside, stat
     thread.join()
 
 
-def test_a_retired_kid_and_a_source_without_an_address_cause_no_reading(source, outside, publish, statement, tenant, now):
+def test_a_retired_kid_and_a_source_without_an_address_cause_no_reading(
+    source, outside, publish, statement, tenant, now
+):
     publish(signer("k2", 2))
     fetch_keys(source, now=now + EVERY, call=outside.call)
     add_source(tenant, "plain", format="set", issuer="https://plain.example", jwks=signer().jwks(), now=now)
@@ -352,7 +373,9 @@ def test_the_front_door_takes_an_event_of_a_new_key(source, outside, publish, st
     monkeypatch.setenv("SSL_CERT_FILE", str(outside.authority_file))
     publish(signer(), signer("k2", 2))
 
-    answer = Client().post(f"/ingest/{source.tenant.name}/conductor", statement(signer("k2", 2)), content_type="application/secevent+jwt")
+    answer = Client().post(
+        f"/ingest/{source.tenant.name}/conductor", statement(signer("k2", 2)), content_type="application/secevent+jwt"
+    )
 
     assert answer.status_code == 202
 

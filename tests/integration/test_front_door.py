@@ -36,7 +36,9 @@ def leaves(tenant):
 
 
 def headers_of(delivery):
-    return {"Content-Type": delivery.content_type} | {k: v for k, v in delivery.headers.items() if not k.startswith(":") and k != "content-type"}
+    return {"Content-Type": delivery.content_type} | {
+        k: v for k, v in delivery.headers.items() if not k.startswith(":") and k != "content-type"
+    }
 
 
 @pytest.mark.parametrize("format", ["cloudevents", "stripe", "standard_webhooks", "auth0"])
@@ -65,7 +67,9 @@ class Dribbling(io.RawIOBase):
 def test_a_body_that_comes_bit_by_bit_is_read_to_its_end(source, tenant):
     row, delivery = source("cloudevents"), SAMPLES["cloudevents"].deliver(SAMPLES["cloudevents"].bodies[0])
 
-    status, content = chunked(f"/ingest/{tenant.name}/{row.name}", b"", read=Dribbling(delivery.body), **headers_of(delivery))
+    status, content = chunked(
+        f"/ingest/{tenant.name}/{row.name}", b"", read=Dribbling(delivery.body), **headers_of(delivery)
+    )
 
     assert status == 202, content
 
@@ -81,7 +85,12 @@ class Endless(io.RawIOBase):
 def test_a_body_without_end_is_read_up_to_the_bound(source, tenant):
     row, stream = source("cloudevents"), Endless()
 
-    status, _ = chunked(f"/ingest/{tenant.name}/{row.name}", b"", read=stream, **{"Authorization": TOKEN, "Content-Type": "application/json"})
+    status, _ = chunked(
+        f"/ingest/{tenant.name}/{row.name}",
+        b"",
+        read=stream,
+        **{"Authorization": TOKEN, "Content-Type": "application/json"},
+    )
 
     assert status == 413 and stream.given <= MAX_BODY + 1
 
@@ -94,19 +103,35 @@ class Broken(io.RawIOBase):
 def test_a_sender_that_hangs_up_is_told_so_and_not_that_its_signature_is_wrong(source, tenant):
     row = source("stripe")
 
-    status, content = chunked(f"/ingest/{tenant.name}/{row.name}", b"", read=Broken(), **{"Content-Type": "application/json"})
+    status, content = chunked(
+        f"/ingest/{tenant.name}/{row.name}", b"", read=Broken(), **{"Content-Type": "application/json"}
+    )
 
     assert status == 400 and json.loads(content)["err"] == "invalid_request"
     assert not RefusalCount.objects.filter(tenant=tenant, err="authentication_failed").exists()
 
 
 @pytest.mark.parametrize(
-    ("encoding", "pack"), [("identity", bytes), ("GZIP", gzip.compress), ("x-gzip", gzip.compress), ("gzip, identity", gzip.compress), ("gzip", bytes), ("deflate", zlib.compress), ("Deflate", bytes), (" , ", bytes)]
+    ("encoding", "pack"),
+    [
+        ("identity", bytes),
+        ("GZIP", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("gzip, identity", gzip.compress),
+        ("gzip", bytes),
+        ("deflate", zlib.compress),
+        ("Deflate", bytes),
+        (" , ", bytes),
+    ],
 )
 def test_content_encodings_are_taken_by_what_they_say(source, tenant, encoding, pack):
     row, body = source("auth0"), json.dumps(AUTH0).encode()
 
-    answer = post(tenant, row.name, Delivery(pack(body), "application/json", {"authorization": TOKEN, "content-encoding": encoding}))
+    answer = post(
+        tenant,
+        row.name,
+        Delivery(pack(body), "application/json", {"authorization": TOKEN, "content-encoding": encoding}),
+    )
 
     assert answer.status_code == 202, answer.content
 
@@ -115,9 +140,18 @@ def test_content_encodings_are_taken_by_what_they_say(source, tenant, encoding, 
 def test_other_encodings_are_refused_by_name_and_what_is_taken_is_said(source, tenant, encoding):
     row = source("auth0")
 
-    answer = post(tenant, row.name, Delivery(json.dumps(AUTH0).encode(), "application/json", {"authorization": TOKEN, "content-encoding": encoding}))
+    answer = post(
+        tenant,
+        row.name,
+        Delivery(
+            json.dumps(AUTH0).encode(), "application/json", {"authorization": TOKEN, "content-encoding": encoding}
+        ),
+    )
 
-    assert answer.status_code == 415 and "expected Content-Encoding gzip or deflate, or none" in answer.json()["description"]
+    assert (
+        answer.status_code == 415
+        and "expected Content-Encoding gzip or deflate, or none" in answer.json()["description"]
+    )
     assert encoding[:40] in answer.json()["description"] and len(answer.content) < 500
     assert not RefusalCount.objects.filter(tenant=tenant, err="authentication_failed").exists()
 
@@ -126,8 +160,22 @@ def test_identity_is_no_encoding_for_formats_without_any(source, tenant):
     row, sample = source("stripe"), SAMPLES["stripe"]
     delivery = sample.deliver(sample.bodies[0])
 
-    assert post(tenant, row.name, Delivery(delivery.body, delivery.content_type, delivery.headers | {"content-encoding": "identity"})).status_code == 202
-    assert post(tenant, row.name, Delivery(delivery.body, delivery.content_type, delivery.headers | {"content-encoding": "br"})).status_code == 415
+    assert (
+        post(
+            tenant,
+            row.name,
+            Delivery(delivery.body, delivery.content_type, delivery.headers | {"content-encoding": "identity"}),
+        ).status_code
+        == 202
+    )
+    assert (
+        post(
+            tenant,
+            row.name,
+            Delivery(delivery.body, delivery.content_type, delivery.headers | {"content-encoding": "br"}),
+        ).status_code
+        == 415
+    )
 
 
 def test_the_handshake_of_a_cloudevents_webhook_is_answered(source, tenant):
@@ -148,16 +196,31 @@ GRID = {"id": "2d1781af", "topic": "/subscriptions/s/resourceGroups/g/providers/
 
 
 def ask(tenant, row, body, kind="SubscriptionValidation"):
-    return Client().post(f"/ingest/{tenant.name}/{row.name}", json.dumps(body), content_type="application/json", headers={"aeg-event-type": kind})
+    return Client().post(
+        f"/ingest/{tenant.name}/{row.name}",
+        json.dumps(body),
+        content_type="application/json",
+        headers={"aeg-event-type": kind},
+    )
 
 
-def test_event_grids_question_whether_the_address_is_ours_is_answered_without_a_token_and_leaves_nothing(source, tenant):
+def test_event_grids_question_whether_the_address_is_ours_is_answered_without_a_token_and_leaves_nothing(
+    source, tenant
+):
     row = source("cloudevents")
 
     answer = ask(tenant, row, [GRID])
 
-    assert (answer.status_code, answer.json(), answer["Content-Type"]) == (200, {"validationResponse": GRID["data"]["validationCode"]}, "application/json")
-    assert leaves(tenant) == 0 and not NotedDelivery.objects.filter(tenant=tenant).exists() and not RefusalCount.objects.filter(tenant=tenant).exists()
+    assert (answer.status_code, answer.json(), answer["Content-Type"]) == (
+        200,
+        {"validationResponse": GRID["data"]["validationCode"]},
+        "application/json",
+    )
+    assert (
+        leaves(tenant) == 0
+        and not NotedDelivery.objects.filter(tenant=tenant).exists()
+        and not RefusalCount.objects.filter(tenant=tenant).exists()
+    )
 
 
 @pytest.mark.parametrize("body", [
@@ -178,20 +241,40 @@ def test_an_event_that_only_looks_like_the_question_needs_the_token_like_others(
 
 
 def test_events_of_event_grids_own_schema_are_taken(source, tenant, now):
-    row, made = source("cloudevents"), GRID | {"eventType": "Microsoft.Storage.BlobCreated", "subject": "/blobs/1", "data": {"api": "PutBlob"}}
+    row, made = (
+        source("cloudevents"),
+        GRID | {"eventType": "Microsoft.Storage.BlobCreated", "subject": "/blobs/1", "data": {"api": "PutBlob"}},
+    )
 
-    taken = post(tenant, row.name, Delivery(json.dumps([made, made | {"id": "2", "topic": None}]).encode(), "application/json", {"authorization": TOKEN, "aeg-event-type": "Notification"}))
+    taken = post(
+        tenant,
+        row.name,
+        Delivery(
+            json.dumps([made, made | {"id": "2", "topic": None}]).encode(),
+            "application/json",
+            {"authorization": TOKEN, "aeg-event-type": "Notification"},
+        ),
+    )
 
     assert taken.json()["ack"] == [f"{GRID['topic']} 2d1781af", "event-grid 2"], taken.content
     project(tenant, now=now)
     event = Event.objects.get(tenant=tenant, source_event_id__startswith="/subs")
-    assert (event.type, event.target, event.occurred_at.isoformat()) == ("other.cloudevents.Microsoft.Storage.BlobCreated", "/blobs/1", "2026-11-20T10:00:00.123456+00:00")
+    assert (event.type, event.target, event.occurred_at.isoformat()) == (
+        "other.cloudevents.Microsoft.Storage.BlobCreated",
+        "/blobs/1",
+        "2026-11-20T10:00:00.123456+00:00",
+    )
 
 
 def test_formats_without_a_handshake_have_none(source, tenant):
     row = source("auth0")
 
-    assert Client().options(f"/ingest/{tenant.name}/{row.name}", headers={"WebHook-Request-Origin": "x.example"}).status_code == 405
+    assert (
+        Client()
+        .options(f"/ingest/{tenant.name}/{row.name}", headers={"WebHook-Request-Origin": "x.example"})
+        .status_code
+        == 405
+    )
 
 
 def test_two_lines_of_a_signed_header_are_read_as_the_sender_signed_them(source, tenant):
@@ -205,7 +288,12 @@ def test_two_lines_of_a_signed_header_are_read_as_the_sender_signed_them(source,
     answer = post(tenant, row.name, Delivery(body, "application/json", headers))
 
     assert answer.status_code == 202, answer.content
-    assert post(tenant, row.name, Delivery(body, "application/json", headers | {"content-digest": f"{one},{two}"})).status_code == 400
+    assert (
+        post(
+            tenant, row.name, Delivery(body, "application/json", headers | {"content-digest": f"{one},{two}"})
+        ).status_code
+        == 400
+    )
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r\n\n"])
@@ -226,12 +314,24 @@ def test_a_secret_of_nothing_but_a_newline_is_none(tenant, monkeypatch):
 
 def test_half_a_character_in_a_field_nobody_reads_loses_no_event(source, tenant):
     row = source("cloudevents")
-    body = json.dumps(CLOUDEVENT | {"comment": "X"}).replace('"X"', '"Lunch \\ud83d", "n": 1e999, "m": 1' + "0" * 40).encode()
+    body = (
+        json.dumps(CLOUDEVENT | {"comment": "X"})
+        .replace('"X"', '"Lunch \\ud83d", "n": 1e999, "m": 1' + "0" * 40)
+        .encode()
+    )
     batch = b"[" + body.replace(CLOUDEVENT["id"].encode(), b"ce-77") + b"]"
 
-    answers = [post(tenant, row.name, Delivery(body, "application/cloudevents+json", {"authorization": TOKEN})) for _ in range(2)]
-    assert post(tenant, row.name, Delivery(batch, "application/cloudevents-batch+json", {"authorization": TOKEN})).json()["ack"]
-    assert Payload.objects.filter(tenant=tenant, raw=body).exists() and Payload.objects.filter(tenant=tenant, raw=batch[1:-1]).exists()
+    answers = [
+        post(tenant, row.name, Delivery(body, "application/cloudevents+json", {"authorization": TOKEN}))
+        for _ in range(2)
+    ]
+    assert post(
+        tenant, row.name, Delivery(batch, "application/cloudevents-batch+json", {"authorization": TOKEN})
+    ).json()["ack"]
+    assert (
+        Payload.objects.filter(tenant=tenant, raw=body).exists()
+        and Payload.objects.filter(tenant=tenant, raw=batch[1:-1]).exists()
+    )
 
     assert [answer.status_code for answer in answers] == [202, 202] and leaves(tenant) == 2
 
@@ -239,7 +339,18 @@ def test_half_a_character_in_a_field_nobody_reads_loses_no_event(source, tenant)
 def test_what_was_not_read_of_a_delivery_is_said_on_the_page_of_its_source(source, tenant):
     row = source("cloudevents")
 
-    assert post(tenant, row.name, Delivery(json.dumps(CLOUDEVENT | {"traceparent": True}).encode(), "application/cloudevents+json", {"authorization": TOKEN})).status_code == 202
+    assert (
+        post(
+            tenant,
+            row.name,
+            Delivery(
+                json.dumps(CLOUDEVENT | {"traceparent": True}).encode(),
+                "application/cloudevents+json",
+                {"authorization": TOKEN},
+            ),
+        ).status_code
+        == 202
+    )
 
     [noted] = NotedDelivery.objects.filter(tenant=tenant)
     assert (noted.taken, noted.refused) == (1, 0) and "traceparent" in noted.reason
@@ -250,7 +361,19 @@ def test_the_one_time_verification_of_an_event_hook_is_answered(source, tenant):
 
     answer = Client().get(f"/ingest/{tenant.name}/{row.name}", headers={"X-Okta-Verification-Challenge": "abc123"})
 
-    assert (answer.status_code, answer.json(), answer["Content-Type"]) == (200, {"verification": "abc123"}, "application/json")
+    assert (answer.status_code, answer.json(), answer["Content-Type"]) == (
+        200,
+        {"verification": "abc123"},
+        "application/json",
+    )
     assert Client().get(f"/ingest/{tenant.name}/{row.name}").status_code == 405
-    assert Client().get(f"/ingest/{tenant.name}/{other.name}", headers={"X-Okta-Verification-Challenge": "abc123"}).status_code == 405
-    assert Client().get(f"/ingest/{tenant.name}/nobody", headers={"X-Okta-Verification-Challenge": "abc123"}).status_code == 405
+    assert (
+        Client()
+        .get(f"/ingest/{tenant.name}/{other.name}", headers={"X-Okta-Verification-Challenge": "abc123"})
+        .status_code
+        == 405
+    )
+    assert (
+        Client().get(f"/ingest/{tenant.name}/nobody", headers={"X-Okta-Verification-Challenge": "abc123"}).status_code
+        == 405
+    )

@@ -67,7 +67,9 @@ def test_a_service_with_a_worker_at_work_is_ready(well):
 
     assert (ready.status_code, work.status_code) == (200, 200)
     assert set(ready.json()["checks"]) == {"database", "ledger", "configuration", "signing"}
-    assert set(work.json()["checks"]) == {"broker", "worker", "projection", "security log"} and work.json()["behind"] == []
+    assert (
+        set(work.json()["checks"]) == {"broker", "worker", "projection", "security log"} and work.json()["behind"] == []
+    )
 
 
 def test_a_service_whose_work_is_behind_serves_all_the_same(well, world):
@@ -208,7 +210,9 @@ print(json.dumps(found))
 
 
 def test_a_real_database_that_went_down_answers_503_and_is_found_again_when_it_is_back(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL")
+    }
     environment |= {
         "ANSWERABLE_HOSTS": "testserver",
         "DJANGO_SETTINGS_MODULE": "config.settings", "ANSWERABLE_STATE_DIR": str(tmp_path / "state"),
@@ -216,7 +220,12 @@ def test_a_real_database_that_went_down_answers_503_and_is_found_again_when_it_i
     }  # fmt: skip
 
     done = subprocess.run(
-        [sys.executable, "-c", SERVED, str(tmp_path / "state")], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", SERVED, str(tmp_path / "state")],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
     assert done.returncode == 0, done.stderr
@@ -256,7 +265,14 @@ def test_a_label_cannot_break_out_of_its_quotes(world):
     from auditlog.models import RefusalCount
 
     RefusalCount.objects.create(
-        tenant=world.row, source="s", err='x"} 1\nevil{a="', hour=world.now, count=1, first_at=world.now, last_at=world.now, sample=""
+        tenant=world.row,
+        source="s",
+        err='x"} 1\nevil{a="',
+        hour=world.now,
+        count=1,
+        first_at=world.now,
+        last_at=world.now,
+        sample="",
     )
 
     text = Client().get("/metrics", headers=METRICS).content.decode()
@@ -275,7 +291,9 @@ def test_a_refused_delivery_leaves_no_secret_token_or_payload_in_any_log_or_answ
     for name in ("stripe", "conductor"):
         world.configure(name)
     secretive = world.event("action.performed", source="conductor", note="payload-do-not-say-this")
-    charge = world.stripe_event("charge.succeeded", {"id": "ch_1", "object": "charge", "note": "payload-do-not-say-this"})
+    charge = world.stripe_event(
+        "charge.succeeded", {"id": "ch_1", "object": "charge", "note": "payload-do-not-say-this"}
+    )
     forged = world.tampered(charge, note="payload-do-not-say-this")
 
     answers = [
@@ -304,7 +322,9 @@ def test_logs_are_one_json_object_a_line():
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(os.path.isdir, sys.path[1:])]),
     }
 
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
 
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [("one", "warning"), ("two words", "error")]

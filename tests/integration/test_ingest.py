@@ -97,7 +97,9 @@ def test_a_conflict_in_a_batch_is_told_and_the_rest_is_taken(conductor):
     one, two = conductor.event("action.performed"), conductor.event("action.denied")
     conductor.send(one)
 
-    body = post(conductor, batch(conductor.equivocated(one, outcome="failure"), two), content_type="application/json").json()
+    body = post(
+        conductor, batch(conductor.equivocated(one, outcome="failure"), two), content_type="application/json"
+    ).json()
 
     assert body["ack"] == [two.jti]
     assert body["setErrs"][one.jti]["err"] == "duplicate_conflict"
@@ -130,14 +132,22 @@ def test_every_refusal_has_its_answer_and_leaves_no_leaf(conductor):
 
 def test_a_body_over_16_mib_is_refused_by_its_length(conductor):
     answer = Client().generic(
-        "POST", f"/ingest/{conductor.tenant}/conductor", b"{}", content_type="application/json", CONTENT_LENGTH="99999999"
+        "POST",
+        f"/ingest/{conductor.tenant}/conductor",
+        b"{}",
+        content_type="application/json",
+        CONTENT_LENGTH="99999999",
     )
 
     assert answer.status_code == 413
 
 
 def test_every_answer_says_how_long_it_is(conductor):
-    answers = [post(conductor, conductor.event("action.performed").raw), post(conductor, b"{", source="nobody"), post(conductor, b"{")]
+    answers = [
+        post(conductor, conductor.event("action.performed").raw),
+        post(conductor, b"{", source="nobody"),
+        post(conductor, b"{"),
+    ]
 
     assert [answer.headers["Content-Length"] for answer in answers] == [str(len(answer.content)) for answer in answers]
     assert answers[0].headers["Content-Length"] == "0"
@@ -153,7 +163,12 @@ def test_a_source_that_cannot_be_is_not_found(conductor, name):
 def test_what_asks_for_several_sources_at_once_is_told_of_each(conductor):
     conductor.source("other", "https://other.example")
     conductor.configure("other")
-    wanted = [("nowhere", "conductor"), (conductor.tenant, "other"), (conductor.tenant, "conductor"), (conductor.tenant, "other")]
+    wanted = [
+        ("nowhere", "conductor"),
+        (conductor.tenant, "other"),
+        (conductor.tenant, "conductor"),
+        (conductor.tenant, "other"),
+    ]
 
     nowhere, other, first, again = _versions(lambda: wanted)
 
@@ -233,7 +248,9 @@ def test_an_issuer_belongs_to_one_set_source_of_a_tenant(world):
     world.configure("one")
 
     with pytest.raises(ConfigurationError, match="belongs to another source"):
-        add_source(world.row, "two", format="set", issuer="https://same.example", jwks=world.sources["one"].jwks, now=world.now)
+        add_source(
+            world.row, "two", format="set", issuer="https://same.example", jwks=world.sources["one"].jwks, now=world.now
+        )
     assert world.row.source_set.count() == 1
 
 
@@ -254,7 +271,14 @@ def test_forged_deliveries_are_counted_by_source_key_and_hour_and_found_once(con
 
 def test_stripe_webhooks_are_taken_and_their_signed_header_is_kept(world):
     world.stripe_source("stripe")
-    charge = {"id": "ch_1", "object": "charge", "amount": 900, "amount_captured": 900, "captured": True, "currency": "usd"}
+    charge = {
+        "id": "ch_1",
+        "object": "charge",
+        "amount": 900,
+        "amount_captured": 900,
+        "captured": True,
+        "currency": "usd",
+    }
     signed = world.stripe_event("charge.succeeded", charge, idempotency_key="k")
     world.configure("stripe")
 
@@ -325,7 +349,11 @@ def forgeries(world):
 def test_a_forgery_that_comes_while_an_earlier_refusal_is_judged_is_found(conductor, held, first):
     signed = conductor.event("action.performed")
     post(conductor, signed.raw)
-    before = {"forged": conductor.tampered(signed).raw, "malformed": b"x", "conflict": conductor.equivocated(signed, outcome="failure").raw}
+    before = {
+        "forged": conductor.tampered(signed).raw,
+        "malformed": b"x",
+        "conflict": conductor.equivocated(signed, outcome="failure").raw,
+    }
     post(conductor, before[first])
     conductor.project()
 

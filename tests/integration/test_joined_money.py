@@ -24,7 +24,23 @@ MONEY = st.builds(
 )  # fmt: skip
 
 
-def told(world, n, *, source, kind, amount, key="", request="", invoice="", charge="", rail="stripe", currency="USD", who="ada", period=False, thing=""):
+def told(
+    world,
+    n,
+    *,
+    source,
+    kind,
+    amount,
+    key="",
+    request="",
+    invoice="",
+    charge="",
+    rail="stripe",
+    currency="USD",
+    who="ada",
+    period=False,
+    thing="",
+):
     money = {"amount_minor": amount, "currency": currency, "rail": rail, "charge": charge, "invoice": invoice}
     if period and kind.startswith("invoice."):
         at = (world.now - timedelta(hours=2)).timestamp()
@@ -99,7 +115,11 @@ def test_a_second_charge_under_the_key_is_a_second_payment(database, now):
     world.project()
 
     lines = Charge.objects.filter(tenant=world.row)
-    assert sorted(c.spent for c in lines) == [0, 500, 500]  # whose charge conductor meant, nobody says: it is one of the two
+    assert sorted(c.spent for c in lines) == [
+        0,
+        500,
+        500,
+    ]  # whose charge conductor meant, nobody says: it is one of the two
     assert sum(c.at_most for c in lines) == 1_500
 
 
@@ -119,7 +139,10 @@ def test_a_source_that_floods_anothers_key_neither_hides_nor_doubles_what_others
     common = {"kind": "payment.captured", "key": "k"}
 
     def flood(first):
-        lies = [told(world, 2, source="liar", charge=f"lie-{first + n}", amount=1, who="", **common) for n in range(MANY + 10)]
+        lies = [
+            told(world, 2, source="liar", charge=f"lie-{first + n}", amount=1, who="", **common)
+            for n in range(MANY + 10)
+        ]
         world.send_together(lies)
         world.project()
 
@@ -164,5 +187,7 @@ def test_a_line_is_written_once_and_goes_when_another_takes_its_place(database, 
     lines = Charge.objects.filter(tenant=world.row)
     assert (sum(c.spent for c in lines), lines.count()) == (600, 6)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM projection_charge WHERE tenant_id = %s AND NOT lead = ANY(events)", [world.row.pk])
+        cursor.execute(
+            "SELECT count(*) FROM projection_charge WHERE tenant_id = %s AND NOT lead = ANY(events)", [world.row.pk]
+        )
         assert cursor.fetchone() == (0,)

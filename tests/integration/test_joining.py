@@ -47,9 +47,16 @@ def test_a_resource_bought_is_one_story_seen_by_orchestrator_provider_and_rail_a
 
         assert told["sources"] == ["cloud", "conductor", "railbank"]
         assert [row["id"] for row in told["members"]] == [desk.ids[s.jti] for s in desk.first]
-        assert {"idempotency", "request", "thing"} == {key["kind"] for key in told["keys"]} and all(k["corroborated"] for k in told["keys"])
+        assert {"idempotency", "request", "thing"} == {key["kind"] for key in told["keys"]} and all(
+            k["corroborated"] for k in told["keys"]
+        )
         [money] = told["money"]
-        assert (money["spent_minor"], money["currency"], money["charge"], money["once"]) == (900, "USD", None, True)  # one line, of the request that says what it is to cost
+        assert (money["spent_minor"], money["currency"], money["charge"], money["once"]) == (
+            900,
+            "USD",
+            None,
+            True,
+        )  # one line, of the request that says what it is to cost
         assert set(money["counted"]) == {desk.ids[desk.first[0].jti], desk.ids[desk.first[2].jti]}
         assert told["disagreements"] == [] and told["hidden"] == 0
     assert found(desk) == []
@@ -68,18 +75,52 @@ def test_a_session_that_goes_on_at_another_orchestrator_is_one_timeline_with_one
     told = [desk.ids[s.jti] for s in (desk.over, *desk.first, *desk.second, desk.ceiling, desk.held, desk.drawn)]
     assert [row["id"] for row in rows] == told  # in order of time, and nothing of the other session under the same root
     why = {row["id"]: row["belongs"] for row in rows}
-    assert why[desk.ids[desk.drawn.jti]] is None and "handed work to another orchestrator" in why[desk.ids[desk.second[0].jti]]
+    assert (
+        why[desk.ids[desk.drawn.jti]] is None
+        and "handed work to another orchestrator" in why[desk.ids[desk.second[0].jti]]
+    )
     assert "idempotency key key-1" in why[desk.ids[desk.first[2].jti]]
     assert exposure["currencies"] == [
-        {"currency": "EUR", "spent_minor": 0, "credits_minor": 0, "in_flight_minor": 700, "unused_ceilings_minor": 0, "exposure_minor": 700},
-        {"currency": "USD", "spent_minor": 2_400, "credits_minor": 0, "in_flight_minor": 0, "unused_ceilings_minor": 4_000, "exposure_minor": 4_000},
+        {
+            "currency": "EUR",
+            "spent_minor": 0,
+            "credits_minor": 0,
+            "in_flight_minor": 700,
+            "unused_ceilings_minor": 0,
+            "exposure_minor": 700,
+        },
+        {
+            "currency": "USD",
+            "spent_minor": 2_400,
+            "credits_minor": 0,
+            "in_flight_minor": 0,
+            "unused_ceilings_minor": 4_000,
+            "exposure_minor": 4_000,
+        },
     ]
-    assert (exposure["payments"], exposure["told_by_several"], exposure["recurring_due"], exposure["more"]) == (4, 2, [], 0)
+    assert (exposure["payments"], exposure["told_by_several"], exposure["recurring_due"], exposure["more"]) == (
+        4,
+        2,
+        [],
+        0,
+    )
 
 
 def test_what_recurs_is_unknown_and_not_zero_while_nobody_states_a_price(desk):
     plan = {"verb": "subscription.start", "provider": "cloud", "target": {"type": "subscription", "id": "sub-1"}}
-    deliver(desk, [desk.event("subscription.started", source="conductor", grant=desk.root, session="joined-a", at=desk.at + 8 * MINUTE, action=plan)])
+    deliver(
+        desk,
+        [
+            desk.event(
+                "subscription.started",
+                source="conductor",
+                grant=desk.root,
+                session="joined-a",
+                at=desk.at + 8 * MINUTE,
+                action=plan,
+            )
+        ],
+    )
     desk.settle()
 
     exposure = desk.api.get("timeline/exposure", {"session": "joined-a"}).json()
@@ -95,7 +136,17 @@ def test_pages_of_a_timeline_hold_everything_once_also_what_is_taken_in(desk):
 
 
 def test_a_transaction_of_many_sessions_glues_none_of_them(desk):
-    hub = [desk.event("action.performed", source="conductor", grant=desk.root, session=f"hub-{n}", txn="txn-hub", at=desk.at + n * MINUTE) for n in range(30)]
+    hub = [
+        desk.event(
+            "action.performed",
+            source="conductor",
+            grant=desk.root,
+            session=f"hub-{n}",
+            txn="txn-hub",
+            at=desk.at + n * MINUTE,
+        )
+        for n in range(30)
+    ]
     deliver(desk, hub)
     desk.settle()
 
@@ -161,7 +212,9 @@ def test_who_guesses_anothers_ids_outside_its_layers_is_a_claim_and_changes_no_f
     assert told["sources"] == ["cloud", "conductor", "railbank"]
     assert [row["source"] for row in told["members"] if row["claimed"]] == ["shop"]
     assert [key["claimed_by"] for key in told["keys"] if key["kind"] == "idempotency"] != [[]]
-    assert [row["spent_minor"] for row in desk.api.rows("spend")] == [row["spent_minor"] for row in spent] and found(desk) == []
+    assert [row["spent_minor"] for row in desk.api.rows("spend")] == [row["spent_minor"] for row in spent] and found(
+        desk
+    ) == []
 
 
 def test_the_same_amount_without_a_common_key_is_shown_as_possible_and_counts_twice(desk):
@@ -187,7 +240,9 @@ def test_an_abuse_desk_sees_its_own_part_of_a_story_and_stubs_of_the_rest(desk):
     assert {row["provider"] for row in api.rows("timeline", {"session": "joined-a"})} == {"cloud"}
     assert "key-" not in str([row["belongs"] for row in api.rows("timeline", {"session": "joined-a"})])
     exposure = api.get("timeline/exposure", {"session": "joined-a"}).json()
-    assert [(row["currency"], row["spent_minor"], row["unused_ceilings_minor"]) for row in exposure["currencies"]] == [("USD", 1_400, 0)]
+    assert [(row["currency"], row["spent_minor"], row["unused_ceilings_minor"]) for row in exposure["currencies"]] == [
+        ("USD", 1_400, 0)
+    ]
 
 
 def test_nobody_asks_without_a_token_nor_with_a_wrong_question(desk):
@@ -220,7 +275,12 @@ def test_the_timeline_page_shows_lanes_folded_acts_and_one_figure(desk):
     answer = signed_in(desk, "security").get("/timeline/", {"session": "joined-a"})
     page, text = answer.content.decode(), re.sub(r"\s+", " ", text_of(answer))
 
-    assert page.count("seen by 3 sources") == 2 and "24.00 USD spent" in text and "40.00 USD" in text and "7.00 EUR" in text
+    assert (
+        page.count("seen by 3 sources") == 2
+        and "24.00 USD spent" in text
+        and "40.00 USD" in text
+        and "7.00 EUR" in text
+    )
     for signed in (*desk.first, *desk.second, desk.held):
         assert f"/events/{desk.ids[signed.jti]}/" in page
     assert "handed work to another orchestrator" in text and "Recurring: none known" in text
@@ -253,7 +313,9 @@ def test_hostile_names_are_escaped_on_the_timeline(desk):
 
     client = signed_in(desk, "security")
     for page in (client.get("/timeline/", {"session": evil}), client.get("/sessions/")):
-        assert page.status_code == 200 and b"<script>alert" not in page.content and "\u202e" not in page.content.decode()
+        assert (
+            page.status_code == 200 and b"<script>alert" not in page.content and "\u202e" not in page.content.decode()
+        )
 
 
 def test_a_story_that_crosses_days_and_a_late_settlement_is_still_one(desk):
@@ -302,14 +364,29 @@ def test_a_story_that_joins_on_and_on_says_that_it_is_cut_and_one_that_ends_does
     page = text_of(signed_in(desk, "finance").get(f"/events/{desk.ids[long[0].jti]}/"))
     assert "join on and on" in page
     exposure = desk.api.get("timeline/exposure", {"session": "endless"}).json()
-    assert exposure["at_least"] is True and desk.api.get("timeline", {"session": "endless"}).headers["Answerable-Cut"] == "true"
-    assert "so the figures are at least what they say" in text_of(signed_in(desk, "finance").get("/timeline/?session=endless"))
+    assert (
+        exposure["at_least"] is True
+        and desk.api.get("timeline", {"session": "endless"}).headers["Answerable-Cut"] == "true"
+    )
+    assert "so the figures are at least what they say" in text_of(
+        signed_in(desk, "finance").get("/timeline/?session=endless")
+    )
     assert desk.api.get("timeline/exposure", {"session": "joined-a"}).json()["at_least"] is False
     assert "at least" not in text_of(signed_in(desk, "finance").get("/timeline/?session=joined-a"))
 
 
 def test_a_figure_of_a_cut_session_is_marked_where_it_stands(desk):
-    paid = desk.payment("captured", 1_200, charge="rb-77", key="k-0", rail="rb", source=desk.conductor, grant=desk.root, at=desk.at, session="endless")
+    paid = desk.payment(
+        "captured",
+        1_200,
+        charge="rb-77",
+        key="k-0",
+        rail="rb",
+        source=desk.conductor,
+        grant=desk.root,
+        at=desk.at,
+        session="endless",
+    )
     deliver(desk, [paid, *links(desk, 30, session="endless")])
     desk.settle()
 
@@ -334,7 +411,9 @@ def names_on(world, role="finance", query="", **more):
 def test_a_session_that_is_heard_of_again_comes_first(desk):
     for name in ("one", "two", "three"):
         deliver(desk, [desk.event("session.started", source="conductor", session=name, at=desk.at)])
-    deliver(desk, [desk.event("session.ended", source="conductor", session="one", at=desk.at - timedelta(days=9))])  # told late
+    deliver(
+        desk, [desk.event("session.ended", source="conductor", session="one", at=desk.at - timedelta(days=9))]
+    )  # told late
     desk.settle()
 
     assert names_on(desk)[0][:3] == ["one", "three", "two"]
@@ -361,7 +440,18 @@ def test_however_far_is_walked_the_list_is_the_same(desk, walked, monkeypatch):
 def test_an_abuse_desk_lists_sessions_by_its_own_providers_part_of_them(desk):
     client = {"role": "abuse", "provider": "shop"}
     for name, provider in (("mixed", "shop"), ("theirs", "cloud"), ("later", "shop"), ("mixed", "cloud")):
-        deliver(desk, [desk.event("action.performed", source="conductor", session=name, at=desk.at, action={"verb": "x", "provider": provider})])
+        deliver(
+            desk,
+            [
+                desk.event(
+                    "action.performed",
+                    source="conductor",
+                    session=name,
+                    at=desk.at,
+                    action={"verb": "x", "provider": provider},
+                )
+            ],
+        )
     desk.settle()
 
     assert names_on(desk, **client) == [["later", "mixed"]]

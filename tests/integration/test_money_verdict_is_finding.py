@@ -10,21 +10,43 @@ from auditlog.models import Event, Finding
 from disputes.adjudicate import adjudicate
 from tests.integration.test_project import fresh_world
 
-OF_LIMITS = ("spend.cap_exceeded", "spend.cross_provider_cap", "spend.concurrency_overshoot", "spend.authority_exceeded")
-OF_PRICE, OF_QUANTITY, OF_REPEATS = ("intent.price_exceeded",), ("intent.quantity_exceeded",), ("spend.duplicate_charge", "spend.retry_loop")
+OF_LIMITS = (
+    "spend.cap_exceeded",
+    "spend.cross_provider_cap",
+    "spend.concurrency_overshoot",
+    "spend.authority_exceeded",
+)
+OF_PRICE, OF_QUANTITY, OF_REPEATS = (
+    ("intent.price_exceeded",),
+    ("intent.quantity_exceeded",),
+    ("spend.duplicate_charge", "spend.retry_loop"),
+)
 
 
 def contradictions(world):
     """What differs between a rule and its criterion, of every statement of money."""
-    ids = [str(pk) for pk in Event.objects.filter(tenant=world.row).exclude(book="").order_by("leaf_index").values_list("event_id", flat=True)]
+    ids = [
+        str(pk)
+        for pk in Event.objects.filter(tenant=world.row)
+        .exclude(book="")
+        .order_by("leaf_index")
+        .values_list("event_id", flat=True)
+    ]
     verdicts = {v["event_id"]: v for v in adjudicate(world.row, ids)}
-    results = {event_id: {c["id"]: (c["result"], c["reason"]) for c in v["criteria"]} for event_id, v in verdicts.items()}
+    results = {
+        event_id: {c["id"]: (c["result"], c["reason"]) for c in v["criteria"]} for event_id, v in verdicts.items()
+    }
     found: dict[str, dict[str, Finding]] = {}
     for finding in Finding.objects.filter(tenant=world.row).exclude(state="withdrawn"):
         for event_id in map(str, finding.event_ids):
             found.setdefault(event_id, {})[finding.rule] = finding
         crossed = finding.evidence.get("crossed_by")
-        if finding.rule in OF_LIMITS and crossed in results and finding.evidence.get("enforcement") != "alert_only" and results[crossed]["C5"][0] != "fail":
+        if (
+            finding.rule in OF_LIMITS
+            and crossed in results
+            and finding.evidence.get("enforcement") != "alert_only"
+            and results[crossed]["C5"][0] != "fail"
+        ):
             yield f"{finding.rule}: {finding.title}; and C5 of the act that crossed it: {results[crossed]['C5']}"
     for event_id, verdict in verdicts.items():
         rules, codes = found.get(event_id, {}).keys(), verdict["codes"]
@@ -56,13 +78,43 @@ def said(world, n, grant, step):
     at = world.now - timedelta(minutes=60 - n)
     if step["kind"].startswith("limit."):
         by = world.ada if step["by_human"] else world.bot
-        limit = {"id": "cap", "scope": "global", "max_minor": step["amount"], "currency": "USD", "interval": "month", "holder": world.bot.ref, "set_by": by.ref}
-        return world.event(step["kind"], at=at, limit=limit, grant=grant.id, actor=by, principal=world.ada, mode="direct" if step["by_human"] else "delegation")
+        limit = {
+            "id": "cap",
+            "scope": "global",
+            "max_minor": step["amount"],
+            "currency": "USD",
+            "interval": "month",
+            "holder": world.bot.ref,
+            "set_by": by.ref,
+        }
+        return world.event(
+            step["kind"],
+            at=at,
+            limit=limit,
+            grant=grant.id,
+            actor=by,
+            principal=world.ada,
+            mode="direct" if step["by_human"] else "delegation",
+        )
     metered = step["kind"] in ("usage.metered", "domain.registered", "invoice.paid")
-    money = {"amount_minor": step["amount"], "currency": step["currency"], "rail": "card"} | ({} if metered else {"charge": step["charge"]})
+    money = {"amount_minor": step["amount"], "currency": step["currency"], "rail": "card"} | (
+        {} if metered else {"charge": step["charge"]}
+    )
     call = {"operation": "op", "args": {"n": n}} | ({"idempotency_key": step["key"]} if step["key"] else {})
-    target = {"target": {"type": "domain", "id": f"n{n}.example"}, "verb": "domain.register"} if step["kind"] == "domain.registered" else {"verb": "order.pay"}
-    return world.event(step["kind"], at=at, money=money, call=call, grant=grant, session=step["session"] or None, action={"provider": "shop"} | target)
+    target = (
+        {"target": {"type": "domain", "id": f"n{n}.example"}, "verb": "domain.register"}
+        if step["kind"] == "domain.registered"
+        else {"verb": "order.pay"}
+    )
+    return world.event(
+        step["kind"],
+        at=at,
+        money=money,
+        call=call,
+        grant=grant,
+        session=step["session"] or None,
+        action={"provider": "shop"} | target,
+    )
 
 
 @pytest.mark.parametrize("scope", ["global", "session"])
@@ -87,8 +139,17 @@ def said(world, n, grant, step):
 def test_on_small_streams_no_rule_about_money_and_its_criterion_contradict_each_other(database, now, scope, steps):
     world = fresh_world(now)
     world.source("conductor", "https://conductor.example")
-    world.ada, world.bot = world.human("ada", issuer="https://id.example"), world.agent("bot", issuer="https://conductor.example")
-    limit = {"id": "cap", "scope": scope, "max_minor": 1_000, "currency": "USD", "interval": "month" if scope == "global" else "once"}
+    world.ada, world.bot = (
+        world.human("ada", issuer="https://id.example"),
+        world.agent("bot", issuer="https://conductor.example"),
+    )
+    limit = {
+        "id": "cap",
+        "scope": scope,
+        "max_minor": 1_000,
+        "currency": "USD",
+        "interval": "month" if scope == "global" else "once",
+    }
     grant = world.grant(world.ada, world.bot, actions=["**"], limits=[limit], at=now - timedelta(hours=3))
     world.send(grant, *(said(world, n, grant, step) for n, step in enumerate(steps)))
     world.settle()
@@ -97,10 +158,15 @@ def test_on_small_streams_no_rule_about_money_and_its_criterion_contradict_each_
 
 
 def test_every_statement_of_what_went_beyond_the_intent_is_in_its_finding(world, now):
-    orchestrator, rail = world.source("conductor", "https://conductor.example"), world.source("rail", "https://rail.example")
+    orchestrator, rail = (
+        world.source("conductor", "https://conductor.example"),
+        world.source("rail", "https://rail.example"),
+    )
     ada, bot = world.human("ada", issuer="https://id.example"), world.agent("bot", issuer="https://conductor.example")
     asked = {"text": "one name", "quantity": 1, "max_price_minor": 1_000, "currency": "USD"}
-    grant = world.grant(ada, bot, actions=["**"], resources=["**"], intent=asked, at=now - timedelta(hours=3), source=orchestrator)
+    grant = world.grant(
+        ada, bot, actions=["**"], resources=["**"], intent=asked, at=now - timedelta(hours=3), source=orchestrator
+    )
     world.send(grant)
     for n, name in enumerate(("one.example", "two.example")):
         at = now - timedelta(minutes=60 - n)
@@ -115,7 +181,10 @@ def test_every_statement_of_what_went_beyond_the_intent_is_in_its_finding(world,
     world.settle()
 
     kept = {finding.rule: finding for finding in Finding.objects.filter(tenant=world.row)}
-    second = {str(pk) for pk in Event.objects.filter(tenant=world.row, idempotency_key="key-1").values_list("event_id", flat=True)}
+    second = {
+        str(pk)
+        for pk in Event.objects.filter(tenant=world.row, idempotency_key="key-1").values_list("event_id", flat=True)
+    }
     assert len(second) == 2
     assert {str(pk) for pk in kept["intent.quantity_exceeded"].event_ids} == second
     assert {str(pk) for pk in kept["intent.price_exceeded"].event_ids} == second

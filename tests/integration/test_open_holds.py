@@ -19,7 +19,11 @@ def said_of_it(world, now):
 
 def test_every_page_says_the_same_of_a_hold_and_none_counts_one_that_is_over(world):
     world.source("conductor", "https://conductor.example")
-    world.send(world.payment("authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=1)))
+    world.send(
+        world.payment(
+            "authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=1)
+        )
+    )
     world.settle()
 
     assert said_of_it(world, world.now) == (700, 700, 700)
@@ -29,7 +33,11 @@ def test_every_page_says_the_same_of_a_hold_and_none_counts_one_that_is_over(wor
 
 def test_a_hold_is_open_from_its_first_instant_to_just_before_its_last(world):
     world.source("conductor", "https://conductor.example")
-    world.send(world.payment("authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=1)))
+    world.send(
+        world.payment(
+            "authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=1)
+        )
+    )
     world.settle()
     hold, instant = visible_charges(Viewer(world.row, "finance", "x")).get(), timedelta(microseconds=1)
 
@@ -41,8 +49,14 @@ def test_a_hold_is_open_from_its_first_instant_to_just_before_its_last(world):
 
 def test_a_capture_ends_the_hold_everywhere(world):
     world.source("conductor", "https://conductor.example")
-    world.send(world.payment("authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=2)))
-    world.send(world.payment("captured", 500, charge="ch-1", key="k-2", source="conductor", at=world.now - timedelta(hours=1)))
+    world.send(
+        world.payment(
+            "authorized", 700, charge="ch-1", key="k-1", source="conductor", at=world.now - timedelta(hours=2)
+        )
+    )
+    world.send(
+        world.payment("captured", 500, charge="ch-1", key="k-2", source="conductor", at=world.now - timedelta(hours=1))
+    )
     world.settle()
 
     assert said_of_it(world, world.now) == (0, 0, 0)

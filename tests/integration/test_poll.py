@@ -30,7 +30,12 @@ def add(tenant, outside, now, monkeypatch):
 
     def add(format="set", **more):
         keys = Signer(ISSUER, "k1", seed=1).jwks() if format == "set" else None
-        how = {"poll_url": f"{outside.url}/poll", "api_key_env": "POLL_TEST_KEY", "allow_private": True, "jwks": keys} | more
+        how = {
+            "poll_url": f"{outside.url}/poll",
+            "api_key_env": "POLL_TEST_KEY",
+            "allow_private": True,
+            "jwks": keys,
+        } | more
         return add_source(tenant, format.replace("_", "-"), format=format, issuer=ISSUER, now=now, **how)
 
     return add
@@ -48,7 +53,11 @@ def pull(source):
 def ids(tenant):
     """Source event ids of the events in the ledger, in order."""
     events = Leaf.objects.filter(tenant=tenant, kind=0).values_list("leaf_index", flat=True)
-    return list(Payload.objects.filter(tenant=tenant, leaf_index__in=list(events)).order_by("leaf_index").values_list("source_event_id", flat=True))
+    return list(
+        Payload.objects.filter(tenant=tenant, leaf_index__in=list(events))
+        .order_by("leaf_index")
+        .values_list("source_event_id", flat=True)
+    )
 
 
 class Died(BaseException):
@@ -74,7 +83,11 @@ class Transmitter:
 
     def answer(self, method, path, headers, body):
         asked = json.loads(body)
-        assert (method, headers["content-type"], headers["authorization"]) == ("POST", "application/json", f"Bearer {KEY}")
+        assert (method, headers["content-type"], headers["authorization"]) == (
+            "POST",
+            "application/json",
+            f"Bearer {KEY}",
+        )
         assert asked["returnImmediately"] is True
         if self.status:
             return self.status
@@ -115,7 +128,11 @@ def test_nothing_there_is_one_request_and_no_note(add, transmitter, outside, ten
 
     assert run(source, outside, now) == 0
 
-    assert len(outside.asked) == 1 and pull(source).succeeded_at == now and not NotedDelivery.objects.filter(tenant=tenant).exists()
+    assert (
+        len(outside.asked) == 1
+        and pull(source).succeeded_at == now
+        and not NotedDelivery.objects.filter(tenant=tenant).exists()
+    )
 
 
 def test_more_than_one_answer_holds_is_drained(add, transmitter, outside, tenant, now):
@@ -148,7 +165,9 @@ def test_one_that_always_says_more_is_not_asked_for_ever(add, transmitter, outsi
     assert len(outside.asked) == 1 and pull(source).due_at == now + timedelta(seconds=60)
 
 
-def test_bad_sets_are_refused_to_the_transmitter_with_the_codes_of_the_rfc_and_the_good_are_taken(add, transmitter, outside, tenant, now):
+def test_bad_sets_are_refused_to_the_transmitter_with_the_codes_of_the_rfc_and_the_good_are_taken(
+    add, transmitter, outside, tenant, now
+):
     source = add()
     transmitter.add("good")
     transmitter.add("kid", Signer(ISSUER, "unknown", seed=9))
@@ -165,7 +184,10 @@ def test_bad_sets_are_refused_to_the_transmitter_with_the_codes_of_the_rfc_and_t
         "text": "invalid_request", "other name": "invalid_request",
     }  # fmt: skip
     assert transmitter.acked == ["good"] and not transmitter.kept
-    assert "refused, for example" in pull(source).warning and sum(r.count for r in RefusalCount.objects.filter(tenant=tenant)) == 6
+    assert (
+        "refused, for example" in pull(source).warning
+        and sum(r.count for r in RefusalCount.objects.filter(tenant=tenant)) == 6
+    )
 
 
 def test_another_content_under_a_known_name_is_refused_and_kept_as_a_conflict(add, transmitter, outside, tenant, now):
@@ -196,7 +218,9 @@ def test_a_set_whose_key_set_cannot_be_read_now_is_left_with_its_transmitter(add
     assert transmitter.acked == ["now", "later"] and ids(tenant) == ["now", "later"]
 
 
-@pytest.mark.parametrize("where", ["auditlog.poll.ingest", "auditlog.append._write", "auditlog.poll._answerable", "auditlog.poll._close"])
+@pytest.mark.parametrize(
+    "where", ["auditlog.poll.ingest", "auditlog.append._write", "auditlog.poll._answerable", "auditlog.poll._close"]
+)
 def test_dying_anywhere_loses_and_doubles_nothing_and_nothing_is_acknowledged_too_early(
     add, transmitter, outside, tenant, now, monkeypatch, where
 ):
@@ -234,7 +258,9 @@ def test_acknowledgements_that_are_not_wanted_alone_go_with_the_next_request(add
     (500, {}, 5, "answered 500"), (401, {}, 5, "our key for it is not good"), (429, {"Retry-After": "90"}, 90, "answered 429"),
     (302, {"Location": "https://evil.example/"}, 5, "answered 302"),
 ])  # fmt: skip
-def test_a_host_in_trouble_is_left_alone_for_longer_each_time_and_it_is_said(add, transmitter, outside, world, now, status, headers, least, said):
+def test_a_host_in_trouble_is_left_alone_for_longer_each_time_and_it_is_said(
+    add, transmitter, outside, world, now, status, headers, least, said
+):
     source = add()
     transmitter.status = (status, headers, b"x")
 
@@ -308,7 +334,9 @@ def test_beat_asks_when_it_is_time_and_not_before(add, transmitter, outside, ten
     monkeypatch.setenv("SSL_CERT_FILE", str(outside.authority_file))
     source = add(poll_seconds=30)
     transmitter.add("e1")
-    monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(
+        rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk]
+    )
     monkeypatch.setattr(rounds, "due_streams", lambda now: [])  # of other tests' tenants
     woken = []
 
@@ -326,7 +354,9 @@ def test_beat_asks_when_it_is_time_and_not_before(add, transmitter, outside, ten
 
 def test_a_position_is_not_taken_to_another_address(add, transmitter, outside, now):
     source = add()
-    pull_row = Pull.objects.create(tenant=source.tenant, source=source, kind="poll", state={"ack": ["x"]}, due_at=now + timedelta(days=1))
+    pull_row = Pull.objects.create(
+        tenant=source.tenant, source=source, kind="poll", state={"ack": ["x"]}, due_at=now + timedelta(days=1)
+    )
 
     note_source_change(source, ["poll_url"], now=now)
 
@@ -334,7 +364,9 @@ def test_a_position_is_not_taken_to_another_address(add, transmitter, outside, n
     assert (pull_row.state, pull_row.due_at) == ({}, None)
 
 
-def test_an_address_that_is_changed_while_the_old_one_is_asked_is_asked_at_once_and_from_its_beginning(add, transmitter, outside, now, monkeypatch):
+def test_an_address_that_is_changed_while_the_old_one_is_asked_is_asked_at_once_and_from_its_beginning(
+    add, transmitter, outside, now, monkeypatch
+):
     source = add()
     transmitter.only_acks_refused = True  # so that something would be kept for the next request
 
@@ -373,7 +405,9 @@ def test_the_page_says_when_it_was_polled_what_came_and_when_next(add, transmitt
     assert "within seconds" in before and "never" in before
     shown = text_of(page).split("Asked by us")[1].split("Last deliveries")[0]
     assert "its events, every 45 s" in shown and source.poll_url in shown
-    assert re.search(r"2026-11-20 12:00:00.*2026-11-20 12:00:00.* 1 .*2026-11-20 12:00:45", re.sub(r"\s+", " ", shown)), shown
+    assert re.search(
+        r"2026-11-20 12:00:00.*2026-11-20 12:00:00.* 1 .*2026-11-20 12:00:45", re.sub(r"\s+", " ", shown)
+    ), shown
     assert " style=" not in page.content.decode() and "<script>" not in page.content.decode()
 
 
@@ -398,9 +432,13 @@ def test_a_name_that_no_column_can_hold_stops_nothing(add, transmitter, outside,
     assert transmitter.acked == ["e1"] and pull(source).error == "" and list(transmitter.kept) == ["a\x00b"]
 
 
-def test_a_fault_of_ours_is_said_and_tried_again_later_and_not_every_two_seconds(add, transmitter, outside, now, monkeypatch):
+def test_a_fault_of_ours_is_said_and_tried_again_later_and_not_every_two_seconds(
+    add, transmitter, outside, now, monkeypatch
+):
     source = add()
-    monkeypatch.setattr(rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk])
+    monkeypatch.setattr(
+        rounds, "due", lambda now, real=rounds.due: [one for one in real(now=now) if one[0] == source.pk]
+    )
     monkeypatch.setattr(rounds, "due_streams", lambda now: [])  # of other tests' tenants
     monkeypatch.setattr(rounds, "poll", lambda *a, **k: 1 / 0)
 
@@ -422,7 +460,13 @@ class Cloudflare:
         outside.answer = self.answer
 
     def add(self, id, at, shown=None):
-        self.entries.append((at, shown or at, CLOUDFLARE_LISTED | {"id": id, "action": CLOUDFLARE_LISTED["action"] | {"time": at.isoformat()}}))
+        self.entries.append(
+            (
+                at,
+                shown or at,
+                CLOUDFLARE_LISTED | {"id": id, "action": CLOUDFLARE_LISTED["action"] | {"time": at.isoformat()}},
+            )
+        )
 
     def answer(self, method, path, headers, body):
         assert (method, headers["authorization"], urlsplit(path).path) == ("GET", f"Bearer {KEY}", "/poll")
@@ -433,9 +477,19 @@ class Cloudflare:
         if asked.get("cursor") and self.cursors_forgotten:
             return 400, {}, b'{"success": false, "errors": [{"code": 1, "message": "<script>"}], "result": null}'
         start = int(asked.get("cursor", "0"))
-        found = [e for at, shown, e in sorted(self.entries, key=lambda e: e[0]) if since <= at < before and shown < before]
-        info = {"count": str(self.page)} | ({"cursor": str(start + self.page)} if len(found) > start + self.page else {})
-        return 200, {}, json.dumps({"success": True, "errors": [], "result": found[start : start + self.page], "result_info": info}).encode()
+        found = [
+            e for at, shown, e in sorted(self.entries, key=lambda e: e[0]) if since <= at < before and shown < before
+        ]
+        info = {"count": str(self.page)} | (
+            {"cursor": str(start + self.page)} if len(found) > start + self.page else {}
+        )
+        return (
+            200,
+            {},
+            json.dumps(
+                {"success": True, "errors": [], "result": found[start : start + self.page], "result_info": info}
+            ).encode(),
+        )
 
 
 @pytest.fixture
@@ -496,7 +550,9 @@ def test_a_cursor_that_is_no_longer_known_begins_its_window_again(add, log, outs
         log.add(f"cf-{n}", now - timedelta(minutes=60 - n))
     log.cursors_forgotten = True
     run(source, outside, now)
-    assert ids(tenant) == ["cf-0", "cf-1"] and "answered 400" in pull(source).error and "cursor" not in pull(source).state
+    assert (
+        ids(tenant) == ["cf-0", "cf-1"] and "answered 400" in pull(source).error and "cursor" not in pull(source).state
+    )
     log.cursors_forgotten = False
 
     assert run(source, outside, now + timedelta(minutes=2)) == 2
@@ -561,7 +617,10 @@ def resource(id, status="complete"):
 
 def test_a_list_is_read_page_by_page_and_only_what_changed_is_new(add, outside, tenant, now):
     source = add("projects_cli")
-    things = {"": ([resource("res_1")], "/v2/provisioning/resources?page=p2"), "page=p2": ([resource("res_2", "pending")], None)}
+    things = {
+        "": ([resource("res_1")], "/v2/provisioning/resources?page=p2"),
+        "page=p2": ([resource("res_2", "pending")], None),
+    }
 
     def answer(method, path, headers, body):
         data, following = things[urlsplit(path).query]
@@ -582,7 +641,11 @@ def test_a_list_is_read_page_by_page_and_only_what_changed_is_new(add, outside, 
 @pytest.mark.parametrize("following", ["https://evil.example/x?page=2", "//evil.example?page=2", "/v2/other?page=2"])
 def test_the_next_page_is_only_asked_for_at_the_configured_address(add, outside, now, following):
     source = add("projects_cli")
-    outside.answer = lambda m, path, *_: (200, {}, json.dumps({"data": [resource(path)], "next_page_url": following if "?" not in path else None}).encode())
+    outside.answer = lambda m, path, *_: (
+        200,
+        {},
+        json.dumps({"data": [resource(path)], "next_page_url": following if "?" not in path else None}).encode(),
+    )
 
     assert run(source, outside, now) == 2
     assert [path for _, path, *_ in outside.asked] == ["/poll", "/poll?page=2"]
@@ -599,7 +662,11 @@ def test_what_is_no_list_is_said(add, outside, tenant, now, body):
 
 def test_one_object_is_a_list_of_one(add, outside, tenant, now):
     source = add("projects_cli")
-    profile = {"object": "v2.provisioning.payment_profile", "id": "pp_1", "usage_limits": {"currency": "usd", "max_amount": "10000", "recurring_interval": "month"}}
+    profile = {
+        "object": "v2.provisioning.payment_profile",
+        "id": "pp_1",
+        "usage_limits": {"currency": "usd", "max_amount": "10000", "recurring_interval": "month"},
+    }
     outside.answer = lambda *_: (200, {}, json.dumps(profile, indent=2).encode())
 
     assert run(source, outside, now) == 1
@@ -608,7 +675,10 @@ def test_one_object_is_a_list_of_one(add, outside, tenant, now):
 # --- who may have what sent where ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variable", ["ANSWERABLE_SECRET_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL", "PGPASSWORD", "PATH"])
+@pytest.mark.parametrize(
+    "variable",
+    ["ANSWERABLE_SECRET_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL", "PGPASSWORD", "PATH"],
+)
 def test_the_services_own_secrets_are_sent_to_nobody(add, variable):
     with pytest.raises(ConfigurationError, match="the service's own"):
         add("cloudflare", api_key_env=variable)
@@ -617,7 +687,13 @@ def test_the_services_own_secrets_are_sent_to_nobody(add, variable):
 def test_a_tenants_admin_cannot_have_a_variable_sent_to_an_address(world):
     """Naming both would send any of the service's secrets anywhere. An operator does that, by command or in the admin."""
     client = signed_in(world, "admin")
-    given = {"name": "x", "issuer": "https://x.example", "secret_env": "S", "poll_url": "https://evil.example/", "api_key_env": "ANY_SECRET"}
+    given = {
+        "name": "x",
+        "issuer": "https://x.example",
+        "secret_env": "S",
+        "poll_url": "https://evil.example/",
+        "api_key_env": "ANY_SECRET",
+    }
 
     refused = client.post("/sources/", given | {"format": "cloudflare"})
     keys = json.dumps(Signer("https://x.example", "k1", seed=1).jwk)

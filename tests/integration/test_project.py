@@ -44,7 +44,9 @@ def sources(world):
 def a_stream(world):
     """Chains three deep, tokens exchanged twice, charges seen by two sources, refunds, revocations, limits."""
     ada = world.human("ada", issuer="https://id.acme.example")
-    lead, buyer, helper = (world.agent(name, issuer="https://conductor.example") for name in ("lead", "buyer", "helper"))
+    lead, buyer, helper = (
+        world.agent(name, issuer="https://conductor.example") for name in ("lead", "buyer", "helper")
+    )
     at = [world.now - timedelta(hours=10) + timedelta(minutes=10 * n) for n in range(30)]
     cap = {"scope": "provider", "provider": "registrar", "max_minor": 5000, "currency": "USD", "interval": "month"}
     root = world.grant(ada, lead, actions=["**"], resources=["**"], redelegate=True, limits=[cap], at=at[0])
@@ -144,7 +146,11 @@ def test_the_stream_is_not_trivial(expected):
 
 def test_a_child_before_its_parent_is_incomplete_until_the_parent_comes(world):
     sources(world)
-    ada, lead, buyer = world.human("ada", issuer="https://id"), world.agent("lead", issuer="https://c"), world.agent("b", issuer="https://c")
+    ada, lead, buyer = (
+        world.human("ada", issuer="https://id"),
+        world.agent("lead", issuer="https://c"),
+        world.agent("b", issuer="https://c"),
+    )
     root = world.grant(ada, lead, redelegate=True)
     child = world.grant(lead, buyer, parent=root)
     act = world.event("action.performed", grant=child, principal=None)
@@ -161,11 +167,15 @@ def test_a_child_before_its_parent_is_incomplete_until_the_parent_comes(world):
     assert not after.principal_claimed
 
 
-def test_a_parent_that_comes_last_completes_all_below_it_in_a_fixed_number_of_queries(world, django_assert_max_num_queries):
+def test_a_parent_that_comes_last_completes_all_below_it_in_a_fixed_number_of_queries(
+    world, django_assert_max_num_queries
+):
     sources(world)
     ada, lead = world.human("ada", issuer="https://id"), world.agent("lead", issuer="https://c")
     root = world.grant(ada, lead, redelegate=True)
-    children = [world.grant(lead, world.agent(f"a{n}", issuer="https://c"), parent=root, principal=None) for n in range(120)]
+    children = [
+        world.grant(lead, world.agent(f"a{n}", issuer="https://c"), parent=root, principal=None) for n in range(120)
+    ]
     world.send(*children, *(world.event("action.performed", grant=child, principal=None) for child in children))
     world.project()
 

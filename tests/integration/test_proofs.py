@@ -83,9 +83,24 @@ def outsider(log, tmp_path):
     def check(*more, vkey=vkey, **changed):
         for name, content in (files | changed).items():
             (tmp_path / name).write_bytes(content)
-        command = [sys.executable, "-I", "-S", verifier.__file__, "--event", tmp_path / "raw", "--proof", tmp_path / "proof", *more]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            verifier.__file__,
+            "--event",
+            tmp_path / "raw",
+            "--proof",
+            tmp_path / "proof",
+            *more,
+        ]
         answer = subprocess.run(
-            [*command, *(["--vkey", vkey] if vkey else [])], capture_output=True, text=True, timeout=60, check=False, env={}
+            [*command, *(["--vkey", vkey] if vkey else [])],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={},
         )
         assert answer.stderr == ""
         return answer.returncode, answer.stdout

@@ -82,7 +82,9 @@ def test_checkpoints_across_tile_ends_are_consistent_and_tiles_are_whole(log):
 
     notes = list(Checkpoint.objects.filter(tenant=log.row).order_by("size"))
     for old, new in itertools.pairwise(notes):
-        check_consistency(old.size, new.size, bytes(old.root), bytes(new.root), consistency_proof(old.size, new.size, node))
+        check_consistency(
+            old.size, new.size, bytes(old.root), bytes(new.root), consistency_proof(old.size, new.size, node)
+        )
     tiles = list(Tile.objects.filter(tenant=log.row, level=0).order_by("number"))
     assert [bytes(tile.hashes) for tile in tiles] == [b"".join(hashes[n * TILE : (n + 1) * TILE]) for n in range(2)]
     assert verify(log.row, public_key=KEY.verify_key).checkpoints == 4
@@ -124,7 +126,9 @@ def test_a_leaf_changed_after_signing_is_found_by_verify(log):
 @pytest.fixture
 def tall(log):
     """A log of more than 65,536 leaves, so that two levels of tiles are full, signed at every so many."""
-    source = add_source(log.row, "bulk", format="ocsf", issuer="https://bulk.example", now=log.now)  # whose events claim no signature
+    source = add_source(
+        log.row, "bulk", format="ocsf", issuer="https://bulk.example", now=log.now
+    )  # whose events claim no signature
     fence = take_fence(log.row)
     for start in range(0, 66_000, 11_000):
         many = [Statement(f"n{n}", n.to_bytes(600), b"", "E", "-", None) for n in range(start, start + 11_000)]

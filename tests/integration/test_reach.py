@@ -18,18 +18,28 @@ def desk(world):
     world.ada = world.human("ada", issuer=ID)
     world.lead, world.busy, world.idle = (world.agent(name, issuer=BOTS) for name in ("lead", "busy", "idle"))
     world.at = world.now - timedelta(days=1)
-    world.root = world.grant(world.ada, world.lead, actions=["**"], resources=["**"], redelegate=True, at=world.at - 5 * MINUTE)
+    world.root = world.grant(
+        world.ada, world.lead, actions=["**"], resources=["**"], redelegate=True, at=world.at - 5 * MINUTE
+    )
     world.one = world.grant(world.lead, world.busy, actions=["domain.*", "bucket.*"], providers=["registrar", "cloud"], resources=["**"],
                             parent=world.root, at=world.at - 4 * MINUTE, cnf={"jkt": "K1"}, expires_in=timedelta(days=9))  # fmt: skip
-    world.two = world.grant(world.lead, world.idle, actions=["mail.send"], resources=["**"], parent=world.root, at=world.at - 4 * MINUTE)
+    world.two = world.grant(
+        world.lead, world.idle, actions=["mail.send"], resources=["**"], parent=world.root, at=world.at - 4 * MINUTE
+    )
     world.tok = world.token(world.one, at=world.at - 3 * MINUTE, cnf={"jkt": "K1"})
     thread = {"session": "s-1", "task": "t-1", "txn": "tx-1"}
-    world.bought = world.registers("wonder.club", price_minor=1100, grant=world.one, token=world.tok, at=world.at, **thread)
+    world.bought = world.registers(
+        "wonder.club", price_minor=1100, grant=world.one, token=world.tok, at=world.at, **thread
+    )
     bucket = {"provider": "cloud", "account": "acct-9", "target": {"type": "bucket", "id": "b-1"}}
-    world.made = world.event("resource.provisioned", token=world.tok, actor=world.busy, at=world.at + MINUTE, action=bucket, **thread)
+    world.made = world.event(
+        "resource.provisioned", token=world.tok, actor=world.busy, at=world.at + MINUTE, action=bucket, **thread
+    )
     world.told = world.event("action.performed", source="registrar", at=world.at + timedelta(seconds=1), txn="tx-1", principal=world.ada,
                              action={"verb": "domain.register", "target": {"type": "domain", "id": "wonder.club"}})  # fmt: skip
-    world.removed = world.event("resource.removed", token=world.tok, actor=world.busy, at=world.at + 9 * MINUTE, action=bucket)
+    world.removed = world.event(
+        "resource.removed", token=world.tok, actor=world.busy, at=world.at + 9 * MINUTE, action=bucket
+    )
     appended = world.send(world.root, world.one, world.two, world.tok, world.bought, world.made, world.told)
     names = ("root", "one", "two", "tok", "bought", "made", "told")
     world.ids = dict(zip(names, (str(a.event_id) for a in appended), strict=True))
@@ -63,7 +73,9 @@ def test_descendants_and_acts_of_a_start_are_all_below_it_and_nothing_else(desk,
     under = desk.api.rows("reach/acts", start(desk))
 
     ids = {getattr(desk, name).id for name in ("root", "one", "two")}
-    assert {row["id"] for row in below if row["kind"] == "grant"} == {getattr(desk, name).id for name in grants} and grants | ids
+    assert {row["id"] for row in below if row["kind"] == "grant"} == {
+        getattr(desk, name).id for name in grants
+    } and grants | ids
     assert {name for name, event_id in desk.ids.items() if event_id in {row["id"] for row in under}} == acts
 
 
@@ -76,7 +88,10 @@ def test_pages_of_a_reach_hold_everything_once(desk):
 
 
 def test_a_circle_of_grants_has_an_end(desk):
-    desk.send(desk.grant(desk.lead, desk.busy, id="ring-a", parent="ring-b", root=False), desk.grant(desk.busy, desk.lead, id="ring-b", parent="ring-a", root=False))
+    desk.send(
+        desk.grant(desk.lead, desk.busy, id="ring-a", parent="ring-b", root=False),
+        desk.grant(desk.busy, desk.lead, id="ring-b", parent="ring-a", root=False),
+    )
     desk.settle()
 
     assert desk.api.get("reach", {"grant": "ring-a"}).json()["grants"] == 2
@@ -98,7 +113,9 @@ def test_the_matrix_shows_what_is_granted_and_used_and_what_is_granted_and_is_no
 
 
 def test_the_matrix_has_what_was_done_outside_of_what_was_allowed(desk):
-    desk.send(desk.event("action.performed", grant=desk.two, action={"verb": "queue.push", "provider": "cloud"}, at=desk.at))
+    desk.send(
+        desk.event("action.performed", grant=desk.two, action={"verb": "queue.push", "provider": "cloud"}, at=desk.at)
+    )
     desk.settle()
 
     outside = [row for row in desk.api.rows("permissions", {"agent": f"{BOTS}|idle"}) if row["allowed"] is False]
@@ -128,7 +145,12 @@ def test_the_inventory_knows_who_made_what_and_whether_it_is_still_there(desk):
     after = {row["id"]: row for row in desk.api.rows("inventory")}
 
     made = before["b-1"]
-    assert (made["kind"], made["how"], made["customer_of_record"], made["live"]) == ("resource", "created", "acct-9", True)
+    assert (made["kind"], made["how"], made["customer_of_record"], made["live"]) == (
+        "resource",
+        "created",
+        "acct-9",
+        True,
+    )
     assert made["made_by"]["sub"] == "busy" and made["principal"]["sub"] == "ada" and made["event"] == desk.ids["made"]
     assert made["transferable"] is None and made["reachable_without_orchestrator"] is None
     assert (after["b-1"]["live"], after["b-1"]["recoverable"]) == (False, "ended") and after["wonder.club"]["live"]
@@ -156,7 +178,13 @@ def test_pages_of_the_inventory_and_of_a_timeline_hold_everything_once(desk):
 
 @pytest.mark.parametrize("path", ["reach", "reach/acts", "reach/descendants", "permissions", "grants/compare"])
 def test_an_abuse_desk_may_not_read_whole_grants_and_what_they_led_to(desk, path):
-    query = {"grant": desk.root.id} if path.startswith("reach") else {"one": "a", "other": "b"} if path == "grants/compare" else {}
+    query = (
+        {"grant": desk.root.id}
+        if path.startswith("reach")
+        else {"one": "a", "other": "b"}
+        if path == "grants/compare"
+        else {}
+    )
 
     problem(Api(desk.row, "abuse", "registrar").get(path, query), 403)
 

@@ -21,7 +21,7 @@ def test_the_blast_radius_page_says_what_was_touched_and_leads_to_it(told):
     page = signed_in(told, "security").get("/reach/", {"kind": "key", "key": "K1"}).content.decode()
 
     assert "b-1" in page and "removable" in page and "11.00 USD" in page
-    assert f'/events/{told.ids["bought"]}/' in page
+    assert f"/events/{told.ids['bought']}/" in page
 
 
 def test_a_reach_without_a_start_explains_itself_and_one_of_nothing_is_empty_not_broken(told):
@@ -35,7 +35,9 @@ def test_a_reach_without_a_start_explains_itself_and_one_of_nothing_is_empty_not
 
 def boxes(page):
     """What the picture's boxes are called, in the order in which they are drawn."""
-    return [html.unescape(label) for label in re.findall(r'<a href="[^"]*" hx-get="[^"]*"[^>]* aria-label="([^"]*)">', page)]
+    return [
+        html.unescape(label) for label in re.findall(r'<a href="[^"]*" hx-get="[^"]*"[^>]* aria-label="([^"]*)">', page)
+    ]
 
 
 def test_a_grant_with_many_children_shows_a_bundle_and_the_rest_in_the_order_of_time(told):
@@ -62,7 +64,9 @@ def test_a_grant_with_many_children_shows_a_bundle_and_the_rest_in_the_order_of_
 
 
 def test_who_stands_at_one_of_many_sees_the_way_there_and_how_many_are_beside_it(told):
-    told.send_together([told.grant(told.lead, told.idle, parent=told.root, id=f"kid-{n:03}", at=told.at) for n in range(40)])
+    told.send_together(
+        [told.grant(told.lead, told.idle, parent=told.root, id=f"kid-{n:03}", at=told.at) for n in range(40)]
+    )
     told.settle()
 
     page = signed_in(told, "security").get("/reach/explorer/", {"grant": "kid-007"}).content.decode()
@@ -77,7 +81,10 @@ def test_what_is_broken_below_a_grant_is_said_in_words_and_by_a_cross(told):
     told.send_together([wider, other])
     told.settle()
 
-    root, one = (signed_in(told, "auditor").get("/reach/explorer/", {"grant": grant.id}).content.decode() for grant in (told.root, told.one))
+    root, one = (
+        signed_in(told, "auditor").get("/reach/explorer/", {"grant": grant.id}).content.decode()
+        for grant in (told.root, told.one)
+    )
 
     drawn = dict(re.findall(r'stand at grant ([\w-]+)">(.*?)(?=<a |</svg>)', root + one))
     assert "c-cross" in drawn["by-somebody-else"] and "is given by" in drawn["by-somebody-else"]
@@ -93,7 +100,9 @@ def test_a_place_in_the_tree_that_is_none_and_a_grant_nobody_spoke_of_get_an_ans
 
 
 def test_the_permissions_page_shows_what_is_never_used_and_every_use_leads_to_its_events(told):
-    told.send(told.event("action.performed", grant=told.two, action={"verb": "queue.push", "provider": "cloud"}, at=told.at))
+    told.send(
+        told.event("action.performed", grant=told.two, action={"verb": "queue.push", "provider": "cloud"}, at=told.at)
+    )
     told.settle()
     client = signed_in(told, "security")
 
@@ -101,7 +110,11 @@ def test_the_permissions_page_shows_what_is_never_used_and_every_use_leads_to_it
         rows = re.findall(r"<tr>\n(.*?)</tr>", client.get("/permissions/", query).content.decode(), re.DOTALL)
         return {re.search(r'data-label="Action">.*?<bdi[^>]*>(.*?)</bdi>', row).group(1): row for row in rows}
 
-    everything, unused, outside = table(principal=f"{ID}|ada"), table(agent=f"{BOTS}|idle", show="unused"), table(show="outside")
+    everything, unused, outside = (
+        table(principal=f"{ID}|ada"),
+        table(agent=f"{BOTS}|idle", show="unused"),
+        table(show="outside"),
+    )
     assert {"**", "domain.*", "bucket.*", "mail.send"} <= set(everything)
     assert set(unused) == {"mail.send"} and "<b>never</b>" in unused["mail.send"]
     assert set(outside) == {"queue.push", "resource.provision"} and "not allowed" in outside["queue.push"]
@@ -115,7 +128,12 @@ def test_the_permissions_page_shows_what_is_never_used_and_every_use_leads_to_it
 
 
 def test_pages_of_permissions_hold_every_grant_once(told):
-    told.send_together([told.grant(told.lead, told.idle, parent=told.root, actions=["a.b"], id=f"kid-{n:03}", at=told.at) for n in range(70)])
+    told.send_together(
+        [
+            told.grant(told.lead, told.idle, parent=told.root, actions=["a.b"], id=f"kid-{n:03}", at=told.at)
+            for n in range(70)
+        ]
+    )
     told.settle()
     client, seen, query = signed_in(told, "auditor"), [], "?agent=" + quote(f"{BOTS}|idle")
     while query:
@@ -177,7 +195,13 @@ def test_pages_of_the_inventory_hold_everything_once_also_what_was_made_at_one_i
 
 def test_an_act_outside_its_authority_is_a_cross_in_the_picture_with_the_reason_below_it(told):
     wider = told.grant(told.busy, told.idle, actions=["**"], parent=told.one, id="wider", at=told.at)
-    act = told.event("action.performed", grant=wider, actor=told.idle, at=told.at + MINUTE, action={"verb": "mail.send", "provider": "cloud", "resource": "m"})
+    act = told.event(
+        "action.performed",
+        grant=wider,
+        actor=told.idle,
+        at=told.at + MINUTE,
+        action={"verb": "mail.send", "provider": "cloud", "resource": "m"},
+    )
     *_, done = told.send(wider, act)
     told.settle()
     client = signed_in(told, "security")
@@ -195,9 +219,17 @@ def test_an_act_outside_its_authority_is_a_cross_in_the_picture_with_the_reason_
 
 
 def test_before_a_grant_was_told_of_it_is_not_called_in_force(told):
-    said = {"id": "no-beginning", "root": True, "subject": told.ada.full, "actor": told.lead.full, "authorization_details": [{"type": "agent_action"}]}
+    said = {
+        "id": "no-beginning",
+        "root": True,
+        "subject": told.ada.full,
+        "actor": told.lead.full,
+        "authorization_details": [{"type": "agent_action"}],
+    }
     late = told.event("delegation.granted", grant=said, told_at=told.at)
-    *_, done = told.send(late, told.event("action.performed", grant="no-beginning", actor=told.lead, at=told.at + MINUTE))
+    *_, done = told.send(
+        late, told.event("action.performed", grant="no-beginning", actor=told.lead, at=told.at + MINUTE)
+    )
     told.settle()
     url, before = f"/events/{done.event_id}/", (told.at - timedelta(days=3)).strftime("%Y-%m-%d %H:%M")
 
@@ -223,7 +255,9 @@ def test_what_was_in_force_can_be_asked_for_another_time(told):
 
 
 def test_hostile_names_are_shown_and_not_run(told):
-    evil = told.grant(told.lead, told.agent("<script>alert(1)</script>", issuer=BOTS), parent=told.root, id="<img src=x>", at=told.at)
+    evil = told.grant(
+        told.lead, told.agent("<script>alert(1)</script>", issuer=BOTS), parent=told.root, id="<img src=x>", at=told.at
+    )
     bucket = {"provider": "cloud", "target": {"type": "bucket", "id": "<b>bold</b>"}}
     told.send(evil, told.event("resource.provisioned", grant=evil, at=told.at, action=bucket))
     told.settle()

@@ -27,14 +27,31 @@ from tests.integration.test_emit import ROOT, Service, in_ledger
 
 SECRET = "recorder-secret-of-the-tests"
 ISSUER = "https://provider.example"
-ASKED = {"service_id": "postgres/small", "actor": {"email": "ada@acme.example"}, "confirmation_secret": "cs_1", "payment": "spt_1Qabcdefgh"}
-ANSWERED = {"id": "res_1", "status": "complete", "access_configuration": {"password": "hunter2", "url": "postgres://u:p@h/db"}}
+ASKED = {
+    "service_id": "postgres/small",
+    "actor": {"email": "ada@acme.example"},
+    "confirmation_secret": "cs_1",
+    "payment": "spt_1Qabcdefgh",
+}
+ANSWERED = {
+    "id": "res_1",
+    "status": "complete",
+    "access_configuration": {"password": "hunter2", "url": "postgres://u:p@h/db"},
+}
 
 
 @pytest.fixture
 def service(tenant, now, monkeypatch):
     monkeypatch.setenv("RECORDER_SECRET_OF_TESTS", SECRET)
-    add_source(tenant, "orchestrator", format="app", issuer=ISSUER, secret_env="RECORDER_SECRET_OF_TESTS", provider="dbco", now=now)
+    add_source(
+        tenant,
+        "orchestrator",
+        format="app",
+        issuer=ISSUER,
+        secret_env="RECORDER_SECRET_OF_TESTS",
+        provider="dbco",
+        now=now,
+    )
     running = Service()
     running.tenant = tenant
     running.address = f"http://127.0.0.1:{running.port}/ingest/{tenant.name}/orchestrator"
@@ -54,7 +71,11 @@ class Provider:
     """A WSGI application that answers as it is told, reading what it is sent as some do: whole, by lines, or not at all."""
 
     def __init__(self, status="200 OK", answer=ANSWERED, reads="whole"):
-        self.status, self.answer, self.reads = status, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), reads
+        self.status, self.answer, self.reads = (
+            status,
+            answer if isinstance(answer, bytes) else json.dumps(answer).encode(),
+            reads,
+        )
 
     def __call__(self, environ, start_response):
         stream = environ["wsgi.input"]
@@ -87,7 +108,9 @@ def pairs(service):
 
 
 @pytest.mark.parametrize("reads", ["whole", "lines"])
-def test_a_provisioned_resource_becomes_an_event_of_grade_c_and_the_provider_notices_nothing(service, recorder, now, reads):
+def test_a_provisioned_resource_becomes_an_event_of_grade_c_and_the_provider_notices_nothing(
+    service, recorder, now, reads
+):
     provider = Provider(reads=reads)
 
     said, body = ask(RecordWSGI(provider, recorder), HTTP_IDEMPOTENCY_KEY="idem-1")
@@ -99,7 +122,12 @@ def test_a_provisioned_resource_becomes_an_event_of_grade_c_and_the_provider_not
     assert pair["request"]["body_sha256"] == sha256(json.dumps(ASKED).encode()).hexdigest()
     project(service.tenant, now=now)
     event = Event.objects.get(tenant=service.tenant)
-    assert (event.type, event.outcome, event.target, event.idempotency_key) == ("resource.provisioned", "success", "res_1", "idem-1")
+    assert (event.type, event.outcome, event.target, event.idempotency_key) == (
+        "resource.provisioned",
+        "success",
+        "res_1",
+        "idem-1",
+    )
     assert event.principal == f"{ISSUER}|ada@acme.example"
 
 
@@ -147,7 +175,10 @@ def test_a_body_that_was_not_read_to_its_end_and_one_too_long_to_keep_are_not_ha
 
     assert recorder.flush(10)
     *unread, too_long = pairs(service)
-    assert [(pair["request"].get("body"), "body_sha256" in pair["request"]) for pair in unread] == [(None, False), (None, False)]
+    assert [(pair["request"].get("body"), "body_sha256" in pair["request"]) for pair in unread] == [
+        (None, False),
+        (None, False),
+    ]
     assert too_long["request"]["body"] is None and too_long["response"]["body"] is None
     assert too_long["request"]["body_sha256"] == sha256(long).hexdigest()
 
@@ -204,7 +235,12 @@ def ask_async(application, parts, *, path="/provisioning/resources", type="http"
     async def send(message):
         said.append(message)
 
-    scope = {"type": type, "path": path, "method": "POST", "headers": [(b"api-version", b"0.1d"), (b"authorization", b"Bearer t0ps3cret")]}
+    scope = {
+        "type": type,
+        "path": path,
+        "method": "POST",
+        "headers": [(b"api-version", b"0.1d"), (b"authorization", b"Bearer t0ps3cret")],
+    }
     asyncio.run(application(scope, receive, send))
     return said
 
@@ -232,7 +268,9 @@ def test_asgi_is_recorded_as_wsgi_is(service, recorder):
     assert b"".join(m.get("body", b"") for m in said) == json.dumps(ANSWERED).encode() and said[0]["status"] == 201
     [pair] = pairs(service)
     assert (pair["response"]["status"], pair["response"]["body"]["id"]) == (201, "res_1")
-    assert pair["request"]["body_sha256"] == sha256(raw).hexdigest() and "authorization" not in pair["request"]["headers"]
+    assert (
+        pair["request"]["body_sha256"] == sha256(raw).hexdigest() and "authorization" not in pair["request"]["headers"]
+    )
 
 
 def test_an_asgi_application_that_fails_or_speaks_websocket_goes_on_as_before(service, recorder):
@@ -288,8 +326,10 @@ def test_what_it_looks_for_inside_of_a_text_is_what_the_service_looks_for_but_fo
 
 
 def test_it_needs_the_standard_library_and_the_emitter_only():
-    code = ("import sys; import auditlog.recorder; foreign = {m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names);"
-            "assert foreign <= {'auditlog', '__main__'} or not {'django', 'msgspec', 'orjson', 'nacl', 'config'} & foreign, foreign")
+    code = (
+        "import sys; import auditlog.recorder; foreign = {m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names);"
+        "assert foreign <= {'auditlog', '__main__'} or not {'django', 'msgspec', 'orjson', 'nacl', 'config'} & foreign, foreign"
+    )
 
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -299,4 +339,8 @@ def test_it_needs_the_standard_library_and_the_emitter_only():
 def test_the_lines_of_its_docstring_are_python():
     text = Path(recording.__file__).read_text()
 
-    compile("import os\n" + "\n".join(line[4:] for line in text.split('"""')[1].splitlines() if line.startswith("    ")), "docstring", "exec")
+    compile(
+        "import os\n" + "\n".join(line[4:] for line in text.split('"""')[1].splitlines() if line.startswith("    ")),
+        "docstring",
+        "exec",
+    )

@@ -30,7 +30,9 @@ def by_owner(statement):
 
 def started():
     environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}  # on the database of these tests
-    done = subprocess.run([sys.executable, "-c", "import config.wsgi"], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", "import config.wsgi"], capture_output=True, text=True, timeout=60, env=environment
+    )
     return done.returncode, done.stderr
 
 

@@ -84,7 +84,11 @@ def test_a_box_that_was_moved_to_another_tenant_or_name_opens_for_nobody(tenant,
     SealedSecret.objects.create(tenant=other, name="HOOK", box=row.box, key_id=row.key_id, changed_at=now)
     SealedSecret.objects.create(tenant=tenant, name="OTHER", box=row.box, key_id=row.key_id, changed_at=now)
 
-    assert source_secret("HOOK", other) is None and source_secret("OTHER", tenant) is None and source_secret("HOOK", tenant) == b"of the first"
+    assert (
+        source_secret("HOOK", other) is None
+        and source_secret("OTHER", tenant) is None
+        and source_secret("HOOK", tenant) == b"of the first"
+    )
 
 
 def test_a_key_is_changed_by_putting_the_new_one_first_and_sealing_anew(tenant, now, key, monkeypatch):
@@ -108,7 +112,10 @@ def test_a_key_is_changed_by_putting_the_new_one_first_and_sealing_anew(tenant, 
 def test_the_key_may_come_from_a_file_or_a_command_and_a_bad_one_is_never_said(tenant, now, key, monkeypatch, tmp_path):
     monkeypatch.delenv("ANSWERABLE_SEAL_KEY")
     (tmp_path / "key").write_text(key + "\n")
-    for variable, value in (("ANSWERABLE_SEAL_KEY_FILE", str(tmp_path / "key")), ("ANSWERABLE_SEAL_KEY_COMMAND", f"cat {tmp_path / 'key'}")):
+    for variable, value in (
+        ("ANSWERABLE_SEAL_KEY_FILE", str(tmp_path / "key")),
+        ("ANSWERABLE_SEAL_KEY_COMMAND", f"cat {tmp_path / 'key'}"),
+    ):
         with monkeypatch.context() as patched:
             patched.setenv(variable, value)
             sealed.seal(tenant, "HOOK", b"x", now=now)
@@ -122,7 +129,18 @@ def test_the_key_may_come_from_a_file_or_a_command_and_a_bad_one_is_never_said(t
         assert "c2hvcnQ" not in str(told.value)
 
 
-@pytest.mark.parametrize(("name", "secret"), [("hook", b"x"), ("A B", b"x"), ("", b"x"), ("HOOK", b""), ("HOOK", b"\n"), ("HOOK", b"x" * 20_000), ("H" * 200, b"x")])
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("hook", b"x"),
+        ("A B", b"x"),
+        ("", b"x"),
+        ("HOOK", b""),
+        ("HOOK", b"\n"),
+        ("HOOK", b"x" * 20_000),
+        ("H" * 200, b"x"),
+    ],
+)
 def test_what_is_no_name_or_no_secret_is_refused(tenant, name, secret, monkeypatch):
     with pytest.raises(CommandError):
         put(tenant, name, secret, monkeypatch)

@@ -32,7 +32,9 @@ def people(tenant):
     clients = {}
     for role in ("admin", "auditor", "security", "finance", "abuse"):
         user = get_user_model().objects.create_user(f"{role}-{tenant.name}", password=PASSWORD)
-        give_role(Membership(tenant=tenant, user=user, role=role, provider="x" if role == "abuse" else ""), now=timezone.now())
+        give_role(
+            Membership(tenant=tenant, user=user, role=role, provider="x" if role == "abuse" else ""), now=timezone.now()
+        )
         clients[role] = Client(REMOTE_ADDR="198.51.100.7")
         assert clients[role].post("/login/", {"username": user.username, "password": PASSWORD}).status_code == 302
     return clients
@@ -61,7 +63,9 @@ def test_no_password_token_or_query_is_ever_kept(tenant, people):
 
     with connection.cursor() as cursor:
         owns = [log_of(one).pk for one in (tenant, service)]
-        cursor.execute("SELECT string_agg(encode(raw, 'escape'), '') FROM ledger_payload WHERE tenant_id = ANY(%s)", [owns])
+        cursor.execute(
+            "SELECT string_agg(encode(raw, 'escape'), '') FROM ledger_payload WHERE tenant_id = ANY(%s)", [owns]
+        )
         kept = cursor.fetchone()[0]
     assert "signin.failed" in kept and "access.refused" in kept
     for secret in ("Passw0rd", "hunter2", "ans_stolen", "s3cr3t", PASSWORD):
@@ -71,7 +75,10 @@ def test_no_password_token_or_query_is_ever_kept(tenant, people):
 def test_refusals_say_who_wanted_what(tenant, people):
     assert people["abuse"].get("/integrity/").status_code == 403
     token = issue_token(tenant, name="of finance", role="finance", expires_at=timezone.now() + timedelta(days=1))
-    assert Client().get("/api/v1/export/ocsf?what=security", headers={"authorization": f"Bearer {token}"}).status_code == 403
+    assert (
+        Client().get("/api/v1/export/ocsf?what=security", headers={"authorization": f"Bearer {token}"}).status_code
+        == 403
+    )
 
     api, page, *_ = noted(tenant, kind="access.refused")
     assert (page.who, page.what, page.result) == (f"abuse-{tenant.name}", "GET /integrity/", "403")
@@ -82,7 +89,9 @@ def test_what_is_taken_out_is_noted(world):
     world.source("conductor", "https://conductor.example")
     [placed] = world.send(world.event("action.performed"))
     world.settle()
-    token = {"authorization": f"Bearer {issue_token(world.row, name='t', role='admin', expires_at=timezone.now() + timedelta(days=1))}"}
+    token = {
+        "authorization": f"Bearer {issue_token(world.row, name='t', role='admin', expires_at=timezone.now() + timedelta(days=1))}"
+    }
     assert Client().get(f"/api/v1/events/{placed.event_id}/raw", headers=token).status_code == 200
     assert Client().get("/api/v1/export/ocsf?what=events", headers=token).status_code == 200
 
@@ -114,7 +123,9 @@ def test_only_admins_and_auditors_read_it_and_nobody_another_tenants(tenant, peo
     }  # fmt: skip
     page = people["admin"].get("/security-log/").content.decode()
     assert f"auditor-{tenant.name}" in page and "of-the-other-tenant" not in page and "of-the-service" not in page
-    assert people["admin"].get("/security-log/?of=service").status_code == 403  # an admin of one tenant, and no superuser
+    assert (
+        people["admin"].get("/security-log/?of=service").status_code == 403
+    )  # an admin of one tenant, and no superuser
     assert Client().get("/security-log/").status_code == 302
 
 
@@ -123,7 +134,13 @@ def test_its_page_is_filtered_and_paged(tenant, people, now):
         note(tenant, "access.refused", who=f"<i>who-{number}", what="GET /x\u202e", address="192.0.2.1", now=now)
 
     first = people["auditor"].get("/security-log/?kind=access.refused").content.decode()
-    assert first.count("<tr>") == 51 and "who-119" in first and "who-69" not in first and "signed in</td>" not in first and "<i>who" not in first
+    assert (
+        first.count("<tr>") == 51
+        and "who-119" in first
+        and "who-69" not in first
+        and "signed in</td>" not in first
+        and "<i>who" not in first
+    )
     older = first.split('href="?')[-1].split('"')[0].replace("&amp;", "&")
     second = people["auditor"].get(f"/security-log/?{older}").content.decode()
     assert "who-69" in second and "who-119" not in second
@@ -139,7 +156,9 @@ def test_it_goes_into_a_siem_by_the_way_that_everything_goes(tenant, people, now
     lines = read_page(tenant, "security", after=0, size=100).lines
     objects = [json.loads(line) for line in lines]
     assert [problem for one in objects for problem in problems(one)] == []
-    assert {one["class_uid"] for one in objects} == {3002, 6003} and len({one["metadata"]["uid"] for one in objects}) == len(lines) == 7
+    assert {one["class_uid"] for one in objects} == {3002, 6003} and len(
+        {one["metadata"]["uid"] for one in objects}
+    ) == len(lines) == 7
     page = read_page(tenant, "security", after=0, size=3)
     assert page.more and read_page(tenant, "security", after=page.next, size=100).lines == lines[3:]
     assert read_page(tenant, "security", after=end_of(tenant, "security"), size=3).lines == []

@@ -37,7 +37,14 @@ def test_a_delivery_is_taken_once_and_projected_as_it_was_understood(source, ten
         delivery = sample.deliver(body)
         answers = [post(tenant, row.name, delivery) for _ in range(2)]
         assert [answer.status_code for answer in answers] in ([202, 202], [200, 200]), answers[0].content
-        sender = formats.Sender(tenant.name, row.name, ISSUER, keys=sample.known.keys, secret=sample.known.secret, audience=sample.known.audience)
+        sender = formats.Sender(
+            tenant.name,
+            row.name,
+            ISSUER,
+            keys=sample.known.keys,
+            secret=sample.known.secret,
+            audience=sample.known.audience,
+        )
         for statement in formats.named(format).receive(delivery, sender).statements.values():
             assert not isinstance(statement, Refused)
             expected.add((statement.source_event_id, statement.event.type, statement.grade))
@@ -66,7 +73,10 @@ def test_logpush_is_answered_as_it_wants_to_be(source, tenant):
 
     assert (validation.status_code, validation.json()["ack"]) == (200, [])
     assert (records.status_code, records.json()["ack"]) == (200, ["a", "b"])
-    assert list(records.json()["setErrs"]) == ["record 3"] and records.json()["setErrs"]["record 3"]["err"] == "invalid_request"
+    assert (
+        list(records.json()["setErrs"]) == ["record 3"]
+        and records.json()["setErrs"]["record 3"]["err"] == "invalid_request"
+    )
 
 
 def test_the_request_line_that_a_sender_signed_is_the_one_we_received(source, tenant):
@@ -139,7 +149,9 @@ def test_a_signal_is_pushed_and_answered_as_rfc_8935_says(source, tenant, now):
         "invalid_request": push(b"not a token"),
     }
 
-    assert (taken.status_code, again.status_code, taken.content) == (202, 202, b"") and taken["Location"] == again["Location"]
+    assert (taken.status_code, again.status_code, taken.content) == (202, 202, b"") and taken["Location"] == again[
+        "Location"
+    ]
     for err, answer in refused.items():
         assert (answer.status_code, answer.json()["err"]) == (400, err) and answer.json()["description"]
     project(tenant, now=now)
@@ -149,7 +161,11 @@ def test_a_signal_is_pushed_and_answered_as_rfc_8935_says(source, tenant, now):
 
 
 def test_a_signal_is_polled_acknowledged_and_its_new_key_read(tenant, outside, now):
-    keys, kept, acked = [SIGNER.jwk], {"signal-1": signal().decode(), "signal-2": signal("signal-2", signer=Signer(ISSUER, "k2", seed=2)).decode()}, []
+    keys, kept, acked = (
+        [SIGNER.jwk],
+        {"signal-1": signal().decode(), "signal-2": signal("signal-2", signer=Signer(ISSUER, "k2", seed=2)).decode()},
+        [],
+    )
 
     def answer(method, path, headers, body):
         if path == "/jwks":

@@ -64,7 +64,12 @@ def stream(of, what="events"):
 
 def send_acts(world, count):
     signed = [
-        world.event("action.performed", grant=world.root, at=world.at, action={"verb": "dns.read", "provider": "cloud", "target": {"type": "zone", "id": f"z{n}"}})
+        world.event(
+            "action.performed",
+            grant=world.root,
+            at=world.at,
+            action={"verb": "dns.read", "provider": "cloud", "target": {"type": "zone", "id": f"z{n}"}},
+        )
         for n in range(count)
     ]
     world.send_together(signed)
@@ -79,7 +84,14 @@ def find(world, number=1, **more):
     event = Event.objects.filter(tenant=world.row).first()
     values = dict(rule="spend.retry_loop", anchor=f"a{number}", severity="high", title=f"loop {number}", events=(str(event.event_id),),
                   leaves=(event.leaf_index,), first_at=world.at, last_at=world.at, evidence={"n": 1})  # fmt: skip
-    _keep(world.row, "spend.retry_loop", 1, {(f"p{number}",): [core.Finding(**values | more)]}, withdrawn_by=9, now=world.now)
+    _keep(
+        world.row,
+        "spend.retry_loop",
+        1,
+        {(f"p{number}",): [core.Finding(**values | more)]},
+        withdrawn_by=9,
+        now=world.now,
+    )
     return Finding.objects.get(tenant=world.row, rule="spend.retry_loop", anchor=f"a{number}")
 
 
@@ -105,7 +117,11 @@ def test_every_event_and_finding_of_a_desk_is_valid_ocsf_in_leaf_order(desk):  #
     assert [problems(e) for e in events] == [[]] * 5
     assert [problems(f) for f in findings(desk, 0)[0]] == [[]] * len(findings(desk, 0)[0])
     bought = events[3]
-    assert (bought["class_uid"], bought["activity_id"], bought["unmapped"]["answerable"]["money"]["amount_minor"]) == (6003, 1, 1100)
+    assert (bought["class_uid"], bought["activity_id"], bought["unmapped"]["answerable"]["money"]["amount_minor"]) == (
+        6003,
+        1,
+        1100,
+    )
     hops = bought["unmapped"]["answerable"]["chain"]["hops"]
     assert [(h["sub"], h["standing"]) for h in hops] == [("ada", "proven"), ("lead", "proven"), ("helper", "proven")]
     assert bought["unmapped"]["delegation"]["parent_uid"] == events[0]["unmapped"]["delegation"]["uid"]
@@ -236,7 +252,9 @@ def test_what_is_new_is_posted_as_signed_json_lines_and_the_position_moves(desk,
     assert (method, path, headers["content-type"]) == ("POST", "/collect", "application/x-ndjson")
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     mac = b64encode(hmac.digest(b"0123456789abcdef01234567", signed, "sha256")).decode()
-    assert headers["webhook-signature"] == f"v1,{mac}" and int(headers["webhook-timestamp"]) == int(desk.now.timestamp())
+    assert headers["webhook-signature"] == f"v1,{mac}" and int(headers["webhook-timestamp"]) == int(
+        desk.now.timestamp()
+    )
     assert [e["metadata"]["uid"] for e in receiver.taken] == list(desk.ids.values())
     kept = stream(of)
     assert (kept.sent, kept.error, kept.succeeded_at, behind(desk.row, "events", kept.position)) == (5, "", desk.now, 0)
@@ -319,7 +337,10 @@ def test_an_answer_that_is_lost_means_the_same_ids_again(desk, receiver):  # noq
     assert run(of, receiver, stream(of).due_at) == 5
 
     uids = [e["metadata"]["uid"] for e in receiver.taken]
-    assert uids == [*desk.ids.values(), *desk.ids.values()] and receiver.asked[0][2]["webhook-id"] == receiver.asked[1][2]["webhook-id"]
+    assert (
+        uids == [*desk.ids.values(), *desk.ids.values()]
+        and receiver.asked[0][2]["webhook-id"] == receiver.asked[1][2]["webhook-id"]
+    )
 
 
 def test_who_dies_before_the_position_is_kept_sends_the_same_again(desk, receiver, monkeypatch):  # noqa: F811
@@ -471,7 +492,10 @@ def test_adding_changing_and_removing_an_export_are_leaves_without_its_path(desk
     of.state = "suspended"
     change_export(of, now=desk.now)
 
-    notes = [json.loads(bytes(p.raw)) for p in Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("leaf_index")]
+    notes = [
+        json.loads(bytes(p.raw))
+        for p in Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("leaf_index")
+    ]
     assert [n["change"] for n in notes[-2:]] == ["export.added", "export.changed"]
     assert (notes[-1]["state"], notes[-1]["host"], notes[-1]["secret_env"]) == ("suspended", "localhost", "SIEM_SECRET")
     assert "secret-path" not in json.dumps(notes)
@@ -507,9 +531,21 @@ def test_staff_configure_exports_in_the_admin_and_others_do_not(desk, receiver):
     staff, plain = Client(), Client()
     staff.force_login(User.objects.create_superuser(f"root-{desk.row.name}", password="x" * 12))
     plain.force_login(User.objects.create_user(f"plain-{desk.row.name}", password="x" * 12))
-    form = {"tenant": desk.row.pk, "name": "splunk", "kind": "ocsf", "what": "both", "url": "https://siem.example/x", "secret_env": "SIEM_SECRET", "token_scheme": "Bearer", "state": "active"}
+    form = {
+        "tenant": desk.row.pk,
+        "name": "splunk",
+        "kind": "ocsf",
+        "what": "both",
+        "url": "https://siem.example/x",
+        "secret_env": "SIEM_SECRET",
+        "token_scheme": "Bearer",
+        "state": "active",
+    }
 
-    assert plain.post("/admin/auditlog/export/add/", form).status_code == 302 and not Export.objects.filter(tenant=desk.row).exists()
+    assert (
+        plain.post("/admin/auditlog/export/add/", form).status_code == 302
+        and not Export.objects.filter(tenant=desk.row).exists()
+    )
     wrong = staff.post("/admin/auditlog/export/add/", form | {"url": "http://siem.example"})
     assert wrong.status_code == 200 and "expected an https address" in text_of(wrong)
     assert staff.post("/admin/auditlog/export/add/", form).status_code == 302
@@ -517,11 +553,20 @@ def test_staff_configure_exports_in_the_admin_and_others_do_not(desk, receiver):
     address = f"/admin/auditlog/export/{of.pk}/"
     assert staff.get(f"{address}change/").status_code == 200
     inline = {"streams-TOTAL_FORMS": 0, "streams-INITIAL_FORMS": 0}
-    changed = {"url": "https://other.example/x", "secret_env": "", "token_env": "SIEM_TOKEN", "token_scheme": "Splunk", "state": "suspended"}
+    changed = {
+        "url": "https://other.example/x",
+        "secret_env": "",
+        "token_env": "SIEM_TOKEN",
+        "token_scheme": "Splunk",
+        "state": "suspended",
+    }
     assert staff.post(f"{address}change/", changed | inline).status_code == 302
     assert staff.post(f"{address}delete/", {"post": "yes"}).status_code == 302
 
-    notes = [json.loads(bytes(p.raw)) for p in Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("leaf_index")]
+    notes = [
+        json.loads(bytes(p.raw))
+        for p in Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("leaf_index")
+    ]
     assert [(n["change"], n["host"], n["state"]) for n in notes[-3:]] == [
         ("export.added", "siem.example", "active"), ("export.changed", "other.example", "suspended"), ("export.removed", "other.example", "suspended"),
     ]  # fmt: skip
@@ -561,7 +606,9 @@ def test_a_token_from_the_environment_is_sent_as_the_receiver_wants_it(desk, rec
     assert headers["authorization"] == f"{scheme} tok-1.hec/AB=="
     assert ("webhook-signature" in headers) is bool(secret_env) and headers["webhook-id"]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM auditlog_export e WHERE e.tenant_id = %s AND e::text LIKE '%%tok-1%%'", [desk.row.pk])
+        cursor.execute(
+            "SELECT count(*) FROM auditlog_export e WHERE e.tenant_id = %s AND e::text LIKE '%%tok-1%%'", [desk.row.pk]
+        )
         assert cursor.fetchone() == (0,)
 
 
@@ -572,7 +619,9 @@ def test_a_token_that_is_none_is_not_sent_and_not_shown(desk, receiver, monkeypa
 
     assert run(of, receiver, desk.now) == 0
 
-    assert receiver.asked == [] and "SIEM_TOKEN" in stream(of).error and (not value or value[:9] not in stream(of).error)
+    assert (
+        receiver.asked == [] and "SIEM_TOKEN" in stream(of).error and (not value or value[:9] not in stream(of).error)
+    )
 
 
 def test_a_refused_token_is_said_without_it(desk, receiver, monkeypatch):  # noqa: F811
@@ -609,7 +658,14 @@ def walk(desk, case):  # noqa: F811
 
     for n, to in enumerate(("intake", "evidence_open", "record_sealed", "assessment"), 1):
         move(case, to, viewer=person(desk, "security"), now=desk.now + timedelta(minutes=n))
-    move(case, "proposed", viewer=person(desk, "security"), outcome="upheld", reason="not asked for", now=desk.now + timedelta(minutes=5))
+    move(
+        case,
+        "proposed",
+        viewer=person(desk, "security"),
+        outcome="upheld",
+        reason="not asked for",
+        now=desk.now + timedelta(minutes=5),
+    )
     move(case, "decided", viewer=person(desk, "finance"), reason="so it is", now=desk.now + timedelta(minutes=6))
 
 
@@ -711,7 +767,9 @@ def test_cases_go_out_by_webhook_and_only_to_whom_they_were_promised(desk, case,
     assert mine.keys() == {"events", "findings", "cases"} and not both.streams.filter(what="cases").exists()
     assert mine["cases"] in due_streams(now=desk.now)
     run(every, receiver, desk.now)
-    assert [one["metadata"]["uid"] for one in receiver.taken if one["class_uid"] == 2005] == [f"case-{desk.row.name}-{case.ref}-0"]
+    assert [one["metadata"]["uid"] for one in receiver.taken if one["class_uid"] == 2005] == [
+        f"case-{desk.row.name}-{case.ref}-0"
+    ]
     assert mine["cases"] not in due_streams(now=desk.now) and stream(every, "cases").sent == 1
     walk(desk, case)
     assert mine["cases"] in due_streams(now=desk.now)
@@ -748,7 +806,9 @@ def test_every_state_of_a_case_has_a_standing_in_the_words_of_an_incident():
 
 def cursor(desk, *arguments):  # noqa: F811
     out = StringIO()
-    call_command("export_cursor", "siem-events-ocsf", "--tenant", desk.row.name, "--what", "events", *arguments, stdout=out)
+    call_command(
+        "export_cursor", "siem-events-ocsf", "--tenant", desk.row.name, "--what", "events", *arguments, stdout=out
+    )
     return out.getvalue().strip()
 
 
@@ -759,11 +819,16 @@ def test_an_operator_has_an_export_send_again_under_the_same_ids(desk, receiver)
 
     said = cursor(desk, "--to", "0")
 
-    assert said == f"siem-events-ocsf: the cursor of events was {end} and is 0: events from 0 up to {end} are sent again, under the same ids"
+    assert (
+        said
+        == f"siem-events-ocsf: the cursor of events was {end} and is 0: events from 0 up to {end} are sent again, under the same ids"
+    )
     assert run(of, receiver, desk.now) == 5
     uids = [one["metadata"]["uid"] for one in receiver.taken]
     assert uids == [*desk.ids.values(), *desk.ids.values()]
-    note = json.loads(bytes(Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("-leaf_index").first().raw))
+    note = json.loads(
+        bytes(Payload.objects.filter(tenant=desk.row, source_event_id="").order_by("-leaf_index").first().raw)
+    )
     assert (note["change"], note["stream"], note["before"], note["after"]) == ("export.moved", "events", end, 0)
 
 
@@ -781,7 +846,10 @@ def test_what_a_cursor_would_pass_over_is_said_and_takes_a_word(desk, receiver):
 
 def test_a_cursor_that_is_none_or_of_nobody_is_an_error(desk, receiver):  # noqa: F811
     of = export(desk, receiver)
-    for arguments, said in ((["--to", "999999", "--skip"], "a cursor that was given out"), (["--to", "-1"], "a cursor that was given out")):
+    for arguments, said in (
+        (["--to", "999999", "--skip"], "a cursor that was given out"),
+        (["--to", "-1"], "a cursor that was given out"),
+    ):
         with pytest.raises(CommandError, match=said):
             cursor(desk, *arguments)
     for name, what, said in (("nobody", "events", "no export"), ("siem-events-ocsf", "cases", "sends no cases")):
@@ -842,7 +910,9 @@ def test_pulling_goes_on_from_the_cursor_it_gives(desk):  # noqa: F811
     for what, expected in (("events", 5), ("findings", Finding.objects.filter(tenant=desk.row).count())):
         cursor, more, read = "0", "true", []
         while more == "true":
-            answer = desk.api.get("export/ocsf", {"what": what, "after": cursor, "limit": 2}, Accept="application/x-ndjson")
+            answer = desk.api.get(
+                "export/ocsf", {"what": what, "after": cursor, "limit": 2}, Accept="application/x-ndjson"
+            )
             read += answer.content.splitlines()
             cursor, more = answer.headers["Answerable-Next-Cursor"], answer.headers["Answerable-More"]
         assert len(read) == expected and len({json.loads(line)["metadata"]["uid"] for line in read}) == expected
@@ -878,7 +948,10 @@ def test_a_file_is_appended_to_from_the_cursor_that_was_printed(desk, tmp_path):
 
     last = to_file(desk.row, out, after=cursor)
 
-    assert out.read_bytes() == b"".join(read_page(desk.row, "events", size=100).lines) and os.stat(out).st_mode & 0o777 == 0o600
+    assert (
+        out.read_bytes() == b"".join(read_page(desk.row, "events", size=100).lines)
+        and os.stat(out).st_mode & 0o777 == 0o600
+    )
     assert to_file(desk.row, out, after=last) == last and out.read_bytes().count(b"\n") == 8
 
 
@@ -886,7 +959,9 @@ def test_cef_and_findings_go_into_files_too(desk, tmp_path):  # noqa: F811
     find(desk)
     to_file(desk.row, tmp_path / "f.cef", what="findings", format="cef")
 
-    assert all(parsed(line)[0][1] == "Answerable" for line in (tmp_path / "f.cef").read_bytes().splitlines(keepends=True))
+    assert all(
+        parsed(line)[0][1] == "Answerable" for line in (tmp_path / "f.cef").read_bytes().splitlines(keepends=True)
+    )
 
 
 def test_a_line_that_a_killed_run_left_is_cut_off_and_a_foreign_file_is_left_alone(desk, tmp_path):  # noqa: F811

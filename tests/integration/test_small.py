@@ -45,11 +45,21 @@ def test_the_explorer_without_a_grant_is_told_so(world, asked):
 
 
 @pytest.mark.parametrize("path", ["adjudications", "cases", "findings/1/triage"])
-@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 200_000, b'{"event_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"])
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b'{"a":' * 200_000, b'{"event_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"]
+)
 def test_json_that_is_too_deep_is_a_bad_request(world, path, body):
-    token = issue_token(world.row, name="t", role="security", expires_at=timezone.now() + timedelta(hours=1), owner=User.objects.create_user(world.tenant))
+    token = issue_token(
+        world.row,
+        name="t",
+        role="security",
+        expires_at=timezone.now() + timedelta(hours=1),
+        owner=User.objects.create_user(world.tenant),
+    )
 
-    answer = Client().post(f"/api/v1/{path}", body, content_type="application/json", headers={"authorization": f"Bearer {token}"})
+    answer = Client().post(
+        f"/api/v1/{path}", body, content_type="application/json", headers={"authorization": f"Bearer {token}"}
+    )
 
     assert answer.status_code == 400 and "too deeply" in json.loads(answer.content)["detail"]
 
@@ -108,7 +118,12 @@ def test_a_child_of_quickstart_that_died_starts_again_later_each_time_and_says_s
     monkeypatch.setattr(quickstart.time, "sleep", waits.append)
     command, fallen, errors = quickstart.Command(), {}, io.StringIO()
     command.stderr = OutputWrapper(errors)
-    child = children.start("worker", [sys.executable, "-c", "print('the last word'); raise SystemExit(3)"], environment=dict(os.environ), logs=tmp_path)
+    child = children.start(
+        "worker",
+        [sys.executable, "-c", "print('the last word'); raise SystemExit(3)"],
+        environment=dict(os.environ),
+        logs=tmp_path,
+    )
     for _ in range(7):
         child.process.wait()
         child = command._again(child, fallen)

@@ -118,7 +118,9 @@ def test_numbers_among_erased_payloads_are_not_called_lost(desk):
     assert finding.severity == "info" and "erased payloads" in finding.title
 
 
-@pytest.mark.parametrize("bad", [{"number": -1}, {"number": 2**53}, {"number": 1.5}, {"stream": "x"}, {"number": 1, "stream": "x" * 121}])
+@pytest.mark.parametrize(
+    "bad", [{"number": -1}, {"number": 2**53}, {"number": 1.5}, {"stream": "x"}, {"number": 1, "stream": "x" * 121}]
+)
 def test_a_number_that_is_none_is_refused(desk, bad):
     assert "sequence" in str(desk.refused(desk.event("action.performed", sequence=bad)))
 
@@ -130,7 +132,14 @@ def test_a_number_that_is_none_is_refused(desk, bad):
 def trail(world, monkeypatch):
     """Posts digest files of an AWS trail, each as of the world's now and some hours."""
     monkeypatch.setenv("TEST_TRAIL_TOKEN", TOKEN)
-    source = add_source(world.row, "aws", format="cloudtrail", issuer="https://aws.example", secret_env="TEST_TRAIL_TOKEN", now=world.now)
+    source = add_source(
+        world.row,
+        "aws",
+        format="cloudtrail",
+        issuer="https://aws.example",
+        secret_env="TEST_TRAIL_TOKEN",
+        now=world.now,
+    )
     add_key(source, AWS_JWK, now=world.now)
 
     def post(*bundles, after=timedelta(0)):
@@ -154,7 +163,9 @@ def test_a_digest_file_that_was_removed_between_two_is_found_once_it_is_late_and
     )
     trail(digest_bundle(hour=3), after=2 * HOUR)
     settled(world, after=4 * HOUR)
-    assert [numbers[-1][1] for numbers in gaps_found(world)] == [20261120230131]  # and the one before that is still missing
+    assert [numbers[-1][1] for numbers in gaps_found(world)] == [
+        20261120230131
+    ]  # and the one before that is still missing
     trail(digest_bundle(hour=2), after=4 * HOUR)
     settled(world, after=6 * HOUR)
     assert gaps_found(world) == []
@@ -195,7 +206,10 @@ def test_a_source_that_promised_to_be_heard_and_is_not_is_found_by_beat_and_with
 
     [finding] = found(desk, "integrity.source_silent")
     assert finding.leaves == [last.leaf_index] and finding.event_ids == [last.event_id]
-    assert finding.title == f"conductor promised to be heard every 60 s, and nothing came from it since leaf {last.leaf_index}"
+    assert (
+        finding.title
+        == f"conductor promised to be heard every 60 s, and nothing came from it since leaf {last.leaf_index}"
+    )
     [spoke] = desk.send(desk.event("action.performed"), now=desk.now + 5 * MINUTE)  # any word will do
     settled(desk, after=5 * MINUTE)
     finding.refresh_from_db()
@@ -251,7 +265,15 @@ def test_the_promise_is_configured_by_command_and_stands_in_the_log(desk, tmp_pa
     call_command("source", "heartbeat", "conductor", "0", "--tenant", desk.tenant)
 
     assert Source.objects.get(tenant=desk.row, name="conductor").heartbeat_seconds is None
-    add_source(desk.row, "hooks", format="stripe", issuer="https://s.example", secret_env="X", heartbeat_seconds=9, now=desk.now)
+    add_source(
+        desk.row,
+        "hooks",
+        format="stripe",
+        issuer="https://s.example",
+        secret_env="X",
+        heartbeat_seconds=9,
+        now=desk.now,
+    )
     assert Dirty.objects.filter(tenant=desk.row, kind="silence", key='["hooks"]').exists()
 
 
@@ -330,7 +352,12 @@ def a_bad_day(world):
         world.issued_at = world.now + minute * MINUTE + (HOUR if minute == 2 else timedelta(0))
         sent += [(signed, minute * MINUTE) for signed in numbered(world, *numbers)]
         world.issued_at = world.now - HOUR + 3 * minute * MINUTE
-        sent.append((world.event("action.performed", source="other", sequence={"number": 2 * minute, "stream": "s"}), 3 * minute * MINUTE))
+        sent.append(
+            (
+                world.event("action.performed", source="other", sequence={"number": 2 * minute, "stream": "s"}),
+                3 * minute * MINUTE,
+            )
+        )
     world.issued_at = None
     return sent
 
@@ -343,13 +370,21 @@ def test_batches_and_a_rebuild_change_nothing_of_what_is_found(desk, batch):
     while project(desk.row, now=later, limit=batch) or detect(desk.row, now=later, limit=batch):
         pass
     incremental = everything(desk)
-    runs = list(SequenceRun.objects.filter(tenant=desk.row).order_by("source", "stream", "first").values_list("source", "stream", "first", "last", "events", "leaf_index"))
+    runs = list(
+        SequenceRun.objects.filter(tenant=desk.row)
+        .order_by("source", "stream", "first")
+        .values_list("source", "stream", "first", "last", "events", "leaf_index")
+    )
 
     rebuild(desk.row, now=later)
     settled(desk, after=HOUR)
 
     assert everything(desk) == incremental and len(incremental) >= 3
-    assert runs == list(SequenceRun.objects.filter(tenant=desk.row).order_by("source", "stream", "first").values_list("source", "stream", "first", "last", "events", "leaf_index"))
+    assert runs == list(
+        SequenceRun.objects.filter(tenant=desk.row)
+        .order_by("source", "stream", "first")
+        .values_list("source", "stream", "first", "last", "events", "leaf_index")
+    )
     assert {rule for rule, *_ in incremental} == {"integrity.source_gap", "integrity.clock_skew"}
 
 
@@ -407,11 +442,19 @@ def test_a_leaf_that_no_longer_parses_is_left_out_kept_counted_and_shown_and_sto
     settled(desk)
 
     assert Event.objects.filter(tenant=desk.row).count() == 2
-    assert ProjectionState.objects.get(tenant=desk.row, is_current=True).position == Leaf.objects.filter(tenant=desk.row).count()
+    assert (
+        ProjectionState.objects.get(tenant=desk.row, is_current=True).position
+        == Leaf.objects.filter(tenant=desk.row).count()
+    )
     [left_out] = UnparsedLeaf.objects.filter(tenant=desk.row)
     assert (left_out.leaf_index, left_out.source) == (desk.bad.leaf_index, "conductor")
     text = logged_in(desk, "auditor").get("/integrity/").content.decode()
-    assert "Leaves that no longer parse" in text and str(desk.bad.event_id) in text and "IndexError" in text and "<b>" not in text
+    assert (
+        "Leaves that no longer parse" in text
+        and str(desk.bad.event_id) in text
+        and "IndexError" in text
+        and "<b>" not in text
+    )
     assert ("answerable_unparsed_leaves", {"tenant": desk.tenant, "source": "conductor"}, 1) in [
         (name, labels, value) for name, _, labels, value in gauges(desk.now)
     ]
@@ -453,7 +496,11 @@ def test_a_leaf_whose_content_the_tables_do_not_take_is_found_among_thousands_an
     def parse(raw, headers, sender):
         event = real(raw, headers, sender)
         # As another format's parser might give it: half a character, which no encoding has.
-        return event.__class__(**{f: getattr(event, f) for f in event.__struct_fields__} | {"txn": "\ud800"}) if bytes(raw) == signed[17].raw else event
+        return (
+            event.__class__(**{f: getattr(event, f) for f in event.__struct_fields__} | {"txn": "\ud800"})
+            if bytes(raw) == signed[17].raw
+            else event
+        )
 
     monkeypatch.setattr(set_format, "parse", parse)
     settled(desk)

@@ -19,11 +19,35 @@ BASIL, CLOVER, OLDER, OLDEST = "2025-03-31.basil", "2026-01-28.clover", "2024-06
 CHARGE = {"id": "ch_1", "object": "charge", "amount": 2000, "amount_captured": 2000, "amount_refunded": 0, "captured": True, "currency": "usd",
           "payment_intent": "pi_1", "status": "succeeded"}  # fmt: skip
 HOLD = CHARGE | {"amount": 1000, "amount_captured": 0, "captured": False}
-INTENT = {"id": "pi_1", "object": "payment_intent", "amount": 2000, "amount_received": 2000, "currency": "usd", "status": "succeeded", "latest_charge": "ch_1"}
-REFUND = {"id": "re_1", "object": "refund", "amount": 2000, "currency": "usd", "charge": "ch_1", "payment_intent": "pi_1", "status": "succeeded"}
+INTENT = {
+    "id": "pi_1",
+    "object": "payment_intent",
+    "amount": 2000,
+    "amount_received": 2000,
+    "currency": "usd",
+    "status": "succeeded",
+    "latest_charge": "ch_1",
+}
+REFUND = {
+    "id": "re_1",
+    "object": "refund",
+    "amount": 2000,
+    "currency": "usd",
+    "charge": "ch_1",
+    "payment_intent": "pi_1",
+    "status": "succeeded",
+}
 AUTHORIZATION = {"id": "iauth_1", "object": "issuing.authorization", "amount": 1000, "approved": True, "status": "pending", "currency": "usd",
                  "card": {"id": "ic_1", "object": "issuing.card"}, "transactions": [], "pending_request": None}  # fmt: skip
-CAPTURE = {"id": "ipi_1", "object": "issuing.transaction", "amount": -400, "type": "capture", "authorization": "iauth_1", "currency": "usd", "card": "ic_1"}
+CAPTURE = {
+    "id": "ipi_1",
+    "object": "issuing.transaction",
+    "amount": -400,
+    "type": "capture",
+    "authorization": "iauth_1",
+    "currency": "usd",
+    "card": "ic_1",
+}
 
 
 @pytest.fixture
@@ -58,7 +82,11 @@ def told(source, tenant, now):
 
 
 def spent(lines):
-    return sum(line[0] for line in lines.values()), sum(line[1] for line in lines.values()), sum(line[3] for line in lines.values())
+    return (
+        sum(line[0] for line in lines.values()),
+        sum(line[1] for line in lines.values()),
+        sum(line[3] for line in lines.values()),
+    )
 
 
 @pytest.mark.parametrize("kind", ["refund.updated", "charge.refund.updated", "refund.failed"])
@@ -72,7 +100,11 @@ def test_a_refund_that_failed_later_is_spent_again(told, kind, status):
 
 def test_one_failed_refund_told_three_times_takes_back_one(told):
     part = CHARGE | {"amount_refunded": 500}
-    first = [("charge.succeeded", CHARGE), ("charge.refunded", part, {"amount_refunded": 0}), ("charge.refunded", part | {"amount_refunded": 1000}, {"amount_refunded": 500})]
+    first = [
+        ("charge.succeeded", CHARGE),
+        ("charge.refunded", part, {"amount_refunded": 0}),
+        ("charge.refunded", part | {"amount_refunded": 1000}, {"amount_refunded": 500}),
+    ]
 
     failed = REFUND | {"amount": 500, "status": "failed"}
     lines = told(*first, ("refund.failed", failed), ("refund.updated", failed), ("charge.refund.updated", failed))
@@ -81,11 +113,19 @@ def test_one_failed_refund_told_three_times_takes_back_one(told):
 
 
 def test_a_refund_that_was_never_told_of_and_failed_takes_nothing(told):
-    assert told(("charge.succeeded", CHARGE), ("refund.failed", REFUND | {"status": "failed"}))["ch_1"][:3] == (2000, 2000, 0)
+    assert told(("charge.succeeded", CHARGE), ("refund.failed", REFUND | {"status": "failed"}))["ch_1"][:3] == (
+        2000,
+        2000,
+        0,
+    )
 
 
 def test_a_pending_refund_is_pending_and_counts_as_the_charge_says(told):
-    assert told(("charge.succeeded", CHARGE), ("refund.created", REFUND | {"status": "pending"}))["ch_1"][:3] == (2000, 2000, 0)
+    assert told(("charge.succeeded", CHARGE), ("refund.created", REFUND | {"status": "pending"}))["ch_1"][:3] == (
+        2000,
+        2000,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +152,14 @@ def test_a_capture_from_before_amount_captured_is_what_was_not_given_back(told):
     old = {k: v for k, v in HOLD.items() if k != "amount_captured"}
     after = old | {"captured": True, "amount_refunded": 300}
 
-    assert spent(told(("charge.succeeded", old), ("charge.captured", after), ("charge.refunded", after, {"captured": False, "amount_refunded": 0}), version=OLDEST)) == (700, 700, 0)
+    assert spent(
+        told(
+            ("charge.succeeded", old),
+            ("charge.captured", after),
+            ("charge.refunded", after, {"captured": False, "amount_refunded": 0}),
+            version=OLDEST,
+        )
+    ) == (700, 700, 0)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +182,15 @@ def test_a_payment_intent_that_failed_and_was_cancelled_released_nothing(told):
 
 
 def test_a_payment_intent_of_before_latest_charge_is_the_charge_in_its_list(told):
-    old = {k: v for k, v in INTENT.items() if k != "latest_charge"} | {"charges": {"data": [CHARGE | {"id": "ch_0", "status": "failed"}, CHARGE]}}
+    old = {k: v for k, v in INTENT.items() if k != "latest_charge"} | {
+        "charges": {"data": [CHARGE | {"id": "ch_0", "status": "failed"}, CHARGE]}
+    }
 
-    assert spent(told(("charge.succeeded", CHARGE), ("payment_intent.succeeded", old), version=OLDEST)) == (2000, 2000, 0)
+    assert spent(told(("charge.succeeded", CHARGE), ("payment_intent.succeeded", old), version=OLDEST)) == (
+        2000,
+        2000,
+        0,
+    )
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::5])
@@ -154,28 +207,63 @@ def test_an_invoice_since_basil_finds_its_charge_by_the_payment_intent(told, ord
 
 def test_an_invoice_paid_in_two_payments_is_both(told):
     def paid(n, amount):
-        yield "charge.succeeded", CHARGE | {"id": f"ch_{n}", "amount": amount, "amount_captured": amount, "payment_intent": f"pi_{n}"}
+        yield (
+            "charge.succeeded",
+            CHARGE | {"id": f"ch_{n}", "amount": amount, "amount_captured": amount, "payment_intent": f"pi_{n}"},
+        )
         yield "invoice_payment.paid", {"id": f"inpay_{n}", "object": "invoice_payment", "amount_paid": amount, "currency": "usd", "invoice": "in_1",
                                        "payment": {"type": "payment_intent", "payment_intent": f"pi_{n}"}}  # fmt: skip
 
-    invoice = {"id": "in_1", "object": "invoice", "amount_paid": 2000, "total": 2000, "currency": "usd", "status": "paid"}
+    invoice = {
+        "id": "in_1",
+        "object": "invoice",
+        "amount_paid": 2000,
+        "total": 2000,
+        "currency": "usd",
+        "status": "paid",
+    }
     assert spent(told(*paid(1, 1200), *paid(2, 800), ("invoice.paid", invoice))) == (2000, 2000, 0)
 
 
 def test_a_voided_invoice_is_owed_no_more(told):
-    invoice = {"id": "in_1", "object": "invoice", "amount_due": 2000, "total": 2000, "currency": "usd", "status": "open"}
+    invoice = {
+        "id": "in_1",
+        "object": "invoice",
+        "amount_due": 2000,
+        "total": 2000,
+        "currency": "usd",
+        "status": "open",
+    }
 
     assert spent(told(("invoice.finalized", invoice))) == (2000, 2000, 0)
     assert spent(told(("invoice.voided", invoice | {"status": "void"}))) == (0, 0, 0)
 
 
 def test_a_draft_is_no_bill_yet(told):
-    assert told(("invoice.created", {"id": "in_1", "object": "invoice", "amount_due": 2000, "total": 2000, "currency": "usd", "status": "draft"})) == {}
+    assert (
+        told(
+            (
+                "invoice.created",
+                {
+                    "id": "in_1",
+                    "object": "invoice",
+                    "amount_due": 2000,
+                    "total": 2000,
+                    "currency": "usd",
+                    "status": "draft",
+                },
+            )
+        )
+        == {}
+    )
 
 
 def test_captures_of_one_authorization_add_up_and_end_its_hold(told):
     assert spent(told(("issuing_authorization.created", AUTHORIZATION))) == (0, 0, 1000)
-    lines = told(("issuing_transaction.created", CAPTURE), ("issuing_transaction.created", CAPTURE | {"id": "ipi_2", "amount": -600}))
+    lines = told(
+        ("issuing_transaction.created", CAPTURE),
+        ("issuing_transaction.created", CAPTURE | {"id": "ipi_2", "amount": -600}),
+    )
 
     assert spent(lines) == (1000, 1000, 0) and lines["ipi_1"][0] == 400 and lines["ipi_2"][0] == 600
 
@@ -183,31 +271,69 @@ def test_captures_of_one_authorization_add_up_and_end_its_hold(told):
 def test_a_refund_under_the_authorization_is_of_its_captures(told):
     back = CAPTURE | {"id": "ipi_3", "type": "refund", "amount": 150}
 
-    assert spent(told(("issuing_authorization.created", AUTHORIZATION), ("issuing_transaction.created", CAPTURE), ("issuing_transaction.created", back)))[:2] == (250, 250)
+    assert spent(
+        told(
+            ("issuing_authorization.created", AUTHORIZATION),
+            ("issuing_transaction.created", CAPTURE),
+            ("issuing_transaction.created", back),
+        )
+    )[:2] == (250, 250)
 
 
 def test_a_refund_that_names_no_authorization_is_shown_and_taken_off_nothing(told):
-    lines = told(("issuing_transaction.created", CAPTURE), ("issuing_transaction.created", CAPTURE | {"id": "ipi_3", "type": "refund", "amount": 150, "authorization": None}))
+    lines = told(
+        ("issuing_transaction.created", CAPTURE),
+        (
+            "issuing_transaction.created",
+            CAPTURE | {"id": "ipi_3", "type": "refund", "amount": 150, "authorization": None},
+        ),
+    )
 
     assert lines["ipi_1"][:3] == (400, 400, 0) and lines["ipi_3"][:3] == (0, 0, 150)
 
 
 def test_a_partial_reversal_holds_what_is_left_and_a_whole_one_nothing(told):
     told(("issuing_authorization.created", AUTHORIZATION))
-    assert spent(told(("issuing_authorization.updated", AUTHORIZATION | {"amount": 600}, {"amount": 1000}))) == (0, 0, 600)
-    assert spent(told(("issuing_authorization.updated", AUTHORIZATION | {"amount": 0, "status": "reversed"}, {"amount": 600, "status": "pending"}))) == (0, 0, 0)
+    assert spent(told(("issuing_authorization.updated", AUTHORIZATION | {"amount": 600}, {"amount": 1000}))) == (
+        0,
+        0,
+        600,
+    )
+    assert spent(
+        told(
+            (
+                "issuing_authorization.updated",
+                AUTHORIZATION | {"amount": 0, "status": "reversed"},
+                {"amount": 600, "status": "pending"},
+            )
+        )
+    ) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("status", ["reversed", "closed", "expired"])
 def test_the_end_of_an_authorization_takes_nothing_of_what_was_captured(told, status):
     told(("issuing_authorization.created", AUTHORIZATION), ("issuing_transaction.created", CAPTURE))
 
-    assert spent(told(("issuing_authorization.updated", AUTHORIZATION | {"status": status, "transactions": [{"id": "ipi_1"}]}, {"status": "pending"}))) == (400, 400, 0)
+    assert spent(
+        told(
+            (
+                "issuing_authorization.updated",
+                AUTHORIZATION | {"status": status, "transactions": [{"id": "ipi_1"}]},
+                {"status": "pending"},
+            )
+        )
+    ) == (400, 400, 0)
 
 
 def test_one_event_in_two_versions_is_one_event(told, tenant):
     """A second endpoint at the same address, while the webhook's version is upgraded."""
-    event = {"id": "evt_same", "object": "event", "created": 1_795_000_000, "type": "charge.succeeded", "livemode": True}
+    event = {
+        "id": "evt_same",
+        "object": "event",
+        "created": 1_795_000_000,
+        "type": "charge.succeeded",
+        "livemode": True,
+    }
     first = told.deliver(event | {"api_version": OLDER, "data": {"object": CHARGE | {"invoice": "in_1"}}})
     second = told.deliver(event | {"api_version": CLOVER, "data": {"object": CHARGE}})
 
@@ -217,8 +343,17 @@ def test_one_event_in_two_versions_is_one_event(told, tenant):
 
 @pytest.mark.parametrize("changes", [{"amount": 9900}, {"status": "failed"}, {"currency": "eur"}, {"id": "ch_2"}])
 def test_another_amount_in_another_version_is_a_conflict_all_the_same(told, changes):
-    event = {"id": "evt_same", "object": "event", "created": 1_795_000_000, "type": "charge.succeeded", "livemode": True}
+    event = {
+        "id": "evt_same",
+        "object": "event",
+        "created": 1_795_000_000,
+        "type": "charge.succeeded",
+        "livemode": True,
+    }
     told.deliver(event | {"api_version": OLDER, "data": {"object": CHARGE}})
 
     assert told.deliver(event | {"api_version": CLOVER, "data": {"object": CHARGE | changes}}).status_code == 409
-    assert told.deliver(event | {"api_version": OLDER, "data": {"object": CHARGE | {"invoice": "in_9"}}}).status_code == 409  # the same version
+    assert (
+        told.deliver(event | {"api_version": OLDER, "data": {"object": CHARGE | {"invoice": "in_9"}}}).status_code
+        == 409
+    )  # the same version

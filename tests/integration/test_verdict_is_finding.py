@@ -27,7 +27,10 @@ _SURE = ("high", "critical")
 
 def contradictions(world):
     """(event, type, what is said) of every act on which a rule and its criterion differ."""
-    ids = [str(pk) for pk in Event.objects.filter(tenant=world.row).order_by("leaf_index").values_list("event_id", flat=True)]
+    ids = [
+        str(pk)
+        for pk in Event.objects.filter(tenant=world.row).order_by("leaf_index").values_list("event_id", flat=True)
+    ]
     acts = load_acts(world.row, ids)
     verdicts = {verdict["event_id"]: verdict for verdict in adjudicate(world.row, ids)}
     record = record_around(world.row, list(acts.values()))
@@ -39,23 +42,40 @@ def contradictions(world):
             failed = {name for name in CRITERIA_OF[finding.rule] if results[event_id][name] == "fail"}
             sure = finding.severity in _SURE
             if not failed and (sure or results[event_id]["C1"] != "unknown"):
-                yield event_id, acts[event_id].type, f"{finding.rule} ({finding.severity}) and no criterion fails: {finding.title}"
+                yield (
+                    event_id,
+                    acts[event_id].type,
+                    f"{finding.rule} ({finding.severity}) and no criterion fails: {finding.title}",
+                )
     for event_id, act in acts.items():
-        if act.type not in USE_TYPES - GRANTED - TOKEN_STATED or not is_use(act, record) or verdicts[event_id]["verdict"] == "within_scope":
+        if (
+            act.type not in USE_TYPES - GRANTED - TOKEN_STATED
+            or not is_use(act, record)
+            or verdicts[event_id]["verdict"] == "within_scope"
+        ):
             continue
         for name in ("C3", "C4", "C6", "C7", "C8", "C9", "C11"):
             rules = {rule for rule, names in CRITERIA_OF.items() if name in names}
             # A token that is bound to another key than its grant is found once, where it was issued.
-            said = found.get(event_id, set()) | (found.get(record.tokens[act.token].event_id, set()) if act.token in record.tokens else set())
+            said = found.get(event_id, set()) | (
+                found.get(record.tokens[act.token].event_id, set()) if act.token in record.tokens else set()
+            )
             if results[event_id][name] == "fail" and not rules & said:
-                yield event_id, act.type, f"{name} fails and no rule says so: {[c['reason'] for c in verdicts[event_id]['criteria'] if c['id'] == name]}"
+                yield (
+                    event_id,
+                    act.type,
+                    f"{name} fails and no rule says so: {[c['reason'] for c in verdicts[event_id]['criteria'] if c['id'] == name]}",
+                )
 
 
 def accusations(world):
     """Breaks that an event's page shows, and that neither a finding nor a verdict states: of the event, or of the very
     statement that the break is about.
     """
-    ids = [str(pk) for pk in Event.objects.filter(tenant=world.row).order_by("leaf_index").values_list("event_id", flat=True)]
+    ids = [
+        str(pk)
+        for pk in Event.objects.filter(tenant=world.row).order_by("leaf_index").values_list("event_id", flat=True)
+    ]
     acts = load_acts(world.row, ids)
     chains = chains_of(world.row, list(acts.values()))
     found = list(Finding.objects.filter(tenant=world.row).exclude(state="withdrawn"))

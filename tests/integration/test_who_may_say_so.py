@@ -25,7 +25,9 @@ class Bench:
         self.platform = world.source("platform", "https://platform.example")
         self.runner = world.source("runner", BOTS)
         self.stranger = world.source("stranger", OTHER, speaks_for=[OTHER])
-        self.shop = world.source("shop", "https://shop.example", provider="shop", speaks_for=["https://shop.example", BOTS])
+        self.shop = world.source(
+            "shop", "https://shop.example", provider="shop", speaks_for=["https://shop.example", BOTS]
+        )
         self.fen, self.bot = world.human("fen", issuer=ID), world.agent("bot", issuer=BOTS)
         self.begins = (world.now - timedelta(days=4)).replace(hour=6, minute=0, second=0, microsecond=0)
 
@@ -49,13 +51,34 @@ class Bench:
 
     def signed(self, after=HOUR, *, source=None, amount=None, verb="db.create", target="main", **more):
         money = {"money": {"amount_minor": amount, "currency": "USD"}} if amount is not None else {}
-        action = {"verb": verb, "provider": more.pop("provider", "shop"), "target": {"type": "db", "id": target}, **more.pop("action", {})}
+        action = {
+            "verb": verb,
+            "provider": more.pop("provider", "shop"),
+            "target": {"type": "db", "id": target},
+            **more.pop("action", {}),
+        }
         more.setdefault("actor", self.bot)
-        return self.world.event("action.performed", source=source or self.platform, at=self.begins + after, action=action, principal=self.fen, **money, **more)
+        return self.world.event(
+            "action.performed",
+            source=source or self.platform,
+            at=self.begins + after,
+            action=action,
+            principal=self.fen,
+            **money,
+            **more,
+        )
 
     def limit(self, kind, limit, *, by, after=MINUTE, source=None, **more):
         said = CAP | {"holder": self.bot.ref, "set_by": by.ref} | limit
-        signed = self.world.event(f"limit.{kind}", source=source or self.platform, at=self.begins + after, limit=said, actor=by, principal=self.fen, **more)
+        signed = self.world.event(
+            f"limit.{kind}",
+            source=source or self.platform,
+            at=self.begins + after,
+            limit=said,
+            actor=by,
+            principal=self.fen,
+            **more,
+        )
         self.world.send(signed)
         return signed
 
@@ -64,10 +87,16 @@ class Bench:
         self.world.settle(after=2 * MINUTE)
 
     def found(self, *rules):
-        return {f.rule for f in Finding.objects.filter(tenant=self.world.row).exclude(state="withdrawn") if f.rule.startswith(("authority.", "spend."))}
+        return {
+            f.rule
+            for f in Finding.objects.filter(tenant=self.world.row).exclude(state="withdrawn")
+            if f.rule.startswith(("authority.", "spend."))
+        }
 
     def verdict(self, signed):
-        [verdict] = adjudicate(self.world.row, [Event.objects.get(tenant=self.world.row, source_event_id=signed.jti).event_id])
+        [verdict] = adjudicate(
+            self.world.row, [Event.objects.get(tenant=self.world.row, source_event_id=signed.jti).event_id]
+        )
         return verdict
 
     def asked(self, signed, name):
@@ -84,7 +113,9 @@ def bench(world):
 
 def test_a_wider_grant_that_somebody_else_dates_before_the_real_one_acquits_nobody_for_certain(bench):
     grant = bench.grant(actions=["dns.**"])
-    bench.again(grant, source=bench.runner, at=-HOUR, authorization_details=[{"type": "agent_action", "actions": ["**"]}])
+    bench.again(
+        grant, source=bench.runner, at=-HOUR, authorization_details=[{"type": "agent_action", "actions": ["**"]}]
+    )
     act = bench.act(grant=grant)
     bench.settles()
 
@@ -106,7 +137,12 @@ def test_a_narrower_grant_that_somebody_else_dates_before_the_real_one_convicts_
 
 def test_an_act_that_both_statements_allow_or_neither_does_is_judged_for_certain(bench):
     grant = bench.grant(actions=["dns.**"])
-    bench.again(grant, source=bench.runner, at=-HOUR, authorization_details=[{"type": "agent_action", "actions": ["dns.**", "mail.**"]}])
+    bench.again(
+        grant,
+        source=bench.runner,
+        at=-HOUR,
+        authorization_details=[{"type": "agent_action", "actions": ["dns.**", "mail.**"]}],
+    )
     inside, outside = bench.act(grant=grant, verb="dns.change"), bench.act(grant=grant, verb="db.drop")
     bench.settles()
 
@@ -116,7 +152,13 @@ def test_an_act_that_both_statements_allow_or_neither_does_is_judged_for_certain
 
 def test_what_somebody_else_says_of_a_grant_after_its_issuer_did_changes_nothing(bench):
     grant = bench.grant(actions=["dns.**"], limits=[CAP])
-    bench.again(grant, source=bench.runner, at=MINUTE, authorization_details=[{"type": "agent_action", "actions": ["**"]}], limits=[])
+    bench.again(
+        grant,
+        source=bench.runner,
+        at=MINUTE,
+        authorization_details=[{"type": "agent_action", "actions": ["**"]}],
+        limits=[],
+    )
     act, dear = bench.act(grant=grant), bench.act(grant=grant, verb="dns.buy", amount=60_00)
     bench.settles()
 
@@ -136,7 +178,12 @@ def test_a_second_source_that_tells_less_of_a_grant_says_nothing_else(bench):
 
 def test_a_grant_whose_giver_somebody_else_states_otherwise_is_nobodys_for_certain(bench):
     grant = bench.grant()
-    bench.again(grant, source=bench.runner, at=-HOUR, subject=bench.world.human("mallory", issuer="https://id.mallory.example").full)
+    bench.again(
+        grant,
+        source=bench.runner,
+        at=-HOUR,
+        subject=bench.world.human("mallory", issuer="https://id.mallory.example").full,
+    )
     act = bench.act(grant=grant)
     bench.settles()
 
@@ -175,7 +222,11 @@ def test_a_token_that_somebody_else_states_otherwise_and_dates_back_proves_nothi
     token = bench.world.token(narrow, at=bench.begins + MINUTE, source=bench.keys)
     bench.world.send(token)
     said = token.payload["token"] | {"grant": wide.id}
-    bench.world.send(bench.world.event("token.issued", source=bench.runner, at=bench.begins, token=said, principal=bench.fen, actor=bench.bot))
+    bench.world.send(
+        bench.world.event(
+            "token.issued", source=bench.runner, at=bench.begins, token=said, principal=bench.fen, actor=bench.bot
+        )
+    )
     act = bench.act(token=token.id)
     bench.settles()
 
@@ -301,7 +352,11 @@ def test_by_the_agents_own_word_alone_nobody_is_to_blame_for_a_key_charged_twice
     paid = _charged_twice(bench, bench.runner)
 
     answer = bench.asked(paid, "C13")
-    assert answer["result"] == "unknown" and "only the acting side" in answer["reason"] and bench.verdict(paid)["verdict"] == "indeterminate"
+    assert (
+        answer["result"] == "unknown"
+        and "only the acting side" in answer["reason"]
+        and bench.verdict(paid)["verdict"] == "indeterminate"
+    )
     finding = Finding.objects.get(tenant=bench.world.row, rule="spend.duplicate_charge")
     finding.withheld = ()
     assert "which keys it was sent" in runbook_of(finding, None)
@@ -342,8 +397,26 @@ def test_a_humans_raise_that_only_the_agents_own_side_tells_is_unknown(bench):
 
 def test_a_human_who_spends_beyond_a_limit_of_his_own_in_person_is_told_so_and_needed_nobodys_leave(bench):
     world = bench.world
-    said = {"id": "h", "scope": "global", "holder": bench.fen.ref, "max_minor": 1_000, "currency": "USD", "interval": "month", "set_by": bench.fen.ref}
-    world.send(world.event("limit.set", source=bench.platform, at=bench.begins, limit=said, actor=bench.fen, principal=bench.fen, mode="direct"))
+    said = {
+        "id": "h",
+        "scope": "global",
+        "holder": bench.fen.ref,
+        "max_minor": 1_000,
+        "currency": "USD",
+        "interval": "month",
+        "set_by": bench.fen.ref,
+    }
+    world.send(
+        world.event(
+            "limit.set",
+            source=bench.platform,
+            at=bench.begins,
+            limit=said,
+            actor=bench.fen,
+            principal=bench.fen,
+            mode="direct",
+        )
+    )
     act = bench.act(actor=bench.fen, mode="direct", amount=15_00)
     bench.settles()
 
@@ -355,7 +428,9 @@ def test_a_human_who_spends_beyond_a_limit_of_his_own_in_person_is_told_so_and_n
 def test_a_limit_that_a_human_restates_by_the_hour_of_the_month_counts_by_the_month_from_then_on(bench):
     grant = bench.grant(limits=[CAP])
     acts = [bench.act(timedelta(days=day, hours=3), grant=grant, amount=40_00) for day in (0, 1)]
-    bench.limit("set", {"interval": "month", "max_minor": 10_000}, by=bench.fen, after=timedelta(days=2), grant=grant.id)
+    bench.limit(
+        "set", {"interval": "month", "max_minor": 10_000}, by=bench.fen, after=timedelta(days=2), grant=grant.id
+    )
     acts += [bench.act(timedelta(days=2, hours=hour), grant=grant, amount=15_00) for hour in (1, 2)]
     bench.settles()
 
@@ -364,7 +439,15 @@ def test_a_limit_that_a_human_restates_by_the_hour_of_the_month_counts_by_the_mo
     assert (finding.evidence["interval"], finding.money_at_risk_minor) == ("month", 10_00)
 
 
-@pytest.mark.parametrize("change", [{"enforcement": "alert_only"}, {"interval": "once", "max_minor": 4_000}, {"currency": "EUR"}, {"scope": "session"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"enforcement": "alert_only"},
+        {"interval": "once", "max_minor": 4_000},
+        {"currency": "EUR"},
+        {"scope": "session"},
+    ],
+)
 def test_an_agent_that_changes_the_terms_of_its_limit_is_found_and_the_old_ones_hold(bench, change):
     grant = bench.grant(limits=[CAP])
     bench.limit("set", change, by=bench.bot, grant=grant.id)
@@ -417,7 +500,12 @@ def test_an_invoice_over_several_acts_says_so_and_blames_nobody_for_a_gap_in_the
     grant, world = bench.grant(), bench.world
     acts = [world.event("usage.metered", source=bench.shop, at=bench.begins + n * HOUR, grant=grant, call={"operation": "infer"}, request_id=f"q{n}",
                         money={"amount_minor": 300, "currency": "USD", "invoice": "in_7", "rail": "card"}) for n in range(3)]  # fmt: skip
-    bill = world.event("invoice.paid", source=bench.shop, at=bench.begins + 9 * HOUR, money={"amount_minor": 900, "currency": "USD", "invoice": "in_7", "rail": "card"})
+    bill = world.event(
+        "invoice.paid",
+        source=bench.shop,
+        at=bench.begins + 9 * HOUR,
+        money={"amount_minor": 900, "currency": "USD", "invoice": "in_7", "rail": "card"},
+    )
     world.send(*acts, bill)
     bench.settles()
 
@@ -445,7 +533,9 @@ def test_a_payment_that_names_nobody_and_is_perhaps_that_of_an_act_accuses_nobod
 
 def _paying(bench, kind, amount, after, *, source="platform", **more):
     call = {"operation": "pay", "args": {}, "idempotency_key": more.pop("key")} if "key" in more else None
-    money = {"rail": "card", "charge": more.pop("charge")} | ({"amount_minor": amount, "currency": "USD"} if amount is not None else {})
+    money = {"rail": "card", "charge": more.pop("charge")} | (
+        {"amount_minor": amount, "currency": "USD"} if amount is not None else {}
+    )
     named = {} if source == "pay" else {"actor": bench.bot, "grant": more.pop("grant")}
     signed = bench.world.event(f"payment.{kind}", source=source if source == "pay" else bench.platform, at=bench.begins + after, money=money,
                                action={"provider": "shop", "verb": "payment.capture"}, principal=bench.fen, **({"call": call} if call else {}), **named, **more)  # fmt: skip
@@ -483,7 +573,11 @@ def test_a_capture_under_another_id_than_its_hold_and_the_same_key_releases_it(b
     more = bench.act(3 * HOUR, grant=grant, amount=9_00)
     bench.settles()
 
-    assert bench.found() == set() and bench.asked(more, "C5")["result"] == "pass" and bench.asked(taken, "C5")["result"] != "fail"
+    assert (
+        bench.found() == set()
+        and bench.asked(more, "C5")["result"] == "pass"
+        and bench.asked(taken, "C5")["result"] != "fail"
+    )
     assert spent(bench) == [(49_00, 49_00)]
 
 
@@ -522,11 +616,34 @@ def test_another_customers_refund_of_a_charge_of_the_same_number_is_not_ours(ben
 def test_what_failed_and_was_tried_again_is_no_disagreement(bench):
     grant, world = bench.grant(), bench.world
     action = {"verb": "vm.create", "provider": "shop", "target": {"type": "vm", "id": "vm-1"}}
-    failed = world.event("resource.failed", source=bench.shop, at=bench.begins + HOUR, action=action, principal=bench.fen, actor=bench.bot, outcome="failure")
-    world.send(failed, world.event("resource.provisioned", source=bench.platform, at=bench.begins + 2 * HOUR, action=action, principal=bench.fen, actor=bench.bot, grant=grant))
+    failed = world.event(
+        "resource.failed",
+        source=bench.shop,
+        at=bench.begins + HOUR,
+        action=action,
+        principal=bench.fen,
+        actor=bench.bot,
+        outcome="failure",
+    )
+    world.send(
+        failed,
+        world.event(
+            "resource.provisioned",
+            source=bench.platform,
+            at=bench.begins + 2 * HOUR,
+            action=action,
+            principal=bench.fen,
+            actor=bench.bot,
+            grant=grant,
+        ),
+    )
     bench.settles()
 
-    assert not Finding.objects.filter(tenant=world.row, rule="integrity.sources_disagree").exclude(state="withdrawn").exists()
+    assert (
+        not Finding.objects.filter(tenant=world.row, rule="integrity.sources_disagree")
+        .exclude(state="withdrawn")
+        .exists()
+    )
 
 
 def spent(bench):
@@ -546,8 +663,20 @@ SILENT = {"audience": None, "gates": None, "limit": None}
 
 
 # By one statement the act is no longer allowed and by the other not yet, or by one it is the wrong act and by the other too early.
-@example([SILENT | {"source": "platform", "at": 1, "actions": ["**"], "expires": None}, SILENT | {"source": "keys", "at": -2, "actions": ["mail.**"], "expires": None}], 0)
-@example([SILENT | {"source": "keys", "at": 3, "actions": ["**"], "expires": None}, SILENT | {"source": "platform", "at": -2, "actions": ["**"], "expires": 2}], 0)
+@example(
+    [
+        SILENT | {"source": "platform", "at": 1, "actions": ["**"], "expires": None},
+        SILENT | {"source": "keys", "at": -2, "actions": ["mail.**"], "expires": None},
+    ],
+    0,
+)
+@example(
+    [
+        SILENT | {"source": "keys", "at": 3, "actions": ["**"], "expires": None},
+        SILENT | {"source": "platform", "at": -2, "actions": ["**"], "expires": 2},
+    ],
+    0,
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STATED, min_size=1, max_size=4), st.integers(0, 4))
 def test_rule_criterion_and_page_say_the_same_of_a_grant_that_several_state(database, now, stated, before):

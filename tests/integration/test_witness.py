@@ -202,9 +202,12 @@ def roll_back(log, size):
         for table in ("ledger_leaf", "ledger_payload"):
             cursor.execute(f"DELETE FROM {table} WHERE tenant_id = %s AND leaf_index >= %s", [log.row.pk, size])
         cursor.execute("DELETE FROM ledger_checkpoint WHERE tenant_id = %s AND size > %s", [log.row.pk, size])
-        cursor.execute("UPDATE ledger_head SET size = %s, edge = %s WHERE tenant_id = %s", [size, bytes(old.edge), log.row.pk])
         cursor.execute(
-            "UPDATE ledger_edge SET hashes = substr(hashes, 1, %s) WHERE tenant_id = %s AND level = 0", [size % 256 * 32, log.row.pk]
+            "UPDATE ledger_head SET size = %s, edge = %s WHERE tenant_id = %s", [size, bytes(old.edge), log.row.pk]
+        )
+        cursor.execute(
+            "UPDATE ledger_edge SET hashes = substr(hashes, 1, %s) WHERE tenant_id = %s AND level = 0",
+            [size % 256 * 32, log.row.pk],
         )
         for table in tables:
             cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")

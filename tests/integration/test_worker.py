@@ -108,7 +108,10 @@ def live(tenant):
     world = TenantWorld(tenant, now=timezone.now())
     world.source("conductor", "https://conductor.example")
     world.configure("conductor")
-    world.ada, world.bot = world.human("ada", issuer="https://id.acme.example"), world.agent("bot", issuer="https://bots.example")
+    world.ada, world.bot = (
+        world.human("ada", issuer="https://id.acme.example"),
+        world.agent("bot", issuer="https://bots.example"),
+    )
     world.root = world.grant(world.ada, world.bot, actions=["**"], resources=["**"], at=world.now - timedelta(days=1))
     world.send(world.root)
     return world
@@ -343,7 +346,11 @@ def test_a_worker_killed_at_work_loses_nothing_and_doubles_nothing(processes, li
     total = 0
     for round_ in range(3):
         batch = [
-            live.event("action.performed", grant=live.root, action={"verb": "file.write", "provider": "disk", "resource": f"{round_}/{n}"})
+            live.event(
+                "action.performed",
+                grant=live.root,
+                action={"verb": "file.write", "provider": "disk", "resource": f"{round_}/{n}"},
+            )
             for n in range(900)
         ]
         live.send(*batch)
@@ -372,7 +379,9 @@ def _is_at_work_on(world, before):
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND objsubid = 2", [world.row.pk])
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND objsubid = 2", [world.row.pk]
+        )
         if cursor.fetchone()[0]:
             return True
     now = ProjectionState.objects.get(tenant=world.row, is_current=True)

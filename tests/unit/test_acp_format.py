@@ -185,7 +185,9 @@ def test_messages_of_wrong_types_are_refused(message):
 
 def test_a_header_that_nobody_signed_does_not_say_when_it_happened():
     def deliver(raw):
-        return Delivery(raw, "application/json", {"merchant-signature": timestamped_mac(raw), "timestamp": "2001-01-01T00:00:00Z"})
+        return Delivery(
+            raw, "application/json", {"merchant-signature": timestamped_mac(raw), "timestamp": "2001-01-01T00:00:00Z"}
+        )
 
     assert push(ACP_ORDER, deliver).event.occurred_at.timestamp() == 1_795_000_000
 
@@ -201,6 +203,9 @@ def test_an_order_of_the_older_versions_is_known_by_its_checkout_session(kind):
 
 
 def test_a_recorded_payment_without_a_time_is_dated_by_its_arrival():
-    recorded = {"type": "delegate_payment", "data": {"request": {"allowance": {"max_amount": 5, "currency": "usd"}}, "response": {"id": "vt_1"}}}
+    recorded = {
+        "type": "delegate_payment",
+        "data": {"request": {"allowance": {"max_amount": 5, "currency": "usd"}}, "response": {"id": "vt_1"}},
+    }
 
     assert not push(recorded, with_token).event.dated

@@ -44,6 +44,9 @@ def test_who_may_not_read_the_time_gets_the_general_text_and_a_kept_text_says_no
     assert runbook_of(Found("no.such_rule"), THEN) == ""
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(5, "less than a minute"), (61, "1 minute"), (7300, "2 hours"), (100_000, "27 hours"), (2 * 86_400, "2 days")])
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(5, "less than a minute"), (61, "1 minute"), (7300, "2 hours"), (100_000, "27 hours"), (2 * 86_400, "2 days")],
+)
 def test_time_in_words(seconds, words):
     assert for_long(timedelta(seconds=seconds)) == words

@@ -98,7 +98,10 @@ def test_the_tests_mandates_and_receipts_are_as_the_published_schemas_want_them(
 
 
 def test_a_published_open_checkout_mandate_is_a_grant_with_the_intent_of_its_lines():
-    lines = {"type": "checkout.line_items", "items": [{"id": "line-1", "quantity": 1, "acceptable_items": [{"id": "sku-7", "title": "Shoes"}]}]}
+    lines = {
+        "type": "checkout.line_items",
+        "items": [{"id": "line-1", "quantity": 1, "acceptable_items": [{"id": "sku-7", "title": "Shoes"}]}],
+    }
     content = opened({"type": "checkout.allowed_merchants", "allowed": [ACME]}, lines, kind="checkout")
     schema("open_checkout_mandate").validate(content)
     assert list(schema("open_checkout_mandate").iter_errors(opened(kind="checkout")))  # it wants lines
@@ -106,7 +109,10 @@ def test_a_published_open_checkout_mandate_is_a_grant_with_the_intent_of_its_lin
     event = push(root(content)).event
 
     assert event.type == "mandate.issued" and event.payload.grant.root
-    assert (event.payload.grant.intent.targets, event.payload.grant.intent.quantity) == (["https://acme.example", "sku-7"], 1)
+    assert (event.payload.grant.intent.targets, event.payload.grant.intent.quantity) == (
+        ["https://acme.example", "sku-7"],
+        1,
+    )
 
 
 def open_claims(jwt):
@@ -175,13 +181,32 @@ def test_a_receipt_leads_to_the_closed_mandate_whichever_way_it_refers_to_it():
     """By the hash of its JWT alone, as AP2's SDK and samples do, or with the disclosures, as the specification's text has it."""
     mandate = push(CLOSED).event
     for by in ap2.references(open_chain(CLOSED)[-1]):
-        paid = push(receipt(PSP, CLOSED, reference=by, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1")).event
+        paid = push(
+            receipt(
+                PSP,
+                CLOSED,
+                reference=by,
+                payment_id="pay_1",
+                psp_confirmation_id="psp_1",
+                network_confirmation_id="net_1",
+            )
+        ).event
 
         assert paid.type == "payment.captured" and paid.payload.money is None
         assert mandate.source_event_id == paid.payload.grant or mandate.payload.token == paid.payload.token
-        checkout = receipt(MERCHANT, CLOSED_CHECKOUT, reference=ap2.reference(open_chain(CLOSED_CHECKOUT)[-1]), iss="https://acme.example", order_id="ord_1")
-        payment = receipt(PSP, CLOSED, reference=by, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1")
-        steps = {step.name: step.holds for step in ap2.check_dispute(CLOSED_CHECKOUT, checkout, CLOSED, payment, SENDER.keys)}
+        checkout = receipt(
+            MERCHANT,
+            CLOSED_CHECKOUT,
+            reference=ap2.reference(open_chain(CLOSED_CHECKOUT)[-1]),
+            iss="https://acme.example",
+            order_id="ord_1",
+        )
+        payment = receipt(
+            PSP, CLOSED, reference=by, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1"
+        )
+        steps = {
+            step.name: step.holds for step in ap2.check_dispute(CLOSED_CHECKOUT, checkout, CLOSED, payment, SENDER.keys)
+        }
         assert steps["payment receipt refers to it"] and steps["checkout receipt refers to it"]
 
 
@@ -197,7 +222,10 @@ def test_whether_a_mandate_had_ended_is_unknown_where_nobody_says_when_it_was_us
     given = root(opened(RANGE, PAYEES), exp=1_795_086_400)
     closed = chain(given, hop(AGENT, given, PAYMENT, iat=None))
 
-    steps = {step.name: step.holds for step in ap2.check_dispute(CLOSED_CHECKOUT, CHECKOUT_RECEIPT, closed, PAYMENT_RECEIPT, SENDER.keys)}
+    steps = {
+        step.name: step.holds
+        for step in ap2.check_dispute(CLOSED_CHECKOUT, CHECKOUT_RECEIPT, closed, PAYMENT_RECEIPT, SENDER.keys)
+    }
 
     assert steps["payment mandate verified"] is None
 
@@ -409,7 +437,12 @@ def test_an_open_mandate_holds_only_while_it_was_good(claims, content, holds):
     given = root(opened(RANGE, PAYEES) | content, **claims)
     closed = chain(given, hop(AGENT, given, PAYMENT, iat=1_795_000_010))
 
-    step = dispute(payment=closed, payment_receipt=receipt(PSP, closed, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1"))[3]
+    step = dispute(
+        payment=closed,
+        payment_receipt=receipt(
+            PSP, closed, payment_id="pay_1", psp_confirmation_id="psp_1", network_confirmation_id="net_1"
+        ),
+    )[3]
 
     assert step.holds is holds, step.reason
 
@@ -441,7 +474,9 @@ def test_deep_claims_are_refused():
 
 
 def test_a_receipt_of_an_error_is_a_failure_and_one_of_a_checkout_names_the_order():
-    failed = push(receipt(PSP, CLOSED, status="Error", payment_id="pay_1", error="invalid_mandate", error_description="no")).event
+    failed = push(
+        receipt(PSP, CLOSED, status="Error", payment_id="pay_1", error="invalid_mandate", error_description="no")
+    ).event
 
     assert (failed.type, failed.payload.call.error) == ("payment.failed", "invalid_mandate")
     assert push(CHECKOUT_RECEIPT).event.payload.action.target.id == "ord_1"

@@ -177,7 +177,9 @@ def test_a_v2_signature_that_had_expired_proves_nothing_and_the_pair_is_kept(exp
     assert push(signed_pair(exp=AT - 299), deliver=with_token).grade == "B"
 
 
-@pytest.mark.parametrize("path", ["/oauth/token?code=s3cretValue99", "/provisioning/resources?access_token=s3cretValue99&x=1"])
+@pytest.mark.parametrize(
+    "path", ["/oauth/token?code=s3cretValue99", "/provisioning/resources?access_token=s3cretValue99&x=1"]
+)
 def test_a_secret_in_the_recorded_path_is_removed(path):
     statement = push(pair(path=path))
 
@@ -185,7 +187,9 @@ def test_a_secret_in_the_recorded_path_is_removed(path):
 
 
 def test_a_form_that_came_back_as_text_is_without_its_tokens():
-    statement = push(pair(path="/oauth/token", response=answered(200) | {"body": "access_token=s3cretValue99&token_type=Bearer"}))
+    statement = push(
+        pair(path="/oauth/token", response=answered(200) | {"body": "access_token=s3cretValue99&token_type=Bearer"})
+    )
 
     assert b"s3cretValue99" not in statement.raw
 
@@ -291,9 +295,7 @@ def test_the_recorders_signature_is_checked(header):
     assert refusal(APP, deliver=lambda raw: Delivery(raw, "application/json", {})).err == "authentication_failed"
 
 
-@pytest.mark.parametrize(
-    "changes", [{"at": "now"}, {"request": {}}, {"request": 7}]
-)
+@pytest.mark.parametrize("changes", [{"at": "now"}, {"request": {}}, {"request": 7}])
 def test_pairs_of_wrong_types_are_refused(changes):
     assert refusal(APP | changes).err == "invalid_request"
 

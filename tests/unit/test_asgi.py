@@ -33,16 +33,27 @@ def test_what_only_a_proxy_may_say_is_dropped_from_anybody_else(asgi, name):
 
 
 def test_a_proxy_says_who_asks_and_how_and_nobody_in_front_of_it_does(asgi):
-    headers = [(b"x-forwarded-for", b"10.9.9.9, 198.51.100.7, 10.0.0.2"), (b"x-forwarded-proto", b"https"), (b"script-name", b"/evil")]
+    headers = [
+        (b"x-forwarded-for", b"10.9.9.9, 198.51.100.7, 10.0.0.2"),
+        (b"x-forwarded-proto", b"https"),
+        (b"script-name", b"/evil"),
+    ]
 
     made = environ(asgi, *headers, client=("10.0.0.1", 1), proxies="10.0.0.0/24")
 
-    assert made["REMOTE_ADDR"] == "198.51.100.7" and made["HTTP_X_FORWARDED_PROTO"] == "https" and made["SCRIPT_NAME"] == ""
+    assert (
+        made["REMOTE_ADDR"] == "198.51.100.7"
+        and made["HTTP_X_FORWARDED_PROTO"] == "https"
+        and made["SCRIPT_NAME"] == ""
+    )
 
 
 @pytest.mark.parametrize("said", [b"nonsense", b"", b"198.51.100.7, nonsense"])
 def test_an_address_that_is_none_is_not_believed(asgi, said):
-    assert environ(asgi, (b"x-forwarded-for", said), client=("10.0.0.1", 1), proxies="10.0.0.1")["REMOTE_ADDR"] == "10.0.0.1"
+    assert (
+        environ(asgi, (b"x-forwarded-for", said), client=("10.0.0.1", 1), proxies="10.0.0.1")["REMOTE_ADDR"]
+        == "10.0.0.1"
+    )
 
 
 def test_lines_of_one_header_are_joined_and_the_path_is_kept_as_it_came(asgi):
@@ -82,7 +93,9 @@ def answer_to(asgi, parts, *, app=None, headers=(), room=10_000_000, **more):
         async def send(message):
             sent.append(message)
 
-        await asgi.Application(app or echo, threads=1, room=room, proxies="")(scope(headers=headers, method="POST"), receive, send)
+        await asgi.Application(app or echo, threads=1, room=room, proxies="")(
+            scope(headers=headers, method="POST"), receive, send
+        )
 
     asyncio.run(main())
     return (sent[0]["status"] if sent else None), b"".join(seen)

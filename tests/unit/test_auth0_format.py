@@ -199,9 +199,7 @@ def test_a_chain_deeper_than_64_is_refused():
     assert "nested deeper" in str(refusal(log(details={"actor": actor})))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"date": "soon"}, {"type": None}, {"type": ""}, {"type": 5}]
-)
+@pytest.mark.parametrize("changes", [{"date": "soon"}, {"type": None}, {"type": ""}, {"type": 5}])
 def test_records_of_wrong_types_are_refused(changes):
     assert refusal(log(**changes)).err == "invalid_request"
 
@@ -215,7 +213,9 @@ def test_a_record_without_a_date_is_dated_by_its_arrival(changes):
     assert not event_in("auth0", log(**changes)).dated
 
 
-@pytest.mark.parametrize("changes", [{"ip": 5}, {"ip": None}, {"user_agent": {}}, {"scope": 5}, {"audience": [None]}, {"organization_id": 7}])
+@pytest.mark.parametrize(
+    "changes", [{"ip": 5}, {"ip": None}, {"user_agent": {}}, {"scope": 5}, {"audience": [None]}, {"organization_id": 7}]
+)
 def test_an_optional_field_of_another_type_loses_no_record(changes):
     assert event_in("auth0", log(**changes)).type == "token.exchanged"
 

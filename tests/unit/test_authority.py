@@ -119,14 +119,33 @@ def test_a_denied_name_is_denied_in_whatever_letters_and_dots_it_is_written():
         assert judge_resource(allowed, verb="dns.write", provider="", resource=written).result == "fail"
 
 
-@pytest.mark.parametrize("written", ["https://acme.io/", "HTTPS://user@www.ACME.io:8443/x?y", "acme.io:443", "acme。io:80", "https://acme.io.", "ftp://acme.io#x"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://acme.io/",
+        "HTTPS://user@www.ACME.io:8443/x?y",
+        "acme.io:443",
+        "acme。io:80",
+        "https://acme.io.",
+        "ftp://acme.io#x",
+    ],
+)
 def test_a_denied_name_is_denied_in_an_address(written):
     allowed = path({"details": (detail(["**"], ["**"], deny=Deny(resources=["acme.io"])),)})
 
     assert judge_resource(allowed, verb="http.get", provider="", resource=written).result == "fail"
 
 
-@pytest.mark.parametrize("written", ["https://evil.io/acme.io", "urn:acme.io", "project:acme.io", "https://acme.io.evil.example/", "arn:aws:s3:::acme.io"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://evil.io/acme.io",
+        "urn:acme.io",
+        "project:acme.io",
+        "https://acme.io.evil.example/",
+        "arn:aws:s3:::acme.io",
+    ],
+)
 def test_what_only_mentions_a_denied_name_is_no_address_of_it(written):
     allowed = path({"details": (detail(["**"], ["**"], deny=Deny(resources=["acme.io"])),)})
 
@@ -134,7 +153,8 @@ def test_what_only_mentions_a_denied_name_is_no_address_of_it(written):
 
 
 NAME = st.tuples(
-    st.lists(st.sampled_from(["www", "acme", "*", "w*"]), max_size=3), st.sampled_from(["io", "co.uk", "github.io", "uk", "internal"])
+    st.lists(st.sampled_from(["www", "acme", "*", "w*"]), max_size=3),
+    st.sampled_from(["io", "co.uk", "github.io", "uk", "internal"]),
 ).map(lambda parts: ".".join([*parts[0], parts[1]]))
 
 
@@ -181,7 +201,9 @@ def test_the_intersection_counts_and_the_failing_hop_is_named():
 
 
 def test_deny_wins_over_any_allow_on_any_hop():
-    allowed = path({"details": (detail(["**"]), detail(deny=Deny(actions=["dns.delete"])))}, {"details": (detail(["dns.**"]),)})
+    allowed = path(
+        {"details": (detail(["**"]), detail(deny=Deny(actions=["dns.delete"])))}, {"details": (detail(["dns.**"]),)}
+    )
 
     assert judge_action(allowed, verb="dns.delete", provider="").result == "fail"
     assert judge_action(allowed, verb="dns.read", provider="").result == "pass"
@@ -290,7 +312,11 @@ def test_a_revocation_before_its_notice_is_a_race_and_after_it_is_not():
         ({"details": (detail(["dns.*"]),)}, {"details": (detail([]),)}, ["scope"]),
         ({"details": (detail(["dns.*"], ["acme.io"]),)}, {"details": (detail(["dns.*"], ["*.io"]),)}, ["scope"]),
         ({"details": (detail(["dns.*"], providers=["a"]),)}, {"details": (detail(["dns.*"]),)}, ["scope"]),
-        ({"details": (detail(["a"], ["x.io"]), detail(["b"], ["y.io"]))}, {"details": (detail(["a"], ["y.io"]),)}, ["scope"]),
+        (
+            {"details": (detail(["a"], ["x.io"]), detail(["b"], ["y.io"]))},
+            {"details": (detail(["a"], ["y.io"]),)},
+            ["scope"],
+        ),
         ({"details": (detail(["a"], ["x.io"]), detail(["b"], ["y.io"]))}, {"details": (detail(["b"], ["Y.IO."]),)}, []),
         ({"audience": ("a",)}, {"audience": ("a", "b")}, ["scope"]),
         ({"expires_at": NOW}, {"expires_at": NOW + timedelta(seconds=1)}, ["expiry"]),

@@ -40,7 +40,11 @@ def matches(pattern: str, text: str) -> bool:
 
 def allowed(said: tuple[Detail, ...], verb: str, provider: str, resource: str) -> bool:
     """Deny wins; then one entry must allow all three at once."""
-    if any(d.deny and (any(matches(p, verb) for p in d.deny.actions) or any(matches(p, resource) for p in d.deny.resources)) for d in said):
+    if any(
+        d.deny
+        and (any(matches(p, verb) for p in d.deny.actions) or any(matches(p, resource) for p in d.deny.resources))
+        for d in said
+    ):
         return False
     return any(
         (not d.actions or any(matches(p, verb) for p in d.actions))
@@ -50,10 +54,16 @@ def allowed(said: tuple[Detail, ...], verb: str, provider: str, resource: str) -
     )
 
 
-@given(st.lists(stated, min_size=1, max_size=3), st.sampled_from(VERBS), st.sampled_from(PROVIDERS), st.sampled_from(VERBS))
+@given(
+    st.lists(stated, min_size=1, max_size=3), st.sampled_from(VERBS), st.sampled_from(PROVIDERS), st.sampled_from(VERBS)
+)
 @settings(max_examples=400, deadline=None)
 def test_an_act_is_within_authority_exactly_when_every_grant_by_itself_allows_it(path_of, verb, provider, resource):
-    path = Path(tuple(grant(f"g{n}", parent=f"g{n - 1}" if n else None, details=said) for n, said in enumerate(path_of)), None, cycle=False)
+    path = Path(
+        tuple(grant(f"g{n}", parent=f"g{n - 1}" if n else None, details=said) for n, said in enumerate(path_of)),
+        None,
+        cycle=False,
+    )
     answers = {
         judge_action(path, verb=verb, provider=provider).result,
         judge_resource(path, verb=verb, provider=provider, resource=resource).result,
@@ -79,10 +89,17 @@ def test_a_pattern_covers_another_exactly_when_it_matches_all_that_the_other_doe
         assert "*" in child
 
 
-@given(st.lists(st.none() | st.lists(st.sampled_from([*PROVIDERS, "mail"]), max_size=3), min_size=1, max_size=4), st.sampled_from(PROVIDERS))
+@given(
+    st.lists(st.none() | st.lists(st.sampled_from([*PROVIDERS, "mail"]), max_size=3), min_size=1, max_size=4),
+    st.sampled_from(PROVIDERS),
+)
 @settings(max_examples=200, deadline=None)
 def test_an_audience_is_kept_exactly_when_every_grant_that_names_one_has_the_provider(audiences, provider):
-    path = Path(tuple(grant(f"g{n}", audience=None if a is None else tuple(a)) for n, a in enumerate(audiences)), None, cycle=False)
+    path = Path(
+        tuple(grant(f"g{n}", audience=None if a is None else tuple(a)) for n, a in enumerate(audiences)),
+        None,
+        cycle=False,
+    )
 
     kept = all(provider in a for a in audiences if a is not None)
     assert judge_audience(path, provider).result == ("pass" if kept else "fail")
@@ -91,10 +108,20 @@ def test_an_audience_is_kept_exactly_when_every_grant_that_names_one_has_the_pro
 hours = st.none() | st.integers(0, 23).map(lambda hour: NOON.replace(hour=hour))
 
 
-@given(st.lists(st.tuples(hours, hours, st.integers(0, 23).map(lambda h: NOON.replace(hour=h)), st.booleans()), min_size=1, max_size=4), st.integers(0, 23))
+@given(
+    st.lists(
+        st.tuples(hours, hours, st.integers(0, 23).map(lambda h: NOON.replace(hour=h)), st.booleans()),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(0, 23),
+)
 @settings(max_examples=400, deadline=None)
 def test_a_time_is_in_the_window_exactly_when_it_is_in_every_grants(windows, hour):
-    grants = [grant(f"g{n}", not_before=begin, expires_at=end, granted_at=given_at, dated=dated) for n, (begin, end, given_at, dated) in enumerate(windows)]
+    grants = [
+        grant(f"g{n}", not_before=begin, expires_at=end, granted_at=given_at, dated=dated)
+        for n, (begin, end, given_at, dated) in enumerate(windows)
+    ]
     path = Path(tuple(grants), None, cycle=False)
     at = NOON.replace(hour=hour)
 

@@ -51,7 +51,15 @@ PEOPLE = KINDS | {EVE.key: "human", BOB.key: "human"}
 
 
 def said_of_money(type="payment.captured", **more) -> Act:
-    fields = {"event_id": "money-1", "leaf_index": 20, "stated_verb": "", "chain": path(), "by": None, "provider": "", **BARE}
+    fields = {
+        "event_id": "money-1",
+        "leaf_index": 20,
+        "stated_verb": "",
+        "chain": path(),
+        "by": None,
+        "provider": "",
+        **BARE,
+    }
     return bought(type=type, **(fields | more))
 
 
@@ -93,13 +101,21 @@ def test_a_key_that_fits_several_acts_names_none_unless_the_amount_does():
 
     assert done_act(bill, record(siblings=(first, second))) is second
     assert done_act(replace(bill, amount_minor=300), record(siblings=(first, second))) is None
-    assert done_act(bill, record(siblings=(second, replace(second, event_id="a3", leaf_index=3)))) is None  # two that cost the same
+    assert (
+        done_act(bill, record(siblings=(second, replace(second, event_id="a3", leaf_index=3)))) is None
+    )  # two that cost the same
     assert done_act(replace(bill, provider="elsewhere"), record(siblings=(second,))) is None
 
 
 def test_an_invoice_goes_to_the_act_that_it_names():
-    done = bought(charge="", payload=Payload(outcome="success", money=Money(900, "USD", "captured", "stripe", invoice="in-1")))
-    bill = said_of_money("invoice.paid", charge="", payload=Payload(outcome="success", money=Money(900, "USD", "settled", "stripe", invoice="in-1")))
+    done = bought(
+        charge="", payload=Payload(outcome="success", money=Money(900, "USD", "captured", "stripe", invoice="in-1"))
+    )
+    bill = said_of_money(
+        "invoice.paid",
+        charge="",
+        payload=Payload(outcome="success", money=Money(900, "USD", "settled", "stripe", invoice="in-1")),
+    )
 
     assert done_act(bill, record(siblings=(done,))) is done
 
@@ -118,7 +134,15 @@ def test_what_is_billed_after_the_end_of_a_grant_was_done_before_it(ended, type)
 
 def test_a_payment_never_takes_the_missing_gate_of_its_act_away():
     gated = path(grant(details=ANY, gates=("purchase",)))
-    done = act(gated, type="action.performed", stated_verb="worker.deploy", rail="stripe", charge="ch-1", event_id="act-9", leaf_index=5)
+    done = act(
+        gated,
+        type="action.performed",
+        stated_verb="worker.deploy",
+        rail="stripe",
+        charge="ch-1",
+        event_id="act-9",
+        leaf_index=5,
+    )
     bill = said_of_money("payment.captured")
     around = record(siblings=(done, bill))
 
@@ -151,18 +175,24 @@ def used(last, **more):
 @pytest.mark.parametrize("dead", ["a", "b", "c"])
 def test_a_token_is_no_better_than_any_that_it_was_made_from(dead):
     ended = {"revoked_at": NOW - 30 * MINUTE, "revoked_leaf": 9}
-    tokens = shown(*(token(j, parent=p, **(ended if j == dead else {})) for j, p in (("a", None), ("b", "a"), ("c", "b"))))
+    tokens = shown(
+        *(token(j, parent=p, **(ended if j == dead else {})) for j, p in (("a", None), ("b", "a"), ("c", "b")))
+    )
 
     found = verdict(used("c"), record(tokens=tokens))
 
     assert (found.verdict, found.codes) == ("out_of_scope", ("revocation_not_passed_on",))
-    assert ended_before(used("c").path, TokenPath("c", tuple(tokens.values())), NOW, provider="x").name == f"token {dead}"
+    assert (
+        ended_before(used("c").path, TokenPath("c", tuple(tokens.values())), NOW, provider="x").name == f"token {dead}"
+    )
 
 
 def test_there_is_no_race_for_a_token_made_out_of_a_revoked_one():
     parent = token("a", revoked_at=NOW - MINUTE, revoked_leaf=9)
 
-    assert verdict(used("b"), record(tokens=shown(parent, token("b", parent="a", issued=-30 * SECOND)))).codes == ("revocation_not_passed_on",)
+    assert verdict(used("b"), record(tokens=shown(parent, token("b", parent="a", issued=-30 * SECOND)))).codes == (
+        "revocation_not_passed_on",
+    )
     assert verdict(used("b"), record(tokens=shown(parent, token("b", parent="a")))).codes == ("revocation_race",)
 
 
@@ -176,7 +206,11 @@ def test_the_provider_that_had_notice_of_a_tokens_end_bears_its_use():
 
 @pytest.mark.parametrize(
     ("expires", "exchanged", "result"),
-    [(-30 * MINUTE, -45 * MINUTE, "pass"), (-30 * MINUTE, -29 * MINUTE, "fail"), (-30 * MINUTE, -30 * MINUTE + 20 * SECOND, "pass")],
+    [
+        (-30 * MINUTE, -45 * MINUTE, "pass"),
+        (-30 * MINUTE, -29 * MINUTE, "fail"),
+        (-30 * MINUTE, -30 * MINUTE + 20 * SECOND, "pass"),
+    ],
 )
 def test_a_parent_may_end_after_a_proper_exchange_and_not_before_it(expires, exchanged, result):
     tokens = (token("a", expires_at=NOW + expires), token("b", parent="a", issued=exchanged))
@@ -189,8 +223,12 @@ def test_a_token_used_at_another_provider_fails_and_the_provider_bears_it():
     found = verdict(used("a"), record(tokens=shown(token("a", audience=("mail",)))))
 
     assert (found.codes, found.liability.bearer) == (("audience",), "provider")
-    assert verdict(used("a"), record(tokens=shown(token("a", audience=("mail", "registrar"))))).verdict == "within_scope"
-    assert answer("C7", used("a"), record(tokens=shown(token("a", audience=("https://mail.example",))))).result == "pass"
+    assert (
+        verdict(used("a"), record(tokens=shown(token("a", audience=("mail", "registrar"))))).verdict == "within_scope"
+    )
+    assert (
+        answer("C7", used("a"), record(tokens=shown(token("a", audience=("https://mail.example",))))).result == "pass"
+    )
 
 
 def test_a_claimed_token_convicts_nobody():
@@ -202,11 +240,22 @@ def test_a_claimed_token_convicts_nobody():
 
 
 def test_a_parents_token_is_compared_with_its_own_grant_and_not_with_the_childs():
-    long, short = grant(details=ANY, redelegate=True, audience=("x", "y")), grant("g2", parent="g1", subject=SHOPPER, actor=BUYER, expires_at=NOW, audience=("x",))
+    long, short = (
+        grant(details=ANY, redelegate=True, audience=("x", "y")),
+        grant("g2", parent="g1", subject=SHOPPER, actor=BUYER, expires_at=NOW, audience=("x",)),
+    )
     above = token("a", grant="g1", expires_at=NOW + HOUR, audience=("x", "y"))
 
-    assert token_widenings(TokenPath("b", (above, token("b", parent="a", grant="g2", expires_at=NOW))), path(long, short)) == []
-    assert [w.kind for w in token_widenings(TokenPath("b", (above, token("b", parent="a", grant="g2", expires_at=NOW + SECOND))), path(long, short))] == ["expiry"]
+    assert (
+        token_widenings(TokenPath("b", (above, token("b", parent="a", grant="g2", expires_at=NOW))), path(long, short))
+        == []
+    )
+    assert [
+        w.kind
+        for w in token_widenings(
+            TokenPath("b", (above, token("b", parent="a", grant="g2", expires_at=NOW + SECOND))), path(long, short)
+        )
+    ] == ["expiry"]
 
 
 # --- gates and refusals ---------------------------------------------------------------------------------------------
@@ -235,7 +284,9 @@ def approved(**more):
     ],
 )
 def test_who_may_approve(approval, organisations, result):
-    found = answer("C8", act(GATED, request_id="req-1"), record(kinds=PEOPLE, approvals=(approval,), organisations=organisations))
+    found = answer(
+        "C8", act(GATED, request_id="req-1"), record(kinds=PEOPLE, approvals=(approval,), organisations=organisations)
+    )
 
     assert found.result == result, found.reason
 
@@ -251,7 +302,9 @@ def test_two_strangers_of_a_public_login_are_not_of_one_organisation():
 def test_an_approval_that_only_the_acting_side_tells_is_unknown(issuer):
     given = replace(grant(details=ANY, gates=("purchase",)), attester="https://tokens.example")
     the_act = act(path(given), request_id="req-1", issuer=issuer)
-    own = replace(the_act, payload=Payload(outcome="success", action=the_act.payload.action, gate=Gate("purchase", by=ADA)))
+    own = replace(
+        the_act, payload=Payload(outcome="success", action=the_act.payload.action, gate=Gate("purchase", by=ADA))
+    )
     around = record(approvals=(replace(approved(), issuer=issuer),))
 
     assert answer("C8", the_act, around).result == answer("C8", own).result == "unknown"
@@ -260,7 +313,9 @@ def test_an_approval_that_only_the_acting_side_tells_is_unknown(issuer):
 
 
 def test_an_approval_of_another_customer_answers_nothing_judged_alone_or_beside_it():
-    hers, his = (act(GATED, request_id="req-1", principal=p.key, event_id=p.sub, leaf_index=n) for n, p in enumerate((ADA, BOB)))
+    hers, his = (
+        act(GATED, request_id="req-1", principal=p.key, event_id=p.sub, leaf_index=n) for n, p in enumerate((ADA, BOB))
+    )
     hers, his = hers, replace(his, path=path(grant(details=ANY, gates=("purchase",), subject=BOB)))
     alone = record(kinds=PEOPLE, approvals=(approved(),), siblings=(his,))
     both = record(kinds=PEOPLE, approvals=(approved(),), siblings=(hers, his))
@@ -272,17 +327,41 @@ def test_an_approval_of_another_customer_answers_nothing_judged_alone_or_beside_
 def test_a_gate_of_any_kind_is_asked_of_what_is_irreversible_and_one_answer_is_enough_for_several():
     chain = path(grant(details=ANY, gates=("destructive", "dual_control", "purchase", "merge")))
     drop = Payload(outcome="success", action=Action(verb="db.drop", target=Target("db", "main"), irreversible=True))
-    the_act = act(chain, type="action.performed", stated_verb="db.drop", payload=drop, target="main", resource="", request_id="req-1")
+    the_act = act(
+        chain,
+        type="action.performed",
+        stated_verb="db.drop",
+        payload=drop,
+        target="main",
+        resource="",
+        request_id="req-1",
+    )
 
     assert gate_questions(gates_required(the_act)) == [("destructive", "dual_control")]
     assert answer("C8", the_act).codes == ("gate_missing",)
     assert answer("C8", the_act, record(approvals=(replace(approved(), kind="dual_control"),))).result == "pass"
     assert answer("C8", the_act, record(approvals=(approved(),))).result == "fail"  # of another kind
-    undo = replace(the_act, payload=Payload(outcome="success", action=Action(verb="db.drop", target=Target("db", "main"))))
+    undo = replace(
+        the_act, payload=Payload(outcome="success", action=Action(verb="db.drop", target=Target("db", "main")))
+    )
     assert answer("C8", undo).result == "na"
 
 
-NO = Approval("no-1", 4, "destructive", ADA.key, "human", NOW - HOUR, "", "req-1", None, None, "refused", principal=ADA.key, issuer="https://desk.example")
+NO = Approval(
+    "no-1",
+    4,
+    "destructive",
+    ADA.key,
+    "human",
+    NOW - HOUR,
+    "",
+    "req-1",
+    None,
+    None,
+    "refused",
+    principal=ADA.key,
+    issuer="https://desk.example",
+)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +417,10 @@ def at_time(statements, at, *, leaf):
 
 
 WIDE, NARROW = details("db.*"), details("db.select")
-FIRST, NARROWED = stated(1, NOW - HOUR, authorization_details=list(WIDE)), stated(2, NOW, authorization_details=list(NARROW))
+FIRST, NARROWED = (
+    stated(1, NOW - HOUR, authorization_details=list(WIDE)),
+    stated(2, NOW, authorization_details=list(NARROW)),
+)
 WIDENED = stated(3, NOW + HOUR, authorization_details=list(details("**")))
 
 
@@ -392,7 +474,9 @@ def test_statements_conflict_only_of_two_issuers_or_with_two_contents_at_one_tim
 
 def in_person(**more):
     fields = {"by": ADA, "chain": path(), **BARE}
-    payload = Payload(outcome="success", mode="direct", actor=Actor(ADA.iss, ADA.sub, "human"), action=Action(verb="order.create"))
+    payload = Payload(
+        outcome="success", mode="direct", actor=Actor(ADA.iss, ADA.sub, "human"), action=Action(verb="order.create")
+    )
     return bought(**(fields | {"payload": payload} | more))
 
 
@@ -419,7 +503,9 @@ def test_what_is_told_as_done_in_person_and_cannot_be_taken_for_it_is_unknown(th
 
 
 def test_a_meter_that_states_no_verb_counted_an_operation():
-    meter = act(type="usage.metered", stated_verb="", operation="gpu.hours", chain=path(grant(details=details("gpu.*"))))
+    meter = act(
+        type="usage.metered", stated_verb="", operation="gpu.hours", chain=path(grant(details=details("gpu.*")))
+    )
 
     assert (meter.verb, answer("C3", meter).result) == ("gpu.hours", "pass")
     assert replace(meter, type="action.performed").verb == ""
@@ -432,7 +518,9 @@ LENDER = Party("https://conductor.example", "lender", "service")
 
 def lent(**more):
     actor = Actor(LENDER.iss, LENDER.sub, "service", act=Actor(SHOPPER.iss, SHOPPER.sub, "agent"))
-    payload = Payload(outcome="success", actor=actor, action=Action(verb="domain.register", provider="registrar", resource="acme.io"))
+    payload = Payload(
+        outcome="success", actor=actor, action=Action(verb="domain.register", provider="registrar", resource="acme.io")
+    )
     return act(path(grant(actor=LENDER, details=ANY)), by=LENDER, payload=payload, **more)
 
 
@@ -479,14 +567,18 @@ def test_another_grant_that_would_have_allowed_it_makes_it_unanticipated(other, 
 
     assert (other_grant(forbidden, around) is not None) == allowed
     found = verdict(forbidden, around)
-    assert (found.verdict, "other_grant" in found.codes) == (("within_scope_unanticipated", True) if allowed else ("out_of_scope", False))
+    assert (found.verdict, "other_grant" in found.codes) == (
+        ("within_scope_unanticipated", True) if allowed else ("out_of_scope", False)
+    )
 
 
 def test_another_grant_cures_no_refusal_and_no_limit():
     forbidden = bought(chain=path(grant(details=details("mail.*"))), request_id="req-1")
 
     assert verdict(forbidden, record(others={SHOPPER.key: (beside(),)}, refusals=(NO,))).verdict == "out_of_scope"
-    full = record(others={SHOPPER.key: (beside(limits=(Limit(max_minor=1_000),)),)}, spending=(spent(200, grants=("g9",)),))
+    full = record(
+        others={SHOPPER.key: (beside(limits=(Limit(max_minor=1_000),)),)}, spending=(spent(200, grants=("g9",)),)
+    )
     assert verdict(forbidden, full).verdict == "out_of_scope"
 
 
@@ -507,12 +599,17 @@ def test_the_digest_holds_tokens_answers_and_what_was_known_of_a_grant():
         verdict(used("a", request_id="req-1"), record(tokens=shown(token("a", expires_at=NOW + HOUR)))).digest,
         verdict(used("a", request_id="req-1"), record(tokens=shown(token("a", parent="z"), token("z")))).digest,
         verdict(used("a", request_id="req-1"), record(tokens=shown(token("a")), approvals=(approved(),))).digest,
-        verdict(used("a", request_id="req-1"), record(tokens=shown(token("a")), approvals=(replace(approved(), at=NOW - MINUTE),))).digest,
+        verdict(
+            used("a", request_id="req-1"),
+            record(tokens=shown(token("a")), approvals=(replace(approved(), at=NOW - MINUTE),)),
+        ).digest,
     }
 
     assert len(others | {base}) == 5
     elsewhere = replace(approved(), request_id="req-7", event_id="x")
-    assert verdict(used("a", request_id="req-1"), record(tokens=shown(token("a")), approvals=(elsewhere,))).digest == base
+    assert (
+        verdict(used("a", request_id="req-1"), record(tokens=shown(token("a")), approvals=(elsewhere,))).digest == base
+    )
 
 
 def test_a_revocation_by_a_claimed_source_ends_nothing():

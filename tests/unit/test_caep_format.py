@@ -30,7 +30,13 @@ def deliver(body, **_):
 
 
 def said(uri, subject=ADA, sender=SENDER, claims=None, **fields):
-    document = {"iss": ISSUER, "iat": 1_795_000_010, "jti": "s1", "aud": "urn:answerable:default", "events": {uri: fields}}
+    document = {
+        "iss": ISSUER,
+        "iat": 1_795_000_010,
+        "jti": "s1",
+        "aud": "urn:answerable:default",
+        "events": {uri: fields},
+    }
     if subject is not None:
         document["sub_id"] = subject
     return event_in("caep", document | (claims or {}), sender=sender, deliver=deliver)
@@ -43,7 +49,11 @@ def test_a_revoked_session_is_a_session_that_ended_for_its_user():
     assert event.principal_claim.key == "https://id.example|ada" and event.principal_claim.kind == "human"
     assert (event.payload.actor.sub, event.payload.actor.kind) == ("policy", "service")
     assert event.occurred_at.timestamp() == 1_795_000_000 and event.issued_at.timestamp() == 1_795_000_010
-    assert (event.payload.action.target.type, event.payload.action.target.id, event.txn) == ("session", "session-7", "8675309")
+    assert (event.payload.action.target.type, event.payload.action.target.id, event.txn) == (
+        "session",
+        "session-7",
+        "8675309",
+    )
 
 
 @pytest.mark.parametrize(("uri", "fields", "type"), [
@@ -75,7 +85,13 @@ def test_every_event_has_its_type_and_what_has_none_is_kept_under_its_name(uri, 
 
 
 def test_a_changed_credential_is_named():
-    event = said(f"{CAEP}credential-change", change_type="revoke", credential_type="x509", x509_serial="03:92", initiating_entity="user")
+    event = said(
+        f"{CAEP}credential-change",
+        change_type="revoke",
+        credential_type="x509",
+        x509_serial="03:92",
+        initiating_entity="user",
+    )
 
     assert (event.payload.action.target.type, event.payload.action.target.id) == ("x509", "03:92")
     assert event.payload.actor.key == "https://id.example|ada"  # the user did it
@@ -114,20 +130,27 @@ def test_older_drafts_put_the_subject_into_the_event():
 
 def test_a_revoked_token_and_a_device_are_told():
     token = said(f"{CAEP}token-claims-change", {"format": "jwt_id", "iss": "https://id.example", "jti": "t-1"})
-    device = said(f"{CAEP}device-compliance-change", {"format": "complex", "device": {"format": "opaque", "id": "laptop"}})
+    device = said(
+        f"{CAEP}device-compliance-change", {"format": "complex", "device": {"format": "opaque", "id": "laptop"}}
+    )
 
     assert token.payload.token == "t-1"
     assert (device.payload.action.target.type, device.payload.action.target.id) == ("device", "laptop")
 
 
-@pytest.mark.parametrize(("initiating", "actor"), [("user", "ada"), ("policy", "policy"), ("system", "system"), ("admin", None), ("", None), ("x", None)])
+@pytest.mark.parametrize(
+    ("initiating", "actor"),
+    [("user", "ada"), ("policy", "policy"), ("system", "system"), ("admin", None), ("", None), ("x", None)],
+)
 def test_who_began_it_is_said_only_where_somebody_is(initiating, actor):
     found = said(f"{CAEP}session-revoked", initiating_entity=initiating).payload.actor
 
     assert (found.sub if found else None) == actor
 
 
-@pytest.mark.parametrize(("stamp", "expected"), [(1_795_000_000, 1_795_000_000), (1_795_000_000_000, 1_795_000_000), (None, 1_795_000_010)])
+@pytest.mark.parametrize(
+    ("stamp", "expected"), [(1_795_000_000, 1_795_000_000), (1_795_000_000_000, 1_795_000_000), (None, 1_795_000_010)]
+)
 def test_the_time_is_the_events_own_in_seconds_or_milliseconds_else_that_of_the_token(stamp, expected):
     fields = {} if stamp is None else {"event_timestamp": stamp}
 
@@ -170,7 +193,9 @@ def test_an_access_token_an_unknown_key_and_a_forgery_are_refused():
 
 
 def test_a_stream_with_an_audience_of_its_own_is_held_to_that():
-    sender = sender_of("caep", keys={"k1": load(Signer(ISSUER, "k1", seed=1).jwk, "k1")}, audience="https://receiver.example")
+    sender = sender_of(
+        "caep", keys={"k1": load(Signer(ISSUER, "k1", seed=1).jwk, "k1")}, audience="https://receiver.example"
+    )
 
     assert said(f"{CAEP}session-revoked", sender=sender, claims={"aud": ["https://receiver.example", "x"]})
     with pytest.raises(WrongAudience):

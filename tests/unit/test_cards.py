@@ -23,13 +23,30 @@ def test_every_issuers_number_at_its_own_length_is_one(prefix, length):
     assert is_card_number(with_check_digit(prefix.ljust(length - 1, "7")))
 
 
-@pytest.mark.parametrize("reporting_body", ["01", "10", "30", "33", "35", "44", "45", "49", "51", "52", "53", "54", "86", "91", "98", "99"])
+@pytest.mark.parametrize(
+    "reporting_body", ["01", "10", "30", "33", "35", "44", "45", "49", "51", "52", "53", "54", "86", "91", "98", "99"]
+)
 def test_no_number_of_a_device_is_taken_for_a_card(reporting_body):
     """An IMEI has 15 digits, the last by Luhn (3GPP TS 23.003); its first two name who gave it."""
     assert not is_card_number(with_check_digit(reporting_body.ljust(14, "4")))
 
 
-@pytest.mark.parametrize(("prefix", "length"), [("4", 14), ("4", 15), ("51", 15), ("51", 17), ("34", 16), ("37", 14), ("300", 15), ("35", 15), ("9792", 15), ("2", 13), ("17", 13)])
+@pytest.mark.parametrize(
+    ("prefix", "length"),
+    [
+        ("4", 14),
+        ("4", 15),
+        ("51", 15),
+        ("51", 17),
+        ("34", 16),
+        ("37", 14),
+        ("300", 15),
+        ("35", 15),
+        ("9792", 15),
+        ("2", 13),
+        ("17", 13),
+    ],
+)
 def test_an_issuers_prefix_at_another_length_is_no_card(prefix, length):
     assert not is_card_number(with_check_digit(prefix.ljust(length - 1, "7")))
 

@@ -45,7 +45,11 @@ def as_shown(text: str) -> str:
 
 @settings(max_examples=500, deadline=None)
 @example(NASTY, NASTY, {"act": NASTY, "suser": "= a=b", "cs1": "\\"})
-@given(hostile, hostile, st.dictionaries(st.sampled_from(["act", "suser", "msg", "cs1", "cs1Label", "src"]), hostile.filter(bool)))
+@given(
+    hostile,
+    hostile,
+    st.dictionaries(st.sampled_from(["act", "suser", "msg", "cs1", "cs1Label", "src"]), hostile.filter(bool)),
+)
 def test_what_goes_in_is_what_a_reader_finds(signature, name, extension):
     header, said = parsed(cef_line(signature, name, 5, extension))
 
@@ -57,13 +61,19 @@ def test_what_goes_in_is_what_a_reader_finds(signature, name, extension):
 @example(NASTY)
 @given(hostile.filter(bool))
 def test_no_hostile_name_adds_a_field_or_a_line_to_an_event(name):
-    plain, odd = act(), act(resource=name, stated_verb=name, provider=name, txn=name, actor=f"https://x|{name}", account=name)
+    plain, odd = (
+        act(),
+        act(resource=name, stated_verb=name, provider=name, txn=name, actor=f"https://x|{name}", account=name),
+    )
 
     _, expected = parsed(event_line(plain, chain(plain), tenant="acme"))
     header, said = parsed(event_line(odd, chain(odd), tenant="acme"))
 
     assert said.keys() == expected.keys() and header[6] == "1"
-    assert (said["cs1"], said["cs3"], said["cs6"], said["act"]) == (as_shown(f"https://x|{name}"), *[as_shown(name)] * 3)
+    assert (said["cs1"], said["cs3"], said["cs6"], said["act"]) == (
+        as_shown(f"https://x|{name}"),
+        *[as_shown(name)] * 3,
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -81,8 +91,19 @@ def test_an_event_says_who_what_where_and_how_it_is_known():
     _, said = parsed(event_line(one, chain(one), tenant="acme", original_uid="src-1"))
 
     assert (said["suser"], said["suid"], said["cs1"], said["cs1Label"]) == ("ada", ADA.key, BOT.key, "agent")
-    assert (said["act"], said["outcome"], said["src"], said["externalId"]) == ("dns.create", "success", "192.0.2.7", one.event_id)
-    assert (said["cs4"], said["cs5"], said["cn1"], said["cn2"], said["flexString1"]) == ("ada (claimed) > bot-7 (claimed)", "A", "41", "1100", "EUR")
+    assert (said["act"], said["outcome"], said["src"], said["externalId"]) == (
+        "dns.create",
+        "success",
+        "192.0.2.7",
+        one.event_id,
+    )
+    assert (said["cs4"], said["cs5"], said["cn1"], said["cn2"], said["flexString1"]) == (
+        "ada (claimed) > bot-7 (claimed)",
+        "A",
+        "41",
+        "1100",
+        "EUR",
+    )
     assert (said["rt"], said["start"]) == ("1795176001123", "1795176000123")
 
 
@@ -93,7 +114,9 @@ def test_what_nobody_said_is_left_out():
     assert not {"suser", "suid", "src", "cs1", "cs3", "cn2", "act"} & said.keys() and said["outcome"] == "unknown"
 
 
-@pytest.mark.parametrize(("ip", "expected"), [("2001:db8::1", "c6a2"), ("192.0.2.7", "src"), ("192.0.2.7 src=10.0.0.1", None), ("", None)])
+@pytest.mark.parametrize(
+    ("ip", "expected"), [("2001:db8::1", "c6a2"), ("192.0.2.7", "src"), ("192.0.2.7 src=10.0.0.1", None), ("", None)]
+)
 def test_an_address_goes_where_its_kind_belongs(ip, expected):
     from auditlog.core.event import Client
 
@@ -124,5 +147,14 @@ def test_no_claimant_adds_a_field_or_a_line_to_a_case(text):
     _, expected = parsed(incident_line(plain, tenant="acme"))
     header, said = parsed(incident_line(odd, tenant="acme"))
 
-    assert said.keys() == expected.keys() and header[4:] == ["case.evidence_open", f"D-2026-000001: {visible(text)}", "8"]
-    assert (said["externalId"], said["cn1"], said["cn1Label"], said["msg"]) == ("D-2026-000001", "3", "step", as_shown(text))
+    assert said.keys() == expected.keys() and header[4:] == [
+        "case.evidence_open",
+        f"D-2026-000001: {visible(text)}",
+        "8",
+    ]
+    assert (said["externalId"], said["cn1"], said["cn1Label"], said["msg"]) == (
+        "D-2026-000001",
+        "3",
+        "step",
+        as_shown(text),
+    )

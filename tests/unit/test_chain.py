@@ -16,7 +16,18 @@ HELPER = Party("https://conductor.example", "helper", "agent")
 
 
 def token(jti, *, parent=None, actors=(), subject=ADA, standing="proven", **more):
-    return Token(jti, standing, 1, parent=parent, subject=subject, actors=tuple(actors), attester=SERVER, issued_at=NOW, grade="A", **more)
+    return Token(
+        jti,
+        standing,
+        1,
+        parent=parent,
+        subject=subject,
+        actors=tuple(actors),
+        attester=SERVER,
+        issued_at=NOW,
+        grade="A",
+        **more,
+    )
 
 
 def exchanged(*tokens):
@@ -42,17 +53,25 @@ def test_exchanges_without_any_grant_give_the_hops_oldest_first_and_say_that_no_
 
 def test_the_act_claim_of_rfc_8693_is_read_inside_out():
     """RFC 8693 section 4.1, figure 6: the outermost is the current actor, the deepest acted first."""
-    nested = Actor("https://consumer.example", "https://service16.example.com", act=Actor("https://service77.example.com", "first"))
+    nested = Actor(
+        "https://consumer.example", "https://service16.example.com", act=Actor("https://service77.example.com", "first")
+    )
 
     assert [party.sub for party in act_chain(nested)] == ["first", "https://service16.example.com"]
 
 
 def test_a_token_at_its_holders_grant_is_the_same_hop():
-    path = Path((grant("g1", redelegate=True), grant("g2", parent="g1", subject=SHOPPER, actor=BUYER)), None, cycle=False)
+    path = Path(
+        (grant("g1", redelegate=True), grant("g2", parent="g1", subject=SHOPPER, actor=BUYER)), None, cycle=False
+    )
     chain = build_chain(path=path, tokens=exchanged(token("t1", actors=[SHOPPER]), token("t2", parent="t1", actors=[SHOPPER, BUYER], grant="g2")),
                         acting=[SHOPPER, BUYER])  # fmt: skip
 
-    assert [(hop.party.sub, hop.grant, hop.token) for hop in chain.hops] == [("ada", None, None), ("shopper", "g1", "t1"), ("buyer", "g2", "t2")]
+    assert [(hop.party.sub, hop.grant, hop.token) for hop in chain.hops] == [
+        ("ada", None, None),
+        ("shopper", "g1", "t1"),
+        ("buyer", "g2", "t2"),
+    ]
     assert codes(chain) == [] and chain.complete and chain.proven
 
 
@@ -61,8 +80,11 @@ def test_a_token_at_its_holders_grant_is_the_same_hop():
     [
         (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[SHOPPER], grant="g9")], "token_grant_conflict"),
         # The token shown agrees with the act; the one that it was exchanged from does not.
-        (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[SHOPPER], grant="g9"), token("t2", parent="t1", actors=[SHOPPER], grant="g1")],
-         "token_grant_conflict"),
+        (
+            Path((grant("g1"),), None, cycle=False),
+            [token("t1", actors=[SHOPPER], grant="g9"), token("t2", parent="t1", actors=[SHOPPER], grant="g1")],
+            "token_grant_conflict",
+        ),
         (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[SHOPPER], subject=HELPER)], "subject_conflict"),
         (Path((grant("g1"),), None, cycle=False), [token("t1", actors=[HELPER])], "actor_not_granted"),
         (NO_PATH, [token("t1", actors=[SHOPPER]), token("t2", parent="t1", actors=[HELPER, BUYER])], "act_conflict"),
@@ -79,7 +101,10 @@ def test_evidence_that_disagrees_is_a_break_that_is_shown(path, shown, code):
 
 
 def test_a_token_exchanged_by_its_own_holder_is_no_conflict():
-    wide, narrow = token("t1", actors=[SHOPPER, BUYER], scope=("a", "b")), token("t2", parent="t1", actors=[SHOPPER, BUYER], scope=("a",))
+    wide, narrow = (
+        token("t1", actors=[SHOPPER, BUYER], scope=("a", "b")),
+        token("t2", parent="t1", actors=[SHOPPER, BUYER], scope=("a",)),
+    )
     forged = token("t2", parent="t1", actors=[HELPER, BUYER])
 
     assert "act_conflict" not in codes(build_chain(path=NO_PATH, tokens=exchanged(wide, narrow)))
@@ -87,7 +112,10 @@ def test_a_token_exchanged_by_its_own_holder_is_no_conflict():
 
 
 def test_who_could_supply_what_is_missing_is_said():
-    chain = build_chain(path=Path((grant("g2", parent="g1"),), "g1", cycle=False), tokens=exchanged(token("t1", parent="t0", actors=[SHOPPER])))
+    chain = build_chain(
+        path=Path((grant("g2", parent="g1"),), "g1", cycle=False),
+        tokens=exchanged(token("t1", parent="t0", actors=[SHOPPER])),
+    )
 
     suppliers = {found.code: found.supplier for found in chain.breaks}
     assert suppliers["missing_parent"] == "https://conductor.example" and suppliers["orphan_token"] == SERVER
@@ -118,7 +146,9 @@ def test_what_stands_of_a_token_does_not_depend_on_the_order_of_arrival():
     forward = resolve_token("t1", History().with_more([first], []).with_more([other], [ended]))
     backward = resolve_token("t1", History().with_more([], [ended]).with_more([other], []).with_more([first], []))
 
-    assert forward == backward and forward.scope == ("read",) and forward.conflicts == (2,) and forward.revoked_at == NOW
+    assert (
+        forward == backward and forward.scope == ("read",) and forward.conflicts == (2,) and forward.revoked_at == NOW
+    )
 
 
 def test_a_proven_statement_stands_before_an_earlier_claimed_one():

@@ -115,7 +115,12 @@ def test_an_unknown_type_keeps_its_subject_and_trace():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"time": "2026-11-20T10:30:00"}, {"time": "2023-01-25T19:07:06GMT"}, {"specversion": "0.3"}, {"data": {"outcome": "perhaps"}}],
+    [
+        {"time": "2026-11-20T10:30:00"},
+        {"time": "2023-01-25T19:07:06GMT"},
+        {"specversion": "0.3"},
+        {"data": {"outcome": "perhaps"}},
+    ],
 )
 def test_events_with_a_time_that_is_none_or_of_another_version_are_refused(changes):
     assert refusal(CLOUDEVENT | changes).err == "invalid_request"
@@ -144,7 +149,11 @@ def test_every_time_of_rfc_3339_is_read(time, utc):
 
 @pytest.mark.parametrize("mode", [None, "", "text/json", "application/vnd.acme+json; charset=utf-8"])
 def test_binary_mode_without_a_content_type_is_json(mode):
-    event = event_in("cloudevents", CLOUDEVENT["data"], deliver=lambda raw: replace(binary(raw), content_type=(mode or "").partition(";")[0]))
+    event = event_in(
+        "cloudevents",
+        CLOUDEVENT["data"],
+        deliver=lambda raw: replace(binary(raw), content_type=(mode or "").partition(";")[0]),
+    )
 
     assert event == event_in("cloudevents", CLOUDEVENT["data"], deliver=binary)
 
@@ -157,7 +166,11 @@ def test_an_extension_of_another_type_is_left_out_with_a_note():
 
 
 def test_the_outcome_of_somebody_elses_data_is_no_claim_to_be_ours():
-    event = event_in("cloudevents", CLOUDEVENT | {"type": "com.acme.job", "data": {"outcome": "ALLOWED", "session": 5}}, deliver=structured)
+    event = event_in(
+        "cloudevents",
+        CLOUDEVENT | {"type": "com.acme.job", "data": {"outcome": "ALLOWED", "session": 5}},
+        deliver=structured,
+    )
 
     assert (event.type, event.payload.outcome) == ("other.cloudevents.com.acme.job", "unknown")
 

@@ -145,12 +145,23 @@ def test_the_older_audit_logs_are_read_and_what_they_changed_is_not_stored():
     [statement] = received("cloudflare", OLD).values()
     event = statement.event
 
-    assert (event.source_event_id, event.type, event.payload.outcome, statement.grade) == ("old-1", "action.performed", "success", "D")
+    assert (event.source_event_id, event.type, event.payload.outcome, statement.grade) == (
+        "old-1",
+        "action.performed",
+        "success",
+        "D",
+    )
     assert event.payload.action.verb == "dns_record.create" and event.payload.action.account == "acc-1"
     assert event.payload.client.ip == "203.0.113.7" and b"hunter2" not in statement.raw
-    denied = event_in("cloudflare", OLD | {"ActionResult": False, "ActionType": "token_create", "ResourceType": "token", "ID": "old-2"})
+    denied = event_in(
+        "cloudflare",
+        OLD | {"ActionResult": False, "ActionType": "token_create", "ResourceType": "token", "ID": "old-2"},
+    )
     assert (denied.type, denied.payload.outcome) == ("action.denied", "failure")
-    assert event_in("cloudflare", OLD | {"ActionType": "token_create", "ResourceType": "token"}).type == "credential.issued"
+    assert (
+        event_in("cloudflare", OLD | {"ActionType": "token_create", "ResourceType": "token"}).type
+        == "credential.issued"
+    )
 
 
 @pytest.mark.parametrize("name", ["ResourceResponse", "ResourceRequest", "Raw"])
@@ -161,7 +172,9 @@ def test_a_secret_in_what_logpush_gives_as_text_is_not_stored(name):
     assert b"hunter2" not in statement.raw and name.encode() in statement.headers
 
 
-@pytest.mark.parametrize("changes", [{"ActorEmail": 1}, {"ActorTokenDetails": 5}, {"Raw": None}, {"ZoneName": []}, {"ResourceType": {}}])
+@pytest.mark.parametrize(
+    "changes", [{"ActorEmail": 1}, {"ActorTokenDetails": 5}, {"Raw": None}, {"ZoneName": []}, {"ResourceType": {}}]
+)
 def test_an_optional_field_of_another_type_loses_no_record(changes):
     assert event_in("cloudflare", CLOUDFLARE_PUSHED | changes).type
 
@@ -186,7 +199,11 @@ def test_a_verb_of_the_older_logs_says_what_was_done_to_what(theirs, verb, nativ
         assert event.payload.action.verb.endswith(verb)
 
 
-MADE = OLD | {"ActionType": "token_create", "ResourceType": "account", "Metadata": {"token_name": "ci", "token_tag": "b7261c", "key": "hunter2"}}
+MADE = OLD | {
+    "ActionType": "token_create",
+    "ResourceType": "account",
+    "Metadata": {"token_name": "ci", "token_tag": "b7261c", "key": "hunter2"},
+}
 
 
 def test_the_older_logs_name_the_token_that_was_made_and_nothing_else_of_what_was_written():
@@ -197,7 +214,9 @@ def test_the_older_logs_name_the_token_that_was_made_and_nothing_else_of_what_wa
     assert b"hunter2" not in statement.raw + statement.headers
 
 
-@pytest.mark.parametrize("when", ["2021-11-30T20:19:48Z", "1638303588", 1638303588, 1638303588000000000, "1638303588000000000"])
+@pytest.mark.parametrize(
+    "when", ["2021-11-30T20:19:48Z", "1638303588", 1638303588, 1638303588000000000, "1638303588000000000"]
+)
 def test_every_way_logpush_writes_a_time_is_read(when):
     assert event_in("cloudflare", OLD | {"When": when}).occurred_at.isoformat() == "2021-11-30T20:19:48+00:00"
 
@@ -207,7 +226,12 @@ def test_the_older_api_says_the_same():
              "owner": {"id": "acc-1"}, "resource": {"id": "acc-1", "type": "account"}, "when": "2026-11-20T10:30:00Z", "metadata": {"token_tag": "b7261c", "x": "hunter2"}}  # fmt: skip
     [statement] = received("cloudflare", entry).values()
 
-    assert (statement.event.type, statement.event.payload.action.target.id, statement.event.payload.outcome, statement.grade) == ("credential.issued", "b7261c", "success", "E")
+    assert (
+        statement.event.type,
+        statement.event.payload.action.target.id,
+        statement.event.payload.outcome,
+        statement.grade,
+    ) == ("credential.issued", "b7261c", "success", "E")
     assert b"hunter2" not in statement.raw
 
 
@@ -226,4 +250,7 @@ def test_an_entry_of_v1_without_a_time_is_one_of_v1_all_the_same_and_keeps_no_se
 
     [statement] = received("cloudflare", entry).values()
 
-    assert (statement.event.type, statement.event.dated) == ("credential.issued", False) and b"hunter2" not in statement.raw
+    assert (statement.event.type, statement.event.dated) == (
+        "credential.issued",
+        False,
+    ) and b"hunter2" not in statement.raw

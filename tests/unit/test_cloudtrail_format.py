@@ -98,12 +98,38 @@ def test_a_domain_registration_names_the_domain():
             "token.exchange_failed",
             "denied",
         ),
-        ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Success"}}, "session.started", "success"),
+        (
+            {
+                "eventSource": "signin.amazonaws.com",
+                "eventName": "ConsoleLogin",
+                "responseElements": {"ConsoleLogin": "Success"},
+            },
+            "session.started",
+            "success",
+        ),
         ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin"}, "session.started", "unknown"),
-        ({"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin", "responseElements": "Failure"}, "session.started", "unknown"),
+        (
+            {"eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin", "responseElements": "Failure"},
+            "session.started",
+            "unknown",
+        ),
         # IAM Identity Center's sign-ins ("Understanding IAM Identity Center sign-in events", docs.aws.amazon.com, 2026-11)
-        *[({"eventSource": "signin.amazonaws.com", "eventName": "UserAuthentication", "responseElements": None, "serviceEventDetails": {"UserAuthentication": said}}, native, outcome)
-          for said, native, outcome in (("Success", "action.performed", "success"), ("Failure", "action.denied", "failure"))],
+        *[
+            (
+                {
+                    "eventSource": "signin.amazonaws.com",
+                    "eventName": "UserAuthentication",
+                    "responseElements": None,
+                    "serviceEventDetails": {"UserAuthentication": said},
+                },
+                native,
+                outcome,
+            )
+            for said, native, outcome in (
+                ("Success", "action.performed", "success"),
+                ("Failure", "action.denied", "failure"),
+            )
+        ],
     ],
 )
 def test_calls_give_types_and_outcomes(changes, native, outcome):
@@ -160,7 +186,19 @@ def test_an_arn_too_long_for_an_id_keeps_its_identity():
     assert len(one) == len(two) == 300 and one != two and json.dumps(one)
 
 
-@pytest.mark.parametrize("name", ["requestParameters", "responseElements", "userIdentity", "resources", "sourceIPAddress", "userAgent", "errorMessage", "requestID"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requestParameters",
+        "responseElements",
+        "userIdentity",
+        "resources",
+        "sourceIPAddress",
+        "userAgent",
+        "errorMessage",
+        "requestID",
+    ],
+)
 @pytest.mark.parametrize("odd", [None, "null", "HIDDEN_DUE_TO_SECURITY_REASONS", 5, [], {}, True])
 def test_an_optional_field_of_another_type_loses_no_record(name, odd):
     made = copy.deepcopy(CLOUDTRAIL)
@@ -177,20 +215,32 @@ def test_parameters_as_text_are_the_parameters():
 
 
 def test_a_row_with_lower_case_columns_is_the_same_record():
-    row = {name.lower(): value for name, value in CLOUDTRAIL.items()} | {"useridentity": {k.lower(): v for k, v in CLOUDTRAIL["userIdentity"].items()}}
+    row = {name.lower(): value for name, value in CLOUDTRAIL.items()} | {
+        "useridentity": {k.lower(): v for k, v in CLOUDTRAIL["userIdentity"].items()}
+    }
 
     assert event_in("cloudtrail", row) == event_in("cloudtrail", CLOUDTRAIL)
 
 
 def test_a_time_without_a_zone_is_utc_and_none_is_that_of_arrival():
-    assert event_in("cloudtrail", call(eventTime="2026-11-20 10:00:00.500")).occurred_at == datetime(2026, 11, 20, 10, 0, 0, 500_000, tzinfo=UTC)
+    assert event_in("cloudtrail", call(eventTime="2026-11-20 10:00:00.500")).occurred_at == datetime(
+        2026, 11, 20, 10, 0, 0, 500_000, tzinfo=UTC
+    )
     assert not event_in("cloudtrail", call(eventTime=None)).dated
 
 
 @pytest.mark.parametrize(
     ("changes", "native", "outcome"),
     [
-        ({"eventName": "ConsoleLogin", "errorMessage": "Failed authentication", "responseElements": {"ConsoleLogin": "Failure"}}, "session.started", "failure"),
+        (
+            {
+                "eventName": "ConsoleLogin",
+                "errorMessage": "Failed authentication",
+                "responseElements": {"ConsoleLogin": "Failure"},
+            },
+            "session.started",
+            "failure",
+        ),
         ({"eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Failure"}}, "session.started", "failure"),
         ({"eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Success"}}, "session.started", "success"),
         ({"eventName": "SwitchRole", "responseElements": {"SwitchRole": "Failure"}}, "action.denied", "failure"),
@@ -225,10 +275,14 @@ def test_credentials_end_when_java_says_they_do(text, hour):
     assumed = copy.deepcopy(ASSUME)
     assumed["responseElements"]["credentials"]["expiration"] = text
 
-    assert event_in("cloudtrail", assumed).payload.token.expires_at == datetime(2026, 11, 20, hour, tzinfo=UTC).timestamp()
+    assert (
+        event_in("cloudtrail", assumed).payload.token.expires_at == datetime(2026, 11, 20, hour, tzinfo=UTC).timestamp()
+    )
 
 
-@pytest.mark.parametrize("text", ["Foo 20, 2026, 11:00:00 AM", "Nov 31, 2026, 11:00:00 AM", "Nov 20, 2026, 11:00:00", "soon", None, {}])
+@pytest.mark.parametrize(
+    "text", ["Foo 20, 2026, 11:00:00 AM", "Nov 31, 2026, 11:00:00 AM", "Nov 20, 2026, 11:00:00", "soon", None, {}]
+)
 def test_an_end_that_cannot_be_read_is_not_known(text):
     assumed = copy.deepcopy(ASSUME)
     assumed["responseElements"]["credentials"]["expiration"] = text
@@ -241,13 +295,19 @@ def test_what_is_no_call_is_kept_under_its_own_name():
                "sharedEventID": "sh-1", "insightDetails": {"state": "End", "eventName": "RunInstances"}}  # fmt: skip
 
     assert event_in("cloudtrail", insight).type == "other.cloudtrail.AwsCloudTrailInsight"
-    assert event_in("cloudtrail", {k: v for k, v in insight.items() if k != "eventType"}).type == "other.cloudtrail.Insight"
+    assert (
+        event_in("cloudtrail", {k: v for k, v in insight.items() if k != "eventType"}).type
+        == "other.cloudtrail.Insight"
+    )
 
 
 # --- digest files: signed as AWS describes it in "Custom implementations of CloudTrail log file integrity validation" ---
 
 PROVING = sender_of("cloudtrail", keys={FINGERPRINT: load(AWS_JWK, FINGERPRINT)})
-LOGS = {f"AWSLogs/1/{n}.json.gz": json.dumps({"Records": [call(eventID=f"log-{n}-{each}") for each in (1, 2)]}) for n in (1, 2)}
+LOGS = {
+    f"AWSLogs/1/{n}.json.gz": json.dumps({"Records": [call(eventID=f"log-{n}-{each}") for each in (1, 2)]})
+    for n in (1, 2)
+}
 
 
 def digest_in(statements):
@@ -267,7 +327,9 @@ def test_records_of_a_signed_log_file_are_proven_and_can_be_checked_again(first)
 
 
 def test_a_removed_log_file_is_shown():
-    statements = received("cloudtrail", digest_bundle(LOGS, posted={name: LOGS[name] for name in list(LOGS)[:1]}), sender=PROVING)
+    statements = received(
+        "cloudtrail", digest_bundle(LOGS, posted={name: LOGS[name] for name in list(LOGS)[:1]}), sender=PROVING
+    )
 
     said = digest_in(statements).payload
     assert said.outcome == "failure" and "1 of 2" in said.call.error and "AWSLogs/1/2.json.gz" in said.call.error
@@ -277,7 +339,12 @@ def test_a_removed_log_file_is_shown():
 def test_a_changed_log_file_or_digest_is_refused():
     good = digest_bundle(LOGS)
     changed = {name: text.replace("log-1-1", "log-9-9") for name, text in LOGS.items()}
-    for forged in ({"logs": changed}, {"digest": good["digest"].replace("1.json", "9.json")}, {"logs": LOGS | {"more": "{}"}}, {"signature": "00"}):
+    for forged in (
+        {"logs": changed},
+        {"digest": good["digest"].replace("1.json", "9.json")},
+        {"logs": LOGS | {"more": "{}"}},
+        {"signature": "00"},
+    ):
         with pytest.raises(Refused):
             received("cloudtrail", good | forged, sender=PROVING)
 
@@ -303,7 +370,9 @@ def test_digest_files_of_a_trail_are_a_chain_by_the_times_in_their_names():
     assert (said.number, said.previous, said.begins) == (20261120210131, None, True)
     said = after_midnight.event.payload.sequence
     assert (said.number, said.previous, said.begins) == (20261121000131, 20261120230131, False)
-    assert said.stream == "111122223333_CloudTrail-Digest_us-east-2_trail_us-east-2" == first.event.payload.sequence.stream
+    assert (
+        said.stream == "111122223333_CloudTrail-Digest_us-east-2_trail_us-east-2" == first.event.payload.sequence.stream
+    )
     assert late.event.payload.sequence.stream != said.stream
 
 

@@ -27,9 +27,7 @@ KINDS = {ADA.key: "human", SHOPPER.key: "agent", BUYER.key: "agent"}
 
 
 def grant(id="g1", *, subject=ADA, actor=SHOPPER, parent=None, standing="proven", **more) -> Grant:
-    base = dict.fromkeys(
-        "details limits not_before expires_at audience max_depth redelegate gates intent jkt".split()
-    )
+    base = dict.fromkeys("details limits not_before expires_at audience max_depth redelegate gates intent jkt".split())
     return Grant(
         id=id, parent=parent, root=more.pop("root", parent is None), subject=subject, actor=actor,
         granted_at=more.pop("granted_at", NOW - HOUR), leaf_index=more.pop("leaf_index", 1), event_id=f"ev-{id}", source="conductor",
@@ -91,12 +89,27 @@ def verdict(the_act, the_record=None, check=FIT):
     return reach(the_act, the_record or record(), check, POLICY)
 
 
-def limit_fact(max_minor, *, verb="set", holder=SHOPPER, at=NOW - HOUR, set_by=ADA, currency="USD", scope="global", provider="", grant="", leaf=2, interval="once"):
+def limit_fact(
+    max_minor,
+    *,
+    verb="set",
+    holder=SHOPPER,
+    at=NOW - HOUR,
+    set_by=ADA,
+    currency="USD",
+    scope="global",
+    provider="",
+    grant="",
+    leaf=2,
+    interval="once",
+):
     return LimitFact(leaf, f"lim-{leaf}", verb, holder.key, grant, scope, "", provider, currency, interval, "", max_minor, "hard", set_by.key, at)  # fmt: skip
 
 
 def spent(minor, *, event_id="e", leaf=3, at=NOW - SECOND, provider="registrar", currency="USD", grants=("g1",)):
-    return Spent(event_id, leaf, at, provider, currency, minor, 0, "stripe", frozenset({ADA.key, SHOPPER.key}), frozenset(grants))
+    return Spent(
+        event_id, leaf, at, provider, currency, minor, 0, "stripe", frozenset({ADA.key, SHOPPER.key}), frozenset(grants)
+    )
 
 
 # --- the order of the answers ---------------------------------------------------------------------------------------
@@ -115,13 +128,27 @@ def test_a_plain_act_within_its_grant_is_within_scope():
 
     assert found.verdict == "within_scope"
     assert found.codes == () and found.would_change == () and found.decisive is None
-    assert found.liability.as_json() | {"basis": ""} == {"bearer": "principal", "basis": "", "amount_minor": 900, "currency": "USD"}
+    assert found.liability.as_json() | {"basis": ""} == {
+        "bearer": "principal",
+        "basis": "",
+        "amount_minor": 900,
+        "currency": "USD",
+    }
 
 
 def test_the_verdict_has_exactly_its_published_fields():
     found = verdict(act()).as_json()
 
-    assert list(found) == ["event_id", "verdict", "decisive", "codes", "criteria", "liability", "would_change", "digest"]
+    assert list(found) == [
+        "event_id",
+        "verdict",
+        "decisive",
+        "codes",
+        "criteria",
+        "liability",
+        "would_change",
+        "digest",
+    ]
     assert set(found["criteria"][0]) == {"id", "name", "result", "reason", "evidence"}
     assert set(found["liability"]) == {"bearer", "basis", "amount_minor", "currency"}
 
@@ -205,7 +232,9 @@ def test_a_missing_parent_makes_it_indeterminate_and_names_what_is_missing():
 
     assert found.verdict == "indeterminate"
     assert found.decisive is None
-    assert {r.result for r in found.criteria if r.id in ("C2", "C3", "C4", "C5", "C6", "C7", "C9", "C10")} == {"unknown"}
+    assert {r.result for r in found.criteria if r.id in ("C2", "C3", "C4", "C5", "C6", "C7", "C9", "C10")} == {
+        "unknown"
+    }
     assert "g1" in found.would_change[0]
     assert (found.liability.bearer, found.liability.amount_minor) == ("record_keeper", None)
 
@@ -222,7 +251,9 @@ def test_a_fail_that_no_missing_grant_could_cure_is_decisive():
 
 
 def test_what_a_missing_parent_may_allow_is_not_held_against_a_child():
-    below = path(grant("g2", parent="g1", details=ANY), grant("g3", parent="g2", subject=SHOPPER, actor=BUYER), missing="g1")
+    below = path(
+        grant("g2", parent="g1", details=ANY), grant("g3", parent="g2", subject=SHOPPER, actor=BUYER), missing="g1"
+    )
 
     assert answer("C10", act(below, by=BUYER)).result == "unknown"
 
@@ -326,7 +357,9 @@ def test_c11_the_key_that_was_used_must_be_the_one_that_the_grant_binds(chain, a
     shown = {"attestation": Attestation("jkt", attested)} if attested else {}
     the_act = act(chain, token="tok" if token_key else "", **shown)
 
-    found = answer("C11", the_act, record(tokens={"tok": Token("tok", "proven", 4, jkt=token_key)} if token_key else {}))
+    found = answer(
+        "C11", the_act, record(tokens={"tok": Token("tok", "proven", 4, jkt=token_key)} if token_key else {})
+    )
 
     assert found.result == result, found.reason
     assert found.codes == (("key_mismatch",) if result == "fail" else ())
@@ -356,12 +389,18 @@ def test_c8_gates(the_act, approvals, result):
     assert answer("C8", the_act, the_record).result == result
     if result == "fail":
         found = verdict(the_act, the_record)
-        assert (found.verdict, found.codes, found.liability.bearer) == ("out_of_scope", ("gate_missing",), "gate_runner")
+        assert (found.verdict, found.codes, found.liability.bearer) == (
+            "out_of_scope",
+            ("gate_missing",),
+            "gate_runner",
+        )
 
 
 def revoked(before, *, noticed=None):
     notified = {"registrar": NOW - noticed} if noticed else {}
-    return path(grant(details=ANY, revoked_at=NOW - before, revoked_known_at=NOW - before, revoked_leaf=9, notified=notified))
+    return path(
+        grant(details=ANY, revoked_at=NOW - before, revoked_known_at=NOW - before, revoked_leaf=9, notified=notified)
+    )
 
 
 @pytest.mark.parametrize(
@@ -398,7 +437,10 @@ def test_c9_says_when_the_revocation_was_learned_later():
 
 
 def test_c5_names_the_overrun_and_the_crossing():
-    the_record = record(limits=(limit_fact(10_000),), spending=(spent(9_420, event_id="early"), spent(900, event_id="act-1", leaf=10, at=NOW)))
+    the_record = record(
+        limits=(limit_fact(10_000),),
+        spending=(spent(9_420, event_id="early"), spent(900, event_id="act-1", leaf=10, at=NOW)),
+    )
 
     found = verdict(bought(), the_record)
 
@@ -419,7 +461,10 @@ def test_c5_each_provider_has_a_limit_of_its_own():
     elsewhere = spent(9_900, provider="cloud")
 
     assert answer("C5", bought(), record(limits=(per_provider,), spending=(elsewhere,))).result == "pass"
-    assert answer("C5", bought(), record(limits=(per_provider, limit_fact(10_000)), spending=(elsewhere,))).result == "fail"
+    assert (
+        answer("C5", bought(), record(limits=(per_provider, limit_fact(10_000)), spending=(elsewhere,))).result
+        == "fail"
+    )
 
 
 def test_c5_one_charge_told_twice_counts_once():
@@ -456,7 +501,9 @@ def test_c5_a_lowered_limit_holds_from_then_on():
     lowered = limit_fact(100, verb="lowered", at=NOW + SECOND, leaf=20)
 
     assert answer("C5", bought(), record(limits=(limit_fact(5_000), lowered))).result == "pass"
-    assert answer("C5", bought(), record(limits=(limit_fact(5_000), replace(lowered, at=NOW - SECOND)))).result == "fail"
+    assert (
+        answer("C5", bought(), record(limits=(limit_fact(5_000), replace(lowered, at=NOW - SECOND)))).result == "fail"
+    )
 
 
 def test_c5_another_currency_is_unknown_only_when_no_limit_speaks_of_ours():
@@ -495,7 +542,14 @@ def test_a_huge_amount_does_not_break_the_digest():
 def test_a_payment_is_judged_through_the_act_it_pays_for():
     forbidden = path(grant(details=details("worker.*")))
     paid_for = bought(chain=forbidden, event_id="act-2")
-    payment = bought(event_id="pay-1", type="payment.captured", stated_verb="payment.capture", target="ch-1", resource="", chain=forbidden)
+    payment = bought(
+        event_id="pay-1",
+        type="payment.captured",
+        stated_verb="payment.capture",
+        target="ch-1",
+        resource="",
+        chain=forbidden,
+    )
 
     alone = verdict(payment)
     joined = verdict(payment, record(siblings=(paid_for,)))
@@ -505,7 +559,9 @@ def test_a_payment_is_judged_through_the_act_it_pays_for():
 
 
 def test_a_payment_without_a_grant_borrows_the_path_of_its_act():
-    payment = bought(event_id="pay-1", type="payment.captured", stated_verb="", chain=path(), by=None, provider="", **BARE)
+    payment = bought(
+        event_id="pay-1", type="payment.captured", stated_verb="", chain=path(), by=None, provider="", **BARE
+    )
 
     assert verdict(payment).verdict == "indeterminate"
     assert verdict(payment, record(siblings=(bought(event_id="act-2"),))).verdict == "within_scope"
@@ -513,7 +569,9 @@ def test_a_payment_without_a_grant_borrows_the_path_of_its_act():
 
 def test_the_payment_systems_word_is_judged_through_the_agents_own():
     ours = bought(event_id="pay-1", type="payment.captured", stated_verb="payment.capture", chain=revoked(SECOND))
-    stripes = bought(event_id="pay-2", type="payment.captured", stated_verb="", chain=path(), by=None, provider="", **BARE)
+    stripes = bought(
+        event_id="pay-2", type="payment.captured", stated_verb="", chain=path(), by=None, provider="", **BARE
+    )
 
     assert verdict(stripes, record(siblings=(ours,))).codes == ("revocation_race",)
 
@@ -545,7 +603,12 @@ def test_i1_intent(the_act, result):
 
 
 def test_an_intent_from_the_agent_itself_moves_nothing():
-    the_act = act(path(grant(details=ANY), grant("g2", parent="g1", subject=SHOPPER, actor=SHOPPER, intent=Intent(targets=["acme.io"]))))
+    the_act = act(
+        path(
+            grant(details=ANY),
+            grant("g2", parent="g1", subject=SHOPPER, actor=SHOPPER, intent=Intent(targets=["acme.io"])),
+        )
+    )
     the_act = replace(the_act, path=path(replace(the_act.path.grants[0], redelegate=True), the_act.path.grants[1]))
 
     assert answer("I1", the_act).result == "unknown"
@@ -557,7 +620,13 @@ def test_an_intent_from_the_agent_itself_moves_nothing():
 
 def asked_for(*, resources=()):
     limits = (Limit(max_minor=2_000, currency="USD"),)
-    return path(grant(details=details("domain.register", resources=resources), limits=limits, intent=Intent(targets=["superseal.club"])))
+    return path(
+        grant(
+            details=details("domain.register", resources=resources),
+            limits=limits,
+            intent=Intent(targets=["superseal.club"]),
+        )
+    )
 
 
 TWENTY = record(limits=(limit_fact(2_000, verb="grant", grant="g1"),))
@@ -582,7 +651,9 @@ def test_a_loop_of_400_passes_up_to_its_cap_of_100_and_not_beyond():
     the_limit = limit_fact(10_000, scope="provider")
     spending = tuple(spent(500, event_id=f"call-{n}", leaf=100 + n, at=NOW + n * SECOND) for n in range(80))
     calls = [
-        bought(500, event_id=s.event_id, leaf_index=s.leaf_index, occurred_at=s.at, charge=s.event_id, type="usage.metered")
+        bought(
+            500, event_id=s.event_id, leaf_index=s.leaf_index, occurred_at=s.at, charge=s.event_id, type="usage.metered"
+        )
         for s in spending
     ]
 
@@ -593,7 +664,18 @@ def test_a_loop_of_400_passes_up_to_its_cap_of_100_and_not_beyond():
 
 def test_forty_names_within_budget_are_each_within_scope():
     spending = tuple(spent(100, event_id=f"n-{n}", leaf=100 + n, at=NOW + n * SECOND) for n in range(40))
-    names = [bought(100, asked_for(), event_id=s.event_id, leaf_index=s.leaf_index, occurred_at=s.at, charge=s.event_id, name=f"superseal{n}.com") for n, s in enumerate(spending)]
+    names = [
+        bought(
+            100,
+            asked_for(),
+            event_id=s.event_id,
+            leaf_index=s.leaf_index,
+            occurred_at=s.at,
+            charge=s.event_id,
+            name=f"superseal{n}.com",
+        )
+        for n, s in enumerate(spending)
+    ]
     budget = record(limits=(limit_fact(5_000, verb="grant", grant="g1"),), spending=spending)
 
     assert {verdict(name, budget).verdict for name in names} == {"within_scope_unanticipated"}
@@ -636,7 +718,11 @@ def test_the_digest_does_not_depend_on_the_order_of_the_record():
     chance = random.Random(1)
 
     for _ in range(20):
-        shuffled = {name: tuple(chance.sample(members, len(members))) for name in ("limits", "spending", "siblings", "approvals") if (members := getattr(the_record, name))}
+        shuffled = {
+            name: tuple(chance.sample(members, len(members)))
+            for name in ("limits", "spending", "siblings", "approvals")
+            if (members := getattr(the_record, name))
+        }
         found = verdict(the_act, replace(the_record, **shuffled))
         assert found.digest == expected.digest
         assert found.verdict == expected.verdict
@@ -674,27 +760,44 @@ def payment(number, *, key="", at=NOW, minor=4_900, **more):
 
 
 def test_c13_a_key_charged_twice_is_the_providers_and_fresh_keys_are_the_operators():
-    once, again, fresh = payment(1, key="k"), payment(2, key="k", at=NOW + SECOND), payment(3, key="other", at=NOW + 2 * SECOND)
+    once, again, fresh = (
+        payment(1, key="k"),
+        payment(2, key="k", at=NOW + SECOND),
+        payment(3, key="other", at=NOW + 2 * SECOND),
+    )
     told = record(history=(once, again, fresh))
 
     first, second, third = (verdict(each, told) for each in (once, again, fresh))
 
     assert first.verdict == "within_scope" and first.liability.bearer == "principal"
-    assert (second.verdict, second.codes, second.liability.bearer, second.liability.amount_minor) == ("out_of_scope", ("key_charged_twice",), "provider", 4_900)
-    assert (third.verdict, third.codes, third.liability.bearer) == ("within_scope_unanticipated", ("repeat",), "agent_operator")
+    assert (second.verdict, second.codes, second.liability.bearer, second.liability.amount_minor) == (
+        "out_of_scope",
+        ("key_charged_twice",),
+        "provider",
+        4_900,
+    )
+    assert (third.verdict, third.codes, third.liability.bearer) == (
+        "within_scope_unanticipated",
+        ("repeat",),
+        "agent_operator",
+    )
     assert answer("C13", act()).result == "na" and answer("C13", once).result == "pass"
 
 
 def test_a_repeat_that_came_back_costs_nobody_anything():
     once, again = payment(1, key="a"), payment(2, key="b", at=NOW + SECOND)
-    back = replace(again, event_id="back", leaf_index=60, type="payment.refunded", phase="refunded", occurred_at=NOW + HOUR)
+    back = replace(
+        again, event_id="back", leaf_index=60, type="payment.refunded", phase="refunded", occurred_at=NOW + HOUR
+    )
 
     assert verdict(again, record(history=(once, again, back))).liability.amount_minor == 0
 
 
 def test_of_the_act_that_passes_the_price_only_the_excess_is_the_operators():
     chain = path(grant(details=ANY, intent=Intent(max_price_minor=10_000, currency="USD")))
-    many = [replace(payment(n, key=f"k{n}", at=NOW + n * SECOND, chain=chain, minor=4_000 + n), target="") for n in range(4)]
+    many = [
+        replace(payment(n, key=f"k{n}", at=NOW + n * SECOND, chain=chain, minor=4_000 + n), target="") for n in range(4)
+    ]
     told = record(history=tuple(many))
 
     found = [verdict(each, told) for each in many]
@@ -707,12 +810,20 @@ def test_of_the_act_that_passes_the_price_only_the_excess_is_the_operators():
 
 def past_work(number, *, verb="worker.deploy"):
     done = act(stated_verb=verb, type="action.performed")
-    return [replace(done, event_id=f"w{n}", leaf_index=100 + n, occurred_at=NOW - timedelta(days=number - n + 1)) for n in range(number)]
+    return [
+        replace(done, event_id=f"w{n}", leaf_index=100 + n, occurred_at=NOW - timedelta(days=number - n + 1))
+        for n in range(number)
+    ]
 
 
 def irreversible(number=0, **more):
     the_act = act(event_id=f"i{number}", leaf_index=500 + number, occurred_at=NOW + number * SECOND, **more)
-    return replace(the_act, payload=msgspec.structs.replace(the_act.payload, action=msgspec.structs.replace(the_act.payload.action, irreversible=True)))
+    return replace(
+        the_act,
+        payload=msgspec.structs.replace(
+            the_act.payload, action=msgspec.structs.replace(the_act.payload.action, irreversible=True)
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -723,13 +834,21 @@ def irreversible(number=0, **more):
         (past_work(25, verb="domain.register"), irreversible(), "pass"),
         (past_work(25), act(), "pass"),  # nothing is lost by it
         (past_work(25), irreversible(chain=wanting("acme.io")), "na"),
-        (past_work(25), irreversible(chain=path(grant(details=details("domain.register")))), "fail"),  # a provider never used
+        (
+            past_work(25),
+            irreversible(chain=path(grant(details=details("domain.register")))),
+            "fail",
+        ),  # a provider never used
         (past_work(25), irreversible(outcome="denied"), "na"),
     ],
     ids=["first", "too few", "usual", "reversible", "asked for", "named", "denied"],
 )
 def test_i2_what_nobody_saw_coming(earlier, the_act, result):
-    used = [replace(each, provider="cloud") for each in earlier] if "domain.register" in str(the_act.path.grants[0].details) else earlier
+    used = (
+        [replace(each, provider="cloud") for each in earlier]
+        if "domain.register" in str(the_act.path.grants[0].details)
+        else earlier
+    )
 
     assert answer("I2", the_act, record(history=(*used, the_act))).result == result
 

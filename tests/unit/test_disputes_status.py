@@ -33,7 +33,12 @@ def test_only_steps_of_the_table_are_allowed(before, after):
 
 @pytest.mark.parametrize("step", TABLE, ids=lambda s: f"{s.before}-{s.after}")
 def test_every_step_asks_for_its_right_its_reason_and_its_second_person(step):
-    case = standing(step.before, suspended_from=step.after if step.after in OPEN else "intake", proposer="p1", took_part={"p1", "p3"})
+    case = standing(
+        step.before,
+        suspended_from=step.after if step.after in OPEN else "intake",
+        proposer="p1",
+        took_part={"p1", "p3"},
+    )
 
     assert check(case, step.after) is None
     assert check(case, step.after, may=EVERYBODY - {step.who}).permitted is False
@@ -77,7 +82,19 @@ def test_every_state_is_reached_left_or_an_end_and_awaits_somebody():
 
 
 def taken(position, previous="", **more):
-    base = dict(case="D-2026-000001", position=position, from_state="a", to_state="b", person="user:1", actor="ada", role="security", reason="", policy_version="1", at=datetime(2026, 1, 1, tzinfo=UTC), previous=previous)
+    base = dict(
+        case="D-2026-000001",
+        position=position,
+        from_state="a",
+        to_state="b",
+        person="user:1",
+        actor="ada",
+        role="security",
+        reason="",
+        policy_version="1",
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        previous=previous,
+    )
     return Taken(**(base | more))
 
 

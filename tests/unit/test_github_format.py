@@ -13,10 +13,20 @@ from tests.deliveries import GITHUB, GITHUB_MERGE, TOKEN, event_in, received, wi
 def test_an_agent_acts_for_the_user_who_began_its_session():
     event = event_in("github", GITHUB)
 
-    assert (event.type, event.payload.action.verb, event.payload.session) == ("action.performed", "pull_request.create", "sess-7")
-    assert [(p.sub, p.kind) for p in act_chain(event.payload.actor)] == [("ada", "human"), ("copilot-swe-agent", "agent")]
+    assert (event.type, event.payload.action.verb, event.payload.session) == (
+        "action.performed",
+        "pull_request.create",
+        "sess-7",
+    )
+    assert [(p.sub, p.kind) for p in act_chain(event.payload.actor)] == [
+        ("ada", "human"),
+        ("copilot-swe-agent", "agent"),
+    ]
     assert event.principal_claim.sub == "ada" and event.payload.gate is None
-    assert event.payload.action.target.id == "https://github.com/acme/shop/pull/12" and event.payload.action.resource == "acme/shop"
+    assert (
+        event.payload.action.target.id == "https://github.com/acme/shop/pull/12"
+        and event.payload.action.resource == "acme/shop"
+    )
 
 
 def test_a_merge_by_a_person_in_person_is_that_persons_answer_at_the_gate():
@@ -56,13 +66,27 @@ def test_every_way_it_is_streamed_is_the_same_event():
     plain = event_in("github", GITHUB)
     collected = {"event": GITHUB, "source": "github", "sourcetype": "_json", "time": 1_795_000_000}
 
-    for body in (json.dumps(collected).encode(), json.dumps([GITHUB]).encode(), gzip.compress(json.dumps(GITHUB).encode() + b"\n")):
-        [statement] = received("github", body, deliver=lambda raw: with_token(raw, authorization=f"Splunk {TOKEN}")).values()
+    for body in (
+        json.dumps(collected).encode(),
+        json.dumps([GITHUB]).encode(),
+        gzip.compress(json.dumps(GITHUB).encode() + b"\n"),
+    ):
+        [statement] = received(
+            "github", body, deliver=lambda raw: with_token(raw, authorization=f"Splunk {TOKEN}")
+        ).values()
         assert statement.event == plain
 
 
 def test_a_record_of_copilots_use_is_kept_without_its_prompt():
-    record = {"type": "request", "user_id": 7, "enterprise_id": 1, "endpoint": "/chat", "body": '{"prompt": "hunter2"}', "@timestamp": 1_795_000_000_123, "event_id": "u-1"}
+    record = {
+        "type": "request",
+        "user_id": 7,
+        "enterprise_id": 1,
+        "endpoint": "/chat",
+        "body": '{"prompt": "hunter2"}',
+        "@timestamp": 1_795_000_000_123,
+        "event_id": "u-1",
+    }
 
     [statement] = received("github", record).values()
 
@@ -80,6 +104,17 @@ def test_ids_are_numbers_or_texts_and_events_may_follow_each_other_with_nothing_
 
 
 def test_an_event_about_no_repository_is_about_its_organisation():
-    about = event_in("github", GITHUB | {"action": "org.add_member", "repo": None, "repository": None, "pull_request_url": None, "pull_request_id": None, "org": "acme"}).payload.action.target
+    about = event_in(
+        "github",
+        GITHUB
+        | {
+            "action": "org.add_member",
+            "repo": None,
+            "repository": None,
+            "pull_request_url": None,
+            "pull_request_id": None,
+            "org": "acme",
+        },
+    ).payload.action.target
 
     assert (about.type, about.id) == ("organization", "acme")

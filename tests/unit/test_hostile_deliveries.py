@@ -211,7 +211,10 @@ def test_beside_a_new_secret_the_old_one_is_good_until_it_is_taken_out(name):
         pytest.skip("signed by a key of its own")
     old = sample.known.secret()
     new = b"whsec_" + b"bmV3LXNlY3JldC1uZXctc2VjcmV0LW5ldw==" if old.startswith(b"whsec_") else b"another-secret"
-    both, over = replace(sample.known, secret=lambda: new, old_secret=lambda: old), replace(sample.known, secret=lambda: new)
+    both, over = (
+        replace(sample.known, secret=lambda: new, old_secret=lambda: old),
+        replace(sample.known, secret=lambda: new),
+    )
 
     assert all(isinstance(one, Statement) for one in module.receive(delivery, both).statements.values())
     if not sample.known.keys:
@@ -236,7 +239,9 @@ def test_hostile_deliveries_leave_no_memory_behind(name):
             document[f"n{chance.getrandbits(64):x}"] = {f"m{chance.getrandbits(64):x}": "x" * 10_000}
             path = chance.choice(list(paths(document)))
             with suppress(TypeError):  # a path through a text
-                document = with_value(document, path, chance.choice([None, -1, 10**30, "\x00", "x" * 600, [], {}, [[]], {"a": {}}]))
+                document = with_value(
+                    document, path, chance.choice([None, -1, 10**30, "\x00", "x" * 600, [], {}, [[]], {"a": {}}])
+                )
             body = json.dumps(document).encode()
             cut = chance.randrange(len(body))
             take(name, body if chance.random() < 0.8 else body[:cut])

@@ -174,9 +174,7 @@ def test_the_digest_of_the_specifications_example_fits():
         check_content_digest(body[:-1], "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:")
 
 
-@pytest.mark.parametrize(
-    "changes", [{"id": ""}, {"id": None}, {"time": "later"}, {"data": {"outcome": 1}}]
-)
+@pytest.mark.parametrize("changes", [{"id": ""}, {"id": None}, {"time": "later"}, {"data": {"outcome": 1}}])
 def test_bodies_of_wrong_types_are_refused(changes):
     assert refusal(signed_request(json.dumps(SIGNED_BODY | changes).encode())).err == "invalid_request"
 
@@ -249,7 +247,9 @@ def test_a_credential_in_the_signed_path_is_not_stored():
     path = "/ingest/robot?access_token=s3cretValue99"
     params = '("@request-target" "content-digest");created=1795000000;keyid="k1"'
     given = signed_request(BODY)
-    base = f'"@request-target": {path}\n"content-digest": {given.headers["content-digest"]}\n"@signature-params": {params}'
+    base = (
+        f'"@request-target": {path}\n"content-digest": {given.headers["content-digest"]}\n"@signature-params": {params}'
+    )
     signature = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
     headers = given.headers | {":path": path, "signature-input": f"sig1={params}", "signature": f"sig1=:{signature}:"}
 
@@ -264,17 +264,28 @@ def with_lines(value, signed_as):
     plain = signed_request(BODY)
     base = f'"x-trace": {signed_as}\n"content-digest": {plain.headers["content-digest"]}\n"@signature-params": {params}'
     made = b64encode(SIGNER._key.sign(base.encode()).signature).decode()
-    return signed_request(BODY, **{"x-trace": value, "signature-input": f"sig1={params}", "signature": f"sig1=:{made}:"})
+    return signed_request(
+        BODY, **{"x-trace": value, "signature-input": f"sig1={params}", "signature": f"sig1=:{made}:"}
+    )
 
 
 @pytest.mark.parametrize(
     ("handed_on", "signed_as"),
-    [("a,b", "a, b"), ("a,b", "a,b"), ("a, b", "a, b"), ("a,b,c", "a,b, c"), ("a,b,c", "a, b, c"), ("1,2,3,4,5,6", "1, 2, 3, 4, 5, 6")],
+    [
+        ("a,b", "a, b"),
+        ("a,b", "a,b"),
+        ("a, b", "a, b"),
+        ("a,b,c", "a,b, c"),
+        ("a,b,c", "a, b, c"),
+        ("1,2,3,4,5,6", "1, 2, 3, 4, 5, 6"),
+    ],
 )
 def test_a_header_sent_on_several_lines_is_read_as_it_was_signed(handed_on, signed_as):
     statement = push(with_lines(handed_on, signed_as))
 
-    assert statement.grade == "B" and json.loads(statement.headers)["x-trace"] == signed_as  # so it can be checked again
+    assert (
+        statement.grade == "B" and json.loads(statement.headers)["x-trace"] == signed_as
+    )  # so it can be checked again
 
 
 @pytest.mark.parametrize("signed_as", ["a,  b", "a ,b", "a;b", "a, c", "ab"])

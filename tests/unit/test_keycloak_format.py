@@ -122,9 +122,7 @@ def test_the_token_comes_after_bearer():
     )
 
 
-@pytest.mark.parametrize(
-    "changes", [{"time": "x"}, {"time": -1}, {"type": None}, {"type": ""}]
-)
+@pytest.mark.parametrize("changes", [{"time": "x"}, {"time": -1}, {"type": None}, {"type": ""}])
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("keycloak", said(**changes))
@@ -167,7 +165,11 @@ def test_phase_twos_failures_and_admin_events_are_read():
     failed = event_in("keycloak", PHASE_TWO | {"type": "access.LOGIN_ERROR", "error": "invalid_user_credentials"})
     admin = event_in("keycloak", PHASE_TWO_ADMIN)
 
-    assert (failed.type, failed.payload.outcome, failed.payload.call.error) == ("session.started", "failure", "invalid_user_credentials")
+    assert (failed.type, failed.payload.outcome, failed.payload.call.error) == (
+        "session.started",
+        "failure",
+        "invalid_user_credentials",
+    )
     assert (admin.type, admin.payload.action.verb, admin.payload.actor.sub, admin.source_event_id) == (
         "action.performed", "realm_role_mapping.create", "root-user", "pt-2")  # fmt: skip
 
@@ -175,9 +177,23 @@ def test_phase_twos_failures_and_admin_events_are_read():
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE", "DELETE", "ACTION"])
 def test_an_admin_event_without_an_operation_type_names_the_administrator_as_who_acted(operation):
     """vymalo's listener: the administrator is `userId`, the operation is in `type`."""
-    event = event_in("keycloak", {"id": "v-1", "time": 1_795_000_000_123, "realmName": "Acme", "userId": "a-1", "type": f"GROUP_MEMBERSHIP-{operation}", "resourcePath": "users/u-9"})
+    event = event_in(
+        "keycloak",
+        {
+            "id": "v-1",
+            "time": 1_795_000_000_123,
+            "realmName": "Acme",
+            "userId": "a-1",
+            "type": f"GROUP_MEMBERSHIP-{operation}",
+            "resourcePath": "users/u-9",
+        },
+    )
 
-    assert (event.type, event.payload.action.verb, event.payload.actor.sub) == ("action.performed", f"group_membership.{operation.lower()}", "a-1")
+    assert (event.type, event.payload.action.verb, event.payload.actor.sub) == (
+        "action.performed",
+        f"group_membership.{operation.lower()}",
+        "a-1",
+    )
     assert event.payload.action.target.id == "users/u-9" and event.principal_claim is None
 
 
@@ -187,7 +203,16 @@ def test_an_event_inside_of_another_object_is_found(around):
 
 
 def test_snake_case_is_read():
-    event = event_in("keycloak", {"type": "LOGIN", "user_id": "u-1", "created_timestamp": 1_621_459_200_000, "user_ip": "203.0.113.9", "realm": {"id": "r1", "name": "acme"}})
+    event = event_in(
+        "keycloak",
+        {
+            "type": "LOGIN",
+            "user_id": "u-1",
+            "created_timestamp": 1_621_459_200_000,
+            "user_ip": "203.0.113.9",
+            "realm": {"id": "r1", "name": "acme"},
+        },
+    )
 
     assert (event.type, event.principal_claim.sub, event.payload.action.account) == ("session.started", "u-1", "acme")
     assert event.occurred_at.year == 2021 and event.payload.client.ip == "203.0.113.9"
@@ -206,20 +231,35 @@ def test_phase_twos_signature_is_checked_and_can_be_checked_again(hash):
 
 
 def test_a_changed_body_or_another_secret_does_not_fit_phase_twos_signature():
-    for deliver in (lambda raw: mac_signed(raw, secret="another"), lambda raw: replace(mac_signed(raw), body=raw.replace(b"ada", b"eve"))):
+    for deliver in (
+        lambda raw: mac_signed(raw, secret="another"),
+        lambda raw: replace(mac_signed(raw), body=raw.replace(b"ada", b"eve")),
+    ):
         with pytest.raises(BadSignature):
             received("keycloak", PHASE_TWO, deliver=deliver)
 
 
 def test_a_signed_event_from_which_a_secret_was_removed_is_worth_its_channel():
-    [statement] = received("keycloak", PHASE_TWO_ADMIN | {"representation": '{"secret":"hunter2"}'}, deliver=mac_signed).values()
+    [statement] = received(
+        "keycloak", PHASE_TWO_ADMIN | {"representation": '{"secret":"hunter2"}'}, deliver=mac_signed
+    ).values()
 
     assert (statement.grade, statement.key) == ("D", "-") and b"hunter2" not in statement.raw
 
 
 def jwt_signed(raw, **claims):
-    said = {"iss": ISSUER, "iat": 1_795_000_000, "exp": 1_795_000_300, "jti": "j", "request_body_sha256": sha256(raw).hexdigest()} | claims
-    return Delivery(raw, "application/json", {"authorization": "Bearer " + compact_jws(json.dumps(said).encode(), typ="JWT").decode()})
+    said = {
+        "iss": ISSUER,
+        "iat": 1_795_000_000,
+        "exp": 1_795_000_300,
+        "jti": "j",
+        "request_body_sha256": sha256(raw).hexdigest(),
+    } | claims
+    return Delivery(
+        raw,
+        "application/json",
+        {"authorization": "Bearer " + compact_jws(json.dumps(said).encode(), typ="JWT").decode()},
+    )
 
 
 def test_a_jwt_of_the_realms_key_over_the_body_is_grade_b_and_is_kept_to_be_checked_again():
@@ -230,7 +270,14 @@ def test_a_jwt_of_the_realms_key_over_the_body_is_grade_b_and_is_kept_to_be_chec
     keycloak.check_stored(statement.raw, statement.headers, sender)
 
 
-@pytest.mark.parametrize("claims", [{"request_body_sha256": "0" * 64}, {"request_body_sha256": None}, {"iss": "https://other.example"}])
+@pytest.mark.parametrize(
+    "claims", [{"request_body_sha256": "0" * 64}, {"request_body_sha256": None}, {"iss": "https://other.example"}]
+)
 def test_a_jwt_over_another_body_or_of_another_realm_is_refused(claims):
     with pytest.raises(Refused):
-        received("keycloak", PHASE_TWO, sender=sender_of("keycloak", keys=KEYS), deliver=lambda raw: jwt_signed(raw, **claims))
+        received(
+            "keycloak",
+            PHASE_TWO,
+            sender=sender_of("keycloak", keys=KEYS),
+            deliver=lambda raw: jwt_signed(raw, **claims),
+        )

@@ -37,7 +37,9 @@ def charge_at(n, amount, *, at=NOW, provider="p", currency="USD", rail="r", part
     if held:
         more = {"held_from": at, "held_until": at + 7 * DAY} | more
     authorized = more.pop("authorized_minor", held)
-    return Spent(f"s{n}", n, at, provider, currency, amount, authorized, rail, frozenset(parties), frozenset(grants), **more)
+    return Spent(
+        f"s{n}", n, at, provider, currency, amount, authorized, rail, frozenset(parties), frozenset(grants), **more
+    )
 
 
 def counts(fact, before):
@@ -45,7 +47,11 @@ def counts(fact, before):
 
 
 def crossings(facts, spending, judged=counts):
-    return [c for each in limits_of(facts, judged) for c in crossings_of(run(each, [s for s in spending if binds(each.first, s) is not False]))]
+    return [
+        c
+        for each in limits_of(facts, judged)
+        for c in crossings_of(run(each, [s for s in spending if binds(each.first, s) is not False]))
+    ]
 
 
 def overshoots(facts, spending):
@@ -98,7 +104,11 @@ def test_provider_limits_without_a_provider_hold_for_each_separately():
 
 
 def test_other_money_other_parties_and_credits_do_not_count():
-    others = [charge_at(1, 9999, currency="EUR"), charge_at(2, 9999, parties=("x",)), charge_at(3, 9999, rail="credits")]
+    others = [
+        charge_at(1, 9999, currency="EUR"),
+        charge_at(2, 9999, parties=("x",)),
+        charge_at(3, 9999, rail="credits"),
+    ]
 
     assert crossings([limit()], others) == []
 
@@ -158,14 +168,32 @@ def test_a_scope_without_a_name_holds_for_each_separately_and_what_names_none_is
     assert len(crossings([each], [charge_at(n, 400, **{scope: "s"}) for n in range(3)])) == 1
     assert binds(each, charge_at(9, 400)) is None
     assert crossings([each], [charge_at(n, 400) for n in range(3)]) == []
-    assert crossings([limit(500, scope=scope, scope_id="mine", interval="once")], [charge_at(n, 400, **{scope: "other"}) for n in range(3)]) == []
+    assert (
+        crossings(
+            [limit(500, scope=scope, scope_id="mine", interval="once")],
+            [charge_at(n, 400, **{scope: "other"}) for n in range(3)],
+        )
+        == []
+    )
 
 
 def test_a_merchant_limit_holds_for_each_seller():
     each = limit(500, scope="merchant")
 
-    assert crossings([each], [charge_at(1, 400, provider="rail", payee="a"), charge_at(2, 400, provider="rail", payee="b")]) == []
-    assert len(crossings([each], [charge_at(1, 400, provider="rail", payee="a"), charge_at(2, 400, provider="other", payee="a")])) == 1
+    assert (
+        crossings(
+            [each], [charge_at(1, 400, provider="rail", payee="a"), charge_at(2, 400, provider="rail", payee="b")]
+        )
+        == []
+    )
+    assert (
+        len(
+            crossings(
+                [each], [charge_at(1, 400, provider="rail", payee="a"), charge_at(2, 400, provider="other", payee="a")]
+            )
+        )
+        == 1
+    )
 
 
 def test_another_currency_is_unknown_and_never_counted():
@@ -262,7 +290,9 @@ def test_a_ceiling_is_for_the_authoritys_life_unless_it_states_an_interval():
 def test_what_is_taken_after_its_end_is_found_until_it_is_granted_again():
     said = [ceiling(1000), ceiling(0, ended=True, at=NOW, leaf=1), ceiling(1000, at=NOW + 2 * DAY, leaf=2)]
 
-    found = beyond_authority(said, [under(1, 100, at=NOW - MINUTE), under(2, 100, at=NOW + DAY), under(3, 100, at=NOW + 3 * DAY)])
+    found = beyond_authority(
+        said, [under(1, 100, at=NOW - MINUTE), under(2, 100, at=NOW + DAY), under(3, 100, at=NOW + 3 * DAY)]
+    )
     assert [(o.spent.event_id, o.ended is not None) for o in found] == [("s2", True)]
 
 

@@ -13,8 +13,17 @@ def test_a_call_is_a_meters_reading_of_the_keys_user():
     event = event_in("litellm", LITELLM)
 
     assert (event.type, event.payload.money.amount, event.payload.money.currency) == ("usage.metered", "0.0021", "USD")
-    assert (event.payload.actor.sub, event.payload.actor.kind, event.principal_claim.sub) == ("shop-agent", "workload", "ada")
-    assert (event.payload.action.provider, event.payload.action.target.id, event.payload.session, event.payload.request_id) == ("openai", "gpt-x", "sess-7", "chatcmpl-1")
+    assert (event.payload.actor.sub, event.payload.actor.kind, event.principal_claim.sub) == (
+        "shop-agent",
+        "workload",
+        "ada",
+    )
+    assert (
+        event.payload.action.provider,
+        event.payload.action.target.id,
+        event.payload.session,
+        event.payload.request_id,
+    ) == ("openai", "gpt-x", "sess-7", "chatcmpl-1")
     assert event.payload.token == "a" * 64 and event.occurred_at.isoformat() == "2026-11-20T10:30:00.250000+00:00"
 
 
@@ -25,7 +34,10 @@ def test_the_callbacks_payload_says_the_same_under_its_own_names():
     assert (event.payload.actor.sub, event.principal_claim.sub, event.payload.token) == ("b" * 64, "ada", "b" * 64)
 
 
-@pytest.mark.parametrize(("cost", "amount"), [(4.2e-05, "0.000042"), ("0.1", "0.1"), (0, "0"), (12, "12"), (1e-13, "0"), (0.1 + 0.2, "0.3"), (1234.5, "1234.5")])
+@pytest.mark.parametrize(
+    ("cost", "amount"),
+    [(4.2e-05, "0.000042"), ("0.1", "0.1"), (0, "0"), (12, "12"), (1e-13, "0"), (0.1 + 0.2, "0.3"), (1234.5, "1234.5")],
+)
 def test_money_is_exact_to_a_millionth_of_a_millionth(cost, amount):
     assert event_in("litellm", LITELLM | {"spend": cost}).payload.money.amount == amount
 
@@ -41,7 +53,16 @@ def test_a_cost_that_nobody_states_is_not_nothing():
 
 
 def test_prompts_answers_and_keys_are_not_stored():
-    [statement] = received("litellm", LITELLM | {"messages": "hunter2", "response": {"a": "hunter2"}, "proxy_server_request": {"body": "hunter2"}, "api_key": "sk-hunter2"}).values()
+    [statement] = received(
+        "litellm",
+        LITELLM
+        | {
+            "messages": "hunter2",
+            "response": {"a": "hunter2"},
+            "proxy_server_request": {"body": "hunter2"},
+            "api_key": "sk-hunter2",
+        },
+    ).values()
 
     assert b"hunter2" not in statement.raw and statement.event.payload.token is None
 
@@ -64,6 +85,8 @@ def test_metadata_may_be_an_object_or_its_json_in_a_text():
 
 @pytest.mark.parametrize("write", [dict, json.dumps])
 def test_a_key_itself_is_never_kept_wherever_it_stands(write):
-    [statement] = received("litellm", LITELLM | {"metadata": write({"user_api_key": "sk-abcdefghijklmnopqrstuvwxyz"})}).values()
+    [statement] = received(
+        "litellm", LITELLM | {"metadata": write({"user_api_key": "sk-abcdefghijklmnopqrstuvwxyz"})}
+    ).values()
 
     assert b"sk-abc" not in statement.raw

@@ -67,7 +67,10 @@ def test_a_brands_own_domain_is_itself_and_no_alert():
 
 def test_common_words_price_themselves_out_until_the_whole_look_is_copied():
     index = Index(["line", "service", "apple"], bundled())
-    assert all((found := said(name, index)) is None or found[2] == "none" for name in ("online-shop.com", "servicedesk.io", "airline-food.net"))
+    assert all(
+        (found := said(name, index)) is None or found[2] == "none"
+        for name in ("online-shop.com", "servicedesk.io", "airline-food.net")
+    )
     assert said("line.top", index)[2] == "alert" and said("1ine.top", index)[2] == "alert"
 
 
@@ -95,7 +98,10 @@ def test_no_text_breaks_the_index_or_a_brand_list(text):
     assert mark_of(text) is None or mark_of(text).shape
 
 
-@given(st.lists(st.sampled_from(["alpha", "beta", "shop", "login", "contoso", "my", "x1"]), min_size=1, max_size=4), st.randoms())
+@given(
+    st.lists(st.sampled_from(["alpha", "beta", "shop", "login", "contoso", "my", "x1"]), min_size=1, max_size=4),
+    st.randoms(),
+)
 def test_the_nearest_brand_does_not_depend_on_the_order_of_brands(words, random):
     shuffled = list(BRANDS)
     random.shuffle(shuffled)
@@ -127,7 +133,11 @@ def scored(monkeypatch, capsysbinary, lines, *args):
 
 def test_every_line_has_its_answer_in_order_also_what_is_no_name(tmp_path, monkeypatch, capsysbinary):
     (tmp_path / "brands").write_text("contoso.com\n\nFabrikam\n")
-    lines = b"contoso.net\r\n\nnot a name\n\xff\xfe.com\nplain.example\n" + b"x" * 9_000 + b"\nCONTOSO.com\nlast-fabrikam.shop"
+    lines = (
+        b"contoso.net\r\n\nnot a name\n\xff\xfe.com\nplain.example\n"
+        + b"x" * 9_000
+        + b"\nCONTOSO.com\nlast-fabrikam.shop"
+    )
     rows = scored(monkeypatch, capsysbinary, lines, "--brands", str(tmp_path / "brands"))
 
     assert [row["name"] for row in rows][:3] == ["contoso.net", "", "not a name"] and len(rows) == 8
@@ -137,13 +147,17 @@ def test_every_line_has_its_answer_in_order_also_what_is_no_name(tmp_path, monke
     assert "error" in rows[1] and "error" in rows[2] and "error" not in rows[4]
 
 
-def test_without_a_file_the_popular_names_are_the_brands_and_a_file_takes_their_place(tmp_path, monkeypatch, capsysbinary):
+def test_without_a_file_the_popular_names_are_the_brands_and_a_file_takes_their_place(
+    tmp_path, monkeypatch, capsysbinary
+):
     assert scored(monkeypatch, capsysbinary, b"paypa1.com\n")[0]["brand"] == "paypal.com"
     (tmp_path / "brands").write_text("contoso\n")
     assert scored(monkeypatch, capsysbinary, b"paypa1.com\n", "--brands", str(tmp_path / "brands"))[0]["brand"] is None
 
 
-@pytest.mark.parametrize(("content", "wanted"), [(None, "cannot be read"), (b"", "holds no brand"), (b"\xff\xfe\x00", "cannot be read")])
+@pytest.mark.parametrize(
+    ("content", "wanted"), [(None, "cannot be read"), (b"", "holds no brand"), (b"\xff\xfe\x00", "cannot be read")]
+)
 def test_a_brands_file_that_is_none_is_said(tmp_path, content, wanted):
     path = tmp_path / "brands"
     if content is not None:

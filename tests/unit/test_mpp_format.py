@@ -199,7 +199,13 @@ TEMPO, STRIPE_ONE = challenge_of("c1", "tempo"), challenge_of("c2", "stripe", "2
 
 @pytest.mark.parametrize(
     "header",
-    [f'Bearer realm="x", {STRIPE_ONE}', f'{STRIPE_ONE}, Bearer realm="x"', f"Negotiate, {STRIPE_ONE}", f"Basic abc==, {STRIPE_ONE}, Digest", f'Bearer realm="x, y", {STRIPE_ONE}'],
+    [
+        f'Bearer realm="x", {STRIPE_ONE}',
+        f'{STRIPE_ONE}, Bearer realm="x"',
+        f"Negotiate, {STRIPE_ONE}",
+        f"Basic abc==, {STRIPE_ONE}, Digest",
+        f'Bearer realm="x, y", {STRIPE_ONE}',
+    ],
 )
 def test_challenges_of_other_schemes_beside_it_do_no_harm(header):
     event = event_in("mpp", {"at": "2026-11-20T10:00:00Z", "challenge": header})

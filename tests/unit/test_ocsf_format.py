@@ -112,9 +112,7 @@ def test_a_time_in_text_is_the_same_time():
     assert event_in("ocsf", OCSF | {"time": "2026-11-18T11:06:40.123Z"}).occurred_at.microsecond == 123_000
 
 
-@pytest.mark.parametrize(
-    "changes", [{"class_uid": None}, {"class_uid": 0}, {"time": "soon"}]
-)
+@pytest.mark.parametrize("changes", [{"class_uid": None}, {"class_uid": 0}, {"time": "soon"}])
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("ocsf", OCSF | changes)
@@ -132,7 +130,9 @@ def test_an_event_without_uid_has_the_same_id_each_time():
 def test_a_delegation_with_a_time_of_its_own_is_told_of_by_the_event_and_not_made_by_it():
     at = OCSF["delegation"]["created_time"]
     made = OCSF | {"class_uid": 3005, "activity_id": 1, "time": at + 86_400_000, "status_id": 1}
-    undated = made | {"delegation": {name: value for name, value in OCSF["delegation"].items() if name != "created_time"}}
+    undated = made | {
+        "delegation": {name: value for name, value in OCSF["delegation"].items() if name != "created_time"}
+    }
 
     event, bare = event_in("ocsf", made), event_in("ocsf", undated)
 
@@ -140,7 +140,18 @@ def test_a_delegation_with_a_time_of_its_own_is_told_of_by_the_event_and_not_mad
     assert bare.dated and bare.payload.grant.not_before is None
 
 
-@pytest.mark.parametrize("changes", [{"actor": 7}, {"metadata": []}, {"status_id": "1"}, {"resources": {}}, {"activity_id": None}, {"severity_id": "x"}, {"http_request": "GET /"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"actor": 7},
+        {"metadata": []},
+        {"status_id": "1"},
+        {"resources": {}},
+        {"activity_id": None},
+        {"severity_id": "x"},
+        {"http_request": "GET /"},
+    ],
+)
 def test_an_optional_field_of_another_type_loses_no_event(changes):
     assert event_in("ocsf", OCSF | changes).type
 
@@ -185,7 +196,9 @@ def test_a_call_says_by_its_response_what_its_status_does_not(response, more, ou
     plain = {k: v for k, v in OCSF.items() if k not in ("status", "status_id")} | {"class_uid": 6003, "activity_id": 1}
     event = event_in("ocsf", plain | {"api": {"operation": "GetObject", "response": response}} | more)
 
-    assert event.payload.outcome == outcome and event.type == ("action.performed" if outcome == "success" else "action.denied")
+    assert event.payload.outcome == outcome and event.type == (
+        "action.performed" if outcome == "success" else "action.denied"
+    )
 
 
 @pytest.mark.parametrize("class_uid", [6003, 6003.0, "6003"])

@@ -64,7 +64,9 @@ def act(type="action.performed", *, payload=None, outcome="success", path=NO_PAT
 def chain(act):
     acting = act_chain(act.payload.actor) if act.payload.actor else ()
     claimed = Party.of(act.principal) if act.principal and not act.path.grants else None
-    return build_chain(path=act.path, acting=acting, claimed_principal=claimed and replace_kind(claimed), grade=act.grade)
+    return build_chain(
+        path=act.path, acting=acting, claimed_principal=claimed and replace_kind(claimed), grade=act.grade
+    )
 
 
 def replace_kind(party):
@@ -89,7 +91,14 @@ def grant(**more) -> Grant:
     import inspect
 
     values = {name: None for name in inspect.signature(Grant).parameters}
-    values |= {"standing": "proven", "attester": "https://id.example", "granted_at": AT, "grade": "A", "conflicts": (), "leaf_index": 3}
+    values |= {
+        "standing": "proven",
+        "attester": "https://id.example",
+        "granted_at": AT,
+        "grade": "A",
+        "conflicts": (),
+        "leaf_index": 3,
+    }
     return Grant(**values | more)
 
 
@@ -98,7 +107,9 @@ def kept(rule="spend.retry_loop", state="open", *, change=7, is_first=True, **mo
         rule, "a", "high", "bot-7 paid 3 times", ("6f1c0000-0000-4000-8000-000000000001",), (41,), AT, AT, ADA.key, BOT.key,
         "g-1", "cloud", 3300, "EUR", {"attempts": 3},
     )  # fmt: skip
-    return Kept(12, replace(finding, **more), 1, state, AT, 50 if state == "withdrawn" else None, change, is_first, "seen")
+    return Kept(
+        12, replace(finding, **more), 1, state, AT, 50 if state == "withdrawn" else None, change, is_first, "seen"
+    )
 
 
 TYPES = [*LAYER_OF_TYPE, "other.conductor.thing"]
@@ -175,7 +186,12 @@ def test_an_event_names_its_ids_times_and_places():
 
     assert (said["time"], said["metadata"]["logged_time"]) == (1_795_176_000_123, 1_795_176_001_123)
     meta = said["metadata"]
-    assert (meta["uid"], meta["original_event_uid"], meta["tenant_uid"], meta["sequence"]) == (act().event_id, "src-1", "acme", 41)
+    assert (meta["uid"], meta["original_event_uid"], meta["tenant_uid"], meta["sequence"]) == (
+        act().event_id,
+        "src-1",
+        "acme",
+        41,
+    )
     assert said["src_endpoint"] == {"ip": "192.0.2.7"} and said["api"]["service"] == {"name": "cloud"}
     assert said["resources"] == [{"uid": "z-1", "name": "acme.io", "type": "zone", "role_id": 1, "role": "Target"}]
     assert {(o["name"], o["value"]) for o in said["observables"]} == {
@@ -186,7 +202,11 @@ def test_an_event_names_its_ids_times_and_places():
 def test_the_agent_acts_and_the_human_is_who_it_acts_for():
     said = written(act())
 
-    assert (said["actor"]["user"]["uid"], said["actor"]["user"]["type"], said["actor"]["app_uid"]) == (ADA.key, "User", BOT.key)
+    assert (said["actor"]["user"]["uid"], said["actor"]["user"]["type"], said["actor"]["app_uid"]) == (
+        ADA.key,
+        "User",
+        BOT.key,
+    )
     assert said["unmapped"]["ai_agent"] == {"uid": BOT.key, "name": "bot-7"}
 
 
@@ -195,7 +215,13 @@ def test_delegation_money_and_evidence_are_under_unmapped():
 
     assert said["delegation"]["uid"] == "g-1" and said["delegation"]["issuer_uid"] == "https://id.example"
     ours = said["answerable"]
-    assert ours["money"] == {"amount_minor": 1100, "currency": "EUR", "phase": "captured", "rail": "invoice", "charge": "ch-1"}
+    assert ours["money"] == {
+        "amount_minor": 1100,
+        "currency": "EUR",
+        "phase": "captured",
+        "rail": "invoice",
+        "charge": "ch-1",
+    }
     assert (ours["grade"], ours["leaf_index"], ours["txn"], ours["chain"]["complete"]) == ("A", 41, "tx-1", True)
     assert [(h["sub"], h["standing"]) for h in ours["chain"]["hops"]] == [("ada", "proven"), ("bot-7", "proven")]
 
@@ -212,7 +238,13 @@ def test_what_nobody_said_is_unknown_or_absent():
 
 @pytest.mark.parametrize(
     ("outcome", "expected"),
-    [("success", (1, "Success")), ("failure", (2, "Failure")), ("denied", (2, "Failure")), ("pending", (99, "Pending")), ("unknown", (0, "Unknown"))],
+    [
+        ("success", (1, "Success")),
+        ("failure", (2, "Failure")),
+        ("denied", (2, "Failure")),
+        ("pending", (99, "Pending")),
+        ("unknown", (0, "Unknown")),
+    ],
 )
 def test_the_outcome_is_the_status(outcome, expected):
     said = written(act(outcome=outcome))
@@ -242,7 +274,10 @@ def test_what_becomes_of_a_finding_is_an_update_of_the_same_finding(state, is_fi
     assert ("status_detail" in said) == (state == "withdrawn")
 
 
-@pytest.mark.parametrize(("rule", "class_uid"), [("authority.scope_widened", 2008), ("spend.retry_loop", 2004), ("authority.out_of_scope", 2004)])
+@pytest.mark.parametrize(
+    ("rule", "class_uid"),
+    [("authority.scope_widened", 2008), ("spend.retry_loop", 2004), ("authority.out_of_scope", 2004)],
+)
 def test_over_broad_delegation_is_an_iam_finding(rule, class_uid):
     said = finding_object(kept(rule), tenant="acme")
 
@@ -307,8 +342,18 @@ def test_what_we_write_we_read_back_with_the_same_meaning(type, outcome):
     assert (action.verb, action.provider, action.account, action.target, action.resource) == (
         "dns.create", "cloud", "acct-1", Target("zone", "z-1"), "acme.io",
     )  # fmt: skip
-    assert (payload.session, payload.request_id, payload.trace_id, payload.task, event.txn) == ("s-1", "r-1", "tr-1", "t-1", "tx-1")
-    assert (payload.client.ip, payload.client.user_agent, payload.call.operation) == ("192.0.2.7", "agent/1", "POST /zones")
+    assert (payload.session, payload.request_id, payload.trace_id, payload.task, event.txn) == (
+        "s-1",
+        "r-1",
+        "tr-1",
+        "t-1",
+        "tx-1",
+    )
+    assert (payload.client.ip, payload.client.user_agent, payload.call.operation) == (
+        "192.0.2.7",
+        "agent/1",
+        "POST /zones",
+    )
     assert payload.money == one.payload.money
     assert (payload.grant.id if isinstance(payload.grant, GrantObject) else payload.grant) == "g-1"
 
@@ -322,7 +367,12 @@ def test_a_finding_that_comes_back_is_no_act_of_anybody():
 def test_nobody_is_read_back_as_nobody():
     event = event_in("ocsf", written(bare()))
 
-    assert (event.payload.actor, event.principal_claim, event.payload.client, event.payload.money) == (None, None, None, None)
+    assert (event.payload.actor, event.principal_claim, event.payload.client, event.payload.money) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 # --- cases ----------------------------------------------------------------------------------------------------------------
@@ -339,7 +389,14 @@ def incident(**more) -> Incident:
 
 
 @pytest.mark.parametrize(
-    ("standing", "status"), [("new", "New"), ("in_progress", "In Progress"), ("on_hold", "On Hold"), ("resolved", "Resolved"), ("closed", "Closed")]
+    ("standing", "status"),
+    [
+        ("new", "New"),
+        ("in_progress", "In Progress"),
+        ("on_hold", "On Hold"),
+        ("resolved", "Resolved"),
+        ("closed", "Closed"),
+    ],
 )
 def test_a_case_in_every_standing_is_a_valid_incident_finding(standing, status):
     for step in (0, 1):
@@ -368,7 +425,11 @@ def test_a_case_of_which_little_is_known_claims_nothing():
 
 @pytest.mark.parametrize(
     ("more", "verdict"),
-    [({"outcome": "upheld"}, (99, "upheld")), ({"merged_into": "D-2026-000009"}, (10, "Duplicate")), ({}, (None, None))],
+    [
+        ({"outcome": "upheld"}, (99, "upheld")),
+        ({"merged_into": "D-2026-000009"}, (10, "Duplicate")),
+        ({}, (None, None)),
+    ],
 )
 def test_what_was_decided_is_said_in_our_word_and_nothing_before(more, verdict):
     said = incident_object(incident(**more), tenant="acme")
@@ -377,9 +438,11 @@ def test_what_was_decided_is_said_in_our_word_and_nothing_before(more, verdict):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("|\\=\n\r\"<\u202e\u2028\x00\x85", max_size=40))
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text('|\\=\n\r"<\u202e\u2028\x00\x85', max_size=40))
 def test_no_claimant_adds_a_line_hides_a_character_or_breaks_the_schema(text):
-    said = incident_object(incident(title=text, complaint=text, reason=text, by=text, finding_title=text), tenant="acme")
+    said = incident_object(
+        incident(title=text, complaint=text, reason=text, by=text, finding_title=text), tenant="acme"
+    )
     raw = line(said)
 
     assert problems(said) == [] and raw.isascii() and raw.count(b"\n") == 1
@@ -389,19 +452,32 @@ def test_no_claimant_adds_a_line_hides_a_character_or_breaks_the_schema(text):
 
 def test_a_case_is_bounded_however_much_is_written_and_contested():
     acts = tuple(Contested(f"e{n}", 1, "USD", "out_of_scope") for n in range(1000))
-    said = incident_object(incident(title="t" * 10**6, complaint="c" * 10**6, reason="r" * 10**6, by="b" * 10**6, acts=acts), tenant="acme")
+    said = incident_object(
+        incident(title="t" * 10**6, complaint="c" * 10**6, reason="r" * 10**6, by="b" * 10**6, acts=acts), tenant="acme"
+    )
 
     assert len(line(said)) < 40_000 and problems(said) == []
     info = said["finding_info_list"][0]
-    assert (len(info["related_events"]), info["related_events_count"], len(said["unmapped"]["answerable"]["acts"])) == (MOST, 1000, MOST)
+    assert (len(info["related_events"]), info["related_events_count"], len(said["unmapped"]["answerable"]["acts"])) == (
+        MOST,
+        1000,
+        MOST,
+    )
 
 
 @pytest.mark.parametrize(("dated", "not_before"), [(True, None), (False, None), (True, AT.timestamp() - 60)])
 def test_a_grant_that_is_exported_and_read_again_begins_when_it_did(dated, not_before):
     said = GrantObject(id="g-1", root=True, subject=ADA, actor=BOT, not_before=not_before)
     path = granted(dated=dated, not_before=not_before and AT - timedelta(minutes=1))
-    told = written(act("delegation.granted", payload=Payload(outcome="success", grant=said), path=path, via_grant="g-1"))
+    told = written(
+        act("delegation.granted", payload=Payload(outcome="success", grant=said), path=path, via_grant="g-1")
+    )
 
     again = event_in("ocsf", told)
 
-    assert (again.type, again.payload.grant.id, again.dated, again.payload.grant.not_before) == ("delegation.granted", "g-1", dated, not_before)
+    assert (again.type, again.payload.grant.id, again.dated, again.payload.grant.not_before) == (
+        "delegation.granted",
+        "g-1",
+        dated,
+        not_before,
+    )

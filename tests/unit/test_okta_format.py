@@ -14,7 +14,11 @@ def test_a_token_was_got_by_the_client_for_the_user():
 
     assert (event.type, event.payload.mode, event.principal_claim.sub) == ("token.exchanged", "delegation", "00u1")
     assert (event.payload.actor.sub, event.payload.actor.kind) == ("0oa1", "service")
-    assert (event.payload.token.jti, event.payload.token.scope, event.payload.session) == ("AT.1", "worker:write", "s-0")
+    assert (event.payload.token.jti, event.payload.token.scope, event.payload.session) == (
+        "AT.1",
+        "worker:write",
+        "s-0",
+    )
 
 
 def test_without_the_grant_of_an_exchange_it_is_a_token_that_was_issued():
@@ -24,9 +28,16 @@ def test_without_the_grant_of_an_exchange_it_is_a_token_that_was_issued():
 
 
 def test_the_users_own_act_is_the_users():
-    event = event_in("okta", OKTA | {"eventType": "user.session.start", "actor": {"id": "00u1", "type": "User"}, "target": []})
+    event = event_in(
+        "okta", OKTA | {"eventType": "user.session.start", "actor": {"id": "00u1", "type": "User"}, "target": []}
+    )
 
-    assert (event.type, event.payload.mode, event.payload.actor.sub, event.principal_claim.kind) == ("session.started", "direct", "00u1", "human")
+    assert (event.type, event.payload.mode, event.payload.actor.sub, event.principal_claim.kind) == (
+        "session.started",
+        "direct",
+        "00u1",
+        "human",
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +60,11 @@ def test_types_and_outcomes(kind, result, native, outcome):
 
 def test_hooks_streams_and_lists_are_the_same_events():
     assert list(received("okta", OKTA_HOOK)) == ["okta-2", "okta-3"]
-    assert event_in("okta", [OKTA]) == event_in("okta", {"version": "0", "detail-type": "SystemLog", "detail": OKTA}) == event_in("okta", OKTA)
+    assert (
+        event_in("okta", [OKTA])
+        == event_in("okta", {"version": "0", "detail-type": "SystemLog", "detail": OKTA})
+        == event_in("okta", OKTA)
+    )
 
 
 def test_half_a_character_in_a_hook_keeps_its_events():
@@ -62,7 +77,12 @@ def test_half_a_character_in_a_hook_keeps_its_events():
 
 def test_the_challenge_of_a_hook_is_sent_back_and_nothing_else():
     assert okta.verification({"x-okta-verification-challenge": "abc"}) == {"verification": "abc"}
-    for headers in ({}, {"x-okta-verification-challenge": ""}, {"x-okta-verification-challenge": "x" * 501}, {"x-okta-verification-challenge": "a\nb"}):
+    for headers in (
+        {},
+        {"x-okta-verification-challenge": ""},
+        {"x-okta-verification-challenge": "x" * 501},
+        {"x-okta-verification-challenge": "a\nb"},
+    ):
         assert okta.verification(headers) is None
 
 
@@ -72,10 +92,18 @@ def test_what_is_no_event_is_refused(changes):
         received("okta", OKTA | changes)
 
 
-@pytest.mark.parametrize("wrapped", [{"event": OKTA, "time": 1_795_000_000, "sourcetype": "OktaIM2:log"}, {"detail-type": "SystemLog", "detail": OKTA}])
+@pytest.mark.parametrize(
+    "wrapped",
+    [{"event": OKTA, "time": 1_795_000_000, "sourcetype": "OktaIM2:log"}, {"detail-type": "SystemLog", "detail": OKTA}],
+)
 def test_a_collectors_wrapping_hides_no_event(wrapped):
     assert event_in("okta", wrapped).source_event_id == event_in("okta", OKTA).source_event_id
 
 
 def test_unknown_is_no_session():
-    assert event_in("okta", OKTA | {"authenticationContext": {"externalSessionId": "unknown", "rootSessionId": None}}).payload.session == ""
+    assert (
+        event_in(
+            "okta", OKTA | {"authenticationContext": {"externalSessionId": "unknown", "rootSessionId": None}}
+        ).payload.session
+        == ""
+    )

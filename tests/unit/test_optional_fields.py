@@ -27,7 +27,11 @@ RELIED_ON = {"at", "time", "date", "created", "eventTime", "ActionTimestamp", "t
              "amount", "amount_captured", "total", "accepts", "challenge", "receipt", "credential"}  # fmt: skip
 QUICK = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_characters="\x00"), max_size=12),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_characters="\x00"), max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
@@ -89,7 +93,11 @@ def optional_members(format: str) -> list[tuple[Any, tuple, bool]]:
 
 @pytest.mark.parametrize("format", [name for name in NAMES if name != "peac"])
 def test_no_format_refuses_an_event_for_a_field_it_does_not_use(format):
-    unused = [(document, path) for document, path, is_used in optional_members(format) if not is_used and path[-1] not in RELIED_ON]
+    unused = [
+        (document, path)
+        for document, path, is_used in optional_members(format)
+        if not is_used and path[-1] not in RELIED_ON
+    ]
 
     for document, path in unused:
         for value in OF_OTHER_TYPES:

@@ -36,13 +36,32 @@ def in_protobuf(document, message):
     for holder in made.get("resourceSpans", []) + made.get("resourceLogs", []):
         for scope in holder.get("scopeSpans", []) + holder.get("scopeLogs", []):
             for one in scope.get("spans", []) + scope.get("logRecords", []):
-                ids = {name: bytes.fromhex(one.pop(name)) for name in ("traceId", "spanId", "parentSpanId") if name in one}
+                ids = {
+                    name: bytes.fromhex(one.pop(name)) for name in ("traceId", "spanId", "parentSpanId") if name in one
+                }
                 one["_ids"] = ids
-    spans = [one.pop("_ids") for holder in made.get("resourceSpans", []) for scope in holder["scopeSpans"] for one in scope["spans"]]
-    logs = [one.pop("_ids") for holder in made.get("resourceLogs", []) for scope in holder["scopeLogs"] for one in scope["logRecords"]]
+    spans = [
+        one.pop("_ids")
+        for holder in made.get("resourceSpans", [])
+        for scope in holder["scopeSpans"]
+        for one in scope["spans"]
+    ]
+    logs = [
+        one.pop("_ids")
+        for holder in made.get("resourceLogs", [])
+        for scope in holder["scopeLogs"]
+        for one in scope["logRecords"]
+    ]
     ParseDict(made, export)
-    targets = [span for holder in getattr(export, "resource_spans", []) for scope in holder.scope_spans for span in scope.spans]
-    targets += [log for holder in getattr(export, "resource_logs", []) for scope in holder.scope_logs for log in scope.log_records]
+    targets = [
+        span for holder in getattr(export, "resource_spans", []) for scope in holder.scope_spans for span in scope.spans
+    ]
+    targets += [
+        log
+        for holder in getattr(export, "resource_logs", [])
+        for scope in holder.scope_logs
+        for log in scope.log_records
+    ]
     for target, ids in zip(targets, spans + logs, strict=True):
         target.trace_id, target.span_id = ids["traceId"], ids["spanId"]
         if "parentSpanId" in ids:
@@ -53,27 +72,45 @@ def in_protobuf(document, message):
 def test_a_tool_that_an_agent_ran_is_an_act_of_the_agent():
     event = event_in("otlp", OTLP)
 
-    assert (event.type, event.payload.action.verb, event.payload.outcome) == ("action.performed", "domain.register", "success")
+    assert (event.type, event.payload.action.verb, event.payload.outcome) == (
+        "action.performed",
+        "domain.register",
+        "success",
+    )
     assert (event.payload.actor.sub, event.payload.actor.kind, event.principal_claim.sub) == ("agent-1", "agent", "ada")
     assert (event.payload.session, event.payload.trace_id) == ("sess-7", "5b8efff798038103d269b633813fc60c")
-    assert event.occurred_at.microsecond == 123_000 and event.source_event_id == "5b8efff798038103d269b633813fc60c:eee19b7ec3c1b174"
+    assert (
+        event.occurred_at.microsecond == 123_000
+        and event.source_event_id == "5b8efff798038103d269b633813fc60c:eee19b7ec3c1b174"
+    )
 
 
-@pytest.mark.parametrize(("document", "message"), [(OTLP, ExportTraceServiceRequest), (OTLP_LOGS, ExportLogsServiceRequest)])
+@pytest.mark.parametrize(
+    ("document", "message"), [(OTLP, ExportTraceServiceRequest), (OTLP_LOGS, ExportLogsServiceRequest)]
+)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_protobuf_and_json_of_one_record_are_the_same_statement(document, message, pack):
     [plain] = received("otlp", document).values()
 
-    [encoded] = received("otlp", pack(in_protobuf(document, message)), deliver=lambda raw: with_token(raw, "application/x-protobuf")).values()
+    [encoded] = received(
+        "otlp", pack(in_protobuf(document, message)), deliver=lambda raw: with_token(raw, "application/x-protobuf")
+    ).values()
 
-    assert encoded.event == plain.event and otlp.content(encoded.raw, encoded.headers) == otlp.content(plain.raw, plain.headers)
+    assert encoded.event == plain.event and otlp.content(encoded.raw, encoded.headers) == otlp.content(
+        plain.raw, plain.headers
+    )
 
 
 def test_prompts_answers_and_arguments_are_left_out_and_said_to_be():
-    [statement] = received("otlp", with_attributes(gen_ai__input__messages="hunter2", gen_ai__tool__call__arguments="hunter2")).values()
+    [statement] = received(
+        "otlp", with_attributes(gen_ai__input__messages="hunter2", gen_ai__tool__call__arguments="hunter2")
+    ).values()
     [log] = received("otlp", OTLP_LOGS).values()
 
-    assert b"hunter2" not in statement.raw and json.loads(statement.raw)["leftOut"] == ["gen_ai.input.messages", "gen_ai.tool.call.arguments"]
+    assert b"hunter2" not in statement.raw and json.loads(statement.raw)["leftOut"] == [
+        "gen_ai.input.messages",
+        "gen_ai.tool.call.arguments",
+    ]
     assert json.loads(log.raw)["leftOut"] == ["body"]
 
 
@@ -87,14 +124,23 @@ def test_telemetry_is_never_evidence_of_authority_or_money(operation):
     assert payload.grant is payload.token is payload.gate is payload.limit is payload.money is payload.intent is None
 
 
-@pytest.mark.parametrize(("status", "attributes", "outcome"), [({"code": 2, "message": "no"}, {}, "failure"), ({"code": 0}, {}, "success"), ({}, {"error.type": "timeout"}, "failure")])
+@pytest.mark.parametrize(
+    ("status", "attributes", "outcome"),
+    [
+        ({"code": 2, "message": "no"}, {}, "failure"),
+        ({"code": 0}, {}, "success"),
+        ({}, {"error.type": "timeout"}, "failure"),
+    ],
+)
 def test_a_span_that_failed_was_not_done(status, attributes, outcome):
     document = with_attributes(**{name.replace(".", "__"): value for name, value in attributes.items()})
     document["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["status"] = status
 
     event = event_in("otlp", document)
 
-    assert event.payload.outcome == outcome and event.type == ("action.performed" if outcome == "success" else "action.denied")
+    assert event.payload.outcome == outcome and event.type == (
+        "action.performed" if outcome == "success" else "action.denied"
+    )
 
 
 def test_without_an_agent_the_service_acts_and_what_is_no_gen_ai_is_kept():
@@ -102,7 +148,12 @@ def test_without_an_agent_the_service_acts_and_what_is_no_gen_ai_is_kept():
     plain = {"resourceSpans": [{"resource": OTLP["resourceSpans"][0]["resource"], "scopeSpans": [{"spans": [span]}]}]}
     event = event_in("otlp", plain)
 
-    assert (event.type, event.payload.outcome, event.payload.actor.sub, event.payload.actor.kind) == ("other.otlp.telemetry", "unknown", "shop-agent", "workload")
+    assert (event.type, event.payload.outcome, event.payload.actor.sub, event.payload.actor.kind) == (
+        "other.otlp.telemetry",
+        "unknown",
+        "shop-agent",
+        "workload",
+    )
 
 
 def test_many_spans_are_many_statements_and_a_line_is_an_export():
@@ -114,7 +165,9 @@ def test_many_spans_are_many_statements_and_a_line_is_an_export():
     assert len(received("otlp", json.dumps(document).encode() + b"\n" + json.dumps(OTLP_LOGS).encode())) == 4
 
 
-@pytest.mark.parametrize("body", [{}, {"resourceSpans": []}, {"resourceSpans": [{"scopeSpans": [{"spans": []}]}]}, {"resourceLogs": []}])
+@pytest.mark.parametrize(
+    "body", [{}, {"resourceSpans": []}, {"resourceSpans": [{"scopeSpans": [{"spans": []}]}]}, {"resourceLogs": []}]
+)
 def test_an_export_of_nothing_is_taken_and_says_nothing(body):
     assert received("otlp", body) == {}
 
@@ -129,7 +182,9 @@ def test_metrics_are_not_taken_for_spans_or_log_records():
     exported = ExportMetricsServiceRequest()
     metrics = exported.resource_metrics.add().scope_metrics.add().metrics
     metrics.add(name="0123456789abcdef", description="12345678").sum.is_monotonic = True
-    metrics.add(name="http.server", unit="s").gauge.data_points.add(time_unix_nano=1_795_000_000_000_000_000, as_double=1.5)
+    metrics.add(name="http.server", unit="s").gauge.data_points.add(
+        time_unix_nano=1_795_000_000_000_000_000, as_double=1.5
+    )
 
     with pytest.raises(Refused, match="traces or logs"):
         received("otlp", exported.SerializeToString(), deliver=lambda raw: with_token(raw, "application/x-protobuf"))

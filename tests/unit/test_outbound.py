@@ -261,9 +261,7 @@ def test_one_long_silence_is_ended_by_the_total_too(outside):
 
 def test_a_handshake_that_does_not_go_on_is_ended():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(AnswerTooLate, match="did not connect"):
-        call(
-            Request(f"https://localhost:{silent.getsockname()[1]}/"), allow_private=True, bounds=Bounds(connect=0.2)
-        )
+        call(Request(f"https://localhost:{silent.getsockname()[1]}/"), allow_private=True, bounds=Bounds(connect=0.2))
 
 
 def test_a_name_that_does_not_resolve_in_time_is_not_waited_for():

@@ -40,7 +40,10 @@ def identities(name):
 
 
 def signed(claims, **header):
-    compact = compact_jws(claims if isinstance(claims, bytes) else json.dumps(claims).encode(), **{"typ": "interaction-record+jwt"} | header)
+    compact = compact_jws(
+        claims if isinstance(claims, bytes) else json.dumps(claims).encode(),
+        **{"typ": "interaction-record+jwt"} | header,
+    )
     return Delivery(compact, peac.SIGNED, {})
 
 
@@ -72,7 +75,13 @@ def test_no_published_observation_is_left_out():
 def test_a_payment_authorization_is_a_ceiling_and_no_charge():
     money = event_in("peac", PEAC).payload.money
 
-    assert (money.amount_minor, money.currency, money.phase, money.authority, money.charge) == (5000, "USD", "ceiling", "urn:x:auth-1", "")
+    assert (money.amount_minor, money.currency, money.phase, money.authority, money.charge) == (
+        5000,
+        "USD",
+        "ceiling",
+        "urn:x:auth-1",
+        "",
+    )
 
 
 @pytest.mark.parametrize("amount", ["50.00", 5.5, "", True, "-5", "9" * 30, {}])
@@ -119,7 +128,9 @@ def test_a_proof_of_possession_is_not_stored():
     proof = {"method": "dpop", "key_id": "k", "dpop_proof": "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIxIn0.c2ln"}
     [statement] = received("peac", PEAC_AGENT | {"evidence": PEAC_AGENT["evidence"] | {"proof": proof}}).values()
 
-    assert b"eyJqdGki" not in statement.raw and json.loads(statement.raw)["evidence"]["proof"]["dpop_proof"] == "[removed]"
+    assert (
+        b"eyJqdGki" not in statement.raw and json.loads(statement.raw)["evidence"]["proof"]["dpop_proof"] == "[removed]"
+    )
 
 
 # --- who a record is bound to ---------------------------------------------------------------------------------------------
@@ -135,7 +146,9 @@ def test_every_valid_published_binding_names_its_actor_in_a_record_and_by_itself
             actor = event.payload.actor
 
             assert (actor.iss, actor.sub, actor.act) == (bound["origin"], bound["id"], None), fixture["name"]
-            assert actor.kind == ("workload" if fixture["name"] == "spiffe" else "unknown"), fixture["name"]  # no proof is looked at
+            assert actor.kind == ("workload" if fixture["name"] == "spiffe" else "unknown"), fixture[
+                "name"
+            ]  # no proof is looked at
         assert event.type == "other.peac.actor-binding" and event.payload.outcome == "unknown"
 
 
@@ -166,10 +179,19 @@ def test_an_identity_set_that_says_all_it_must_is_kept_as_nobodys_act():
     }  # fmt: skip
     event = event_in("peac", said)
 
-    assert (event.type, event.payload.action.target.id, event.payload.actor) == ("other.peac.identity-set", "agent:7", None)
-    assert event.occurred_at.isoformat() == "2026-01-01T00:00:00+00:00" and event.source_event_id == "https://issuer.example t-1"
+    assert (event.type, event.payload.action.target.id, event.payload.actor) == (
+        "other.peac.identity-set",
+        "agent:7",
+        None,
+    )
+    assert (
+        event.occurred_at.isoformat() == "2026-01-01T00:00:00+00:00"
+        and event.source_event_id == "https://issuer.example t-1"
+    )
     with pytest.raises(Refused, match="a zone"):
-        event_in("peac", said | {"time_bounds": {"not_before": "2026-01-01T00:00:00", "not_after": "2026-12-31T23:59:59"}})
+        event_in(
+            "peac", said | {"time_bounds": {"not_before": "2026-01-01T00:00:00", "not_after": "2026-12-31T23:59:59"}}
+        )
 
 
 @pytest.mark.parametrize("origin", ["https://a.example?", "https://a.example#", "ftp://a.example", "https://", "https://a.example:x", "https://a b",
@@ -196,7 +218,11 @@ def test_a_signed_record_is_grade_a_and_carries_the_observation_and_who_acted():
     event = statement.event
 
     assert (statement.grade, statement.key, statement.source_event_id) == ("A", KEYS["k1"].thumbprint, "rec-1")
-    assert (event.type, event.payload.money.amount_minor, event.payload.money.phase) == ("payment.authority_granted", 5000, "ceiling")
+    assert (event.type, event.payload.money.amount_minor, event.payload.money.phase) == (
+        "payment.authority_granted",
+        5000,
+        "ceiling",
+    )
     assert event.payload.actor.sub == "agent:7" and event.occurred_at.isoformat() == "2026-11-20T10:25:00+00:00"
     peac.check_stored(statement.raw, statement.headers, SENDER)
     with pytest.raises(BadSignature):
@@ -210,10 +236,17 @@ def test_the_same_record_unsigned_says_the_same_and_is_worth_its_channel():
 
 
 def test_a_record_that_is_no_observation_is_kept_under_its_own_type():
-    said = {k: v for k, v in PEAC_RECORD.items() if k != "extensions"} | {"type": "org.peacprotocol/payment", "occurred_at": AT}
+    said = {k: v for k, v in PEAC_RECORD.items() if k != "extensions"} | {
+        "type": "org.peacprotocol/payment",
+        "occurred_at": AT,
+    }
     event = statement_in(signed(said)).event
 
-    assert event.type == "other.peac.org.peacprotocol/payment" and event.payload.money is None and event.payload.outcome == "unknown"
+    assert (
+        event.type == "other.peac.org.peacprotocol/payment"
+        and event.payload.money is None
+        and event.payload.outcome == "unknown"
+    )
     assert event.occurred_at.isoformat() == "2026-11-20T10:00:00+00:00" and event.issued_at.timestamp() == said["iat"]
 
 

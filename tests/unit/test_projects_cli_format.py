@@ -106,7 +106,13 @@ def test_a_failure_that_waits_for_a_human_is_an_approval_asked_for(code, gate):
 
 @pytest.mark.parametrize(
     ("code", "outcome"),
-    [("ACCOUNT_NOT_ELIGIBLE", "denied"), ("INVALID_API_KEY", "denied"), ("PROVIDER_NOT_LINKED", "denied"), ("MERCHANT_MISMATCH", "denied"), ("SOMETHING_NEW", "failure")],
+    [
+        ("ACCOUNT_NOT_ELIGIBLE", "denied"),
+        ("INVALID_API_KEY", "denied"),
+        ("PROVIDER_NOT_LINKED", "denied"),
+        ("MERCHANT_MISMATCH", "denied"),
+        ("SOMETHING_NEW", "failure"),
+    ],
 )
 def test_what_the_service_denied_is_denied_and_other_failures_are_failures(code, outcome):
     event = event_in("projects_cli", ran(ok=False, error={"code": code}))
@@ -143,7 +149,9 @@ def test_the_yes_flag_answers_a_gate_too():
 def test_the_vault_is_never_taken_for_a_state_file():
     with pytest.raises(Refused, match="vault"):
         event_in("projects_cli", {"at": AT, "state": {"version": 1, "DATABASE_URL": "hunter2"}})
-    [statement] = received("projects_cli", {"at": AT, "state": {"version": 1, "resources": {}, "Vault": {"DATABASE_URL": "hunter2"}}}).values()
+    [statement] = received(
+        "projects_cli", {"at": AT, "state": {"version": 1, "resources": {}, "Vault": {"DATABASE_URL": "hunter2"}}}
+    ).values()
     assert b"hunter2" not in statement.raw
 
 

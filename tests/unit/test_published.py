@@ -52,7 +52,11 @@ def test_a_valid_vector_is_taken_and_means_what_it_says(vector):
     assert not list(CHECK.iter_errors(vector["claims"]))
     assert (statement.grade, event.source_event_id) == ("A", vector["claims"]["jti"])
     assert event.type in vector["type"] or event.type == "other.vectors.acme.thing"
-    assert [party.key for party in act_chain(event.payload.actor)] == vector["act_chain"] if event.payload.actor else not vector["act_chain"]
+    assert (
+        [party.key for party in act_chain(event.payload.actor)] == vector["act_chain"]
+        if event.payload.actor
+        else not vector["act_chain"]
+    )
 
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["name"])

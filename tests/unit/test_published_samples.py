@@ -52,7 +52,9 @@ def test_every_published_sample_is_read_by_a_test_of_its_format(folder):
         assert re.search(rf"vectors\.files\(\"{folder}/[^\"]*\*[^\"]*json\"\)", text)
     else:
         assert there == set(names)
-        assert [name for name in names if name.removesuffix(".schema") not in text and name.rpartition("_")[0] not in text] == []
+        assert [
+            name for name in names if name.removesuffix(".schema") not in text and name.rpartition("_")[0] not in text
+        ] == []
 
 
 def test_every_folder_of_published_samples_is_known():

@@ -30,11 +30,16 @@ def desk_reads(whole, own, of_events, seen=frozenset(), withdrawn_by_own=False):
     def written(key):
         return key if not key or key in seen else "hidden-1"
 
-    return read_by_desk(whole, own=own, withdrawn_by_own=withdrawn_by_own, title="general", of_events=of_events, written=written)
+    return read_by_desk(
+        whole, own=own, withdrawn_by_own=withdrawn_by_own, title="general", of_events=of_events, written=written
+    )
 
 
 def own_of(numbers):
-    return [Own(f"event-{number}", number, AT + timedelta(hours=number), grant=f"own-{number}", about=f"thing-{number}") for number in numbers]
+    return [
+        Own(f"event-{number}", number, AT + timedelta(hours=number), grant=f"own-{number}", about=f"thing-{number}")
+        for number in numbers
+    ]
 
 
 @given(mine=st.sets(st.integers(0, 5)), others=st.sets(st.integers(6, 9), min_size=1), of_events=declared)
@@ -51,8 +56,14 @@ def test_of_a_finding_with_any_event_of_others_nothing_but_own_events_is_read(mi
     assert (read.first_at, read.last_at) == (min(times, default=None), max(times, default=None))
 
 
-@given(count=st.integers(1, 5), of_events=declared, seen=st.sets(st.sampled_from([f"{SECRET}|principal", f"{SECRET}|actor"])))
-def test_of_a_finding_of_its_own_events_what_the_rule_declares_is_read_and_its_words_only_where_every_party_is_seen(count, of_events, seen):
+@given(
+    count=st.integers(1, 5),
+    of_events=declared,
+    seen=st.sets(st.sampled_from([f"{SECRET}|principal", f"{SECRET}|actor"])),
+)
+def test_of_a_finding_of_its_own_events_what_the_rule_declares_is_read_and_its_words_only_where_every_party_is_seen(
+    count, of_events, seen
+):
     whole = finding([f"event-{n}" for n in range(count)])
 
     read = desk_reads(whole, own_of(range(count)), of_events, frozenset(seen))
@@ -61,14 +72,20 @@ def test_of_a_finding_of_its_own_events_what_the_rule_declares_is_read_and_its_w
     assert read.title == (whole.title if reads_title else "general")
     assert read.evidence == {name: value for name, value in whole.evidence.items() if name in of_events}
     assert (read.money_at_risk_minor == 777_777) == ("money_at_risk" in of_events)
-    assert {"title", "money_at_risk"} - set(read.withheld) == {n for n, reads in (("title", reads_title), ("money_at_risk", "money_at_risk" in of_events)) if reads}
+    assert {"title", "money_at_risk"} - set(read.withheld) == {
+        n for n, reads in (("title", reads_title), ("money_at_risk", "money_at_risk" in of_events)) if reads
+    }
     assert "evidence" in read.withheld  # "other" is never declared
-    assert (read.principal, read.actor) == tuple(key if key in seen else "hidden-1" for key in (whole.principal, whole.actor))
+    assert (read.principal, read.actor) == tuple(
+        key if key in seen else "hidden-1" for key in (whole.principal, whole.actor)
+    )
     assert bool(read.about) != reads_title
 
 
 def test_a_leaf_that_is_not_its_own_makes_a_finding_rest_on_others():
-    read = desk_reads(finding(["event-0"], leaves=(0, 9)), own_of([0]), frozenset(PARTS), {f"{SECRET}|principal", f"{SECRET}|actor"})
+    read = desk_reads(
+        finding(["event-0"], leaves=(0, 9)), own_of([0]), frozenset(PARTS), {f"{SECRET}|principal", f"{SECRET}|actor"}
+    )
 
     assert SECRET not in read.title and read.leaves == (0,) and read.evidence == {}
 

@@ -22,7 +22,9 @@ def test_gzip_is_taken_by_its_header_or_its_first_bytes_and_in_several_members()
     assert split(packed)[0] == split(packed, **{"content-encoding": "gzip"})[0] == [b'{"a":1}', b'{"a":2}']
 
 
-@pytest.mark.parametrize("body", [b"\x1f\x8bnonsense", gzip.compress(b'{"a":1}', mtime=0)[:-5], gzip.compress(b"{}", mtime=0) + b"rest"])
+@pytest.mark.parametrize(
+    "body", [b"\x1f\x8bnonsense", gzip.compress(b'{"a":1}', mtime=0)[:-5], gzip.compress(b"{}", mtime=0) + b"rest"]
+)
 def test_broken_gzip_is_refused(body):
     with pytest.raises(MalformedEvent):
         split(body)
@@ -45,7 +47,15 @@ def test_deflate_is_taken_as_zlib_writes_it_and_where_a_proxy_unpacked_it():
     assert split(lines, **{"content-encoding": "deflate"})[0] == [b'{"a":1}', b'{"a":2}']
 
 
-@pytest.mark.parametrize("body", [zlib.compress(b'{"a":1}')[:-3], zlib.compress(b"{}") + b"rest", b"x\x9cnonsense", zlib.compress(b'{"a":1}', wbits=-15)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        zlib.compress(b'{"a":1}')[:-3],
+        zlib.compress(b"{}") + b"rest",
+        b"x\x9cnonsense",
+        zlib.compress(b'{"a":1}', wbits=-15),
+    ],
+)
 def test_broken_deflate_is_refused_and_so_is_one_without_its_header(body):
     with pytest.raises(MalformedEvent, match="deflate"):
         split(body, **{"content-encoding": "deflate"})
@@ -121,7 +131,9 @@ def test_objects_that_follow_each_other_are_records_each(between):
     assert split(between + one + between + two + between) == ([one, two], False)
 
 
-@pytest.mark.parametrize("body", [b'{"a":1}{"b":', b'{"a":1}{"b":1}]', b'{"a":1}x{"b":1}', b'{"a":1}{"b":1}"x"', b'{"a":1}{"b":1}}'])
+@pytest.mark.parametrize(
+    "body", [b'{"a":1}{"b":', b'{"a":1}{"b":1}]', b'{"a":1}x{"b":1}', b'{"a":1}{"b":1}"x"', b'{"a":1}{"b":1}}']
+)
 def test_what_only_begins_so_is_refused(body):
     with pytest.raises(MalformedEvent):
         split(body)

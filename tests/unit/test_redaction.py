@@ -65,7 +65,17 @@ def test_what_holds_no_secret_comes_back_as_the_same_bytes(document):
     assert clean.raw is document and clean.headers == {}
 
 
-@pytest.mark.parametrize("text", ["Basic Subscription", "Payment confirmation", "Bearer somebody", "basic plan: monthly", "eyJ.a", "Payment 2026-01"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Basic Subscription",
+        "Payment confirmation",
+        "Bearer somebody",
+        "basic plan: monthly",
+        "eyJ.a",
+        "Payment 2026-01",
+    ],
+)
 def test_words_that_begin_like_a_credential_stay(text):
     document = json.dumps({"description": text}).encode()
 
@@ -82,14 +92,26 @@ def test_an_escaped_name_does_not_hide_a_secret():
     assert b"hunter2" not in redact(b'{"pass\\u0077ord": "hunter2"}').raw
 
 
-@pytest.mark.parametrize("document", [b'{"password": "x", "password": null}', b'{"a": {"password" : "x", "password" : ""}}', b'{"token_id": "a:b", "a": 1, "a": 2}', b'{"password":"x","password":null,"b" : 1}'])
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"password": "x", "password": null}',
+        b'{"a": {"password" : "x", "password" : ""}}',
+        b'{"token_id": "a:b", "a": 1, "a": 2}',
+        b'{"password":"x","password":null,"b" : 1}',
+    ],
+)
 def test_a_name_that_is_there_twice_cannot_hide_a_secret(document):
     with pytest.raises(MalformedEvent, match="twice"):
         redact(document)
 
 
 def test_colons_in_texts_and_spaces_before_them_are_no_repetition():
-    for document in (b'{"note": "say \\":\\" twice", "token_id": 1}', b'{"token_id" : 1, "b" : 2}', b'[{"token_id":1},{"token_id":1}]'):
+    for document in (
+        b'{"note": "say \\":\\" twice", "token_id": 1}',
+        b'{"token_id" : 1, "b" : 2}',
+        b'[{"token_id":1},{"token_id":1}]',
+    ):
         assert redact(document).raw == document
 
 
@@ -161,13 +183,18 @@ def opened(text):
         b64encode(json.dumps({"access_token": SECRET}).encode()).decode(),
         b64encode(b" \n" + json.dumps({"access_token": SECRET, "base64": 1}).encode()).decode(),
         b64encode(json.dumps([{"a": {"token": PAYMENT_TOKEN}}], indent=1).encode()).decode(),
-        'Payment id="c1", request="' + urlsafe_b64encode(json.dumps({"a": "\u00ff?", "client_secret": SECRET}).encode()).decode().rstrip("=") + '"',
+        'Payment id="c1", request="'
+        + urlsafe_b64encode(json.dumps({"a": "\u00ff?", "client_secret": SECRET}).encode()).decode().rstrip("=")
+        + '"',
     ],
 )
 def test_a_secret_inside_of_a_text_is_removed(value):
     clean = redact(json.dumps({"note": value, "list": [value], "is": "base64"}).encode())
 
-    assert SECRET.encode() not in clean.raw + b"".join(opened(json.loads(clean.raw)["note"])) and clean.headers["removed"] == "list.0, note"
+    assert (
+        SECRET.encode() not in clean.raw + b"".join(opened(json.loads(clean.raw)["note"]))
+        and clean.headers["removed"] == "list.0, note"
+    )
     assert redact(clean.raw).raw == clean.raw
 
 

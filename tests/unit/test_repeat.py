@@ -45,10 +45,16 @@ def act(type, at, *, minor=500, currency="USD", path=PLAIN, target=("", ""), ver
     number = next(_numbers)
     call = None
     if operation is not None or key or attempt is not None:
-        raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in args.items()} if args is not None else None
+        raw = (
+            {name: msgspec.Raw(json.dumps(value).encode()) for name, value in args.items()}
+            if args is not None
+            else None
+        )
         call = Call(operation=operation or "", args=raw, args_digest=digest, idempotency_key=key, attempt=attempt)
     money = Money(minor, currency, phase, rail, charge, "", invoice) if minor is not None else None
-    payload = Payload(outcome=outcome, action=Action(verb=verb, provider=provider, target=Target(*target)), call=call, money=money)
+    payload = Payload(
+        outcome=outcome, action=Action(verb=verb, provider=provider, target=Target(*target)), call=call, money=money
+    )
     return Act(
         event_id=f"e{number:08}", leaf_index=number, type=type, source=source, issuer=f"https://{source}.example", grade="A", occurred_at=at,
         received_at=at, outcome=outcome, environment="live", principal=EVE.key, principal_claimed=False, actor=actor.key, provider=provider, account="",
@@ -59,7 +65,11 @@ def act(type, at, *, minor=500, currency="USD", path=PLAIN, target=("", ""), ver
 
 
 def metered(n, *, every=MINUTE, **more):
-    return act("usage.metered", NOW + every * n, **({"operation": "page.read", "request": f"rq{next(_numbers)}", "rail": "meter", "provider": "scraper"} | more))
+    return act(
+        "usage.metered",
+        NOW + every * n,
+        **({"operation": "page.read", "request": f"rq{next(_numbers)}", "rail": "meter", "provider": "scraper"} | more),
+    )
 
 
 def paid(at, **more):
@@ -67,12 +77,23 @@ def paid(at, **more):
 
 
 def bought(name, at, *, minor=1200, **more):
-    return act("domain.registered", at, minor=minor, target=("domain", name), verb="domain.register", **({"charge": f"ch{next(_numbers)}", "source": "registrar"} | more))
+    return act(
+        "domain.registered",
+        at,
+        minor=minor,
+        target=("domain", name),
+        verb="domain.register",
+        **({"charge": f"ch{next(_numbers)}", "source": "registrar"} | more),
+    )
 
 
 def found(acts, *detectors, spending=()):
     record = Record(spending=tuple(spending))
-    return [finding for detector in detectors or (retry_loop, duplicate_charge, price_exceeded, quantity_exceeded) for finding in detector.find(acts, record)]
+    return [
+        finding
+        for detector in detectors or (retry_loop, duplicate_charge, price_exceeded, quantity_exceeded)
+        for finding in detector.find(acts, record)
+    ]
 
 
 def rules(acts, **more):
@@ -98,11 +119,25 @@ def test_a_loop_is_blamed_on_who_spent_most_and_names_all():
     [loop] = found(acts, retry_loop)
 
     assert loop.actor == BOT.key
-    assert [(row["agent"], row["charges"], row["amount_minor"]) for row in loop.evidence["spent_by"]] == [(BOT.key, 16, 8000), (SUB.key, 4, 2000)]
+    assert [(row["agent"], row["charges"], row["amount_minor"]) for row in loop.evidence["spent_by"]] == [
+        (BOT.key, 16, 8000),
+        (SUB.key, 4, 2000),
+    ]
 
 
 def test_what_came_back_is_no_money_at_risk():
-    acts = [act("payment.captured", NOW + n * MINUTE, operation="render", args={"film": "a"}, key=f"k{n}", charge=f"c{n}", target=("film", "a")) for n in range(6)]
+    acts = [
+        act(
+            "payment.captured",
+            NOW + n * MINUTE,
+            operation="render",
+            args={"film": "a"},
+            key=f"k{n}",
+            charge=f"c{n}",
+            target=("film", "a"),
+        )
+        for n in range(6)
+    ]
     back = [act("payment.refunded", NOW + HOUR, charge=f"c{n}", phase="refunded") for n in range(1, 6)]
 
     [before], [after] = found(acts, retry_loop), found([*acts, *back], retry_loop)
@@ -160,7 +195,13 @@ def test_a_digest_of_the_arguments_tells_calls_apart():
 
 def test_a_running_machine_is_read_on_the_hour_and_missing_readings_do_not_matter():
     hours = [n for n in range(80) if n not in (7, 8, 31)]
-    machine = {"target": ("volume", "vol-1"), "operation": "storage", "args": {"class": "ssd"}, "request": "", "actor": BOT}
+    machine = {
+        "target": ("volume", "vol-1"),
+        "operation": "storage",
+        "args": {"class": "ssd"},
+        "request": "",
+        "actor": BOT,
+    }
 
     assert rules([metered(n, every=HOUR, **machine) for n in hours]) == []
     assert rules([metered(n, every=5 * MINUTE, **machine | {"args": {"gb": 20}}) for n in hours]) == []
@@ -168,18 +209,35 @@ def test_a_running_machine_is_read_on_the_hour_and_missing_readings_do_not_matte
 
 def test_an_hourly_deployment_and_an_hourly_report_are_no_loop():
     chance = random.Random(4)
-    deploys = [act("action.performed", NOW + n * HOUR + chance.randrange(90) * SECOND, minor=10, verb="site.deploy", operation="deploy", args={"site": "blog"}, key=f"k{n}") for n in range(48)]
+    deploys = [
+        act(
+            "action.performed",
+            NOW + n * HOUR + chance.randrange(90) * SECOND,
+            minor=10,
+            verb="site.deploy",
+            operation="deploy",
+            args={"site": "blog"},
+            key=f"k{n}",
+        )
+        for n in range(48)
+    ]
 
     assert rules(deploys) == []
 
 
 def test_polling_with_a_cursor_that_stands_still_is_a_loop():
-    assert rules([metered(n, every=7 * SECOND, args={"cursor": "same", "limit": 10}) for n in range(12)]) == ["spend.retry_loop"]
+    assert rules([metered(n, every=7 * SECOND, args={"cursor": "same", "limit": 10}) for n in range(12)]) == [
+        "spend.retry_loop"
+    ]
 
 
 def test_a_key_that_stays_the_same_over_tries_is_the_items():
     # Twenty items with nothing else to tell them apart; each is tried twice, and charged once.
-    acts = [metered(2 * n + tried, args={"step": "send"}, key=f"item-{n}", charge=f"c{n}", attempt=1 + tried) for n in range(20) for tried in (0, 1)]
+    acts = [
+        metered(2 * n + tried, args={"step": "send"}, key=f"item-{n}", charge=f"c{n}", attempt=1 + tried)
+        for n in range(20)
+        for tried in (0, 1)
+    ]
 
     assert rules(acts) == []
 
@@ -187,7 +245,23 @@ def test_a_key_that_stays_the_same_over_tries_is_the_items():
 def test_as_many_as_the_human_asked_for_is_no_loop():
     path = asking(quantity=12, targets=["seat/pro"])
 
-    assert rules([paid(NOW + n * MINUTE, path=path, target=("seat", "seat/pro"), verb="seat.add", operation="seat.add", args={"plan": "pro"}, key=f"k{n}") for n in range(12)]) == []
+    assert (
+        rules(
+            [
+                paid(
+                    NOW + n * MINUTE,
+                    path=path,
+                    target=("seat", "seat/pro"),
+                    verb="seat.add",
+                    operation="seat.add",
+                    args={"plan": "pro"},
+                    key=f"k{n}",
+                )
+                for n in range(12)
+            ]
+        )
+        == []
+    )
 
 
 def test_other_jobs_in_between_do_not_hide_a_loop_and_do_not_make_one():
@@ -308,11 +382,23 @@ def costs(acts, spending=()):
 
 
 def test_the_charge_that_passes_the_price_bears_its_excess_and_all_after_it_are_over():
-    acts = [metered(n, args={"q": str(n)}, minor=200, path=asking(max_price_minor=500, currency="USD")) for n in range(5)]
+    acts = [
+        metered(n, args={"q": str(n)}, minor=200, path=asking(max_price_minor=500, currency="USD")) for n in range(5)
+    ]
 
-    assert [(c.over_minor, c.first) for c in costs(acts)] == [(0, False), (0, False), (100, True), (200, False), (200, False)]
+    assert [(c.over_minor, c.first) for c in costs(acts)] == [
+        (0, False),
+        (0, False),
+        (100, True),
+        (200, False),
+        (200, False),
+    ]
     [finding] = found(acts)
-    assert (finding.rule, finding.money_at_risk_minor, finding.evidence["crossed_by"]) == ("intent.price_exceeded", 500, acts[2].event_id)
+    assert (finding.rule, finding.money_at_risk_minor, finding.evidence["crossed_by"]) == (
+        "intent.price_exceeded",
+        500,
+        acts[2].event_id,
+    )
     assert finding.events == tuple(each.event_id for each in acts[2:])
 
 
@@ -336,7 +422,9 @@ def test_a_price_each_month_begins_anew():
     acts = [paid(NOW + 31 * n * DAY, minor=2500, target=("plan", "core"), path=path) for n in range(4)]
 
     assert rules(acts) == []
-    assert rules([*acts, paid(NOW + 5 * DAY, minor=100, target=("plan", "extra"), path=path)]) == ["intent.price_exceeded"]
+    assert rules([*acts, paid(NOW + 5 * DAY, minor=100, target=("plan", "extra"), path=path)]) == [
+        "intent.price_exceeded"
+    ]
 
 
 def test_what_an_agent_stated_on_the_way_down_neither_widens_nor_convicts():
@@ -361,7 +449,21 @@ def test_another_currency_is_unknown_unless_nothing_was_to_be_paid():
 def test_money_is_what_the_spend_function_kept_of_it():
     path = asking(max_price_minor=500, currency="USD")
     acts = [metered(n, args={"q": str(n)}, minor=400, path=path) for n in range(2)]
-    billed = [Spent(each.event_id, each.leaf_index, each.occurred_at, "scraper", "USD", 200, 0, "meter", frozenset(), frozenset({"g"})) for each in acts]
+    billed = [
+        Spent(
+            each.event_id,
+            each.leaf_index,
+            each.occurred_at,
+            "scraper",
+            "USD",
+            200,
+            0,
+            "meter",
+            frozenset(),
+            frozenset({"g"}),
+        )
+        for each in acts
+    ]
 
     assert rules(acts) == ["intent.price_exceeded"]
     assert rules(acts, spending=billed) == []
@@ -382,12 +484,17 @@ def test_names_beyond_the_number_asked_for_are_found_and_repeats_of_one_are_no_m
     assert rules([bought("a.example", NOW, path=path)]) == []
     [finding] = found([bought("a.example", NOW, path=path), bought("b.example", NOW + MINUTE, path=path)])
     assert (finding.rule, len(finding.events), finding.money_at_risk_minor) == ("intent.quantity_exceeded", 1, 1200)
-    assert rules([bought(f"{n}.example", NOW + n * MINUTE, path=asking(quantity=3)) for n in "abc" for n in [ord(n) - 97]]) == []
+    assert (
+        rules([bought(f"{n}.example", NOW + n * MINUTE, path=asking(quantity=3)) for n in "abc" for n in [ord(n) - 97]])
+        == []
+    )
 
 
 def test_calls_and_readings_are_no_things_bought():
     path = asking(quantity=1)
-    acts = [metered(n, args={"q": str(n)}, path=path) for n in range(5)] + [paid(NOW + n * MINUTE, target=("page", f"p{n}"), path=path) for n in range(5)]
+    acts = [metered(n, args={"q": str(n)}, path=path) for n in range(5)] + [
+        paid(NOW + n * MINUTE, target=("page", f"p{n}"), path=path) for n in range(5)
+    ]
 
     assert rules(acts) == []
 
@@ -396,7 +503,10 @@ def test_a_thing_given_back_makes_room_for_another():
     path = asking(quantity=1)
     back = act("payment.refunded", NOW + MINUTE, minor=1200, charge="c1", phase="refunded")
 
-    assert rules([bought("a.example", NOW, charge="c1", path=path), back, bought("b.example", NOW + HOUR, path=path)]) == []
+    assert (
+        rules([bought("a.example", NOW, charge="c1", path=path), back, bought("b.example", NOW + HOUR, path=path)])
+        == []
+    )
 
 
 # --- names in bulk ----------------------------------------------------------------------------------------------------
@@ -412,6 +522,10 @@ def test_a_drip_of_names_is_one_cluster(number, every):
 
 
 def test_two_bursts_weeks_apart_are_two():
-    acts = [bought(f"n{m}-{n}.top", NOW + m * 20 * DAY + n * 10 * SECOND, minor=99) for m, many in enumerate((25, 300)) for n in range(many)]
+    acts = [
+        bought(f"n{m}-{n}.top", NOW + m * 20 * DAY + n * 10 * SECOND, minor=99)
+        for m, many in enumerate((25, 300))
+        for n in range(many)
+    ]
 
     assert [len(f.events) for f in bulk_registration.find(acts, Record())] == [25, 300]

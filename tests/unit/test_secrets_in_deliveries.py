@@ -13,7 +13,12 @@ from tests.deliveries import SAMPLES
 
 MARK = "hunter2Mark99"
 PAYMENT_TOKEN = f"spt_1{MARK}"
-NONE_TAKEN = ("set", "caep", "ap2", "peac")  # of what is signed nothing can be taken out; PEAC's records have no other fields
+NONE_TAKEN = (
+    "set",
+    "caep",
+    "ap2",
+    "peac",
+)  # of what is signed nothing can be taken out; PEAC's records have no other fields
 NAMED = ["access_token", "Refresh-Token", "REFRESH_TOKEN", "bearerToken", "github_access_token", "confirmation_secret", "Confirmation-Secret",
          "CONFIRMATIONSECRET", "access_configuration", "accessConfiguration", "cvc", "stripe_payment_token"]  # fmt: skip
 TEXTS = [
@@ -39,7 +44,11 @@ def dicts(value):
 def kept(name, document):
     """Everything that we would keep of a delivery; nothing for what is refused."""
     sample = SAMPLES[name]
-    body = b"\n".join(json.dumps(one).encode() for one in document) if isinstance(document, tuple) else json.dumps(document).encode()
+    body = (
+        b"\n".join(json.dumps(one).encode() for one in document)
+        if isinstance(document, tuple)
+        else json.dumps(document).encode()
+    )
     try:
         found = list(named(name).receive(sample.deliver(body), sample.known).statements.values())
     except Refused as refused:
@@ -80,14 +89,22 @@ def test_a_secret_by_its_looks_is_stored_nowhere(name, n, text):
             document = copy.deepcopy(sample)
             list(dicts(list(document) if isinstance(document, tuple) else document))[place][field] = text
             _, everything = kept(name, document)
-            assert MARK not in everything and b64encode(json.dumps({"access_token": MARK}).encode()).decode() not in everything, (place, field)
+            assert (
+                MARK not in everything
+                and b64encode(json.dumps({"access_token": MARK}).encode()).decode() not in everything
+            ), (place, field)
 
 
 @pytest.mark.parametrize(("name", "n"), BODIES)
 def test_a_card_number_is_refused_by_every_format(name, n):
     sample = opened(name, n)
     for place, _ in enumerate(dicts(list(sample) if isinstance(sample, tuple) else sample)):
-        for number in ("4242424242424242", "4242 4242 4242 4242", 4242424242424242, json.dumps({"number": "4242424242424242"})):
+        for number in (
+            "4242424242424242",
+            "4242 4242 4242 4242",
+            4242424242424242,
+            json.dumps({"number": "4242424242424242"}),
+        ):
             document = copy.deepcopy(sample)
             list(dicts(list(document) if isinstance(document, tuple) else document))[place]["number"] = number
             _, everything = kept(name, document)

@@ -60,8 +60,15 @@ def linked(*statements):
             for leaf, (number, previous) in enumerate(statements)]  # fmt: skip
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)), st.randoms())
-def test_a_chain_shows_each_statement_that_is_missing_between_two_that_are_there_and_no_other(steps, lost, restarts, random):
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    st.sets(st.integers(0, 11)),
+    st.sets(st.integers(0, 11)),
+    st.randoms(),
+)
+def test_a_chain_shows_each_statement_that_is_missing_between_two_that_are_there_and_no_other(
+    steps, lost, restarts, random
+):
     numbers = [sum(steps[: n + 1]) * 10 for n in range(len(steps))]
     begins = {0} | {n for n in restarts if n < len(numbers)}
     chain = [(number, None if n in begins else numbers[n - 1]) for n, number in enumerate(numbers)]

@@ -60,14 +60,18 @@ def hand_signed(header, body=None, sign=lambda message: SIGNER._key.sign(message
 
 
 def test_a_signed_event_is_read_with_its_times_in_microseconds():
-    event = event_of(toe=1_795_000_000.123456, txn="t1", sub_id={"format": "iss_sub", "iss": "https://id", "sub": "ada"})
+    event = event_of(
+        toe=1_795_000_000.123456, txn="t1", sub_id={"format": "iss_sub", "iss": "https://id", "sub": "ada"}
+    )
 
     assert event.occurred_at == datetime.fromtimestamp(1_795_000_000, UTC).replace(microsecond=123456)
     assert (event.txn, event.principal_claim.key) == ("t1", "https://id|ada")
 
 
 def test_an_unknown_type_is_kept_under_its_source():
-    assert event_of(events={URN.format("lunar.landing"): {"outcome": "success"}}).type == "other.conductor.lunar.landing"
+    assert (
+        event_of(events={URN.format("lunar.landing"): {"outcome": "success"}}).type == "other.conductor.lunar.landing"
+    )
     caep = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
     assert event_of(events={caep: {"anything": 1}}).type == f"other.conductor.{caep}"
 
@@ -206,7 +210,9 @@ def test_a_bad_set_in_a_batch_does_not_hurt_the_others():
     assert kinds == {"a": False, "wrong": True, "c": True}
 
 
-@pytest.mark.parametrize("body", [b"[]", b'{"sets": []}', b'{"sets": {}, "more": {}}', b'{"tests": {}}', b"{", b'{"sets":{"a":1}}'])
+@pytest.mark.parametrize(
+    "body", [b"[]", b'{"sets": []}', b'{"sets": {}, "more": {}}', b'{"tests": {}}', b"{", b'{"sets":{"a":1}}']
+)
 def test_what_is_no_batch_is_refused(body):
     assert refusal(body, content_type="application/json").err == "invalid_request"
 
@@ -236,7 +242,9 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.sampled_from(sorted(claims())), st.sampled_from(["outcome", "actor", "grant", "money", "limit", "intent"]))
+@given(
+    JSON, st.sampled_from(sorted(claims())), st.sampled_from(["outcome", "actor", "grant", "money", "limit", "intent"])
+)
 def test_no_signed_nonsense_escapes_as_anything_but_a_refusal(value, claim, field):
     for body in (
         claims(**{claim: value}),
@@ -279,7 +287,9 @@ def test_a_card_number_is_not_hidden_by_what_cannot_be_searched():
     body = json.dumps(claims()).encode()
     for before in (b'"n":' + b"[" * 60_000 + b"]" * 60_000, b'"n":' + b"1" * 5_000):
         hidden = body[:-1] + b"," + before + b',"number":"4242424242424242"}'
-        message = b64url(json.dumps({"alg": "EdDSA", "kid": "k1", "typ": "secevent+jwt"}).encode()) + "." + b64url(hidden)
+        message = (
+            b64url(json.dumps({"alg": "EdDSA", "kid": "k1", "typ": "secevent+jwt"}).encode()) + "." + b64url(hidden)
+        )
         compact = f"{message}.{b64url(SIGNER._key.sign(message.encode()).signature)}".encode()
         assert refusal(compact).err == "invalid_request"
 

@@ -68,7 +68,9 @@ class Reading:
         self.tokens = {s.payload["token"]["jti"]: s for s in self.sets if s.type in ("token.issued", "token.exchanged")}
         self.revoked = {s.payload["grant"]["id"]: s.at for s in self.sets if s.type == "delegation.revoked"}
         # A human's word on a limit names the grant that it is about, and is no act under it.
-        self.acts = [s for s in self.sets if isinstance(s.payload.get("grant"), str) and s.payload.get("mode") != "direct"]
+        self.acts = [
+            s for s in self.sets if isinstance(s.payload.get("grant"), str) and s.payload.get("mode") != "direct"
+        ]
 
     def path(self, grant_id):
         """Grant objects, root first."""
@@ -269,7 +271,11 @@ def test_expectations_name_events_that_were_sent(story, reading):
 
 def test_one_act_has_nobody_behind_it(story, reading):
     # A bill names whom it bills, and no agent.
-    nobody = [s for s in reading.sets if not {"actor", "grant", "token"} & s.payload.keys() and not s.type.startswith("invoice.")]
+    nobody = [
+        s
+        for s in reading.sets
+        if not {"actor", "grant", "token"} & s.payload.keys() and not s.type.startswith("invoice.")
+    ]
 
     assert found(nobody) == set(expected(story, "authority.unattributed", None).jtis)
 
@@ -362,7 +368,9 @@ def test_two_acts_came_too_late(story, reading):
     [after_revocation] = expected(story, "authority.used_after_revocation", ADA).jtis
     stopped = expected(story, "authority.used_after_revocation", MIA).jtis
     refused = [jti for jti, _ in revoked if jti not in (after_revocation, *stopped)]
-    assert {jti: late for jti, late in revoked if jti == after_revocation} == {after_revocation: timedelta(milliseconds=300)}
+    assert {jti: late for jti, late in revoked if jti == after_revocation} == {
+        after_revocation: timedelta(milliseconds=300)
+    }
     assert len(stopped) == 3 and all(late > timedelta(minutes=9) for jti, late in revoked if jti in stopped)
     assert [s.payload["outcome"] for s in reading.acts if s.jti in refused] == ["denied"]
     assert expired == list(expected(story, "authority.used_after_expiry", BEN).jtis)

@@ -49,9 +49,14 @@ def test_the_specifications_example_is_taken():
     }
     sender = sender_of("standard_webhooks", secret=lambda: b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 
-    [statement] = received("standard_webhooks", body, sender=sender, deliver=lambda raw: Delivery(raw, "application/json", headers)).values()
+    [statement] = received(
+        "standard_webhooks", body, sender=sender, deliver=lambda raw: Delivery(raw, "application/json", headers)
+    ).values()
 
-    assert (statement.grade, statement.event.type) == ("C", "other.standard_webhooks.untyped")  # the example's body names no type
+    assert (statement.grade, statement.event.type) == (
+        "C",
+        "other.standard_webhooks.untyped",
+    )  # the example's body names no type
     assert refusal(Delivery(body + b" ", "application/json", headers), sender).err == "authentication_failed"
 
 
@@ -179,8 +184,12 @@ def test_svixs_own_header_names_are_the_same_scheme():
     plain = standard_webhook(raw)
     named = {name.replace("webhook-", "svix-"): value for name, value in plain.headers.items()}
 
-    [statement] = received("standard_webhooks", raw, sender=SENDER, deliver=lambda raw: Delivery(raw, "application/json", named)).values()
+    [statement] = received(
+        "standard_webhooks", raw, sender=SENDER, deliver=lambda raw: Delivery(raw, "application/json", named)
+    ).values()
 
     assert (statement.grade, statement.source_event_id) == ("C", "msg_1")
     again = Delivery(statement.raw, "application/json", json.loads(statement.headers))
-    assert standard_webhooks.receive(again, SENDER).statements["msg_1"].grade == "C"  # as it is stored, it can be checked again
+    assert (
+        standard_webhooks.receive(again, SENDER).statements["msg_1"].grade == "C"
+    )  # as it is stored, it can be checked again

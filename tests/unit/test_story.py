@@ -15,7 +15,21 @@ from auditlog.core.join import MANY
 from auditlog.core.story import disagreements, keys_of, possible_same, stories
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
-TEXTS = [f for f in Act.__dataclass_fields__ if f not in ("leaf_index", "occurred_at", "received_at", "amount_minor", "within_remit", "principal_claimed", "payload", "path")]
+TEXTS = [
+    f
+    for f in Act.__dataclass_fields__
+    if f
+    not in (
+        "leaf_index",
+        "occurred_at",
+        "received_at",
+        "amount_minor",
+        "within_remit",
+        "principal_claimed",
+        "payload",
+        "path",
+    )
+]
 
 
 def act(n, source, *, type="payment.captured", at=None, ray="", invoice="", **more):
@@ -38,9 +52,34 @@ def parts(acts):
 
 def three(**rail):
     return [
-        act(1, "conductor", type="resource.requested", provider="cloud", target="db-1", idempotency_key="k", rail="pay", amount_minor=900, currency="USD", phase="captured"),
+        act(
+            1,
+            "conductor",
+            type="resource.requested",
+            provider="cloud",
+            target="db-1",
+            idempotency_key="k",
+            rail="pay",
+            amount_minor=900,
+            currency="USD",
+            phase="captured",
+        ),
         act(2, "cloud", type="action.performed", provider="cloud", target="db-1", stated_verb="create", request_id="r"),
-        act(3, "pay", **({"rail": "pay", "charge": "c", "idempotency_key": "k", "amount_minor": 900, "currency": "USD", "phase": "captured"} | rail)),
+        act(
+            3,
+            "pay",
+            **(
+                {
+                    "rail": "pay",
+                    "charge": "c",
+                    "idempotency_key": "k",
+                    "amount_minor": 900,
+                    "currency": "USD",
+                    "phase": "captured",
+                }
+                | rail
+            ),
+        ),
     ]
 
 
@@ -48,18 +87,27 @@ def test_a_request_a_create_and_a_charge_are_one_story_seen_by_three():
     [story] = stories(three())
 
     assert story.sources == ("cloud", "conductor", "pay") and disagreements(story) == []
-    assert {(s.key.kind, s.sources) for s in story.shared} == {("idempotency", ("conductor", "pay")), ("thing", ("cloud", "conductor"))}
+    assert {(s.key.kind, s.sources) for s in story.shared} == {
+        ("idempotency", ("conductor", "pay")),
+        ("thing", ("cloud", "conductor")),
+    }
 
 
 def test_an_id_means_something_only_where_the_call_went():
-    assert len(stories([act(1, "a", provider="x", idempotency_key="1"), act(2, "b", provider="y", idempotency_key="1")])) == 2
+    assert (
+        len(stories([act(1, "a", provider="x", idempotency_key="1"), act(2, "b", provider="y", idempotency_key="1")]))
+        == 2
+    )
     assert len(stories([act(1, "a", rail="x", charge="1"), act(2, "b", rail="y", charge="1")])) == 2
     assert len(stories([act(1, "a", request_id="1"), act(2, "b", request_id="1")])) == 2
 
 
 @pytest.mark.parametrize("context", ["session", "task", "txn", "token", "grant", "project"])
 def test_a_context_never_makes_two_acts_one(context):
-    assert len(stories([act(1, "a", provider="x", **{context: "same"}), act(2, "b", provider="x", **{context: "same"})])) == 2
+    assert (
+        len(stories([act(1, "a", provider="x", **{context: "same"}), act(2, "b", provider="x", **{context: "same"})]))
+        == 2
+    )
 
 
 def test_a_ray_id_is_another_name_of_the_request():
@@ -83,20 +131,32 @@ def test_a_key_that_very_many_state_glues_nothing():
 @pytest.mark.parametrize(
     "lies",
     [
-        [act(10 + n, "liar", type="action.performed", provider="x", target=f"t{n}", idempotency_key="k1") for n in range(2)],
+        [
+            act(10 + n, "liar", type="action.performed", provider="x", target=f"t{n}", idempotency_key="k1")
+            for n in range(2)
+        ],
         [act(10 + n, "liar", type=f"other.{n}", provider="x", idempotency_key="k1") for n in range(MANY + 1)],
     ],
     ids=["tells two acts apart", "states it very often"],
 )
 def test_a_source_that_repeats_the_key_of_others_takes_it_from_nobody_else(lies):
-    honest = [act(1, "a", type="resource.requested", provider="x", idempotency_key="k1"), act(2, "x", type="resource.provisioned", provider="x", idempotency_key="k1")]
+    honest = [
+        act(1, "a", type="resource.requested", provider="x", idempotency_key="k1"),
+        act(2, "x", type="resource.provisioned", provider="x", idempotency_key="k1"),
+    ]
 
     assert [len(story.acts) for story in stories([*honest, *lies])] == [2] + [1] * len(lies)
 
 
 def test_naming_the_keys_of_two_stories_does_not_make_them_one():
-    one = [act(1, "a", type="resource.requested", provider="x", target="t1", idempotency_key="k1"), act(2, "x", type="resource.provisioned", provider="x", idempotency_key="k1")]
-    two = [act(3, "a", type="resource.requested", provider="x", target="t2", request_id="r2"), act(4, "x", type="resource.failed", provider="x", request_id="r2")]
+    one = [
+        act(1, "a", type="resource.requested", provider="x", target="t1", idempotency_key="k1"),
+        act(2, "x", type="resource.provisioned", provider="x", idempotency_key="k1"),
+    ]
+    two = [
+        act(3, "a", type="resource.requested", provider="x", target="t2", request_id="r2"),
+        act(4, "x", type="resource.failed", provider="x", request_id="r2"),
+    ]
     bridge = act(5, "b", type="other.b.z", provider="x", idempotency_key="k1", request_id="r2")
 
     found = parts([*one, *two, bridge])
@@ -166,9 +226,23 @@ def test_the_same_amount_party_and_hour_is_possible_never_joined_and_ambiguous_w
     assert one.other == "e0002" and 0.9 < one.confidence < 1 and len(stories([mine, near])) == 2
     again = act(3, "b", amount_minor=900, currency="USD", phase="settled", principal="i|ada", rail="bank")
     assert [each.confidence for each in possible_same(mine, [near, again])] == [None, None]
-    often = [act(9 + n, "b", amount_minor=900, currency="USD", phase="settled", principal="i|ada", rail="bank", at=NOW + timedelta(hours=1 + n / 4)) for n in range(40)]
+    often = [
+        act(
+            9 + n,
+            "b",
+            amount_minor=900,
+            currency="USD",
+            phase="settled",
+            principal="i|ada",
+            rail="bank",
+            at=NOW + timedelta(hours=1 + n / 4),
+        )
+        for n in range(40)
+    ]
     assert possible_same(mine, [near, *often])[0].confidence < one.confidence
-    assert possible_same(mine, [act(4, "b", amount_minor=900, currency="USD", phase="settled", principal="i|ben")]) == []
+    assert (
+        possible_same(mine, [act(4, "b", amount_minor=900, currency="USD", phase="settled", principal="i|ben")]) == []
+    )
 
 
 ACTS = st.lists(

@@ -416,7 +416,15 @@ def test_a_payment_tokens_id_is_in_no_part_of_a_thin_event_and_nothing_is_fetche
 
 @pytest.mark.parametrize(
     ("currency", "sent", "minor"),
-    [("jpy", 500, 500), ("kwd", 5120, 5120), ("isk", 500, 5), ("ugx", 500, 5), ("UGX", "120000", 1200), ("mga", 500, 50_000), ("MGA", "500", 50_000)],
+    [
+        ("jpy", 500, 500),
+        ("kwd", 5120, 5120),
+        ("isk", 500, 5),
+        ("ugx", 500, 5),
+        ("UGX", "120000", 1200),
+        ("mga", 500, 50_000),
+        ("MGA", "500", 50_000),
+    ],
 )
 def test_amounts_are_minor_units_as_they_are_shown_here(currency, sent, minor):
     event = receive(body_of("charge.succeeded", CHARGE | {"currency": currency, "amount_captured": sent})).event
@@ -426,12 +434,17 @@ def test_amounts_are_minor_units_as_they_are_shown_here(currency, sent, minor):
 
 def test_a_refund_in_ariary_counts_what_is_new_in_it():
     body = body_of("charge.refunded", CHARGE | {"currency": "mga", "amount_refunded": 300})
-    body = json.dumps(json.loads(body) | {"data": json.loads(body)["data"] | {"previous_attributes": {"amount_refunded": 100}}}).encode()
+    body = json.dumps(
+        json.loads(body) | {"data": json.loads(body)["data"] | {"previous_attributes": {"amount_refunded": 100}}}
+    ).encode()
 
     assert receive(body).event.payload.money.amount_minor == 20_000
 
 
-@pytest.mark.parametrize("event_type", ["radar.early_fraud_warning.created", "radar.early_fraud_warning.updated", "review.opened", "v1.review.closed"])
+@pytest.mark.parametrize(
+    "event_type",
+    ["radar.early_fraud_warning.created", "radar.early_fraud_warning.updated", "review.opened", "v1.review.closed"],
+)
 def test_what_is_about_a_charge_names_it(event_type):
     event = receive(body_of(event_type, {"id": "x_1", "object": event_type.rpartition(".")[0], "charge": "ch_1"})).event
 
@@ -477,7 +490,13 @@ def test_published_payment_observations_settle_authorize_or_say_nothing_of_money
         }  # fmt: skip
         payload = receive(body_of(INTENT_TYPES[said["status"]], thing)).event.payload
 
-        taken = payload.money.phase if payload.money and payload.outcome == "success" and payload.money.phase in ("captured", "settled", "authorized") else None
+        taken = (
+            payload.money.phase
+            if payload.money
+            and payload.outcome == "success"
+            and payload.money.phase in ("captured", "settled", "authorized")
+            else None
+        )
         assert taken == COMMERCE[expected.get("commerce_event")], file.name
         if taken:
             assert (payload.money.amount_minor, payload.money.currency) == (amount, "USD"), file.name
@@ -496,7 +515,9 @@ def test_published_payment_token_observations_are_authority_and_never_a_charge()
         told = "created" if vector["input"]["type"] == "spt_grant" else "used"
         body = body_of(f"shared_payment.granted_token.{told}", thing)
         if int(amount) < 0:
-            assert "amount" in str(refusal(body)), file.name  # PEAC counts it as nothing; less than nothing is no amount
+            assert "amount" in str(refusal(body)), (
+                file.name
+            )  # PEAC counts it as nothing; less than nothing is no amount
         else:
             event = receive(body).event
             assert event.payload.money.phase == "ceiling" and event.payload.money.amount_minor == int(amount), file.name
@@ -508,7 +529,12 @@ def test_published_payment_token_observations_are_authority_and_never_a_charge()
 def test_a_published_observation_without_its_id_is_told_with_nothing_to_join_by():
     said = vectors.read("peac/stripe/invalid-pi-missing-id.json")
     amount = int(said["input"]["data"]["amount"])
-    thing = fixture("payment_intent") | {"status": "succeeded", "amount": amount, "amount_received": amount, "currency": "usd"}
+    thing = fixture("payment_intent") | {
+        "status": "succeeded",
+        "amount": amount,
+        "amount_received": amount,
+        "currency": "usd",
+    }
     thing |= {"latest_charge": None}
     del thing["id"]
     payload = receive(body_of("payment_intent.succeeded", thing)).event.payload

@@ -41,7 +41,9 @@ def test_published_inclusion_proofs():
         case = json.loads(file.read_text())
         proof = [b64decode(part) for part in case["proof"] or []]
         try:
-            root = verifier.root_from_inclusion(case["leafIdx"], case["treeSize"], b64decode(case["leafHash"] or ""), proof)
+            root = verifier.root_from_inclusion(
+                case["leafIdx"], case["treeSize"], b64decode(case["leafHash"] or ""), proof
+            )
             right = root == b64decode(case["root"] or "")
         except ValueError:
             right = False
@@ -93,7 +95,9 @@ def test_published_canonical_json_is_what_our_own_leaves_are_written_with():
         wanted = (file.parent.parent / "output" / file.name).read_bytes()
         assert rfc8785.dumps(json.loads(file.read_bytes())) == wanted, file
     assert files
-    made = leaves.leaf_bytes(kind="event", source="a-b", received_us=17, grade="A", key="k" * 43, committed=b"\xff" * 32)
+    made = leaves.leaf_bytes(
+        kind="event", source="a-b", received_us=17, grade="A", key="k" * 43, committed=b"\xff" * 32
+    )
     assert made == rfc8785.dumps(json.loads(made)) and verifier.LEAF.match(made)
 
 
@@ -144,7 +148,10 @@ def test_ed25519_says_what_libsodium_says_of_crafted_and_damaged_signatures():
             s = (r + k * a) % verifier.L
             cases.append((public, message, big_r + s.to_bytes(32, "little")))
             cases.append((public, message, big_r + (s + verifier.L).to_bytes(32, "little")))
-    for a in (0, rng.randrange(1, verifier.L)):  # a key of small order, and an honest one whose R is: the equation holds
+    for a in (
+        0,
+        rng.randrange(1, verifier.L),
+    ):  # a key of small order, and an honest one whose R is: the equation holds
         public = _encoded(small[2] if a == 0 else base.times(a))
         for j in range(8):
             s = rng.randrange(verifier.L)
@@ -175,7 +182,9 @@ def test_points_have_one_encoding_and_lie_on_their_curve():
     assert [verifier.ed_point((verifier.P + n).to_bytes(32, "little")) for n in range(19)] == [None] * 19
     assert verifier.ed_point(b"\x01" + b"\x00" * 30 + b"\x80") is None and verifier.ed_point(b"\x01" + b"\x00" * 31)
     x, y = verifier.GENERATOR
-    assert verifier.p256_key(x, y) and verifier.p256_key(x, y - 1) is None and verifier.p256_key(x + verifier.Q, y) is None
+    assert (
+        verifier.p256_key(x, y) and verifier.p256_key(x, y - 1) is None and verifier.p256_key(x + verifier.Q, y) is None
+    )
 
 
 def test_a_pss_signature_with_another_trailer_or_padding_is_refused():
@@ -239,7 +248,9 @@ def test_every_tree_up_to_300_leaves_gives_the_same_roots_and_proofs_as_ours():
             proof = merkle.inclusion_proof(index, size, node)
             assert verifier.root_from_inclusion(index, size, hashed[index], proof) == roots[size]
             for wrong in (proof[1:], [*proof, roots[0]], [*proof[1:], *proof[:1]]):
-                assert _root(index, size, hashed[index], wrong, verifier) == _root(index, size, hashed[index], wrong, merkle)
+                assert _root(index, size, hashed[index], wrong, verifier) == _root(
+                    index, size, hashed[index], wrong, merkle
+                )
         for old in {rng.randrange(size + 1) for _ in range(4)} | {0, size}:
             proof = merkle.consistency_proof(old, size, node)
             verifier.check_consistency(old, size, roots[old], roots[size], proof)
@@ -294,7 +305,9 @@ class Bundle:
 
     def __init__(self, whole=False, events=5):
         self.whole, self.leaves, self.tenant = whole, [], "default"
-        self.own("config", {"change": "source.added", "source": "conductor", "format": "set", "issuer": "https://c.example"})
+        self.own(
+            "config", {"change": "source.added", "source": "conductor", "format": "set", "issuer": "https://c.example"}
+        )
         self.own("key", {"change": "key.added", "source": "conductor", "thumbprint": STAMP, "jwk": JWK})
         for n in range(events):
             self.event(f"e{n}")
@@ -482,7 +495,9 @@ def test_a_change_after_the_last_earlier_checkpoint_is_found_by_the_signed_root(
     bundle.earlier = []
     spoil("leaf", bundle)
 
-    assert "leaves.jsonl: the leaves do not lead to the root that was signed" in problem(bundle.write(tmp_path / "b.zip"))
+    assert "leaves.jsonl: the leaves do not lead to the root that was signed" in problem(
+        bundle.write(tmp_path / "b.zip")
+    )
 
 
 def test_a_log_that_ends_before_its_checkpoint_is_refused(tmp_path):
@@ -504,7 +519,11 @@ def test_a_log_that_ends_before_its_checkpoint_is_refused(tmp_path):
 )
 def test_what_the_log_took_in_wrongly_is_found_although_its_tree_is_sound(tmp_path, claims, reason):
     bundle = Bundle()
-    raw = bundle.set("e9", key=claims.pop("key", SOURCE)) if "key" in claims else bundle.set(claims.pop("jti", "e9"), **claims)
+    raw = (
+        bundle.set("e9", key=claims.pop("key", SOURCE))
+        if "key" in claims
+        else bundle.set(claims.pop("jti", "e9"), **claims)
+    )
     bundle.event("e9", raw)
 
     assert f"leaf 7: {reason}" in problem(bundle.sign().write(tmp_path / "b.zip"))
@@ -522,9 +541,14 @@ def test_a_key_that_an_insider_put_on_record_is_refused_by_whoever_has_the_sourc
 
     alone, pinned = run(path, "--vkey", VKEY), run(path, "--vkey", VKEY, "--source-key", f"conductor={keys}")
 
-    assert alone.returncode == 0 and f"conductor: key {thumbprint(jwk)}, on record in the log; compare it" in alone.stdout
+    assert (
+        alone.returncode == 0 and f"conductor: key {thumbprint(jwk)}, on record in the log; compare it" in alone.stdout
+    )
     assert pinned.returncode == 1 and "leaf 8: its key" in pinned.stdout and "none of those given" in pinned.stdout
-    assert run(Bundle().sign().write(tmp_path / "c.zip"), "--vkey", VKEY, "--source-key", f"conductor={keys}").returncode == 0
+    assert (
+        run(Bundle().sign().write(tmp_path / "c.zip"), "--vkey", VKEY, "--source-key", f"conductor={keys}").returncode
+        == 0
+    )
 
 
 def test_with_a_sources_key_given_none_of_its_events_may_come_unsigned(tmp_path):
@@ -548,7 +572,9 @@ def test_a_key_leaf_whose_key_is_not_the_one_it_names_is_refused(tmp_path):
 
 def test_bytes_that_carry_no_signature_are_said_to_be_unchecked_never_good(tmp_path):
     bundle = Bundle()
-    bundle.own("config", {"change": "source.added", "source": "stripe", "format": "stripe", "issuer": "https://s.example"})
+    bundle.own(
+        "config", {"change": "source.added", "source": "stripe", "format": "stripe", "issuer": "https://s.example"}
+    )
     bundle.append("event", "stripe", "C", "stripe-endpoint-secret", b'{"id":"evt_1"}', "evt_1")
 
     report = verifier.verify(str(bundle.sign().write(tmp_path / "b.zip")), (VKEY,))
@@ -595,7 +621,9 @@ def test_another_logs_key_is_not_taken(tmp_path):
 # --- hostile archives -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", "a\\..\\b", "a/../../b", "C:evil", "bell\x07", "a//b"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/cron.d/x", "/etc/passwd", "a\\..\\b", "a/../../b", "C:evil", "bell\x07", "a//b"]
+)
 def test_an_unsafe_name_is_refused(tmp_path, name):
     bundle = Bundle().sign()
     bundle.members = {name: "x"}

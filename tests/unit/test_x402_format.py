@@ -78,7 +78,9 @@ def test_the_published_oversized_jws_is_refused_under_its_own_limit(monkeypatch)
     assert problems(vector) == [error["code"] for error in vector["expected"]["errors"]]
 
 
-@pytest.mark.parametrize(("name", "ours"), [("mismatch-warn-and-scan", "accept_term_mismatch"), ("eip712-no-expiry-rejected", "")])
+@pytest.mark.parametrize(
+    ("name", "ours"), [("mismatch-warn-and-scan", "accept_term_mismatch"), ("eip712-no-expiry-rejected", "")]
+)
 def test_what_another_policy_judges_otherwise_is_judged_by_ours(name, ours):
     """The one is refused where a hint binds, as here; the other's twin without that policy is marked valid."""
     record = {"at": NOW} | vectors.read(f"peac/x402/{name}.json")["input"]
@@ -203,7 +205,13 @@ def test_a_record_of_nothing_is_refused():
 
 
 BASE = {"scheme": "exact", "network": "eip155:8453", "asset": "0x8335", "amount": "10000", "payTo": "0x1111"}
-SOLANA = {"scheme": "exact", "network": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "asset": "EPjF", "amount": "10000", "payTo": "7Xyz"}
+SOLANA = {
+    "scheme": "exact",
+    "network": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+    "asset": "EPjF",
+    "amount": "10000",
+    "payTo": "7Xyz",
+}
 PAID = {"success": True, "transaction": "5Sig", "payer": "9Pay"}
 
 
@@ -232,7 +240,12 @@ def test_what_is_only_asked_for_has_no_terms_before_somebody_chooses():
     event = event_in("x402", {"at": "2026-11-20T10:00:00Z", "accepts": [BASE | {"asset": "USD"}, SOLANA]})
 
     assert event.type == "payment.quoted" and event.payload.money is None and event.payload.action.account == ""
-    assert event_in("x402", {"at": "2026-11-20T10:00:00Z", "accepts": [BASE | {"asset": "USD"}]}).payload.money.amount_minor == 10_000
+    assert (
+        event_in(
+            "x402", {"at": "2026-11-20T10:00:00Z", "accepts": [BASE | {"asset": "USD"}]}
+        ).payload.money.amount_minor
+        == 10_000
+    )
 
 
 def test_the_terms_in_a_settlement_or_those_accepted_go_before_the_offers():
@@ -240,17 +253,39 @@ def test_the_terms_in_a_settlement_or_those_accepted_go_before_the_offers():
 
     assert settled_by([BASE, SOLANA], {"network": BASE["network"], "requirements": own})[0] == "0x20"
     assert settled_by([BASE, SOLANA], {"network": SOLANA["network"]}, accepted=SOLANA)[0] == "7Xyz"
-    money = event_in("x402", {"at": "2026-11-20T10:00:00Z", "settlement": PAID | {"network": BASE["network"], "requirements": own}}).payload.money
+    money = event_in(
+        "x402", {"at": "2026-11-20T10:00:00Z", "settlement": PAID | {"network": BASE["network"], "requirements": own}}
+    ).payload.money
     assert (money.amount_minor, money.currency, money.phase) == (10_000, "USD", "settled")
 
 
 def test_version_1_is_read_by_its_own_names():
-    response = b64encode(json.dumps({"success": True, "transaction": "0xabc", "network": "base", "payer": "0x1"}).encode()).decode()
-    offered = {"scheme": "exact", "network": "base", "maxAmountRequired": "10000", "resource": "https://a.example/x", "payTo": "0x2", "asset": "USD"}
+    response = b64encode(
+        json.dumps({"success": True, "transaction": "0xabc", "network": "base", "payer": "0x1"}).encode()
+    ).decode()
+    offered = {
+        "scheme": "exact",
+        "network": "base",
+        "maxAmountRequired": "10000",
+        "resource": "https://a.example/x",
+        "payTo": "0x2",
+        "asset": "USD",
+    }
 
-    event = event_in("x402", {"at": "2026-11-20T10:00:00Z", "headers": {"X-PAYMENT-RESPONSE": response}, "accepts": [offered, offered | {"network": "solana"}]})
+    event = event_in(
+        "x402",
+        {
+            "at": "2026-11-20T10:00:00Z",
+            "headers": {"X-PAYMENT-RESPONSE": response},
+            "accepts": [offered, offered | {"network": "solana"}],
+        },
+    )
 
-    assert (event.type, event.payload.money.amount_minor, event.payload.action.account) == ("payment.settled", 10_000, "0x2")
+    assert (event.type, event.payload.money.amount_minor, event.payload.action.account) == (
+        "payment.settled",
+        10_000,
+        "0x2",
+    )
     assert event.payload.action.target.id == "https://a.example/x"
 
 

@@ -127,13 +127,21 @@ class Log:
 
 def test_go_opens_our_checkpoints_and_refuses_changed_ones(ask):
     note, key = signed(Checkpoint(ORIGIN, 300, b"\x05" * 32), KEY), vkey(ORIGIN, bytes(KEY.verify_key))
-    spoiled = [note.replace("300", "301"), note.replace("\n\n", "\n"), note[:-1], note[:-3] + "A=\n", note.replace(ORIGIN, "other", 1)]
+    spoiled = [
+        note.replace("300", "301"),
+        note.replace("\n\n", "\n"),
+        note[:-1],
+        note[:-3] + "A=\n",
+        note.replace(ORIGIN, "other", 1),
+    ]
     other = vkey(ORIGIN, bytes(SigningKey(b"\x01" * 32).verify_key))
 
     assert ask([{"Note": note, "Vkey": key}, {"Note": note, "Vkey": other}]) == [True, False]
     answers = ask([{"Note": one, "Vkey": key} for one in spoiled])
     for one, by_go in zip(spoiled, answers, strict=True):
-        assert by_go is False or one.startswith("other"), one  # a note may say anything; that it is our log is our check
+        assert by_go is False or one.startswith("other"), (
+            one
+        )  # a note may say anything; that it is our log is our check
         if one.endswith("\n"):  # `opened` reads notes of our own making, and does not mind a lost last newline
             with pytest.raises(ValueError):
                 opened(one, origin=ORIGIN, public_key=public_key_of(key)[1])

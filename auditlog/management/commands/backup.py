@@ -20,7 +20,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("--out", type=Path, required=True, help="the file to make; one that exists is not overwritten")
+        parser.add_argument(
+            "--out", type=Path, required=True, help="the file to make; one that exists is not overwritten"
+        )
 
     def handle(self, *args, **options):
         try:

@@ -17,12 +17,16 @@ class Command(BaseCommand):
         parser.add_argument("--tenant", default="default")
         parser.add_argument("--what", choices=STREAMS, required=True)
         where = parser.add_mutually_exclusive_group(required=True)
-        where.add_argument("--to", type=int, metavar="CURSOR", help="0 is the first; Integrity and answers of the API name others")
+        where.add_argument(
+            "--to", type=int, metavar="CURSOR", help="0 is the first; Integrity and answers of the API name others"
+        )
         where.add_argument("--to-end", action="store_true", help="only what comes from now on")
         parser.add_argument("--skip", action="store_true", help="it may go forward, and leave out what lies between")
 
     def handle(self, *args, **options):
-        export = Export.objects.select_related("tenant").filter(tenant__name=options["tenant"], name=options["name"]).first()
+        export = (
+            Export.objects.select_related("tenant").filter(tenant__name=options["tenant"], name=options["name"]).first()
+        )
         if export is None:
             raise CommandError(f"there is no export {options['name']!r} in tenant {options['tenant']!r}")
         what, wanted = options["what"], None if options["to_end"] else options["to"]
@@ -31,7 +35,13 @@ class Command(BaseCommand):
         except AnswerableError as error:
             raise CommandError(str(error)) from None
         between = f"{what} from {min(before, after):,} up to {max(before, after):,}"
-        said = f"{between} are sent again, under the same ids" if after < before else f"{between} are never sent" if after > before else "nothing changes"
+        said = (
+            f"{between} are sent again, under the same ids"
+            if after < before
+            else f"{between} are never sent"
+            if after > before
+            else "nothing changes"
+        )
         self.stdout.write(f"{export.name}: the cursor of {what} was {before:,} and is {after:,}: {said}")
         if export.state != Export.State.ACTIVE:
             self.stdout.write(f"{export.name} is {export.state}: nothing is sent until it is active")

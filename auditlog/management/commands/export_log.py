@@ -18,7 +18,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--tenant", default="default")
-        parser.add_argument("--out", type=Path, required=True, help="the file to make; one that exists is not overwritten")
+        parser.add_argument(
+            "--out", type=Path, required=True, help="the file to make; one that exists is not overwritten"
+        )
         parser.add_argument("--events", help="ids of events, joined by commas")
         parser.add_argument("--from", dest="first", type=int, help="the first leaf")
         parser.add_argument("--to", dest="last", type=int, help="the last leaf, included")
@@ -42,7 +44,13 @@ class Command(BaseCommand):
                 done = export_log(tenant, file, events=events, leaves=leaves)
         except AnswerableError as error:
             raise CommandError(str(error)) from None
-        note(tenant, "record.exported", who=acting(), what=f"export_log: the log as {options['out'].name}", now=timezone.now())
+        note(
+            tenant,
+            "record.exported",
+            who=acting(),
+            what=f"export_log: the log as {options['out'].name}",
+            now=timezone.now(),
+        )
         what = "the whole log" if done.is_whole else "a part of the log"
         self.stdout.write(
             f"{options['out']}: {what}, {done.leaves:,} leaves at checkpoint {done.size:,} ({done.erased:,} payloads erased)."
@@ -51,4 +59,6 @@ class Command(BaseCommand):
         for absence in done.destroyed[:20]:
             self.stderr.write(self.style.ERROR(f"leaf {absence.leaf_index}: {absence.words()}"))
         if done.destroyed:
-            raise CommandError(f"{len(done.destroyed):,} payloads were destroyed: the file says so, and its check does not hold")
+            raise CommandError(
+                f"{len(done.destroyed):,} payloads were destroyed: the file says so, and its check does not hold"
+            )

@@ -23,7 +23,9 @@ class Command(BaseCommand):
         parser.add_argument("--tenant", default="default")
         parser.add_argument("--format", choices=FORMATS, default="ocsf")
         parser.add_argument("--what", choices=STREAMS, required=True)
-        parser.add_argument("--after", type=int, default=0, metavar="CURSOR", help="as printed the last time (default: from the first)")
+        parser.add_argument(
+            "--after", type=int, default=0, metavar="CURSOR", help="as printed the last time (default: from the first)"
+        )
         parser.add_argument("--out", type=Path, required=True, help="the file; one that exists is appended to")
 
     def handle(self, *args, **options):
@@ -43,7 +45,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         except OSError as error:
             raise CommandError(f"cannot write {out}: {error.strerror}") from None
-        note(tenant, "record.exported", who=acting(), what=f"export_siem: {count:,} {options['what']}", now=timezone.now())
+        note(
+            tenant,
+            "record.exported",
+            who=acting(),
+            what=f"export_siem: {count:,} {options['what']}",
+            now=timezone.now(),
+        )
         self.stderr.write(f"{out}: {count:,} {options['what']} more")
         self.stdout.write(str(cursor))
 

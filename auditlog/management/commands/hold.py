@@ -35,12 +35,16 @@ class Command(BaseCommand):
             match options["command"]:
                 case "add":
                     leaf = hold(tenant, first=options["first"], last=options["last"], case=options["case"], **said)
-                    self.stdout.write(f"leaves {options['first']} to {options['last']} are held; the hold is leaf {leaf}")
+                    self.stdout.write(
+                        f"leaves {options['first']} to {options['last']} are held; the hold is leaf {leaf}"
+                    )
                 case "release":
                     leaf = release(tenant, options["leaf"], **said)
                     self.stdout.write(f"the hold of leaf {options['leaf']} is over; the release is leaf {leaf}")
                 case "list":
                     for row in held_now(tenant):
-                        self.stdout.write(f"{row.leaf_index}\t{row.first_leaf}-{row.last_leaf}\t{row.case}\t{row.reason}")
+                        self.stdout.write(
+                            f"{row.leaf_index}\t{row.first_leaf}-{row.last_leaf}\t{row.case}\t{row.reason}"
+                        )
         except AnswerableError as error:
             raise CommandError(str(error)) from None

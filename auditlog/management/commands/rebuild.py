@@ -9,7 +9,9 @@ from auditlog.project import rebuild
 
 
 class Command(BaseCommand):
-    help = "Project every leaf anew into a new generation and swap it in. Reads go on meanwhile; findings and triage stay."
+    help = (
+        "Project every leaf anew into a new generation and swap it in. Reads go on meanwhile; findings and triage stay."
+    )
 
     def add_arguments(self, parser):
         parser.add_argument("--tenant", help="only this tenant")

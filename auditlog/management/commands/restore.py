@@ -24,7 +24,9 @@ class Command(BaseCommand):
             help="a signed checkpoint kept elsewhere, or a folder of them (default: the heads kept by the publisher here)",
         )  # fmt: skip
         parser.add_argument("--vkey", action="append", default=[], help="a log's verifier key, known from elsewhere")
-        parser.add_argument("--accept-behind", action="store_true", help="restore although leaves were signed since the backup")
+        parser.add_argument(
+            "--accept-behind", action="store_true", help="restore although leaves were signed since the backup"
+        )
 
     def handle(self, *args, **options):
         heads = options["head"]
@@ -45,7 +47,9 @@ class Command(BaseCommand):
         for warning in done.warnings:
             self.stderr.write(self.style.WARNING(warning))
         if not heads:
-            self.stderr.write(self.style.WARNING("no independent head was given: whether newer leaves were signed is unknown"))
+            self.stderr.write(
+                self.style.WARNING("no independent head was given: whether newer leaves were signed is unknown")
+            )
         for tenant, size in done.logs.items():
             self.stdout.write(f"{tenant}: {size:,} leaves, derived again and as signed")
         self.stdout.write(f"restored {done.rows:,} rows; everybody has to log in again")

@@ -24,7 +24,12 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--brands", metavar="FILE", type=Path, help="names, marks or domains, one a line; replaces the bundled list of popular names")
+        parser.add_argument(
+            "--brands",
+            metavar="FILE",
+            type=Path,
+            help="names, marks or domains, one a line; replaces the bundled list of popular names",
+        )
 
     def handle(self, *, brands: Path | None, **options: Any) -> None:
         index = Index(popular_brands() if brands is None else _lines_of(brands), bundled())
@@ -48,7 +53,12 @@ def score(lines: Iterable[bytes], index: Index) -> Iterator[bytes]:
             found, fault = None, {"error": str(error)}
         said = {"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none"}
         if found is not None:
-            said |= {"brand": found.mark.line, "relation": found.relation, "score": round(found.score, 2), "tier": found.tier}
+            said |= {
+                "brand": found.mark.line,
+                "relation": found.relation,
+                "score": round(found.score, 2),
+                "tier": found.tier,
+            }
         yield orjson.dumps(said | fault) + b"\n"
 
 

@@ -18,7 +18,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         commands = parser.add_subparsers(dest="command", required=True)
-        put = commands.add_parser("set", help="read a secret (from a pipe, else asked for) and seal it; the one before stays as NAME_OLD")
+        put = commands.add_parser(
+            "set", help="read a secret (from a pipe, else asked for) and seal it; the one before stays as NAME_OLD"
+        )
         listing = commands.add_parser("list", help="names, when they were set, and with which key; never what they are")
         remove = commands.add_parser("remove", help="forget a secret")
         commands.add_parser("reseal", help="seal all anew with the first key")
@@ -35,7 +37,9 @@ class Command(BaseCommand):
 
     def set(self, options):
         tenant = self._tenant(options)
-        given = getpass.getpass("Secret: ").encode() if sys.stdin.isatty() else sys.stdin.buffer.read(sealed.LONGEST + 3)
+        given = (
+            getpass.getpass("Secret: ").encode() if sys.stdin.isatty() else sys.stdin.buffer.read(sealed.LONGEST + 3)
+        )
         sealed.seal(tenant, options["name"], given, now=timezone.now())
         self._note(tenant, f"set {options['name']}")
         self.stdout.write(f"{options['name']} is sealed")

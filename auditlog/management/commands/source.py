@@ -33,14 +33,21 @@ class Command(BaseCommand):
         add.add_argument("--poll-url", default="", metavar="URL", help="where its events are asked for")
         add.add_argument("--poll-every", type=int, default=60, metavar="SECONDS", help="how often (default: 60)")
         add.add_argument("--api-key-env", default="", metavar="VAR", help="variable that holds our key for its API")
-        add.add_argument("--api-url", default="", metavar="URL", help="its API, where the format's own address is not it")
+        add.add_argument(
+            "--api-url", default="", metavar="URL", help="its API, where the format's own address is not it"
+        )
         add.add_argument("--allow-private", action="store_true", help="these addresses may be private or loopback ones")
         add.add_argument("--secret-env", default="", metavar="VAR", help="variable that holds its shared secret")
         add.add_argument("--provider", default="", help="the provider whose own word it is")
         add.add_argument("--layer", action="append", choices=LAYERS, help="a layer it may speak for (default: all)")
-        add.add_argument("--speaks-for", action="append", metavar="ISS", help="an issuer it may speak for (default: all)")
         add.add_argument(
-            "--heartbeat", type=int, metavar="SECONDS", help="it promises to be heard at least this often (default: no promise)"
+            "--speaks-for", action="append", metavar="ISS", help="an issuer it may speak for (default: all)"
+        )
+        add.add_argument(
+            "--heartbeat",
+            type=int,
+            metavar="SECONDS",
+            help="it promises to be heard at least this often (default: no promise)",
         )
         heartbeat = commands.add_parser("heartbeat", help="change how often a source promises to be heard")
         heartbeat.add_argument("name")
@@ -83,15 +90,21 @@ class Command(BaseCommand):
         address = source.name if tenant.name == "default" else f"{tenant.name}/{source.name}"
         self.stdout.write(f"source {source.name} added; it sends to POST /ingest/{address}")
         if source.jwks_url:
-            self.stdout.write(f"{source.keys.count()} keys read; they are read again every {EVERY.seconds // 60} minutes")
+            self.stdout.write(
+                f"{source.keys.count()} keys read; they are read again every {EVERY.seconds // 60} minutes"
+            )
         if source.poll_url:
             self.stdout.write(f"it is asked every {source.poll_seconds} s")
         if source.api_key_env and source_secret(source.api_key_env, tenant) is None:
             self.stderr.write(f"{source.api_key_env} is not set here: nothing is asked for until the service has it")
         if variable and source_secret(variable, tenant) is None:
-            self.stderr.write(f"{variable} is not set here: events are refused until the service has it in its environment")
+            self.stderr.write(
+                f"{variable} is not set here: events are refused until the service has it in its environment"
+            )
         if not _is_in_force(source):
-            self.stderr.write("its keys are in force once a checkpoint covers them, and no publisher signs any: run `publish`")
+            self.stderr.write(
+                "its keys are in force once a checkpoint covers them, and no publisher signs any: run `publish`"
+            )
         if not source.layers:
             self.stderr.write("it may speak for every layer: name those it is the authority on with --layer")
         if not source.speaks_for:
@@ -124,7 +137,9 @@ PATIENCE = 10.0  # seconds; a publisher signs every second
 def _is_in_force(source: Source) -> bool:
     """Whether the service takes what the source signs; waits for the next checkpoint, where anybody signs one."""
     until = time.monotonic() + (PATIENCE if Checkpoint.objects.exists() else 0)
-    while any(binds(source.tenant, ("key", key), fresh=True) is not None for key in source.keys.values_list("pk", flat=True)):
+    while any(
+        binds(source.tenant, ("key", key), fresh=True) is not None for key in source.keys.values_list("pk", flat=True)
+    ):
         if time.monotonic() >= until:
             return False
         time.sleep(0.1)

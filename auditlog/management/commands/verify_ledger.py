@@ -23,8 +23,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--tenant", help="only this tenant")
-        parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than this machine")
-        parser.add_argument("--resume", action="store_true", help="go on where the last run, of whatever kind, was stopped")
+        parser.add_argument(
+            "--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than this machine"
+        )
+        parser.add_argument(
+            "--resume", action="store_true", help="go on where the last run, of whatever kind, was stopped"
+        )
 
     def handle(self, *args, **options):
         given = self._given(options["vkey"])
@@ -32,7 +36,9 @@ class Command(BaseCommand):
             own = None if given else SigningKey(settings.LOG_KEY_FILE.read_bytes()).verify_key
         except OSError:
             own = None
-            self.stderr.write("the log's key is not readable here: signatures of checkpoints are checked against the keys on record")
+            self.stderr.write(
+                "the log's key is not readable here: signatures of checkpoints are checked against the keys on record"
+            )
         bad = [*insert_only_faults()]
         tenants = Tenant.objects.filter(name=options["tenant"]) if options["tenant"] else Tenant.objects.all()
         if options["tenant"] and not tenants.exists():

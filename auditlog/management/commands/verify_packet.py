@@ -13,10 +13,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("file")
-        parser.add_argument("--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the file")
-        parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the file")
+        parser.add_argument(
+            "--vkey", action="append", default=[], help="the log's verifier key, from elsewhere than the file"
+        )
+        parser.add_argument(
+            "--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the file"
+        )
         parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
-        parser.add_argument("--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source")
+        parser.add_argument(
+            "--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source"
+        )
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args, **options):

@@ -30,7 +30,9 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser):
-        parser.add_argument("what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete"])
+        parser.add_argument(
+            "what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete"]
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
         parser.add_argument("--descendants", type=int, default=10_000, help="of `complete`: what waits for its parent")
@@ -39,7 +41,9 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         with ExitStack() as undo:
-            state = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="answerable-bench-", ignore_cleanup_errors=True)))
+            state = Path(
+                undo.enter_context(tempfile.TemporaryDirectory(prefix="answerable-bench-", ignore_cleanup_errors=True))
+            )
             try:
                 self.services = undo.enter_context(embedded.start(state))
                 tenant = _scratch(self.services, state, undo)
@@ -78,7 +82,11 @@ class Command(BaseCommand):
         content_type = "application/secevent+jwt" if single else "application/json"
         warm = max(1, len(bodies) // 10)
         send = partial(
-            send_all, port, f"/ingest/{load_source().name}", content_type=content_type, connections=options["connections"]
+            send_all,
+            port,
+            f"/ingest/{load_source().name}",
+            content_type=content_type,
+            connections=options["connections"],
         )
         try:
             send(bodies[:warm])
@@ -179,7 +187,11 @@ class Command(BaseCommand):
         filled = time.perf_counter() - began
         token = issue_token(tenant, name="bench", role="admin", expires_at=timezone.now() + timedelta(hours=9))
         _publisher(tenant)()  # and so is a token
-        client, chance, grants = Client(headers={"Authorization": f"Bearer {token}", "Host": "localhost"}), random.Random(1), max(10, events // 100)
+        client, chance, grants = (
+            Client(headers={"Authorization": f"Bearer {token}", "Host": "localhost"}),
+            random.Random(1),
+            max(10, events // 100),
+        )
         asked = {
             "chain_of_event": lambda n: (f"/api/v1/events/{uuid.UUID(int=n % events)}/chain", {}),
             "acts_of_party": lambda n: ("/api/v1/events", {"actor": f"https://bots.example|a{n % grants}"}),
@@ -216,11 +228,18 @@ class Command(BaseCommand):
         world.source(NAME, ISSUER)
         ada, lead = world.human("ada", issuer=ISSUER), world.agent("lead", issuer=ISSUER)
         root = world.grant(ada, lead, redelegate=True)
-        below = [world.grant(lead, world.agent(f"a{n}", issuer=ISSUER), parent=root, principal=None) for n in range(count)]
+        below = [
+            world.grant(lead, world.agent(f"a{n}", issuer=ISSUER), parent=root, principal=None) for n in range(count)
+        ]
         below += [world.event("action.performed", grant=grant, principal=None) for grant in below]
         for start in range(0, len(below), 1_000):
             sets = {signed.jti: signed.raw.decode() for signed in below[start : start + 1_000]}
-            ingest(tenant.name, NAME, Delivery(json.dumps({"sets": sets}).encode(), "application/json", {}), now=timezone.now())
+            ingest(
+                tenant.name,
+                NAME,
+                Delivery(json.dumps({"sets": sets}).encode(), "application/json", {}),
+                now=timezone.now(),
+            )
         while project(tenant, now=timezone.now()):
             pass
         ingest(tenant.name, NAME, Delivery(root.raw, "application/secevent+jwt", {}), now=timezone.now())
@@ -289,7 +308,10 @@ class _Watch:
         from auditlog.models import Checkpoint
 
         while not self._over.wait(0.02):
-            size = Checkpoint.objects.filter(tenant=self.tenant).order_by("-size").values_list("size", flat=True).first() or 0
+            size = (
+                Checkpoint.objects.filter(tenant=self.tenant).order_by("-size").values_list("size", flat=True).first()
+                or 0
+            )
             if not self.seen or size > self.seen[-1][1]:
                 self.seen.append((timezone.now(), size))
         connections.close_all()
@@ -336,7 +358,10 @@ def _pour(tenant, events: int, publish) -> None:
     for start in range(0, events, 10_000):
         append_statements(
             source,
-            [Statement(f"poured-{n}", raw + n.to_bytes(8), b"", "A", "x" * 43, None) for n in range(start, min(events, start + 10_000))],
+            [
+                Statement(f"poured-{n}", raw + n.to_bytes(8), b"", "A", "x" * 43, None)
+                for n in range(start, min(events, start + 10_000))
+            ],
             now=timezone.now(),
         )
         if start % 100_000 == 0:
@@ -412,7 +437,12 @@ def _indexes_made_after(owner_url: str):
 
 
 def _fill_projections(tenant, events: int) -> None:
-    numbers = {"tenant": tenant.pk, "events": events, "grants": max(10, events // 100), "humans": max(1, events // 1000)}
+    numbers = {
+        "tenant": tenant.pk,
+        "events": events,
+        "grants": max(10, events // 100),
+        "humans": max(1, events // 1000),
+    }
     with connection.cursor() as cursor:
         for statement in _FILL.split(";\n"):
             if statement.strip():
@@ -448,7 +478,10 @@ def _fill(tenant, events: int) -> None:
     _source(tenant)
     _publisher(tenant)()  # a key is in force once a checkpoint covers it
     now = timezone.now()
-    for body in (*signed_chains(tenant=tenant.name, now=now), *signed_batches(events, 1_000, tenant=tenant.name, now=now)):
+    for body in (
+        *signed_chains(tenant=tenant.name, now=now),
+        *signed_batches(events, 1_000, tenant=tenant.name, now=now),
+    ):
         ingest(tenant.name, load_source().name, Delivery(body, "application/json", {}), now=timezone.now())
 
 
@@ -474,7 +507,10 @@ def _await_keys(tenant) -> None:
     from auditlog.models import SourceKey
 
     deadline = time.monotonic() + 30
-    while any(binds(tenant, ("key", key), fresh=True) is not None for key in SourceKey.objects.filter(source__tenant=tenant).values_list("pk", flat=True)):
+    while any(
+        binds(tenant, ("key", key), fresh=True) is not None
+        for key in SourceKey.objects.filter(source__tenant=tenant).values_list("pk", flat=True)
+    ):
         if time.monotonic() > deadline:
             raise CommandError("the publisher signed no checkpoint over the source's key")
         time.sleep(0.1)
@@ -526,7 +562,9 @@ def _events(tenant) -> int:
 def _stored_bytes() -> int:
     """Bytes of the ledger's tables with their indexes."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT sum(pg_total_relation_size(c)) FROM unnest(ARRAY['ledger_leaf', 'ledger_payload']) t(n), to_regclass(n) c")
+        cursor.execute(
+            "SELECT sum(pg_total_relation_size(c)) FROM unnest(ARRAY['ledger_leaf', 'ledger_payload']) t(n), to_regclass(n) c"
+        )
         return int(cursor.fetchone()[0])
 
 

@@ -42,7 +42,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.add_argument("--port", type=int, default=None, help="where to listen on 127.0.0.1 (default 8000)")
         parser.add_argument("--state-dir", type=Path, help="where everything is kept (default: ANSWERABLE_STATE_DIR)")
-        parser.add_argument("--fresh", action="store_true", help="throw away what the state folder holds, and begin anew")
+        parser.add_argument(
+            "--fresh", action="store_true", help="throw away what the state folder holds, and begin anew"
+        )
         parser.add_argument("--no-demo", action="store_true", help="do not play the demo story")
         parser.add_argument("--check", action="store_true", help="play the story in a state of its own, compare, stop")
 
@@ -64,9 +66,13 @@ class Command(BaseCommand):
 
     def _state(self, options, undo: ExitStack) -> Path:
         if options["fresh"] and os.environ.get("DATABASE_URL"):
-            raise CommandError("--fresh is for the embedded database: DATABASE_URL is set, and nothing in it is thrown away")
+            raise CommandError(
+                "--fresh is for the embedded database: DATABASE_URL is set, and nothing in it is thrown away"
+            )
         if options["check"] and options["state_dir"] is None:
-            folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="answerable-check-", ignore_cleanup_errors=True))
+            folder = undo.enter_context(
+                tempfile.TemporaryDirectory(prefix="answerable-check-", ignore_cleanup_errors=True)
+            )
             return Path(folder)
         state = (options["state_dir"] or env.state_dir()).absolute()
         if options["fresh"] and state.exists():
@@ -208,7 +214,11 @@ class Command(BaseCommand):
         times = fallen.setdefault(child.name, [])
         times[:] = [at for at in times if time.monotonic() - at < CALM_S] + [time.monotonic()]
         wait = min(LONGEST_WAIT_S, 2 ** (len(times) - 1))
-        self.stderr.write(self.style.ERROR(f"{child.name} ended with {child.process.returncode}, and starts again in {wait} s; its last lines:"))
+        self.stderr.write(
+            self.style.ERROR(
+                f"{child.name} ended with {child.process.returncode}, and starts again in {wait} s; its last lines:"
+            )
+        )
         self.stderr.write(child.last_lines())
         child.log.replace(child.log.with_suffix(".before.log"))
         time.sleep(wait)
@@ -238,7 +248,16 @@ def _throw_away(state: Path) -> None:
     if embedded.find_running(state):
         raise CommandError(f"a quickstart is running on {state}: stop it first")
     ours = {"postgres", "postgres.new", "valkey", "run", "log", "secrets", "heads", "backups"}
-    files = {"quickstart.json", "services.json", "passwords.json", "secret_key", "seal.key", "log.key", "embedded.lock", "servers.lock"}
+    files = {
+        "quickstart.json",
+        "services.json",
+        "passwords.json",
+        "secret_key",
+        "seal.key",
+        "log.key",
+        "embedded.lock",
+        "servers.lock",
+    }
     for entry in state.iterdir():
         if entry.name in ours and entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -319,8 +338,13 @@ def _people(tenant, state: Path) -> tuple[dict, str]:
             give_role(Membership(tenant=tenant, user=user, role=role, provider=provider), now=timezone.now())
         users[role] = {"username": role, "password": password}
     ApiToken.objects.filter(tenant=tenant, name="quickstart").delete()
-    token = issue_token(tenant, name="quickstart", role="admin", expires_at=timezone.now() + timedelta(days=365),
-                        owner=User.objects.get(username="admin"))
+    token = issue_token(
+        tenant,
+        name="quickstart",
+        role="admin",
+        expires_at=timezone.now() + timedelta(days=365),
+        owner=User.objects.get(username="admin"),
+    )
     return users, token
 
 

@@ -9,7 +9,9 @@ from psycopg import sql
 
 
 class Command(BaseCommand):
-    help = "Create or update the tables (as DATABASE_OWNER_URL) and grant the application role (DATABASE_URL) its rights."
+    help = (
+        "Create or update the tables (as DATABASE_OWNER_URL) and grant the application role (DATABASE_URL) its rights."
+    )
 
     def handle(self, *args, **options):
         app, owner = (connections[name].settings_dict["USER"] for name in ("default", "owner"))

@@ -163,7 +163,9 @@ def contested(act: Act, record: Record, policy: Policy) -> Contested:
     done = answers_for(act, record)
     own = done is act or bool(done.grant or done.token or done.path.grants)
     authority = done if own else act
-    return Contested(act, record, policy, authority.path, done, record.token_path(authority.token), done_in_person(done, record))
+    return Contested(
+        act, record, policy, authority.path, done, record.token_path(authority.token), done_in_person(done, record)
+    )
 
 
 def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested], CriterionResult]) -> CriterionResult:
@@ -173,31 +175,55 @@ def by_path(it: Contested, chain: CriterionResult, answer: Callable[[Contested],
     found = answer(it)
     if it.in_person:
         reason = "the principal did it in person: no grant is needed"
-        if found.id == "C5" and found.result == "fail":  # which a finding says too: of the limit, and not against the act
+        if (
+            found.id == "C5" and found.result == "fail"
+        ):  # which a finding says too: of the limit, and not against the act
             reason += f", and nobody's leave to spend; {found.reason}"
         return replace(found, result="na", reason=reason, evidence=(), codes=(), cure="")
     if (doubted := as_others_state(it, answer, found)) is not None:
         return doubted
-    if found.result == "pass" and (before := as_known(it.path)) is not None and (known := answer(replace(it, path=before))).result == "fail":
+    if (
+        found.result == "pass"
+        and (before := as_known(it.path)) is not None
+        and (known := answer(replace(it, path=before))).result == "fail"
+    ):
         reason = f"{known.reason}; it was stated otherwise only when the act was on record, and as of before it"
-        return replace(known, result="unknown", reason=reason, codes=(), cure="a statement from before the act, of what it allowed, would decide")
+        return replace(
+            known,
+            result="unknown",
+            reason=reason,
+            codes=(),
+            cure="a statement from before the act, of what it allowed, would decide",
+        )
     if found.result == "fail" or it.complete:
         return found
     if not it.path.grants and it.path.missing is None and chain.result == "fail":
-        return found if found.result == "na" else replace(found, result="na", reason="there is no grant to judge it by", cure="")
+        return (
+            found
+            if found.result == "na"
+            else replace(found, result="na", reason="there is no grant to judge it by", cure="")
+        )
     if found.result == "unknown" or (found.result == "na" and found.id != "C8"):
         return found
     return replace(found, result="unknown", reason=f"nothing known forbids it, but {it.absent}")
 
 
-def as_others_state(it: Contested, answer: Callable[[Contested], CriterionResult], found: CriterionResult) -> CriterionResult | None:
+def as_others_state(
+    it: Contested, answer: Callable[[Contested], CriterionResult], found: CriterionResult
+) -> CriterionResult | None:
     """Unknown, where a grant of the path is stated in two ways by sources that may say so, and the answer hangs on which."""
     for rival, path in as_disputed(it.path, it.at):
         other = answer(replace(it, path=path))
         if (found.result == "fail") != (other.result == "fail"):
             reason = f"{found.reason}; {rival.attester} states grant {rival.id} otherwise, and by that: {other.reason}"
             here = (*found.evidence, {"grant": rival.id, "leaf": rival.leaf_index, "event_id": rival.event_id})
-            return CriterionResult(found.id, "unknown", reason, here, cure=f"which statement of grant {rival.id} holds, from who gave it, would decide")
+            return CriterionResult(
+                found.id,
+                "unknown",
+                reason,
+                here,
+                cure=f"which statement of grant {rival.id} holds, from who gave it, would decide",
+            )
     return None
 
 
@@ -208,7 +234,9 @@ def as_known(path: Path) -> Path | None:
     return replace(path, grants=tuple(grant.known_before or grant for grant in path.grants))
 
 
-def of_path(it: Contested, criterion: str, judged: Judgement, *codes: str, cure: str = "", whole: bool = False) -> CriterionResult:
+def of_path(
+    it: Contested, criterion: str, judged: Judgement, *codes: str, cure: str = "", whole: bool = False
+) -> CriterionResult:
     """A judgement of a path as a result. `whole`: it compares grants, so it stands only if all down to it are proven."""
     here: Evidence = {}
     if judged.grant is not None:
@@ -221,7 +249,9 @@ def of_path(it: Contested, criterion: str, judged: Judgement, *codes: str, cure:
     )  # fmt: skip
 
 
-def token_fail(it: Contested, criterion: str, reason: str, code: str, token: Token, leaf: int | None) -> CriterionResult:
+def token_fail(
+    it: Contested, criterion: str, reason: str, code: str, token: Token, leaf: int | None
+) -> CriterionResult:
     """A fail of the token that was shown, or of one that it was made from. It stands at the hop of whoever showed it."""
     last = len(it.path.grants)
     shown = it.tokens.jti or token.jti

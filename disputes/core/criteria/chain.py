@@ -22,18 +22,38 @@ def chain_complete(it: Contested) -> CriterionResult:
         return _c1("unknown", "it is told as done in person, and by what else it says, or by who tells it, cannot be taken for that", [here],
                    "who acted, from a source that is not the agent's, would decide")  # fmt: skip
     if not act.within_remit:
-        return _c1("unknown", f"it is told by {act.source}, which may not speak of it", [here], "the same, from a source that may speak of it, would decide")
+        return _c1(
+            "unknown",
+            f"it is told by {act.source}, which may not speak of it",
+            [here],
+            "the same, from a source that may speak of it, would decide",
+        )
     if not path.grants and path.missing is None:
         if not (act.grant or act.token or act.actor) and (together := paid_together(act, it.record)):
             told = [{"event_id": other.event_id, "leaf": other.leaf_index} for other in together[:20]]
-            return _c1("unknown", f"it is the money of {len(together)} acts, each of which is judged by itself", [here, *told], "the verdicts on those acts decide")
+            return _c1(
+                "unknown",
+                f"it is the money of {len(together)} acts, each of which is judged by itself",
+                [here, *told],
+                "the verdicts on those acts decide",
+            )
         if not (act.grant or act.token or act.actor):
-            return _c1("unknown", "the act names no grant, no token and no actor", [here], "who did it, and under which grant, would decide")
+            return _c1(
+                "unknown",
+                "the act names no grant, no token and no actor",
+                [here],
+                "who did it, and under which grant, would decide",
+            )
         named = f"token {act.token}" if act.token else f"grant {act.grant}" if act.grant else ""
-        reason = f"no source ever spoke of {named}" if named else f"{act.actor} acted, and named neither grant nor token"
+        reason = (
+            f"no source ever spoke of {named}" if named else f"{act.actor} acted, and named neither grant nor token"
+        )
         wanted = f"the issuing event of {named}" if named else "the grant or token that the actor used"
         return _c1("unknown", reason, [here], f"{wanted} would decide")
-    hops = [{"grant": g.id, "leaf": g.leaf_index, "event_id": g.event_id, "hop": n} for n, g in enumerate(path.grants, start=1)]
+    hops = [
+        {"grant": g.id, "leaf": g.leaf_index, "event_id": g.event_id, "hop": n}
+        for n, g in enumerate(path.grants, start=1)
+    ]
     if path.cycle:
         return _circle(it, hops)
     if (rival := disputed_party(path, it.at)) is not None:
@@ -46,7 +66,12 @@ def chain_complete(it: Contested) -> CriterionResult:
         return _c1("fail", f"grant {grant.id} was given by {grant.subject.key}, whom nobody on the path above had let act",
                    hops[stranger - 1 : stranger], f"grant {grant.id} given by a party on its own chain")  # fmt: skip
     if path.missing is not None:
-        return _c1("unknown", it.absent, [*hops, {"grant": path.missing}], f"grant {path.missing}, from its issuer, would decide")
+        return _c1(
+            "unknown",
+            it.absent,
+            [*hops, {"grant": path.missing}],
+            f"grant {path.missing}, from its issuer, would decide",
+        )
     root = path.grants[0]
     if not root.root:
         return _c1("unknown", f"grant {root.id} names no parent and does not say it is a root", hops[:1],
@@ -57,7 +82,12 @@ def chain_complete(it: Contested) -> CriterionResult:
         return _c1("unknown", f"grant {grant.id} is claimed by {grant.attester}, which may not speak for who gave it",
                    hops[claimed : claimed + 1], f"grant {grant.id}, stated by a source that may speak for its giver, would decide")  # fmt: skip
     if root.subject is None:
-        return _c1("unknown", f"root grant {root.id} does not say who gave it", hops[:1], f"who gave grant {root.id} would decide")
+        return _c1(
+            "unknown",
+            f"root grant {root.id} does not say who gave it",
+            hops[:1],
+            f"who gave grant {root.id} would decide",
+        )
     known = it.record.kind_of(root.subject.key)
     kind = known if known != "unknown" else root.subject.kind
     if kind == "unknown":
@@ -68,7 +98,11 @@ def chain_complete(it: Contested) -> CriterionResult:
                    "a root grant by a human")  # fmt: skip
     if it.tokens.jti and (it.tokens.missing is not None or it.tokens.cycle):
         name = it.tokens.missing or it.tokens.jti
-        reason = f"no source ever spoke of token {name}" if it.tokens.missing else f"the tokens behind {name} point at each other in a circle"
+        reason = (
+            f"no source ever spoke of token {name}"
+            if it.tokens.missing
+            else f"the tokens behind {name} point at each other in a circle"
+        )
         return _c1("unknown", reason, [here, *hops], f"the issuing event of token {name} would decide")
     if claimed_token := next((token for token in it.tokens.tokens if token.standing == "claimed"), None):
         return _c1("unknown", f"token {claimed_token.jti} is claimed by {claimed_token.attester}, which may not speak of it", [here, *hops],
@@ -92,7 +126,9 @@ def _c1(result: Result, reason: str, evidence: Iterable[Evidence], cure: str = "
 def _circle(it: Contested, hops: list[Evidence]) -> CriterionResult:
     """Grants that point at each other never reach a human. A path that is only too long to follow is unknown."""
     if it.proven_to(None) and len(it.path.grants) < MAX_DEPTH:
-        return _c1("fail", "the grants point at each other in a circle, and reach no human", hops, "a root above the circle")
+        return _c1(
+            "fail", "the grants point at each other in a circle, and reach no human", hops, "a root above the circle"
+        )
     return _c1("unknown", "the grants point at each other in a circle, or further than we follow", hops[:8],
                "proven statements of the grants in the circle would decide")  # fmt: skip
 

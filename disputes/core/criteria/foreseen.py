@@ -57,8 +57,17 @@ def foreseeable(it: Contested, asked: CriterionResult) -> CriterionResult:
         signs.append("it cannot be undone")
     here = ({"event_id": done.event_id, "leaf": done.leaf_index},)
     if len(signs) > 1:
-        return CriterionResult("I2", "fail", "; ".join(signs), here, ("unforeseen",), "anticipated if a human had approved this act, or named it")
-    reason = signs[0] + ", and nothing else was unusual" if signs else f"nothing was unusual against {before:,} earlier acts"
+        return CriterionResult(
+            "I2",
+            "fail",
+            "; ".join(signs),
+            here,
+            ("unforeseen",),
+            "anticipated if a human had approved this act, or named it",
+        )
+    reason = (
+        signs[0] + ", and nothing else was unusual" if signs else f"nothing was unusual against {before:,} earlier acts"
+    )
     return CriterionResult("I2", "pass", reason, here)
 
 
@@ -69,7 +78,11 @@ def _approved(it: Contested) -> bool:
     for approval in it.record.approvals:
         is_of_it = not approval.principal or approval.principal == it.done.principal
         if approval.over and is_of_it and approval.by_kind == "human" and approval.at <= it.done.occurred_at:
-            prices = {(approval.max_price_minor, approval.currency), (None, None), (it.act.amount_minor, it.act.currency or None)}
+            prices = {
+                (approval.max_price_minor, approval.currency),
+                (None, None),
+                (it.act.amount_minor, it.act.currency or None),
+            }
             if any(approval.over in over_digests(it.done, price, currency) for price, currency in prices):
                 return True
     return False
@@ -79,7 +92,9 @@ def _habits(it: Contested) -> Habits:
     principal, acts = told_around(it)
     found = it.record.memory.get(("habits", principal))
     if found is None:
-        done = sorted((act for act in acts if act.is_act and act.happened), key=lambda act: (act.occurred_at, act.leaf_index))
+        done = sorted(
+            (act for act in acts if act.is_act and act.happened), key=lambda act: (act.occurred_at, act.leaf_index)
+        )
         by_verb: dict[str, list[datetime]] = {}
         providers: dict[str, datetime] = {}
         for act in done:
@@ -89,17 +104,27 @@ def _habits(it: Contested) -> Habits:
         for taking in past_of(it.record, principal, acts).takings:
             amounts.setdefault(taking.currency, []).append((taking.at, taking.amount_minor))
         found = it.record.memory["habits", principal] = Habits(
-            [act.occurred_at for act in done], by_verb, {verb: _busiest(times) for verb, times in by_verb.items()}, providers, amounts
+            [act.occurred_at for act in done],
+            by_verb,
+            {verb: _busiest(times) for verb, times in by_verb.items()},
+            providers,
+            amounts,
         )
     return found
 
 
 def _first_use(it: Contested, habits: Habits, since: datetime) -> str:
     verb, provider = it.done.verb or it.done.operation, it.provider
-    if verb and not _names(it.path.grants[0].details if it.path.grants else None, verb) and _first(habits.by_verb.get(verb), since):
+    if (
+        verb
+        and not _names(it.path.grants[0].details if it.path.grants else None, verb)
+        and _first(habits.by_verb.get(verb), since)
+    ):
         return f"{verb} had never been done for this principal"
     first = habits.providers.get(provider)
-    return f"{provider} had never been used for this principal" if provider and (first is None or first >= since) else ""
+    return (
+        f"{provider} had never been used for this principal" if provider and (first is None or first >= since) else ""
+    )
 
 
 def _first(times: list[datetime] | None, since: datetime) -> bool:
@@ -120,7 +145,11 @@ def _amount(it: Contested, habits: Habits) -> str:
     if len(known) < ENOUGH:
         return ""
     most = sorted(known)[int(PERCENTILE * (len(known) - 1))]
-    return f"{amount_text(act.amount_minor, act.currency)} is more than {PERCENTILE:.0%} of what was spent before" if act.amount_minor > most else ""
+    return (
+        f"{amount_text(act.amount_minor, act.currency)} is more than {PERCENTILE:.0%} of what was spent before"
+        if act.amount_minor > most
+        else ""
+    )
 
 
 def _burst(it: Contested, habits: Habits, since: datetime) -> str:
@@ -134,7 +163,11 @@ def _burst(it: Contested, habits: Habits, since: datetime) -> str:
     start, end = bisect_left(times, since), bisect_left(times, done.occurred_at + timedelta(microseconds=1))
     number = end - start
     usual = habits.busiest[verb][start] if verb in habits.busiest else 0
-    return f"{number} of them within {int(OCCASION.total_seconds() // 60)} minutes" if number >= BURST and number > 3 * usual else ""
+    return (
+        f"{number} of them within {int(OCCASION.total_seconds() // 60)} minutes"
+        if number >= BURST and number > 3 * usual
+        else ""
+    )
 
 
 def _busiest(times: list[datetime]) -> list[int]:
@@ -145,4 +178,3 @@ def _busiest(times: list[datetime]) -> list[int]:
             begin += 1
         found.append(max(found[-1], end - begin + 1))
     return found
-

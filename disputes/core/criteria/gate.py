@@ -13,7 +13,9 @@ def gates(it: Contested) -> CriterionResult:
         failed = refused.result == "fail"
         cure = f"within scope with an approval by {refused.refusal.by}, or by somebody above, after that refusal and before the act"
         # A refusal binds whatever the grants say, so no missing grant could cure it.
-        return CriterionResult("C8", refused.result, refused.reason, here, ("refused",) if failed else (), cure, None, failed)
+        return CriterionResult(
+            "C8", refused.result, refused.reason, here, ("refused",) if failed else (), cure, None, failed
+        )
     checks = check_gates(it.done, it.record, it.path)
     if not checks:
         return CriterionResult("C8", "na", "no grant on the path lists a gate for such an act")
@@ -27,7 +29,9 @@ def gates(it: Contested) -> CriterionResult:
     asked = set(missing[0].kind.split(" or "))
     hop = next(n for n, g in enumerate(it.path.grants, start=1) if asked & set(g.gates or ()))
     grant = it.path.grants[hop - 1]
-    answers = tuple({"event_id": c.answer.event_id, "leaf": c.answer.leaf_index} for c in missing if c.answer and c.state != "asked")
+    answers = tuple(
+        {"event_id": c.answer.event_id, "leaf": c.answer.leaf_index} for c in missing if c.answer and c.state != "asked"
+    )
     return CriterionResult(
         "C8", "fail" if certain else "unknown", "; ".join(check.reason for check in missing),
         ({"grant": grant.id, "hop": hop, "leaf": grant.leaf_index}, *answers), ("gate_missing",) if certain else (),

@@ -17,7 +17,11 @@ def told_around(it: Contested) -> tuple[str, list[Act]]:
         known = it.record.memory["known", principal] = {act.event_id for act in history}
     near = [it.act, it.done]
     if it.act.charge:
-        near += [o for o in it.record.siblings_of(it.act) if (o.rail, o.charge) == (it.act.rail, it.act.charge) and o.principal in ("", principal)]
+        near += [
+            o
+            for o in it.record.siblings_of(it.act)
+            if (o.rail, o.charge) == (it.act.rail, it.act.charge) and o.principal in ("", principal)
+        ]
     if all(act.event_id in known for act in near):
         return principal, history
     # An act that the history does not hold is judged with what is known around it, and remembered by itself.
@@ -32,7 +36,11 @@ def intent(it: Contested) -> CriterionResult:
     done, stated = it.done, stated_intent(it.done)
     evidence: list[Evidence] = [{"event_id": done.event_id, "leaf": done.leaf_index}]
     if stated is not None:
-        evidence.insert(0, {"event_id": stated.event_id, "leaf": stated.leaf_index} | ({"grant": stated.grant} if stated.grant else {}))
+        evidence.insert(
+            0,
+            {"event_id": stated.event_id, "leaf": stated.leaf_index}
+            | ({"grant": stated.grant} if stated.grant else {}),
+        )
     differs, codes, cure, over = _differences(it, stated)
     again, doubt, first = _again(it)
     if again:
@@ -43,7 +51,9 @@ def intent(it: Contested) -> CriterionResult:
     if first:
         evidence.append({"event_id": first.event_id, "leaf": first.leaf_index})
     if differs:
-        return CriterionResult("I1", "fail", "; ".join(differs), tuple(evidence), tuple(dict.fromkeys(codes)), cure, over_minor=over)
+        return CriterionResult(
+            "I1", "fail", "; ".join(differs), tuple(evidence), tuple(dict.fromkeys(codes)), cure, over_minor=over
+        )
     if stated is None:
         if doubt:
             return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", tuple(evidence), ("loop",),
@@ -63,7 +73,9 @@ def _kept(it: Contested, stated: Stated, evidence: tuple[Evidence, ...], doubt: 
         return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", evidence, ("loop",),
                                cure="what the calls were to cost together would decide")  # fmt: skip
     if not (matches or cost or counted):
-        return CriterionResult("I1", "na", "the stated intent names nothing that this act could be compared with", evidence)
+        return CriterionResult(
+            "I1", "na", "the stated intent names nothing that this act could be compared with", evidence
+        )
     if stated.by_actor:
         return CriterionResult("I1", "unknown", "it equals an intent that an agent itself supplied", evidence,
                                cure="the intent as the human stated it would decide")  # fmt: skip
@@ -98,14 +110,20 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
         return differs, codes, cure, over  # an agent's own estimate is no price or number that a human set
     counted = _count(it)
     if counted is not None and counted.is_over:
-        differs.append(f"{counted.wanted} {'was' if counted.wanted == 1 else 'were'} asked for, and this is number {counted.number}")
+        differs.append(
+            f"{counted.wanted} {'was' if counted.wanted == 1 else 'were'} asked for, and this is number {counted.number}"
+        )
         codes += ["intent_divergent", "quantity_exceeded"]
         cure = cure or f"anticipated if {counted.wanted} at most had been bought"
     cost = _cost(it)
     if cost is not None and cost.is_over:
         differs.append(cost.words)
         codes += ["intent_divergent", "price_exceeded"]
-        cure = cure or (f"anticipated at {amount_text(cost.max_minor, cost.currency)} or less" if cost.max_minor else "anticipated for nothing")
+        cure = cure or (
+            f"anticipated at {amount_text(cost.max_minor, cost.currency)} or less"
+            if cost.max_minor
+            else "anticipated for nothing"
+        )
         over = cost.over_minor if len(differs) == 1 else None
     return differs, codes, cure, over
 

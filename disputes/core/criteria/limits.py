@@ -26,7 +26,9 @@ def limits(it: Contested) -> CriterionResult:
         return CriterionResult("C5", "na", "its money is counted where it was incurred, and judged there")
     over_authority = _beyond_authority(record, own)
     ledgers = record.ledgers_on(own)
-    steps = [step for ledger in ledgers for line in own for step in ledger.of(line) if not _only_warns(step.standing.limit)]
+    steps = [
+        step for ledger in ledgers for line in own for step in ledger.of(line) if not _only_warns(step.standing.limit)
+    ]
     over = [step for step in steps if step.is_over]
     if over:
         return _overrun(it, own, over)
@@ -63,7 +65,12 @@ def _within(steps: list[Step]) -> CriterionResult:
     if not standing:
         return CriterionResult("C5", "pass", "no limit bound this spending", limit_evidence(refused))
     count = len({fact.key for fact in standing})
-    return CriterionResult("C5", "pass", f"with this act, spending stays within {count} limit{'s' if count > 1 else ''}", limit_evidence(standing))
+    return CriterionResult(
+        "C5",
+        "pass",
+        f"with this act, spending stays within {count} limit{'s' if count > 1 else ''}",
+        limit_evidence(standing),
+    )
 
 
 def _unknown(own: list[Spent], ledgers: list[Ledger], steps: list[Step]) -> CriterionResult | None:
@@ -111,8 +118,13 @@ def _unknown(own: list[Spent], ledgers: list[Ledger], steps: list[Step]) -> Crit
 def _in_our_money(step: Step, limit: LimitFact) -> bool:
     """Whether there is the same limit in the money that was spent."""
     other = step.standing.limit
-    return other is not None and other.max_minor is not None and (
-        (other.holder, other.bound, other.scope, other.provider, other.interval) == (limit.holder, limit.bound, limit.scope, limit.provider, limit.interval)
+    return (
+        other is not None
+        and other.max_minor is not None
+        and (
+            (other.holder, other.bound, other.scope, other.provider, other.interval)
+            == (limit.holder, limit.bound, limit.scope, limit.provider, limit.interval)
+        )
     )
 
 
@@ -122,7 +134,9 @@ def _overrun(it: Contested, own: list[Spent], over: list[Step]) -> CriterionResu
     limit, currency = most.standing.limit, most.spent.currency
     by = amount_text(most.over_minor, currency)
     each = most.bucket[0]
-    name = f"{limit.scope} limit" + (f" at {limit.provider or each}" if limit.provider or (each and limit.scope in ("provider", "merchant")) else "")
+    name = f"{limit.scope} limit" + (
+        f" at {limit.provider or each}" if limit.provider or (each and limit.scope in ("provider", "merchant")) else ""
+    )
     flight = f", {amount_text(most.in_flight, currency)} of it authorized and not captured" if most.in_flight else ""
     reason = f"{amount_text(most.total, currency)}{flight} against the {name} of {amount_text(most.max_minor or 0, currency)}: over by {by}"
     evidence: list[Evidence] = []
@@ -188,14 +202,17 @@ def _said(fact: LimitFact | None) -> list[str]:
 
 def raise_text(fact: LimitFact) -> str:
     if fact.doubt:
-        return f"may have ended, since {fact.doubt}" if fact.max_minor is None else f"may be another, since {fact.doubt}"
+        return (
+            f"may have ended, since {fact.doubt}" if fact.max_minor is None else f"may be another, since {fact.doubt}"
+        )
     to = "no limit" if fact.max_minor is None else amount_text(fact.max_minor, fact.currency)
     return f"{fact.set_by or 'somebody who is not named'} raised to {to}"
 
 
 def limit_evidence(facts: Iterable[LimitFact]) -> tuple[Evidence, ...]:
     return tuple(
-        {"event_id": f.event_id, "leaf": f.leaf_index} | ({"grant": f.grant} if f.verb == "grant" else {}) for f in facts
+        {"event_id": f.event_id, "leaf": f.leaf_index} | ({"grant": f.grant} if f.verb == "grant" else {})
+        for f in facts
     )
 
 

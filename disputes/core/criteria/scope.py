@@ -32,7 +32,11 @@ def attenuation(it: Contested) -> CriterionResult:
 def action(it: Contested) -> CriterionResult:
     verb = it.done.verb
     judged = judge_action(it.path, verb=verb, provider=it.done.provider or it.provider, payment=it.is_bare_payment)
-    cure = f"within scope if grant {judged.grant} allowed {verb}" if verb else "what was done, from the act's source, would decide"
+    cure = (
+        f"within scope if grant {judged.grant} allowed {verb}"
+        if verb
+        else "what was done, from the act's source, would decide"
+    )
     return _or_of_initiators(it, of_path(it, "C3", judged, "action_not_allowed", cure=cure))
 
 
@@ -42,7 +46,11 @@ def resource(it: Contested) -> CriterionResult:
     judged = judge_resource(
         it.path, verb=done.verb, provider=done.provider or it.provider, resource=done.object, payment=it.is_bare_payment
     )
-    cure = f"within scope if grant {judged.grant} allowed {done.object}" if done.object else "the act's target, from its source, would decide"
+    cure = (
+        f"within scope if grant {judged.grant} allowed {done.object}"
+        if done.object
+        else "the act's target, from its source, would decide"
+    )
     return _or_of_initiators(it, of_path(it, "C4", judged, "resource_not_allowed", cure=cure))
 
 
@@ -68,10 +76,16 @@ def audience(it: Contested) -> CriterionResult:
         of_token = judge_token_audience(it.tokens, it.provider, it.done.issuer)
         if of_token.result == "fail":
             return token_fail(it, "C7", of_token.reason, "audience", it.shown, it.shown.leaf_index)
-    cure = f"within scope if grant {judged.grant} were for {it.provider}" if it.provider else "the provider's name, from the act's source, would decide"
+    cure = (
+        f"within scope if grant {judged.grant} were for {it.provider}"
+        if it.provider
+        else "the provider's name, from the act's source, would decide"
+    )
     return of_path(it, "C7", judged, "audience", cure=cure)
 
 
 def depth(it: Contested) -> CriterionResult:
     judged = judge_depth(it.path)
-    return of_path(it, "C10", judged, "depth", cure=f"within scope if grant {judged.grant} need not have been given", whole=True)
+    return of_path(
+        it, "C10", judged, "depth", cure=f"within scope if grant {judged.grant} need not have been given", whole=True
+    )

@@ -29,14 +29,33 @@ def window(it: Contested) -> CriterionResult:
     if judged.result == "pass" and later is not None:
         hop, told = it.path.grants.index(later) + 1, utc_text(later.granted_at)
         if later.dated:  # it states its window, which the act is in; that it was given afterwards has to be seen
-            judged = Judgement("pass", f"{judged.reason}; grant {later.id} was given only at {told}, and says that it held before", hop, later.id, later.leaf_index)
+            judged = Judgement(
+                "pass",
+                f"{judged.reason}; grant {later.id} was given only at {told}, and says that it held before",
+                hop,
+                later.id,
+                later.leaf_index,
+            )
         else:
-            judged = Judgement("unknown", f"grant {later.id} was told of only at {told}, and nobody says since when it held", hop, later.id, later.leaf_index)
+            judged = Judgement(
+                "unknown",
+                f"grant {later.id} was told of only at {told}, and nobody says since when it held",
+                hop,
+                later.id,
+                later.leaf_index,
+            )
             cure = f"when grant {later.id} was given, from {later.attester}, would decide"
     if judged.result != "fail":
         for token in it.tokens.tokens[-1:]:
             if early := seconds_before_issue(token, at, skew_seconds=skew):
-                return token_fail(it, "C6", f"token {token.jti} was issued {early:.3f} s after the act", "outside_window", token, token.leaf_index)
+                return token_fail(
+                    it,
+                    "C6",
+                    f"token {token.jti} was issued {early:.3f} s after the act",
+                    "outside_window",
+                    token,
+                    token.leaf_index,
+                )
         if (ended := _authority_ended(it)) is not None:
             return ended
         expired = expired_before(it.path, it.tokens, at, skew_seconds=skew)
