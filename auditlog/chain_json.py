@@ -14,10 +14,9 @@ from auditlog.core.authority import (
     as_disputed,
     expired_before,
     first_revocation,
-    judge_action,
+    judge_act,
     judge_audience,
     judge_depth,
-    judge_resource,
     judge_window,
     key_bound,
     key_shown,
@@ -276,11 +275,7 @@ def _breaks(chain: Chain, act: Act, at: datetime) -> list[Break]:
         ("audience_mismatch", judge_audience(path, act.provider)),
     ]
     if act.is_act and not act.is_payment:
-        judgements.append(("action_not_allowed", judge_action(path, verb=act.verb, provider=act.provider)))
-        judgements.append(
-            ("resource_not_allowed",
-             judge_resource(path, verb=act.verb, provider=act.provider, resource=act.object))
-        )  # fmt: skip
+        judgements += zip(("action_not_allowed", "resource_not_allowed"), judge_act(path, act), strict=True)
     for code, judgement in judgements:
         if judgement.result == "fail" and judgement.hop is not None:
             hop = judgement.hop - 1 + _root_hop(chain)

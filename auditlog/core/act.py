@@ -1,5 +1,6 @@
 """An act: one projected event with its chain, as detectors and the verdict engine see it."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,21 @@ PAYMENT_TYPES = frozenset(
         "payment.refunded",
     ]
 )
+# Words that name the paying itself, in whatever vocabulary: `payment.capture`, `charges.create`, `invoices.pay`.
+_PAYING = frozenset(
+    "pay pays paid payment payments charge charges charged capture captures captured settle settled settlement refund "
+    "refunds refunded authorise authorised authorize authorized topup recharge recharged invoice invoices debit card "
+    "wallet balance credits funds".split()
+)
+# Words that may name it, or the order that was paid for.
+_BUYING = frozenset(
+    "buy bought purchase purchases purchased order orders ordered checkout sale sales billing renew renewal".split()
+)
+# Of a thing that is itself of the payment system: `payment_intent`, `issuing.transaction`, `checkout.session`.
+_PAID_WITH = _PAYING | frozenset(
+    "authorization bank bill checkout credit dispute issuing prepaid receipt transaction".split()
+)
+_WORDS = re.compile(r"[A-Z]?[a-z]+")
 _VERBS = {
     "domain.registered": "domain.register",
     "domain.renewed": "domain.renew",
@@ -56,6 +72,16 @@ _VERBS = {
 def verb_of(event_type: str, stated: str, operation: str = "") -> str:
     """What was done; from the type when the sender did not say, of a meter what it counted. "" is unknown."""
     return stated or _VERBS.get(event_type, "") or (operation if event_type == "usage.metered" else "")
+
+
+def pays(verb: str) -> bool | None:
+    """Whether a verb names the paying itself; None: it may, or name the order that was paid for."""
+    words = _words(verb)
+    return True if words & _PAYING else None if words & _BUYING else False
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower() for word in _WORDS.findall(text)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +149,17 @@ class Act:
     @property
     def is_payment(self) -> bool:
         return self.type in PAYMENT_TYPES
+
+    @property
+    def is_on_a_payment(self) -> bool:
+        """A payment that names nothing but what it is paid with or by: a charge, an invoice, a balance."""
+        action = self.payload.action
+        kind = action.target.type if action and action.target else ""
+        return (
+            self.is_payment
+            and self.resource in ("", self.charge)
+            and (not self.target or bool(_words(kind) & _PAID_WITH))
+        )
 
     @property
     def book(self) -> str:

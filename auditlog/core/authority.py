@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 import rfc8785
 
 from auditlog.core import domain
-from auditlog.core.act import Act
+from auditlog.core.act import Act, pays
 from auditlog.core.chain import Path, TokenPath
 from auditlog.core.event import Detail, Limit, Party, TokenObject, act_chain
 from auditlog.core.keys import b64url
@@ -146,13 +146,24 @@ def over_digests(act: Act, max_price_minor: int | None, currency: str | None) ->
 # --- scope ----------------------------------------------------------------------------------------------------------
 
 
+def judge_act(path: Path, act: Act, *, provider: str = "") -> tuple[Judgement, Judgement]:
+    """C3 and C4 of an act; of a payment only where no act is known that it pays for. `provider` where it names none."""
+    at = act.provider or provider
+    return (
+        judge_action(path, verb=act.verb, provider=at, payment=act.is_payment),
+        Judgement("pass", "it names nothing but the payment itself")
+        if act.is_on_a_payment
+        else judge_resource(path, verb=act.verb, provider=at, resource=act.object, payment=act.is_payment),
+    )
+
+
 def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False) -> Judgement:
-    """C3: is the verb within every grant on the path. `payment`: the payment system's own verbs are within any grant
-    that allows spending, unless it denies them.
+    """C3: is the verb within every grant on the path. `payment`: told of a payment. The payment system's own verbs are
+    within any grant that does not deny them; a word for buying, which may be one of them, is left open.
     """
     if not verb:
         return Judgement("unknown", "the event does not say what was done")
-    unknown = None
+    unknown, paid = None, False
     for hop, grant in enumerate(path.grants, start=1):
         if grant.details is None:
             if hop == 1:
@@ -164,9 +175,10 @@ def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False)
         denied = [p for d in grant.details if d.deny for p in d.deny.actions if action_matches(p, verb)]
         if denied:
             return _fail(grant, hop, f"grant {grant.id} denies {denied[0]}, and {verb} was done")
-        if payment:
-            continue
         fitting = [detail for detail in grant.details if _detail_allows_action(detail, verb, provider)]
+        if payment and pays(verb) is True:
+            paid = paid or not fitting
+            continue
         if not provider and fitting and all(detail.providers for detail in fitting):
             at = ", ".join(sorted({p for detail in fitting for p in detail.providers}))
             unknown = unknown or Judgement(
@@ -177,16 +189,28 @@ def judge_action(path: Path, *, verb: str, provider: str, payment: bool = False)
                 grant.leaf_index,
             )
         if not fitting:
-            allowed = ", ".join(sorted({p for d in grant.details for p in d.actions})) or "nothing"
+            if payment and pays(verb) is None:
+                reason = (
+                    f"grant {grant.id} allows {allowed_by(grant)}, and whether {verb} is more than paying is not known"
+                )
+                unknown = unknown or Judgement("unknown", reason, hop, grant.id, grant.leaf_index)
+                continue
             at = f" at {provider}" if provider else ""
-            return _fail(grant, hop, f"grant {grant.id} allows {allowed}, and {verb}{at} was done")
+            return _fail(grant, hop, f"grant {grant.id} allows {allowed_by(grant)}, and {verb}{at} was done")
+    if paid and unknown is None:
+        return Judgement("pass", f"{verb} only pays, and no grant on the path denies it")
     return unknown or Judgement("pass", f"every grant on the path allows {verb}")
 
 
+def allowed_by(grant: Grant) -> str:
+    """The verbs that a grant allows, for a sentence."""
+    return ", ".join(sorted({p for d in grant.details or () for p in d.actions})) or "nothing"
+
+
 def judge_resource(path: Path, *, verb: str, provider: str, resource: str, payment: bool = False) -> Judgement:
-    """C4: does the target fit the allowed resources of a detail that allows the action, and no denied one."""
-    if payment:
-        return Judgement("pass", "a payment is judged through the act that it pays for")
+    """C4: does the target fit the allowed resources of a detail that allows the action, and no denied one. `payment`:
+    told of a payment, whose own verbs do nothing to the thing paid for: what no grant allows is left open.
+    """
     stated = [(hop, grant) for hop, grant in enumerate(path.grants, start=1) if grant.details is not None]
     limited = [hop for hop, grant in stated if any(d.resources or (d.deny and d.deny.resources) for d in grant.details)]
     if not resource:
@@ -207,6 +231,11 @@ def judge_resource(path: Path, *, verb: str, provider: str, resource: str, payme
         fitting = [d for d in grant.details if _detail_allows_action(d, verb, provider)] or list(grant.details)
         if not any(not d.resources or any(resource_matches(p, resource) for p in d.resources) for d in fitting):
             allowed = ", ".join(sorted({p for d in fitting for p in d.resources})[:8])
+            if payment and pays(verb) is not False:
+                return Judgement(
+                    "unknown", f"grant {grant.id} allows {allowed}, and what was done to {resource} beside paying is not known",
+                    hop, grant.id, grant.leaf_index,
+                )  # fmt: skip
             return _fail(grant, hop, f"grant {grant.id} allows {allowed}, and the act was on {resource}")
     if path.grants and path.grants[0].details is None:
         return _no_details(path)
@@ -584,8 +613,7 @@ def allows(path: Path, act: Act, *, surely: bool = False) -> bool:
     if first_revocation(path, act.occurred_at) is not None:
         return False
     results = {
-        judge_action(path, verb=act.verb, provider=act.provider, payment=act.is_payment).result,
-        judge_resource(path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment).result,
+        *(judged.result for judged in judge_act(path, act)),
         judge_window(path, act.occurred_at, skew_seconds=CLOCKS).result,
         judge_audience(path, act.provider).result,
     }
@@ -625,16 +653,9 @@ def judge_initiators(
             continue
         paths = [own for own in held.get(party.key, ()) if own.grants]
         names = tuple(own.grants[-1].id for own in paths)
-        may = [own for own in paths if judge_action(own, verb=act.verb, provider=act.provider).result != "fail"]
-        criterion = (
-            "C4"
-            if may
-            and all(
-                judge_resource(own, verb=act.verb, provider=act.provider, resource=act.object).result == "fail"
-                for own in may
-            )
-            else "C3"
-        )
+        judged = [judge_act(own, act) for own in paths]
+        may = [on_object for done, on_object in judged if done.result != "fail"]
+        criterion: Literal["C3", "C4"] = "C4" if may and all(one.result == "fail" for one in may) else "C3"
         if any(allows(own, act, surely=True) for own in paths):
             found.append(Initiator(party, "pass", criterion, names))
         elif not paths or any(allows(own, act) for own in paths):

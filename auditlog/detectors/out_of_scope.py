@@ -7,8 +7,7 @@ from auditlog.core.authority import (
     Judgement,
     before_its_time,
     expired_before,
-    judge_action,
-    judge_resource,
+    judge_act,
     surely,
 )
 from auditlog.core.event import GRANTED, TOKEN_STATED
@@ -74,13 +73,11 @@ def _failed(act: Act, record: Record) -> Judgement | None:
 
 
 def _action(act: Act) -> Judgement | None:
-    return _if_failed(judge_action(act.path, verb=act.verb, provider=act.provider, payment=act.is_payment))
+    return _if_failed(judge_act(act.path, act)[0])
 
 
 def _resource(act: Act) -> Judgement | None:
-    return _if_failed(
-        judge_resource(act.path, verb=act.verb, provider=act.provider, resource=act.object, payment=act.is_payment)
-    )
+    return _if_failed(judge_act(act.path, act)[1])
 
 
 def _if_failed(judged: Judgement) -> Judgement | None:

@@ -137,10 +137,6 @@ class Contested:
         return self.done.provider or self.act.provider
 
     @property
-    def is_bare_payment(self) -> bool:
-        return self.done.is_payment
-
-    @property
     def absent(self) -> str:
         """Who is missing above the known grants, for a sentence."""
         if self.path.missing:

@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 from auditlog.core.authority import (
-    judge_action,
+    judge_act,
     judge_audience,
     judge_depth,
-    judge_resource,
     judge_token_audience,
     widenings,
 )
@@ -31,7 +30,7 @@ def attenuation(it: Contested) -> CriterionResult:
 
 def action(it: Contested) -> CriterionResult:
     verb = it.done.verb
-    judged = judge_action(it.path, verb=verb, provider=it.done.provider or it.provider, payment=it.is_bare_payment)
+    judged = judge_act(it.path, it.done, provider=it.provider)[0]
     cure = (
         f"within scope if grant {judged.grant} allowed {verb}"
         if verb
@@ -43,9 +42,7 @@ def action(it: Contested) -> CriterionResult:
 def resource(it: Contested) -> CriterionResult:
     """C4. Domains are compared as names; deny wins."""
     done = it.done
-    judged = judge_resource(
-        it.path, verb=done.verb, provider=done.provider or it.provider, resource=done.object, payment=it.is_bare_payment
-    )
+    judged = judge_act(it.path, done, provider=it.provider)[1]
     cure = (
         f"within scope if grant {judged.grant} allowed {done.object}"
         if done.object
