@@ -17,11 +17,11 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from auditlog import configuration, configure, configure_export, formats
-from auditlog.access import LONGEST, issue_token, must_hold
+from auditlog import formats
 from auditlog.core.errors import ConfigurationError, NotPermitted
 from auditlog.core.event import LAYERS
-from auditlog.core.keys import keys_in
+from auditlog.core.wire.keys import keys_in
+from auditlog.export import configure_export
 from auditlog.models import (
     ApiToken,
     Export,
@@ -38,6 +38,8 @@ from auditlog.models import (
     SourceKey,
     Tenant,
 )
+from auditlog.reads.access import LONGEST, issue_token, must_hold
+from auditlog.sources import configuration, configure
 
 admin.site.site_header = admin.site.site_title = "Answerable configuration"
 admin.site.index_title = "Configuration"

@@ -62,4 +62,4 @@ app.conf.update(
         "drive-every-road": {"task": "auditlog.drive_all", "schedule": every(1.0)},
     },
 )
-app.autodiscover_tasks(["auditlog", "disputes"])
+app.autodiscover_tasks(["auditlog.work", "disputes"])

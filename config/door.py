@@ -5,12 +5,14 @@ from django.db import DatabaseError, DataError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from auditlog import clock, configuration, security
-from auditlog.access import Viewer
-from auditlog.acting import acting_as
+from auditlog.api.views import ingest_view
 from auditlog.core.errors import AnswerableError, ConfigurationDiffers
+from auditlog.custody import security
+from auditlog.database import clock
 from auditlog.models import Membership
-from auditlog.views import ingest_view
+from auditlog.reads.access import Viewer
+from auditlog.sources import configuration
+from auditlog.sources.acting import acting_as
 from config.errors import problem, refusal, status_of
 
 log = structlog.get_logger()

@@ -12,9 +12,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from rest_framework.authentication import get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
-from auditlog import clock, configuration, health, ingest, security, tasks
-from auditlog.access import WHOLE, BearerToken, viewer_of
 from auditlog.core.errors import NotPermitted
+from auditlog.custody import security
+from auditlog.database import clock
+from auditlog.ingest import receive as ingest
+from auditlog.reads.access import WHOLE, BearerToken, viewer_of
+from auditlog.sources import configuration
+from auditlog.work import health, tasks
 from config.celery import app
 
 _broker = {"at": -10.0, "ok": False}

@@ -111,10 +111,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 17 * 1024 * 1024
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "auditlog.access.BearerToken",
+        "auditlog.reads.access.BearerToken",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["auditlog.access.IsMember"],
+    "DEFAULT_PERMISSION_CLASSES": ["auditlog.reads.access.IsMember"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.BoundedJSON"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -127,7 +127,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
-    "SERVE_PERMISSIONS": ["auditlog.access.IsMember"],
+    "SERVE_PERMISSIONS": ["auditlog.reads.access.IsMember"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -135,7 +135,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 # What a SIEM is told beside events and findings: streams of packages that the record itself knows nothing of.
-SIEM_STREAMS = ("auditlog.security.SECURITY", "disputes.tell.CASES")
+SIEM_STREAMS = ("auditlog.custody.security.SECURITY", "disputes.tell.CASES")
 
 CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 # The name a log signs under (C2SP checkpoint origin), never taken from host or port.

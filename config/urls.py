@@ -6,9 +6,9 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from auditlog import log_views
-from auditlog.core.checkpoint import public_key_of
-from auditlog.core.keys import b64url, thumbprint
+from auditlog.api import log_views
+from auditlog.core.log.checkpoint import public_key_of
+from auditlog.core.wire.keys import b64url, thumbprint
 from auditlog.models import LogKey
 from config import health
 
@@ -35,11 +35,11 @@ urlpatterns = [
         SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="config/docs.html"),
         name="docs",
     ),
-    path("api/v1/", include("auditlog.urls")),
+    path("api/v1/", include("auditlog.api.urls")),
     path("api/v1/", include("disputes.urls")),
     path("schema/event.json", log_views.event_schema, name="schema-event"),
     path("schema/vectors.json", log_views.vectors, name="schema-vectors"),
-    path("log/", include("auditlog.log_urls")),
+    path("log/", include("auditlog.api.log_urls")),
     path(
         "admin/login/", RedirectView.as_view(pattern_name="dashboard:login", query_string=True)
     ),  # one door, which is watched

@@ -7,7 +7,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from auditlog.access import viewer_of
+from auditlog.reads.access import viewer_of
 
 NO_TENANT = (
     "You are signed in, but this account belongs to no tenant yet. An administrator gives it a role under "

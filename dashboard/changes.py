@@ -4,8 +4,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from auditlog import configuration
 from auditlog.models import Tenant
+from auditlog.sources import configuration
 from dashboard.access import page
 
 

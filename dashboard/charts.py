@@ -11,7 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from auditlog.core.money import amount_text
+from auditlog.core.money.money import amount_text
 
 Link = Callable[..., str]  # names of filters to the address of a list
 

@@ -12,17 +12,18 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from auditlog import configure, formats
+from auditlog import formats
+from auditlog.api.views import DEFAULT_TENANT
 from auditlog.core.errors import AnswerableError, Refused
-from auditlog.fetch_keys import EVERY, add_source_by_url
+from auditlog.custody.inspect_log import source_health
 from auditlog.formats import Delivery
 from auditlog.formats.trial import TRIALS, trial_command, trial_delivery
-from auditlog.ingest import rehearse
-from auditlog.inspect_log import source_health
+from auditlog.ingest.receive import rehearse
 from auditlog.models import PendingFetch, Pull, Source, SourceKey
-from auditlog.source_facts import announced_by, asked_of, pace_by_source, recent_deliveries, refusals_of
-from auditlog.source_secrets import source_secret
-from auditlog.views import DEFAULT_TENANT
+from auditlog.reads.source_facts import announced_by, asked_of, pace_by_source, recent_deliveries, refusals_of
+from auditlog.sources import configure
+from auditlog.sources.fetch_keys import EVERY, add_source_by_url
+from auditlog.sources.source_secrets import source_secret
 from dashboard import forms
 from dashboard.access import page
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-from auditlog.access import WATCH, WHOLE
-from auditlog.configuration import unseen_changes
+from auditlog.reads.access import WATCH, WHOLE
+from auditlog.sources.configuration import unseen_changes
 from dashboard import queries
 
 _PLACES = (

@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from auditlog import reach
-from auditlog.access import Viewer
-from auditlog.chain_json import chain_to
-from auditlog.core.chain import Path, with_kinds
+from auditlog.api.chain_json import chain_to
+from auditlog.core.chain.chain import Path, with_kinds
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.core.event import Party
-from auditlog.queries import generation_of, kinds_of, paths_to
+from auditlog.reads import reach
+from auditlog.reads.access import Viewer
+from auditlog.reads.queries import generation_of, kinds_of, paths_to
 from dashboard import svg
 from dashboard.svg import Child, Tree
 

@@ -6,16 +6,16 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils.dateparse import parse_datetime
 
-from auditlog import reach, standing
+from auditlog.api.filters import MomentField
 from auditlog.core import holding
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.event import LAYERS
-from auditlog.core.keys import keys_in
-from auditlog.filters import MomentField
+from auditlog.core.wire.keys import keys_in
 from auditlog.formats import NAMES, named
 from auditlog.formats.trial import TRIALS, VARIABLE
 from auditlog.models import Finding
 from auditlog.models.directory import slug
+from auditlog.reads import reach, standing
 from dashboard.queries import CHARGE_KEYS, EVENT_KEYS, LAYER_NAMES, SEVERITIES
 from disputes.models import Case, Proposal
 

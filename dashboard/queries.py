@@ -16,23 +16,23 @@ from django.db import connection
 from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
 from django.urls import reverse
 
-from auditlog import queries as record
-from auditlog.absence import absence_of
-from auditlog.access import Viewer
-from auditlog.append import EPOCH
-from auditlog.chain_json import chain_to
-from auditlog.core import leaf as leaves
+from auditlog.api.chain_json import chain_to
+from auditlog.api.serializers import Sight
+from auditlog.api.story_json import story_json
 from auditlog.core import party as kinds
-from auditlog.core.absence import Absence
-from auditlog.core.act import ACT_TYPES, Act
+from auditlog.core.acts.story import Story, disagreements
 from auditlog.core.amount import minor
-from auditlog.core.chain import Chain, with_kinds
+from auditlog.core.chain.act import ACT_TYPES, Act
+from auditlog.core.chain.chain import Chain, with_kinds
+from auditlog.core.chain.statement import Grant
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import LAYER_OF_TYPE, LAYERS, Party, layer_of
-from auditlog.core.exposure import is_open
+from auditlog.core.log import leaf as leaves
+from auditlog.core.log.absence import Absence
+from auditlog.core.money.exposure import is_open
 from auditlog.core.reading import Reading
-from auditlog.core.statement import Grant
-from auditlog.core.story import Story, disagreements
+from auditlog.ledger.absence import absence_of
+from auditlog.ledger.append import EPOCH
 from auditlog.models import (
     Charge,
     Checkpoint,
@@ -49,11 +49,11 @@ from auditlog.models import (
 from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
 from auditlog.models.ledger import KIND_NAMES
-from auditlog.read_findings import read_findings, title_for_every_reader
-from auditlog.serializers import Sight
-from auditlog.stories import stories_around
-from auditlog.story_json import story_json
-from auditlog.threads import Linked, Thread, linked_to, thread_exposure, timeline
+from auditlog.reads import queries as record
+from auditlog.reads.access import Viewer
+from auditlog.reads.read_findings import read_findings, title_for_every_reader
+from auditlog.reads.stories import stories_around
+from auditlog.reads.threads import Linked, Thread, linked_to, thread_exposure, timeline
 
 PAGE = 50
 # Filters of the events list that compare one column, as the API names them, with what a reader calls them.

@@ -4,11 +4,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from auditlog import security
-from auditlog.access import WATCH
 from auditlog.core.errors import NotPermitted
-from auditlog.core.security import KINDS
+from auditlog.core.siem.security import KINDS
+from auditlog.custody import security
 from auditlog.models import Tenant
+from auditlog.reads.access import WATCH
 from dashboard.access import page
 
 SIZE = 50

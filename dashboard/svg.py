@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from auditlog.core.chain import Break, Chain, Hop
+from auditlog.core.chain.chain import Break, Chain, Hop
 from auditlog.core.event import Party
 from auditlog.core.text import visible
 

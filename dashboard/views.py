@@ -22,24 +22,26 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_http_methods
 
-from auditlog import clock, reach, security, standing, threads
-from auditlog import queries as record
-from auditlog.access import WHOLE, Viewer
-from auditlog.chain_json import authority_breaks, effective_json, gain_of, recorded_when
-from auditlog.core.act import Act
-from auditlog.core.authority import utc_text
-from auditlog.core.chain import Chain, Hop
+from auditlog.api.chain_json import authority_breaks, effective_json, gain_of, recorded_when
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import utc_text
+from auditlog.core.chain.chain import Chain, Hop
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
 from auditlog.core.event import GRANTED, GrantObject, TokenObject, layer_of
-from auditlog.core.exposure import exposure_by_day
-from auditlog.core.money import amount_text
+from auditlog.core.money.exposure import exposure_by_day
+from auditlog.core.money.money import amount_text
 from auditlog.core.reading import Reading
+from auditlog.custody import security
+from auditlog.custody.inspect_log import inspect
+from auditlog.database import clock
+from auditlog.detection.triage import triage
 from auditlog.detectors import detectors_of, runbook_of
-from auditlog.inspect_log import inspect
 from auditlog.models import Membership
-from auditlog.queries import organisations_of
-from auditlog.tasks import verify_logs
-from auditlog.triage import triage
+from auditlog.reads import queries as record
+from auditlog.reads import reach, standing, threads
+from auditlog.reads.access import WHOLE, Viewer
+from auditlog.reads.queries import organisations_of
+from auditlog.work.tasks import verify_logs
 from dashboard import charts, explorer, forms, queries, svg
 from dashboard.access import page
 from dashboard.plotly_css import guard_ids, style_sheet

@@ -4,9 +4,9 @@ from datetime import datetime
 
 from django.db import transaction
 
-from auditlog.access import Viewer, person_of
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
 from auditlog.models import Role
+from auditlog.reads.access import Viewer, person_of
 from disputes.adjudicate import POLICY, assess
 from disputes.models import Approval, Case, Proposal
 from disputes.record_step import check_step, record_step

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from auditlog import queries
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.errors import NotFound
-from auditlog.core.record import Record
 from auditlog.models import Tenant
+from auditlog.reads import queries
 from disputes.core.criteria import Integrity
 
 

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from auditlog import queries
-from auditlog.access import Viewer
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted
 from auditlog.models import Finding, Role, Tenant
-from auditlog.read_findings import read_findings
+from auditlog.reads import queries
+from auditlog.reads.access import Viewer
+from auditlog.reads.read_findings import read_findings
 from disputes.adjudicate import POLICY
 from disputes.core.status import AWAITING
 from disputes.gather_evidence import load_acts

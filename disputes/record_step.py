@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from auditlog.access import MAY, Viewer, person_of
-from auditlog.append import append_note
 from auditlog.core.errors import NotPermitted, NotPossible
+from auditlog.ledger.append import append_note
 from auditlog.models import Role
+from auditlog.reads.access import MAY, Viewer, person_of
 from disputes.core.history import Taken
 from disputes.core.status import AWAITING, Refusal, Standing, check_transition
 from disputes.models import Case, Transition

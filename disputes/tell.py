@@ -10,11 +10,11 @@ from typing import Any
 
 from django.db import connection
 
-from auditlog.core.cef import incident_line
 from auditlog.core.incident import Contested, Incident, Standing
-from auditlog.core.ocsf_out import incident_object, line
+from auditlog.core.siem.cef import incident_line
+from auditlog.core.siem.ocsf_out import incident_object, line
+from auditlog.export.stream import Page, Stream, check_cursor
 from auditlog.models import Tenant
-from auditlog.stream import Page, Stream, check_cursor
 from disputes.core.status import AWAITING
 from disputes.models import ContestedAct, Proposal, Transition
 

@@ -40,7 +40,7 @@ def database(django_db_setup, django_db_blocker):
 @pytest.fixture(autouse=True, scope="session")
 def published():
     """Rights bind at once: no publisher runs beside most tests. Those about that ask for `unpublished`."""
-    from auditlog import configuration
+    from auditlog.sources import configuration
 
     with pytest.MonkeyPatch.context() as patch:
         real = configuration.covered
@@ -51,7 +51,7 @@ def published():
 @pytest.fixture(autouse=True)
 def unknown_to_the_door():
     """What an earlier test sent from this address and was refused is no other test's."""
-    from auditlog import ingest
+    from auditlog.ingest import receive as ingest
 
     ingest.strangers.forget()
 
@@ -59,7 +59,7 @@ def unknown_to_the_door():
 @pytest.fixture
 def unpublished(published, monkeypatch):
     """Only what a checkpoint covers is in force, as in life."""
-    from auditlog import configuration
+    from auditlog.sources import configuration
 
     monkeypatch.setattr(configuration, "covered", published)
     configuration._logs.clear()
@@ -91,7 +91,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def tenant(database, now):
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     return add_tenant(f"t{os.getpid()}-{next(_numbers)}", now=now)
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from auditlog.core.errors import Refused
-from auditlog.core.keys import b64url, load
+from auditlog.core.wire.keys import b64url, load
 from auditlog.formats import Delivery, Sender, Statement, named
 from auditlog.simulator.signing import Signer
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from auditlog.core.keys import b64url
+from auditlog.core.wire.keys import b64url
 
 AWS = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 _NUMBERS = AWS.public_key().public_numbers()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from auditlog import outbound
+from auditlog.sources import outbound
 
 NAMES = ("localhost", "outside.example")
 

@@ -15,17 +15,17 @@ from itertools import pairwise
 from django.db import connection
 from nacl.signing import SigningKey
 
-from auditlog.append import EPOCH, Appended, identity
-from auditlog.core.checkpoint import opened, vkey
 from auditlog.core.errors import AnswerableError, LedgerCorrupt
-from auditlog.export import export_log
-from auditlog.heads import head_file
+from auditlog.core.log.checkpoint import opened, vkey
+from auditlog.custody.bundle import export_log
+from auditlog.custody.verify_ledger import verify
+from auditlog.ledger.append import EPOCH, Appended, identity
+from auditlog.ledger.heads import head_file
+from auditlog.ledger.proofs import prove_consistency
+from auditlog.ledger.publish import announce_key, origin_of, publish, take_fence
+from auditlog.ledger.stored import read_leaves
 from auditlog.models import Checkpoint, LogHead
-from auditlog.proofs import prove_consistency
-from auditlog.publish import announce_key, origin_of, publish, take_fence
-from auditlog.stored import read_leaves
 from auditlog.verifier import answerable_verify as verifier
-from auditlog.verify_ledger import verify
 from tests.world import TenantWorld
 
 KEY = SigningKey(b"\x07" * 32)

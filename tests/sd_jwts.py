@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from auditlog.core.keys import load
+from auditlog.core.wire.keys import load
 
 
 def b64(value: bytes | str) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from auditlog import ingest as road
-from auditlog.append import Appended
-from auditlog.configure import add_source
 from auditlog.core.errors import Refused
 from auditlog.formats import Delivery
+from auditlog.ingest import receive as road
+from auditlog.ledger.append import Appended
 from auditlog.models import Tenant
-from auditlog.project import project
+from auditlog.projection.project import project
 from auditlog.simulator.world import Signed, World
+from auditlog.sources.configure import add_source
 
 
 class TenantWorld(World):
@@ -82,7 +82,7 @@ class TenantWorld(World):
 
     def settle(self, *, after: timedelta = timedelta(minutes=1)) -> None:
         """Project and detect everything, as of `after` the world's now, when grace periods are over."""
-        from auditlog.drive import drive_tenant
+        from auditlog.work.drive import drive_tenant
 
         drive_tenant(self.tenant, now=lambda: self.now + after)
 

@@ -12,12 +12,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
-from auditlog.core.act import Act
+from auditlog.core.acts.story import Story
+from auditlog.core.acts.taking import Taking
 from auditlog.core.advice import Facts, advice
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.story import Story
-from auditlog.core.taking import Taking
 
 
 class Detector(Protocol):

@@ -6,12 +6,12 @@ Each grant and each token answers for itself: what it exceeds may stand anywhere
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from auditlog.core.act import Act
-from auditlog.core.authority import Widening, given_by_a_stranger, judge_depth, named, token_widenings, widenings
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import Widening, given_by_a_stranger, judge_depth, named, token_widenings, widenings
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.statement import Grant, Token
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.statement import Grant, Token
 from auditlog.detectors import Pattern, finding
 
 TYPES = GRANTED | TOKEN_STATED

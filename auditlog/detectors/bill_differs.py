@@ -7,11 +7,11 @@ both stand, and somebody has to say which is what. Line by line a bill is compar
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.limits import Spent
-from auditlog.core.money import amount_text, minor
-from auditlog.core.record import Record
+from auditlog.core.money.limits import Spent
+from auditlog.core.money.money import amount_text, minor
 from auditlog.detectors import cap_exceeded
 
 rule = "spend.bill_differs"

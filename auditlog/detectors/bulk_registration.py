@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from math import exp, log, sqrt
 
-from auditlog.core import domain
-from auditlog.core.act import Act
 from auditlog.core.advice import Facts, for_long, left_until
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.intent import stated_intent
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.intent import stated_intent
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
+from auditlog.core.money.money import amount_text
+from auditlog.core.names import domain
 from auditlog.detectors import finding
 
 rule = "squatting.bulk_registration"

@@ -7,9 +7,9 @@ last decided, is a limit that limits nothing.
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
 from auditlog.detectors import finding
 
 rule = "spend.cap_creep"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.limits import Crossing, Ledger, crossings_of
-from auditlog.core.money import amount_text, minor
-from auditlog.core.record import Record
+from auditlog.core.money.limits import Crossing, Ledger, crossings_of
+from auditlog.core.money.money import amount_text, minor
 
 rule = "spend.cap_exceeded"
 version = 2

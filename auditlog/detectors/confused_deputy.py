@@ -8,12 +8,12 @@ so humans are not asked.
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
-from auditlog.core.authority import judge_initiators
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import judge_initiators
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import is_use
 from auditlog.core.event import GRANTED, act_chain
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import is_use
 from auditlog.detectors import finding, out_of_scope
 
 rule = "authority.confused_deputy"

@@ -6,11 +6,11 @@ nobody stops this. Only a view over all providers sees it.
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.limits import Minor, crossings_of
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
+from auditlog.core.money.limits import Minor, crossings_of
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import cap_exceeded
 
 rule = "spend.cross_provider_cap"

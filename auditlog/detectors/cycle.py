@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
 from auditlog.detectors import attenuation, finding
 
 rule = "authority.cycle"

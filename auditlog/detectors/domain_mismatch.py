@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from auditlog.core.act import Act
 from auditlog.core.advice import Facts, left_until
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.intent import compare_domain
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.intent import compare_domain
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import finding
 from auditlog.detectors.bulk_registration import ADD_GRACE
 

@@ -9,13 +9,13 @@ criteria C13 and I1 ask too.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from auditlog.core.act import Act
+from auditlog.core.acts.repeat import TYPES, Past, Repeat, is_own_word, past_of
+from auditlog.core.acts.taking import Taking
 from auditlog.core.advice import Facts, last_charge
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
-from auditlog.core.repeat import TYPES, Past, Repeat, is_own_word, past_of
-from auditlog.core.taking import Taking
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import finding, told_of
 
 rule = "spend.duplicate_charge"

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
-from auditlog.core.authority import surely
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import surely
+from auditlog.core.chain.gates import check_gates
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.core.gates import check_gates
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES
 from auditlog.detectors import finding
 
 rule = "authority.gate_missing"

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from auditlog.core.absence import Absence
 from auditlog.core.finding import Finding
+from auditlog.core.log.absence import Absence
 
 SIGNATURE_FAILED = "integrity.signature_failed"
 DUPLICATE_CONFLICT = "integrity.duplicate_conflict"

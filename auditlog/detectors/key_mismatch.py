@@ -7,11 +7,11 @@ type `jkt` with the thumbprint as its digest.
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
-from auditlog.core.authority import Binding, key_bound, key_shown, surely
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import Binding, key_bound, key_shown, surely
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES
 from auditlog.detectors import finding
 
 rule = "authority.key_mismatch"

@@ -7,12 +7,12 @@ among names that people really register, so a short or common word is no mark at
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from auditlog.core import domain
-from auditlog.core.act import Act
-from auditlog.core.background import bundled
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Owned, Record
 from auditlog.core.finding import Finding
-from auditlog.core.lookalike import ALERT, CERTAIN, REVIEW, Index, Likeness
-from auditlog.core.record import Owned, Record
+from auditlog.core.names import domain
+from auditlog.core.names.background import bundled
+from auditlog.core.names.lookalike import ALERT, CERTAIN, REVIEW, Index, Likeness
 from auditlog.detectors import finding
 
 rule = "squatting.lookalike"

@@ -7,10 +7,10 @@ used. It is withdrawn when its issuer speaks.
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES
 from auditlog.detectors import Pattern, finding
 
 RULE = "authority.orphan_token"

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
-from auditlog.core.authority import (
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import (
     Judgement,
     before_its_time,
     expired_before,
     judge_act,
     surely,
 )
+from auditlog.core.chain.other_grant import other_grant
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
-from auditlog.core.other_grant import other_grant
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 
 rule = "authority.out_of_scope"

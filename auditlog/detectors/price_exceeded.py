@@ -7,13 +7,13 @@ the price or came after. So a loop that rephrases each of its calls is found too
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from auditlog.core.act import Act
+from auditlog.core.acts.repeat import TYPES
+from auditlog.core.acts.task import Task, tasks_of
 from auditlog.core.advice import Facts, last_charge
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
-from auditlog.core.repeat import TYPES
-from auditlog.core.task import Task, tasks_of
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import common_grant, finding, spent_most, told_of
 
 rule = "intent.price_exceeded"

@@ -6,13 +6,13 @@ Things, not calls or readings: what counts as one more says core.task, which cri
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from auditlog.core.act import Act
+from auditlog.core.acts.repeat import TYPES
+from auditlog.core.acts.taking import Taking
+from auditlog.core.acts.task import Task, tasks_of
 from auditlog.core.advice import Facts, last_charge, left_until
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.repeat import TYPES
-from auditlog.core.taking import Taking
-from auditlog.core.task import Task, tasks_of
 from auditlog.detectors import finding, told_of
 from auditlog.detectors.bulk_registration import ADD_GRACE
 

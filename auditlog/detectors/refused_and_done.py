@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.gates import standing_refusal
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.core.gates import standing_refusal
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 
 rule = "authority.refused_and_done"

@@ -8,13 +8,13 @@ allowed to cost.
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from auditlog.core.act import Act
+from auditlog.core.acts.repeat import TYPES, Loop, Past, past_of
+from auditlog.core.acts.taking import Taking
 from auditlog.core.advice import Facts, last_charge
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
-from auditlog.core.repeat import TYPES, Loop, Past, past_of
-from auditlog.core.taking import Taking
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import common_grant, finding, spent_most, told_of
 
 rule = "spend.retry_loop"

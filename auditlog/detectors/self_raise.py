@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.limits import LimitFact, filled, widens
-from auditlog.core.money import amount_text
-from auditlog.core.record import Record
+from auditlog.core.money.limits import LimitFact, filled, widens
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import finding
 
 rule = "spend.self_raise"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.event import GrantObject, TokenObject
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES
 from auditlog.detectors import Pattern, attenuation, finding, orphan_token
 
 RULE = "authority.shared_key"

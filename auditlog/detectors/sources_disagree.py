@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from auditlog.core.acts.story import Story, disagreements
 from auditlog.core.finding import Finding
-from auditlog.core.story import Story, disagreements
 from auditlog.detectors import finding
 
 rule = "integrity.sources_disagree"

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 
-from auditlog.core.act import Act
 from auditlog.core.advice import Facts, for_long
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES
 from auditlog.detectors import finding
 
 rule = "authority.token_elsewhere"

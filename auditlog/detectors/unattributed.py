@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import ACT_TYPES, Act
+from auditlog.core.chain.act import ACT_TYPES, Act
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import answers_for, follows_an_act
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import answers_for, follows_an_act
 from auditlog.detectors import finding
 
 rule = "authority.unattributed"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
-from auditlog.core.authority import Expired, before_its_time, expired_before, named, surely
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import Expired, before_its_time, expired_before, named, surely
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 from auditlog.detectors.gathered import span
 

@@ -6,11 +6,11 @@ ground of one is gone.
 
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.act import Act
-from auditlog.core.authority import Ended, ended_before
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import Ended, ended_before
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.core.record import Record
-from auditlog.core.use import USE_TYPES, is_use
 from auditlog.detectors import finding
 from auditlog.detectors.gathered import span
 

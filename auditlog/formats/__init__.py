@@ -42,7 +42,7 @@ from typing import Any
 
 from auditlog.core.errors import ConfigurationError, Refused
 from auditlog.core.event import Event
-from auditlog.core.keys import Key
+from auditlog.core.wire.keys import Key
 
 NAMES = (
     "set", "stripe", "app", "projects_cli", "auth0", "keycloak", "ocsf", "cloudflare", "cloudtrail",

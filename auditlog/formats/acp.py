@@ -23,8 +23,8 @@ from msgspec import Struct
 
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import ARRIVAL, Event, Id, Money, Payload
-from auditlog.core.mac import check_timestamped_mac
-from auditlog.core.static_token import check_static_token
+from auditlog.core.wire.mac import check_timestamped_mac
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     action,

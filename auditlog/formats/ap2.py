@@ -23,13 +23,13 @@ from typing import Any
 
 import orjson
 
-from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, UnknownKey, WrongContentType
 from auditlog.core.event import Confirmation, Event, GrantObject, Intent, Limit, Money, Party, Payload
-from auditlog.core.jws import check_jws, json_object, key_of, open_jws
-from auditlog.core.keys import Key, public_jwk, thumbprint
-from auditlog.core.redaction import refuse_secrets
-from auditlog.core.sd_jwt import MAX_CHAIN, Token, check_chain, hashed, open_chain
+from auditlog.core.wire.cards import refuse_card_numbers
+from auditlog.core.wire.jws import check_jws, json_object, key_of, open_jws
+from auditlog.core.wire.keys import Key, public_jwk, thumbprint
+from auditlog.core.wire.redaction import refuse_secrets
+from auditlog.core.wire.sd_jwt import MAX_CHAIN, Token, check_chain, hashed, open_chain
 from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.records import bounded, each, refuse_charset
 from auditlog.formats.values import (

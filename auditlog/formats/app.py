@@ -27,11 +27,11 @@ from msgspec import Raw, Struct
 
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
 from auditlog.core.event import Attestation, Event, Payload
-from auditlog.core.jws import check_jws, open_jws
-from auditlog.core.keys import b64url
-from auditlog.core.mac import check_timestamped_mac
-from auditlog.core.redaction import NEVER_STORED
-from auditlog.core.static_token import check_static_token
+from auditlog.core.wire.jws import check_jws, open_jws
+from auditlog.core.wire.keys import b64url
+from auditlog.core.wire.mac import check_timestamped_mac
+from auditlog.core.wire.redaction import NEVER_STORED
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     action,

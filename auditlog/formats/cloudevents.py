@@ -23,7 +23,7 @@ from msgspec import Raw, Struct
 
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, WrongContentType
 from auditlog.core.event import UNREADABLE, Action, Event, Target
-from auditlog.core.static_token import check_static_token
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.envelope import opened
 from auditlog.formats.values import canonical, decoded, event, fitted, told_in_text

@@ -24,8 +24,8 @@ from msgspec import Struct
 
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Payload
-from auditlog.core.redaction import NEVER_STORED
-from auditlog.core.request import Request
+from auditlog.core.wire.redaction import NEVER_STORED
+from auditlog.core.wire.request import Request
 from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,

@@ -30,8 +30,8 @@ from msgspec import Struct
 from auditlog.core.document import read_document
 from auditlog.core.errors import BadSignature, MalformedEvent, Refused, UnknownKey, UnknownKid
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, Sequence, TokenObject
-from auditlog.core.keys import Key
-from auditlog.core.static_token import check_static_token
+from auditlog.core.wire.keys import Key
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,

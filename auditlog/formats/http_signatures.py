@@ -13,8 +13,14 @@ from contextlib import suppress
 
 from auditlog.core.errors import BadSignature, MalformedEvent, Refused, WrongContentType
 from auditlog.core.event import Event
-from auditlog.core.http_signature import Signed, as_several_lines, check_content_digest, check_signature, signatures
-from auditlog.core.keys import Key
+from auditlog.core.wire.http_signature import (
+    Signed,
+    as_several_lines,
+    check_content_digest,
+    check_signature,
+    signatures,
+)
+from auditlog.core.wire.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
 from auditlog.formats.envelope import message, opened, untyped
 from auditlog.formats.records import refuse_charset, stated, told

@@ -28,9 +28,9 @@ from msgspec import Struct
 
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey, WrongIssuer
 from auditlog.core.event import Actor, Event, Party, Payload, TokenObject
-from auditlog.core.jws import check_jws, key_of, open_jws
-from auditlog.core.keys import Key
-from auditlog.core.redaction import NEVER_STORED
+from auditlog.core.wire.jws import check_jws, key_of, open_jws
+from auditlog.core.wire.keys import Key
+from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,

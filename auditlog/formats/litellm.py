@@ -19,7 +19,7 @@ from msgspec import Struct
 from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Event, Money, Party, Payload
-from auditlog.core.redaction import NEVER_STORED
+from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,

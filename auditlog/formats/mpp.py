@@ -25,8 +25,8 @@ from msgspec import Struct
 
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Event, Id, Money, Payload
-from auditlog.core.jws import b64url_bytes, json_object
-from auditlog.core.keys import b64url
+from auditlog.core.wire.jws import b64url_bytes, json_object
+from auditlog.core.wire.keys import b64url
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,

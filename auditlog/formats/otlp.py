@@ -30,8 +30,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from auditlog.core.document import read_document
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent
 from auditlog.core.event import Event, Payload
-from auditlog.core.redaction import clean_text
-from auditlog.core.static_token import check_static_token
+from auditlog.core.wire.redaction import clean_text
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,

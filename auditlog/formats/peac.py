@@ -24,11 +24,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, UnknownKey, WrongIssuer
 from auditlog.core.event import Actor, Event, Money, Payload
-from auditlog.core.jws import Jws, check_jws, key_of, open_jws
-from auditlog.core.redaction import refuse_secrets
+from auditlog.core.wire.cards import refuse_card_numbers
+from auditlog.core.wire.jws import Jws, check_jws, key_of, open_jws
+from auditlog.core.wire.redaction import refuse_secrets
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,

@@ -23,8 +23,8 @@ from msgspec import Raw, Struct
 from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Actor, Event, Gate, Id, Limit, Party, Payload
-from auditlog.core.redaction import NEVER_STORED
-from auditlog.core.request import Request
+from auditlog.core.wire.redaction import NEVER_STORED
+from auditlog.core.wire.request import Request
 from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement, records
 from auditlog.formats.values import (
     action,

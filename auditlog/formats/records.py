@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Raw
 
-from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.document import read_document, whole_escapes
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, WrongContentType
 from auditlog.core.event import UNREADABLE, Event, encode_payload
-from auditlog.core.redaction import NEVER_STORED, redact, redact_headers
-from auditlog.core.static_token import check_static_token
+from auditlog.core.wire.cards import refuse_card_numbers
+from auditlog.core.wire.redaction import NEVER_STORED, redact, redact_headers
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import Delivery, Received, Sender, Statement
 from auditlog.formats.values import noting
 

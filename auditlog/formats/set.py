@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from auditlog.core.cards import refuse_card_numbers
 from auditlog.core.errors import (
     BadSignature,
     DeliveryTooLarge,
@@ -37,8 +36,9 @@ from auditlog.core.event import (
     encode_payload,
     moment,
 )
-from auditlog.core.keys import ALGORITHMS
-from auditlog.core.redaction import has_repeated_names, refuse_secrets
+from auditlog.core.wire.cards import refuse_card_numbers
+from auditlog.core.wire.keys import ALGORITHMS
+from auditlog.core.wire.redaction import has_repeated_names, refuse_secrets
 from auditlog.formats import About, Delivery, Received, Sender, Statement
 from auditlog.formats.envelope import URN, SubjectId
 from auditlog.formats.set_polling import (  # noqa: F401  what `poll.py` asks this format for

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from auditlog.core.errors import MalformedEvent, Refused
 from auditlog.core.event import UNREADABLE
-from auditlog.core.request import Request
+from auditlog.core.wire.request import Request
 from auditlog.formats import Delivery, Polled
 
 POLL_NEEDS_KEY = False  # a transmitter may know us otherwise (RFC 8936 section 4.2 leaves it open)

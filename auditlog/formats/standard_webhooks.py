@@ -14,7 +14,7 @@ from binascii import Error, a2b_base64
 
 from auditlog.core.errors import BadSignature, UnknownKey, WrongContentType
 from auditlog.core.event import Event
-from auditlog.core.keys import Key
+from auditlog.core.wire.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
 from auditlog.formats.envelope import message, opened, untyped
 from auditlog.formats.records import refuse_charset, stated, told

@@ -43,9 +43,9 @@ from msgspec import Struct
 from auditlog.core.document import read_document
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, WrongContentType
 from auditlog.core.event import Action, Actor, Event, Id, Money, Payload, Seconds, Target
-from auditlog.core.mac import check_timestamped_mac
-from auditlog.core.redaction import NEVER_STORED
-from auditlog.core.request import Request
+from auditlog.core.wire.mac import check_timestamped_mac
+from auditlog.core.wire.redaction import NEVER_STORED
+from auditlog.core.wire.request import Request
 from auditlog.formats import About, Announced, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,

@@ -36,7 +36,7 @@ from auditlog.core.event import (
     encode_payload,
     moment,
 )
-from auditlog.core.keys import b64url
+from auditlog.core.wire.keys import b64url
 from auditlog.formats import Sender
 
 Decoded = TypeVar("Decoded")

@@ -6,7 +6,7 @@ Foreign keys are not checked by the database here: a check a row costs more than
 
 from django.db import models
 
-from auditlog.core import leaf
+from auditlog.core.log import leaf
 
 KIND_NUMBERS = {kind: number for number, kind in enumerate(leaf.KINDS)}
 KIND_NAMES = dict(enumerate(leaf.KINDS))

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from django.db import connection
 
-from auditlog.configure import add_organisation, add_source
 from auditlog.core.amount import minor
 from auditlog.models import Finding, Tenant
 from auditlog.simulator.story import Story
-from auditlog.source_secrets import keep_source_secret
+from auditlog.sources.configure import add_organisation, add_source
+from auditlog.sources.source_secrets import keep_source_secret
 
 
 def configure_story(tenant: Tenant, story: Story, *, now: datetime) -> None:

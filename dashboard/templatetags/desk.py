@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from auditlog.core.money import amount_text
+from auditlog.core.money.money import amount_text
 from auditlog.core.reading import Reading
 from auditlog.core.text import visible
 
@@ -63,7 +63,7 @@ def readings(rows: Iterable[Reading]) -> list[Reading]:
     """Findings as the viewer reads them. Raises TypeError for a row of the table: nobody decided what of it may be read."""
     rows = list(rows)
     if strange := {type(row).__name__ for row in rows if not isinstance(row, Reading)}:
-        raise TypeError(f"expected readings (auditlog.read_findings), found {', '.join(strange)}")
+        raise TypeError(f"expected readings (auditlog.reads.read_findings), found {', '.join(strange)}")
     return rows
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from auditlog.core.acts.repeat import past_of
 from auditlog.core.amount import minor
-from auditlog.core.limits import Minor
-from auditlog.core.repeat import past_of
-from auditlog.core.use import paid_together
+from auditlog.core.chain.use import paid_together
+from auditlog.core.money.limits import Minor
 from disputes.core.criteria import Contested, CriterionResult
 from disputes.core.criteria.intent import told_around
 

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import msgspec
 import rfc8785
 
-from auditlog.core.act import Act
-from auditlog.core.chain import Path
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.chain import Path
+from auditlog.core.chain.gates import answers_looked_at
+from auditlog.core.chain.other_grant import other_grant
+from auditlog.core.chain.record import Approval, Record
+from auditlog.core.chain.statement import Grant, Token
 from auditlog.core.event import encode_payload
-from auditlog.core.gates import answers_looked_at
-from auditlog.core.other_grant import other_grant
-from auditlog.core.record import Approval, Record
-from auditlog.core.statement import Grant, Token
 from disputes.core.criteria import Contested, CriterionResult, Integrity, Policy, contested, judge
 from disputes.core.criteria.limits import money_inputs
 from disputes.core.liability import Liability, allocate

@@ -12,13 +12,13 @@ from django.test import Client
 from django.utils import timezone
 from msgspec import inspect as kinds
 
-from auditlog.access import issue_token
 from auditlog.core.errors import Refused
 from auditlog.core.event import LAYER_OF_TYPE, Payload, decode_payload
-from auditlog.export import export_log
+from auditlog.custody.bundle import export_log
+from auditlog.export.siem import read_page
+from auditlog.ledger.publish import announce_key, publish, take_fence
 from auditlog.models import Event, Finding, UnparsedLeaf
-from auditlog.publish import announce_key, publish, take_fence
-from auditlog.siem import read_page
+from auditlog.reads.access import issue_token
 from tests.integration.test_dashboard_pages import signed_in
 from tests.oracle import KEY
 

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from auditlog.access import Viewer
 from auditlog.models import Event, Finding, Role
-from auditlog.project import rebuild
-from auditlog.queries import spend_by
+from auditlog.projection.project import rebuild
+from auditlog.reads.access import Viewer
+from auditlog.reads.queries import spend_by
 from disputes.adjudicate import adjudicate
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from auditlog.erase import erase
+from auditlog.custody.erase import erase
 from auditlog.models import Event
 
 pytestmark = pytest.mark.slow

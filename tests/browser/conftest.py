@@ -49,9 +49,9 @@ def site(django_db_setup, django_db_blocker):
     from django.contrib.auth.models import User
     from django.utils import timezone
 
-    from auditlog.access import Viewer
-    from auditlog.configure import add_tenant
     from auditlog.models import Event, Finding, Grant, Membership
+    from auditlog.reads.access import Viewer
+    from auditlog.sources.configure import add_tenant
     from disputes.open_case import open_case
     from tests.browser.stage import set_stage
 
@@ -96,7 +96,7 @@ def site(django_db_setup, django_db_blocker):
 
 def _exports(tenant, *, now) -> None:
     """One that goes well, one that fails, one that is suspended."""
-    from auditlog.configure_export import add_export, change_export
+    from auditlog.export.configure_export import add_export, change_export
     from auditlog.models import ExportStream
 
     add_export(

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from auditlog.configure import add_organisation, add_source
 from auditlog.core.errors import Refused
-from auditlog.drive import drive_tenant
 from auditlog.formats import Delivery
-from auditlog.ingest import ingest
+from auditlog.ingest.receive import ingest
 from auditlog.models import Tenant
 from auditlog.simulator.play import _groups
 from auditlog.simulator.story import demo_story
+from auditlog.sources.configure import add_organisation, add_source
+from auditlog.work.drive import drive_tenant
 from tests import joined
 from tests.world import TenantWorld
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from django.db import connections, transaction
 from nacl.signing import SigningKey
 
-from auditlog.core.checkpoint import Checkpoint as Head
-from auditlog.core.checkpoint import signed
-from auditlog.core.leaf import commitment
-from auditlog.core.merkle import EMPTY
-from auditlog.core.tlog import TILE
+from auditlog.core.log.checkpoint import Checkpoint as Head
+from auditlog.core.log.checkpoint import signed
+from auditlog.core.log.leaf import commitment
+from auditlog.core.log.merkle import EMPTY
+from auditlog.core.log.tlog import TILE
+from auditlog.ledger.publish import origin_of
+from auditlog.ledger.stored import read_leaves
 from auditlog.models import Checkpoint, LogHead
-from auditlog.publish import origin_of
-from auditlog.stored import read_leaves
 
 TABLES = (
     "ledger_leaf", "ledger_payload", "ledger_tile", "ledger_checkpoint", "ledger_head", "ledger_log_key",

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import OperationalError
 
-from auditlog import append, heads, publish
+from auditlog.ledger import append, heads, publish
 
 APPEND = [
     f"{when} {step}"

@@ -8,18 +8,18 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from auditlog.access import issue_token
-from auditlog.append import append_note, identity
-from auditlog.core.checkpoint import vkey
 from auditlog.core.errors import LedgerCorrupt
-from auditlog.erase import erase, hold, release
-from auditlog.export import NotCovered, export_log
+from auditlog.core.log.checkpoint import vkey
+from auditlog.custody.bundle import NotCovered, export_log
+from auditlog.custody.erase import erase, hold, release
+from auditlog.custody.verify_ledger import verify
+from auditlog.ledger.append import append_note, identity
+from auditlog.ledger.publish import origin_of
 from auditlog.models import Payload, UnparsedLeaf
-from auditlog.project import rebuild
-from auditlog.publish import origin_of
-from auditlog.queries import integrity_of, load_acts
+from auditlog.projection.project import rebuild
+from auditlog.reads.access import issue_token
+from auditlog.reads.queries import integrity_of, load_acts
 from auditlog.verifier import answerable_verify as verifier
-from auditlog.verify_ledger import verify
 from tests.faults.insider import by_force
 from tests.faults.test_crash import fill
 from tests.integration.test_dashboard_pages import signed_in, text_of

@@ -7,11 +7,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from auditlog import clock, tasks
-from auditlog.detect import GRACE, is_ripe
-from auditlog.dirty import look_again
-from auditlog.drive import drive_tenant
+from auditlog.database import clock
+from auditlog.database.dirty import look_again
+from auditlog.detection.detect import GRACE, is_ripe
 from auditlog.models import Dirty, Event, Finding, Heartbeat, PendingFetch, Pull, Source
+from auditlog.work import tasks
+from auditlog.work.drive import drive_tenant
 
 # `live` is a fixture: pytest finds it by this import, and tests below take it by the same name (F401, F811).
 from tests.integration.test_worker import Processes, eventually, found, live, mismatch, post, sending_to  # noqa: F401

@@ -10,21 +10,21 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 from django.utils import timezone
 
-from auditlog import configuration
-from auditlog.access import issue_token
-from auditlog.append import append_statements
-from auditlog.configure import add_key, add_organisation, give_role, retire_key
 from auditlog.core.errors import ConfigurationDiffers, LedgerCorrupt
-from auditlog.core.keys import thumbprint
-from auditlog.earned import unearned
+from auditlog.core.wire.keys import thumbprint
+from auditlog.custody.earned import unearned
+from auditlog.custody.verify_ledger import verify
+from auditlog.custody.watch import watch
 from auditlog.formats import Statement, named
-from auditlog.health import checks
-from auditlog.ingest import sender_of
+from auditlog.ingest.receive import sender_of
+from auditlog.ledger.append import append_statements
+from auditlog.ledger.publish import announce_key, publish, take_fence
 from auditlog.models import ApiToken, Finding, Leaf, LogHead, Membership, Payload, Source, Tenant
-from auditlog.publish import announce_key, publish, take_fence
+from auditlog.reads.access import issue_token
 from auditlog.simulator.signing import Signer
-from auditlog.verify_ledger import verify
-from auditlog.watch import watch
+from auditlog.sources import configuration
+from auditlog.sources.configure import add_key, add_organisation, give_role, retire_key
+from auditlog.work.health import checks
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.oracle import KEY
 

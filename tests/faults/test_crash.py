@@ -3,11 +3,11 @@
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from auditlog import append, publish
 from auditlog.formats import Delivery
-from auditlog.ingest import ingest
+from auditlog.ingest.receive import ingest
+from auditlog.ledger import append, publish
+from auditlog.ledger.publish import take_fence
 from auditlog.models import Checkpoint, LogHead, Tile
-from auditlog.publish import take_fence
 from tests.faults.fork import die, in_child
 from tests.faults.steps import APPEND, PUBLISH, break_at, fail
 from tests.oracle import KEY, Violation

@@ -15,8 +15,9 @@ from django.test import Client
 from django.utils import timezone
 from structlog.testing import capture_logs
 
-from auditlog import append, tasks
-from auditlog.configure import add_tenant
+from auditlog.ledger import append
+from auditlog.sources.configure import add_tenant
+from auditlog.work import tasks
 from config import embedded
 from tests.faults.conftest import at
 from tests.oracle import Oracle, Violation

@@ -2,13 +2,13 @@
 
 import pytest
 
-from auditlog import append, publish
 from auditlog.core.errors import LedgerBehind, LedgerCorrupt
-from auditlog.core.merkle import Edge
-from auditlog.heads import head_file
-from auditlog.health import checks
-from auditlog.inspect_log import verify_next
+from auditlog.core.log.merkle import Edge
+from auditlog.custody.inspect_log import verify_next
+from auditlog.ledger import append, publish
+from auditlog.ledger.heads import head_file
 from auditlog.models import Checkpoint, LogHead, PublisherState
+from auditlog.work.health import checks
 from tests.faults.insider import flip
 from tests.faults.test_crash import fill, near_a_tile  # noqa: F401  a fixture
 from tests.oracle import KEY, Violation

@@ -9,22 +9,22 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from nacl.signing import SigningKey
 
-from auditlog import verify_ledger
-from auditlog.append import EPOCH, append_note
-from auditlog.core.checkpoint import Checkpoint as Head
-from auditlog.core.checkpoint import opened, signed, vkey
 from auditlog.core.errors import LedgerBehind, LedgerCorrupt, NotPossible
-from auditlog.core.merkle import EMPTY
-from auditlog.erase import erase, hold
-from auditlog.export import export_log
-from auditlog.heads import head_file
+from auditlog.core.log.checkpoint import Checkpoint as Head
+from auditlog.core.log.checkpoint import opened, signed, vkey
+from auditlog.core.log.merkle import EMPTY
+from auditlog.custody import verify_ledger
+from auditlog.custody.bundle import export_log
+from auditlog.custody.erase import erase, hold
+from auditlog.custody.verify_ledger import verify
+from auditlog.custody.witness import submit_all
+from auditlog.ledger.append import EPOCH, append_note
+from auditlog.ledger.heads import head_file
+from auditlog.ledger.proofs import newest_checkpoint, prove_consistency
+from auditlog.ledger.publish import announce_key, origin_of, publish, take_fence
+from auditlog.ledger.stored import read_leaves
 from auditlog.models import Checkpoint, Event, LogHead, Payload, Witness
-from auditlog.proofs import newest_checkpoint, prove_consistency
-from auditlog.publish import announce_key, origin_of, publish, take_fence
-from auditlog.stored import read_leaves
 from auditlog.verifier import answerable_verify as verifier
-from auditlog.verify_ledger import verify
-from auditlog.witness import submit_all
 from tests.faults.insider import by_force, rewrite_history
 from tests.faults.test_crash import fill
 from tests.integration.test_witness import SmallWitness, add

@@ -9,12 +9,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from auditlog import append, heads, publish
 from auditlog.core.errors import Superseded
-from auditlog.heads import read_head
-from auditlog.health import checks
+from auditlog.ledger import append, heads, publish
+from auditlog.ledger.heads import read_head
+from auditlog.ledger.publish import take_fence
 from auditlog.models import Checkpoint, Heartbeat, Leaf, LogHead, PublisherState
-from auditlog.publish import take_fence
+from auditlog.work.health import checks
 from tests.faults.fork import fork, in_child, stop
 from tests.faults.test_crash import deliver, fill
 from tests.oracle import KEY, Violation

@@ -8,11 +8,11 @@ from contextlib import suppress
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from auditlog import heads
-from auditlog.append import append_note
-from auditlog.configure import add_tenant
+from auditlog.custody.verify_ledger import verify
+from auditlog.ledger import heads
+from auditlog.ledger.append import append_note
 from auditlog.models import Leaf, LogHead
-from auditlog.verify_ledger import verify
+from auditlog.sources.configure import add_tenant
 from config import embedded
 from tests.faults.conftest import at
 from tests.faults.fork import fork

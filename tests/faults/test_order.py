@@ -5,9 +5,9 @@ import uuid
 import pytest
 from django.db import connection, connections, transaction
 
-from auditlog import append
+from auditlog.ledger import append
+from auditlog.ledger.publish import take_fence
 from auditlog.models import Event, LogHead
-from auditlog.publish import take_fence
 from config.errors import status_of
 from tests.faults.fork import fork, stop
 from tests.faults.steps import break_at

@@ -10,13 +10,13 @@ import pytest
 from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client
 
-from auditlog import ingest as road
-from auditlog import tasks
-from auditlog.append import Appended
-from auditlog.configure import add_tenant
+from auditlog.api.views import ingest_view
+from auditlog.ingest import receive as road
+from auditlog.ledger.append import Appended
 from auditlog.models import Event, Leaf, ProjectionState, RefusalCount, UnparsedLeaf
 from auditlog.simulator.signing import b64url
-from auditlog.views import ingest_view
+from auditlog.sources.configure import add_tenant
+from auditlog.work import tasks
 from tests.faults.test_order import slow_sender
 from tests.oracle import Oracle, Violation
 from tests.world import TenantWorld

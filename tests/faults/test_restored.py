@@ -2,12 +2,12 @@
 
 import pytest
 
-from auditlog.append import append_note
 from auditlog.core.errors import LedgerBehind
-from auditlog.heads import forget_head
+from auditlog.custody.witness import submit_all
+from auditlog.ledger.append import append_note
+from auditlog.ledger.heads import forget_head
+from auditlog.ledger.proofs import newest_checkpoint
 from auditlog.models import Witness
-from auditlog.proofs import newest_checkpoint
-from auditlog.witness import submit_all
 from tests.faults.test_crash import fill
 from tests.faults.test_flipped_bit import is_signed, round_of_publishing
 from tests.integration.test_witness import SmallWitness, add, roll_back

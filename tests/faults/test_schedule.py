@@ -13,12 +13,12 @@ from contextlib import suppress
 import pytest
 from django.db import DatabaseError, OperationalError, connections
 
-from auditlog import append, publish
-from auditlog.configure import add_tenant
 from auditlog.core.errors import ConflictingEvent, Superseded
+from auditlog.ledger import append, publish
+from auditlog.ledger.publish import announce_key, take_fence
 from auditlog.models import Event
-from auditlog.project import rebuild
-from auditlog.publish import announce_key, take_fence
+from auditlog.projection.project import rebuild
+from auditlog.sources.configure import add_tenant
 from config import embedded
 from tests.faults.conftest import at
 from tests.faults.fork import die, fork, in_child

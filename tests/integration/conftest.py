@@ -2,8 +2,8 @@
 
 import pytest
 
-from auditlog.configure import add_source
 from auditlog.simulator.story import demo_story
+from auditlog.sources.configure import add_source
 from tests.deliveries import ISSUER, SAMPLES, SIGNER
 
 

@@ -10,10 +10,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from auditlog.access import issue_token
-from auditlog.configure import add_organisation, add_tenant
-from auditlog.configure_export import add_export
+from auditlog.export.configure_export import add_export
 from auditlog.models import ApiToken, Finding, LedgerEntry, Membership, RefusalCount
+from auditlog.reads.access import issue_token
+from auditlog.sources.configure import add_organisation, add_tenant
 from tests.world import TenantWorld
 
 MODELS = [(model._meta.app_label, model._meta.model_name) for model in admin.site._registry]

@@ -10,9 +10,9 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.utils import timezone
 
-from auditlog.access import issue_token
-from auditlog.configure import add_tenant
 from auditlog.models import Event, Finding, Leaf, Membership
+from auditlog.reads.access import issue_token
+from auditlog.sources.configure import add_tenant
 from tests.integration.test_dashboard_pages import signed_in
 from tests.world import TenantWorld
 
@@ -696,8 +696,8 @@ def test_the_page_of_the_schema_has_nothing_that_its_csp_refuses(desk):
 def test_the_public_key_of_a_log_is_published_and_never_the_private_one(desk):
     from nacl.signing import SigningKey
 
-    from auditlog.core.keys import b64url
-    from auditlog.publish import announce_key
+    from auditlog.core.wire.keys import b64url
+    from auditlog.ledger.publish import announce_key
 
     private = SigningKey(uuid4().bytes * 2)
     announce_key(desk.row, key=private, now=desk.now)
@@ -710,7 +710,7 @@ def test_the_public_key_of_a_log_is_published_and_never_the_private_one(desk):
 
 
 def test_what_nobody_foresaw_is_a_problem_too(desk, monkeypatch):
-    from auditlog import queries
+    from auditlog.reads import queries
 
     monkeypatch.setattr(queries, "visible_events", lambda viewer: 1 / 0)
 

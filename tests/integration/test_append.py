@@ -8,14 +8,14 @@ import pytest
 from django.db import connection, connections, transaction
 from django.db.utils import DatabaseError, OperationalError
 
-from auditlog import append as appending
-from auditlog.append import EPOCH, Appended, append_note
-from auditlog.core.merkle import Edge
-from auditlog.erase import hold, release
+from auditlog.core.log.merkle import Edge
+from auditlog.custody.erase import hold, release
+from auditlog.custody.verify_ledger import LEDGER_TABLES
+from auditlog.ledger import append as appending
+from auditlog.ledger.append import EPOCH, Appended, append_note
+from auditlog.ledger.stored import read_leaves
 from auditlog.models import Leaf, LogHead, Payload
 from auditlog.simulator.world import Signed
-from auditlog.stored import read_leaves
-from auditlog.verify_ledger import LEDGER_TABLES
 
 
 def derived_root(tenant):

@@ -7,10 +7,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from auditlog.configure import add_tenant
 from auditlog.models import Event, Finding
-from auditlog.project import rebuild
-from auditlog.queries import load_acts, time_of
+from auditlog.projection.project import rebuild
+from auditlog.reads.queries import load_acts, time_of
+from auditlog.sources.configure import add_tenant
 from disputes.adjudicate import adjudicate
 from tests.world import TenantWorld
 

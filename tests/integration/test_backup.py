@@ -15,16 +15,17 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from nacl.signing import SigningKey
 
-from auditlog import backup, configuration
-from auditlog.append import append_note
-from auditlog.backup import BadBackup, restore
-from auditlog.configure import add_tenant
-from auditlog.core.checkpoint import vkey
 from auditlog.core.errors import LedgerCorrupt, NotPossible
+from auditlog.core.log.checkpoint import vkey
+from auditlog.custody import backup
+from auditlog.custody.backup import BadBackup, restore
+from auditlog.custody.verify_ledger import insert_only_faults, verify
+from auditlog.ledger.append import append_note
+from auditlog.ledger.publish import announce_key, origin_of, publish, take_fence
 from auditlog.models import Checkpoint, Event, Leaf, Membership, Tenant
-from auditlog.project import rebuild
-from auditlog.publish import announce_key, origin_of, publish, take_fence
-from auditlog.verify_ledger import insert_only_faults, verify
+from auditlog.projection.project import rebuild
+from auditlog.sources import configuration
+from auditlog.sources.configure import add_tenant
 from tests.integration.test_publish import vandalise
 from tests.world import TenantWorld
 
@@ -303,8 +304,8 @@ def test_another_history_than_the_head_is_never_taken(here, make_database, tmp_p
 
 def publish_elsewhere(here, tmp_path):
     """A note by the right key for as many leaves, with another root."""
-    from auditlog.core.checkpoint import Checkpoint as Note
-    from auditlog.core.checkpoint import signed
+    from auditlog.core.log.checkpoint import Checkpoint as Note
+    from auditlog.core.log.checkpoint import signed
 
     file = tmp_path / "other-head"
     file.write_text(signed(Note(origin_of(here.row), Leaf.objects.count(), b"\x05" * 32), KEY))
@@ -312,8 +313,8 @@ def publish_elsewhere(here, tmp_path):
 
 
 def test_a_head_that_the_log_did_not_sign_is_refused(here, make_database, tmp_path):
-    from auditlog.core.checkpoint import Checkpoint as Note
-    from auditlog.core.checkpoint import signed
+    from auditlog.core.log.checkpoint import Checkpoint as Note
+    from auditlog.core.log.checkpoint import signed
 
     grow(here)
     path = backed_up(tmp_path / "b.backup")

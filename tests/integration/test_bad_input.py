@@ -8,7 +8,7 @@ import pytest
 
 from auditlog.formats import NAMES, named
 from auditlog.models import Leaf, NotedDelivery, Payload, RefusalCount
-from auditlog.project import project
+from auditlog.projection.project import project
 from tests.deliveries import SAMPLES, with_token
 from tests.integration.test_sender_formats import post
 

@@ -8,12 +8,12 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditlog.access import Viewer
-from auditlog.configure import add_tenant
 from auditlog.models import Event, Grant
-from auditlog.project import project, rebuild
-from auditlog.queries import load_acts
-from auditlog.reach import Start, descendants, leaves_under
+from auditlog.projection.project import project, rebuild
+from auditlog.reads.access import Viewer
+from auditlog.reads.queries import load_acts
+from auditlog.reads.reach import Start, descendants, leaves_under
+from auditlog.sources.configure import add_tenant
 from tests.integration.test_project import snapshot
 from tests.world import TenantWorld
 

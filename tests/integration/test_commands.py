@@ -15,11 +15,11 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
 
-from auditlog import source_secrets
-from auditlog.inspect_log import verify_window
+from auditlog.custody.inspect_log import verify_window
+from auditlog.ledger.publish import publish, take_fence
 from auditlog.models import Event, Finding, Leaf, ProjectionState, Source, Tenant, Verification
-from auditlog.publish import publish, take_fence
 from auditlog.simulator.signing import Signer
+from auditlog.sources import source_secrets
 from tests.oracle import KEY
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"

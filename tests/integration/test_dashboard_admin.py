@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from auditlog.access import BearerToken
 from auditlog.models import ApiToken, LedgerEntry, Membership, Organisation, Payload, Source, Tenant
+from auditlog.reads.access import BearerToken
 from auditlog.simulator.signing import Signer
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -212,7 +212,7 @@ def test_what_is_called_for_a_source_is_configured_checked_and_in_the_log(staff,
 
 def test_the_admin_shows_how_asking_went(staff, tenant):
     from auditlog.models import Pull
-    from auditlog.pull import failed
+    from auditlog.sources.pull import failed
 
     staff.post("/admin/auditlog/source/add/", source_form(tenant, jwks_url="https://keys.example/jwks"))
     source = Source.objects.get(tenant=tenant)

@@ -20,12 +20,12 @@ from django.test import Client
 from django.utils import timezone
 
 from auditlog import formats
-from auditlog.configure import add_source
 from auditlog.formats.trial import TRIALS, trial_command, trial_delivery
-from auditlog.ingest import ingest
+from auditlog.ingest.receive import ingest
 from auditlog.models import Leaf, Membership, NotedDelivery, Source, SourceKey
+from auditlog.reads.source_facts import recent_deliveries
 from auditlog.simulator.signing import Signer
-from auditlog.source_facts import recent_deliveries
+from auditlog.sources.configure import add_source
 from tests.browser.conftest import _Quiet, _Server
 from tests.integration.test_dashboard_pages import signed_in, text_of
 
@@ -94,7 +94,7 @@ def test_anonymous_is_sent_to_login(conductor):
 
 
 def test_another_tenants_source_and_key_are_not_there(conductor, now):
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
     from tests.world import TenantWorld
 
     other = TenantWorld(add_tenant(conductor.tenant + "-b", now=now), now=now)
@@ -223,7 +223,7 @@ def test_a_mixed_batch_is_one_delivery(conductor):
 
 
 def test_notes_are_bounded_and_new_events_cost_none(conductor, monkeypatch):
-    monkeypatch.setattr("auditlog.ingest.NOTES_PER_SECOND", 0)  # no limit
+    monkeypatch.setattr("auditlog.ingest.receive.NOTES_PER_SECOND", 0)  # no limit
     for _ in range(5):
         post(conductor, conductor.event("action.performed"))
     assert not NotedDelivery.objects.filter(tenant=conductor.row).exists()
@@ -238,7 +238,7 @@ def test_notes_are_bounded_and_new_events_cost_none(conductor, monkeypatch):
 def test_a_repeat_is_acknowledged_though_it_cannot_be_noted(conductor, monkeypatch):
     signed = conductor.event("action.performed")
     post(conductor, signed)
-    monkeypatch.setattr("auditlog.ingest._NOTE", "SELECT 1 / 0")
+    monkeypatch.setattr("auditlog.ingest.receive._NOTE", "SELECT 1 / 0")
 
     assert post(conductor, signed).status_code == 202
     assert post(conductor, conductor.tampered(signed)).status_code == 400
@@ -246,7 +246,7 @@ def test_a_repeat_is_acknowledged_though_it_cannot_be_noted(conductor, monkeypat
 
 def test_a_flood_of_bad_deliveries_is_sampled_and_counted_whole(conductor):
     bad = conductor.tampered(conductor.event("action.denied"))
-    from auditlog import ingest as road
+    from auditlog.ingest import receive as road
 
     post(conductor, bad)
     road._remembered[conductor.tenant, "conductor"].notes.rate = 0.001

@@ -99,7 +99,7 @@ def test_somebody_without_a_tenant_is_told_so(desk):
 
 
 def test_another_tenants_things_are_not_there(desk, now):
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     other = TenantWorld(add_tenant(desk.tenant + "-b", now=now), now=now)
     client = signed_in(other, "admin")
@@ -227,7 +227,7 @@ def test_a_malformed_filter_is_answered_in_words(desk):
 
 
 def test_pages_of_a_list_are_disjoint_and_cover_it(desk, monkeypatch):
-    from auditlog.access import Viewer
+    from auditlog.reads.access import Viewer
     from dashboard import queries
 
     viewer = Viewer(desk.row, "auditor", "x")
@@ -245,7 +245,7 @@ def test_pages_of_a_list_are_disjoint_and_cover_it(desk, monkeypatch):
 
 
 def test_the_queue_pages_by_severity_then_newest(desk):
-    from auditlog.access import Viewer
+    from auditlog.reads.access import Viewer
     from dashboard import queries
 
     for number, severity in enumerate(("low", "critical", "high", "critical")):

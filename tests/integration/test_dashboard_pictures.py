@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree
 
-from auditlog.core.chain import Break, Path, build_chain
+from auditlog.core.chain.chain import Break, Path, build_chain
 from auditlog.core.event import Party
-from auditlog.core.exposure import exposure_at, exposure_by_day
+from auditlog.core.money.exposure import exposure_at, exposure_by_day
 from dashboard import charts, svg
 from dashboard.plotly_css import guard_ids, style_sheet
 

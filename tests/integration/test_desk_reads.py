@@ -15,12 +15,12 @@ from itertools import chain
 import pytest
 from django.template.loader import render_to_string
 
-from auditlog.configure import add_organisation
-from auditlog.core.money import amount_text
+from auditlog.api.serializers import FindingSerializer
+from auditlog.core.money.money import amount_text
 from auditlog.detectors import every_detector
 from auditlog.models import Event, Finding, Grant, Organisation, OwnedName, Party, Payload, Token
-from auditlog.serializers import FindingSerializer
 from auditlog.simulator.signing import unb64url
+from auditlog.sources.configure import add_organisation
 from tests.browser.stage import set_stage
 from tests.chains import MUTATIONS, PROVIDERS, say, valid_chain
 from tests.integration.test_api import Api, problem

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from auditlog.access import Viewer
-from auditlog.configure import add_organisation
 from auditlog.core.errors import NotPermitted
-from auditlog.detect import detect
+from auditlog.detection.detect import detect
+from auditlog.detection.triage import triage
 from auditlog.models import Finding, Role
-from auditlog.project import project, rebuild
+from auditlog.projection.project import project, rebuild
+from auditlog.reads.access import Viewer
 from auditlog.simulator.world import registration
-from auditlog.triage import triage
+from auditlog.sources.configure import add_organisation
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"
 MINUTE = timedelta(minutes=1)

@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from auditlog.access import issue_token
+from auditlog.reads.access import issue_token
 from tests.integration.test_disputes_cases import TO_ASSESSMENT, UNKNOWN, buys, shop  # noqa: F401
 
 urlpatterns = [path("api/v1/", include("disputes.urls"))]

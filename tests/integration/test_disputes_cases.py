@@ -10,10 +10,10 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from auditlog.access import Viewer, issue_token, person_of
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
 from auditlog.models import ApiToken, Finding, Leaf, Payload, Role
 from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.reads.access import Viewer, issue_token, person_of
 from disputes import queries
 from disputes.adjudicate import adjudicate
 from disputes.decide import approve, move, propose
@@ -139,7 +139,7 @@ def test_a_missing_parent_is_indeterminate_until_it_arrives(world):
 
 def test_tampering_with_the_stored_bytes_shows(shop, monkeypatch):
     bought = buys(shop, "superseal.club")
-    from auditlog import queries as record
+    from auditlog.reads import queries as record
 
     honest = record.integrity_of
     monkeypatch.setattr(
@@ -423,7 +423,7 @@ def test_a_case_is_merged_into_another_one(shop, handler):
 
 
 def test_a_case_of_another_tenant_is_not_found(shop, handler, now):
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     case = opened(shop, handler, [buys(shop, "superseal.cc")])
     stranger = Viewer(add_tenant(f"{shop.row.name}-other", now=now), "admin", "eve")
@@ -488,7 +488,7 @@ def test_a_case_is_never_deleted(shop, handler):
 
 
 def test_rows_of_one_tenant_cannot_hang_on_a_case_of_another(shop, handler, now):
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     case = opened(shop, handler, [buys(shop, "superseal.cc")])
     other = add_tenant(f"{shop.row.name}-other", now=now)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from auditlog.earned import unearned
+from auditlog.custody.earned import unearned
+from auditlog.custody.verify_ledger import verify
 from auditlog.formats import NAMES
 from auditlog.models import LogHead
-from auditlog.verify_ledger import verify
 from tests.deliveries import SAMPLES
 from tests.integration.test_sender_formats import post
 

@@ -18,9 +18,9 @@ from wsgiref.simple_server import make_server
 import pytest
 
 from auditlog import emit as emitting
-from auditlog.configure import add_source, set_source_state
 from auditlog.emit import Emitter, SpoolFull, new_key
 from auditlog.models import Leaf, Payload
+from auditlog.sources.configure import add_source, set_source_state
 from tests.browser.conftest import _Quiet, _Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent

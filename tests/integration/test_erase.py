@@ -10,14 +10,14 @@ from django.db.utils import DatabaseError
 from nacl.signing import SigningKey
 
 from auditlog.core.errors import NotFound, NotPossible
-from auditlog.erase import due, erase, held_now, hold, release, retain
+from auditlog.custody.erase import due, erase, held_now, hold, release, retain
+from auditlog.custody.verify_ledger import verify
+from auditlog.ledger.proofs import prove_inclusion
+from auditlog.ledger.publish import publish, take_fence
 from auditlog.models import Event, Finding, Leaf, Mention, Party, Payload, ProjectionState, RetentionPolicy
-from auditlog.project import rebuild
-from auditlog.proofs import prove_inclusion
-from auditlog.publish import publish, take_fence
-from auditlog.tasks import forget_erased
-from auditlog.tasks import retain as run_all
-from auditlog.verify_ledger import verify
+from auditlog.projection.project import rebuild
+from auditlog.work.tasks import forget_erased
+from auditlog.work.tasks import retain as run_all
 from tests.integration.test_project import a_stream, snapshot, sources
 
 KEY = SigningKey(b"\x07" * 32)
@@ -115,7 +115,7 @@ def test_a_finding_written_of_the_old_projections_while_they_are_rebuilt_is_clea
         Finding.objects.filter(pk=found.finding.pk).update(title="Mallory again", evidence={"words": "of Mallory"})
         return rebuild(tenant, now=now)
 
-    monkeypatch.setattr("auditlog.erase.rebuild", rebuilding)
+    monkeypatch.setattr("auditlog.custody.erase.rebuild", rebuilding)
 
     erase(found.row, found.placed[:1], why="asked", now=found.now, **BY)
 
@@ -261,7 +261,7 @@ def test_what_was_erased_leaves_the_projections_even_if_whoever_erased_it_died_b
 
     ProjectionState.objects.filter(tenant=log.row).update(has_mentions=False)  # an older version wrote it
     with monkeypatch.context() as patched:
-        patched.setattr("auditlog.erase.rebuild", dies)
+        patched.setattr("auditlog.custody.erase.rebuild", dies)
         with pytest.raises(KeyboardInterrupt):
             erase(log.row, [log.placed[1]], why="asked", now=log.now, **BY)
     assert Event.objects.filter(tenant=log.row, leaf_index=log.placed[1]).exists()
@@ -277,7 +277,7 @@ def test_what_is_erased_while_a_rebuild_has_read_it_leaves_that_too(log, monkeyp
         with ThreadPoolExecutor(1) as other:  # of another session: what it does is not part of ours
             other.submit(_erase_and_close, log, log.placed[1]).result()
 
-    monkeypatch.setattr("auditlog.project.refresh_statistics", erase_elsewhere)
+    monkeypatch.setattr("auditlog.projection.project.refresh_statistics", erase_elsewhere)
 
     rebuild(log.row, now=log.now)  # has read every leaf when they are erased
 
@@ -300,7 +300,7 @@ def test_a_policy_that_cannot_run_stops_no_other(log, monkeypatch):
             raise DatabaseError("out of memory")
         return due(policy, now=now)
 
-    monkeypatch.setattr("auditlog.erase.due", due_or_not)
+    monkeypatch.setattr("auditlog.custody.erase.due", due_or_not)
     run_all()
 
     second.refresh_from_db()
@@ -359,7 +359,7 @@ def test_what_an_erasure_leaves_in_the_projections_is_what_a_rebuild_of_the_rest
     while placed:
         some, placed = placed[: chance.randint(1, 3)], placed[3:]
         with monkeypatch.context() as patched:
-            patched.setattr("auditlog.erase.rebuild", unread)
+            patched.setattr("auditlog.custody.erase.rebuild", unread)
             erase(world.row, some, why="asked", now=world.now, **BY)
         assert_as_rebuilt(world)
 
@@ -368,7 +368,7 @@ def test_what_an_erasure_leaves_in_the_projections_is_what_a_rebuild_of_the_rest
 def test_of_thirty_days_of_many_agents_an_erasure_leaves_what_a_rebuild_gives(told, monkeypatch, seed):
     world = told
     leaves = list(Event.objects.filter(tenant=world.row).values_list("leaf_index", flat=True))
-    monkeypatch.setattr("auditlog.erase.rebuild", unread)
+    monkeypatch.setattr("auditlog.custody.erase.rebuild", unread)
 
     erase(world.row, random.Random(seed).sample(leaves, len(leaves) // 10), why="asked", now=world.now, **BY)
 
@@ -392,7 +392,7 @@ def test_a_record_that_an_older_version_projected_is_rebuilt_once_and_not_again(
     Mention.objects.filter(tenant=log.row).delete()
 
     erase(log.row, log.placed[:1], why="asked", now=log.now, **BY)
-    monkeypatch.setattr("auditlog.erase.rebuild", unread)
+    monkeypatch.setattr("auditlog.custody.erase.rebuild", unread)
     erase(log.row, log.placed[1:2], why="asked", now=log.now, **BY)
 
     assert Event.objects.filter(tenant=log.row).count() == 2

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from auditlog.configure import add_organisation
 from auditlog.models import Finding
-from auditlog.project import rebuild
+from auditlog.projection.project import rebuild
+from auditlog.sources.configure import add_organisation
 from tests.integration.test_api import Api, problem
 from tests.integration.test_dashboard_pages import signed_in, text_of
 

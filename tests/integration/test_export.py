@@ -14,21 +14,21 @@ import pytest
 from django.core.management import CommandError, call_command
 from nacl.signing import SigningKey
 
-from auditlog.append import append_note
-from auditlog.core.checkpoint import Checkpoint as Head
-from auditlog.core.checkpoint import vkey
 from auditlog.core.errors import LedgerCorrupt, NotFound, NotPossible, Refused
-from auditlog.erase import erase
-from auditlog.export import export_log
+from auditlog.core.log.checkpoint import Checkpoint as Head
+from auditlog.core.log.checkpoint import vkey
+from auditlog.custody.bundle import export_log
+from auditlog.custody.erase import erase
+from auditlog.custody.witness import submit_all
 from auditlog.formats import Delivery
-from auditlog.ingest import ingest
+from auditlog.ingest.receive import ingest
+from auditlog.ledger.append import append_note
+from auditlog.ledger.proofs import NotCovered
+from auditlog.ledger.publish import announce_key, origin_of, publish, take_fence
 from auditlog.models import Checkpoint, Leaf
-from auditlog.proofs import NotCovered
-from auditlog.publish import announce_key, origin_of, publish, take_fence
 from auditlog.simulator.demo import configure_story
 from auditlog.simulator.story import demo_story
 from auditlog.verifier import answerable_verify as verifier
-from auditlog.witness import submit_all
 from tests.integration.test_publish import vandalise
 from tests.integration.test_witness import SmallWitness
 from tests.integration.test_witness import add as add_witness
@@ -257,8 +257,8 @@ def test_a_thousand_events_are_checked_in_a_moment(log, tmp_path, capsys):
 
 
 def test_a_key_that_was_retired_and_a_second_one_still_explain_what_they_signed(log, tmp_path):
-    from auditlog.configure import retire_key
     from auditlog.models import SourceKey
+    from auditlog.sources.configure import retire_key
 
     log.send(*(log.event("action.performed") for _ in range(3)))
     retire_key(SourceKey.objects.get(source__tenant=log.row), now=log.now)

@@ -15,9 +15,9 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.utils import timezone
 
-from auditlog.access import issue_token
-from auditlog.configure import add_tenant, give_role
 from auditlog.models import Membership
+from auditlog.reads.access import issue_token
+from auditlog.sources.configure import add_tenant, give_role
 from config import env
 from tests.foreign_text import foreign_texts, isolated
 from tests.https import authority

@@ -8,13 +8,13 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from auditlog import rounds
-from auditlog.configure import add_source, set_source_state
-from auditlog.fetch import TRIES, TRIES_IF_DOWN, fetch
 from auditlog.formats import Delivery
-from auditlog.ingest import ingest
+from auditlog.ingest.fetch import TRIES, TRIES_IF_DOWN, fetch
+from auditlog.ingest.receive import ingest
 from auditlog.models import Charge, Event, Leaf, Payload, PendingFetch, Pull, Source
 from auditlog.simulator.signing import StripeSigner
+from auditlog.sources.configure import add_source, set_source_state
+from auditlog.work import rounds
 from tests.integration.test_dashboard_pages import signed_in, text_of
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -307,7 +307,9 @@ class Died(BaseException):
     pass
 
 
-@pytest.mark.parametrize("where", ["auditlog.fetch.take", "auditlog.fetch._end", "auditlog.append._write"])
+@pytest.mark.parametrize(
+    "where", ["auditlog.ingest.fetch.take", "auditlog.ingest.fetch._end", "auditlog.ledger.append._write"]
+)
 @pytest.mark.parametrize("nth", [1, 2])
 def test_dying_between_fetch_and_append_loses_and_doubles_nothing(source, outside, now, monkeypatch, where, nth):
     import importlib
@@ -335,7 +337,7 @@ def test_dying_between_fetch_and_append_loses_and_doubles_nothing(source, outsid
 
 
 def test_what_was_read_by_one_that_died_before_its_end_was_kept_is_not_kept_either(source, outside, now, monkeypatch):
-    from auditlog import fetch as verb
+    from auditlog.ingest import fetch as verb
 
     Stripe(outside, **{"/v2/core/events/evt_1": full(), "/v1/charges/ch_1": [CHARGE, CHARGE | {"amount": 6000}]})
     hook(source, thin(), now)
@@ -360,7 +362,7 @@ def test_dying_before_the_announcement_is_noted_loses_nothing(source, outside, n
     Stripe(outside)
     hook(source, thin(), now)
     monkeypatch.setattr(
-        "auditlog.fetch.PendingFetch.objects.bulk_create", lambda *a, **k: (_ for _ in ()).throw(Died())
+        "auditlog.ingest.fetch.PendingFetch.objects.bulk_create", lambda *a, **k: (_ for _ in ()).throw(Died())
     )
     with pytest.raises(Died):
         run(source, outside, now)

@@ -8,14 +8,14 @@ import pytest
 from django.db import connection, connections
 from django.test import Client
 
-from auditlog import ingest as road
-from auditlog.configure import add_source, retire_key
 from auditlog.core.errors import ConfigurationError, UnknownKey, UnknownKid
-from auditlog.core.keys import b64url, key_set
-from auditlog.fetch_keys import AGAIN, EVERY, add_source_by_url, fetch_keys
+from auditlog.core.wire.keys import b64url, key_set
 from auditlog.formats import Delivery
+from auditlog.ingest import receive as road
 from auditlog.models import Leaf, Payload, Pull, Source, SourceKey
 from auditlog.simulator.signing import Signer
+from auditlog.sources.configure import add_source, retire_key
+from auditlog.sources.fetch_keys import AGAIN, EVERY, add_source_by_url, fetch_keys
 from tests.integration.test_dashboard_pages import signed_in, text_of
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -211,7 +211,7 @@ def test_a_key_that_a_person_retired_stays_retired_though_it_is_still_published(
 
 
 def test_keys_that_people_added_are_not_the_sets_to_retire(source, outside, publish, statement, now):
-    from auditlog.configure import add_key
+    from auditlog.sources.configure import add_key
 
     add_key(source, signer("by-hand", 3).jwk, now=now)
     publish(signer("k2", 2))

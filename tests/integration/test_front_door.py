@@ -12,10 +12,10 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
 from auditlog.formats import Delivery
-from auditlog.ingest import MAX_BODY
+from auditlog.ingest.receive import MAX_BODY
 from auditlog.models import Event, Leaf, NotedDelivery, Payload, RefusalCount
-from auditlog.project import project
-from auditlog.source_secrets import source_secret
+from auditlog.projection.project import project
+from auditlog.sources.source_secrets import source_secret
 from tests.deliveries import AUTH0, CLOUDEVENT, SAMPLES, SIGNED_BODY, SIGNER, TOKEN
 from tests.integration.test_sender_formats import post
 

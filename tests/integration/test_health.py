@@ -16,8 +16,8 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from auditlog import health
 from auditlog.models import Heartbeat, Leaf
+from auditlog.work import health
 from config import embedded
 from config import health as edges
 from config.celery import app

@@ -7,13 +7,13 @@ import pytest
 from django.db import connections
 from django.test import Client
 
-from auditlog import detect
-from auditlog.configure import add_key, promise_heartbeat, retire_key, set_source_state
-from auditlog.core.jws import b64url_bytes
-from auditlog.core.keys import b64url
-from auditlog.ingest import _versions
+from auditlog.core.wire.jws import b64url_bytes
+from auditlog.core.wire.keys import b64url
+from auditlog.detection import detect
+from auditlog.ingest.receive import _versions
 from auditlog.models import Dirty, Event, Finding, Leaf, Payload, RefusalCount, Source
 from auditlog.simulator.signing import Signer
+from auditlog.sources.configure import add_key, promise_heartbeat, retire_key, set_source_state
 
 
 @pytest.fixture
@@ -241,8 +241,8 @@ def test_statements_outside_its_layers_and_issuers_are_kept_as_claimed(world):
 
 
 def test_an_issuer_belongs_to_one_set_source_of_a_tenant(world):
-    from auditlog.configure import add_source
     from auditlog.core.errors import ConfigurationError
+    from auditlog.sources.configure import add_source
 
     world.source("one", "https://same.example")
     world.configure("one")
@@ -291,7 +291,7 @@ def test_stripe_webhooks_are_taken_and_their_signed_header_is_kept(world):
 
 
 def test_a_broker_that_is_down_costs_no_event(conductor, monkeypatch):
-    from auditlog import tasks
+    from auditlog.work import tasks
 
     tasks._last_sent.clear()
     before = tasks.UNSENT._value.get()

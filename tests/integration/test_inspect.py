@@ -5,7 +5,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.test import Client
 
-from auditlog.inspect_log import verify_next, verify_window
+from auditlog.custody.inspect_log import verify_next, verify_window
 from auditlog.models import Membership, Verification
 from tests.integration.test_publish import sign, vandalise
 
@@ -46,8 +46,8 @@ def test_a_verification_is_shown_with_what_it_covered_and_a_bad_leaf_by_name(log
 
 
 def test_a_run_goes_on_where_the_last_one_ended_and_begins_anew_at_the_end(log, monkeypatch):
-    from auditlog import inspect_log
-    from auditlog.append import append_note
+    from auditlog.custody import inspect_log
+    from auditlog.ledger.append import append_note
 
     for n in range(600):
         append_note(log.row, "config", {"n": n}, now=log.now)
@@ -62,8 +62,8 @@ def test_a_run_goes_on_where_the_last_one_ended_and_begins_anew_at_the_end(log, 
 
 
 def test_leaves_that_nobody_signed_yet_are_no_fault_of_a_window_and_a_signed_tile_that_is_gone_is(log, monkeypatch):
-    from auditlog import inspect_log
-    from auditlog.append import append_note
+    from auditlog.custody import inspect_log
+    from auditlog.ledger.append import append_note
 
     monkeypatch.setattr(inspect_log, "WINDOW", 256)
     for n in range(600):
@@ -90,7 +90,7 @@ def test_a_verification_that_was_cut_off_leaves_no_word_that_anything_holds(log,
     def cut(*_, **__):
         raise OperationalError("the connection is gone")
 
-    monkeypatch.setattr("auditlog.inspect_log.verify", cut)
+    monkeypatch.setattr("auditlog.custody.inspect_log.verify", cut)
     before = Verification.objects.filter(tenant=log.row).count()
 
     with pytest.raises(OperationalError):

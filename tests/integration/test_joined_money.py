@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.amount import whole
-from auditlog.core.books import books
-from auditlog.core.join import MANY
+from auditlog.core.money.books import books
+from auditlog.core.money.join import MANY
 from auditlog.models import Charge, ProjectionState
-from auditlog.payments import fact_of, rows_where
-from auditlog.project import project, rebuild
+from auditlog.projection.payments import fact_of, rows_where
+from auditlog.projection.project import project, rebuild
 from tests.integration.test_project import fresh_world
 
 SOURCES = ("conductor", "maestro", "papers")

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from auditlog.models import Charge, Finding
-from auditlog.project import rebuild
+from auditlog.projection.project import rebuild
 from tests.integration.test_api import Api, problem
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.joined import MINUTE, set_up
@@ -428,7 +428,7 @@ def test_however_far_is_walked_the_list_is_the_same(desk, walked, monkeypatch):
     events += [desk.event("action.performed", source="conductor", at=desk.at) for _ in range(30)]
     desk.send_together(events)
     desk.settle()
-    monkeypatch.setattr("auditlog.threads.WALKED", walked)
+    monkeypatch.setattr("auditlog.reads.threads.WALKED", walked)
 
     pages = names_on(desk)
 

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from auditlog.access import Viewer
-from auditlog.core.exposure import exposure_at
-from auditlog.queries import exposure_facts
+from auditlog.core.money.exposure import exposure_at
+from auditlog.reads.access import Viewer
+from auditlog.reads.queries import exposure_facts
 from dashboard.queries import list_charges, spent_by, visible_charges
 
 

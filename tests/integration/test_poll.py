@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.db import connections
 
-from auditlog import rounds
-from auditlog.configure import add_source, note_source_change, set_source_state
 from auditlog.core.errors import ConfigurationError
 from auditlog.formats import cloudflare
+from auditlog.ingest.poll import PAGES, poll
 from auditlog.models import Leaf, NotedDelivery, Payload, Pull, RefusalCount, Source
-from auditlog.poll import PAGES, poll
 from auditlog.simulator.signing import Signer
+from auditlog.sources.configure import add_source, note_source_change, set_source_state
+from auditlog.work import rounds
 from tests.deliveries import CLOUDFLARE_LISTED
 from tests.integration.test_dashboard_pages import signed_in, text_of
 
@@ -219,7 +219,13 @@ def test_a_set_whose_key_set_cannot_be_read_now_is_left_with_its_transmitter(add
 
 
 @pytest.mark.parametrize(
-    "where", ["auditlog.poll.ingest", "auditlog.append._write", "auditlog.poll._answerable", "auditlog.poll._close"]
+    "where",
+    [
+        "auditlog.ingest.poll.ingest",
+        "auditlog.ledger.append._write",
+        "auditlog.ingest.poll._answerable",
+        "auditlog.ingest.poll._close",
+    ],
 )
 def test_dying_anywhere_loses_and_doubles_nothing_and_nothing_is_acknowledged_too_early(
     add, transmitter, outside, tenant, now, monkeypatch, where
@@ -525,7 +531,7 @@ def test_dying_between_pages_goes_on_where_it_was_and_loses_nothing(add, log, ou
     source = add("cloudflare")
     for n in range(6):
         log.add(f"cf-{n}", now - timedelta(minutes=60 - n))
-    from auditlog import poll as verb
+    from auditlog.ingest import poll as verb
 
     real, seen = verb.take, []
 

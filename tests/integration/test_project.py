@@ -9,9 +9,9 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditlog.configure import add_tenant
 from auditlog.models import Charge, Event, Grant, Party, ProjectionState, Token
-from auditlog.project import project, rebuild
+from auditlog.projection.project import project, rebuild
+from auditlog.sources.configure import add_tenant
 from tests.world import TenantWorld
 
 TABLES = ("event", "party", "grant", "token", "limit", "charge", "holding")
@@ -223,7 +223,7 @@ def test_failed_and_test_money_is_no_spend(world):
 
 
 def test_kinds_are_proven_before_claimed_and_an_agent_cannot_be_called_human(world):
-    from auditlog.queries import kinds_of
+    from auditlog.reads.queries import kinds_of
 
     world.source("tokens", "https://tokens.example", speaks_for=["https://tokens.example"])
     world.source("bots", "https://bots.example", speaks_for=["https://bots.example"])

@@ -11,14 +11,14 @@ from django.test import Client
 from django.utils import timezone
 from nacl.signing import SigningKey
 
-from auditlog.access import issue_token
-from auditlog.append import append_note
-from auditlog.core.checkpoint import opened, public_key_of, vkey
-from auditlog.core.leaf import MAX_BYTES, commitment
-from auditlog.core.merkle import check_consistency, leaf_hash, root_from_inclusion
+from auditlog.core.log.checkpoint import opened, public_key_of, vkey
+from auditlog.core.log.leaf import MAX_BYTES, commitment
+from auditlog.core.log.merkle import check_consistency, leaf_hash, root_from_inclusion
+from auditlog.ledger.append import append_note
+from auditlog.ledger.proofs import prove_consistency, prove_inclusion
+from auditlog.ledger.publish import announce_key, publish, take_fence
 from auditlog.models import Checkpoint
-from auditlog.proofs import prove_consistency, prove_inclusion
-from auditlog.publish import announce_key, publish, take_fence
+from auditlog.reads.access import issue_token
 from auditlog.verifier import answerable_verify as verifier
 
 KEY = SigningKey(b"\x07" * 32)
@@ -228,8 +228,8 @@ def test_a_log_that_nobody_has_is_not_found(database):
 
 
 def test_a_rotated_key_signs_on_and_the_old_checkpoints_stay_verifiable(log):
-    from auditlog.core.checkpoint import opened
-    from auditlog.publish import origin_of
+    from auditlog.core.log.checkpoint import opened
+    from auditlog.ledger.publish import origin_of
 
     sign(log)
     second = SigningKey(b"\x09" * 32)

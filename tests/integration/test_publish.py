@@ -6,17 +6,17 @@ import pytest
 from django.db import connections, transaction
 from nacl.signing import SigningKey
 
-from auditlog.append import append_statements
-from auditlog.configure import add_source
-from auditlog.core.checkpoint import opened, vkey
 from auditlog.core.errors import LedgerCorrupt, Superseded
-from auditlog.core.merkle import Edge, check_consistency, consistency_proof
-from auditlog.core.tlog import TILE
+from auditlog.core.log.checkpoint import opened, vkey
+from auditlog.core.log.merkle import Edge, check_consistency, consistency_proof
+from auditlog.core.log.tlog import TILE
+from auditlog.custody.verify_ledger import insert_only_faults, verify
 from auditlog.formats import Statement
+from auditlog.ledger.append import append_statements
+from auditlog.ledger.publish import origin_of, publish, take_fence
+from auditlog.ledger.stored import read_leaves
 from auditlog.models import Checkpoint, LogHead, Tile
-from auditlog.publish import origin_of, publish, take_fence
-from auditlog.stored import read_leaves
-from auditlog.verify_ledger import insert_only_faults, verify
+from auditlog.sources.configure import add_source
 
 KEY = SigningKey(b"\x07" * 32)
 TABLES = ("ledger_leaf", "ledger_payload", "ledger_checkpoint", "ledger_head", "ledger_tile", "ledger_cosignature")
@@ -30,7 +30,7 @@ def log(world):
 
 
 def grow(log, count):
-    from auditlog.append import append_note
+    from auditlog.ledger.append import append_note
 
     for n in range(count):
         append_note(log.row, "config", {"n": n}, now=log.now)

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog import recorder as recording
-from auditlog.configure import add_source
-from auditlog.core import redaction
-from auditlog.core.redaction import NEVER_STORED, payment_token, redact
+from auditlog.core.wire import redaction
+from auditlog.core.wire.redaction import NEVER_STORED, payment_token, redact
 from auditlog.models import Event, Leaf, Payload
-from auditlog.project import project
+from auditlog.projection.project import project
 from auditlog.recorder import MAX_BODY, RecordASGI, Recorder, RecordWSGI, without_secrets
+from auditlog.sources.configure import add_source
 from tests.integration.test_emit import ROOT, Service, in_ledger
 
 SECRET = "recorder-secret-of-the-tests"

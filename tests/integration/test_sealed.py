@@ -11,12 +11,12 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from structlog.testing import capture_logs
 
-from auditlog import sealed
-from auditlog.configure import add_tenant
 from auditlog.core.errors import ConfigurationError
+from auditlog.custody.security import Asked, read
 from auditlog.models import SealedSecret
-from auditlog.security import Asked, read
-from auditlog.source_secrets import source_secret
+from auditlog.sources import sealed
+from auditlog.sources.configure import add_tenant
+from auditlog.sources.source_secrets import source_secret
 from tests.deliveries import SAMPLES
 from tests.integration.test_sender_formats import post
 

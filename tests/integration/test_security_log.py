@@ -11,15 +11,15 @@ from django.utils import timezone
 from nacl.signing import SigningKey
 from structlog.testing import capture_logs
 
-from auditlog import security
-from auditlog.access import issue_token
-from auditlog.configure import add_tenant, give_role
-from auditlog.health import work
+from auditlog.custody import security
+from auditlog.custody.security import Asked, log_of, note, read
+from auditlog.custody.verify_ledger import verify
+from auditlog.export.siem import end_of, read_page
+from auditlog.ledger.publish import publish, take_fence
 from auditlog.models import Membership, Tenant
-from auditlog.publish import publish, take_fence
-from auditlog.security import Asked, log_of, note, read
-from auditlog.siem import end_of, read_page
-from auditlog.verify_ledger import verify
+from auditlog.reads.access import issue_token
+from auditlog.sources.configure import add_tenant, give_role
+from auditlog.work.health import work
 from tests.ocsf_schema import problems
 
 KEY = SigningKey(b"\x07" * 32)

@@ -16,15 +16,15 @@ from django.db import connection, connections, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from auditlog import rounds
-from auditlog.access import Viewer
-from auditlog.configure_export import add_export, change_export
 from auditlog.core.errors import ConfigurationError, NotPossible
-from auditlog.deliver import BATCH, deliver, due_streams
+from auditlog.detection.triage import triage
+from auditlog.export.configure_export import add_export, change_export
+from auditlog.export.deliver import BATCH, deliver, due_streams
+from auditlog.export.siem import behind, number_changes, read_page
 from auditlog.models import Event, Export, ExportStream, Finding, Payload, Role
-from auditlog.project import rebuild
-from auditlog.siem import behind, number_changes, read_page
-from auditlog.triage import triage
+from auditlog.projection.project import rebuild
+from auditlog.reads.access import Viewer
+from auditlog.work import rounds
 from tests.integration.test_api import ROLES, Api, desk, problem  # noqa: F401  the desk is a fixture
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.ocsf_schema import problems
@@ -79,7 +79,7 @@ def send_acts(world, count):
 def find(world, number=1, **more):
     """A finding of its own, kept the way detection keeps it."""
     from auditlog.core import finding as core
-    from auditlog.detect import _keep
+    from auditlog.detection.detect import _keep
 
     event = Event.objects.filter(tenant=world.row).first()
     values = dict(rule="spend.retry_loop", anchor=f"a{number}", severity="high", title=f"loop {number}", events=(str(event.event_id),),
@@ -96,7 +96,7 @@ def find(world, number=1, **more):
 
 
 def withdraw(world, number=1):
-    from auditlog.detect import _keep
+    from auditlog.detection.detect import _keep
 
     _keep(world.row, "spend.retry_loop", 1, {(f"p{number}",): []}, withdrawn_by=9, now=world.now)
 
@@ -352,7 +352,7 @@ def test_who_dies_before_the_position_is_kept_sends_the_same_again(desk, receive
 
     of = export(desk, receiver)
     with monkeypatch.context() as patched:
-        patched.setattr("auditlog.deliver._passed", die)
+        patched.setattr("auditlog.export.deliver._passed", die)
         with pytest.raises(Died):
             run(of, receiver, desk.now)
 
@@ -719,7 +719,7 @@ def test_a_page_of_steps_costs_the_same_number_of_queries_however_many(desk, cas
 
 
 def test_another_tenants_cases_are_not_told(desk, case, now):  # noqa: F811
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     other = add_tenant(f"{desk.row.name}-y", now=now)
 
@@ -897,7 +897,7 @@ def test_who_may_read_everything_may_pull_and_an_abuse_desk_may_not(desk, role):
 
 
 def test_nobody_pulls_without_a_token_or_from_another_tenant(desk, now):  # noqa: F811
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     other = Api(add_tenant(f"{desk.row.name}-x", now=now), "admin")
 

@@ -16,11 +16,11 @@ from django.test import Client
 from django.utils import timezone
 from nacl.signing import SigningKey
 
-from auditlog.access import issue_token
-from auditlog.core.checkpoint import vkey
 from auditlog.core.errors import LedgerCorrupt
-from auditlog.publish import announce_key, origin_of, publish, take_fence
-from auditlog.verify_ledger import verify
+from auditlog.core.log.checkpoint import vkey
+from auditlog.custody.verify_ledger import verify
+from auditlog.ledger.publish import announce_key, origin_of, publish, take_fence
+from auditlog.reads.access import issue_token
 from config import children, env
 from config.management.commands import quickstart
 from tests.faults.insider import by_force

@@ -6,18 +6,18 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 
-from auditlog.configure import add_key, add_source, promise_heartbeat, set_source_state
 from auditlog.core.errors import ConfigurationError
-from auditlog.detect import detect
-from auditlog.drive import drive_every_tenant, drive_tenant
-from auditlog.erase import erase
+from auditlog.custody.erase import erase
+from auditlog.custody.inspect_log import inspect
+from auditlog.detection.detect import detect
 from auditlog.formats import set as set_format
-from auditlog.health import gauges
-from auditlog.ingest import ingest
-from auditlog.inspect_log import inspect
+from auditlog.ingest.receive import ingest
 from auditlog.models import Dirty, Event, Finding, Leaf, ProjectionState, SequenceRun, Source, UnparsedLeaf
-from auditlog.project import project, rebuild
-from auditlog.source_facts import Missing, missing_by_source
+from auditlog.projection.project import project, rebuild
+from auditlog.reads.source_facts import Missing, missing_by_source
+from auditlog.sources.configure import add_key, add_source, promise_heartbeat, set_source_state
+from auditlog.work.drive import drive_every_tenant, drive_tenant
+from auditlog.work.health import gauges
 from tests.deliveries import TOKEN, with_token
 from tests.digests import AWS_JWK, digest_bundle
 from tests.integration.test_inspect import desk as logged_in

@@ -11,7 +11,7 @@ import stripe
 
 from auditlog.formats import Delivery
 from auditlog.models import Charge, Leaf, ProjectionState
-from auditlog.project import project
+from auditlog.projection.project import project
 from tests.deliveries import SAMPLES
 from tests.integration.test_sender_formats import post
 

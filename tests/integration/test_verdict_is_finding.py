@@ -3,11 +3,11 @@
 import random
 from datetime import timedelta
 
-from auditlog.chain_json import authority_breaks
+from auditlog.api.chain_json import authority_breaks
+from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.event import GRANTED, TOKEN_STATED
-from auditlog.core.use import USE_TYPES, is_use
 from auditlog.models import Event, Finding
-from auditlog.queries import chains_of, load_acts, record_around, time_of
+from auditlog.reads.queries import chains_of, load_acts, record_around, time_of
 from disputes.adjudicate import adjudicate
 from tests.chains import MUTATIONS, say, valid_chain
 

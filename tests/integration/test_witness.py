@@ -8,15 +8,15 @@ import pytest
 from django.db import connections, transaction
 from nacl.signing import SigningKey
 
-from auditlog.append import append_note
-from auditlog.core.checkpoint import check_cosignature, cosigned_message, opened
 from auditlog.core.errors import LedgerBehind
-from auditlog.core.merkle import check_consistency
-from auditlog.heads import forget_head, head_file, read_head
+from auditlog.core.log.checkpoint import check_cosignature, cosigned_message, opened
+from auditlog.core.log.merkle import check_consistency
+from auditlog.custody.witness import cosigned_note, https_post, submit_all, witnessed_size
+from auditlog.ledger.append import append_note
+from auditlog.ledger.heads import forget_head, head_file, read_head
+from auditlog.ledger.proofs import newest_checkpoint
+from auditlog.ledger.publish import origin_of, publish, take_fence
 from auditlog.models import Checkpoint, Cosignature, Witness
-from auditlog.proofs import newest_checkpoint
-from auditlog.publish import origin_of, publish, take_fence
-from auditlog.witness import cosigned_note, https_post, submit_all, witnessed_size
 
 KEY = SigningKey(b"\x07" * 32)
 
@@ -258,8 +258,8 @@ def test_a_head_that_cannot_be_read_stops_the_publisher_too(log):
 
 
 def test_a_refusal_is_said_in_readyz_and_taken_back(log):
-    from auditlog.health import checks
-    from auditlog.publish import _say
+    from auditlog.ledger.publish import _say
+    from auditlog.work.health import checks
 
     told = {}
     _say(log.row, "the database is behind", told, now=log.now)

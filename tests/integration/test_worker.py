@@ -16,8 +16,8 @@ from django.test import Client
 from django.utils import timezone
 from kombu import pools
 
-from auditlog import tasks
 from auditlog.models import Event, Finding, Heartbeat, Leaf, ProjectionState
+from auditlog.work import tasks
 from config import children, embedded
 from config.celery import app
 from tests.integration.test_project import ARRIVAL, snapshot
@@ -216,7 +216,7 @@ def test_wake_ups_are_throttled_to_one_a_tenant_and_a_tenth_of_a_second(live, mo
 
 
 def test_a_backlog_of_one_tenant_does_not_keep_the_worker_from_the_others(live, monkeypatch):
-    from auditlog import drive as road
+    from auditlog.work import drive as road
 
     monkeypatch.setattr(road, "project", lambda tenant, now: time.sleep(0.02) or 1)  # never done
     monkeypatch.setattr(road, "detect", lambda tenant, now: 0)
@@ -231,7 +231,7 @@ def test_a_backlog_of_one_tenant_does_not_keep_the_worker_from_the_others(live, 
 
 
 def test_findings_are_never_further_behind_than_one_batch(live, monkeypatch):
-    from auditlog import drive as road
+    from auditlog.work import drive as road
 
     done = []
     backlog = {"project": 3, "detect": 0}
@@ -259,8 +259,8 @@ def test_findings_are_never_further_behind_than_one_batch(live, monkeypatch):
 
 
 def test_a_short_backlog_does_not_wait_for_a_long_one_and_all_share_the_time(quiet, live, monkeypatch):
-    from auditlog import drive as road
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
+    from auditlog.work import drive as road
 
     other = TenantWorld(add_tenant(f"{live.tenant}-b", now=live.now), now=live.now)
     other.source("conductor", "https://conductor.example")
@@ -275,7 +275,7 @@ def test_a_short_backlog_does_not_wait_for_a_long_one_and_all_share_the_time(qui
 
 
 def test_one_tenant_that_cannot_be_driven_does_not_stop_the_others(live, monkeypatch):
-    from auditlog import drive as road
+    from auditlog.work import drive as road
 
     driven = []
 
@@ -285,7 +285,7 @@ def test_one_tenant_that_cannot_be_driven_does_not_stop_the_others(live, monkeyp
 
     monkeypatch.setattr(road, "drive_tenant", breaks)
     live.send(live.event("action.performed"))
-    from auditlog.configure import add_tenant
+    from auditlog.sources.configure import add_tenant
 
     add_tenant(f"{live.tenant}-b", now=live.now)
 
@@ -367,7 +367,7 @@ def test_a_worker_killed_at_work_loses_nothing_and_doubles_nothing(processes, li
     assert Event.objects.filter(tenant=live.row, type="action.performed").count() == total
     rows, findings = snapshot(live.row, ignoring=ARRIVAL), _findings(live)
     processes.kill("worker")
-    from auditlog.project import rebuild
+    from auditlog.projection.project import rebuild
 
     rebuild(live.row, now=timezone.now())
     live.settle()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from auditlog.core.errors import Refused
-from auditlog.core.redaction import payment_token
+from auditlog.core.wire.redaction import payment_token
 from auditlog.formats import Delivery, acp
 from tests import vectors
 from tests.deliveries import ACP_ORDER, event_in, merchant_signed, received, sender_of, timestamped_mac, with_token

@@ -8,7 +8,7 @@ from referencing import Registry, Resource
 
 from auditlog.core.errors import Refused
 from auditlog.core.event import GrantObject, act_chain
-from auditlog.core.sd_jwt import open_chain
+from auditlog.core.wire.sd_jwt import open_chain
 from auditlog.formats import Delivery, ap2
 from tests import vectors
 from tests.deliveries import sender_of
@@ -116,7 +116,7 @@ def test_a_published_open_checkout_mandate_is_a_grant_with_the_intent_of_its_lin
 
 
 def open_claims(jwt):
-    from auditlog.core.jws import open_jws
+    from auditlog.core.wire.jws import open_jws
 
     return open_jws(jwt).claims
 

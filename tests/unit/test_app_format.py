@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from auditlog.core.errors import Refused
-from auditlog.core.redaction import payment_token
+from auditlog.core.wire.redaction import payment_token
 from auditlog.formats import Delivery, app
 from auditlog.formats.values import instant
 from tests.deliveries import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.authority import (
+from auditlog.core.chain.authority import (
     action_matches,
     covers,
     ended_before,
@@ -21,9 +21,9 @@ from auditlog.core.authority import (
     told_later,
     widenings,
 )
-from auditlog.core.chain import NO_TOKENS, Path, path_to
+from auditlog.core.chain.chain import NO_TOKENS, Path, path_to
+from auditlog.core.chain.statement import Grant
 from auditlog.core.event import Deny, Detail, Limit, Party
-from auditlog.core.statement import Grant
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

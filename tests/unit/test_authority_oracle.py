@@ -6,8 +6,8 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditlog.core.authority import covers, judge_action, judge_audience, judge_resource, judge_window
-from auditlog.core.chain import Path
+from auditlog.core.chain.authority import covers, judge_action, judge_audience, judge_resource, judge_window
+from auditlog.core.chain.chain import Path
 from auditlog.core.event import Deny, Detail
 from tests.unit.test_disputes_core import grant
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from auditlog.core.act import Act
-from auditlog.core.authority import (
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import (
     ended_before,
     expired_before,
     gate_questions,
@@ -14,14 +14,14 @@ from auditlog.core.authority import (
     judge_initiators,
     token_widenings,
 )
-from auditlog.core.chain import NO_TOKENS, TokenPath
+from auditlog.core.chain.chain import NO_TOKENS, TokenPath
+from auditlog.core.chain.gates import check_gates, standing_refusal
+from auditlog.core.chain.organisation import Organisations
+from auditlog.core.chain.other_grant import other_grant
+from auditlog.core.chain.record import Approval
+from auditlog.core.chain.statement import History, Revocation, Statement, Token, encode_history, grant_at
+from auditlog.core.chain.use import answers_for, done_act, done_in_person, is_use, payments_of
 from auditlog.core.event import Action, Actor, Gate, GrantObject, Limit, Money, Party, Payload, Target
-from auditlog.core.gates import check_gates, standing_refusal
-from auditlog.core.organisation import Organisations
-from auditlog.core.other_grant import other_grant
-from auditlog.core.record import Approval
-from auditlog.core.statement import History, Revocation, Statement, Token, encode_history, grant_at
-from auditlog.core.use import answers_for, done_act, done_in_person, is_use, payments_of
 from tests.unit.test_disputes_core import (
     ADA,
     ANY,

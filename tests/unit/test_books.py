@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditlog.core.books import HOLD_ENDS, books
-from auditlog.core.join import MANY, money_keys
-from auditlog.core.money import MoneyFact, amount_text, book_of, interval_start, phase_of
+from auditlog.core.money.books import HOLD_ENDS, books
+from auditlog.core.money.join import MANY, money_keys
+from auditlog.core.money.money import MoneyFact, amount_text, book_of, interval_start, phase_of
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)

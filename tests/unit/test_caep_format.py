@@ -13,7 +13,7 @@ from auditlog.core.errors import (
     WrongAudience,
     WrongIssuer,
 )
-from auditlog.core.keys import load
+from auditlog.core.wire.keys import load
 from auditlog.formats import Delivery, caep
 from auditlog.formats.set_polling import poll_response, poll_settled
 from auditlog.simulator.signing import Signer

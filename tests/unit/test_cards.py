@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from auditlog.core.cards import is_card_number, refuse_card_numbers
 from auditlog.core.errors import MalformedEvent
+from auditlog.core.wire.cards import is_card_number, refuse_card_numbers
 
 
 def with_check_digit(digits):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from auditlog.core.cef import cef_line, event_line, finding_line, incident_line
+from auditlog.core.siem.cef import cef_line, event_line, finding_line, incident_line
 from auditlog.core.text import visible
 from tests.unit.test_ocsf_out import ADA, BOT, act, bare, chain, incident, kept
 

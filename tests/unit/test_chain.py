@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from auditlog.core.chain import NO_PATH, Path, TokenPath, build_chain, tokens_to
+from auditlog.core.chain.chain import NO_PATH, Path, TokenPath, build_chain, tokens_to
+from auditlog.core.chain.organisation import Organisations
+from auditlog.core.chain.statement import History, Revocation, Statement, Token, resolve_token
 from auditlog.core.event import Actor, Party, TokenObject, act_chain
-from auditlog.core.organisation import Organisations
-from auditlog.core.statement import History, Revocation, Statement, Token, resolve_token
 from tests.unit.test_disputes_core import ADA, BUYER, SHOPPER, grant
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import pytest
 from nacl.signing import SigningKey
 
-from auditlog.core.checkpoint import Checkpoint, opened, signed, vkey
+from auditlog.core.log.checkpoint import Checkpoint, opened, signed, vkey
 
 KEY = SigningKey(b"\x01" * 32)
 NOTE = signed(Checkpoint("answerable.example/log/t", 7, b"\x02" * 32), KEY)

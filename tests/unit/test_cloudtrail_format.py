@@ -8,7 +8,7 @@ import pytest
 
 from auditlog.core.errors import BadSignature, Refused, UnknownKey
 from auditlog.core.event import act_chain
-from auditlog.core.keys import load
+from auditlog.core.wire.keys import load
 from auditlog.formats import cloudtrail
 from tests.deliveries import CLOUDTRAIL, event_in, received, sender_of
 from tests.digests import AWS_JWK, FINGERPRINT, digest_bundle, digest_name

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from auditlog.core.act import Act
-from auditlog.core.chain import Path
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.chain import Path
+from auditlog.core.chain.record import Approval, Record
+from auditlog.core.chain.statement import Grant, Token
 from auditlog.core.event import Action, Actor, Attestation, Deny, Detail, Gate, Intent, Limit, Party, Payload, Target
-from auditlog.core.limits import LimitFact, Spent
-from auditlog.core.record import Approval, Record
-from auditlog.core.statement import Grant, Token
+from auditlog.core.money.limits import LimitFact, Spent
 from disputes.core.criteria import NAMES, Integrity, Policy, judge
 from disputes.core.verdict import reach
 

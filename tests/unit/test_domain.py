@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core import domain
+from auditlog.core.names import domain
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import OperationalError
 
-from auditlog.gather import Gathering
+from auditlog.database.gather import Gathering
 
 
 class Gate:

@@ -9,8 +9,8 @@ import pytest
 
 from auditlog.core.errors import BadSignature, Refused, UnknownKey
 from auditlog.core.event import act_chain
-from auditlog.core.http_signature import check_content_digest, check_signature, signature_base, signatures
-from auditlog.core.keys import load, public_jwk
+from auditlog.core.wire.http_signature import check_content_digest, check_signature, signature_base, signatures
+from auditlog.core.wire.keys import load, public_jwk
 from auditlog.formats import Delivery, http_signatures
 from tests import vectors
 from tests.deliveries import KEYS, SIGNED_BODY, SIGNER, received, sender_of, signed_request

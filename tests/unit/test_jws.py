@@ -5,7 +5,7 @@ import json
 import pytest
 
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
-from auditlog.core.jws import check_jws, key_of, open_jws
+from auditlog.core.wire.jws import check_jws, key_of, open_jws
 from tests.deliveries import KEYS, compact_jws
 
 GOOD = compact_jws(b'{"a": 1}').decode()

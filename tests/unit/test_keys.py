@@ -3,7 +3,7 @@
 import pytest
 
 from auditlog.core.errors import BadSignature, ConfigurationError, UnknownKey
-from auditlog.core.keys import b64url, load, public_jwk, thumbprint
+from auditlog.core.wire.keys import b64url, load, public_jwk, thumbprint
 from tests import vectors
 
 

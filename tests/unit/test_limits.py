@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.limits import (
+from auditlog.core.money.limits import (
     Ceiling,
     Limit,
     LimitFact,

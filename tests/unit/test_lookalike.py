@@ -10,9 +10,9 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core import domain
-from auditlog.core.background import Background, bundled
-from auditlog.core.lookalike import Index, mark_of, popular_brands
+from auditlog.core.names import domain
+from auditlog.core.names.background import Background, bundled
+from auditlog.core.names.lookalike import Index, mark_of, popular_brands
 
 BRANDS = ("contoso.com", "Bank of Utopia", "fabrikam", "st. brandon", "wingtip & sons", "zava", "mühlbach.de")
 INDEX = Index(BRANDS, bundled())

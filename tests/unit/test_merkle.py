@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.merkle import (
+from auditlog.core.log.merkle import (
     EMPTY,
     EMPTY_ROOT,
     Edge,

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditlog.core.act import Act
-from auditlog.core.chain import NO_PATH, build_chain
-from auditlog.core.chain import Path as GrantPath
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.chain import NO_PATH, build_chain
+from auditlog.core.chain.chain import Path as GrantPath
+from auditlog.core.chain.statement import Grant
 from auditlog.core.event import (
     LAYER_OF_TYPE,
     Action,
@@ -29,8 +30,7 @@ from auditlog.core.event import (
 )
 from auditlog.core.finding import SEVERITIES, Finding, Kept
 from auditlog.core.incident import Contested, Incident
-from auditlog.core.ocsf_out import MOST, OVER_BROAD, PRODUCT, event_object, finding_object, incident_object, line
-from auditlog.core.statement import Grant
+from auditlog.core.siem.ocsf_out import MOST, OVER_BROAD, PRODUCT, event_object, finding_object, incident_object, line
 from tests.deliveries import event_in
 from tests.ocsf_schema import problems
 

@@ -15,8 +15,8 @@ from auditlog.core.errors import (
     OutboundError,
     UnexpectedAnswer,
 )
-from auditlog.core.request import Request, Response
-from auditlog.outbound import Bounds, call, check_url, permitted
+from auditlog.core.wire.request import Request, Response
+from auditlog.sources.outbound import Bounds, call, check_url, permitted
 from tests.https import authority, dripping
 
 SECRET = "sk_live_a_secret_of_the_tests"

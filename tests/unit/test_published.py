@@ -6,10 +6,10 @@ from base64 import urlsafe_b64decode
 import jsonschema
 import pytest
 
-from auditlog import published
+from auditlog.api import published
 from auditlog.core.errors import Refused
 from auditlog.core.event import LAYER_OF_TYPE, act_chain
-from auditlog.core.keys import load
+from auditlog.core.wire.keys import load
 from auditlog.formats import Delivery, Sender
 from auditlog.formats.set import receive
 from auditlog.simulator.story import demo_story

@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from auditlog.core.errors import MalformedEvent
-from auditlog.core.redaction import NEVER_STORED, payment_token, redact
+from auditlog.core.wire.redaction import NEVER_STORED, payment_token, redact
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_colons_in_texts_and_spaces_before_them_are_no_repetition():
 
 
 def test_a_card_number_does_not_hide_behind_its_name():
-    from auditlog.core.cards import refuse_card_numbers
+    from auditlog.core.wire.cards import refuse_card_numbers
 
     for escaped in (b"\\u0034", b"4\\u0020", b"4\\u002d", b"4\\u002D"):
         with pytest.raises(MalformedEvent, match="pan"):
@@ -267,7 +267,7 @@ def test_long_texts_are_searched_in_linear_time():
     ],
 )
 def test_a_card_number_is_found_however_it_is_written(document):
-    from auditlog.core.cards import refuse_card_numbers
+    from auditlog.core.wire.cards import refuse_card_numbers
 
     with pytest.raises(MalformedEvent) as refused:
         refuse_card_numbers(document)
@@ -276,7 +276,7 @@ def test_a_card_number_is_found_however_it_is_written(document):
 
 
 def test_long_numbers_that_are_no_cards_pass():
-    from auditlog.core.cards import refuse_card_numbers
+    from auditlog.core.wire.cards import refuse_card_numbers
 
     refuse_card_numbers(
         b'{"sequence": {"number": 1795000000123}, "time": 4242424242424242, "numbers": [4242424242424242], "number": 4242424242424241}'

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.act import Act
-from auditlog.core.chain import Path
+from auditlog.core.acts.repeat import fingerprint, past
+from auditlog.core.acts.task import tasks
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.chain import Path
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.statement import Grant
 from auditlog.core.event import Action, Call, Intent, Money, Party, Payload, Target
-from auditlog.core.limits import Spent
-from auditlog.core.record import Record
-from auditlog.core.repeat import fingerprint, past
-from auditlog.core.statement import Grant
-from auditlog.core.task import tasks
+from auditlog.core.money.limits import Spent
 from auditlog.detectors import bulk_registration, duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
 
 NOW = datetime(2026, 9, 1, 8, 0, tzinfo=UTC)

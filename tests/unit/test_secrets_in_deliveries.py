@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 
 from auditlog.core.errors import Refused
-from auditlog.core.redaction import clean_text
+from auditlog.core.wire.redaction import clean_text
 from auditlog.formats import NAMES, Statement, named
 from tests.deliveries import SAMPLES
 

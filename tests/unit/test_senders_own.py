@@ -31,7 +31,7 @@ from x402.http import utils as x402_http
 from x402.schemas import PaymentPayload, PaymentRequired, PaymentRequirements, ResourceInfo, SettleResponse
 from x402.schemas.v1 import PaymentRequiredV1, PaymentRequirementsV1
 
-from auditlog.core.keys import b64url, load
+from auditlog.core.wire.keys import b64url, load
 from auditlog.formats import (
     NAMES,
     Delivery,

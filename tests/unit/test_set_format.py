@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.errors import Refused
-from auditlog.core.keys import b64url, load
+from auditlog.core.wire.keys import b64url, load
 from auditlog.formats import Delivery, Sender
 from auditlog.formats import set as sets
 from auditlog.simulator.signing import Signer

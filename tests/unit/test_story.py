@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.act import Act
-from auditlog.core.chain import NO_PATH
+from auditlog.core.acts.story import disagreements, keys_of, possible_same, stories
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.chain import NO_PATH
 from auditlog.core.event import Payload
-from auditlog.core.join import MANY
-from auditlog.core.story import disagreements, keys_of, possible_same, stories
+from auditlog.core.money.join import MANY
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 TEXTS = [

@@ -263,7 +263,7 @@ def test_a_fetched_event_says_who_did_it_and_stands_beside_the_thin_one(said, ac
 
 
 def test_a_shared_payment_token_is_kept_as_its_digest_and_its_limit_is_a_ceiling():
-    from auditlog.core.redaction import payment_token
+    from auditlog.core.wire.redaction import payment_token
 
     for name in ("shared_payment.granted_token", "shared_payment.issued_token"):
         thing = preview(name) | {"id": "spt_123abc"}

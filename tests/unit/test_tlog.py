@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.tlog import TileAddress, parse_tile_address, proof_text
+from auditlog.core.log.tlog import TileAddress, parse_tile_address, proof_text
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
-from auditlog.core import leaf as leaves
-from auditlog.core import merkle
-from auditlog.core.checkpoint import Checkpoint, signed, vkey
-from auditlog.core.keys import thumbprint
+from auditlog.core.log import leaf as leaves
+from auditlog.core.log import merkle
+from auditlog.core.log.checkpoint import Checkpoint, signed, vkey
+from auditlog.core.wire.keys import thumbprint
 from auditlog.verifier import answerable_verify as verifier
 from tests import vectors
 

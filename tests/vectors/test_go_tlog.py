@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from auditlog.core import merkle
-from auditlog.core.checkpoint import Checkpoint, opened, public_key_of, signed, vkey
+from auditlog.core.log import merkle
+from auditlog.core.log.checkpoint import Checkpoint, opened, public_key_of, signed, vkey
 from auditlog.verifier import answerable_verify as verifier
 
 MODULES = Path("/usr/share/gocode")  # of golang-golang-x-mod-dev

@@ -5,11 +5,11 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.acting import acting
-from auditlog.backup import back_up
 from auditlog.core.errors import AnswerableError
-from auditlog.export import private_file
-from auditlog.security import note
+from auditlog.custody.backup import back_up
+from auditlog.custody.bundle import private_file
+from auditlog.custody.security import note
+from auditlog.sources.acting import acting
 
 
 class Command(BaseCommand):

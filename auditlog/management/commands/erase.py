@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
-from auditlog.erase import erase
+from auditlog.custody.erase import erase
 from auditlog.models import Leaf, Tenant
 
 

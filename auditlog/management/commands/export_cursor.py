@@ -3,10 +3,10 @@
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.configure_export import set_cursor
 from auditlog.core.errors import AnswerableError
+from auditlog.export.configure_export import set_cursor
+from auditlog.export.siem import STREAMS
 from auditlog.models import Export
-from auditlog.siem import STREAMS
 
 
 class Command(BaseCommand):

@@ -6,11 +6,11 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.acting import acting
 from auditlog.core.errors import AnswerableError
-from auditlog.export import export_log, private_file
+from auditlog.custody.bundle import export_log, private_file
+from auditlog.custody.security import note
 from auditlog.models import Tenant
-from auditlog.security import note
+from auditlog.sources.acting import acting
 
 
 class Command(BaseCommand):

@@ -7,11 +7,11 @@ from typing import IO
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.acting import acting
 from auditlog.core.errors import AnswerableError
+from auditlog.custody.security import note
+from auditlog.export.siem import FORMATS, STREAMS, read_page
 from auditlog.models import Tenant
-from auditlog.security import note
-from auditlog.siem import FORMATS, STREAMS, read_page
+from auditlog.sources.acting import acting
 
 AT_ONCE = 1_000
 

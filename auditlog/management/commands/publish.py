@@ -11,11 +11,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from django.utils import timezone
 
-from auditlog.append import append_note
-from auditlog.heads import forget_head
+from auditlog.custody.witness import watch
+from auditlog.ledger.append import append_note
+from auditlog.ledger.heads import forget_head
+from auditlog.ledger.publish import lead
 from auditlog.models import Tenant
-from auditlog.publish import lead
-from auditlog.witness import watch
 
 log = structlog.get_logger()
 

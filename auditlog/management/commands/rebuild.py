@@ -3,9 +3,9 @@
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.drive import drive_tenant
 from auditlog.models import Tenant
-from auditlog.project import rebuild
+from auditlog.projection.project import rebuild
+from auditlog.work.drive import drive_tenant
 
 
 class Command(BaseCommand):

@@ -13,10 +13,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError, MalformedEvent, Refused, TooManyRequests, WrongIssuer
-from auditlog.drive import drive_tenant
 from auditlog.formats import Delivery
-from auditlog.ingest import Taken, ingest
+from auditlog.ingest.receive import Taken, ingest
 from auditlog.models import Finding, LogHead, ProjectionState, Source, Tenant
+from auditlog.work.drive import drive_tenant
 
 SAY_EVERY = 1.0  # seconds between lines of progress
 MAX_ERRORS = 1_000  # told one by one; all of them are counted

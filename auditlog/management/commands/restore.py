@@ -6,9 +6,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from nacl.signing import SigningKey
 
-from auditlog.backup import restore
-from auditlog.core.checkpoint import public_key_of
 from auditlog.core.errors import AnswerableError
+from auditlog.core.log.checkpoint import public_key_of
+from auditlog.custody.backup import restore
 
 
 class Command(BaseCommand):

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandError
 
-from auditlog.core.background import bundled
-from auditlog.core.lookalike import Index, popular_brands
+from auditlog.core.names.background import bundled
+from auditlog.core.names.lookalike import Index, popular_brands
 
 LONGEST_LINE = 4_096  # bytes; a name has 253
 

@@ -6,11 +6,11 @@ import sys
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog import sealed
-from auditlog.acting import acting
 from auditlog.core.errors import AnswerableError
+from auditlog.custody.security import note
 from auditlog.models import SealedSecret, Tenant
-from auditlog.security import note
+from auditlog.sources import sealed
+from auditlog.sources.acting import acting
 
 
 class Command(BaseCommand):

@@ -9,13 +9,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog import formats
-from auditlog.configuration import binds
-from auditlog.configure import add_source, promise_heartbeat, set_source_state
 from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
-from auditlog.fetch_keys import EVERY, add_source_by_url
 from auditlog.models import Checkpoint, Source, Tenant
-from auditlog.source_secrets import keep_source_secret, source_secret
+from auditlog.sources.configuration import binds
+from auditlog.sources.configure import add_source, promise_heartbeat, set_source_state
+from auditlog.sources.fetch_keys import EVERY, add_source_by_url
+from auditlog.sources.source_secrets import keep_source_secret, source_secret
 
 
 class Command(BaseCommand):

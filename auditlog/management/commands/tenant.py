@@ -3,9 +3,9 @@
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.configure import add_tenant
 from auditlog.core.errors import AnswerableError
 from auditlog.models import SecurityLog, Tenant
+from auditlog.sources.configure import add_tenant
 
 
 class Command(BaseCommand):

@@ -10,12 +10,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from nacl.signing import SigningKey
 
-from auditlog.core.checkpoint import public_key_of
 from auditlog.core.errors import LedgerCorrupt
-from auditlog.inspect_log import next_start, verify_window
+from auditlog.core.log.checkpoint import public_key_of
+from auditlog.custody.inspect_log import next_start, verify_window
+from auditlog.custody.verify_ledger import insert_only_faults
+from auditlog.ledger.publish import origin_of
 from auditlog.models import Tenant
-from auditlog.publish import origin_of
-from auditlog.verify_ledger import insert_only_faults
 
 
 class Command(BaseCommand):

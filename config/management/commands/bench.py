@@ -117,7 +117,7 @@ class Command(BaseCommand):
     # --- project ------------------------------------------------------------------------------------------------
 
     def project(self, tenant, state: Path, undo: ExitStack, options) -> dict:
-        from auditlog.project import project
+        from auditlog.projection.project import project
 
         _fill(tenant, options["events"])
         began, cpu, total = time.perf_counter(), time.process_time(), 0
@@ -133,7 +133,7 @@ class Command(BaseCommand):
         }
 
     def verify(self, tenant, state: Path, undo: ExitStack, options) -> dict:
-        from auditlog.verify_ledger import verify
+        from auditlog.custody.verify_ledger import verify
 
         _fill(tenant, options["events"])  # signed, since a grade has to be earned
         _publisher(tenant)()
@@ -150,7 +150,7 @@ class Command(BaseCommand):
     def proof(self, tenant, state: Path, undo: ExitStack, options) -> dict:
         import random
 
-        from auditlog.proofs import prove_inclusion
+        from auditlog.ledger.proofs import prove_inclusion
 
         _source(tenant)
         began = time.perf_counter()
@@ -178,7 +178,7 @@ class Command(BaseCommand):
 
         from django.test import Client
 
-        from auditlog.access import issue_token
+        from auditlog.reads.access import issue_token
 
         began = time.perf_counter()
         events = options["events"]
@@ -216,9 +216,9 @@ class Command(BaseCommand):
     def complete(self, tenant, state: Path, undo: ExitStack, options) -> dict:
         """A parent that arrives last: how long until all that waited below it, each with an act, leads to its human."""
         from auditlog.formats import Delivery
-        from auditlog.ingest import ingest
+        from auditlog.ingest.receive import ingest
         from auditlog.models import Event
-        from auditlog.project import project
+        from auditlog.projection.project import project
         from auditlog.simulator.load import ISSUER, NAME
         from auditlog.simulator.world import World
 
@@ -254,7 +254,7 @@ class Command(BaseCommand):
 
     def recover(self, tenant, state: Path, undo: ExitStack, options) -> dict:
         """Kill the database of a log of so many leaves while it is written to, and see when it takes leaves again."""
-        from auditlog.append import append_note
+        from auditlog.ledger.append import append_note
 
         _source(tenant)
         _pour(tenant, options["events"], _publisher(tenant))
@@ -271,8 +271,8 @@ class Command(BaseCommand):
         return {"seconds_to_first_leaf": round(time.perf_counter() - began, 2), "leaves": options["events"]}
 
     def detect(self, tenant, state: Path, undo: ExitStack, options) -> dict:
-        from auditlog.detect import detect
-        from auditlog.project import project
+        from auditlog.detection.detect import detect
+        from auditlog.projection.project import project
 
         _fill(tenant, options["events"])
         while project(tenant, now=timezone.now()):
@@ -340,7 +340,7 @@ def _publisher(tenant):
     """Sign what is there, as the publisher does. Returns a function for each further round."""
     from nacl.signing import SigningKey
 
-    from auditlog.publish import announce_key, publish, take_fence
+    from auditlog.ledger.publish import announce_key, publish, take_fence
 
     key, fence = SigningKey(os.urandom(32)), take_fence(tenant)
     announce_key(tenant, key=key, now=timezone.now())
@@ -349,8 +349,8 @@ def _publisher(tenant):
 
 def _pour(tenant, events: int, publish) -> None:
     """Append unsigned statements fast: for measuring what only sees leaves."""
-    from auditlog.append import append_statements
     from auditlog.formats import Statement
+    from auditlog.ledger.append import append_statements
     from auditlog.models import Source
 
     source = Source.objects.select_related("tenant").filter(tenant=tenant).first()
@@ -461,8 +461,8 @@ def _scratch(services: embedded.Services, state: Path, undo: ExitStack):
 
 
 def _source(tenant) -> None:
-    from auditlog.configure import add_source
     from auditlog.simulator.load import load_source
+    from auditlog.sources.configure import add_source
 
     spec = load_source()
     add_source(tenant, spec.name, format="set", issuer=spec.issuer, jwks=spec.jwks, now=timezone.now(),
@@ -472,7 +472,7 @@ def _source(tenant) -> None:
 def _fill(tenant, events: int) -> None:
     """Append signed events without HTTP: what is measured comes after."""
     from auditlog.formats import Delivery
-    from auditlog.ingest import ingest
+    from auditlog.ingest.receive import ingest
     from auditlog.simulator.load import load_source, signed_batches, signed_chains
 
     _source(tenant)
@@ -503,8 +503,8 @@ def _await_web(port: int, running: list[children.Child]) -> None:
 
 def _await_keys(tenant) -> None:
     """A key is in force once the publisher, which runs beside the web workers here, has signed a checkpoint over it."""
-    from auditlog.configuration import binds
     from auditlog.models import SourceKey
+    from auditlog.sources.configuration import binds
 
     deadline = time.monotonic() + 30
     while any(
@@ -529,7 +529,7 @@ def _verify_only(tenant, sets: list[bytes]) -> float:
 
 
 def _check_all(sets: list[bytes], jwk: dict) -> float:
-    from auditlog.core.keys import load
+    from auditlog.core.wire.keys import load
     from auditlog.formats.set import _decoded
 
     check = load(jwk, jwk["kid"]).check_for("EdDSA")
@@ -542,7 +542,7 @@ def _check_all(sets: list[bytes], jwk: dict) -> float:
 
 def _parse_only(tenant) -> float:
     from auditlog.formats import named
-    from auditlog.ingest import sender_of
+    from auditlog.ingest.receive import sender_of
     from auditlog.models import Payload, Source
 
     sender = sender_of(Source.objects.select_related("tenant").filter(tenant=tenant).first())

@@ -301,8 +301,8 @@ def _point_at(services: embedded.Services, state: Path) -> None:
 
 
 def _default_tenant():
-    from auditlog.configure import add_tenant
     from auditlog.models import Tenant
+    from auditlog.sources.configure import add_tenant
 
     return Tenant.objects.filter(name="default").first() or add_tenant("default", now=timezone.now())
 
@@ -315,9 +315,9 @@ def _holds_events(tenant) -> bool:
 
 def _people(tenant, state: Path) -> tuple[dict, str]:
     """A login for each role, the same at every start, and a new API token that replaces the last one."""
-    from auditlog.access import issue_token
-    from auditlog.configure import give_role
     from auditlog.models import ApiToken, Membership
+    from auditlog.reads.access import issue_token
+    from auditlog.sources.configure import give_role
 
     try:
         known = json.loads((state / "quickstart.json").read_text())["users"]

@@ -4,8 +4,8 @@
 authority away, never add any. So with a missing parent a `fail` stays a `fail`, while a `pass` becomes `unknown`.
 """
 
-from auditlog.core.act import Act
-from auditlog.core.record import Record
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.record import Record
 from disputes.core.criteria.base import (
     NAMES,
     Contested,

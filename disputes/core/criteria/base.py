@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from auditlog.core.act import Act
-from auditlog.core.authority import (
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import (
     GRACE_SECONDS,
     RACE_SECONDS,
     Initiator,
@@ -15,10 +15,10 @@ from auditlog.core.authority import (
     as_disputed,
     judge_initiators,
 )
-from auditlog.core.chain import NO_TOKENS, Path, TokenPath
-from auditlog.core.record import Record
-from auditlog.core.statement import Token
-from auditlog.core.use import answers_for, done_in_person
+from auditlog.core.chain.chain import NO_TOKENS, Path, TokenPath
+from auditlog.core.chain.record import Record
+from auditlog.core.chain.statement import Token
+from auditlog.core.chain.use import answers_for, done_in_person
 
 NAMES: Mapping[str, str] = {
     "C0": "record integrity",

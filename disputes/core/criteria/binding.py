@@ -1,6 +1,6 @@
 """C11: was the act done with the key that its authority is bound to."""
 
-from auditlog.core.authority import key_bound, key_bound_by, key_shown
+from auditlog.core.chain.authority import key_bound, key_bound_by, key_shown
 from disputes.core.criteria.base import Contested, CriterionResult, as_others_state
 
 

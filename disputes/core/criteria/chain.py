@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from auditlog.core.authority import Result, disputed_party, given_by_a_stranger
-from auditlog.core.chain import MAX_DEPTH
+from auditlog.core.chain.authority import Result, disputed_party, given_by_a_stranger
+from auditlog.core.chain.chain import MAX_DEPTH
+from auditlog.core.chain.use import paid_together
 from auditlog.core.event import act_chain
-from auditlog.core.use import paid_together
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 

@@ -4,12 +4,12 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from auditlog.core.authority import over_digests
-from auditlog.core.gates import check_gates
-from auditlog.core.intent import is_listed, stated_intent
-from auditlog.core.money import amount_text
-from auditlog.core.repeat import past_of
-from auditlog.core.task import tasks_of
+from auditlog.core.acts.repeat import past_of
+from auditlog.core.acts.task import tasks_of
+from auditlog.core.chain.authority import over_digests
+from auditlog.core.chain.gates import check_gates
+from auditlog.core.chain.intent import is_listed, stated_intent
+from auditlog.core.money.money import amount_text
 from disputes.core.criteria.base import Contested, CriterionResult
 from disputes.core.criteria.intent import told_around
 

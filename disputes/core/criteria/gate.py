@@ -1,6 +1,6 @@
 """C8: did a human answer every gate, and did nobody entitled refuse."""
 
-from auditlog.core.gates import check_gates, standing_refusal
+from auditlog.core.chain.gates import check_gates, standing_refusal
 from disputes.core.criteria.base import Contested, CriterionResult
 
 

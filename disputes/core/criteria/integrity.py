@@ -1,6 +1,6 @@
 """C0: is the record of the act what was signed."""
 
-from auditlog.core.act import Act
+from auditlog.core.chain.act import Act
 from disputes.core.criteria.base import CriterionResult, Integrity
 
 

@@ -1,10 +1,10 @@
 """I1: was it what had been asked for, over the task so far, by structured fields only."""
 
-from auditlog.core.act import Act
-from auditlog.core.intent import Stated, compare_domain, is_listed, other_tier, stated_intent
-from auditlog.core.money import amount_text
-from auditlog.core.repeat import past_of
-from auditlog.core.task import Cost, tasks_of
+from auditlog.core.acts.repeat import past_of
+from auditlog.core.acts.task import Cost, tasks_of
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.intent import Stated, compare_domain, is_listed, other_tier, stated_intent
+from auditlog.core.money.money import amount_text
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 

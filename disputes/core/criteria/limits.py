@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from auditlog.core.limits import Ledger, LimitFact, OverAuthority, Spent, Step
-from auditlog.core.money import CREDIT_RAIL, amount_text, minor
-from auditlog.core.record import Record
+from auditlog.core.chain.record import Record
+from auditlog.core.money.limits import Ledger, LimitFact, OverAuthority, Spent, Step
+from auditlog.core.money.money import CREDIT_RAIL, amount_text, minor
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 

@@ -1,7 +1,7 @@
 """C12 and C13: what the principal could have done in person, and whether one key was charged twice."""
 
-from auditlog.core.repeat import is_own_word, past_of
-from auditlog.core.taking import takes
+from auditlog.core.acts.repeat import is_own_word, past_of
+from auditlog.core.acts.taking import takes
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 from disputes.core.criteria.intent import told_around
 

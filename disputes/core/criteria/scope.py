@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from auditlog.core.authority import (
+from auditlog.core.chain.authority import (
     judge_act,
     judge_audience,
     judge_depth,

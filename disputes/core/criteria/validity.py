@@ -1,6 +1,6 @@
 """C6, C9: was the authority in its time, and not taken back."""
 
-from auditlog.core.authority import (
+from auditlog.core.chain.authority import (
     Judgement,
     ended_before,
     expired_before,
@@ -11,8 +11,8 @@ from auditlog.core.authority import (
     told_later,
     utc_text,
 )
-from auditlog.core.limits import ended_at
-from auditlog.core.statement import CLOCKS, Token
+from auditlog.core.chain.statement import CLOCKS, Token
+from auditlog.core.money.limits import ended_at
 from disputes.core.criteria.base import Contested, CriterionResult, of_path, token_fail
 
 

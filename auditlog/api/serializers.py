@@ -1,0 +1,153 @@
+"""The API's shapes. Reads only: deliveries never pass a serializer."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import digest
+from typing import Any
+
+from django.db.models import Q
+from rest_framework import serializers
+
+from auditlog.core.reading import Reading
+from auditlog.detectors import runbook_of
+from auditlog.models import Event, Role
+from auditlog.reads.access import Viewer
+from auditlog.reads.queries import visible_events
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Whom a caller sees by name. An abuse desk: those whom its own provider's events name as actor or principal."""
+
+    pepper: bytes = b""
+    seen: frozenset[str] | None = None  # None: everybody
+
+    @classmethod
+    def of(cls, viewer: Viewer, keys: Iterable[str]) -> "Sight":
+        if viewer.role != Role.ABUSE:
+            return cls()
+        wanted = frozenset(keys) - {""}
+        named = visible_events(viewer).filter(Q(actor__in=wanted) | Q(claimed_principal__in=wanted)).order_by()
+        pairs = named.values_list("actor", "claimed_principal").distinct()
+        return cls(bytes(viewer.tenant.pepper), wanted & {key for pair in pairs for key in pair})
+
+    def sees(self, key: str) -> bool:
+        return self.seen is None or key in self.seen
+
+    def text(self, key: str) -> str:
+        """`iss|sub`, or the stub in its place."""
+        return key if not key or self.sees(key) else self.party(key)["sub"]
+
+    def party(self, key: str, **more: Any) -> dict[str, Any] | None:
+        """`iss|sub`, split at the first bar; None for nobody; a stub, the same everywhere, for whom it may not name."""
+        if not key:
+            return None
+        if not self.sees(key):
+            stub = digest(self.pepper, b"stub:" + key.encode(), sha256).hex()[:8]  # as the pages write it
+            return {"iss": None, "sub": f"hidden-{stub}", "hidden": True, **more}
+        issuer, _, subject = key.partition("|")
+        return {"iss": issuer, "sub": subject, **more}
+
+
+class MoneySerializer(serializers.Serializer):
+    amount_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    phase = serializers.CharField()
+    rail = serializers.CharField()
+    charge = serializers.CharField(allow_null=True)
+    invoice = serializers.CharField(allow_null=True)
+    authority = serializers.CharField(allow_null=True)
+
+
+class EventSerializer(serializers.BaseSerializer):
+    """One event as the list and the detail give it."""
+
+    def to_representation(self, event: Event) -> dict[str, Any]:
+        sight = self.context["sight"]
+        party = sight.party
+        money = None
+        if event.amount_minor is not None:
+            money = {
+                "amount_minor": event.amount_minor,
+                "currency": event.currency,
+                "phase": event.phase,
+                "rail": event.rail,
+                "charge": event.charge or None,
+                "invoice": event.invoice or None,
+                "authority": event.payment_authority or None,
+            }
+        return {
+            "id": str(event.event_id),
+            "source": event.source,
+            "source_event_id": event.source_event_id,
+            "leaf_index": event.leaf_index,
+            "type": event.type,
+            "occurred_at": event.occurred_at,
+            "received_at": event.received_at,
+            "outcome": event.outcome,
+            "environment": event.environment,
+            "principal": party(event.principal, claimed=event.principal_claimed),
+            "actor": party(event.actor, kind=event.actor_kind),
+            "provider": event.provider or None,
+            "account": event.account or None,
+            "verb": event.verb or None,
+            "target": {"type": event.target_type or None, "id": event.target} if event.target else None,
+            "resource": event.resource or None,
+            "money": money,
+            "grant": (event.via_grant if sight.seen is None else event.grant) or None,  # a desk: as the event states it
+            "token": event.token or None,
+            "txn": event.txn or None,
+            "session": event.session or None,
+            "task": event.task or None,
+            "request_id": event.request_id or None,
+            "grade": event.grade,
+            "within_remit": event.within_remit,
+            "chain": {"complete": event.chain_complete, "proven": event.chain_proven, "depth": event.chain_depth},
+            "projected": True,
+        }
+
+
+class FindingSerializer(serializers.BaseSerializer):
+    """A finding as its viewer reads it: takes readings (read_findings), never rows."""
+
+    def to_representation(self, finding: Reading) -> dict[str, Any]:
+        money = None
+        if finding.money_at_risk_minor is not None:
+            money = {"amount_minor": finding.money_at_risk_minor, "currency": finding.currency or None}
+        return {
+            "id": finding.id,
+            "rule": finding.rule,
+            "rule_version": finding.rule_version,
+            "severity": finding.severity,
+            "state": finding.state,
+            "title": finding.title,
+            "principal": _named(finding.principal),
+            "actor": _named(finding.actor),
+            "grant": finding.grant or None,
+            "provider": finding.provider or None,
+            "event_ids": list(finding.events),
+            "leaves": list(finding.leaves),
+            "others": finding.others,  # events it rests on beside those, which the caller may not see
+            "money_at_risk": money,
+            "first_at": finding.first_at,
+            "last_at": finding.last_at,
+            "detected_at": finding.detected_at,
+            "withdrawn_by_leaf": finding.withdrawn_by_leaf,
+            "evidence": finding.evidence,
+            "runbook": runbook_of(finding, self.context.get("now")),
+            "withheld": list(finding.withheld),
+        }
+
+
+def _named(written: str) -> dict[str, Any] | None:
+    """A party as a reading writes it; a stub has no bar in it."""
+    if not written:
+        return None
+    issuer, bar, subject = written.partition("|")
+    return {"iss": issuer, "sub": subject} if bar else {"iss": None, "sub": written, "hidden": True}
+
+
+class TriageSerializer(serializers.Serializer):
+    state = serializers.ChoiceField(choices=["open", "acknowledged", "resolved", "false_positive"])
+    reason = serializers.CharField(max_length=4000)

@@ -1,0 +1,1 @@
+"""What acts come to together: stories, takings, repeats, tasks."""

@@ -1,0 +1,246 @@
+"""A task: what was done, bought and spent so far under one stated intent, in order of time.
+
+A task is everything under the grant that states the intent, through whichever sub-agent; of an intent that acts carry
+themselves, everything that carries it. `task` on acts under the stating grant itself narrows it; what a sub-agent calls
+its own task is part of its giver's. The price is for the whole task, or for each interval that the intent names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from auditlog.core.acts.repeat import Past, past_of
+from auditlog.core.acts.taking import Taking
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.intent import Stated, is_listed, stated_intent
+from auditlog.core.chain.record import Record
+from auditlog.core.money.limits import Spent
+from auditlog.core.money.money import CREDIT_RAIL, amount_text, interval_start
+
+_Key = tuple[str, ...]
+
+
+class Cost(NamedTuple):
+    """What the task had cost with one act, against what it was to cost. Minor units of `currency`."""
+
+    max_minor: int
+    currency: str
+    before_minor: int
+    own_minor: int
+    over_minor: int  # the act's own part above the price; 0: within it
+    first: bool  # whether this act passed the price
+    crossed_by: str  # event id of the act that did; "" for none so far
+    unknown: str = ""  # the currency that nobody gave a rate for, where it could decide
+
+    @property
+    def is_over(self) -> bool:
+        return self.over_minor > 0
+
+    @property
+    def words(self) -> str:
+        total = amount_text(self.before_minor + self.own_minor, self.currency)
+        if not self.max_minor:
+            return f"nothing was to be paid for it, {total} was taken"
+        most = amount_text(self.max_minor, self.currency)
+        if not self.before_minor:
+            return f"at most {most} was asked for, {total} was taken"
+        return f"at most {most} was asked for, and with this the task has cost {total}"
+
+
+class Count(NamedTuple):
+    """How many things the task had bought with one act, and how many were asked for."""
+
+    wanted: int
+    number: int
+
+    @property
+    def is_over(self) -> bool:
+        return self.number > self.wanted
+
+
+@dataclass
+class Task:
+    """Everything under one statement of an intent, in one period of its price."""
+
+    key: _Key
+    stated: Stated
+    since: datetime | None
+    costs: dict[str, Cost] = field(default_factory=dict)  # by event id
+    counts: dict[str, Count] = field(default_factory=dict)
+    priced: list[Taking] = field(default_factory=list)  # what passed the price, or came after
+    bought: list[Taking] = field(default_factory=list)  # things bought, in order
+
+    @property
+    def over_minor(self) -> int:
+        return sum(self.costs[taking.first.event_id].over_minor for taking in self.priced)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    tasks: tuple[Task, ...]
+    of_cost: dict[str, Task]  # by event id
+    of_count: dict[str, Task]
+
+    def cost_of(self, act: Act) -> Cost | None:
+        task = self.of_cost.get(act.event_id)
+        return task.costs[act.event_id] if task else None
+
+    def count_of(self, act: Act) -> Count | None:
+        task = self.of_count.get(act.event_id)
+        return task.counts[act.event_id] if task else None
+
+
+def tasks_of(record: Record, principal: str, acts: Iterable[Act]) -> Tasks:
+    """The tasks of a principal as this record knows them; worked out once."""
+    found = record.memory.get(("tasks", principal))
+    if found is None:
+        found = record.memory["tasks", principal] = tasks(past_of(record, principal, acts), record.spending)
+    return found
+
+
+def tasks(past: Past, spending: Iterable[Spent]) -> Tasks:
+    """Fold takings, which are in order of time, into the tasks they belong to.
+
+    Money is what the spend function says was kept of each; what one act took alone counts in full at its own time, whatever
+    came back later. Money of the task that no act here tells of counts by its grants.
+    """
+    found: dict[_Key, Task] = {}
+    sums: dict[_Key, dict[str, int]] = {}
+    told = {event_id for taking in past.takings for act in taking.acts for event_id in (act.event_id,)}
+    others = [
+        s
+        for s in spending
+        if s.spent_minor > 0 and s.rail != CREDIT_RAIL and s.event_id not in told and told.isdisjoint(s.joined)
+    ]
+    states: dict[str, Stated] = {}
+    rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key]] = []
+    for taking in past.takings:
+        lead = _lead(taking)
+        stated = stated_intent(lead)
+        if stated is None:
+            continue
+        rows.append((taking.place, taking, stated, _key(lead, stated)))
+        if stated.grant:
+            states[stated.grant] = stated
+    for spent in others:
+        for grant in spent.grants & states.keys():
+            rows.append(((spent.at, spent.leaf_index), spent, states[grant], (grant, "")))
+    for (at, _), row, stated, key in sorted(rows, key=lambda each: each[0]):
+        since = _since(stated, at)
+        task = found.setdefault((*key, str(since)), Task((*key, str(since or "")), stated, since))
+        totals = sums.setdefault(task.key, {})
+        if isinstance(row, Spent):
+            totals[row.currency] = totals.get(row.currency, 0) + row.spent_minor
+            continue
+        _price(task, row, totals)
+    counted: dict[_Key, Task] = {}
+    for taking in past.takings:
+        lead = _lead(taking)
+        stated = stated_intent(lead)
+        if stated is not None and stated.intent.quantity is not None and (kind := _kind_bought(taking, stated)):
+            key = (*_key(lead, stated), kind)
+            _count(counted.setdefault(key, Task(key, stated, None)), taking)
+    all_ = (*found.values(), *counted.values())
+    return Tasks(
+        all_,
+        {event_id: task for task in found.values() for event_id in task.costs},
+        {event_id: task for task in counted.values() for event_id in task.counts},
+    )
+
+
+def _lead(taking: Taking) -> Act:
+    """The statement that answers for a taking: the first that leads to a grant; a payment system's word names none."""
+    return next((act for act in taking.acts if act.path.grants), taking.first)
+
+
+def _key(act: Act, stated: Stated) -> _Key:
+    if stated.grant is not None:
+        direct = bool(act.path.grants) and act.path.grants[-1].id == stated.grant
+        return (stated.grant, act.task if direct else "")
+    said = msgspec.json.encode(stated.intent).decode()
+    return ("", act.task or act.session or act.txn or act.via_grant or act.grant or act.event_id, said)
+
+
+def _since(stated: Stated, at: datetime) -> datetime | None:
+    interval = stated.intent.interval
+    return interval_start(at.astimezone(UTC), interval) if interval else None
+
+
+def _price(task: Task, taking: Taking, totals: dict[str, int]) -> None:
+    intent = task.stated.intent
+    net = taking.net_minor
+    if intent.max_price_minor is not None:
+        asked = (intent.currency or taking.currency).upper()
+        # A maximum of nothing is passed by anything, in whatever money.
+        currency = taking.currency if intent.max_price_minor == 0 else asked
+        before = totals.get(currency, 0)
+        own = (
+            0
+            if taking.currency != currency
+            else taking.amount_minor
+            if taking.amount_minor > intent.max_price_minor
+            else net
+        )
+        over = max(0, min(own, before + own - intent.max_price_minor))
+        foreign = next(
+            (
+                other
+                for other, spent in sorted({**totals, taking.currency: taking.amount_minor}.items())
+                if other != currency and spent
+            ),
+            "",
+        )
+        crossed = task.priced[0] if task.priced else taking if over else None
+        cost = Cost(intent.max_price_minor, currency, before, own, over, crossed is taking, crossed.first.event_id if crossed else "",
+                    foreign if not over else "")  # fmt: skip
+        if over:
+            task.priced.append(taking)
+        task.costs |= dict.fromkeys((act.event_id for act in taking.acts), cost)
+    totals[taking.currency] = totals.get(taking.currency, 0) + net
+
+
+# Types and verbs by which a thing is bought, and not a call made, a reading taken or a bill settled.
+_BUYING_TYPES = frozenset("account.created domain.registered resource.provisioned subscription.started".split())
+_BUYING = frozenset("buy checkout create order purchase register reserve start subscribe topup".split())
+_GOODS = frozenset(
+    "account booking cart domain gift_card item license licence name number order package plan product seat server share sku subscription "
+    "ticket tier unit voucher".split()
+)
+
+
+def _kind_bought(taking: Taking, stated: Stated) -> str:
+    """What kind of thing was bought: counted against an intent's quantity are things of the kind asked for; "" for none."""
+    if taking.is_call:
+        return ""
+    intent = stated.intent
+    for act in taking.acts:
+        if act.type == "domain.registered":
+            return "name"
+    for act in taking.acts:
+        target = act.payload.action.target if act.payload.action else None
+        kind = target.type.lower() if target else ""
+        last = act.verb.rpartition(".")[2].lower()
+        renews = last in ("renew", "renewal", "extend") or act.type.endswith(".renewed")
+        if renews:
+            return ""
+        bought = act.type in _BUYING_TYPES or last in _BUYING or (act.type == "payment.captured" and kind in _GOODS)
+        # Where things were asked for by name, other things are another question than how many.
+        if bought and kind in _GOODS and (not intent.targets or is_listed(act, intent)):
+            return kind
+    return ""
+
+
+def _count(task: Task, taking: Taking) -> None:
+    """One more thing, unless it was given back before now: the same name twice is a repeat, and no second name."""
+    standing = [each for each in task.bought if not each.is_given_back(taking.at)]
+    names = {_named(each) for each in standing if _named(each)}
+    number = len(names | {_named(taking)}) if _named(taking) else len(standing) + 1
+    task.bought.append(taking)
+    task.counts |= dict.fromkeys((act.event_id for act in taking.acts), Count(task.stated.intent.quantity or 0, number))
+
+
+def _named(taking: Taking) -> str:
+    return next((act.object.lower().rstrip(".") for act in taking.acts if act.type == "domain.registered"), "")

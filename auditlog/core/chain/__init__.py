@@ -1,0 +1,1 @@
+"""Delegation: grants, chains, authority, gates, and the acts that stand on them."""

@@ -1,0 +1,1 @@
+"""Names: domain names as names, and which brand one stands close to."""

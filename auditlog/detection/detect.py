@@ -1,0 +1,552 @@
+"""Detect: fold the acts of each partition key that changed, and keep what the detectors say (fifth step of the road).
+
+A key is always judged whole, from all its acts, so batch size and order of arrival never change what stands in the
+end. New leaves are read from a position; older acts whose meaning changed, and acts that waited for a grace period,
+come from `projection_dirty`. Position, dirty rows and findings move in one transaction.
+
+Findings are upserted by (rule, anchor): people's triage stays, and a finding that its detector no longer returns is
+withdrawn, naming the leaf that took its ground away.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from auditlog.core.amount import minor
+from auditlog.core.chain.act import Act
+from auditlog.core.event import GrantObject
+from auditlog.core.finding import Finding
+from auditlog.database.bulk import copy_rows
+from auditlog.database.dirty import look_again
+from auditlog.detectors import (
+    Detector,
+    SourceDetector,
+    all_detectors,
+    clock_skew,
+    integrity,
+    source_gap,
+    source_silent,
+    story_detectors,
+)
+from auditlog.detectors.gathered import gather
+from auditlog.ledger.append import EPOCH, identity
+from auditlog.models import Finding as FindingRow
+from auditlog.models import ProjectionState, RefusalCount, Tenant
+from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.reads.queries import generation_of, load_acts, record_around, select_acts, shared_with
+from auditlog.reads.source_facts import clock_facts, gap_facts, silence_of
+from auditlog.reads.stories import stories_around
+
+BATCH = 2_000
+GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
+COLUMNS = {"principal": "principal", "grant": '"grant"', "token": "token", "actor": "actor", "jkt": "jkt"}
+
+
+def is_ripe(received_at: datetime, now: datetime, grace: timedelta = GRACE) -> bool:
+    """Whether the grace after receipt is over. What lies further ahead than a grace was received before the clock was set
+    back: how long ago nobody knows, and a grace is short.
+    """
+    return not -GRACE <= now - received_at < grace
+
+
+@dataclass(slots=True)
+class Work:
+    """What one round of detection looks at."""
+
+    acts: list[Act]
+    graced: list[Act] = field(default_factory=list)  # seen before; now absence around them means something
+    waiting: dict[int, Act] = field(default_factory=dict)  # by leaf: to come again when their grace is over
+    principals: set[str] = field(default_factory=set)
+    refusals: set[str] = field(default_factory=set)
+    heard: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # keys of the rules about sources, by kind
+    upto: int = 0  # the leaf that withdrawals name
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.acts or self.graced or self.principals or self.refusals)
+
+    def concerned(self, types: frozenset[str], *, waits: bool, now: datetime) -> list[Act]:
+        """The acts of these types that may be judged now. For rules about absence the others come again when their grace
+        is over, and then for those rules only: for all others nothing has changed."""
+        acts = [act for act in (self.acts + self.graced if waits else self.acts) if act.type in types]
+        if not waits:
+            return acts
+        self.waiting |= {act.leaf_index: act for act in acts if not is_ripe(act.received_at, now)}
+        return [act for act in acts if act.leaf_index not in self.waiting]
+
+
+def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
+    """Run one round. Returns how many leaves and dirty rows it took up; 0 when there is nothing to look at."""
+    with transaction.atomic():
+        state = (
+            ProjectionState.objects.select_for_update(skip_locked=True).filter(tenant=tenant, is_current=True).first()
+        )
+        if state is None:
+            return 0
+        upto = min(state.position, state.detected + limit)
+        dirty = _take_dirty(tenant, now=now, limit=limit)
+        taken = upto - state.detected + len(dirty)
+        if not taken:
+            return 0
+        work = _work(tenant, state.detected, upto, dirty)
+        work.upto = max(0, state.position - 1)
+        _judge_leaves(tenant, state.detected, upto, now=now)
+        _judge_refusals(tenant, work.refusals, now=now)
+        _judge_sources(tenant, work, now=now)
+        if not work.is_empty:
+            single = [detector for detector in all_detectors() if detector.partition == ("event_id",)]
+            for waits in (False, True):
+                _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
+            keyed: dict[tuple[tuple[str, ...], bool], list[Detector]] = {}
+            for detector in all_detectors():
+                if detector.partition != ("event_id",):
+                    keyed.setdefault((detector.partition, detector.waits), []).append(detector)
+            for (partition, waits), detectors in keyed.items():
+                _judge_keys(tenant, partition, detectors, work, waits=waits, now=now)
+            _judge_stories(tenant, work, now=now)
+            _wait_for(tenant, work.waiting.values(), now=now)
+        ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
+        return taken
+
+
+def _take_dirty(tenant: Tenant, *, now: datetime, limit: int) -> list[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM projection_dirty WHERE id IN (SELECT id FROM projection_dirty"
+            " WHERE tenant_id = %s AND due_at <= %s ORDER BY id LIMIT %s FOR UPDATE) RETURNING kind, key",
+            [tenant.pk, now, limit],
+        )
+        return cursor.fetchall()
+
+
+def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]) -> Work:
+    keys: dict[str, set[str]] = {}
+    for kind, key in dirty:
+        keys.setdefault(kind, set()).add(key)
+    grants, tokens = list(keys.get("grant", ())), list(keys.get("token", ()))
+    acts = select_acts(
+        tenant,
+        "(leaf_index >= %s AND leaf_index < %s) OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
+        " OR (token = ANY(%s) AND token <> '')",
+        [start, end, [int(leaf) for leaf in keys.get("grace", ())], grants, tokens],
+    )
+    changed, graced = [], []
+    for act in acts:
+        is_touched = act.via_grant in keys.get("grant", ()) or act.token in keys.get("token", ())
+        (changed if is_touched or start <= act.leaf_index < end else graced).append(act)
+    heard = {
+        kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))]
+        for kind in ("sequence", "silence", "clock")
+    }
+    return Work(
+        changed,
+        graced,
+        principals=keys.get("principal", set()) - {""},
+        refusals=keys.get("refusal", set()),
+        heard=heard,
+    )
+
+
+def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
+    """Detectors that judge each event by itself: they share one look at the record around the events."""
+    types = frozenset().union(*(detector.types for detector in detectors))
+    waits = any(detector.waits for detector in detectors)
+    concerned = work.concerned(types, waits=waits, now=now)
+    settled = {
+        detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned})
+        for detector in detectors
+    }
+    again = {act.leaf_index: act for acts in settled.values() for act in acts}
+    # A payment is judged through the act it pays for, and the other way round: look at those again too.
+    members = _with_companions(tenant, types, [*concerned, *again.values()], waits=waits, now=now)
+    if not members:
+        return
+    record = record_around(tenant, members)
+    gathering: dict[Detector, list[Finding]] = {}
+    for detector in detectors:
+        mine = [act for act in members if act.type in detector.types]
+        found = {_key(detector.partition, act): list(detector.find([act], record)) for act in mine}
+        if getattr(detector, "gathers", False):
+            gathering[detector] = [finding for findings in found.values() for finding in findings]
+        else:
+            keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+    _gather(tenant, gathering, members, withdrawn_by=work.upto, now=now)
+
+
+def _gather(
+    tenant: Tenant, gathering: dict[Detector, list[Finding]], judged: Sequence[Act], *, withdrawn_by: int, now: datetime
+) -> None:
+    """Keep what was found of single events as one finding for each anchor. The other members of what is touched, by its
+    anchor or by an event that was judged again, are judged again too: the whole finding stands or falls with them.
+    """
+    rules = [detector.rule for detector in gathering]
+    if not rules:
+        return
+    anchors = [finding.anchor for findings in gathering.values() for finding in findings]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT rule, anchor, event_ids FROM finding WHERE tenant_id = %s AND rule = ANY(%s) AND state <> 'withdrawn'"
+            " AND (anchor = ANY(%s) OR event_ids && %s)",
+            [tenant.pk, rules, anchors, [UUID(act.event_id) for act in judged]],
+        )
+        kept = cursor.fetchall()
+    known = {act.event_id for act in judged}
+    others = {str(event_id) for _, _, event_ids in kept for event_id in event_ids} - known
+    again = list(load_acts(tenant, others).values()) if others else []
+    record = record_around(tenant, again) if again else None
+    for detector, found in gathering.items():
+        found = [*found, *(f for act in again if act.type in detector.types for f in detector.find([act], record))]
+        touched: dict[str, list[Finding]] = {anchor: [] for rule, anchor, _ in kept if rule == detector.rule}
+        for finding in found:
+            touched.setdefault(finding.anchor, []).append(finding)
+        gathered = {("anchor", anchor): [gather(findings)] if findings else [] for anchor, findings in touched.items()}
+        _keep(tenant, detector.rule, detector.version, gathered, withdrawn_by=withdrawn_by, now=now)
+
+
+def _judge_keys(
+    tenant: Tenant, partition: tuple[str, ...], detectors: Sequence[Detector], work: Work, *, waits: bool, now: datetime
+) -> None:
+    """Detectors that judge all events of a key together: those of one partition share the events and one look at the
+    record around them."""
+    types = frozenset().union(*(detector.types for detector in detectors))
+    keys = {_key(partition, act) for act in work.concerned(types, waits=waits, now=now)}
+    if partition == ("principal",):
+        keys |= {(principal,) for principal in work.principals}
+    keys = {key for key in keys if all(key)}
+    if not keys:
+        return
+    members = _members(tenant, partition, types, keys)
+    if waits:
+        members = [act for act in members if is_ripe(act.received_at, now)]
+    record = record_around(tenant, members)
+    for detector in detectors:
+        grouped: dict[tuple[str, ...], list[Act]] = {}
+        for act in members:  # in leaf order, so that findings are made in that order too
+            if act.type in detector.types:
+                grouped.setdefault(_key(partition, act), []).append(act)
+        found = {
+            key: list(detector.find(grouped[key], record)) if key in grouped else []
+            for key in [*grouped, *(keys - grouped.keys())]
+        }
+        if getattr(detector, "of_lines", False):
+            found = _with_joined(tenant, found)
+        keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
+
+
+def _with_joined(tenant: Tenant, found: dict[tuple[str, ...], list[Finding]]) -> dict[tuple[str, ...], list[Finding]]:
+    """Findings on lines of the books with every statement that those lines count, as verdicts judge each of them."""
+    leads = {event_id for findings in found.values() for finding in findings for event_id in finding.events}
+    if not leads:
+        return found
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.lead, e.event_id, e.leaf_index FROM projection_charge c CROSS JOIN unnest(c.events) AS told(event_id)"
+            " JOIN projection_event e ON e.tenant_id = c.tenant_id AND e.generation = c.generation AND e.event_id = told.event_id"
+            " WHERE c.tenant_id = %s AND c.generation = %s AND c.lead = ANY(%s) AND c.is_joined",
+            [tenant.pk, generation_of(tenant), [UUID(event_id) for event_id in leads]],
+        )
+        joined: dict[str, dict[str, int]] = {}
+        for lead, event_id, leaf in cursor.fetchall():
+            joined.setdefault(str(lead), {})[str(event_id)] = leaf
+    return {key: [_widened(finding, joined) for finding in findings] for key, findings in found.items()}
+
+
+def _widened(finding: Finding, joined: dict[str, dict[str, int]]) -> Finding:
+    events: dict[str, int] = {}
+    for event_id, leaf in zip(finding.events, finding.leaves, strict=True):
+        events |= {event_id: leaf} | joined.get(event_id, {})
+    return replace(finding, events=tuple(events), leaves=tuple(events.values()))
+
+
+def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
+    """What sources say of one act together. A story is kept under its first statement; whatever stood under the others,
+    from when they were stories of their own, has lost its ground.
+    """
+    told = stories_around(tenant, work.acts, of_several=True).stories
+    for detector in story_detectors():
+        found: dict[tuple[str, ...], list[Finding]] = {(act.event_id,): [] for story in told for act in story.acts}
+        found |= {(story.anchor,): list(detector.find([story])) for story in told}
+        named = {(*detector.partition, *key): findings for key, findings in found.items()}
+        _keep(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
+
+
+def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
+    """Acts with open findings of this rule that an event of this round may settle, to be judged again; and acts that a
+    refusal of this round may be about: it takes back an approval that had cleared them.
+    """
+    settling = [act for act in work.acts if act.type in getattr(detector, "settled_by", ())]
+    if not settling:
+        return []
+    principals = {act.principal for act in settling} | {
+        act.payload.gate.by.key for act in settling if act.payload.gate and act.payload.gate.by
+    }
+    granted = {
+        act.payload.grant.actor.key
+        for act in settling
+        if isinstance(act.payload.grant, GrantObject) and act.payload.grant.actor
+    }
+    acts = select_acts(
+        tenant,
+        "event_id IN (SELECT unnest(event_ids) FROM finding f WHERE f.tenant_id = %s AND f.rule = %s"
+        " AND (f.principal = ANY(%s) OR f.evidence->>'initiator' = ANY(%s)) AND f.state IN ('open', 'acknowledged'))",
+        [tenant.pk, detector.rule, list(principals - {""}), list(granted)],
+    )
+    # An answer under the same request may be meant for this act, in whosever name it is told.
+    if answered := {act.request_id for act in settling if act.type.startswith("approval.")} - {""}:
+        acts += select_acts(
+            tenant,
+            "request_id = ANY(%s) AND request_id <> '' AND leaf_index <> ALL(%s) AND event_id IN (SELECT unnest(event_ids) FROM finding f"
+            " WHERE f.tenant_id = %s AND f.rule = %s AND f.state IN ('open', 'acknowledged'))",
+            [list(answered), [act.leaf_index for act in acts], tenant.pk, detector.rule],
+        )
+    refusals = [act for act in settling if act.type == "approval.decided" and act.outcome != "success"]
+    requests, targets = (
+        {act.request_id for act in refusals} - {""},
+        {thing for act in refusals for thing in (act.target, act.resource)} - {""},
+    )
+    if requests or targets:
+        acts += select_acts(
+            tenant,
+            "type = ANY(%s) AND ((request_id = ANY(%s) AND request_id <> '') OR ((target = ANY(%s) OR resource = ANY(%s)) AND principal = ANY(%s)"
+            " AND principal <> '')) AND leaf_index <> ALL(%s)",
+            [
+                list(detector.types),
+                list(requests),
+                list(targets),
+                list(targets),
+                list(principals - {""}),
+                [act.leaf_index for act in acts],
+            ],
+        )
+    return [act for act in acts if act.leaf_index not in known]
+
+
+def _key(partition: tuple[str, ...], act: Act) -> tuple[str, ...]:
+    return tuple(getattr(act, name) for name in partition)
+
+
+def _members(
+    tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], keys: set[tuple[str, ...]]
+) -> list[Act]:
+    """All acts of these types under the keys, in leaf order: one query a partition."""
+    if not keys:
+        return []
+    columns = [COLUMNS[name] for name in partition]
+    arrays = ", ".join("%s::text[]" for _ in columns)
+    names = ", ".join(f"k{number}" for number in range(len(columns)))
+    joined = ", ".join(f"e.{column}" for column in columns)
+    stated = " AND ".join(f"e.{column} <> ''" for column in columns)  # without it the partial indexes are no use
+    return select_acts(
+        tenant,
+        f"type = ANY(%s) AND {stated} AND ({joined}) IN (SELECT {names} FROM unnest({arrays}) AS k({names}))",
+        [list(types), *([key[number] for key in keys] for number in range(len(columns)))],
+    )
+
+
+def _with_companions(
+    tenant: Tenant, types: frozenset[str], acts: list[Act], *, waits: bool, now: datetime
+) -> list[Act]:
+    """The acts and, for charges, keys, invoices and requests they share, the others: what arrives last can settle what
+    came first.
+    """
+    conditions, params = shared_with(acts)
+    if not conditions:
+        return sorted(acts, key=lambda act: act.leaf_index)
+    known = {act.leaf_index for act in acts}
+    others = select_acts(
+        tenant,
+        f"type = ANY(%s) AND ({' OR '.join(conditions)}) AND leaf_index <> ALL(%s)",
+        [list(types), *params, list(known)],
+    )
+    ripe = [other for other in others if not waits or is_ripe(other.received_at, now)]
+    return sorted([*acts, *ripe], key=lambda act: act.leaf_index)
+
+
+def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:
+    rows = [
+        (tenant.pk, "grace", str(act.leaf_index), act.leaf_index, min(act.received_at, now) + GRACE) for act in acts
+    ]
+    if rows:
+        copy_rows(
+            "projection_dirty",
+            {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"},
+            rows,
+        )
+
+
+# --- what the road itself saw ---------------------------------------------------------------------------------------
+
+
+def _judge_leaves(tenant: Tenant, start: int, end: int, *, now: datetime) -> None:
+    """Conflict leaves in the range, judged with all others of the same source, key and hour."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CONFLICTS, {"tenant": tenant.pk, "epoch": EPOCH, "kind": KIND_NUMBERS["conflict"],
+                                    "start": start, "end": end})  # fmt: skip
+        rows = cursor.fetchall()
+        originals = [identity(bytes(tenant.pepper), source, given) for _, source, _, _, given in rows]
+        cursor.execute(
+            "SELECT event_id, leaf_index FROM ledger_leaf WHERE tenant_id = %s AND event_id = ANY(%s)",
+            [tenant.pk, originals],
+        )
+        leaf_of = dict(cursor.fetchall())
+    facts = [
+        integrity.ConflictFact(leaf, source, key, received_at, str(original), leaf_of.get(original))
+        for (leaf, source, key, received_at, _), original in zip(rows, originals, strict=True)
+    ]
+    if facts:
+        found = {(finding.anchor,): [finding] for finding in integrity.conflict_findings(facts)}
+        _keep(tenant, integrity.DUPLICATE_CONFLICT, integrity.VERSION, found, withdrawn_by=end - 1, now=now)
+
+
+_CONFLICTS = """
+    WITH touched AS (
+        SELECT DISTINCT source_id, key, date_trunc('hour', received_at, 'UTC') AS hour FROM ledger_leaf
+        WHERE tenant_id = %(tenant)s AND epoch = %(epoch)s AND kind = %(kind)s
+          AND leaf_index >= %(start)s AND leaf_index < %(end)s
+    )
+    SELECT l.leaf_index, s.name, l.key, l.received_at, p.source_event_id
+    FROM ledger_leaf l JOIN touched t ON t.source_id = l.source_id AND t.key = l.key
+      AND date_trunc('hour', l.received_at, 'UTC') = t.hour
+    JOIN auditlog_source s ON s.id = l.source_id
+    JOIN ledger_payload p ON p.tenant_id = l.tenant_id AND p.epoch = l.epoch AND p.leaf_index = l.leaf_index
+    WHERE l.tenant_id = %(tenant)s AND l.epoch = %(epoch)s AND l.kind = %(kind)s AND l.leaf_index < %(end)s
+    ORDER BY l.leaf_index
+"""
+
+
+def _judge_refusals(tenant: Tenant, sources: set[str], *, now: datetime) -> None:
+    rows = RefusalCount.objects.filter(tenant=tenant, source__in=sources).order_by("id")
+    facts = [
+        integrity.RefusalFact(r.source, r.key, r.err, r.hour, r.count, r.first_at, r.last_at, r.sample) for r in rows
+    ]
+    found = {(finding.anchor,): [finding] for finding in integrity.signature_findings(facts)}
+    _keep(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
+
+
+def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
+    """Gaps, silence and clocks of the sources that were heard from, or whose time has come."""
+    for source, stream in work.heard["sequence"]:
+        facts = gap_facts(tenant, source, stream)
+        ripe, young = [], []
+        for fact in facts:
+            (ripe if is_ripe(fact.gap.revealed_at, now, _grace(fact)) else young).append(fact)
+        _keep_of(tenant, source_gap, {(source, stream): ripe}, work, now=now)
+        if young:
+            due_at = min(min(fact.gap.revealed_at, now) + _grace(fact) for fact in young)
+            look_again(tenant.pk, "sequence", json.dumps((source, stream)), due_at=due_at)
+    for (source,) in work.heard["silence"]:
+        fact = silence_of(tenant, source)
+        due_at = fact.since + fact.every + GRACE if fact else now
+        _keep_of(tenant, source_silent, {(source,): [fact] if fact and due_at <= now else []}, work, now=now)
+        if due_at > now:
+            look_again(tenant.pk, "silence", json.dumps((source,)), due_at=due_at)
+    if hours := work.heard["clock"]:
+        by_key: dict[tuple[str, ...], list[clock_skew.Fact]] = {key: [] for key in hours}
+        for fact in clock_facts(tenant, hours):
+            by_key[fact.source, fact.key, fact.hour.isoformat()].append(fact)
+        _keep_of(tenant, clock_skew, by_key, work, now=now)
+
+
+def _grace(fact: source_gap.Fact) -> timedelta:
+    return source_gap.LINKED_GRACE if fact.gap.is_linked else GRACE
+
+
+def _keep_of(
+    tenant: Tenant, detector: SourceDetector, facts: dict[tuple[str, ...], list], work: Work, *, now: datetime
+) -> None:
+    found = {key: list(detector.find(many)) for key, many in facts.items()}
+    _keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
+
+
+# --- keeping --------------------------------------------------------------------------------------------------------
+
+
+def keep(
+    tenant: Tenant, detector: Detector, found: dict[tuple[str, ...], list[Finding]], *, withdrawn_by: int, now: datetime
+) -> None:
+    """Keep what a detector found for these keys of its partition. One rule may have several partitions."""
+    named = {(*detector.partition, *key): findings for key, findings in found.items()}
+    _keep(tenant, detector.rule, detector.version, named, withdrawn_by=withdrawn_by, now=now)
+
+
+def keep_found(tenant: Tenant, rule: str, version: int, found: Mapping[str, Finding], *, now: datetime) -> None:
+    """Keep findings by their anchors that no later look takes back: those that stand already are left as they are."""
+    if not found:
+        return
+    stand = set(
+        FindingRow.objects.filter(tenant=tenant, rule=rule, anchor__in=list(found))
+        .exclude(state="withdrawn")
+        .values_list("anchor", flat=True)
+    )
+    new = {(anchor,): [finding] for anchor, finding in found.items() if anchor not in stand}
+    with transaction.atomic():
+        _keep(tenant, rule, version, new, withdrawn_by=0, now=now)
+
+
+def _keep(
+    tenant: Tenant,
+    rule: str,
+    version: int,
+    found: dict[tuple[str, ...], list[Finding]],
+    *,
+    withdrawn_by: int,
+    now: datetime,
+) -> None:
+    """Upsert what was found for these keys of one rule, and withdraw what was found for them before and is not now."""
+    if not found:
+        return
+    rows = [(json.dumps(key), finding) for key, findings in found.items() for finding in findings]
+    with connection.cursor() as cursor:
+        for partition, finding in rows:
+            cursor.execute(
+                _KEEP,
+                {
+                    "tenant": tenant.pk,
+                    "rule": rule,
+                    "version": version,
+                    "anchor": finding.anchor,
+                    "partition": partition,
+                    "severity": finding.severity,
+                    "title": finding.title,
+                    "principal": finding.principal or "",
+                    "actor": finding.actor or "",
+                    "grant": finding.grant or "",
+                    "provider": finding.provider or "",
+                    "event_ids": [UUID(event_id) for event_id in finding.events],
+                    "leaves": list(finding.leaves),
+                    "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
+                    "currency": finding.currency or "",
+                    "first_at": finding.first_at,
+                    "last_at": finding.last_at,
+                    "now": now,
+                    "evidence": json.dumps(
+                        finding.evidence, default=minor
+                    ),  # amounts below a minor unit are rounded only here
+                },
+            )
+        cursor.execute(
+            "UPDATE finding SET state = 'withdrawn', withdrawn_by_leaf = %s WHERE tenant_id = %s AND rule = %s"
+            " AND partition = ANY(%s) AND anchor <> ALL(%s) AND state IN ('open', 'acknowledged')",
+            [withdrawn_by, tenant.pk, rule, [json.dumps(key) for key in found], [f.anchor for _, f in rows]],
+        )
+
+
+# A finding that comes back is open again; one that people have judged keeps their judgement.
+_KEEP = """
+    INSERT INTO finding AS f (tenant_id, rule, rule_version, anchor, partition, severity, state, title, principal, actor,
+        "grant", provider, event_ids, leaves, money_at_risk_minor, currency, first_at, last_at, detected_at, evidence)
+    VALUES (%(tenant)s, %(rule)s, %(version)s, %(anchor)s, %(partition)s, %(severity)s, 'open', %(title)s, %(principal)s,
+        %(actor)s, %(grant)s, %(provider)s, %(event_ids)s, %(leaves)s, %(money)s, %(currency)s, %(first_at)s,
+        %(last_at)s, %(now)s, %(evidence)s)
+    ON CONFLICT ON CONSTRAINT finding_once DO UPDATE SET
+        rule_version = excluded.rule_version, partition = excluded.partition, severity = excluded.severity,
+        title = excluded.title, principal = excluded.principal, actor = excluded.actor, "grant" = excluded."grant",
+        provider = excluded.provider, event_ids = excluded.event_ids, leaves = excluded.leaves,
+        money_at_risk_minor = excluded.money_at_risk_minor, currency = excluded.currency,
+        first_at = excluded.first_at, last_at = excluded.last_at, evidence = excluded.evidence,
+        state = CASE WHEN f.state = 'withdrawn' THEN 'open' ELSE f.state END, withdrawn_by_leaf = NULL
+"""

@@ -1,0 +1,43 @@
+"""Triage: what a person makes of a finding. Every step is kept, with who and why."""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from auditlog.core.errors import NotFound, NotPermitted, NotPossible
+from auditlog.models import Finding, Role, Triage
+from auditlog.reads.access import Viewer
+from auditlog.reads.queries import visible_findings
+
+STATES = ("open", "acknowledged", "resolved", "false_positive")
+
+
+@transaction.atomic
+def triage(viewer: Viewer, finding_id: int, *, state: str, reason: str, now: datetime) -> Finding:
+    """Move a finding to `state`. Raises NotPermitted, NotFound or NotPossible.
+
+    A withdrawn finding cannot be moved: its ground is gone, and it opens again by itself if that comes back.
+    """
+    viewer.must("triage")
+    finding = visible_findings(viewer).select_for_update(of=("self",)).filter(pk=finding_id).first()
+    if finding is None:
+        raise NotFound(f"there is no finding {finding_id}")
+    if state not in STATES:
+        raise NotPossible(f"expected one of {', '.join(STATES)}, found {state[:40]!r}")
+    if finding.state == Finding.State.WITHDRAWN:
+        raise NotPossible("this finding was withdrawn: what it stood on is gone")
+    if viewer.role == Role.ABUSE and state == "false_positive":
+        raise NotPermitted(
+            "whether a finding at a provider is a false one is not for that provider's own desk to say: acknowledge it, with the reason"
+        )
+    if not reason.strip():
+        raise NotPossible("a reason is needed: somebody will ask for it later")
+    if finding.state == state:
+        raise NotPossible(f"the finding is {state} already")
+    Triage.objects.create(
+        finding=finding, at=now, by=viewer.name, user_id=viewer.user_id, from_state=finding.state, to_state=state,
+        reason=reason.strip(), desk=viewer.provider if viewer.role == Role.ABUSE else "",
+    )  # fmt: skip
+    finding.state = state
+    finding.save(update_fields=["state"])
+    return finding

@@ -1,0 +1,1 @@
+"""Out to a SIEM: streams of lines from a cursor on, and their delivery."""

@@ -1,0 +1,1 @@
+"""Receive and verify deliveries; fetch and poll what is not delivered (first two steps of the road)."""

@@ -1,0 +1,1 @@
+"""Every read of the record, by noun, and what a viewer may see of it."""

@@ -1,0 +1,1 @@
+"""Who may send: configure sources and keys, hold their secrets, call what is asked for from outside."""

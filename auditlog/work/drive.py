@@ -1,0 +1,70 @@
+"""Drive: walk a tenant's road from its positions until nothing is left. What tasks, commands and tests call."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection
+
+from auditlog.detection.detect import detect
+from auditlog.models import Tenant
+from auditlog.projection.project import project
+
+log = structlog.get_logger()
+LEAST = 0.1  # seconds of one tenant's turn
+
+
+def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float | None = None) -> bool:
+    """Project and detect until caught up, or for so many seconds. Returns whether something was left when they were over.
+
+    Does nothing when another process is at it, which will see our work too.
+    """
+    began = time.monotonic()
+    tenant = Tenant.objects.get(name=name)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext('answerable.drive'), %s)", [tenant.pk])
+        if not cursor.fetchone()[0]:
+            return False
+    try:
+        while True:
+            # Detection keeps up with every batch before the next is projected, whatever each takes at once: findings are
+            # never further behind than one batch.
+            worked = project(tenant, now=now())
+            while found := detect(tenant, now=now()):
+                worked += found
+                if for_at_most is not None and time.monotonic() - began > for_at_most:
+                    return True
+            if not worked:
+                return False
+            if for_at_most is not None and time.monotonic() - began > for_at_most:
+                return True
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(hashtext('answerable.drive'), %s)", [tenant.pk])
+
+
+def drive_every_tenant(*, now: Callable[[], datetime], for_at_most: float | None = None) -> None:
+    """Walk the roads that have something on them: new leaves, or dirty rows whose time has come.
+
+    The shortest backlog first, so that a long one delays nobody; `for_at_most` seconds are shared by all. What stops one
+    tenant is logged, and the others go on.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT t.name FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id"
+            " JOIN projection_state s ON s.tenant_id = t.id AND s.is_current"
+            " WHERE h.size > s.position OR s.position > s.detected OR EXISTS"
+            " (SELECT 1 FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)"
+            " ORDER BY (h.size - s.position) + (h.size - s.detected), t.id",
+            [now()],
+        )
+        names = [name for (name,) in cursor.fetchall()]
+    share = None if for_at_most is None else max(LEAST, for_at_most / max(1, len(names)))
+    for name in names:
+        try:
+            drive_tenant(name, now=now, for_at_most=share)
+        except (OperationalError, InterfaceError):
+            raise  # the database itself: it stops all of them
+        except Exception:
+            log.exception("tenant not driven", tenant=name)
