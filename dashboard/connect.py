@@ -13,13 +13,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog import formats
-from auditlog.api.views import DEFAULT_TENANT
 from auditlog.core.errors import AnswerableError, Refused
 from auditlog.custody.inspect_log import source_health
 from auditlog.formats import Delivery
 from auditlog.formats.trial import TRIALS, trial_command, trial_delivery
 from auditlog.ingest.receive import rehearse
 from auditlog.models import PendingFetch, Pull, Source, SourceKey
+from auditlog.models.directory import DEFAULT_TENANT
 from auditlog.reads.source_facts import announced_by, asked_of, pace_by_source, recent_deliveries, refusals_of
 from auditlog.sources import configure
 from auditlog.sources.fetch_keys import EVERY, add_source_by_url

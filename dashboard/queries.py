@@ -17,7 +17,6 @@ from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, S
 from django.urls import reverse
 
 from auditlog.api.chain_json import chain_to
-from auditlog.api.serializers import Sight
 from auditlog.api.story_json import story_json
 from auditlog.core import party as kinds
 from auditlog.core.acts.story import Story, disagreements
@@ -52,6 +51,7 @@ from auditlog.models.ledger import KIND_NAMES
 from auditlog.reads import queries as record
 from auditlog.reads.access import Viewer
 from auditlog.reads.read_findings import read_findings, title_for_every_reader
+from auditlog.reads.sight import Sight
 from auditlog.reads.stories import stories_around
 from auditlog.reads.threads import Linked, Thread, linked_to, thread_exposure, timeline
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 
-from auditlog.api.serializers import Sight
 from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
 from auditlog.reads.access import Viewer, person_of
 from auditlog.reads.queries import visible_findings
+from auditlog.reads.sight import Sight
 from disputes.adjudicate import newer_events, read
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, nexts

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from auditlog.api.serializers import Sight
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.authority import (
     CLOCKS,
@@ -34,7 +33,8 @@ from auditlog.core.chain.organisation import NONE_MAPPED, Gain, Organisations
 from auditlog.core.chain.statement import Grant, Token
 from auditlog.core.chain.use import follows_an_act
 from auditlog.core.event import Party
-from auditlog.reads.queries import split_party
+from auditlog.core.party import split_party
+from auditlog.reads.sight import Sight
 
 
 def chain_json(

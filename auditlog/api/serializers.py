@@ -1,53 +1,12 @@
 """The API's shapes. Reads only: deliveries never pass a serializer."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from hashlib import sha256
-from hmac import digest
 from typing import Any
 
-from django.db.models import Q
 from rest_framework import serializers
 
 from auditlog.core.reading import Reading
 from auditlog.detectors import runbook_of
-from auditlog.models import Event, Role
-from auditlog.reads.access import Viewer
-from auditlog.reads.queries import visible_events
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """Whom a caller sees by name. An abuse desk: those whom its own provider's events name as actor or principal."""
-
-    pepper: bytes = b""
-    seen: frozenset[str] | None = None  # None: everybody
-
-    @classmethod
-    def of(cls, viewer: Viewer, keys: Iterable[str]) -> "Sight":
-        if viewer.role != Role.ABUSE:
-            return cls()
-        wanted = frozenset(keys) - {""}
-        named = visible_events(viewer).filter(Q(actor__in=wanted) | Q(claimed_principal__in=wanted)).order_by()
-        pairs = named.values_list("actor", "claimed_principal").distinct()
-        return cls(bytes(viewer.tenant.pepper), wanted & {key for pair in pairs for key in pair})
-
-    def sees(self, key: str) -> bool:
-        return self.seen is None or key in self.seen
-
-    def text(self, key: str) -> str:
-        """`iss|sub`, or the stub in its place."""
-        return key if not key or self.sees(key) else self.party(key)["sub"]
-
-    def party(self, key: str, **more: Any) -> dict[str, Any] | None:
-        """`iss|sub`, split at the first bar; None for nobody; a stub, the same everywhere, for whom it may not name."""
-        if not key:
-            return None
-        if not self.sees(key):
-            stub = digest(self.pepper, b"stub:" + key.encode(), sha256).hex()[:8]  # as the pages write it
-            return {"iss": None, "sub": f"hidden-{stub}", "hidden": True, **more}
-        issuer, _, subject = key.partition("|")
-        return {"iss": issuer, "sub": subject, **more}
+from auditlog.models import Event
 
 
 class MoneySerializer(serializers.Serializer):

@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 
 from auditlog.api.chain_json import chain_json
 from auditlog.api.filters import EventFilter, FindingFilter, HoldingFilter, MomentField
-from auditlog.api.serializers import EventSerializer, FindingSerializer, Sight, TriageSerializer
+from auditlog.api.serializers import EventSerializer, FindingSerializer, TriageSerializer
 from auditlog.api.story_json import story_json
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, NotFound, Refused, UnknownSource
 from auditlog.core.log.merkle import leaf_hash
@@ -35,14 +35,14 @@ from auditlog.formats import Delivery
 from auditlog.ingest import receive as road
 from auditlog.ledger.proofs import NotCovered, prove_inclusion
 from auditlog.models import Role
+from auditlog.models.directory import DEFAULT_TENANT
 from auditlog.reads import queries, standing, threads
 from auditlog.reads.access import WATCH, WHOLE
 from auditlog.reads.reach import KINDS as REACH_KINDS
 from auditlog.reads.reach import Start, blast_radius, descendants, leaves_under
 from auditlog.reads.read_findings import read_findings
+from auditlog.reads.sight import Sight
 from auditlog.work import tasks
-
-DEFAULT_TENANT = "default"
 
 
 def ingest_view(request: HttpRequest) -> HttpResponse:

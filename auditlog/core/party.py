@@ -21,3 +21,10 @@ def kind_of(mask: int) -> Kind:
             if half & bit:
                 return kind  # type: ignore[return-value]  # the keys are the kinds
     return "unknown"
+
+
+def split_party(key: str) -> dict[str, str] | None:
+    if not key:
+        return None
+    issuer, _, subject = key.partition("|")
+    return {"iss": issuer, "sub": subject}

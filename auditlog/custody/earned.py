@@ -190,6 +190,6 @@ def _moved(module: ModuleType, raw: bytes, headers: bytes, sender: formats.Sende
 
 
 def _sender(source: Source, key: Key) -> formats.Sender:
-    from auditlog.ingest.receive import sender_of
+    from auditlog.sources.sender import sender_of
 
     return sender_of(source, {key.kid: key})

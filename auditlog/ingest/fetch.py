@@ -15,11 +15,12 @@ from django.db import connection, transaction
 from auditlog import formats
 from auditlog.core.errors import NotConfigured, OutboundError, Refused, TooManyRequests, UnexpectedAnswer
 from auditlog.formats import Received
-from auditlog.ingest.receive import read_by_format, refuse, sender_of, take
+from auditlog.ingest.receive import read_by_format, refuse, take
 from auditlog.ledger.append import EPOCH
 from auditlog.models import LogHead, PendingFetch, Pull, Source
 from auditlog.sources import outbound
 from auditlog.sources.pull import alone, back_off, expected_ok, failed, locked, pull_of, succeeded, with_key
+from auditlog.sources.sender import sender_of
 
 log = structlog.get_logger()
 WINDOW = 5_000  # leaves looked at in one transaction

@@ -12,10 +12,11 @@ import structlog
 from auditlog import formats
 from auditlog.core.errors import OutboundError, Refused, TooManyRequests, UnexpectedAnswer, UnknownKid
 from auditlog.formats import Delivery
-from auditlog.ingest.receive import Taken, ingest, read_by_format, refuse, sender_of, take
+from auditlog.ingest.receive import Taken, ingest, read_by_format, refuse, take
 from auditlog.models import Pull, Source
 from auditlog.sources import outbound
 from auditlog.sources.pull import alone, expected_ok, failed, keep, pull_of, succeeded, with_key
+from auditlog.sources.sender import sender_of
 
 log = structlog.get_logger()
 PAGES = 20  # of one round: then others have their turn

@@ -33,7 +33,7 @@ from auditlog.core.errors import (
     UnknownSource,
     WrongContentType,
 )
-from auditlog.core.wire.keys import Key, load
+from auditlog.core.wire.keys import load
 from auditlog.core.wire.redaction import clean_text
 from auditlog.database.dirty import look_again
 from auditlog.database.gather import Gathering, Take
@@ -41,7 +41,7 @@ from auditlog.ledger.append import Appended, append_statements
 from auditlog.models import NotedDelivery, Source
 from auditlog.sources import configuration, outbound
 from auditlog.sources.fetch_keys import fetch_unknown
-from auditlog.sources.source_secrets import source_secret
+from auditlog.sources.sender import sender_of
 
 log = structlog.get_logger()
 Read = TypeVar("Read")
@@ -403,22 +403,6 @@ def _loaded(version: tuple) -> _Known:
         Bucket(NOTES_PER_SECOND),
         waiting,
     )  # fmt: skip
-
-
-def sender_of(
-    source: Source, keys: Mapping[str, Key] | None = None, retired: frozenset[str] = frozenset()
-) -> formats.Sender:
-    return formats.Sender(
-        tenant=source.tenant.name,
-        name=source.name,
-        issuer=source.issuer,
-        provider=source.provider,
-        audience=source.audience,
-        keys=keys or {},
-        retired=retired,
-        secret=lambda: source_secret(source.secret_env, source.tenant) if source.secret_env else None,
-        old_secret=lambda: source_secret(f"{source.secret_env}_OLD", source.tenant) if source.secret_env else None,
-    )
 
 
 _COUNT = """

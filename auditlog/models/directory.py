@@ -7,6 +7,8 @@ from django.db import models
 
 slug = RegexValidator(r"^[a-z0-9][a-z0-9._-]{0,47}\Z", "Use 1 to 48 of a-z, 0-9, dot, dash and underscore.")
 
+DEFAULT_TENANT = "default"  # whose name is not in the addresses of its deliveries
+
 
 class Tenant(models.Model):
     name = models.CharField(

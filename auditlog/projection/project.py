@@ -21,7 +21,6 @@ from auditlog.core.errors import AnswerableError, LedgerCorrupt, Refused
 from auditlog.database.bulk import copy_rows, fetch_rows
 from auditlog.database.dirty import AT_ONCE
 from auditlog.database.planner import refresh_statistics
-from auditlog.ingest.receive import sender_of
 from auditlog.ledger.absence import absences
 from auditlog.ledger.append import EPOCH
 from auditlog.models import ProjectionState, Source, Tenant
@@ -48,6 +47,7 @@ from auditlog.projection.sources import (
     write_unparsed,
 )
 from auditlog.sources.configuration import refuse_if_judgement_differs
+from auditlog.sources.sender import sender_of
 
 log = structlog.get_logger()
 BATCH = 4_000

@@ -15,7 +15,6 @@ from django.db import connection
 
 from auditlog import formats
 from auditlog.database.bulk import fetch_rows
-from auditlog.ingest.receive import sender_of
 from auditlog.ledger.append import EPOCH
 from auditlog.models import ProjectionState, Source, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
@@ -33,6 +32,7 @@ from auditlog.projection.batch import Batch, Read, may_say
 from auditlog.projection.chains import drop_unsaid, said_of, unsay_grants, unsay_tokens
 from auditlog.projection.money import drop_lines, refold
 from auditlog.projection.payments import payments_around, rows_where
+from auditlog.sources.sender import sender_of
 
 
 def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -> None:

@@ -27,13 +27,14 @@ from auditlog.core.log import leaf as leaves
 from auditlog.core.log.absence import Absence
 from auditlog.core.money.limits import Ceiling, LimitFact, Spent, Terms, restated_in_grants
 from auditlog.core.money.money import CREDIT_RAIL, minor, whole
+from auditlog.core.party import split_party
 from auditlog.core.wire.keys import load
-from auditlog.ingest.receive import sender_of
 from auditlog.ledger.absence import absence_of
 from auditlog.ledger.append import EPOCH, OWN, microseconds
 from auditlog.models import Charge, Event, Finding, Organisation, OwnedName, ProjectionState, Role, Source, Tenant
 from auditlog.reads.access import Viewer
 from auditlog.sources.configuration import refuse_if_judgement_differs
+from auditlog.sources.sender import sender_of
 
 decode_payload = msgspec.json.Decoder(Payload).decode
 
@@ -828,13 +829,6 @@ def _page(sql: str, params: Sequence) -> list[dict]:
         cursor.execute(sql, params)
         names = [column.name for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def split_party(key: str) -> dict[str, str] | None:
-    if not key:
-        return None
-    issuer, _, subject = key.partition("|")
-    return {"iss": issuer, "sub": subject}
 
 
 def parties_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:

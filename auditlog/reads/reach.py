@@ -14,8 +14,9 @@ from django.db import connection
 from auditlog.core.amount import minor
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.holding import recoverable
+from auditlog.core.party import split_party
 from auditlog.reads.access import WHOLE, Viewer
-from auditlog.reads.queries import generation_of, split_party
+from auditlog.reads.queries import generation_of
 
 KINDS = ("grant", "token", "party", "key")
 SHOWN = 50

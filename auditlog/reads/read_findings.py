@@ -4,12 +4,12 @@ cases get findings from here and nowhere else, so that what an abuse desk reads 
 
 from collections.abc import Sequence
 
-from auditlog.api.serializers import Sight
 from auditlog.core.reading import Own, Reading, read_by_desk
 from auditlog.detectors import detectors_of
 from auditlog.models import Finding, Role
 from auditlog.reads.access import Viewer
 from auditlog.reads.queries import visible_events
+from auditlog.reads.sight import Sight
 
 
 def read_findings(viewer: Viewer, rows: Sequence[Finding]) -> list[Reading]:

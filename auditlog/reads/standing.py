@@ -19,9 +19,10 @@ from auditlog.core.chain.chain import Path
 from auditlog.core.chain.statement import Grant, grant_of
 from auditlog.core.errors import NotFound
 from auditlog.core.holding import recoverable
+from auditlog.core.party import split_party
 from auditlog.models import Event, Holding, Role
 from auditlog.reads.access import WHOLE, Viewer
-from auditlog.reads.queries import generation_of, paths_to, split_party, visible_events
+from auditlog.reads.queries import generation_of, paths_to, visible_events
 from auditlog.reads.reach import count_children
 
 # What a reviewer asks of the matrix, by name.

@@ -16,7 +16,6 @@ from auditlog.custody.earned import unearned
 from auditlog.custody.verify_ledger import verify
 from auditlog.custody.watch import watch
 from auditlog.formats import Statement, named
-from auditlog.ingest.receive import sender_of
 from auditlog.ledger.append import append_statements
 from auditlog.ledger.publish import announce_key, publish, take_fence
 from auditlog.models import ApiToken, Finding, Leaf, LogHead, Membership, Payload, Source, Tenant
@@ -24,6 +23,7 @@ from auditlog.reads.access import issue_token
 from auditlog.simulator.signing import Signer
 from auditlog.sources import configuration
 from auditlog.sources.configure import add_key, add_organisation, give_role, retire_key
+from auditlog.sources.sender import sender_of
 from auditlog.work.health import checks
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.oracle import KEY

@@ -542,8 +542,8 @@ def _check_all(sets: list[bytes], jwk: dict) -> float:
 
 def _parse_only(tenant) -> float:
     from auditlog.formats import named
-    from auditlog.ingest.receive import sender_of
     from auditlog.models import Payload, Source
+    from auditlog.sources.sender import sender_of
 
     sender = sender_of(Source.objects.select_related("tenant").filter(tenant=tenant).first())
     rows = [bytes(raw) for raw in Payload.objects.filter(tenant=tenant).values_list("raw", flat=True)[10:10_010]]
