@@ -14,7 +14,8 @@ title = "An act that nobody answers for"
 runbook = "Ask the source which credential was used; have it send actor, grant or token with every act."
 false_positives = "A human acted directly and the source does not say so."
 of_events = frozenset({"title", "money_at_risk"})
-types = ACT_TYPES - {"usage.metered"}  # a meter line names a thing, and seldom anybody
+# A meter line names a thing, and seldom anybody; a bank that tells of a payment authority tells of no agent's act.
+types = ACT_TYPES - {"usage.metered", "payment.authority_granted"}
 partition = ("event_id",)
 waits = True  # a charge may be attributed by the act it pays for, which can arrive later
 
@@ -26,7 +27,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if _named(answers_for(act, record)) or _is_counted_with_others(act, record):
             continue
         if act.charge and any(
-            s.charge == act.charge and s.rail == act.rail and _named(s) for s in record.siblings_of(act)
+            s.charge == act.charge and (s.rail == act.rail or "" in (s.rail, act.rail)) and _named(s)
+            for s in record.siblings_of(act)
         ):
             continue
         yield finding(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from operator import itemgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -302,36 +303,50 @@ def _names_nobody(row: tuple) -> bool:
     )
 
 
-def _things_of(row: tuple) -> list[tuple[str, str]]:
-    """(column, id) of the things that an event names, the nearest first."""
-    names = ("subscription", "target", "resource", "account")
-    return [(name, row[_COLUMN[name]]) for name in names if row[_COLUMN[name]]]
+def _starts(row: tuple) -> bool:
+    """Whether an agent says that it started a subscription, which it names (as `_STARTED` asks)."""
+    kind, subscription, actor, *stated = _STARTS(row)
+    return kind == "subscription.started" and bool(subscription and actor) and stated == ["success", "live", True]
+
+
+_STARTS = itemgetter(
+    *(_COLUMN[name] for name in ("type", "subscription", "actor", "outcome", "environment", "within_remit"))
+)
+
+
+class _Thing(NamedTuple):
+    """What a line names. `place` says where the id means something: a provider, or `rail:` and a rail."""
+
+    place: str
+    id: str
+    kind: str  # subscription | account | "": whatever an agent can make
+
+
+_NAMED = ("provider", "rail", "subscription", "target", "resource", "account")  # in this order in `_things_of`
+
+
+def _things_of(provider: str, rail: str, subscription: str, target: str, resource: str, account: str) -> list[_Thing]:
+    """The things that an event names, the nearest first. A bank knows the subscription that it collects for by its rail."""
+    found = [_Thing(at, subscription, "subscription") for at in (provider, f"rail:{rail}" if rail else "")]
+    found += [_Thing(provider, subscription, ""), _Thing(provider, target, ""), _Thing(provider, resource, "")]
+    return [thing for thing in (*found, _Thing(provider, account, "account")) if thing.place and thing.id]
+
+
+_NAMES = itemgetter(*(_COLUMN[name] for name in _NAMED))
 
 
 def _attribute_new(batch: Batch) -> None:
-    naming = [
-        place
+    naming = {
+        place: things
         for place, row in enumerate(batch.events)
-        if _names_nobody(row) and row[_COLUMN["provider"]] and _things_of(row)
-    ]
+        if _names_nobody(row) and (things := _things_of(*_NAMES(row)))
+    }
     if not naming:
         return
-    wanted = {
-        (batch.events[place][_COLUMN["provider"]], thing)
-        for place in naming
-        for _, thing in _things_of(batch.events[place])
-    }
-    makers = _makers(batch, wanted)
-    for place in naming:
+    makers = _makers(batch, {thing for things in naming.values() for thing in things})
+    for place, things in naming.items():
         row = batch.events[place]
-        maker = next(
-            (
-                m
-                for name, thing in _things_of(row)
-                if (m := makers.get((row[_COLUMN["provider"]], thing, name == "account")))
-            ),
-            None,
-        )
+        maker = next((makers[thing] for thing in things if thing in makers), None)
         if maker is None or row[_COLUMN["principal"]] not in ("", maker.principal):
             continue
         changed = list(row)
@@ -355,16 +370,29 @@ class _Maker:
     depth: int
 
 
-def _makers(batch: Batch, wanted: set[tuple[str, str]]) -> dict[tuple[str, str, bool], _Maker]:
-    """By provider, thing and whether it is an account: its first making by somebody whom its event names."""
+def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
+    """The first making of each thing by somebody whom its event names. Of a subscription that two principals' agents say
+    they started nobody knows whose it is.
+    """
+    found: dict[_Thing, _Maker] = {}
+    held = {thing for thing in wanted if thing.kind != "subscription"}
     with connection.cursor() as cursor:
         cursor.execute(_MADE, {"tenant": batch.scope[0], "generation": batch.scope[1],
-                               "providers": [p for p, _ in wanted], "things": [t for _, t in wanted]})  # fmt: skip
-        made = cursor.fetchall()
-    if not made:
-        return {}
+                               "providers": [t.place for t in held], "things": [t.id for t in held]})  # fmt: skip
+        made = [
+            (_Thing(place, id, "account" if kind == "account" else ""), by) for place, id, kind, by in cursor.fetchall()
+        ]
+        cursor.execute(_STARTED, [*batch.scope, list({t.id for t in wanted - held})])
+        started = cursor.fetchall()
+    started += [_BEGUN(row) for row in batch.events if _starts(row)]
+    begun: dict[_Thing, set[UUID]] = {}
+    for _, event_id, provider, rail, subscription in sorted(started, key=lambda row: row[:2], reverse=True):
+        for place in (provider, f"rail:{rail}" if rail else ""):
+            if (thing := _Thing(place, subscription, "subscription")) in wanted:
+                begun.setdefault(thing, set()).add(event_id)
+                made.append((thing, event_id))
     said = {row[_COLUMN["event_id"]]: _maker(row) for row in batch.events if row[_COLUMN["actor"]]}
-    older = [event_id for *_, event_id in made if event_id not in said]
+    older = [event_id for _, event_id in made if event_id not in said]
     if older:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -373,11 +401,10 @@ def _makers(batch: Batch, wanted: set[tuple[str, str]]) -> dict[tuple[str, str, 
                 [*batch.scope, older],
             )
             said |= {row[0]: _Maker(*row) for row in cursor.fetchall()}
-    return {
-        (provider, thing, kind == "account"): said[event_id]
-        for provider, thing, kind, event_id in made
-        if event_id in said
-    }
+    for thing, event_id in made:
+        if event_id in said and len({said[one].principal for one in begun.get(thing, ()) if one in said}) < 2:
+            found[thing] = said[event_id]
+    return found
 
 
 def _maker(row: tuple) -> _Maker:
@@ -398,6 +425,13 @@ def _maker(row: tuple) -> _Maker:
 
 
 # Made, not linked: what was there before an agent linked it is no agent's making.
+_BEGUN = itemgetter(*(_COLUMN[name] for name in ("occurred_at", "event_id", "provider", "rail", "subscription")))
+_STARTED = """
+    SELECT e.occurred_at, e.event_id, e.provider, e.rail, e.subscription FROM projection_event e
+    WHERE e.tenant_id = %s AND e.generation = %s AND e.subscription = ANY(%s) AND e.subscription <> ''
+      AND e.type = 'subscription.started' AND e.outcome = 'success' AND e.environment = 'live'
+      AND e.within_remit AND e.actor <> ''
+"""
 _MADE = """
     SELECT h.provider, h.id, h.kind, h.event_id FROM projection_holding h
     JOIN unnest(%(providers)s::text[], %(things)s::text[]) AS w(provider, id) ON h.provider = w.provider AND h.id = w.id
@@ -414,29 +448,32 @@ def _attribute_older(batch: Batch) -> None:
         for row in batch.events
         if row[_COLUMN["type"]] in MADE_TYPES and row[_COLUMN["actor"]] and row[_COLUMN["outcome"]] == "success"
     ]
-    things = {
-        (row[_COLUMN["provider"]], thing) for row in making for _, thing in _things_of(row) if row[_COLUMN["provider"]]
-    }
+    things = {thing for row in making for thing in _things_of(*_NAMES(row))}
     if not things:
         return
+    places = {thing.place for thing in things}
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, {"tenant": batch.scope[0], "generation": batch.scope[1], "types": sorted(BILLED_TYPES),
-                                  "things": sorted({thing for _, thing in things}), "providers": sorted({p for p, _ in things})})  # fmt: skip
-        _attribute(
-            batch, [row for row in cursor.fetchall() if any((row[1], thing) in things for thing in row[3:] if thing)]
-        )
+                                  "things": sorted({thing.id for thing in things}), "providers": sorted(places),
+                                  "rails": sorted(place[5:] for place in places if place.startswith("rail:"))})  # fmt: skip
+        waiting = [row for row in cursor.fetchall() if not things.isdisjoint(_things_of(*row[2:]))]
+        # A second word on who started a subscription: what the first one was given is asked anew.
+        begun = {row[_COLUMN["event_id"]]: row[_COLUMN["subscription"]] for row in making if _starts(row)}
+        cursor.execute(_STARTED, [*batch.scope, sorted(set(begun.values()))])
+        others = {row[1] for row in cursor.fetchall()} - begun.keys()
+    _attribute(batch, waiting)
+    if others:
+        attribute_anew(batch, others)
 
 
 def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
-    """Rows of (leaf, provider, principal, subscription, target, resource, account) that name nobody: to whoever made a thing."""
+    """Rows of (leaf, principal) and what `_things_of` takes, that name nobody: to whoever made a thing."""
     if not waiting:
         return
-    makers = _makers(batch, {(row[1], thing) for row in waiting for thing in row[3:] if thing})
+    makers = _makers(batch, {thing for row in waiting for thing in _things_of(*row[2:])})
     changed = []
-    for leaf, provider, principal, *named in waiting:
-        maker = next(
-            (m for place, thing in enumerate(named) if thing and (m := makers.get((provider, thing, place == 3)))), None
-        )
+    for leaf, principal, *named in waiting:
+        maker = next((makers[thing] for thing in _things_of(*named) if thing in makers), None)
         if maker is not None and principal in ("", maker.principal):
             changed.append((leaf, maker))
     if not changed:
@@ -464,12 +501,12 @@ _DETACH = """
     UPDATE projection_event e SET principal = claimed_principal, principal_claimed = true, via_grant = '', through = NULL,
            chain_complete = false, chain_proven = false, chain_depth = 0
     WHERE e.tenant_id = %s AND e.generation = %s AND e.through = ANY(%s) AND e.through IS NOT NULL
-    RETURNING e.leaf_index, e.provider, e.principal, e.subscription, e.target, e.resource, e.account
+    RETURNING e.leaf_index, e.principal, e.provider, e.rail, e.subscription, e.target, e.resource, e.account
 """
 _WAITING = """
-    SELECT e.leaf_index, e.provider, e.principal, e.subscription, e.target, e.resource, e.account FROM projection_event e
+    SELECT e.leaf_index, e.principal, e.provider, e.rail, e.subscription, e.target, e.resource, e.account FROM projection_event e
     WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.type = ANY(%(types)s) AND e.actor = '' AND e.via_grant = ''
-      AND e.token = '' AND e.provider = ANY(%(providers)s)
+      AND e.token = '' AND (e.provider = ANY(%(providers)s) OR e.rail = ANY(%(rails)s))
       AND ((e.target = ANY(%(things)s) AND e.target <> '') OR (e.account = ANY(%(things)s) AND e.account <> '')
            OR (e.subscription = ANY(%(things)s) AND e.subscription <> ''))
 """

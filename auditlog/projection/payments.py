@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from auditlog.core.money.join import MANY, Key, money_keys
+from auditlog.core.money.join import MADE, MANY, Key, money_keys, thing_key
 from auditlog.core.money.money import MoneyFact, Unit, is_joinable, phase_of
 from auditlog.database.bulk import fetch_rows
 
@@ -17,6 +17,7 @@ COLUMNS = (
     "event_id", "leaf_index", "source", "occurred_at", "type", "phase", "book", "amount", "currency", "rail", "charge", "via_grant",
     "principal", "actor", "provider", "session", "task", "project", "idempotency_key", "request_id", "ray_id", "invoice",
     "subscription", "period_from", "period_to", "payee", "account", "target_type", "target", "payment_authority", "payment",
+    "verb",
 )  # fmt: skip
 
 
@@ -42,7 +43,8 @@ class Payments:
 
 def fact_of(row: tuple) -> MoneyFact:
     (event_id, _, source, at, kind, phase, book, amount, currency, rail, charge, via, principal, actor, provider, session, task,
-     project, key, request_id, ray_id, invoice, subscription, begins, ends, payee, account, thing_type, thing, authority, payment) = row  # fmt: skip
+     project, key, request_id, ray_id, invoice, subscription, begins, ends, payee, account, thing_type, thing, authority, payment,
+     verb) = row  # fmt: skip
     keys = money_keys(
         provider,
         rail,
@@ -52,6 +54,7 @@ def fact_of(row: tuple) -> MoneyFact:
         invoice=invoice,
         subscription=subscription,
         payment=payment,
+        made=thing_key(kind, verb, provider, thing) if book == "incurred" else None,
     )
     moved = amount if amount is not None and kind != "payment.failed" else Decimal(0)  # what failed moved nothing
     return MoneyFact(
@@ -85,8 +88,10 @@ def payments_around(scope: Collection[int], rows: Iterable[tuple]) -> Payments:
                 for key in asked.intersection(fact.keys):
                     told.setdefault(key, []).append(fact)
         reached = {
-            fact.charge_key for key, many in told.items() for fact in (many if key in seeds else _naming(key, many))
-        }
+            fact.charge_key
+            for fact in found.facts.values()
+            if fact.charge and (not fact.rail or ("", fact.charge) in new)
+        } | {fact.charge_key for key, many in told.items() for fact in (many if key in seeds else _naming(key, many))}
     return found
 
 
@@ -101,17 +106,19 @@ def _naming(key: Key, told: Iterable[MoneyFact]) -> list[MoneyFact]:
 
 
 def _of_units(scope: Collection[int], units: Collection[Unit]) -> list[tuple]:
-    """All money statements of these units; those without a charge id are among what was given."""
+    """All money statements of these units; those without a charge id are among what was given. A statement that does not say
+    its rail may be of any unit of that charge (`core.money.on_its_rail`).
+    """
     named = [unit for unit in units if not unit[1].startswith("event:")]
     if not named:
         return []
-    params = {
-        "tenant": scope[0],
-        "generation": scope[1],
-        "rails": list({rail for rail, _ in named}),
-        "charges": [charge for _, charge in named],
-    }
-    return [row for row in fetch_rows(_BY_UNIT, params) if (row[_RAIL], row[_CHARGE]) in units]
+    params = {"tenant": scope[0], "generation": scope[1], "charges": [charge for _, charge in named]}
+    anywhere = {charge for rail, charge in named if not rail}
+    return [
+        row
+        for row in fetch_rows(_BY_UNIT, params)
+        if not row[_RAIL] or row[_CHARGE] in anywhere or (row[_RAIL], row[_CHARGE]) in units
+    ]
 
 
 def _stating(scope: Collection[int], keys: Collection[Key]) -> list[tuple]:
@@ -121,7 +128,12 @@ def _stating(scope: Collection[int], keys: Collection[Key]) -> list[tuple]:
     for kind, columns in (("idempotency", ["idempotency_key"]), ("request", ["request_id", "ray_id"])):
         if some := {key.value for key in keys if key.kind == kind}:
             params[kind] = list(some)
-            branches += [_BY_KEY.format(kind=kind, column=column) for column in columns]
+            branches += [_BY_KEY.format(kind=kind, column=column, more="") for column in columns]
+    if some := {key.value.removeprefix(MADE) for key in keys if key.kind == "thing"}:
+        params["thing"] = list(some)
+        branches.append(
+            _BY_KEY.format(kind="thing", column="target", more="AND e.book = 'incurred' AND e.type <> 'usage.metered'")
+        )
     for kind in ("invoice", "subscription", "payment"):
         if some := {key.value for key in keys if key.kind == kind}:
             params[kind] = list(some)
@@ -134,7 +146,7 @@ _SELECTED = ", ".join(f"e.{name}" for name in COLUMNS)
 _BY_UNIT = f"""
     SELECT {_SELECTED} FROM projection_event e
     WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.charge = ANY(%(charges)s) AND e.charge <> ''
-      AND e.rail = ANY(%(rails)s) AND e.book <> ''
+      AND e.book <> ''
 """
 # By arrays: one walk along an index, where a join with the keys would sort all the record as long as that is small; and a
 # planner that believes the record empty reads all of it once, and not once a key. Which statements come does not matter
@@ -143,7 +155,7 @@ _BY_KEY = f"""
     SELECT {", ".join(COLUMNS)} FROM (
         SELECT {_SELECTED}, row_number() OVER (PARTITION BY e.{{column}}, e.provider, e.rail, e.source) AS place FROM projection_event e
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.{{column}} = ANY(%({{kind}})s) AND e.{{column}} <> ''
-          AND e.book <> ''
+          AND e.book <> '' {{more}}
     ) found WHERE place <= %(most)s
 """
 _ALL_BY_KEY = f"""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.money.books import HOLD_ENDS, books
-from auditlog.core.money.join import MANY, money_keys
+from auditlog.core.money.join import MANY, money_keys, thing_key
 from auditlog.core.money.money import MoneyFact, amount_text, book_of, interval_start, phase_of
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -595,3 +595,66 @@ def test_intervals_are_calendar_and_weeks_start_on_monday(interval, start):
 )  # fmt: skip
 def test_amounts_are_written_with_their_currencys_decimals_and_more_where_there_is_less(amount, currency, text):
     assert amount_text(amount, currency) == text
+
+
+# --- told by two, and by those who leave something out ----------------------------------------------------------------
+
+
+def made(n, amount=1000, kind="domain.registered", *, thing="acme.io", provider="cloud", **more):
+    return msgspec.structs.replace(
+        fact(n, kind, amount, thing=thing, provider=provider, **({"rail": ""} | more)),
+        keys=money_keys(provider, "", idempotency_key="", request_id="", ray_id="", invoice="", made=thing_key(kind, "", provider, thing)),
+    )  # fmt: skip
+
+
+def test_a_thing_whose_making_two_tell_of_cost_its_price_once():
+    assert total(made(0, source="orchestrator"), made(1, source="registrar")) == (1000, 1000)
+    assert total(
+        made(0, source="orchestrator", kind="resource.requested"), made(1, source="cloud", kind="resource.provisioned")
+    ) == (1000, 1000)
+    assert total(made(0, kind="resource.requested"), made(1, kind="resource.provisioned")) == (1000, 1000)
+
+
+def test_making_it_again_costs_again():
+    assert total(made(0), made(1)) == (2000, 2000)  # one source tells two apart
+    assert total(made(0, source="a"), made(1, source="b"), made(120, source="a"), made(121, source="b")) == (2000, 2000)
+    assert total(made(0, source="a"), made(1, source="b", amount=700)) == (1700, 1700)
+    assert total(made(0, source="a"), made(1, source="b", thing="other.io")) == (2000, 2000)
+    assert total(made(0, source="a"), made(1, source="b", provider="elsewhere")) == (2000, 2000)
+    assert total(made(0, source="a"), made(1, source="b", principal="id|eve")) == (2000, 2000)
+
+
+def test_a_refund_that_does_not_say_its_rail_is_of_the_charge_that_it_names():
+    assert total(fact(0, charge="c"), fact(1, "payment.refunded", 400, charge="c", rail="")) == (600, 600)
+    twice = [fact(0, charge="c"), fact(1, charge="c", rail="bank")]
+    assert total(*twice, fact(2, "payment.refunded", 400, charge="c", rail="")) == (2000, 2000)  # nobody says of which
+    of_another = fact(2, "payment.refunded", 400, charge="c", rail="", principal="id|eve")
+    assert total(fact(0, charge="c"), of_another) == (1000, 1000)
+
+
+def test_one_invoice_id_of_two_customers_is_two_invoices():
+    mine = [fact(0, "invoice.issued", 500, invoice="i"), fact(1, "invoice.paid", 500, invoice="i")]
+    theirs = [
+        fact(2, "invoice.issued", 700, invoice="i", principal="id|eve"),
+        fact(3, "invoice.paid", 700, invoice="i", principal="id|eve"),
+    ]
+
+    assert total(*mine, *theirs) == (1200, 1200)
+    assert {line.principal: line.spent for line in books([*mine, *theirs])} == {"id|ada": 500, "id|eve": 700}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_fee_and_the_usage_of_one_period_may_be_billed_apart(order):
+    month = (NOW - DAY, NOW + 29 * DAY)
+    bills = [
+        fact(50_000, "invoice.issued", 300, invoice="fee", period=month),
+        fact(50_001, "invoice.issued", 1000, invoice="use", period=month),
+    ]
+    bills = [msgspec.structs.replace(bill, at=NOW + 30 * DAY + n * MINUTE) for n, bill in enumerate(bills[::order])]
+    lines = books([usage(0, 600), usage(1, 400), *bills])
+
+    assert {line.unit: line.spent for line in lines if line.book == "incurred"} == {
+        "event:e00000": 600,
+        "event:e00001": 400,
+    }
+    assert sum(line.spent for line in lines) == sum(line.at_most for line in lines) == 1300

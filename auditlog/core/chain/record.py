@@ -336,7 +336,7 @@ def answer_keys(approval: Approval) -> list[tuple[str, ...]]:
 def _ties(act: Act) -> list[tuple[str, ...]]:
     """What acts can have in common."""
     ties = [
-        ("charge", act.rail, act.charge), ("request", act.request_id), ("target", act.target), ("key", act.idempotency_key),
+        ("charge", act.charge), ("request", act.request_id), ("target", act.target), ("key", act.idempotency_key),
         ("invoice", act.rail, invoice_of(act)),
     ]  # fmt: skip
     return [tie for tie in ties if tie[-1]]

@@ -17,6 +17,7 @@ USE_TYPES = frozenset(
 )
 # What something can be paid for: an act, and no word on the money of one.
 _DONE_TYPES = (ACT_TYPES | {"subscription.renewed"}) - PAYMENT_TYPES - {"payment.authority_granted"}
+_TAKING = frozenset({"payment.captured", "payment.settled"})
 
 
 def follows_an_act(act: Act) -> bool:
@@ -50,7 +51,27 @@ def _find_done(act: Act, record: Record) -> Act | None:
             found = found if len(found) == 1 else []
         if found:
             return min(found, key=order)
-    return None
+    return _held_before(act, record)
+
+
+def _held_before(act: Act, record: Record) -> Act | None:
+    """The hold that this is the capture of: what was held while its authority stood may be taken after. What is more than
+    was held, or names another authority, stands by itself.
+    """
+    if act.type not in _TAKING or act.amount_minor is None:
+        return None
+    holds = [
+        other for other in record.told_of(act)
+        if other.type == "payment.authorized" and other.happened and other.within_remit and _names_authority(other)
+        and _goes_with(other, act) and order(other) < order(act) and _within(act, other)
+        and (_same_charge(other, act) or _same_key(other, act))
+        and (not (act.grant or act.token) or act.via_grant == other.via_grant)
+    ]  # fmt: skip
+    return min(holds, key=order, default=None)
+
+
+def _within(act: Act, hold: Act) -> bool:
+    return hold.amount_minor is not None and hold.currency == act.currency and act.amount_minor <= hold.amount_minor
 
 
 def paid_together(act: Act, record: Record) -> list[Act]:
@@ -130,7 +151,14 @@ def _goes_with(other: Act, act: Act) -> bool:
 
 
 def _same_charge(other: Act, act: Act) -> bool:
-    return bool(act.charge) and (other.rail, other.charge) == (act.rail, act.charge)
+    return bool(act.charge) and other.charge == act.charge and _same_rail(other, act)
+
+
+def _same_rail(other: Act, act: Act) -> bool:
+    """An unstated rail is any of one principal's."""
+    return other.rail == act.rail or (
+        "" in (other.rail, act.rail) and other.principal != "" and other.principal == act.principal
+    )
 
 
 def _same_key(other: Act, act: Act) -> bool:

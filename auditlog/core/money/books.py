@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from auditlog.core.money.join import MANY, Key
-from auditlog.core.money.money import CREDIT_RAIL, RESTORED, MoneyFact, Unit, counted_together
+from auditlog.core.money.money import CREDIT_RAIL, RESTORED, MoneyFact, Unit, counted_together, on_its_rail
 
 ZERO = Decimal(0)
 _LATER_WORD = {"held": 1, "returned": 2}  # what speaks for a line only where nothing else does
@@ -167,6 +167,7 @@ class _Entry:
 def books(facts: Iterable[MoneyFact]) -> list[Line]:
     """Every line that these statements come to. `facts` may repeat and come in any order."""
     counted = sorted({f.event_id: f for f in facts if f.counts and f.book}.values(), key=_in_time)
+    counted = on_its_rail(counted)
     credits = [f for f in counted if f.rail == CREDIT_RAIL]
     money = [f for f in counted if f.rail != CREDIT_RAIL]
     found: list[Line] = []
@@ -318,7 +319,7 @@ def _invoices(told: Sequence[MoneyFact]) -> list[_Entry]:
         names = sorted(fact.invoice_keys)
         name = (top(names[0]).scope, f"invoice:{fact.invoice}") if names else (fact.rail, f"event:{fact.event_id}")
         grouped.setdefault(name, []).append(fact)
-    return [_invoice(name, facts) for name, facts in grouped.items()]
+    return [_invoice(own, some) for name, facts in grouped.items() for own, some in _by_principal(name, facts)]
 
 
 def _invoice(name: Unit, told: list[MoneyFact]) -> _Entry:
@@ -520,7 +521,9 @@ def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
             ]
             mine += [] if period else [e for place in places for e in used.get(place, ())]
             open_ = sorted(
-                {id(e): e for e in mine if (not e.by or e.rest) and _fits(invoice, e)}.values(),
+                {
+                    id(e): e for e in mine if (not e.by or e.rest or _billed_for(e, period)) and _fits(invoice, e)
+                }.values(),
                 key=lambda e: (e.at, e.name),
             )
             if thing := invoice.said("thing"):
@@ -532,6 +535,13 @@ def _cover_by_invoices(entries: Sequence[_Entry]) -> None:
                     used.setdefault(place, []).append(entry)
         for place in places:
             before.setdefault(place, []).append(invoice)
+
+
+def _billed_for(reading: _Entry, period: tuple[datetime, datetime] | None) -> bool:
+    """Whether all that covers it are invoices of this very period: a fee and the usage may be billed apart, and which
+    invoice is of which nobody says. Together they cover it.
+    """
+    return period is not None and all(bill.book == "billed" and _period(bill) == period for bill in reading.by)
 
 
 def _between(many: list[_Entry], begins: datetime | None, ends: datetime, *, is_period: bool) -> list[_Entry]:

@@ -15,6 +15,7 @@ from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
 
 # The strongest first: where keys contradict one another, the weaker one gives way.
 KINDS = ("charge", "idempotency", "thing", "request", "invoice")  # of stories
+MADE = "made "  # how the value of a `thing` key begins that is of a making
 MANY = 50  # statements of one source; a value that it states more often names nothing to it
 _MAKING = frozenset({"create", "register", "provision", "issue"})
 _ENDING = frozenset({"delete", "remove", "deregister", "revoke"})
@@ -54,13 +55,18 @@ def money_keys(
     invoice: str,
     subscription: str = "",
     payment: str = "",
+    made: Key | None = None,
 ) -> tuple[Key, ...]:
-    """By what a statement about money may be of the same obligation as another's, beside their charge."""
+    """By what a statement about money may be of the same obligation as another's, beside their charge. `made`: what it
+    made (`thing_key`).
+    """
     places = scopes(provider, rail)
     found = call_keys(places, idempotency_key=idempotency_key, request_id=request_id, ray_id=ray_id)
     found += [Key("invoice", place, invoice) for place in places if invoice]
     if payment and rail:  # an id of the rail's own
         found.append(Key("payment", f"rail:{rail}", payment))
+    if made and made.value.startswith(MADE):
+        found.append(made)
     return tuple(found + [Key("subscription", place, subscription) for place in places if subscription])
 
 
@@ -74,7 +80,7 @@ def thing_key(event_type: str, verb: str, provider: str, thing: str) -> Key | No
         or event_type in ("resource.requested", "resource.failed", "account.requested")
         or done in _MAKING
     ):
-        return Key("thing", f"provider:{provider}", f"made {thing}")
+        return Key("thing", f"provider:{provider}", f"{MADE}{thing}")
     if event_type in ENDED_TYPES or done in _ENDING:
         return Key("thing", f"provider:{provider}", f"ended {thing}")
     return None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 from msgspec import Struct
 
 from auditlog.core.amount import amount_text, interval_start, minor, whole
@@ -29,6 +30,7 @@ __all__ = [
     "interval_start",
     "is_joinable",
     "minor",
+    "on_its_rail",
     "phase_of",
     "releases",
     "usable",
@@ -151,6 +153,27 @@ class MoneyFact(Struct, frozen=True):
         return tuple(key for key in self.keys if key.kind == "invoice")
 
 
+def on_its_rail(facts: Iterable[MoneyFact]) -> list[MoneyFact]:
+    """Statements that name a charge and no rail, on the one rail where that principal's charge is known. An invoice has an
+    id of its own.
+    """
+    facts = list(facts)
+    unsaid = {fact.charge for fact in facts if fact.charge and not fact.rail and not fact.is_invoice}
+    rails: dict[str, set[tuple[str, str]]] = {}
+    for fact in facts if unsaid else ():
+        if fact.rail and fact.charge in unsaid:
+            rails.setdefault(fact.charge, set()).add((fact.rail, fact.principal))
+    found = []
+    for fact in facts:
+        known = rails.get(fact.charge, set()) if fact.charge and not fact.rail and not fact.is_invoice else set()
+        if len({rail for rail, _ in known}) == 1 and (
+            not fact.principal or {p for _, p in known} & {"", fact.principal}
+        ):
+            fact = msgspec.structs.replace(fact, rail=next(iter(known))[0])
+        found.append(fact)
+    return found
+
+
 Unit = tuple[str, str]  # rail and charge; a statement without a charge id is a unit by itself
 
 
@@ -181,11 +204,11 @@ def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
     names: dict[str, set[Key]] = {}  # by event, the keys under which it may be joined
     links: set[tuple[Unit, Unit]] = set()
     for key, many in by_key.items():
-        sharing = usable(many) if len(many) > 1 else []
-        for fact in sharing:
-            names.setdefault(fact.event_id, set()).add(key)
-        units = sorted({fact.charge_key for fact in sharing})
-        links.update((one, other) for n, one in enumerate(units) for other in units[n + 1 :])
+        for sharing in map(usable, _runs(many) if key.kind == "thing" else [many]) if len(many) > 1 else ():
+            for fact in sharing:
+                names.setdefault(fact.event_id, set()).add(key)
+            units = sorted({fact.charge_key for fact in sharing})
+            links.update((one, other) for n, one in enumerate(units) for other in units[n + 1 :])
     parts = {unit: [unit] for link in links for unit in link}
     taken = {unit: _taken(told[unit]) for unit in parts}
     for one, other in sorted(links, key=lambda link: (-_twice(taken[link[0]], taken[link[1]]), link)):
@@ -205,8 +228,19 @@ def counted_together(facts: Iterable[MoneyFact]) -> dict[Unit, Unit]:
 
 def _unit_keys(fact: MoneyFact) -> list[Key]:
     """Keys that can make two statements one unit. An invoice names one payment, perhaps, but many readings."""
-    kinds = ("idempotency", "request") if fact.book == "incurred" else ("idempotency", "request", "invoice")
+    kinds = ("idempotency", "request", "thing") if fact.book == "incurred" else ("idempotency", "request", "invoice")
     return [key for key in fact.keys if key.kind in kinds]
+
+
+def _runs(told: Iterable[MoneyFact]) -> list[list[MoneyFact]]:
+    """Statements of the making of one thing, apart where more than AGREED lies between two: it may be made again."""
+    found: list[list[MoneyFact]] = []
+    for fact in sorted(told, key=lambda f: (f.at, f.event_id)):
+        if found and fact.at - found[-1][-1].at <= AGREED:
+            found[-1].append(fact)
+        else:
+            found.append([fact])
+    return found
 
 
 def is_joinable(fact: MoneyFact) -> bool:
@@ -243,7 +277,7 @@ def _may_be_one(left: list[MoneyFact], right: list[MoneyFact], names: dict[str, 
 
 def _may_pair(one: MoneyFact, other: MoneyFact, names: dict[str, set[Key]]) -> bool:
     shared = names.get(one.event_id, set()) & names.get(other.event_id, set())
-    if not shared:
+    if not shared or all(key.kind == "thing" for key in shared):
         return _agree(one, other)
     if one.source != other.source or any(key.kind == "idempotency" for key in shared):
         return True
