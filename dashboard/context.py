@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from auditlog.reads.access import WATCH, WHOLE
 from auditlog.sources.configuration import unseen_changes
-from dashboard import queries
+from dashboard.pages.findings import open_findings
 
 _PLACES = (
     ("overview", "Overview"),
@@ -45,4 +45,4 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     ]
     told = viewer.may("configure") and viewer.user_id is not None and here != reverse("dashboard:changes")
     unseen = unseen_changes(viewer.tenant, viewer.user_id) if told else 0
-    return {"viewer": viewer, "nav": places, "open_findings": queries.open_findings(viewer), "unseen_changes": unseen}
+    return {"viewer": viewer, "nav": places, "open_findings": open_findings(viewer), "unseen_changes": unseen}

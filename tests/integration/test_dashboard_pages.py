@@ -228,13 +228,13 @@ def test_a_malformed_filter_is_answered_in_words(desk):
 
 def test_pages_of_a_list_are_disjoint_and_cover_it(desk, monkeypatch):
     from auditlog.reads.access import Viewer
-    from dashboard import queries
+    from dashboard.pages.events import list_events
 
     viewer = Viewer(desk.row, "auditor", "x")
-    whole = [row["leaf_index"] for row in queries.list_events(viewer, {}).rows]
+    whole = [row["leaf_index"] for row in list_events(viewer, {}).rows]
     walked, before = [], None
     while True:
-        page = queries.list_events(viewer, {}, before=before, limit=1)
+        page = list_events(viewer, {}, before=before, limit=1)
         walked += [row["leaf_index"] for row in page.rows]
         if not page.next:
             break
@@ -246,7 +246,7 @@ def test_pages_of_a_list_are_disjoint_and_cover_it(desk, monkeypatch):
 
 def test_the_queue_pages_by_severity_then_newest(desk):
     from auditlog.reads.access import Viewer
-    from dashboard import queries
+    from dashboard.pages.findings import list_findings
 
     for number, severity in enumerate(("low", "critical", "high", "critical")):
         Finding.objects.create(
@@ -257,7 +257,7 @@ def test_the_queue_pages_by_severity_then_newest(desk):
     viewer = Viewer(desk.row, "auditor", "x")
     walked, after = [], ""
     while True:
-        page = queries.list_findings(viewer, {}, after=after, limit=2)
+        page = list_findings(viewer, {}, after=after, limit=2)
         walked += [row.severity for row in page.rows]
         if not page.next:
             break

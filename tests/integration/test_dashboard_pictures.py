@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 from auditlog.core.chain.chain import Break, Path, build_chain
 from auditlog.core.event import Party
 from auditlog.core.money.exposure import exposure_at, exposure_by_day
-from dashboard import charts, svg
-from dashboard.plotly_css import guard_ids, style_sheet
+from dashboard.pictures import charts, svg
+from dashboard.pictures.plotly_css import guard_ids, style_sheet
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAY = date(2026, 5, 1)

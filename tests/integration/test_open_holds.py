@@ -5,7 +5,8 @@ from datetime import timedelta
 from auditlog.core.money.exposure import exposure_at
 from auditlog.reads.access import Viewer
 from auditlog.reads.queries import exposure_facts
-from dashboard.queries import list_charges, spent_by, visible_charges
+from dashboard.pages.spend import list_charges
+from dashboard.parts.queries import spent_by, visible_charges
 
 
 def said_of_it(world, now):

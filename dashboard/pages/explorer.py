@@ -17,8 +17,8 @@ from auditlog.core.event import Party
 from auditlog.reads import reach
 from auditlog.reads.access import Viewer
 from auditlog.reads.queries import generation_of, kinds_of, paths_to
-from dashboard import svg
-from dashboard.svg import Child, Tree
+from dashboard.pictures import svg
+from dashboard.pictures.svg import Child, Tree
 
 SHOWN = 12  # grants below the chosen one shown at once
 

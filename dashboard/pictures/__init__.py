@@ -1,0 +1,1 @@
+"""Pictures: functions from plain rows to SVG and charts."""
