@@ -10,7 +10,7 @@ import rfc8785
 from django.db.models import Q
 
 from auditlog.models import Event, ProjectionState, Tenant
-from auditlog.reads.queries import generation_of
+from auditlog.projection.generation import generation_of
 from disputes.core.criteria import Policy
 from disputes.core.verdict import ENGINE, reach
 from disputes.gather_evidence import gather

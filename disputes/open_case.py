@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from auditlog.core.chain.act import Act
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted
 from auditlog.models import Finding, Role, Tenant
-from auditlog.reads import queries
+from auditlog.reads import acts as acts_on_record
 from auditlog.reads.access import Viewer
 from auditlog.reads.read_findings import read_findings
 from disputes.adjudicate import POLICY
@@ -92,7 +92,7 @@ def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding
     if len(set(wanted)) > MAX_ACTS:
         raise ConfigurationError(f"a case is about at most {MAX_ACTS:,} acts, found {len(set(wanted)):,}")
     if viewer.role == Role.ABUSE:
-        known = queries.load_acts(viewer.tenant, wanted)
+        known = acts_on_record.load_acts(viewer.tenant, wanted)
         if any(act.provider != viewer.provider for act in known.values()):
             raise NotPermitted(f"the abuse desk of {viewer.provider} may contest acts at {viewer.provider} only")
     acts = list({act.event_id: act for act in load_acts(viewer.tenant, wanted)}.values())

@@ -10,8 +10,7 @@ from django.db.models import QuerySet
 from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
 from auditlog.reads.access import Viewer, person_of
-from auditlog.reads.queries import visible_findings
-from auditlog.reads.sight import Sight
+from auditlog.reads.sight import Sight, visible_findings
 from disputes.adjudicate import newer_events, read
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, nexts

@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from auditlog.core import holding
 from auditlog.models import Event, Finding, Holding
-from auditlog.reads.queries import under_grant
+from auditlog.reads.sight import under_grant
 from auditlog.reads.standing import LIVE
 
 

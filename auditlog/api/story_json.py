@@ -8,7 +8,9 @@ from auditlog.core.acts.story import Story, disagreements, keys_of
 from auditlog.core.amount import minor
 from auditlog.models import Role
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import lines_with, load_acts, visible_events
+from auditlog.reads.acts import load_acts
+from auditlog.reads.money import lines_with
+from auditlog.reads.sight import visible_events
 from auditlog.reads.stories import possibly_same, stories_around
 
 SHOWN = 200

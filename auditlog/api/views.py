@@ -36,12 +36,18 @@ from auditlog.ingest import receive as road
 from auditlog.ledger.proofs import NotCovered, prove_inclusion
 from auditlog.models import Role
 from auditlog.models.directory import DEFAULT_TENANT
-from auditlog.reads import queries, standing, threads
+from auditlog.reads import standing, threads
 from auditlog.reads.access import WATCH, WHOLE
+from auditlog.reads.acts import load_acts
+from auditlog.reads.chains import chain_of, grants_page, tokens_page
+from auditlog.reads.leaves import raw_event
+from auditlog.reads.money import SPEND_KEYS, limits_page, spend_by
+from auditlog.reads.parties import organisations_of, parties_page, sources_page
 from auditlog.reads.reach import KINDS as REACH_KINDS
 from auditlog.reads.reach import Start, blast_radius, descendants, leaves_under
 from auditlog.reads.read_findings import read_findings
-from auditlog.reads.sight import Sight
+from auditlog.reads.record import gates_of, time_of
+from auditlog.reads.sight import Sight, visible_events, visible_findings
 from auditlog.work import tasks
 
 
@@ -207,7 +213,7 @@ class EventList(APIView):
     @extend_schema(operation_id="events_list", parameters=_parameters(EventFilter), responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         size = page_size(request)
-        events = filtered(EventFilter, request, queries.visible_events(request.viewer))
+        events = filtered(EventFilter, request, visible_events(request.viewer))
         if (cursor := before(request)) is not None:
             events = events.filter(leaf_index__lt=cursor)
         shown, next_ = page_of(request, events.defer("detail")[: size + 1], cursor=lambda e: e.leaf_index, size=size)
@@ -217,10 +223,10 @@ class EventList(APIView):
 class EventDetail(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, event_id: UUID) -> Response:
-        event = queries.visible_events(request.viewer).filter(event_id=event_id).first()
+        event = visible_events(request.viewer).filter(event_id=event_id).first()
         if event is not None:
             return Response(_events(request, [event])[0])
-        raw = queries.raw_event(request.viewer, event_id)  # in the ledger, and the projector is on its way
+        raw = raw_event(request.viewer, event_id)  # in the ledger, and the projector is on its way
         return Response(
             {"id": str(event_id), "source": raw.source, "source_event_id": raw.source_event_id,
              "leaf_index": raw.leaf_index, "received_at": raw.received_at, "grade": raw.grade, "projected": False}
@@ -232,7 +238,7 @@ class EventRaw(APIView):
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     def get(self, request: Request, event_id: UUID) -> HttpResponse:
-        raw = queries.raw_event(request.viewer, event_id)
+        raw = raw_event(request.viewer, event_id)
         if raw.absence is not None:
             raise (Gone if raw.absence.is_authorised else Destroyed)(raw.absence.words())
         content_type = "application/secevent+jwt" if raw.format in ("set", "caep") else "application/octet-stream"
@@ -251,7 +257,7 @@ class EventProof(APIView):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, event_id: UUID) -> Response:
-        raw = queries.raw_event(request.viewer, event_id)
+        raw = raw_event(request.viewer, event_id)
         tenant = request.viewer.tenant
         try:
             proof = prove_inclusion(tenant, raw.leaf_index)
@@ -282,45 +288,45 @@ class EventChain(APIView):
 
     @extend_schema(parameters=[OpenApiParameter("at", str)], responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, event_id: UUID) -> Response:
-        if not queries.visible_events(request.viewer).filter(event_id=event_id).exists():
-            queries.raw_event(request.viewer, event_id)
+        if not visible_events(request.viewer).filter(event_id=event_id).exists():
+            raw_event(request.viewer, event_id)
             raise NotYet("the event is in the ledger, and not projected yet; ask again in a second")
-        act = queries.load_acts(request.viewer.tenant, [event_id])[str(event_id)]
+        act = load_acts(request.viewer.tenant, [event_id])[str(event_id)]
         try:
-            at = MomentField(required=False).clean(request.query_params.get("at", "")) or queries.time_of(
+            at = MomentField(required=False).clean(request.query_params.get("at", "")) or time_of(
                 request.viewer.tenant, act
             )
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
-        chain = queries.chain_of(request.viewer.tenant, act)
+        chain = chain_of(request.viewer.tenant, act)
         sight = Sight.of(request.viewer, {act.principal, *(hop.party.key for hop in chain.hops)})
-        known = queries.organisations_of(request.viewer.tenant)
-        gates = queries.gates_of(request.viewer.tenant, act)
+        known = organisations_of(request.viewer.tenant)
+        gates = gates_of(request.viewer.tenant, act)
         return Response(chain_json(chain, act, at=at, sight=sight, organisations=known, gates=gates))
 
 
 class PartyList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.parties_page)
+        return _keyed(request, parties_page)
 
 
 class GrantList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.grants_page)
+        return _keyed(request, grants_page)
 
 
 class TokenList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.tokens_page)
+        return _keyed(request, tokens_page)
 
 
 class LimitList(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return _keyed(request, queries.limits_page)
+        return _keyed(request, limits_page)
 
 
 def _keyed(request: Request, read: Callable, *filters: str, parameter: str = "after") -> Response:
@@ -342,7 +348,7 @@ class SourceList(APIView):
     def get(self, request: Request) -> Response:
         request.viewer.must(WHOLE)
         only(request)
-        return Response({"results": queries.sources_page(request.viewer.tenant), "next": None})
+        return Response({"results": sources_page(request.viewer.tenant), "next": None})
 
 
 class Spend(APIView):
@@ -354,16 +360,16 @@ class Spend(APIView):
     def get(self, request: Request) -> Response:
         only(request, "by", "since", "until")
         keys = [key for key in request.query_params.get("by", "").split(",") if key]
-        unknown = [key for key in keys if key not in queries.SPEND_KEYS]
+        unknown = [key for key in keys if key not in SPEND_KEYS]
         if unknown or len(set(keys)) != len(keys):
-            raise ParseError(f"expected `by` of {', '.join(queries.SPEND_KEYS)}, found {','.join(keys)[:80]!r}")
+            raise ParseError(f"expected `by` of {', '.join(SPEND_KEYS)}, found {','.join(keys)[:80]!r}")
         try:
             since, until = (
                 MomentField(required=False).clean(request.query_params.get(n, "")) for n in ("since", "until")
             )
         except ValidationError as error:
             raise ParseError(error.messages[0]) from None
-        rows = queries.spend_by(request.viewer, keys, since=since, until=until)
+        rows = spend_by(request.viewer, keys, since=since, until=until)
         parties = [key for key in keys if key in ("agent", "principal")]
         sight = Sight.of(request.viewer, {row[key] for row in rows for key in parties})
         return Response(
@@ -400,7 +406,7 @@ class ReachActs(APIView):
         only(request, *REACH_KINDS, "limit", "before")
         size = page_size(request)
         leaves = leaves_under(request.viewer, _start(request), before=before(request), size=size + 1)
-        events = list(queries.visible_events(request.viewer).filter(leaf_index__in=leaves).defer("detail"))
+        events = list(visible_events(request.viewer).filter(leaf_index__in=leaves).defer("detail"))
         shown, next_ = page_of(request, events, cursor=lambda e: e.leaf_index, size=size)
         return Response({"results": _events(request, shown), "next": next_})
 
@@ -537,8 +543,8 @@ class EventStory(APIView):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, event_id: UUID) -> Response:
-        if not queries.visible_events(request.viewer).filter(event_id=event_id).exists():
-            queries.raw_event(request.viewer, event_id)
+        if not visible_events(request.viewer).filter(event_id=event_id).exists():
+            raw_event(request.viewer, event_id)
             raise NotYet("the event is in the ledger, and not projected yet; ask again in a second")
         return Response(story_json(request.viewer, event_id, events=lambda rows: _events(request, rows)))
 
@@ -597,7 +603,7 @@ class FindingList(APIView):
     @extend_schema(operation_id="findings_list", parameters=_parameters(FindingFilter), responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         size = page_size(request)
-        findings = filtered(FindingFilter, request, queries.visible_findings(request.viewer))
+        findings = filtered(FindingFilter, request, visible_findings(request.viewer))
         if (cursor := before(request)) is not None:
             findings = findings.filter(pk__lt=cursor)
         shown, next_ = page_of(request, findings[: size + 1], cursor=lambda f: f.pk, size=size)
@@ -607,7 +613,7 @@ class FindingList(APIView):
 class FindingDetail(APIView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, finding_id: int) -> Response:
-        finding = queries.visible_findings(request.viewer).filter(pk=finding_id).first()
+        finding = visible_findings(request.viewer).filter(pk=finding_id).first()
         if finding is None:
             raise NotFound(f"there is no finding {finding_id}")
         return Response(_findings(request, [finding])[0])

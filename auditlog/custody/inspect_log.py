@@ -27,7 +27,7 @@ from auditlog.models import (
     Verification,
     Witness,
 )
-from auditlog.reads.queries import generation_of
+from auditlog.projection.generation import generation_of
 from auditlog.reads.source_facts import Missing, Unparsed, missing_by_source, unparsed_leaves
 
 WINDOW = 25_000  # leaves at once: with their signatures about two seconds, and others wait for the worker meanwhile

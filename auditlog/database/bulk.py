@@ -46,3 +46,10 @@ def upsert_rows(
             # What is as it was before writes no row.
             f" WHERE ({', '.join(f't.{column}' for column in after)}) IS DISTINCT FROM ({', '.join(after.values())})"
         )
+
+
+def named_rows(sql: str, params: Sequence) -> list[dict]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -37,7 +37,9 @@ from auditlog.ledger.append import EPOCH, identity
 from auditlog.models import Finding as FindingRow
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.reads.queries import generation_of, load_acts, record_around, select_acts, shared_with
+from auditlog.projection.generation import generation_of
+from auditlog.reads.acts import load_acts, select_acts, shared_with
+from auditlog.reads.record import record_around
 from auditlog.reads.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.reads.stories import stories_around
 

@@ -7,7 +7,7 @@ from django.db import transaction
 from auditlog.core.errors import NotFound, NotPermitted, NotPossible
 from auditlog.models import Finding, Role, Triage
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import visible_findings
+from auditlog.reads.sight import visible_findings
 
 STATES = ("open", "acknowledged", "resolved", "false_positive")
 

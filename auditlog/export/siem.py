@@ -22,7 +22,8 @@ from auditlog.detectors import runbook_of
 from auditlog.export.stream import Page, Stream, check_cursor
 from auditlog.ledger.append import EPOCH
 from auditlog.models import ExportStream, Finding, FindingChanges, ProjectionState, Tenant
-from auditlog.reads.queries import chains_of, select_acts
+from auditlog.reads.acts import select_acts
+from auditlog.reads.chains import chains_of
 
 FORMATS = ("ocsf", "cef")
 STREAMS = tuple(ExportStream.What.values)

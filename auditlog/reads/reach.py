@@ -15,8 +15,8 @@ from auditlog.core.amount import minor
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.holding import recoverable
 from auditlog.core.party import split_party
+from auditlog.projection.generation import generation_of
 from auditlog.reads.access import WHOLE, Viewer
-from auditlog.reads.queries import generation_of
 
 KINDS = ("grant", "token", "party", "key")
 SHOWN = 50

@@ -8,8 +8,7 @@ from auditlog.core.reading import Own, Reading, read_by_desk
 from auditlog.detectors import detectors_of
 from auditlog.models import Finding, Role
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import visible_events
-from auditlog.reads.sight import Sight
+from auditlog.reads.sight import Sight, visible_events
 
 
 def read_findings(viewer: Viewer, rows: Sequence[Finding]) -> list[Reading]:

@@ -6,11 +6,11 @@ from hashlib import sha256
 from hmac import digest
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from auditlog.models import Role
+from auditlog.models import Event, Finding, Role
+from auditlog.projection.generation import generation_of
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import visible_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +45,23 @@ class Sight:
             return {"iss": None, "sub": f"hidden-{stub}", "hidden": True, **more}
         issuer, _, subject = key.partition("|")
         return {"iss": issuer, "sub": subject, **more}
+
+
+def visible_events(viewer: Viewer) -> QuerySet[Event]:
+    """The events a caller may see, newest leaf first: its tenant's; of the abuse role, its own provider's only."""
+    events = Event.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant)).order_by("-leaf_index")
+    return events.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else events
+
+
+def under_grant(viewer: Viewer, events: QuerySet[Event], grant_id: str) -> QuerySet[Event]:
+    """Those that this grant answers for; of an abuse desk, those that state it themselves: that a token leads to it is
+    not the desk's to find out.
+    """
+    events = events.filter(via_grant=grant_id)
+    return events.filter(grant=grant_id) if viewer.role == Role.ABUSE else events
+
+
+def visible_findings(viewer: Viewer) -> QuerySet[Finding]:
+    """The findings a caller may see, newest first."""
+    findings = Finding.objects.filter(tenant=viewer.tenant).order_by("-id")
+    return findings.filter(provider=viewer.provider) if viewer.role == Role.ABUSE else findings

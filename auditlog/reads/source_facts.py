@@ -13,8 +13,8 @@ from auditlog.core.sequence import Run, gaps
 from auditlog.detectors import clock_skew, source_gap, source_silent
 from auditlog.ledger.append import EPOCH
 from auditlog.models import LogHead, NotedDelivery, PendingFetch, Pull, RefusalCount, Source, SourceActivity, Tenant
+from auditlog.projection.generation import generation_of
 from auditlog.projection.sources import clock_fact
-from auditlog.reads.queries import generation_of
 
 
 def gap_facts(tenant: Tenant, source: str, stream: str) -> list[source_gap.Fact]:

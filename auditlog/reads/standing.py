@@ -21,9 +21,11 @@ from auditlog.core.errors import NotFound
 from auditlog.core.holding import recoverable
 from auditlog.core.party import split_party
 from auditlog.models import Event, Holding, Role
+from auditlog.projection.generation import generation_of
 from auditlog.reads.access import WHOLE, Viewer
-from auditlog.reads.queries import generation_of, paths_to, visible_events
+from auditlog.reads.chains import paths_to
 from auditlog.reads.reach import count_children
+from auditlog.reads.sight import visible_events
 
 # What a reviewer asks of the matrix, by name.
 QUESTIONS = {

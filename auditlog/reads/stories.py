@@ -14,7 +14,8 @@ from auditlog.core.chain.act import Act
 from auditlog.core.holding import ENDED_TYPES, MADE_TYPES
 from auditlog.core.money.join import MANY, Key
 from auditlog.models import Tenant
-from auditlog.reads.queries import generation_of, select_acts
+from auditlog.projection.generation import generation_of
+from auditlog.reads.acts import select_acts
 
 ROUNDS = 6
 ACTS = 5_000

@@ -20,9 +20,12 @@ from auditlog.core.money.books import Line, books
 from auditlog.core.money.exposure import exposure_at
 from auditlog.core.money.money import CREDIT_RAIL, minor
 from auditlog.models import Event, Holding, Role
+from auditlog.projection.generation import generation_of
 from auditlog.projection.payments import payments_around, rows_where
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import generation_of, lines_with, select_acts, visible_events
+from auditlog.reads.acts import select_acts
+from auditlog.reads.money import lines_with
+from auditlog.reads.sight import visible_events
 from auditlog.reads.stories import stories_around
 
 KINDS = ("session", "task", "txn")

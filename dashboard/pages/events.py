@@ -16,9 +16,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from auditlog.api.chain_json import authority_breaks, effective_json
+from auditlog.api.chain_json import effective_json
 from auditlog.api.story_json import story_json
 from auditlog.core.chain.act import ACT_TYPES, Act
+from auditlog.core.chain.breaks import authority_breaks
 from auditlog.core.chain.chain import Chain
 from auditlog.core.chain.statement import Grant
 from auditlog.core.errors import NotFound
@@ -30,9 +31,13 @@ from auditlog.ledger.absence import absence_of
 from auditlog.ledger.append import EPOCH
 from auditlog.models import Checkpoint, Leaf, Payload
 from auditlog.models.ledger import KIND_NAMES
-from auditlog.reads import queries as record
 from auditlog.reads.access import Viewer
+from auditlog.reads.acts import load_acts
+from auditlog.reads.chains import chain_of
+from auditlog.reads.leaves import LeafCheck, integrity_of, leaf_bytes_of
 from auditlog.reads.read_findings import read_findings
+from auditlog.reads.record import gates_of, time_of
+from auditlog.reads.sight import under_grant
 from dashboard.parts.access import page
 from dashboard.parts.chain import GATE_WORDS, chain_svg, hop_rows
 from dashboard.parts.forms import Filters, Instant
@@ -122,7 +127,7 @@ def list_events(
     events = visible_events(viewer)
     for name, value in filters.items():
         if name == "grant":
-            events = record.under_grant(viewer, events, value)
+            events = under_grant(viewer, events, value)
         elif name == "layer":
             known = [kind for kind, layer in LAYER_OF_TYPE.items() if layer == value]
             events = events.filter(type__in=known) if known else events.exclude(type__in=list(LAYER_OF_TYPE))
@@ -154,7 +159,7 @@ class EventView:
     chain: Chain | None = None
     grants: tuple[Grant, ...] = ()
     findings: list[Reading] = field(default_factory=list)
-    check: record.LeafCheck | None = None
+    check: LeafCheck | None = None
     key: dict[str, Any] | None = None
     covering: Checkpoint | None = None
     hidden: bool = False  # the viewer sees other hops as stubs only
@@ -163,7 +168,7 @@ class EventView:
 def event_view(viewer: Viewer, event_id: UUID) -> EventView:
     """Raises NotFound, also for an event the viewer may not see: whether it exists is not theirs to learn."""
     found = Leaf.objects.select_related("source").filter(tenant=viewer.tenant, event_id=event_id).first()
-    act = record.load_acts(viewer.tenant, [event_id]).get(str(event_id))
+    act = load_acts(viewer.tenant, [event_id]).get(str(event_id))
     row = visible_events(viewer).filter(event_id=event_id).values().first()
     if found is None or (is_desk(viewer) and row is None):
         raise NotFound(f"no event {event_id}")
@@ -185,8 +190,8 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
     if act is None or row is None:
         return view
     view.act, view.row = act, row
-    view.check = record.integrity_of(viewer.tenant, [act]).get(act.event_id)
-    view.chain = record.chain_of(viewer.tenant, act)
+    view.check = integrity_of(viewer.tenant, [act]).get(act.event_id)
+    view.chain = chain_of(viewer.tenant, act)
     view.grants = act.path.grants
     resting = (
         visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=RANK).order_by("-rank", "id")
@@ -198,7 +203,7 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
 def leaf_facts(leaf: Leaf) -> dict[str, Any]:
     """A leaf in words, with its canonical bytes and their RFC 6962 hash."""
     kind, source = KIND_NAMES[leaf.kind], leaf.source.name if leaf.source_id else "-"
-    canonical = record.leaf_bytes_of(kind, source, leaf.received_at, leaf.grade, leaf.key, bytes(leaf.commitment))
+    canonical = leaf_bytes_of(kind, source, leaf.received_at, leaf.grade, leaf.key, bytes(leaf.commitment))
     return {
         "index": leaf.leaf_index,
         "kind": kind,
@@ -257,7 +262,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
         seen = seen_parties(request.viewer, keys) if view.hidden else None
         force = _in_force(request, view)
         drawn = replace(view.chain, breaks=(*view.chain.breaks, *force.get("judged", ())))
-        gates = record.gates_of(request.viewer.tenant, view.act)
+        gates = gates_of(request.viewer.tenant, view.act)
         context |= {
             "act": view.act,
             "chain": view.chain,
@@ -302,7 +307,7 @@ def _stated(view: EventView) -> dict[str, Any]:
 
 def _in_force(request: HttpRequest, view: EventView) -> dict[str, Any]:
     """What all grants on the path together allowed at the time asked for: the act's own, unless another is chosen."""
-    done_at = record.time_of(request.viewer.tenant, view.act)
+    done_at = time_of(request.viewer.tenant, view.act)
     form = AtForm(request.GET if "at" in request.GET else None, initial={"at": str(done_at.replace(tzinfo=None))})
     at = (form.cleaned_data["at"] if form.is_valid() else None) or done_at
     if view.hidden or not view.chain.path.grants:

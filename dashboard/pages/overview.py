@@ -23,8 +23,9 @@ from auditlog.ledger.append import EPOCH
 from auditlog.models import Checkpoint, Leaf, LogHead, ProjectionState, Source
 from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
-from auditlog.reads import queries as record
+from auditlog.projection.generation import generation_of
 from auditlog.reads.access import Viewer
+from auditlog.reads.money import exposure_facts
 from dashboard.pages.events import EVENT_KEYS, list_events
 from dashboard.pages.findings import finding_counts, list_findings
 from dashboard.parts.access import page
@@ -37,7 +38,7 @@ def activity(viewer: Viewer, *, since: datetime | None, until: datetime) -> dict
     """Events by day and layer, by source, and how many acts have a proven chain: one pass over the window."""
     only = " AND provider = %s" if is_desk(viewer) else ""
     after = " AND occurred_at >= %s" if since else ""
-    params: list = [viewer.tenant.pk, record.generation_of(viewer.tenant), until]
+    params: list = [viewer.tenant.pk, generation_of(viewer.tenant), until]
     params += ([since] if since else []) + ([viewer.provider] if only else [])
     with connection.cursor() as cursor:
         cursor.execute(
@@ -102,7 +103,7 @@ def spend_by_day(viewer: Viewer, *, since: datetime | None, until: datetime) -> 
     """(day, provider, currency, spent minor units) of charges that moved money."""
     only = " AND provider = %s" if is_desk(viewer) else ""
     after = " AND at >= %s" if since else ""
-    params: list = [viewer.tenant.pk, record.generation_of(viewer.tenant), until]
+    params: list = [viewer.tenant.pk, generation_of(viewer.tenant), until]
     params += ([since] if since else []) + ([viewer.provider] if only else [])
     with connection.cursor() as cursor:
         cursor.execute(
@@ -133,7 +134,7 @@ def find(viewer: Viewer, text: str) -> list[tuple[str, str, str]]:
             not is_desk(viewer) or visible_events(viewer).filter(event_id=event_id).exists()
         ):
             return [("Event", text, reverse("dashboard:event", args=[event_id]))]
-    generation = record.generation_of(viewer.tenant)
+    generation = generation_of(viewer.tenant)
     parties = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation)
     if is_desk(viewer):
         parties = parties.filter(key__in=named_parties(viewer))
@@ -211,9 +212,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             charts.attribution(acts["attributed"], since=first_day, link=_events_link),
             charts.findings_by_rule(counts, link=_findings_link),
             *charts.spend_per_day(spent, days=days, link=_charges_link),
-            *charts.exposure(
-                exposure_by_day(days, *record.exposure_facts(viewer), now=now), link=_events_link_of_authorities
-            ),
+            *charts.exposure(exposure_by_day(days, *exposure_facts(viewer), now=now), link=_events_link_of_authorities),
         ],
     }
     return render(request, "dashboard/overview.html", context)

@@ -10,15 +10,17 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from auditlog.api.chain_json import chain_to
 from auditlog.core import party as kinds
+from auditlog.core.chain.breaks import chain_to
 from auditlog.core.chain.chain import with_kinds
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.core.event import Party
 from auditlog.models import Grant as GrantRow
 from auditlog.models import Party as PartyRow
-from auditlog.reads import queries as record
+from auditlog.projection.generation import generation_of
 from auditlog.reads.access import Viewer
+from auditlog.reads.chains import paths_to
+from auditlog.reads.parties import kinds_of, organisations_of
 from auditlog.reads.read_findings import read_findings
 from dashboard.parts.access import page
 from dashboard.parts.chain import chain_svg, hop_rows
@@ -40,7 +42,7 @@ from dashboard.parts.queries import (
 
 def list_parties(viewer: Viewer, *, kind: str = "", contains: str = "", after: str = "", limit: int = PAGE) -> Page:
     """Parties by key. The abuse desk's are those its own provider's events name as actor or principal."""
-    generation = record.generation_of(viewer.tenant)
+    generation = generation_of(viewer.tenant)
     parties = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation)
     if is_desk(viewer):
         parties = parties.filter(key__in=named_parties(viewer))
@@ -91,7 +93,7 @@ def _own_times(viewer: Viewer, keys: Iterable[str]) -> dict[str, dict[str, datet
 
 def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     """Everything about one party. Raises NotFound."""
-    generation = record.generation_of(viewer.tenant)
+    generation = generation_of(viewer.tenant)
     known = PartyRow.objects.filter(tenant=viewer.tenant, generation=generation, key=key).first()
     events = visible_events(viewer)
     as_actor, as_principal = events.filter(actor=key), events.filter(principal=key)
@@ -107,7 +109,7 @@ def party_view(viewer: Viewer, key: str, *, now: datetime) -> dict[str, Any]:
     return {
         "key": key,
         "party": Party.of(key),
-        "organisation": record.organisations_of(viewer.tenant).of_party(key),
+        "organisation": organisations_of(viewer.tenant).of_party(key),
         "kind": kind,
         "side": side,
         **(
@@ -141,7 +143,7 @@ def _others(events: QuerySet, column: str) -> list[dict]:
 
 
 def _with_kinds(viewer: Viewer, rows: list[dict]) -> list[dict]:
-    known = record.kinds_of(viewer.tenant, record.generation_of(viewer.tenant), {row["key"] for row in rows} - {""})
+    known = kinds_of(viewer.tenant, generation_of(viewer.tenant), {row["key"] for row in rows} - {""})
     rows = [row | {"kind": known.get(row["key"], "unknown")} for row in rows]
     return conceal(viewer, rows, ("key",))
 
@@ -150,15 +152,15 @@ def grant_view(viewer: Viewer, grant_id: str, *, now: datetime) -> dict[str, Any
     """A grant as it stands, with those above and below it. Raises NotFound, NotPermitted."""
     if is_desk(viewer):
         raise NotPermitted("an abuse desk sees its own provider's events; grants are another party's papers")
-    generation = record.generation_of(viewer.tenant)
+    generation = generation_of(viewer.tenant)
     rows = GrantRow.objects.filter(tenant=viewer.tenant, generation=generation)
     row = rows.filter(id=grant_id).first()
-    path = record.paths_to(viewer.tenant, [grant_id])[grant_id]
+    path = paths_to(viewer.tenant, [grant_id])[grant_id]
     used = visible_events(viewer).filter(via_grant=grant_id)
     if row is None and not used.exists():
         raise NotFound(f"no grant {grant_id}")
     chain = chain_to(path)
-    known = record.kinds_of(viewer.tenant, generation, {hop.party.key for hop in chain.hops})
+    known = kinds_of(viewer.tenant, generation, {hop.party.key for hop in chain.hops})
     return {
         "id": grant_id,
         "row": row,

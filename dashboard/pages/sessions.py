@@ -16,9 +16,9 @@ from auditlog.core.acts.story import Story, disagreements
 from auditlog.core.chain.act import ACT_TYPES
 from auditlog.core.errors import NotFound
 from auditlog.models import Source
-from auditlog.reads import queries as record
 from auditlog.reads import threads
 from auditlog.reads.access import Viewer
+from auditlog.reads.acts import load_acts
 from auditlog.reads.stories import stories_around
 from auditlog.reads.threads import Linked, Thread, linked_to, thread_exposure
 from dashboard.parts.access import page
@@ -57,7 +57,7 @@ def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) 
     more = len(listed) > ACTS_SHOWN
     listed = listed[:ACTS_SHOWN]
     by_id = {str(row["event_id"]): row for row in listed}
-    acts = [act for act in record.load_acts(viewer.tenant, by_id).values() if act.event_id in by_id]
+    acts = [act for act in load_acts(viewer.tenant, by_id).values() if act.event_id in by_id]
     speaking = {
         name: provider for name, provider in Source.objects.filter(tenant=viewer.tenant).values_list("name", "provider")
     }

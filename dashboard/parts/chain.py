@@ -5,11 +5,11 @@ from typing import Any
 
 from django.utils.safestring import mark_safe
 
-from auditlog.api.chain_json import gain_of, recorded_when
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.breaks import gain_of, recorded_when
 from auditlog.core.chain.chain import Chain, Hop
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import organisations_of
+from auditlog.reads.parties import organisations_of
 from dashboard.parts.queries import stub
 from dashboard.pictures import svg
 

@@ -13,7 +13,8 @@ from django.db.models import Case, Count, IntegerField, Q, QuerySet, Sum, Value,
 
 from auditlog.core.event import LAYERS
 from auditlog.models import Charge, Role
-from auditlog.reads import queries as record
+from auditlog.projection.generation import generation_of
+from auditlog.reads import sight
 from auditlog.reads.access import Viewer
 from auditlog.reads.sight import Sight
 
@@ -82,7 +83,7 @@ def named_parties(viewer: Viewer) -> QuerySet:
 
 
 def visible_events(viewer: Viewer) -> QuerySet:
-    return record.visible_events(viewer).order_by()
+    return sight.visible_events(viewer).order_by()
 
 
 def events_by_id(viewer: Viewer, ids: Iterable[UUID]) -> dict[UUID, dict]:
@@ -91,11 +92,11 @@ def events_by_id(viewer: Viewer, ids: Iterable[UUID]) -> dict[UUID, dict]:
 
 
 def visible_findings(viewer: Viewer) -> QuerySet:
-    return record.visible_findings(viewer).order_by()
+    return sight.visible_findings(viewer).order_by()
 
 
 def visible_charges(viewer: Viewer) -> QuerySet:
-    charges = Charge.objects.filter(tenant=viewer.tenant, generation=record.generation_of(viewer.tenant))
+    charges = Charge.objects.filter(tenant=viewer.tenant, generation=generation_of(viewer.tenant))
     return charges.filter(provider=viewer.provider) if is_desk(viewer) else charges
 
 

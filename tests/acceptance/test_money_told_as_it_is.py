@@ -7,7 +7,7 @@ import pytest
 from auditlog.models import Event, Finding, Role
 from auditlog.projection.project import rebuild
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import spend_by
+from auditlog.reads.money import spend_by
 from disputes.adjudicate import adjudicate
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -18,7 +18,8 @@ from auditlog.ledger.publish import origin_of
 from auditlog.models import Payload, UnparsedLeaf
 from auditlog.projection.project import rebuild
 from auditlog.reads.access import issue_token
-from auditlog.reads.queries import integrity_of, load_acts
+from auditlog.reads.acts import load_acts
+from auditlog.reads.leaves import integrity_of
 from auditlog.verifier import answerable_verify as verifier
 from tests.faults.insider import by_force
 from tests.faults.test_crash import fill

@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 from auditlog.models import Event, Finding
 from auditlog.projection.project import rebuild
-from auditlog.reads.queries import load_acts, time_of
+from auditlog.reads.acts import load_acts
+from auditlog.reads.record import time_of
 from auditlog.sources.configure import add_tenant
 from disputes.adjudicate import adjudicate
 from tests.world import TenantWorld

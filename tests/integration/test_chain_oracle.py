@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from auditlog.models import Event, Grant
 from auditlog.projection.project import project, rebuild
 from auditlog.reads.access import Viewer
-from auditlog.reads.queries import load_acts
+from auditlog.reads.acts import load_acts
 from auditlog.reads.reach import Start, descendants, leaves_under
 from auditlog.sources.configure import add_tenant
 from tests.integration.test_project import snapshot

@@ -139,11 +139,11 @@ def test_a_missing_parent_is_indeterminate_until_it_arrives(world):
 
 def test_tampering_with_the_stored_bytes_shows(shop, monkeypatch):
     bought = buys(shop, "superseal.club")
-    from auditlog.reads import queries as record
+    from disputes import gather_evidence
 
-    honest = record.integrity_of
+    honest = gather_evidence.integrity_of
     monkeypatch.setattr(
-        record, "integrity_of", lambda *a: {k: replace(c, commitment_ok=False) for k, c in honest(*a).items()}
+        gather_evidence, "integrity_of", lambda *a: {k: replace(c, commitment_ok=False) for k, c in honest(*a).items()}
     )
 
     [found] = adjudicate(shop.row, [bought])

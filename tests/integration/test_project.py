@@ -223,7 +223,7 @@ def test_failed_and_test_money_is_no_spend(world):
 
 
 def test_kinds_are_proven_before_claimed_and_an_agent_cannot_be_called_human(world):
-    from auditlog.reads.queries import kinds_of
+    from auditlog.reads.parties import kinds_of
 
     world.source("tokens", "https://tokens.example", speaks_for=["https://tokens.example"])
     world.source("bots", "https://bots.example", speaks_for=["https://bots.example"])

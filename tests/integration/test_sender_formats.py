@@ -14,7 +14,7 @@ from auditlog.formats import NAMES
 from auditlog.ingest.poll import poll
 from auditlog.models import Event, Leaf, Payload
 from auditlog.projection.project import project
-from auditlog.reads.queries import integrity_of
+from auditlog.reads.leaves import integrity_of
 from auditlog.simulator.signing import Signer
 from auditlog.sources.fetch_keys import add_source_by_url
 from tests.deliveries import CLOUDFLARE_PUSHED, ISSUER, SAMPLES, SESSION_REVOKED, SIGNED_BODY, SIGNER, TOKEN

@@ -3,11 +3,13 @@
 import random
 from datetime import timedelta
 
-from auditlog.api.chain_json import authority_breaks
+from auditlog.core.chain.breaks import authority_breaks
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.models import Event, Finding
-from auditlog.reads.queries import chains_of, load_acts, record_around, time_of
+from auditlog.reads.acts import load_acts
+from auditlog.reads.chains import chains_of
+from auditlog.reads.record import record_around, time_of
 from disputes.adjudicate import adjudicate
 from tests.chains import MUTATIONS, say, valid_chain
 
