@@ -6,21 +6,22 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from auditlog.api import log_views
+from auditlog.api import log_views, ssf
 from auditlog.core.log.checkpoint import public_key_of
 from auditlog.core.wire.keys import b64url, thumbprint
 from auditlog.models import LogKey
+from auditlog.response.keys import public_jwks
 from config import health
 
 
 def jwks(request):
-    """Our own public keys: those that sign the logs. Only the publisher ever reads the private ones."""
+    """Our own public keys: those that sign the logs, and those that sign signals. The logs' private ones only the publisher reads."""
     keys = {}
     for row in LogKey.objects.order_by("id"):
         _, public = public_key_of(row.vkey)
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64url(public), "alg": "EdDSA", "use": "sig"}
         keys[thumbprint(jwk)] = {**jwk, "kid": thumbprint(jwk)}
-    return JsonResponse({"keys": list(keys.values())})
+    return JsonResponse({"keys": [*keys.values(), *public_jwks()]})
 
 
 urlpatterns = [
@@ -29,6 +30,11 @@ urlpatterns = [
     path("workz", health.workz),
     path("metrics", health.metrics),
     path(".well-known/jwks.json", jwks),
+    path(".well-known/ssf-configuration", ssf.ssf_configuration),
+    path("ssf/streams", ssf.Streams.as_view()),
+    path("ssf/status", ssf.Status.as_view()),
+    path("ssf/verify", ssf.Verify.as_view()),
+    path("ssf/poll", ssf.Poll.as_view()),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path(
         "api/docs",

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from auditlog.api import views
+from auditlog.api import stops, views
 
 urlpatterns = [
     path("events", views.EventList.as_view(), name="event-list"),
@@ -26,6 +26,10 @@ urlpatterns = [
     path("spend", views.Spend.as_view(), name="spend"),
     path("sources", views.SourceList.as_view(), name="source-list"),
     path("export/ocsf", views.ExportOcsf.as_view(), name="export-ocsf"),
+    path("stops", stops.Stops.as_view(), name="stop-list"),
+    path("stops/reach", stops.StopReach.as_view(), name="stop-reach"),
+    path("stops/<str:ref>", stops.StopDetail.as_view(), name="stop"),
+    path("stops/<str:ref>/lift", stops.StopLift.as_view(), name="stop-lift"),
     path("findings", views.FindingList.as_view(), name="finding-list"),
     path("findings/<int:finding_id>", views.FindingDetail.as_view(), name="finding"),
     path("findings/<int:finding_id>/triage", views.FindingTriage.as_view(), name="finding-triage"),

@@ -50,6 +50,7 @@ from auditlog.models.projections import (
     Token,
     UnparsedLeaf,
 )
+from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 
 __all__ = [
     "ApiToken",
@@ -84,16 +85,20 @@ __all__ = [
     "ProjectionState",
     "PublisherState",
     "Pull",
+    "Receiver",
     "RefusalCount",
     "Release",
+    "ResponsePolicy",
     "RetentionPolicy",
     "Role",
     "SealedSecret",
     "SecurityLog",
     "SequenceRun",
+    "Signal",
     "Source",
     "SourceActivity",
     "SourceKey",
+    "Stop",
     "Tenant",
     "Tile",
     "Token",

@@ -12,6 +12,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 
 from auditlog.core.errors import ConfigurationDiffers, ConfigurationError, NotPermitted
+from auditlog.core.person import NOBODY_KNOWS
 from auditlog.database import clock
 from auditlog.models import ApiToken, Membership, Role, Tenant
 from auditlog.sources import configuration
@@ -22,9 +23,10 @@ LONGEST = timedelta(days=366)  # of a token
 USED_AGAIN = timedelta(minutes=1)
 WHOLE = "read whole grants, parties or logs"
 WATCH = "read the security log"
+STOP = "stop an agent"
 MAY = {
-    Role.ADMIN: frozenset({WHOLE, "triage", "case", "decide", "configure", WATCH}),
-    Role.SECURITY: frozenset({WHOLE, "triage", "case", "decide"}),
+    Role.ADMIN: frozenset({WHOLE, "triage", "case", "decide", "configure", STOP, WATCH}),
+    Role.SECURITY: frozenset({WHOLE, "triage", "case", "decide", STOP}),
     Role.FINANCE: frozenset({WHOLE, "triage", "case", "decide"}),
     Role.ABUSE: frozenset({"triage", "case"}),
     Role.AUDITOR: frozenset({WHOLE, WATCH}),
@@ -51,9 +53,6 @@ class Viewer:
         """Raises NotPermitted."""
         if not self.may(act):
             raise NotPermitted(f"the role {self.role!r} may not {act}")
-
-
-NOBODY_KNOWS = "token:?"  # whom a token without an owner stands for
 
 
 def person_of(viewer: Viewer) -> str:

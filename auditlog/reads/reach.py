@@ -19,6 +19,7 @@ from auditlog.projection.generation import generation_of
 from auditlog.reads.access import WHOLE, Viewer
 
 KINDS = ("grant", "token", "party", "key")
+SESSION = "session"  # a start too, for a stop: no page asks for what is under one
 SHOWN = 50
 
 _BINDING = str(tuple(sorted(GRANTED | TOKEN_STATED)))  # as SQL writes a list of plain names too
@@ -31,6 +32,8 @@ _SEEDS = {
         "SELECT jti FROM projection_token WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = %(key)s"
         " AND actor <> ''",
     ),
+    # What was done in it under a grant or token is under that one, and not all else under that one is of the session.
+    SESSION: ("SELECT NULL::text WHERE false", "SELECT NULL::text WHERE false"),
     "key": (  # what is bound to it; an act that was only done with it makes nothing else under its grant suspect
         'SELECT "grant" FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s'
         f" AND jkt = %(key)s AND jkt <> '' AND \"grant\" <> '' AND type IN {_BINDING}",
@@ -213,8 +216,15 @@ _ACTS = """
         SELECT e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND %(start)s = 'party' AND e.actor = %(key)s AND e.actor <> ''
         UNION
         SELECT e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND %(start)s = 'key' AND e.jkt = %(key)s AND e.jkt <> ''
+        UNION
+        SELECT e.leaf_index FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND %(start)s = 'session' AND e.session = %(key)s AND e.session <> ''
     ) under WHERE leaf_index < %(before)s
 """
+
+
+def below(viewer: Viewer, start: Start) -> "_Below":
+    """What is under a start, to ask several things of. Raises NotPermitted."""
+    return _Below(viewer, start)
 
 
 def _rows(viewer: Viewer, start: Start, query: str, *, before: int | None = None, **more: Any) -> list[tuple]:
@@ -242,5 +252,5 @@ class _Below:
     def rows(self, query: str, *, before: int | None = None, **more: Any) -> list[tuple]:
         below = {"grants": self.grants, "tokens": self.tokens, "before": 2**62 if before is None else before}
         with connection.cursor() as cursor:
-            cursor.execute(_BELOW + query, self.scope | below | more)
+            cursor.execute(_BELOW + query.replace("{acts}", _ACTS), self.scope | below | more)
             return cursor.fetchall()

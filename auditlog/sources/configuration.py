@@ -26,6 +26,8 @@ from auditlog.models import (
     Export,
     Membership,
     Organisation,
+    Receiver,
+    ResponsePolicy,
     RetentionPolicy,
     Source,
     SourceKey,
@@ -40,6 +42,7 @@ FRESH = 1.0  # seconds that what was read may be used again where it is asked fo
 OF: dict[type[models.Model], str] = {
     Tenant: "tenant", Source: "source", SourceKey: "key", Organisation: "organisation", Membership: "membership",
     ApiToken: "token", RetentionPolicy: "policy", Witness: "witness", Export: "export",
+    Receiver: "receiver", ResponsePolicy: "response policy",
 }  # fmt: skip
 ACCOUNTS = ("user", "user permission", "user group", "group permission")  # of the whole service, stated in its own log
 Row = tuple[str, int]  # kind and id
@@ -193,7 +196,7 @@ def seen(tenant: Tenant, user_id: int, *, upto: int) -> None:
 
 
 _KINDS = [KIND_NUMBERS["key"], KIND_NUMBERS["config"]]
-_ABOUT = ("source", "kid", "organisation", "export", "user", "role", "provider", "tenant", "stream", "host")
+_ABOUT = ("source", "kid", "organisation", "export", "user", "role", "provider", "tenant", "stream", "host", "stop")
 
 
 def _change(index: int, at: datetime, raw: bytes, in_force: bool) -> Change:

@@ -100,6 +100,11 @@ def opened(tenant: Tenant, name: str) -> bytes | None:
     return secret
 
 
+def forget() -> None:
+    """Read secrets anew: another process may have sealed one."""
+    _opened.clear()
+
+
 def _open(row: SealedSecret) -> bytes | None:
     try:
         keys = _keys()

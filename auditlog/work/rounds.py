@@ -18,13 +18,16 @@ from auditlog.export.deliver import deliver, due_streams
 from auditlog.ingest.fetch import fetch
 from auditlog.ingest.poll import poll
 from auditlog.models import ExportStream, Pull, Source
+from auditlog.response.deliver import deliver as deliver_signals
+from auditlog.response.deliver import due_receivers, put_off
+from auditlog.response.policy import respond_to_findings
 from auditlog.sources import outbound
 from auditlog.sources.fetch_keys import fetch_keys
 from auditlog.sources.pull import alone, failed, pull_of
 
 log = structlog.get_logger()
 AT_ONCE = 4  # of one process, of each: sources asked, streams sent
-EXPORT = "export"
+EXPORT, SIGNAL = "export", "signal"
 _running: set[tuple[int, str]] = set()
 _lock = threading.Lock()
 _FETCHING = [name for name in formats.NAMES if hasattr(formats.named(name), "fetch_request")]
@@ -64,7 +67,13 @@ def ask(source_id: int, kind: str, *, now: Callable[[], datetime], call: outboun
 def start_due(*, now: Callable[[], datetime], done: Callable[[str], None]) -> list[threading.Thread]:
     """Start what is due and not under way in this process. `done` is told the tenant when there may be new leaves."""
     streams = [(stream_id, EXPORT) for stream_id in due_streams(now=now())]
-    return [*_start(due(now=now()), now, done), *_start(streams, now, done)]
+    return [*start_signals(now=now), *_start(due(now=now()), now, done), *_start(streams, now, done)]
+
+
+def start_signals(*, now: Callable[[], datetime]) -> list[threading.Thread]:
+    """Do what response policies say of new findings, and start sending what receivers are owed."""
+    respond_to_findings(now=now)
+    return _start([(receiver_id, SIGNAL) for receiver_id in due_receivers(now=now())], now, lambda _: None)
 
 
 def _start(
@@ -73,7 +82,7 @@ def _start(
     started = []
     for one in jobs:
         with _lock:
-            alike = sum((kind == EXPORT) == (one[1] == EXPORT) for _, kind in _running)
+            alike = sum(_room(kind) == _room(one[1]) for _, kind in _running)
             if alike >= AT_ONCE:
                 break
             if one in _running:
@@ -85,16 +94,26 @@ def _start(
     return started
 
 
+def _room(kind: str) -> str:
+    """What shares its threads: signals never wait for an export that hangs."""
+    return kind if kind in (EXPORT, SIGNAL) else ""
+
+
 def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[str], None]) -> None:
     try:
         if kind == EXPORT:
             deliver(row_id, now=now)
+        elif kind == SIGNAL:
+            deliver_signals(row_id, now=now)
         elif ask(row_id, kind, now=now):
             done(Source.objects.select_related("tenant").get(pk=row_id).tenant.name)
     except Exception as error:
         log.exception("not sent" if kind == EXPORT else "source not asked", row=row_id, kind=kind)
         with suppress(DatabaseError):  # or it would be due again at once, for ever
             fault = f"a fault of ours, which is in our log: {type(error).__name__}"
+            if kind == SIGNAL:
+                put_off(row_id, fault, now=now())
+                return
             row = (
                 ExportStream.objects.get(pk=row_id) if kind == EXPORT else pull_of(Source.objects.get(pk=row_id), kind)
             )

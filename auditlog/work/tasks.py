@@ -106,6 +106,14 @@ def pull_all() -> None:
         start_due(now=clock.now, done=wake)
 
 
+@shared_task(name="auditlog.respond", ignore_result=True)
+def respond() -> None:
+    """Send the signals of a stop that was pressed just now. In threads: it returns at once."""
+    from auditlog.work.rounds import start_signals
+
+    start_signals(now=clock.now)
+
+
 @shared_task(name="auditlog.nightly", ignore_result=True)
 def nightly() -> None:
     """Start what runs once a night, when its time has come."""

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from auditlog.core.person import NOBODY_KNOWS, are_one
+
 OPEN = (
     "draft", "filed", "intake", "deficient", "evidence_open", "record_sealed", "assessment", "proposed", "review",
     "decided", "appealed", "appeal_review", "reopened",
@@ -101,14 +103,6 @@ class Refusal:
 
     reason: str
     permitted: bool
-
-
-NOBODY_KNOWS = "token:?"  # a token without an owner: it may be anybody's
-
-
-def are_one(person: str, other: str) -> bool:
-    """Whether two callers are one person: they share an account."""
-    return not set(person.split("+")).isdisjoint(other.split("+"))
 
 
 def check_transition(

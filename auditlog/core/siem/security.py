@@ -20,10 +20,13 @@ KINDS: dict[str, tuple[str, int]] = {
     "record.exported": ("took a copy out", 2),
     "configuration.changed": ("changed how things are set up", 2),
     "secret.changed": ("changed a secret", 2),
+    "stop.pressed": ("stopped an agent", 3),
+    "stop.lifted": ("moved to lift a stop", 3),
 }
 _SEVERITIES = {1: "Informational", 2: "Low", 3: "Medium"}
 _ACTIVITIES = {"signin.succeeded": 1, "signin.failed": 1, "signout": 2, "access.refused": OTHER, "record.revealed": 2, "record.exported": 2,
-               "configuration.changed": 3, "secret.changed": 3}  # fmt: skip
+               "configuration.changed": 3, "secret.changed": 3,
+               "stop.pressed": 3, "stop.lifted": 3}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

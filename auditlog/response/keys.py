@@ -1,0 +1,50 @@
+"""The key that signs our signals: RSA, since receivers of the CAEP interoperability profile verify RS256.
+
+It is sealed in the database (sources/sealed.py), so that every process signs with the same one and nobody reads it there.
+"""
+
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+from joserfc import jws
+from joserfc.jwk import RSAKey
+
+from auditlog.models import Tenant
+from auditlog.sources import sealed
+
+NAME = "SIGNAL_KEY"
+TYP = "secevent+jwt"  # RFC 8417 section 2.3
+
+
+def signed(claims: bytes) -> str:
+    """One SET in compact form. Raises ConfigurationError where no key can be opened."""
+    key = _key()
+    header = {"alg": "RS256", "typ": TYP, "kid": key.thumbprint()}
+    return jws.serialize_compact(header, claims, key, algorithms=["RS256"])
+
+
+def public_jwks() -> list[dict[str, Any]]:
+    """Our public keys, the one before the last too; none before the first signal."""
+    tenant = Tenant.objects.filter(name="answerable").first()
+    found = [sealed.opened(tenant, name) for name in (NAME, f"{NAME}_OLD")] if tenant else []
+    return [
+        {**key.as_dict(private=False), "kid": key.thumbprint(), "alg": "RS256", "use": "sig"}
+        for key in (RSAKey.import_key(pem) for pem in found if pem)
+    ]
+
+
+def _key() -> RSAKey:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT service_tenant()")
+        tenant = Tenant.objects.get(pk=cursor.fetchone()[0])
+        pem = sealed.opened(tenant, NAME)
+        if pem is None:
+            with transaction.atomic():
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext('answerable.signal-key'))")
+                sealed.forget()
+                pem = sealed.opened(tenant, NAME)
+                if pem is None:
+                    pem = RSAKey.generate_key(2048).as_pem(private=True)
+                    sealed.seal(tenant, NAME, pem, now=timezone.now())
+    return RSAKey.import_key(pem)
