@@ -19,9 +19,10 @@ _PLACES = (
     ("permissions", "Permissions"),
     ("inventory", "Inventory"),
     ("cases", "Cases"),
+    ("stops", "Stops"),
     ("integrity", "Integrity"),
 )
-_OF_WHOLE = {"permissions", "integrity"}  # of no use to an abuse desk, which may not see them
+_OF_WHOLE = {"permissions", "integrity", "stops"}  # of no use to an abuse desk, which may not see them
 _WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
 

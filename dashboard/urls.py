@@ -14,6 +14,7 @@ from dashboard.pages import (
     reach,
     sessions,
     spend,
+    stops,
 )
 
 app_name = "dashboard"
@@ -46,6 +47,12 @@ urlpatterns = [
     path("compare/", permissions.compare, name="compare"),
     path("inventory/", permissions.inventory, name="inventory"),
     path("grants/<any:grant_id>/", parties.grant, name="grant"),
+    path("stops/", stops.stops, name="stops"),
+    path("stops/new/", stops.stop_it, name="stop_it"),
+    path("stops/<str:ref>/", stops.stop, name="stop"),
+    path("receivers/", stops.receivers, name="receivers"),
+    path("receivers/<str:name>/", stops.receiver, name="receiver"),
+    path("receivers/policies/<str:name>/", stops.policy, name="response_policy"),
     path("integrity/", integrity.integrity, name="integrity"),
     path("changes/", integrity.changes, name="changes"),
     path("security-log/", integrity.security_log, name="security_log"),

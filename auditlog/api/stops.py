@@ -18,7 +18,7 @@ from auditlog.models import Finding, Signal, Stop
 from auditlog.reads.access import STOP, WHOLE, Viewer
 from auditlog.reads.sight import visible_findings
 from auditlog.response.reach import Line, became, reach_of, subject_of, was_effective
-from auditlog.response.stop import lift, press
+from auditlog.response.stop import lift, press, stop_of
 
 PAGE = 50
 
@@ -111,18 +111,6 @@ class StopReach(APIView):
             "without_channel": len(reach.without_channel),
             "receivers": [{"name": r.name, "kind": r.kind, "tested_at": r.tested_at, "state": r.state} for r in reach.receivers],
         })  # fmt: skip
-
-
-def stop_of(viewer: Viewer, ref: str) -> Stop:
-    """Raises NotFound."""
-    viewer.must(WHOLE)
-    number = ref.removeprefix("S-")
-    found = None
-    if number.isascii() and number.isdigit() and len(number) < 10:
-        found = Stop.objects.select_related("tenant").filter(tenant=viewer.tenant, number=int(number)).first()
-    if found is None:
-        raise NotFound(f"no stop {ref[:40]}")
-    return found
 
 
 def whole(viewer: Viewer, stop: Stop) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from auditlog.core.wire.signal import claims, events_of, subject_id, verificatio
 from auditlog.custody.security import note
 from auditlog.ledger.append import append_note
 from auditlog.models import Finding, Receiver, Signal, Stop, Tenant
-from auditlog.reads.access import STOP, Viewer, person_of
+from auditlog.reads.access import STOP, WHOLE, Viewer, person_of
 from auditlog.response.keys import signed
 from auditlog.response.reach import Reach, Thing, reach_of, stripe_call, subject_of
 
@@ -68,6 +68,17 @@ def press(
         transaction.on_commit(wake)
     note(viewer.tenant, "stop.pressed", who=viewer.name, what=f"{stop.ref} {kind}", address=address, result="drill" if is_drill else "", user_id=viewer.user_id, now=now)  # fmt: skip
     return stop
+
+
+def stop_of(viewer: Viewer, ref: str) -> Stop:
+    """A stop by its reference, as S-3. Raises NotPermitted or NotFound."""
+    viewer.must(WHOLE)
+    number, found = ref.removeprefix("S-"), None
+    if number.isascii() and number.isdigit() and len(number) < 10:
+        found = Stop.objects.select_related("tenant").filter(tenant=viewer.tenant, number=int(number)).first()
+    if found is None:
+        raise NotFound(f"no stop {ref[:40]}")
+    return found
 
 
 def in_force(tenant: Tenant, kind: str, key: str) -> Stop | None:

@@ -9,11 +9,12 @@ from django import template
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from auditlog.core.money.money import amount_text
 from auditlog.core.reading import Reading
 from auditlog.core.text import visible
+from auditlog.reads.access import STOP
 
 register = template.Library()
 _GRADES = {
@@ -236,3 +237,19 @@ def here(context, **changes) -> str:
 @register.filter
 def pretty_size(size: int) -> str:
     return f"{size:,} bytes"
+
+
+@register.simple_tag(takes_context=True)
+def stop_link(context, kind: str, key: str, finding: int | None = None) -> SafeString:
+    """Where a stop of this subject is pressed, for whoever may."""
+    viewer = context.get("viewer")
+    if not key or viewer is None or not viewer.may(STOP):
+        return mark_safe("")
+    query = urlencode({"kind": kind, "key": key, **({"finding": finding} if finding else {})})
+    words = {
+        "party": "Stop this agent",
+        "grant": "Stop this grant",
+        "token": "Stop this token",
+        "session": "Stop this session",
+    }[kind]
+    return format_html('<a class="stop" href="{}?{}">{}</a>', reverse("dashboard:stop_it"), query, words)
