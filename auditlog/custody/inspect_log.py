@@ -10,7 +10,7 @@ from auditlog.core.errors import LedgerCorrupt
 from auditlog.custody.erase import held_now
 from auditlog.custody.verify_ledger import Verified, verify
 from auditlog.custody.witness import witnessed_size
-from auditlog.detectors import source_detectors
+from auditlog.detectors import SOURCE_DETECTORS
 from auditlog.export.siem import StreamHealth, exports_of
 from auditlog.ledger.absence import erased_count
 from auditlog.ledger.append import EPOCH
@@ -130,7 +130,7 @@ def source_health(tenant: Tenant, *, now: datetime) -> list[SourceHealth]:
         told = conflicts if count.err == "duplicate_conflict" else refused
         told[count.source] = told.get(count.source, 0) + count.count
     found: dict[str, list[Finding]] = {}
-    rules = [detector.rule for detector in source_detectors()]
+    rules = [detector.rule for detector in SOURCE_DETECTORS]
     for finding in Finding.objects.filter(tenant=tenant, rule__in=rules, state__in=("open", "acknowledged")).order_by(
         "id"
     ):

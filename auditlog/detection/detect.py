@@ -22,16 +22,8 @@ from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
 from auditlog.database.dirty import look_again
-from auditlog.detectors import (
-    Detector,
-    SourceDetector,
-    all_detectors,
-    clock_skew,
-    integrity,
-    source_gap,
-    source_silent,
-    story_detectors,
-)
+from auditlog.detectors import ACT_DETECTORS, STORY_DETECTORS, clock_skew, integrity, source_gap, source_silent
+from auditlog.detectors.base import Detector, SourceDetector
 from auditlog.detectors.gathered import gather
 from auditlog.ledger.append import EPOCH, identity
 from auditlog.models import Finding as FindingRow
@@ -100,11 +92,11 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         _judge_refusals(tenant, work.refusals, now=now)
         _judge_sources(tenant, work, now=now)
         if not work.is_empty:
-            single = [detector for detector in all_detectors() if detector.partition == ("event_id",)]
+            single = [detector for detector in ACT_DETECTORS if detector.partition == ("event_id",)]
             for waits in (False, True):
                 _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
             keyed: dict[tuple[tuple[str, ...], bool], list[Detector]] = {}
-            for detector in all_detectors():
+            for detector in ACT_DETECTORS:
                 if detector.partition != ("event_id",):
                     keyed.setdefault((detector.partition, detector.waits), []).append(detector)
             for (partition, waits), detectors in keyed.items():
@@ -269,7 +261,7 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
     from when they were stories of their own, has lost its ground.
     """
     told = stories_around(tenant, work.acts, of_several=True).stories
-    for detector in story_detectors():
+    for detector in STORY_DETECTORS:
         found: dict[tuple[str, ...], list[Finding]] = {(act.event_id,): [] for story in told for act in story.acts}
         found |= {(story.anchor,): list(detector.find([story])) for story in told}
         named = {(*detector.partition, *key): findings for key, findings in found.items()}

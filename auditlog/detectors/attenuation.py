@@ -12,7 +12,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.chain.statement import Grant, Token
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
-from auditlog.detectors import Pattern, finding
+from auditlog.detectors.base import Pattern, finding
 
 TYPES = GRANTED | TOKEN_STATED
 _KINDS = {

@@ -7,7 +7,7 @@ from auditlog.core.chain.authority import Judgement, judge_audience, judge_token
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.audience_mismatch"
 version = 1

@@ -17,7 +17,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
 from auditlog.core.names import domain
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "squatting.bulk_registration"
 version = 2

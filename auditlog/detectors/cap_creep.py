@@ -10,7 +10,7 @@ from datetime import timedelta
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "spend.cap_creep"
 version = 1

@@ -14,7 +14,8 @@ from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import is_use
 from auditlog.core.event import GRANTED, act_chain
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding, out_of_scope
+from auditlog.detectors import out_of_scope
+from auditlog.detectors.base import finding
 
 rule = "authority.confused_deputy"
 version = 1

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.detectors import attenuation, finding
+from auditlog.detectors import attenuation
+from auditlog.detectors.base import finding
 
 rule = "authority.cycle"
 version = 1

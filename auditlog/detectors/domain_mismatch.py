@@ -9,7 +9,7 @@ from auditlog.core.chain.intent import compare_domain
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.domain_mismatch"

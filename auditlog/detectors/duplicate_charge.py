@@ -16,7 +16,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
-from auditlog.detectors import finding, told_of
+from auditlog.detectors.base import finding, told_of
 
 rule = "spend.duplicate_charge"
 version = 1

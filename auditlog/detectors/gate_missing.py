@@ -8,7 +8,7 @@ from auditlog.core.chain.gates import check_gates
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.gate_missing"
 version = 1

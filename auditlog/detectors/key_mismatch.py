@@ -12,7 +12,7 @@ from auditlog.core.chain.authority import Binding, key_bound, key_shown, surely
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.key_mismatch"
 version = 1

@@ -13,7 +13,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.names import domain
 from auditlog.core.names.background import bundled
 from auditlog.core.names.lookalike import ALERT, CERTAIN, REVIEW, Index, Likeness
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "squatting.lookalike"
 version = 2

@@ -11,7 +11,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.detectors import Pattern, finding
+from auditlog.detectors.base import Pattern, finding
 
 RULE = "authority.orphan_token"
 MEMBERS = 1_000  # of many uses the first ones are named, and the count is said

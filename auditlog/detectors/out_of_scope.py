@@ -15,7 +15,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.event import GRANTED, TOKEN_STATED
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.out_of_scope"
 version = 1

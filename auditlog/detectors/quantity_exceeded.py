@@ -13,7 +13,7 @@ from auditlog.core.advice import Facts, last_charge, left_until
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding, told_of
+from auditlog.detectors.base import finding, told_of
 from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.quantity_exceeded"

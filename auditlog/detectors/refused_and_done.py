@@ -7,7 +7,7 @@ from auditlog.core.chain.gates import standing_refusal
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.refused_and_done"
 version = 1

@@ -15,7 +15,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
-from auditlog.detectors import common_grant, finding, spent_most, told_of
+from auditlog.detectors.base import common_grant, finding, spent_most, told_of
 
 rule = "spend.retry_loop"
 version = 2

@@ -7,7 +7,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.limits import LimitFact, filled, widens
 from auditlog.core.money.money import amount_text
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "spend.self_raise"
 version = 2

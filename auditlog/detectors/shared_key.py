@@ -7,7 +7,8 @@ from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.event import GrantObject, TokenObject
 from auditlog.core.finding import Finding
-from auditlog.detectors import Pattern, attenuation, finding, orphan_token
+from auditlog.detectors import attenuation, orphan_token
+from auditlog.detectors.base import Pattern, finding
 
 RULE = "authority.shared_key"
 

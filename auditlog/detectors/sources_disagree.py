@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from auditlog.core.acts.story import Story, disagreements
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "integrity.sources_disagree"
 version = 1

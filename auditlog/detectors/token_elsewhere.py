@@ -20,7 +20,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.token_elsewhere"
 version = 2

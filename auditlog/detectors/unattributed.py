@@ -6,7 +6,7 @@ from auditlog.core.chain.act import ACT_TYPES, Act
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import answers_for, follows_an_act
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 
 rule = "authority.unattributed"
 version = 1

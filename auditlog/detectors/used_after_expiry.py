@@ -7,7 +7,7 @@ from auditlog.core.chain.authority import Expired, before_its_time, expired_befo
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 from auditlog.detectors.gathered import span
 
 rule = "authority.used_after_expiry"

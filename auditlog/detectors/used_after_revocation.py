@@ -11,7 +11,7 @@ from auditlog.core.chain.authority import Ended, ended_before
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.finding import Finding
-from auditlog.detectors import finding
+from auditlog.detectors.base import finding
 from auditlog.detectors.gathered import span
 
 rule = "authority.used_after_revocation"

@@ -164,8 +164,8 @@ def checks(tmp_path_factory):
     """Two checks, side by side to save time: one as it is, one with a detector that is blind."""
     blind = tmp_path_factory.mktemp("blind")
     (blind / "sitecustomize.py").write_text(
-        "import auditlog.detectors as d\nwhole = d.all_detectors\n"
-        "d.all_detectors = lambda: [each for each in whole() if each.rule != 'intent.domain_mismatch']\n"
+        "import auditlog.detectors as d\n"
+        "d.ACT_DETECTORS = tuple(each for each in d.ACT_DETECTORS if each.rule != 'intent.domain_mismatch')\n"
     )
     path = environment()["PYTHONPATH"]
     started = {

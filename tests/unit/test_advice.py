@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from auditlog.core.advice import for_long
-from auditlog.detectors import detectors_of, every_detector, runbook_of
+from auditlog.detectors import DETECTORS, detectors_of, runbook_of
 
 THEN = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -39,7 +39,7 @@ def test_who_may_not_read_the_time_gets_the_general_text_and_a_kept_text_says_no
     [loop] = detectors_of("spend.retry_loop")
 
     assert runbook_of(Found("spend.retry_loop", withheld=("last_at",)), THEN) == loop.runbook
-    for detector in every_detector():
+    for detector in DETECTORS:
         assert not {"ago", "now,"} & set(runbook_of(Found(detector.rule), None).split()), detector.rule
     assert runbook_of(Found("no.such_rule"), THEN) == ""
 
