@@ -115,7 +115,7 @@ class Application:
     """The WSGI application `app` behind ASGI."""
 
     def __init__(self, app: Callable, *, threads: int = THREADS, room: int = ROOM, proxies: str | None = None) -> None:
-        self._app, self._threads = app, threads
+        self._app = app
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._room = Room(room)
         self._proxies = [

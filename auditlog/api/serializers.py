@@ -9,16 +9,6 @@ from auditlog.detectors import runbook_of
 from auditlog.models import Event
 
 
-class MoneySerializer(serializers.Serializer):
-    amount_minor = serializers.IntegerField()
-    currency = serializers.CharField()
-    phase = serializers.CharField()
-    rail = serializers.CharField()
-    charge = serializers.CharField(allow_null=True)
-    invoice = serializers.CharField(allow_null=True)
-    authority = serializers.CharField(allow_null=True)
-
-
 class EventSerializer(serializers.BaseSerializer):
     """One event as the list and the detail give it."""
 

@@ -6,7 +6,7 @@ writes itself (keys, configuration, holds, tombstones) are never erased, so of t
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from django.db import connection
 
@@ -87,14 +87,3 @@ def _body(raw: bytes, kind: str) -> dict | None:
 
 def _are_leaves(leaves: object) -> bool:
     return isinstance(leaves, list) and all(isinstance(leaf, int) for leaf in leaves)
-
-
-def missing_among(tenant: Tenant, leaves: Iterable[int]) -> dict[int, int]:
-    """Kind by leaf index of those of these leaves that have no payload."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT l.leaf_index, l.kind FROM ledger_leaf l LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index = ANY(%s) AND p.leaf_index IS NULL",
-            [tenant.pk, EPOCH, list(leaves)],
-        )
-        return dict(cursor.fetchall())

@@ -178,7 +178,7 @@ class _Teller:
         self.registrar = self._provider("registrar", "https://registrar.example", ["domains"])
         self.cloud = self._provider("cloud", "https://cloud.example", ["provider", "orchestration"])
         self.meter = self._provider("meter", "https://meter.example", ["money", "provider"])
-        self.stripe = world.stripe_source("stripe")
+        world.stripe_source("stripe")
         self.rank = {name: rank for rank, name in enumerate(world.sources)}
 
         agent = world.agent

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +25,7 @@ from auditlog.core.errors import NotFound
 from auditlog.core.event import GRANTED, LAYER_OF_TYPE, GrantObject, TokenObject, layer_of
 from auditlog.core.log import leaf as leaves
 from auditlog.core.log.absence import Absence
+from auditlog.core.log.merkle import leaf_hash
 from auditlog.core.reading import Reading
 from auditlog.ledger.absence import absence_of
 from auditlog.ledger.append import EPOCH
@@ -212,7 +212,7 @@ def leaf_facts(leaf: Leaf) -> dict[str, Any]:
         "grade": leaf.grade,
         "key": leaf.key,
         "commitment": bytes(leaf.commitment).hex(),
-        "hash": sha256(b"\x00" + canonical).hexdigest(),
+        "hash": leaf_hash(canonical).hex(),
         "canonical": canonical.decode(),
         "event_id": leaf.event_id,
         "max_bytes": leaves.MAX_BYTES,

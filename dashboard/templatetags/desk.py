@@ -158,12 +158,6 @@ def by(name: str, value: str, text: str = "") -> SafeString:
     )  # fmt: skip
 
 
-@register.filter
-def short(value) -> str:
-    """The first eight characters of an id."""
-    return str(value)[:8]
-
-
 @register.simple_tag
 def event(event_id: UUID | str) -> SafeString:
     return format_html(
