@@ -9,28 +9,41 @@ withdrawn, naming the leaf that took its ground away.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
 
-from auditlog.core.amount import minor
 from auditlog.core.chain.act import Act
-from auditlog.core.event import GrantObject
+from auditlog.core.chain.record import Record
+from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
 from auditlog.database.dirty import look_again
-from auditlog.detectors import ACT_DETECTORS, STORY_DETECTORS, clock_skew, integrity, source_gap, source_silent
+from auditlog.detection import caps, past
+from auditlog.detection.caps import judge_caps
+from auditlog.detection.ground import ground_of, judged_with
+from auditlog.detection.joined import with_joined
+from auditlog.detection.keep import keep, keep_keys
+from auditlog.detectors import (
+    ACT_DETECTORS,
+    STORY_DETECTORS,
+    clock_skew,
+    integrity,
+    orphan_token,
+    source_gap,
+    source_silent,
+)
 from auditlog.detectors.base import Detector, SourceDetector
 from auditlog.detectors.gathered import gather
 from auditlog.ledger.append import EPOCH, identity
-from auditlog.models import Finding as FindingRow
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.projection.generation import generation_of
-from auditlog.reads.acts import load_acts, select_acts, shared_with
+from auditlog.reads.acts import load_acts, select_acts
+from auditlog.reads.chains import load_tokens
 from auditlog.reads.record import record_around
 from auditlog.reads.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.reads.stories import stories_around
@@ -57,20 +70,17 @@ class Work:
     principals: set[str] = field(default_factory=set)
     refusals: set[str] = field(default_factory=set)
     heard: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # keys of the rules about sources, by kind
+    big: set[int] = field(default_factory=set)  # leaves of what is large, and waited for its turn
+    big_caps: set[str] = field(default_factory=set)  # principals with very many lines, likewise
     upto: int = 0  # the leaf that withdrawals name
 
     @property
     def is_empty(self) -> bool:
         return not (self.acts or self.graced or self.principals or self.refusals)
 
-    def concerned(self, types: frozenset[str], *, waits: bool, now: datetime) -> list[Act]:
-        """The acts of these types that may be judged now. For rules about absence the others come again when their grace
-        is over, and then for those rules only: for all others nothing has changed."""
-        acts = [act for act in (self.acts + self.graced if waits else self.acts) if act.type in types]
-        if not waits:
-            return acts
-        self.waiting |= {act.leaf_index: act for act in acts if not is_ripe(act.received_at, now)}
-        return [act for act in acts if act.leaf_index not in self.waiting]
+    def concerned(self, types: frozenset[str], *, waits: bool) -> list[Act]:
+        """The acts of these types: for rules about absence also those whose grace is over, for which nothing else has changed."""
+        return [act for act in (self.acts + self.graced if waits else self.acts) if act.type in types]
 
 
 def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
@@ -95,9 +105,11 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
             single = [detector for detector in ACT_DETECTORS if detector.partition == ("event_id",)]
             for waits in (False, True):
                 _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
+            _judge_past(tenant, work, start=state.detected, now=now)
+            judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
             keyed: dict[tuple[tuple[str, ...], bool], list[Detector]] = {}
             for detector in ACT_DETECTORS:
-                if detector.partition != ("event_id",):
+                if detector.partition != ("event_id",) and detector not in (*past.RULES, *caps.RULES):
                     keyed.setdefault((detector.partition, detector.waits), []).append(detector)
             for (partition, waits), detectors in keyed.items():
                 _judge_keys(tenant, partition, detectors, work, waits=waits, now=now)
@@ -122,16 +134,27 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     for kind, key in dirty:
         keys.setdefault(kind, set()).add(key)
     grants, tokens = list(keys.get("grant", ())), list(keys.get("token", ()))
+    big = set(map(int, keys.get("big", ())))
+    changed_leaves = {int(leaf) for leaf in keys.get("event", ())} | big
     acts = select_acts(
         tenant,
         "(leaf_index >= %s AND leaf_index < %s) OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
         " OR (token = ANY(%s) AND token <> '')",
-        [start, end, [int(leaf) for leaf in keys.get("grace", ())], grants, tokens],
+        [start, end, [*map(int, keys.get("grace", ())), *changed_leaves], grants, tokens],
     )
     changed, graced = [], []
     for act in acts:
         is_touched = act.via_grant in keys.get("grant", ()) or act.token in keys.get("token", ())
-        (changed if is_touched or start <= act.leaf_index < end else graced).append(act)
+        is_touched = is_touched or start <= act.leaf_index < end or act.leaf_index in changed_leaves
+        (changed if is_touched else graced).append(act)
+    known = {act.leaf_index for act in changed}
+    principals = (keys.get("principal", set()) | keys.get("caps", set())) - {""}
+    if grants:
+        parties, above = _parties_of(tenant, grants)
+        principals |= above
+    else:
+        parties = set()
+    changed += [act for act in _limits_again(tenant, changed, parties) if act.leaf_index not in known]
     heard = {
         kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))]
         for kind in ("sequence", "silence", "clock")
@@ -139,31 +162,76 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     return Work(
         changed,
         graced,
-        principals=keys.get("principal", set()) - {""},
+        principals=principals,
         refusals=keys.get("refusal", set()),
         heard=heard,
+        big=big,
+        big_caps=keys.get("caps", set()),
+    )
+
+
+def _parties_of(tenant: Tenant, grants: list[str]) -> tuple[set[str], set[str]]:
+    """Who gives and who holds these grants, and whose they are in the end."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT subject, actor, principal FROM projection_grant WHERE tenant_id = %s AND generation = %s AND id = ANY(%s)",
+            [tenant.pk, generation_of(tenant), grants],
+        )
+        rows = cursor.fetchall()
+    return {key for row in rows for key in row[:2]} - {""}, {row[2] for row in rows} - {""}
+
+
+def _limits_again(tenant: Tenant, acts: Sequence[Act], parties: set[str]) -> list[Act]:
+    """Statements about limits that others of this round may judge otherwise: of the same holder or grant, or of parties whose
+    grants have changed, since who stands above whom says whether a raise counts.
+    """
+    said = [act for act in acts if act.type.startswith("limit.") or act.type in GRANTED]
+    holders = {act.payload.limit.holder.key for act in said if act.payload.limit and act.payload.limit.holder}
+    grants = {act.via_grant or act.grant for act in said} - {""}
+    for act in said:
+        if isinstance(act.payload.grant, GrantObject) and act.payload.grant.limits:
+            own = [limit.holder or act.payload.grant.actor for limit in act.payload.grant.limits]
+            holders |= {holder.key for holder in own if holder}
+    if not (holders or grants or parties):
+        return []
+    return select_acts(
+        tenant,
+        "type IN ('limit.set', 'limit.raised') AND (actor = ANY(%s) OR event_id IN (SELECT l.event_id FROM projection_limit l"
+        " WHERE l.tenant_id = e.tenant_id AND l.generation = e.generation AND l.verb IN ('set', 'raised')"
+        ' AND (l.holder = ANY(%s) OR l.set_by = ANY(%s) OR (l."grant" = ANY(%s) AND l."grant" <> \'\'))))',
+        [list(parties), list(holders | parties), list(parties), list(grants)],
     )
 
 
 def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
-    """Detectors that judge each event by itself: they share one look at the record around the events."""
+    """Detectors that judge each event by itself: they share one look at the ground of the events.
+
+    Of rules about absence the acts that something is missing of come again when their grace is over. Those of which nothing
+    is missing do not: what could be missing later is asked for by what comes then.
+    """
     types = frozenset().union(*(detector.types for detector in detectors))
     waits = any(detector.waits for detector in detectors)
-    concerned = work.concerned(types, waits=waits, now=now)
+    concerned = work.concerned(types, waits=waits)
     settled = {
         detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned})
         for detector in detectors
     }
     again = {act.leaf_index: act for acts in settled.values() for act in acts}
     # A payment is judged through the act it pays for, and the other way round: look at those again too.
-    members = _with_companions(tenant, types, [*concerned, *again.values()], waits=waits, now=now)
+    first = {act.leaf_index: act for act in (*concerned, *again.values())}
+    around = judged_with(tenant, [*work.acts, *again.values()], types)
+    members = [act for _, act in sorted({**{act.leaf_index: act for act in around}, **first}.items())]
     if not members:
         return
-    record = record_around(tenant, members)
+    record = ground_of(tenant, members)
     gathering: dict[Detector, list[Finding]] = {}
     for detector in detectors:
         mine = [act for act in members if act.type in detector.types]
         found = {_key(detector.partition, act): list(detector.find([act], record)) for act in mine}
+        if waits:
+            young = {act.event_id: act for act in mine if not is_ripe(act.received_at, now)}
+            work.waiting |= {act.leaf_index: act for key, act in young.items() if found[(key,)]}
+            found = {key: findings for key, findings in found.items() if key[0] not in young}
         if getattr(detector, "gathers", False):
             gathering[detector] = [finding for findings in found.values() for finding in findings]
         else:
@@ -191,14 +259,14 @@ def _gather(
     known = {act.event_id for act in judged}
     others = {str(event_id) for _, _, event_ids in kept for event_id in event_ids} - known
     again = list(load_acts(tenant, others).values()) if others else []
-    record = record_around(tenant, again) if again else None
+    record = ground_of(tenant, again) if again else None
     for detector, found in gathering.items():
         found = [*found, *(f for act in again if act.type in detector.types for f in detector.find([act], record))]
         touched: dict[str, list[Finding]] = {anchor: [] for rule, anchor, _ in kept if rule == detector.rule}
         for finding in found:
             touched.setdefault(finding.anchor, []).append(finding)
         gathered = {("anchor", anchor): [gather(findings)] if findings else [] for anchor, findings in touched.items()}
-        _keep(tenant, detector.rule, detector.version, gathered, withdrawn_by=withdrawn_by, now=now)
+        keep_keys(tenant, detector.rule, detector.version, gathered, withdrawn_by=withdrawn_by, now=now)
 
 
 def _judge_keys(
@@ -207,7 +275,16 @@ def _judge_keys(
     """Detectors that judge all events of a key together: those of one partition share the events and one look at the
     record around them."""
     types = frozenset().union(*(detector.types for detector in detectors))
-    keys = {_key(partition, act) for act in work.concerned(types, waits=waits, now=now)}
+    concerned = work.concerned(types, waits=waits)
+    if waits:  # what somebody spoke of is missing of none
+        [word] = partition
+        known = Record(tokens=load_tokens(tenant, {act.token for act in concerned}) if word == "token" else {})
+        missing = [act for act in concerned if orphan_token.missing(word, act, known)]
+        work.waiting |= {act.leaf_index: act for act in missing if not is_ripe(act.received_at, now)}
+        standing = _with_findings(tenant, detectors, {_key(partition, act) for act in concerned})
+        keys = standing | {_key(partition, act) for act in missing if is_ripe(act.received_at, now)}
+    else:
+        keys = {_key(partition, act) for act in concerned}
     if partition == ("principal",):
         keys |= {(principal,) for principal in work.principals}
     keys = {key for key in keys if all(key)}
@@ -227,33 +304,27 @@ def _judge_keys(
             for key in [*grouped, *(keys - grouped.keys())]
         }
         if getattr(detector, "of_lines", False):
-            found = _with_joined(tenant, found)
+            found = with_joined(tenant, found)
         keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
 
 
-def _with_joined(tenant: Tenant, found: dict[tuple[str, ...], list[Finding]]) -> dict[tuple[str, ...], list[Finding]]:
-    """Findings on lines of the books with every statement that those lines count, as verdicts judge each of them."""
-    leads = {event_id for findings in found.values() for finding in findings for event_id in finding.events}
-    if not leads:
-        return found
+def _with_findings(tenant: Tenant, detectors: Iterable[Detector], keys: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Those of the keys of which something is found already, and may have lost its ground."""
+    asked = {json.dumps((*detector.partition, *key)): key for detector in detectors for key in keys if all(key)}
+    rules = list({detector.rule for detector in detectors})
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT c.lead, e.event_id, e.leaf_index FROM projection_charge c CROSS JOIN unnest(c.events) AS told(event_id)"
-            " JOIN projection_event e ON e.tenant_id = c.tenant_id AND e.generation = c.generation AND e.event_id = told.event_id"
-            " WHERE c.tenant_id = %s AND c.generation = %s AND c.lead = ANY(%s) AND c.is_joined",
-            [tenant.pk, generation_of(tenant), [UUID(event_id) for event_id in leads]],
+            "SELECT partition FROM finding WHERE tenant_id = %s AND rule = ANY(%s) AND partition = ANY(%s)"
+            " AND state IN ('open', 'acknowledged')",
+            [tenant.pk, rules, list(asked)],
         )
-        joined: dict[str, dict[str, int]] = {}
-        for lead, event_id, leaf in cursor.fetchall():
-            joined.setdefault(str(lead), {})[str(event_id)] = leaf
-    return {key: [_widened(finding, joined) for finding in findings] for key, findings in found.items()}
+        return {asked[partition] for (partition,) in cursor.fetchall()}
 
 
-def _widened(finding: Finding, joined: dict[str, dict[str, int]]) -> Finding:
-    events: dict[str, int] = {}
-    for event_id, leaf in zip(finding.events, finding.leaves, strict=True):
-        events |= {event_id: leaf} | joined.get(event_id, {})
-    return replace(finding, events=tuple(events), leaves=tuple(events.values()))
+def _judge_past(tenant: Tenant, work: Work, *, start: int, now: datetime) -> None:
+    known = [act.leaf_index for act in work.acts if act.leaf_index < start]
+    lost = past.tie(tenant, work.acts, known)
+    past.judge_past(tenant, work.acts, lost, withdrawn_by=work.upto, now=now, big=work.big)
 
 
 def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
@@ -265,7 +336,7 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
         found: dict[tuple[str, ...], list[Finding]] = {(act.event_id,): [] for story in told for act in story.acts}
         found |= {(story.anchor,): list(detector.find([story])) for story in told}
         named = {(*detector.partition, *key): findings for key, findings in found.items()}
-        _keep(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
+        keep_keys(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
 
 
 def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
@@ -341,25 +412,6 @@ def _members(
     )
 
 
-def _with_companions(
-    tenant: Tenant, types: frozenset[str], acts: list[Act], *, waits: bool, now: datetime
-) -> list[Act]:
-    """The acts and, for charges, keys, invoices and requests they share, the others: what arrives last can settle what
-    came first.
-    """
-    conditions, params = shared_with(acts)
-    if not conditions:
-        return sorted(acts, key=lambda act: act.leaf_index)
-    known = {act.leaf_index for act in acts}
-    others = select_acts(
-        tenant,
-        f"type = ANY(%s) AND ({' OR '.join(conditions)}) AND leaf_index <> ALL(%s)",
-        [list(types), *params, list(known)],
-    )
-    ripe = [other for other in others if not waits or is_ripe(other.received_at, now)]
-    return sorted([*acts, *ripe], key=lambda act: act.leaf_index)
-
-
 def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:
     rows = [
         (tenant.pk, "grace", str(act.leaf_index), act.leaf_index, min(act.received_at, now) + GRACE) for act in acts
@@ -393,7 +445,7 @@ def _judge_leaves(tenant: Tenant, start: int, end: int, *, now: datetime) -> Non
     ]
     if facts:
         found = {(finding.anchor,): [finding] for finding in integrity.conflict_findings(facts)}
-        _keep(tenant, integrity.DUPLICATE_CONFLICT, integrity.VERSION, found, withdrawn_by=end - 1, now=now)
+        keep_keys(tenant, integrity.DUPLICATE_CONFLICT, integrity.VERSION, found, withdrawn_by=end - 1, now=now)
 
 
 _CONFLICTS = """
@@ -418,7 +470,7 @@ def _judge_refusals(tenant: Tenant, sources: set[str], *, now: datetime) -> None
         integrity.RefusalFact(r.source, r.key, r.err, r.hour, r.count, r.first_at, r.last_at, r.sample) for r in rows
     ]
     found = {(finding.anchor,): [finding] for finding in integrity.signature_findings(facts)}
-    _keep(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
+    keep_keys(tenant, integrity.SIGNATURE_FAILED, integrity.VERSION, found, withdrawn_by=0, now=now)
 
 
 def _judge_sources(tenant: Tenant, work: Work, *, now: datetime) -> None:
@@ -453,94 +505,4 @@ def _keep_of(
     tenant: Tenant, detector: SourceDetector, facts: dict[tuple[str, ...], list], work: Work, *, now: datetime
 ) -> None:
     found = {key: list(detector.find(many)) for key, many in facts.items()}
-    _keep(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)
-
-
-# --- keeping --------------------------------------------------------------------------------------------------------
-
-
-def keep(
-    tenant: Tenant, detector: Detector, found: dict[tuple[str, ...], list[Finding]], *, withdrawn_by: int, now: datetime
-) -> None:
-    """Keep what a detector found for these keys of its partition. One rule may have several partitions."""
-    named = {(*detector.partition, *key): findings for key, findings in found.items()}
-    _keep(tenant, detector.rule, detector.version, named, withdrawn_by=withdrawn_by, now=now)
-
-
-def keep_found(tenant: Tenant, rule: str, version: int, found: Mapping[str, Finding], *, now: datetime) -> None:
-    """Keep findings by their anchors that no later look takes back: those that stand already are left as they are."""
-    if not found:
-        return
-    stand = set(
-        FindingRow.objects.filter(tenant=tenant, rule=rule, anchor__in=list(found))
-        .exclude(state="withdrawn")
-        .values_list("anchor", flat=True)
-    )
-    new = {(anchor,): [finding] for anchor, finding in found.items() if anchor not in stand}
-    with transaction.atomic():
-        _keep(tenant, rule, version, new, withdrawn_by=0, now=now)
-
-
-def _keep(
-    tenant: Tenant,
-    rule: str,
-    version: int,
-    found: dict[tuple[str, ...], list[Finding]],
-    *,
-    withdrawn_by: int,
-    now: datetime,
-) -> None:
-    """Upsert what was found for these keys of one rule, and withdraw what was found for them before and is not now."""
-    if not found:
-        return
-    rows = [(json.dumps(key), finding) for key, findings in found.items() for finding in findings]
-    with connection.cursor() as cursor:
-        for partition, finding in rows:
-            cursor.execute(
-                _KEEP,
-                {
-                    "tenant": tenant.pk,
-                    "rule": rule,
-                    "version": version,
-                    "anchor": finding.anchor,
-                    "partition": partition,
-                    "severity": finding.severity,
-                    "title": finding.title,
-                    "principal": finding.principal or "",
-                    "actor": finding.actor or "",
-                    "grant": finding.grant or "",
-                    "provider": finding.provider or "",
-                    "event_ids": [UUID(event_id) for event_id in finding.events],
-                    "leaves": list(finding.leaves),
-                    "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
-                    "currency": finding.currency or "",
-                    "first_at": finding.first_at,
-                    "last_at": finding.last_at,
-                    "now": now,
-                    "evidence": json.dumps(
-                        finding.evidence, default=minor
-                    ),  # amounts below a minor unit are rounded only here
-                },
-            )
-        cursor.execute(
-            "UPDATE finding SET state = 'withdrawn', withdrawn_by_leaf = %s WHERE tenant_id = %s AND rule = %s"
-            " AND partition = ANY(%s) AND anchor <> ALL(%s) AND state IN ('open', 'acknowledged')",
-            [withdrawn_by, tenant.pk, rule, [json.dumps(key) for key in found], [f.anchor for _, f in rows]],
-        )
-
-
-# A finding that comes back is open again; one that people have judged keeps their judgement.
-_KEEP = """
-    INSERT INTO finding AS f (tenant_id, rule, rule_version, anchor, partition, severity, state, title, principal, actor,
-        "grant", provider, event_ids, leaves, money_at_risk_minor, currency, first_at, last_at, detected_at, evidence)
-    VALUES (%(tenant)s, %(rule)s, %(version)s, %(anchor)s, %(partition)s, %(severity)s, 'open', %(title)s, %(principal)s,
-        %(actor)s, %(grant)s, %(provider)s, %(event_ids)s, %(leaves)s, %(money)s, %(currency)s, %(first_at)s,
-        %(last_at)s, %(now)s, %(evidence)s)
-    ON CONFLICT ON CONSTRAINT finding_once DO UPDATE SET
-        rule_version = excluded.rule_version, partition = excluded.partition, severity = excluded.severity,
-        title = excluded.title, principal = excluded.principal, actor = excluded.actor, "grant" = excluded."grant",
-        provider = excluded.provider, event_ids = excluded.event_ids, leaves = excluded.leaves,
-        money_at_risk_minor = excluded.money_at_risk_minor, currency = excluded.currency,
-        first_at = excluded.first_at, last_at = excluded.last_at, evidence = excluded.evidence,
-        state = CASE WHEN f.state = 'withdrawn' THEN 'open' ELSE f.state END, withdrawn_by_leaf = NULL
-"""
+    keep_keys(tenant, detector.rule, detector.version, found, withdrawn_by=work.upto, now=now)

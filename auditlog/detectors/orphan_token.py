@@ -18,10 +18,10 @@ MEMBERS = 1_000  # of many uses the first ones are named, and the count is said
 
 
 def find(word: str, acts: Sequence[Act], record: Record) -> Iterable[Finding]:
-    used = [act for act in acts if act.happened and act.environment == "live" and _missing(word, act, record)]
+    used = [act for act in acts if act.happened and act.environment == "live" and missing(word, act, record)]
     if not used:
         return
-    name, shown = _missing(word, used[0], record), used[0].token if word == "token" else used[0].grant
+    name, shown = missing(word, used[0], record), used[0].token if word == "token" else used[0].grant
     above = "" if name == shown else f", above {word} {shown},"
     currencies = {act.currency for act in used if act.amount_minor}
     currency = currencies.pop() if len(currencies) == 1 else ""
@@ -43,7 +43,7 @@ def find(word: str, acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     )
 
 
-def _missing(word: str, act: Act, record: Record) -> str | None:
+def missing(word: str, act: Act, record: Record) -> str | None:
     """The id that no source ever spoke of: what the act named, or something above it. An event that states a grant or
     token uses none.
     """

@@ -19,7 +19,16 @@ from auditlog.models.directory import (
     Tenant,
     Witness,
 )
-from auditlog.models.findings import Finding, FindingChanges, NotedDelivery, RefusalCount, Triage, Verification, Watch
+from auditlog.models.findings import (
+    Finding,
+    FindingChanges,
+    FindingMember,
+    NotedDelivery,
+    RefusalCount,
+    Triage,
+    Verification,
+    Watch,
+)
 from auditlog.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -35,6 +44,7 @@ from auditlog.models.ledger import (
     Tile,
 )
 from auditlog.models.projections import (
+    Balance,
     Charge,
     ClockHour,
     Dirty,
@@ -47,6 +57,7 @@ from auditlog.models.projections import (
     ProjectionState,
     SequenceRun,
     SourceActivity,
+    Tie,
     Token,
     UnparsedLeaf,
 )
@@ -54,6 +65,7 @@ from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 
 __all__ = [
     "ApiToken",
+    "Balance",
     "Charge",
     "Checkpoint",
     "ClockHour",
@@ -65,6 +77,7 @@ __all__ = [
     "ExportStream",
     "Finding",
     "FindingChanges",
+    "FindingMember",
     "Grant",
     "Heartbeat",
     "Hold",
@@ -100,6 +113,7 @@ __all__ = [
     "SourceKey",
     "Stop",
     "Tenant",
+    "Tie",
     "Tile",
     "Token",
     "Triage",

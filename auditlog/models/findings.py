@@ -35,8 +35,9 @@ class Finding(models.Model):
     actor = models.TextField(blank=True)
     grant = models.TextField(blank=True)
     provider = models.TextField(blank=True)
-    event_ids = ArrayField(models.UUIDField())
+    event_ids = ArrayField(models.UUIDField())  # the first SHOWN of its members, in their order
     leaves = ArrayField(models.BigIntegerField())
+    events_total = models.BigIntegerField(default=0, db_default=0)
     money_at_risk_minor = WholeNumber(null=True)
     currency = models.CharField(max_length=3, blank=True)
     first_at = models.DateTimeField()
@@ -61,6 +62,27 @@ class Finding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.title}"
+
+
+class FindingMember(models.Model):
+    """One event that a finding rests on. Rows, so that a finding grows by what comes and is found by any of its events."""
+
+    pk = models.CompositePrimaryKey("finding_id", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    finding = models.ForeignKey(Finding, models.CASCADE, related_name="members", db_index=False)
+    leaf_index = models.BigIntegerField()
+    event_id = models.UUIDField()
+    place = models.IntegerField()  # in the order in which the rule names them
+
+    class Meta:
+        db_table = "finding_member"
+        indexes = [
+            models.Index(fields=["tenant", "leaf_index"], name="member_by_leaf"),
+            models.Index(fields=["finding", "place"], name="member_in_order"),
+        ]
+
+    def __str__(self) -> str:
+        return f"leaf {self.leaf_index} of finding {self.finding_id}"
 
 
 class FindingChanges(models.Model):

@@ -38,6 +38,12 @@ class ProjectionState(models.Model):
         return f"{self.tenant_id} generation {self.generation} at {self.position}"
 
 
+RARE = (
+    "limit.set", "limit.raised", "limit.lowered", "limit.reached", "payment.authority_granted", "delegation.granted",
+    "domain.registered", "approval.decided", "approval.requested",
+)  # fmt: skip
+
+
 def _key(name: str) -> models.Index:
     """An index for one filter of the events list, read from its end. Partial: most events lack most keys.
 
@@ -141,6 +147,8 @@ class Event(models.Model):
             models.Index(fields=["tenant", "generation", "through"], name="event_by_through", condition=models.Q(through__isnull=False)),
             models.Index(fields=["tenant", "generation", "payment_authority"], name="event_by_authority", condition=~models.Q(payment_authority="")),
             models.Index(fields=["tenant", "generation", "resource"], name="event_by_resource", condition=~models.Q(resource="")),
+            # What a rule asks for of a principal, among a million calls.
+            models.Index(fields=["tenant", "generation", "principal", "type"], name="event_rare", condition=models.Q(type__in=RARE)),
         ]  # fmt: skip
 
     def __str__(self) -> str:
@@ -293,6 +301,7 @@ class LimitStatement(models.Model):
         db_table = "projection_limit"
         indexes = [
             models.Index(fields=["tenant", "generation", "holder"], name="limit_by_holder"),
+            models.Index(fields=["tenant", "generation", "set_by"], name="limit_by_setter"),
             models.Index(
                 fields=["tenant", "generation", "grant"], name="limit_by_grant", condition=~models.Q(grant="")
             ),
@@ -351,6 +360,11 @@ class Charge(models.Model):
                 fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")
             ),
             models.Index(fields=["tenant", "generation", "at"], name="charge_by_time"),
+            models.Index(
+                fields=["tenant", "generation", "authority"],
+                name="charge_by_authority",
+                condition=~models.Q(authority=""),
+            ),
             # Whether a principal's books rest on more than keys (project_money).
             models.Index(
                 fields=["tenant", "generation", "principal", "role", "source"],
@@ -365,6 +379,71 @@ class Charge(models.Model):
     @property
     def invoice(self) -> str:
         return self.charge.removeprefix("invoice:")
+
+
+class Balance(models.Model):
+    """What the lines of one principal, actor, grant, provider, payee and currency come to: on a day, in a month (UTC) or
+    altogether. Kept by the database with the lines (sql/balances.sql).
+    """
+
+    pk = models.CompositePrimaryKey(
+        "tenant_id", "generation", "principal", "level", "start", "actor", "grant", "provider", "payee", "currency"
+    )
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    principal = models.TextField()
+    level = models.CharField(max_length=5)  # day | month | ever
+    start = models.DateField()
+    actor = models.TextField()
+    grant = models.TextField()
+    provider = models.TextField()
+    payee = models.TextField()
+    currency = models.CharField(max_length=3)
+    gross = models.DecimalField(max_digits=40, decimal_places=15)  # the lower bound, before anything came back
+    held = models.DecimalField(max_digits=40, decimal_places=15)  # by the day on which it was opened
+    lines = models.BigIntegerField()
+    billed = models.BigIntegerField()  # of the lines, those of invoices
+    authorities = models.BigIntegerField()  # of the lines, those under a payment authority
+
+    class Meta:
+        db_table = "projection_balance"
+        indexes = [  # in whose names somebody spends
+            models.Index(
+                fields=["tenant", "generation", "actor"], name="balance_by_actor", condition=models.Q(level="ever")
+            ),
+            models.Index(
+                fields=["tenant", "generation", "grant"], name="balance_by_grant", condition=models.Q(level="ever")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.principal} {self.level} {self.start}"
+
+
+class Tie(models.Model):
+    """What an act has in common with others that no column of an event says (detection/ties.py), as a hash."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index", "tie")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    leaf_index = models.BigIntegerField()
+    tie = models.UUIDField()
+    value = models.UUIDField(null=True)  # of a call: what was called, with what
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_tie"
+        indexes = [
+            models.Index(fields=["tenant", "generation", "tie", "at", "leaf_index"], name="tie_in_time"),
+            models.Index(
+                fields=["tenant", "generation", "tie", "value", "at", "leaf_index"],
+                name="tie_by_value",
+                condition=models.Q(value__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tie} of leaf {self.leaf_index}"
 
 
 class SourceActivity(models.Model):

@@ -485,7 +485,7 @@ def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
         })  # fmt: skip
     leaves = [leaf for leaf, _ in changed]
     batch.attributed += rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": leaves})
-    batch.dirty |= {("grace", str(leaf)) for leaf in leaves} | {
+    batch.dirty |= {("event", str(leaf)) for leaf in leaves} | {
         ("principal", maker.principal) for _, maker in changed if maker.principal
     }
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from auditlog.core.money.books import Line, books
-from auditlog.database.bulk import copy_rows
+from auditlog.database.bulk import copy_rows, fetch_rows
 from auditlog.projection.batch import Batch
 from auditlog.projection.payments import Payments, payments_around, rows_where
 
@@ -89,7 +89,9 @@ _ROLES = """
 
 def _write(batch: Batch, told: Payments, lines: Iterable[Line], looked: Collection[str]) -> None:
     seen = {event_id for event_id, fact in told.facts.items() if fact.charge_key in told.whole}
-    drop_lines(batch, [UUID(event_id) for event_id in seen if told.leaves[event_id] < batch.first_leaf], looked)
+    before = drop_lines(
+        batch, [UUID(event_id) for event_id in seen if told.leaves[event_id] < batch.first_leaf], looked
+    )
     rows = []
     stated = {fact.principal for fact in told.facts.values() if told.leaves[fact.event_id] >= batch.first_leaf}
     for line in lines:
@@ -99,6 +101,24 @@ def _write(batch: Batch, told: Payments, lines: Iterable[Line], looked: Collecti
         if line.principal and line.principal not in stated:
             batch.dirty.add(("principal", line.principal))  # its books changed by what others told
     copy_rows("projection_charge", CHARGE_TYPES, rows)
+    _look_again_at(batch, told, before, rows)
+
+
+def _look_again_at(batch: Batch, told: Payments, before: Iterable[tuple], after: Iterable[tuple]) -> None:
+    """Older acts of lines that are no longer what they were: what was found of them rests on these."""
+    was, is_now = ({row[:6]: row for row in rows} for rows in (before, after))
+    changed = {event_id for key in was.keys() | is_now.keys() if was.get(key) != is_now.get(key)
+               for row in (was.get(key), is_now.get(key)) if row for event_id in row[-1]}  # fmt: skip
+    unknown = [event_id for event_id in changed if str(event_id) not in told.leaves]
+    leaves = {told.leaves[str(event_id)] for event_id in changed if str(event_id) in told.leaves}
+    if unknown:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT leaf_index FROM projection_event WHERE tenant_id = %s AND generation = %s AND event_id = ANY(%s)",
+                [*batch.scope, unknown],
+            )
+            leaves |= {leaf for (leaf,) in cursor.fetchall()}
+    batch.dirty |= {("event", str(leaf)) for leaf in leaves if leaf < batch.first_leaf}
 
 
 def row_of(line: Line, leaf_index: int) -> tuple:
@@ -110,13 +130,20 @@ def row_of(line: Line, leaf_index: int) -> tuple:
     )  # fmt: skip
 
 
-def drop_lines(batch: Batch, events: list[UUID], principals: Collection[str] = ()) -> None:
-    """Lines that hold any of these statements, or belong to these principals: they are written anew."""
+def drop_lines(batch: Batch, events: list[UUID], principals: Collection[str] = ()) -> list[tuple]:
+    """Lines that hold any of these statements, or belong to these principals: they are written anew. Returns what they were."""
     params = {"tenant": batch.scope[0], "generation": batch.scope[1], "events": events, "principals": list(principals)}
-    mine = "DELETE FROM projection_charge WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND "
-    with connection.cursor() as cursor:
-        if events:
-            cursor.execute(mine + "lead = ANY(%(events)s)", params)
-            cursor.execute(mine + "is_joined AND events && %(events)s", params)
-        if principals:
-            cursor.execute(mine + "principal = ANY(%(principals)s)", params)
+    columns = ", ".join(f'"{name}"' for name in CHARGE_TYPES)
+    dropped: list[tuple] = []
+    for is_asked, condition in (
+        (events, "lead = ANY(%(events)s)"),
+        (events, "is_joined AND events && %(events)s"),
+        (principals, "principal = ANY(%(principals)s)"),
+    ):
+        if is_asked:
+            dropped += fetch_rows(
+                "DELETE FROM projection_charge WHERE tenant_id = %(tenant)s AND generation = %(generation)s"
+                f" AND {condition} RETURNING {columns}",
+                params,
+            )
+    return dropped

@@ -116,7 +116,20 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
 
 def _drop_generations(tenant: Tenant, *, keep: int) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in ("event", "party", "mention", "grant", "token", "limit", "charge", "holding", *TABLES, "state"):
+        for table in (
+            "event",
+            "party",
+            "mention",
+            "grant",
+            "token",
+            "limit",
+            "charge",
+            "balance",
+            "holding",
+            "tie",
+            *TABLES,
+            "state",
+        ):
             cursor.execute(
                 f"DELETE FROM projection_{table} WHERE tenant_id = %s AND generation <> %s", [tenant.pk, keep]
             )

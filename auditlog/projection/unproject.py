@@ -48,7 +48,7 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
     beside = payments_around(batch.scope, given) if given else None
     _count(batch, gone, sources)
     with connection.cursor() as cursor:
-        for table in ("event", "limit", "unparsed"):
+        for table in ("event", "limit", "tie", "unparsed"):
             cursor.execute(
                 f"DELETE FROM projection_{table} WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND leaf_index = ANY(%(leaves)s)",
                 scope,

@@ -22,15 +22,27 @@ from auditlog.reads.chains import histories, paths_to
 
 def spending_of(tenant: Tenant, principals: Collection[str]) -> list[Spent]:
     """Every line of the books in the principals' names, with the parties and grants it counts against, in time order."""
-    if not principals:
+    return spending_where(tenant, "principal = ANY(%s)", [list(principals)]) if principals else []
+
+
+def spending_in(tenant: Tenant, events: Collection[UUID]) -> list[Spent]:
+    """The lines in somebody's name in which any of these statements is counted."""
+    if not events:
         return []
+    found = spending_where(tenant, "lead = ANY(%s) AND principal <> ''", [list(events)])
+    joined = spending_where(tenant, "is_joined AND events && %s AND principal <> ''", [list(events)])
+    return list({(s.event_id, s.book, s.currency, s.unit): s for s in (*found, *joined)}.values())
+
+
+def spending_where(tenant: Tenant, condition: str, params: Sequence) -> list[Spent]:
+    """Lines by a condition on `projection_charge`, in time order. Two queries."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT lead, leaf_index, at, provider, currency, spent, at_most, held, held_from, held_until, returned_at, returned_parts, rail,"
             ' principal, actor, payee, authority, "grant", session, task, project, events, book, charge FROM projection_charge'
             # A refund of what nobody told of was never spent: it fills no limit, and gives no room.
-            " WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) AND book <> 'returned' ORDER BY at, leaf_index",
-            [tenant.pk, generation_of(tenant), list(principals)],
+            f" WHERE tenant_id = %s AND generation = %s AND ({condition}) AND book <> 'returned' ORDER BY at, leaf_index",
+            [tenant.pk, generation_of(tenant), *params],
         )
         rows = cursor.fetchall()
     paths = paths_to(tenant, {row[17] for row in rows})

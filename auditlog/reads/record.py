@@ -31,11 +31,11 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
     Around what they are judged through too: a payment through its act, which may be in nobody's request.
     """
     generation = generation_of(tenant)
-    acts, siblings = _with_what_they_pay_for(tenant, acts)
+    acts, siblings = with_what_they_pay_for(tenant, acts)
     principals = {act.principal for act in acts} - {""}
     spending = spending_of(tenant, principals)
     answers = _answers(tenant, acts, principals)
-    held, others = _held(tenant, acts)
+    held, others = grants_beside(tenant, acts)
     parties = {key for act in acts for key in (act.principal, act.actor, *act.path.parties)} - {""}
     parties |= {key for spent in spending for key in spent.parties}
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
@@ -59,7 +59,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
             tenant,
             {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money},
         ),
-        **_by_answer(answers),
+        **by_answer(answers),
         siblings=tuple(siblings),
         kinds=kinds_of(
             tenant, generation, parties | setters | initiators | gate_keepers | roots | {a.by for a in answers} - {""}
@@ -72,7 +72,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
         attesters=attesters,
         organisations=organisations_of(tenant),
         remits=remits_of(tenant),
-        agent_issuers=_agent_issuers(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
+        agent_issuers=issuers_of_agents(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
         history=tuple(history_of(tenant, principals)) if with_history else (),
     )
 
@@ -84,7 +84,7 @@ def time_of(tenant: Tenant, act: Act) -> datetime:
     return answers_for(act, Record(siblings=tuple(_siblings(tenant, [act])))).occurred_at
 
 
-def _with_what_they_pay_for(tenant: Tenant, acts: Sequence[Act]) -> tuple[list[Act], list[Act]]:
+def with_what_they_pay_for(tenant: Tenant, acts: Sequence[Act]) -> tuple[list[Act], list[Act]]:
     """The acts with those that they are judged through, and all that either could have something to do with."""
     first = _siblings(tenant, acts)
     around = Record(siblings=tuple(first))
@@ -94,7 +94,7 @@ def _with_what_they_pay_for(tenant: Tenant, acts: Sequence[Act]) -> tuple[list[A
     return [*acts, *new], [siblings[leaf] for leaf in sorted(siblings)]
 
 
-def _agent_issuers(tenant: Tenant, issuers: Collection[str]) -> frozenset[str]:
+def issuers_of_agents(tenant: Tenant, issuers: Collection[str]) -> frozenset[str]:
     """Which of these issuers name agents: what their sources tell may be an agent's own word."""
     if not issuers:
         return frozenset()
@@ -126,7 +126,9 @@ def history_of(tenant: Tenant, principals: Collection[str]) -> list[Act]:
     )
 
 
-def _held(tenant: Tenant, acts: Sequence[Act]) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
+def grants_beside(
+    tenant: Tenant, acts: Sequence[Act]
+) -> tuple[dict[str, tuple[Path, ...]], dict[str, tuple[Path, ...]]]:
     """Grants beside those used. By party that somebody else acted for, where the authority used does not pass through
     it: its own. By actor whose act its grant did not allow: all that let it act, since another may have.
     """
@@ -159,18 +161,18 @@ def gates_of(tenant: Tenant, act: Act) -> list[GateCheck]:
     """
     if not any(grant.gates for grant in act.path.grants):
         return []
-    acts, siblings = _with_what_they_pay_for(tenant, [act])
+    acts, siblings = with_what_they_pay_for(tenant, [act])
     answers = _answers(tenant, acts, {each.principal for each in acts} - {""})
     keepers = {each.payload.gate.by.key for each in (*acts, *siblings) if each.payload.gate and each.payload.gate.by}
     around = Record(
         siblings=tuple(siblings), kinds=kinds_of(tenant, generation_of(tenant), keepers), organisations=organisations_of(tenant),
         remits=remits_of(tenant),
-        tokens=load_tokens(tenant, {each.token for each in (*acts, *siblings)}), **_by_answer(answers),
+        tokens=load_tokens(tenant, {each.token for each in (*acts, *siblings)}), **by_answer(answers),
     )  # fmt: skip
     return check_gates(act, around)
 
 
-def _by_answer(answers: Iterable[Approval]) -> dict[str, tuple[Approval, ...]]:
+def by_answer(answers: Iterable[Approval]) -> dict[str, tuple[Approval, ...]]:
     given = [a for a in answers if a.answer == "approved"]
     return {"approvals": tuple(given), "refusals": tuple(a for a in answers if a.answer != "approved")}
 
@@ -180,12 +182,32 @@ def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[
     principals.
     """
     requests = {act.request_id for act in acts} - {""}
+    return answers_told(
+        tenant,
+        select_acts(
+            tenant,
+            "type IN ('approval.decided', 'approval.requested') AND ((request_id = ANY(%s) AND request_id <> '')"
+            " OR (principal = ANY(%s) AND principal <> ''))",
+            [list(requests), list(principals)],
+        ),
+    )
+
+
+def answers_about(tenant: Tenant, acts: Sequence[Act]) -> list[Approval]:
+    """Those that these acts could be joined to: by request, or in the name of the principal and of the same thing or none."""
+    requests = {act.request_id for act in acts} - {""}
+    things = {thing for act in acts for thing in (act.target, act.resource)} | {""}
     deciding = select_acts(
         tenant,
         "type IN ('approval.decided', 'approval.requested') AND ((request_id = ANY(%s) AND request_id <> '')"
-        " OR (principal = ANY(%s) AND principal <> ''))",
-        [list(requests), list(principals)],
+        " OR (principal = ANY(%s) AND principal <> '' AND coalesce(nullif(target, ''), resource) = ANY(%s)))",
+        [list(requests), list({act.principal for act in acts} - {""}), list(things)],
     )
+    return answers_told(tenant, deciding)
+
+
+def answers_told(tenant: Tenant, deciding: Sequence[Act]) -> list[Approval]:
+    """What these events tell of approvals."""
     told = [
         (act, act.payload.gate or Gate(kind=""), _ANSWERS.get((act.type, act.outcome), "asked")) for act in deciding
     ]

@@ -79,12 +79,12 @@ def send_acts(world, count):
 def find(world, number=1, **more):
     """A finding of its own, kept the way detection keeps it."""
     from auditlog.core import finding as core
-    from auditlog.detection.detect import _keep
+    from auditlog.detection.keep import keep_keys
 
     event = Event.objects.filter(tenant=world.row).first()
     values = dict(rule="spend.retry_loop", anchor=f"a{number}", severity="high", title=f"loop {number}", events=(str(event.event_id),),
                   leaves=(event.leaf_index,), first_at=world.at, last_at=world.at, evidence={"n": 1})  # fmt: skip
-    _keep(
+    keep_keys(
         world.row,
         "spend.retry_loop",
         1,
@@ -96,9 +96,9 @@ def find(world, number=1, **more):
 
 
 def withdraw(world, number=1):
-    from auditlog.detection.detect import _keep
+    from auditlog.detection.keep import keep_keys
 
-    _keep(world.row, "spend.retry_loop", 1, {(f"p{number}",): []}, withdrawn_by=9, now=world.now)
+    keep_keys(world.row, "spend.retry_loop", 1, {(f"p{number}",): []}, withdrawn_by=9, now=world.now)
 
 
 def findings(world, after, **more):

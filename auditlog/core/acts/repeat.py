@@ -266,24 +266,32 @@ def _invoice_totals(acts: Iterable[Act]) -> dict[tuple[str, ...], int]:
     """By invoice, what it was issued over."""
     found: dict[tuple[str, ...], int] = {}
     for act in acts:
-        if act.type == "invoice.issued" and act.amount_minor is not None and act.outcome == "success":
-            money = act.payload.money
-            for name in {money.invoice if money else "", act.target} - {""}:
-                key = ("invoice", act.provider, name)
-                found[key] = max(found.get(key, 0), act.amount_minor)
+        for name in bill_names(act):
+            key = ("invoice", act.provider, name)
+            found[key] = max(found.get(key, 0), act.amount_minor or 0)
     return found
+
+
+def bill_names(act: Act) -> set[str]:
+    """What an invoice goes by that this event issues over an amount."""
+    if act.type != "invoice.issued" or act.amount_minor is None or act.outcome != "success":
+        return set()
+    money = act.payload.money
+    return {money.invoice if money else "", act.target} - {""}
 
 
 def _ended_names(acts: Iterable[Act]) -> dict[str, list[datetime]]:
     found: dict[str, list[datetime]] = {}
     for act in acts:
-        if (
-            act.type in ("domain.deleted", "domain.transferred")
-            and act.outcome == "success"
-            and (name := _registrable(act.object))
-        ):
+        if name := ended_name(act):
             found.setdefault(name, []).append(act.occurred_at)
     return found
+
+
+def ended_name(act: Act) -> str:
+    """The name that this event ends."""
+    is_end = act.type in ("domain.deleted", "domain.transferred") and act.outcome == "success"
+    return _registrable(act.object) if is_end else ""
 
 
 def _registrable(name: str) -> str:

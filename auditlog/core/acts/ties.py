@@ -1,0 +1,50 @@
+"""Ties: what an act has in common with others of its principal that no column of an event says. Pure.
+
+Where a rule asks for what was bought twice or called again, it finds those acts by their ties, among a million others. A tie
+is a hash, so that a name or argument is not kept twice; what it leads to is judged by what the acts themselves say.
+"""
+
+from hashlib import blake2b
+from typing import NamedTuple
+from uuid import UUID
+
+from auditlog.core.acts.repeat import LOOP_TYPES, bill_names, ended_name, fingerprint, things
+from auditlog.core.acts.taking import Taking, takes
+from auditlog.core.chain.act import Act
+
+
+class Tie(NamedTuple):
+    """`value`: of a call, what was called with what; its `tie` is then where it went."""
+
+    tie: UUID
+    value: UUID | None = None
+
+
+def ties_of(act: Act) -> list[Tie]:
+    if not act.principal or act.environment != "live":
+        return []
+    found = [Tie(_hash("thing", act.principal, *thing)) for thing in _things_of(act)]
+    if (call := call_of(act)) is not None:
+        found.append(call)
+    return list(dict.fromkeys(found))
+
+
+def call_of(act: Act) -> Tie | None:
+    """Where a charged call went, and what was called: whether it is the same try after try is not looked at here."""
+    if act.type not in LOOP_TYPES or not act.spends or act.payload.call is None or not act.operation:
+        return None
+    print_ = fingerprint(act)
+    return Tie(_hash("calls", act.principal, act.provider), _hash("call", print_)) if print_ else None
+
+
+def _things_of(act: Act) -> list[tuple[str, ...]]:
+    found = [("invoice", act.provider, name) for name in bill_names(act)]
+    if name := ended_name(act):
+        found.append(("name", name))
+    if takes(act) and act.type != "usage.metered":
+        found += [thing for thing in things(Taking([act])) if thing[0] != "key"]  # a key is a column
+    return found
+
+
+def _hash(*words: str) -> UUID:
+    return UUID(bytes=blake2b("\x1f".join(words).encode(), digest_size=16).digest())

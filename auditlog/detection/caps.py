@@ -1,0 +1,359 @@
+"""Limits, payment authorities and bills: judged where balances say that one can have been passed, or that one was.
+
+Balances are upper bounds of what a limit counts: all that was spent or held under its grant or holder on the days it is
+about. Where they stay below every amount that was ever stated of it nothing was passed, whatever else is on record; only
+where they do not are the lines themselves read.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+from django.db import connection
+
+from auditlog.core.chain.act import Act
+from auditlog.core.chain.chain import NO_PATH, Path
+from auditlog.core.chain.record import Record
+from auditlog.core.event import GRANTED, GrantObject
+from auditlog.core.finding import Finding
+from auditlog.core.money.limits import LimitFact, Minor, Spent
+from auditlog.database.dirty import look_again
+from auditlog.detection.joined import with_joined
+from auditlog.detection.keep import keep
+from auditlog.detectors import (
+    Detector,
+    authority_exceeded,
+    bill_differs,
+    cap_exceeded,
+    concurrency_overshoot,
+    cross_provider_cap,
+)
+from auditlog.models import Finding as FindingRow
+from auditlog.models import Tenant
+from auditlog.projection.generation import generation_of
+from auditlog.reads.chains import lineage_of, paths_to
+from auditlog.reads.money import ceilings_of, limits_bound_to, spending_of
+from auditlog.reads.parties import kinds_of, organisations_of, remits_of
+
+RULES: tuple[Detector, ...] = (
+    cap_exceeded, cross_provider_cap, concurrency_overshoot, authority_exceeded, bill_differs,
+)  # fmt: skip
+TYPES = authority_exceeded.types
+BIG = 5_000  # lines: what is larger is judged again only so often that it delays nothing else
+COST = timedelta(milliseconds=1)  # of one line of a large one, many times what it takes
+WEEK = timedelta(days=8)  # around a day: every interval of at most a week, in whatever zone
+
+
+class Sum(NamedTuple):
+    """What some lines of one principal come to; see models.Balance."""
+
+    principal: str
+    level: str
+    start: date
+    actor: str
+    grant: str
+    provider: str
+    payee: str
+    currency: str
+    gross: Minor
+    held: Minor
+    lines: int
+    billed: int
+    authorities: int
+
+    @property
+    def most(self) -> Minor:
+        return self.gross + self.held
+
+
+@dataclass
+class Touched:
+    """By principal, the days of what changed; None: any day can have."""
+
+    days: dict[str, set[date] | None] = field(default_factory=dict)
+
+    def at(self, principal: str, at: datetime) -> None:
+        if principal and self.days.setdefault(principal, set()) is not None:
+            self.days[principal].add(at.astimezone(UTC).date())
+
+    def wholly(self, principals: Iterable[str]) -> None:
+        self.days |= dict.fromkeys(set(principals) - {""}, None)
+
+
+def judge_caps(
+    tenant: Tenant, changed: Sequence[Act], principals: Collection[str], *, withdrawn_by: int, now: datetime, big: Collection[str] = ()
+) -> None:  # fmt: skip
+    """Judge what these acts can have changed, and all of these principals. `big`: of large ones, those whose turn it is."""
+    touched = Touched()
+    for act in changed:
+        if act.type in TYPES:
+            touched.at(act.principal, act.occurred_at)
+    touched.wholly(principals)
+    touched.wholly(_of_limits(tenant, changed))
+    touched.wholly(_of_authorities(tenant, changed))
+    if not touched.days:
+        return
+    ever = _sums(tenant, touched.days, "ever")
+    paths = paths_to(tenant, {each.grant for each in ever})
+    facts = _facts(tenant, ever, paths)
+    if shared := _others_under(tenant, facts, paths.values(), touched.days.keys()):
+        touched.wholly(shared)
+        ever = _sums(tenant, touched.days, "ever")
+        paths = paths_to(tenant, {each.grant for each in ever})
+        facts = _facts(tenant, ever, paths)
+    asked = _can_be_passed(tenant, touched, ever, paths, facts) | _with_other_questions(ever)
+    asked |= _with_findings(tenant, touched.days)
+    lines: dict[str, int] = defaultdict(int)
+    for each in ever:
+        lines[each.principal] += each.lines
+    for principal in [p for p in asked if lines[p] > BIG and p not in big]:
+        look_again(tenant.pk, "caps", principal, due_at=now + COST * lines[principal])
+        asked.discard(principal)
+    if asked:
+        _judge(tenant, asked, withdrawn_by=withdrawn_by, now=now)
+
+
+def _judge(tenant: Tenant, principals: Collection[str], *, withdrawn_by: int, now: datetime) -> None:
+    record = _record(tenant, principals)
+    for detector in RULES:
+        found: dict[tuple[str, ...], list[Finding]] = {
+            (p,): list(detector.find([_Of(p)], record)) if record.spending_of(p) else [] for p in sorted(principals)
+        }
+        keep(tenant, detector, with_joined(tenant, found), withdrawn_by=withdrawn_by, now=now)
+
+
+class _Of(NamedTuple):
+    """All that these rules ask of a principal's acts: whose they are."""
+
+    principal: str
+
+
+def _record(tenant: Tenant, principals: Collection[str]) -> Record:
+    """The books of these principals, with every limit that binds them and all else that counts against those."""
+    spending = _with_shared(tenant, spending_of(tenant, principals), principals)
+    parties = {key for spent in spending for key in spent.parties}
+    limits = limits_bound_to(tenant, parties=parties, grants={grant for spent in spending for grant in spent.grants})
+    setters = {party for limit in limits for party in (limit.set_by, limit.holder, limit.actor)} - {""}
+    lineage, attesters = lineage_of(tenant, setters)
+    parties |= setters | {party for above in lineage.values() for party in above}
+    return Record(
+        limits=tuple(limits),
+        spending=tuple(spending),
+        ceilings=ceilings_of(tenant, {spent.authority for spent in spending}),
+        kinds=kinds_of(tenant, generation_of(tenant), parties - {""}),
+        lineage=lineage,
+        attesters=attesters,
+        organisations=organisations_of(tenant),
+        remits=remits_of(tenant),
+    )
+
+
+def _with_shared(tenant: Tenant, spending: list[Spent], principals: Collection[str]) -> list[Spent]:
+    """With the books of those who share a holder's limit or a payment authority with them."""
+    parties = {key for spent in spending for key in spent.parties}
+    paths = paths_to(tenant, {grant for spent in spending for grant in spent.grants})
+    facts = limits_bound_to(tenant, parties=parties, grants=paths)
+    others = _principals_under(tenant, {spent.authority for spent in spending} - {""})
+    others = (others | _others_under(tenant, facts, paths.values(), principals)) - set(principals)
+    if not others:
+        return spending
+    return sorted([*spending, *spending_of(tenant, others)], key=lambda spent: (spent.at, spent.leaf_index))
+
+
+# --- whom it concerns -------------------------------------------------------------------------------------------------
+
+
+def _of_limits(tenant: Tenant, changed: Sequence[Act]) -> set[str]:
+    """Whose spending is bound by limits that something new was said of."""
+    holders: set[str] = set()
+    found: set[str] = set()
+    for act in changed:
+        if act.type.startswith("limit.") and act.payload.limit:
+            found.add(act.principal)
+            if act.payload.limit.holder:
+                holders.add(act.payload.limit.holder.key)
+            if act.path.grants:
+                holders |= {act.path.parties[-1], act.path.parties[0]}
+        elif act.type in GRANTED and isinstance(act.payload.grant, GrantObject):
+            found.add(act.principal)
+            holders |= {limit.holder.key for limit in act.payload.grant.limits or () if limit.holder}
+    return found | holders | _principals_of(tenant, holders) if holders else found
+
+
+def _of_authorities(tenant: Tenant, changed: Sequence[Act]) -> set[str]:
+    return _principals_under(
+        tenant, {act.payload.money.authority for act in changed if act.payload.money and act.payload.money.authority}
+    )
+
+
+def _principals_under(tenant: Tenant, authorities: Collection[str]) -> set[str]:
+    if not authorities:
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT principal FROM projection_charge WHERE tenant_id = %s AND generation = %s AND authority = ANY(%s)"
+            " AND authority <> '' AND principal <> ''",
+            [tenant.pk, generation_of(tenant), list(authorities)],
+        )
+        return {principal for (principal,) in cursor.fetchall()}
+
+
+def _principals_of(tenant: Tenant, parties: Collection[str], grants: Collection[str] = ()) -> set[str]:
+    """In whose names these parties spend, or whoever acts under them or under these grants."""
+    if not parties and not grants:
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _UNDER,
+            {
+                "tenant": tenant.pk,
+                "generation": generation_of(tenant),
+                "parties": list(parties),
+                "grants": list(grants),
+            },
+        )
+        return {principal for (principal,) in cursor.fetchall()}
+
+
+_UNDER = """
+    WITH RECURSIVE down AS (
+        SELECT g.id FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
+          AND (g.actor = ANY(%(parties)s) OR g.id = ANY(%(grants)s))
+        UNION
+        SELECT g.id FROM projection_grant g JOIN down d ON g.parent = d.id
+        WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s AND g.parent <> ''
+    )
+    SELECT DISTINCT b.principal FROM projection_balance b JOIN down d ON b."grant" = d.id
+    WHERE b.tenant_id = %(tenant)s AND b.generation = %(generation)s AND b.level = 'ever' AND b."grant" <> '' AND b.principal <> ''
+    UNION
+    SELECT DISTINCT b.principal FROM projection_balance b
+    WHERE b.tenant_id = %(tenant)s AND b.generation = %(generation)s AND b.level = 'ever' AND b.actor = ANY(%(parties)s) AND b.principal <> ''
+"""
+
+
+def _others_under(
+    tenant: Tenant, facts: Iterable[LimitFact], paths: Iterable[Path], known: Collection[str]
+) -> set[str]:
+    """Who else spends under the same limits: where a holder has one in several principals' names, or a grant leads to nobody
+    and each sender claims another.
+    """
+    holders = {fact.holder for fact in facts if not fact.grant and fact.holder} - set(known)
+    loose = {grant.id for path in paths if not path.ends_at_root for grant in path.grants}
+    grants = {fact.grant for fact in facts if fact.grant in loose}
+    return _principals_of(tenant, holders, grants) - set(known) if holders or grants else set()
+
+
+# --- what can have been passed ----------------------------------------------------------------------------------------
+
+
+def _sums(
+    tenant: Tenant, days: Mapping[str, set[date] | None], *levels: str, principals: Collection[str] | None = None
+) -> list[Sum]:
+    """Balances of the principals: altogether, or around the days that were touched."""
+    asked = [p for p in days if principals is None or p in principals]
+    bounds = [(min(some) - WEEK, max(some) + WEEK) if (some := days[p]) else (date.min, date.max) for p in asked]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT b.principal, b.level, b.start, b.actor, b.\"grant\", b.provider, b.payee, b.currency, b.gross, b.held, b.lines, b.billed,"
+            " b.authorities FROM unnest(%s::text[], %s::date[], %s::date[]) AS t(principal, first, last)"
+            " JOIN projection_balance b ON b.principal = t.principal WHERE b.tenant_id = %s AND b.generation = %s AND b.level = ANY(%s)"
+            " AND (b.level = 'ever' OR b.start BETWEEN CASE WHEN b.level = 'month' THEN t.first - 366 ELSE t.first END AND"
+            " CASE WHEN b.level = 'month' THEN t.last + 366 ELSE t.last END)",
+            [asked, [max(first, date(1, 1, 1) + timedelta(days=400)) for first, _ in bounds],
+             [min(last, date(9998, 1, 1)) for _, last in bounds], tenant.pk, generation_of(tenant), list(levels)],
+        )  # fmt: skip
+        return [Sum(*row) for row in cursor.fetchall()]
+
+
+def _facts(tenant: Tenant, ever: Iterable[Sum], paths: Mapping[str, Path]) -> list[LimitFact]:
+    """What was said of limits that bind any of these, by sources that may say so."""
+    parties: set[str] = set()
+    grants: set[str] = set()
+    for each in ever:
+        path = paths.get(each.grant, NO_PATH)
+        parties |= {each.principal, each.actor, *path.parties}
+        grants |= {grant.id for grant in path.grants}
+    facts = limits_bound_to(tenant, parties=parties - {""}, grants=grants)
+    return [fact for fact in facts if fact.counts and fact.verb != "reached" and fact.max_minor is not None]
+
+
+def _can_be_passed(
+    tenant: Tenant, touched: Touched, ever: Sequence[Sum], paths: Mapping[str, Path], facts: Sequence[LimitFact]
+) -> set[str]:
+    """Principals with a limit below what was spent or held under it, in any of its intervals that was touched."""
+    over = [fact for fact in facts if _total(_under(fact, ever, paths)) > fact.max_minor]
+    found = {each.principal for fact in over if fact.interval == "once" for each in _under(fact, ever, paths)}
+    some = [fact for fact in over if fact.interval != "once"]
+    asked = {each.principal for fact in some for each in _under(fact, ever, paths)} - found
+    if not asked:
+        return found
+    sums = _sums(tenant, touched.days, "day", "month", principals=asked)
+    missing = {each.grant for each in sums} - paths.keys()
+    paths = {**paths, **paths_to(tenant, missing)} if missing else paths
+    for fact in some:
+        level = "day" if fact.interval in ("day", "week") else "month"
+        mine = [each for each in _under(fact, sums, paths) if each.level == level]
+        by_start: dict[date, Minor] = defaultdict(int)
+        for each in mine:
+            by_start[each.start] += each.most
+        if any(total > fact.max_minor for total in _windows(by_start, fact.interval)):
+            found |= {each.principal for each in mine}
+    return found
+
+
+def _windows(by_start: Mapping[date, Minor], interval: str) -> Iterable[Minor]:
+    """At most what any interval holds, in whatever zone: with the days or months beside it."""
+    wide = {"day": 1, "week": 7, "month": 31, "year": 366}[interval]
+    starts = sorted(by_start)
+    for first in starts:
+        last = first + timedelta(days=wide)
+        yield sum(by_start[start] for start in starts if first <= start <= last)
+
+
+def _under(fact: LimitFact, sums: Iterable[Sum], paths: Mapping[str, Path]) -> list[Sum]:
+    """Those that may count against a limit."""
+    found = []
+    for each in sums:
+        if each.currency != fact.currency or (
+            fact.provider and {each.provider, each.payee} - {""} and fact.provider not in (each.provider, each.payee)
+        ):
+            continue
+        path = paths.get(each.grant, NO_PATH)
+        if fact.grant:
+            if all(grant.id != fact.grant for grant in path.grants):
+                continue
+        elif fact.holder not in (each.principal, each.actor) and fact.holder not in path.parties:
+            continue
+        found.append(each)
+    return found
+
+
+def _total(sums: Iterable[Sum]) -> Minor:
+    return sum((each.most for each in sums), 0)
+
+
+def _with_other_questions(ever: Iterable[Sum]) -> set[str]:
+    """Principals who paid under an authority, or were billed for what may be in other money."""
+    currencies: dict[str, set[str]] = defaultdict(set)
+    billed: set[str] = set()
+    found: set[str] = set()
+    for each in ever:
+        currencies[each.principal].add(each.currency)
+        if each.billed:
+            billed.add(each.principal)
+        if each.authorities:
+            found.add(each.principal)
+    return found | {principal for principal in billed if len(currencies[principal]) > 1}
+
+
+def _with_findings(tenant: Tenant, principals: Collection[str]) -> set[str]:
+    """Those of whom something is found already, and may have lost its ground."""
+    rows = FindingRow.objects.filter(
+        tenant=tenant,
+        rule__in=[d.rule for d in RULES],
+        principal__in=list(principals),
+        state__in=("open", "acknowledged"),
+    )
+    return set(rows.values_list("principal", flat=True).distinct())
