@@ -13,7 +13,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.detection.detect import GRACE
 from auditlog.detection.joined import with_joined
-from auditlog.detectors import all_detectors, story_detectors
+from auditlog.detectors import ACT_DETECTORS, STORY_DETECTORS
 from auditlog.detectors.gathered import gather
 from auditlog.models import Finding as Row
 from auditlog.models import Tenant
@@ -30,7 +30,7 @@ def judged_at_once(tenant: Tenant, *, now: datetime) -> dict[tuple[str, str], di
     assert all(now - act.received_at >= GRACE for act in acts), "the oracle judges when no rule waits any more"
     record = record_around(tenant, acts)
     found: dict[tuple[str, str], Finding] = {}
-    for detector in all_detectors():
+    for detector in ACT_DETECTORS:
         grouped: dict[tuple[str, ...], list[Act]] = {}
         for act in acts:
             key = tuple(getattr(act, name) for name in detector.partition)
@@ -48,7 +48,7 @@ def judged_at_once(tenant: Tenant, *, now: datetime) -> dict[tuple[str, str], di
         for findings in here.values():
             found |= {(each.rule, each.anchor): each for each in findings}
     told = stories_around(tenant, acts, of_several=True).stories
-    for detector in story_detectors():
+    for detector in STORY_DETECTORS:
         found |= {(each.rule, each.anchor): each for each in detector.find(told)}
     return {key: _said(each) for key, each in found.items()}
 

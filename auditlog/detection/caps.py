@@ -283,24 +283,48 @@ def _can_be_passed(
     tenant: Tenant, touched: Touched, ever: Sequence[Sum], paths: Mapping[str, Path], facts: Sequence[LimitFact]
 ) -> set[str]:
     """Principals with a limit below what was spent or held under it, in any of its intervals that was touched."""
-    over = [fact for fact in facts if _total(_under(fact, ever, paths)) > fact.max_minor]
-    found = {each.principal for fact in over if fact.interval == "once" for each in _under(fact, ever, paths)}
+    counted = _Counted(ever, paths)
+    over = [fact for fact in facts if _total(counted.under(fact)) > fact.max_minor]
+    found = {each.principal for fact in over if fact.interval == "once" for each in counted.under(fact)}
     some = [fact for fact in over if fact.interval != "once"]
-    asked = {each.principal for fact in some for each in _under(fact, ever, paths)} - found
+    asked = {each.principal for fact in some for each in counted.under(fact)} - found
     if not asked:
         return found
     sums = _sums(tenant, touched.days, "day", "month", principals=asked)
-    missing = {each.grant for each in sums} - paths.keys()
-    paths = {**paths, **paths_to(tenant, missing)} if missing else paths
+    counted = _Counted(sums, paths)
     for fact in some:
         level = "day" if fact.interval in ("day", "week") else "month"
-        mine = [each for each in _under(fact, sums, paths) if each.level == level]
+        mine = [each for each in counted.under(fact) if each.level == level]
         by_start: dict[date, Minor] = defaultdict(int)
         for each in mine:
             by_start[each.start] += each.most
         if any(total > fact.max_minor for total in _windows(by_start, fact.interval)):
             found |= {each.principal for each in mine}
     return found
+
+
+class _Counted:
+    """Balances by what they count for: the grants on their path, and all parties."""
+
+    def __init__(self, sums: Iterable[Sum], paths: Mapping[str, Path]) -> None:
+        self.by_grant: dict[str, list[Sum]] = defaultdict(list)
+        self.by_party: dict[str, list[Sum]] = defaultdict(list)
+        for each in sums:
+            path = paths.get(each.grant, NO_PATH)
+            for grant in path.grants:
+                self.by_grant[grant.id].append(each)
+            for party in {each.principal, each.actor, *path.parties}:
+                self.by_party[party].append(each)
+
+    def under(self, fact: LimitFact) -> list[Sum]:
+        """Those that may count against a limit."""
+        mine = self.by_grant.get(fact.grant, []) if fact.grant else self.by_party.get(fact.holder, [])
+        return [
+            each
+            for each in mine
+            if each.currency == fact.currency
+            and (not fact.provider or fact.provider in (each.provider, each.payee) or not (each.provider or each.payee))
+        ]
 
 
 def _windows(by_start: Mapping[date, Minor], interval: str) -> Iterable[Minor]:
@@ -310,24 +334,6 @@ def _windows(by_start: Mapping[date, Minor], interval: str) -> Iterable[Minor]:
     for first in starts:
         last = first + timedelta(days=wide)
         yield sum(by_start[start] for start in starts if first <= start <= last)
-
-
-def _under(fact: LimitFact, sums: Iterable[Sum], paths: Mapping[str, Path]) -> list[Sum]:
-    """Those that may count against a limit."""
-    found = []
-    for each in sums:
-        if each.currency != fact.currency or (
-            fact.provider and {each.provider, each.payee} - {""} and fact.provider not in (each.provider, each.payee)
-        ):
-            continue
-        path = paths.get(each.grant, NO_PATH)
-        if fact.grant:
-            if all(grant.id != fact.grant for grant in path.grants):
-                continue
-        elif fact.holder not in (each.principal, each.actor) and fact.holder not in path.parties:
-            continue
-        found.append(each)
-    return found
 
 
 def _total(sums: Iterable[Sum]) -> Minor:

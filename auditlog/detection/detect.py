@@ -17,22 +17,21 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.record import Record
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
 from auditlog.database.dirty import look_again
-from auditlog.detection import caps, past
+from auditlog.detection import past
 from auditlog.detection.caps import judge_caps
+from auditlog.detection.grace import GRACE, is_ripe
 from auditlog.detection.ground import ground_of, judged_with
-from auditlog.detection.joined import with_joined
 from auditlog.detection.keep import keep, keep_keys
+from auditlog.detection.keys import Asked, judge_keys
 from auditlog.detectors import (
     ACT_DETECTORS,
     STORY_DETECTORS,
     clock_skew,
     integrity,
-    orphan_token,
     source_gap,
     source_silent,
 )
@@ -43,21 +42,10 @@ from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import load_acts, select_acts
-from auditlog.reads.chains import load_tokens
-from auditlog.reads.record import record_around
 from auditlog.reads.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.reads.stories import stories_around
 
 BATCH = 2_000
-GRACE = timedelta(seconds=10)  # after receipt, before absence means anything
-COLUMNS = {"principal": "principal", "grant": '"grant"', "token": "token", "actor": "actor", "jkt": "jkt"}
-
-
-def is_ripe(received_at: datetime, now: datetime, grace: timedelta = GRACE) -> bool:
-    """Whether the grace after receipt is over. What lies further ahead than a grace was received before the clock was set
-    back: how long ago nobody knows, and a grace is short.
-    """
-    return not -GRACE <= now - received_at < grace
 
 
 @dataclass(slots=True)
@@ -71,12 +59,13 @@ class Work:
     refusals: set[str] = field(default_factory=set)
     heard: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)  # keys of the rules about sources, by kind
     big: set[int] = field(default_factory=set)  # leaves of what is large, and waited for its turn
+    big_keys: set[tuple[str, str]] = field(default_factory=set)  # (column, key), likewise
     big_caps: set[str] = field(default_factory=set)  # principals with very many lines, likewise
     upto: int = 0  # the leaf that withdrawals name
 
     @property
     def is_empty(self) -> bool:
-        return not (self.acts or self.graced or self.principals or self.refusals)
+        return not (self.acts or self.graced or self.principals or self.refusals or self.big_keys)
 
     def concerned(self, types: frozenset[str], *, waits: bool) -> list[Act]:
         """The acts of these types: for rules about absence also those whose grace is over, for which nothing else has changed."""
@@ -107,12 +96,9 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
                 _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
             _judge_past(tenant, work, start=state.detected, now=now)
             judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
-            keyed: dict[tuple[tuple[str, ...], bool], list[Detector]] = {}
-            for detector in ACT_DETECTORS:
-                if detector.partition != ("event_id",) and detector not in (*past.RULES, *caps.RULES):
-                    keyed.setdefault((detector.partition, detector.waits), []).append(detector)
-            for (partition, waits), detectors in keyed.items():
-                _judge_keys(tenant, partition, detectors, work, waits=waits, now=now)
+            asked = Asked(work.acts, _ripe(work, now), work.principals, work.big_keys, work.upto, now)
+            judge_keys(tenant, asked)
+            work.waiting |= {leaf: act for leaf, act in asked.missing.items() if not is_ripe(act.received_at, now)}
             _judge_stories(tenant, work, now=now)
             _wait_for(tenant, work.waiting.values(), now=now)
         ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
@@ -138,9 +124,10 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     changed_leaves = {int(leaf) for leaf in keys.get("event", ())} | big
     acts = select_acts(
         tenant,
-        "(leaf_index >= %s AND leaf_index < %s) OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
-        " OR (token = ANY(%s) AND token <> '')",
-        [start, end, [*map(int, keys.get("grace", ())), *changed_leaves], grants, tokens],
+        # What lies beyond this round is looked at when it comes, whatever changed it meanwhile.
+        "leaf_index < %s AND (leaf_index >= %s OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
+        " OR (token = ANY(%s) AND token <> ''))",
+        [end, start, [*map(int, keys.get("grace", ())), *changed_leaves], grants, tokens],
     )
     changed, graced = [], []
     for act in acts:
@@ -154,7 +141,9 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         principals |= above
     else:
         parties = set()
-    changed += [act for act in _limits_again(tenant, changed, parties) if act.leaf_index not in known]
+    changed += [
+        act for act in _limits_again(tenant, changed, parties) if act.leaf_index not in known and act.leaf_index < end
+    ]
     heard = {
         kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))]
         for kind in ("sequence", "silence", "clock")
@@ -167,6 +156,7 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         heard=heard,
         big=big,
         big_caps=keys.get("caps", set()),
+        big_keys={tuple(json.loads(key)) for key in keys.get("key", ())},
     )
 
 
@@ -269,56 +259,8 @@ def _gather(
         keep_keys(tenant, detector.rule, detector.version, gathered, withdrawn_by=withdrawn_by, now=now)
 
 
-def _judge_keys(
-    tenant: Tenant, partition: tuple[str, ...], detectors: Sequence[Detector], work: Work, *, waits: bool, now: datetime
-) -> None:
-    """Detectors that judge all events of a key together: those of one partition share the events and one look at the
-    record around them."""
-    types = frozenset().union(*(detector.types for detector in detectors))
-    concerned = work.concerned(types, waits=waits)
-    if waits:  # what somebody spoke of is missing of none
-        [word] = partition
-        known = Record(tokens=load_tokens(tenant, {act.token for act in concerned}) if word == "token" else {})
-        missing = [act for act in concerned if orphan_token.missing(word, act, known)]
-        work.waiting |= {act.leaf_index: act for act in missing if not is_ripe(act.received_at, now)}
-        standing = _with_findings(tenant, detectors, {_key(partition, act) for act in concerned})
-        keys = standing | {_key(partition, act) for act in missing if is_ripe(act.received_at, now)}
-    else:
-        keys = {_key(partition, act) for act in concerned}
-    if partition == ("principal",):
-        keys |= {(principal,) for principal in work.principals}
-    keys = {key for key in keys if all(key)}
-    if not keys:
-        return
-    members = _members(tenant, partition, types, keys)
-    if waits:
-        members = [act for act in members if is_ripe(act.received_at, now)]
-    record = record_around(tenant, members)
-    for detector in detectors:
-        grouped: dict[tuple[str, ...], list[Act]] = {}
-        for act in members:  # in leaf order, so that findings are made in that order too
-            if act.type in detector.types:
-                grouped.setdefault(_key(partition, act), []).append(act)
-        found = {
-            key: list(detector.find(grouped[key], record)) if key in grouped else []
-            for key in [*grouped, *(keys - grouped.keys())]
-        }
-        if getattr(detector, "of_lines", False):
-            found = with_joined(tenant, found)
-        keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
-
-
-def _with_findings(tenant: Tenant, detectors: Iterable[Detector], keys: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """Those of the keys of which something is found already, and may have lost its ground."""
-    asked = {json.dumps((*detector.partition, *key)): key for detector in detectors for key in keys if all(key)}
-    rules = list({detector.rule for detector in detectors})
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT partition FROM finding WHERE tenant_id = %s AND rule = ANY(%s) AND partition = ANY(%s)"
-            " AND state IN ('open', 'acknowledged')",
-            [tenant.pk, rules, list(asked)],
-        )
-        return {asked[partition] for (partition,) in cursor.fetchall()}
+def _ripe(work: Work, now: datetime) -> list[Act]:
+    return [act for act in (*work.acts, *work.graced) if is_ripe(act.received_at, now)]
 
 
 def _judge_past(tenant: Tenant, work: Work, *, start: int, now: datetime) -> None:
@@ -392,24 +334,6 @@ def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int])
 
 def _key(partition: tuple[str, ...], act: Act) -> tuple[str, ...]:
     return tuple(getattr(act, name) for name in partition)
-
-
-def _members(
-    tenant: Tenant, partition: tuple[str, ...], types: frozenset[str], keys: set[tuple[str, ...]]
-) -> list[Act]:
-    """All acts of these types under the keys, in leaf order: one query a partition."""
-    if not keys:
-        return []
-    columns = [COLUMNS[name] for name in partition]
-    arrays = ", ".join("%s::text[]" for _ in columns)
-    names = ", ".join(f"k{number}" for number in range(len(columns)))
-    joined = ", ".join(f"e.{column}" for column in columns)
-    stated = " AND ".join(f"e.{column} <> ''" for column in columns)  # without it the partial indexes are no use
-    return select_acts(
-        tenant,
-        f"type = ANY(%s) AND {stated} AND ({joined}) IN (SELECT {names} FROM unnest({arrays}) AS k({names}))",
-        [list(types), *([key[number] for key in keys] for number in range(len(columns)))],
-    )
 
 
 def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:

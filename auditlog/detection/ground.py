@@ -47,7 +47,7 @@ def ground_of(tenant: Tenant, acts: Sequence[Act]) -> Record:
     around, siblings = with_what_they_pay_for(tenant, asking) if asking else ([], [])
     acts = list({act.leaf_index: act for act in (*acts, *around)}.values())
     answers = answers_about(tenant, [*acts, *siblings] if asking else acts)
-    limits = _limits_around(tenant, acts)
+    limits = limits_around(tenant, acts)
     setters = {party for limit in limits for party in (limit.set_by, limit.holder, limit.actor)} - {""}
     lineage, attesters = lineage_of(tenant, setters)
     parties = {key for act in acts for key in (act.principal, act.actor, *act.path.parties)} | setters
@@ -87,7 +87,7 @@ def _spending(tenant: Tenant, acts: Sequence[Act], others: Collection[str]) -> l
     return [*found, *(s for s in (spending_in(tenant, nobodys) if nobodys else ()) if s.event_id not in known)]
 
 
-def _limits_around(tenant: Tenant, acts: Sequence[Act]) -> list[LimitFact]:
+def limits_around(tenant: Tenant, acts: Sequence[Act]) -> list[LimitFact]:
     """All that was said of the limits that these acts speak of, and of those that may be the same."""
     said = [act for act in acts if act.type.startswith("limit.") and act.payload.limit]
     if not said:

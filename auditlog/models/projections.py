@@ -446,6 +446,24 @@ class Tie(models.Model):
         return f"{self.tie} of leaf {self.leaf_index}"
 
 
+class Place(models.Model):
+    """One sign of where an agent was (detectors.token_elsewhere), as a hash, and when an act first bore it."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "actor", "place")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    actor = models.TextField()
+    place = models.UUIDField()
+    first_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_place"
+        indexes = [models.Index(fields=["tenant", "generation", "actor", "first_at"], name="place_in_time")]
+
+    def __str__(self) -> str:
+        return f"{self.actor} from {self.first_at}"
+
+
 class SourceActivity(models.Model):
     """When a source was last heard, by its last leaf."""
 

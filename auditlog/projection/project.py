@@ -164,7 +164,7 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
         batch, [(row[0], sources[row[3]].name, row[4], row[0] in gone and gone[row[0]].is_authorised) for row in heard]
     )
     write_unparsed(batch)
-    _write_dirty(batch)
+    write_dirty(batch)
     state.position = rows[-1][0] + 1
     state.projected_at = now
     ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(
@@ -219,7 +219,7 @@ def _fold(batch: Batch) -> None:
     write_events(batch)  # last: what asks for events above means those of before this batch
 
 
-def _write_dirty(batch: Batch) -> None:
+def write_dirty(batch: Batch) -> None:
     if batch.dirty:
         copy_rows(
             "projection_dirty",

@@ -32,6 +32,7 @@ from auditlog.projection.batch import Batch, Read, may_say
 from auditlog.projection.chains import drop_unsaid, said_of, unsay_grants, unsay_tokens
 from auditlog.projection.money import drop_lines, refold
 from auditlog.projection.payments import payments_around, rows_where
+from auditlog.projection.project import write_dirty
 from auditlog.sources.sender import sender_of
 
 
@@ -47,6 +48,7 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
     given = rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": list(gone)})
     beside = payments_around(batch.scope, given) if given else None
     _count(batch, gone, sources)
+    _look_again_beside(batch, gone)
     with connection.cursor() as cursor:
         for table in ("event", "limit", "tie", "unparsed"):
             cursor.execute(
@@ -76,6 +78,35 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
         ]
         batch.reads = list(_read(tenant, within, sources))
         tell_parties_anew(batch, keys, blocks)
+    if state.is_current:
+        write_dirty(batch)
+
+
+def _look_again_beside(batch: Batch, gone: Collection[int]) -> None:
+    """What was found with these, or may be found without them: the other events of their findings, and what they were tied
+    to. Where their agents were first seen is forgotten, so whatever those do next is judged by all that is left.
+    """
+    scope = {"tenant": batch.scope[0], "generation": batch.scope[1], "leaves": list(gone), "most": BESIDE}
+    with connection.cursor() as cursor:
+        cursor.execute(_BESIDE, scope)
+        batch.dirty |= {("event", str(leaf)) for (leaf,) in cursor.fetchall()}
+        cursor.execute(
+            "DELETE FROM projection_place p USING projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s"
+            " AND e.leaf_index = ANY(%(leaves)s) AND p.tenant_id = e.tenant_id AND p.generation = e.generation AND p.actor = e.actor",
+            scope,
+        )
+
+
+BESIDE = 5_000  # events of each that are looked at again
+_BESIDE = """
+    (SELECT o.leaf_index FROM finding_member m JOIN finding_member o ON o.finding_id = m.finding_id AND o.tenant_id = m.tenant_id
+     WHERE m.tenant_id = %(tenant)s AND m.leaf_index = ANY(%(leaves)s) AND o.leaf_index <> ALL(%(leaves)s) LIMIT %(most)s)
+    UNION
+    (SELECT o.leaf_index FROM projection_tie t JOIN projection_tie o ON o.tenant_id = t.tenant_id AND o.generation = t.generation
+       AND o.tie = t.tie AND o.at BETWEEN t.at - interval '6 hours' AND t.at + interval '6 hours'
+     WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.leaf_index = ANY(%(leaves)s)
+       AND o.leaf_index <> ALL(%(leaves)s) LIMIT %(most)s)
+"""
 
 
 def _tell_money_anew(batch: Batch, given: list[tuple], beside) -> None:

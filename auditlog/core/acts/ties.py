@@ -11,6 +11,7 @@ from uuid import UUID
 from auditlog.core.acts.repeat import LOOP_TYPES, bill_names, ended_name, fingerprint, things
 from auditlog.core.acts.taking import Taking, takes
 from auditlog.core.chain.act import Act
+from auditlog.core.event import GrantObject, TokenObject
 
 
 class Tie(NamedTuple):
@@ -21,9 +22,12 @@ class Tie(NamedTuple):
 
 
 def ties_of(act: Act) -> list[Tie]:
-    if not act.principal or act.environment != "live":
+    if act.environment != "live":
         return []
-    found = [Tie(_hash("thing", act.principal, *thing)) for thing in _things_of(act)]
+    bound = [tie for _, tie in holder_ties(act)]
+    if not act.principal:
+        return bound
+    found = bound + [Tie(_hash("thing", act.principal, *thing)) for thing in _things_of(act)]
     if (call := call_of(act)) is not None:
         found.append(call)
     return list(dict.fromkeys(found))
@@ -35,6 +39,18 @@ def call_of(act: Act) -> Tie | None:
         return None
     print_ = fingerprint(act)
     return Tie(_hash("calls", act.principal, act.provider), _hash("call", print_)) if print_ else None
+
+
+def holder_ties(act: Act) -> list[tuple[str, Tie]]:
+    """By holder: the key that a grant or token of this event is bound to."""
+    if not act.jkt or not act.happened:
+        return []
+    said = (act.payload.grant, act.payload.token)
+    return [
+        (each.actor.key, Tie(_hash("key", act.jkt), _hash("holder", each.actor.key)))
+        for each in said
+        if isinstance(each, (GrantObject, TokenObject)) and each.actor and each.cnf and each.cnf.jkt
+    ]
 
 
 def _things_of(act: Act) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("auditlog", "0013_sealed_secrets"),
+        ("auditlog", "0015_who_spends_under_whom"),
     ]
 
     operations = [
