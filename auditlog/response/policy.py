@@ -14,7 +14,7 @@ from django.db import transaction
 
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted, NotPossible
 from auditlog.core.person import may_be_one
-from auditlog.detectors import every_detector
+from auditlog.detectors import DETECTORS
 from auditlog.models import Finding, ResponsePolicy, Role, Stop
 from auditlog.reads.access import Viewer, person_of
 from auditlog.response.stop import press
@@ -35,7 +35,7 @@ def add(viewer: Viewer, name: str, *, now: datetime, **more: Any) -> ResponsePol
     viewer.must("configure")
     policy = ResponsePolicy(tenant=viewer.tenant, name=name, mode=ResponsePolicy.Mode.DRY_RUN, since=now, **more)
     checked(policy)
-    rules = {detector.rule for detector in every_detector()}
+    rules = {detector.rule for detector in DETECTORS}
     if policy.rule not in rules:
         raise ConfigurationError(f"rule: {policy.rule[:80]!r} is none; there are: {', '.join(sorted(rules))}")
     if policy.severity not in SEVERITIES or policy.subject not in SUBJECTS:

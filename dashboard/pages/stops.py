@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.wire.signal import KINDS, SENT
-from auditlog.detectors import every_detector
+from auditlog.detectors import DETECTORS
 from auditlog.models import Receiver, ResponsePolicy, Signal, Stop
 from auditlog.reads.access import STOP, WHOLE, Viewer
 from auditlog.response import policy as policies
@@ -80,7 +80,7 @@ class ReceiverForm(forms.Form):
 class PolicyForm(forms.Form):
     name = forms.CharField(label="Name", max_length=48)
     rule = forms.ChoiceField(
-        label="Rule", choices=lambda: [(rule, rule) for rule in sorted({d.rule for d in every_detector()})]
+        label="Rule", choices=lambda: [(rule, rule) for rule in sorted({d.rule for d in DETECTORS})]
     )
     severity = forms.ChoiceField(
         label="At least", choices=[(level, level) for level in reversed(policies.SEVERITIES)], initial="high"
