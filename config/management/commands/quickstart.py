@@ -82,6 +82,7 @@ class Command(BaseCommand):
     def _run(self, state: Path, options, undo: ExitStack) -> bool:
         port = _free_port(options["port"], any_will_do=options["check"])
         os.environ["ANSWERABLE_STATE_DIR"] = str(state)
+        os.environ.setdefault("ANSWERABLE_ISSUER", f"http://127.0.0.1:{port}")  # where receivers of signals find it
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._step("starting PostgreSQL and the broker")
         services = undo.enter_context(
