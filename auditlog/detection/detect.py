@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -24,24 +23,22 @@ from auditlog.database.dirty import look_again
 from auditlog.detection import past
 from auditlog.detection.caps import judge_caps
 from auditlog.detection.grace import GRACE, is_ripe
-from auditlog.detection.ground import ground_of, judged_with
-from auditlog.detection.keep import keep, keep_keys
+from auditlog.detection.judge_acts import judge_acts
+from auditlog.detection.keep import keep_keys
 from auditlog.detection.keys import Asked, judge_keys
 from auditlog.detectors import (
-    ACT_DETECTORS,
     STORY_DETECTORS,
+    SourceDetector,
     clock_skew,
     integrity,
     source_gap,
     source_silent,
 )
-from auditlog.detectors.base import Detector, SourceDetector
-from auditlog.detectors.gathered import gather
 from auditlog.ledger.append import EPOCH, identity
 from auditlog.models import ProjectionState, RefusalCount, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.projection.generation import generation_of
-from auditlog.reads.acts import load_acts, select_acts
+from auditlog.projection.generation import generation_of, reading
+from auditlog.reads.acts import select_acts
 from auditlog.reads.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.reads.stories import stories_around
 
@@ -67,10 +64,6 @@ class Work:
     def is_empty(self) -> bool:
         return not (self.acts or self.graced or self.principals or self.refusals or self.big_keys)
 
-    def concerned(self, types: frozenset[str], *, waits: bool) -> list[Act]:
-        """The acts of these types: for rules about absence also those whose grace is over, for which nothing else has changed."""
-        return [act for act in (self.acts + self.graced if waits else self.acts) if act.type in types]
-
 
 def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
     """Run one round. Returns how many leaves and dirty rows it took up; 0 when there is nothing to look at."""
@@ -80,29 +73,35 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         )
         if state is None:
             return 0
-        upto = min(state.position, state.detected + limit)
-        dirty = _take_dirty(tenant, now=now, limit=limit)
-        taken = upto - state.detected + len(dirty)
-        if not taken:
-            return 0
-        work = _work(tenant, state.detected, upto, dirty)
-        work.upto = max(0, state.position - 1)
-        _judge_leaves(tenant, state.detected, upto, now=now)
-        _judge_refusals(tenant, work.refusals, now=now)
-        _judge_sources(tenant, work, now=now)
-        if not work.is_empty:
-            single = [detector for detector in ACT_DETECTORS if detector.partition == ("event_id",)]
-            for waits in (False, True):
-                _judge_events(tenant, [d for d in single if d.waits == waits], work, now=now)
-            _judge_past(tenant, work, start=state.detected, now=now)
-            judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
-            asked = Asked(work.acts, _ripe(work, now), work.principals, work.big_keys, work.upto, now)
-            judge_keys(tenant, asked)
-            work.waiting |= {leaf: act for leaf, act in asked.missing.items() if not is_ripe(act.received_at, now)}
-            _judge_stories(tenant, work, now=now)
-            _wait_for(tenant, work.waiting.values(), now=now)
-        ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
-        return taken
+        with connection.cursor() as cursor:
+            # What a crash takes of a round it takes with the position, and it is judged again.
+            cursor.execute("SET LOCAL synchronous_commit TO off")
+        with reading(tenant, state.generation):
+            return _round(tenant, state, now=now, limit=limit)
+
+
+def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int) -> int:
+    upto = min(state.position, state.detected + limit)
+    dirty = _take_dirty(tenant, now=now, limit=limit)
+    taken = upto - state.detected + len(dirty)
+    if not taken:
+        return 0
+    work = _work(tenant, state.detected, upto, dirty)
+    work.upto = max(0, state.position - 1)
+    _judge_leaves(tenant, state.detected, upto, now=now)
+    _judge_refusals(tenant, work.refusals, now=now)
+    _judge_sources(tenant, work, now=now)
+    if not work.is_empty:
+        work.waiting |= judge_acts(tenant, work.acts, work.graced, withdrawn_by=work.upto, now=now)
+        _judge_past(tenant, work, start=state.detected, now=now)
+        judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
+        asked = Asked(work.acts, _ripe(work, now), work.principals, work.big_keys, work.upto, now)
+        judge_keys(tenant, asked)
+        work.waiting |= {leaf: act for leaf, act in asked.missing.items() if not is_ripe(act.received_at, now)}
+        _judge_stories(tenant, work, now=now)
+        _wait_for(tenant, work.waiting.values(), now=now)
+    ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
+    return taken
 
 
 def _take_dirty(tenant: Tenant, *, now: datetime, limit: int) -> list[tuple[str, str]]:
@@ -193,72 +192,6 @@ def _limits_again(tenant: Tenant, acts: Sequence[Act], parties: set[str]) -> lis
     )
 
 
-def _judge_events(tenant: Tenant, detectors: Sequence[Detector], work: Work, *, now: datetime) -> None:
-    """Detectors that judge each event by itself: they share one look at the ground of the events.
-
-    Of rules about absence the acts that something is missing of come again when their grace is over. Those of which nothing
-    is missing do not: what could be missing later is asked for by what comes then.
-    """
-    types = frozenset().union(*(detector.types for detector in detectors))
-    waits = any(detector.waits for detector in detectors)
-    concerned = work.concerned(types, waits=waits)
-    settled = {
-        detector: _settled(tenant, detector, work, known={act.leaf_index for act in concerned})
-        for detector in detectors
-    }
-    again = {act.leaf_index: act for acts in settled.values() for act in acts}
-    # A payment is judged through the act it pays for, and the other way round: look at those again too.
-    first = {act.leaf_index: act for act in (*concerned, *again.values())}
-    around = judged_with(tenant, [*work.acts, *again.values()], types)
-    members = [act for _, act in sorted({**{act.leaf_index: act for act in around}, **first}.items())]
-    if not members:
-        return
-    record = ground_of(tenant, members)
-    gathering: dict[Detector, list[Finding]] = {}
-    for detector in detectors:
-        mine = [act for act in members if act.type in detector.types]
-        found = {_key(detector.partition, act): list(detector.find([act], record)) for act in mine}
-        if waits:
-            young = {act.event_id: act for act in mine if not is_ripe(act.received_at, now)}
-            work.waiting |= {act.leaf_index: act for key, act in young.items() if found[(key,)]}
-            found = {key: findings for key, findings in found.items() if key[0] not in young}
-        if getattr(detector, "gathers", False):
-            gathering[detector] = [finding for findings in found.values() for finding in findings]
-        else:
-            keep(tenant, detector, found, withdrawn_by=work.upto, now=now)
-    _gather(tenant, gathering, members, withdrawn_by=work.upto, now=now)
-
-
-def _gather(
-    tenant: Tenant, gathering: dict[Detector, list[Finding]], judged: Sequence[Act], *, withdrawn_by: int, now: datetime
-) -> None:
-    """Keep what was found of single events as one finding for each anchor. The other members of what is touched, by its
-    anchor or by an event that was judged again, are judged again too: the whole finding stands or falls with them.
-    """
-    rules = [detector.rule for detector in gathering]
-    if not rules:
-        return
-    anchors = [finding.anchor for findings in gathering.values() for finding in findings]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT rule, anchor, event_ids FROM finding WHERE tenant_id = %s AND rule = ANY(%s) AND state <> 'withdrawn'"
-            " AND (anchor = ANY(%s) OR event_ids && %s)",
-            [tenant.pk, rules, anchors, [UUID(act.event_id) for act in judged]],
-        )
-        kept = cursor.fetchall()
-    known = {act.event_id for act in judged}
-    others = {str(event_id) for _, _, event_ids in kept for event_id in event_ids} - known
-    again = list(load_acts(tenant, others).values()) if others else []
-    record = ground_of(tenant, again) if again else None
-    for detector, found in gathering.items():
-        found = [*found, *(f for act in again if act.type in detector.types for f in detector.find([act], record))]
-        touched: dict[str, list[Finding]] = {anchor: [] for rule, anchor, _ in kept if rule == detector.rule}
-        for finding in found:
-            touched.setdefault(finding.anchor, []).append(finding)
-        gathered = {("anchor", anchor): [gather(findings)] if findings else [] for anchor, findings in touched.items()}
-        keep_keys(tenant, detector.rule, detector.version, gathered, withdrawn_by=withdrawn_by, now=now)
-
-
 def _ripe(work: Work, now: datetime) -> list[Act]:
     return [act for act in (*work.acts, *work.graced) if is_ripe(act.received_at, now)]
 
@@ -279,61 +212,6 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
         found |= {(story.anchor,): list(detector.find([story])) for story in told}
         named = {(*detector.partition, *key): findings for key, findings in found.items()}
         keep_keys(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
-
-
-def _settled(tenant: Tenant, detector: Detector, work: Work, *, known: set[int]) -> list[Act]:
-    """Acts with open findings of this rule that an event of this round may settle, to be judged again; and acts that a
-    refusal of this round may be about: it takes back an approval that had cleared them.
-    """
-    settling = [act for act in work.acts if act.type in getattr(detector, "settled_by", ())]
-    if not settling:
-        return []
-    principals = {act.principal for act in settling} | {
-        act.payload.gate.by.key for act in settling if act.payload.gate and act.payload.gate.by
-    }
-    granted = {
-        act.payload.grant.actor.key
-        for act in settling
-        if isinstance(act.payload.grant, GrantObject) and act.payload.grant.actor
-    }
-    acts = select_acts(
-        tenant,
-        "event_id IN (SELECT unnest(event_ids) FROM finding f WHERE f.tenant_id = %s AND f.rule = %s"
-        " AND (f.principal = ANY(%s) OR f.evidence->>'initiator' = ANY(%s)) AND f.state IN ('open', 'acknowledged'))",
-        [tenant.pk, detector.rule, list(principals - {""}), list(granted)],
-    )
-    # An answer under the same request may be meant for this act, in whosever name it is told.
-    if answered := {act.request_id for act in settling if act.type.startswith("approval.")} - {""}:
-        acts += select_acts(
-            tenant,
-            "request_id = ANY(%s) AND request_id <> '' AND leaf_index <> ALL(%s) AND event_id IN (SELECT unnest(event_ids) FROM finding f"
-            " WHERE f.tenant_id = %s AND f.rule = %s AND f.state IN ('open', 'acknowledged'))",
-            [list(answered), [act.leaf_index for act in acts], tenant.pk, detector.rule],
-        )
-    refusals = [act for act in settling if act.type == "approval.decided" and act.outcome != "success"]
-    requests, targets = (
-        {act.request_id for act in refusals} - {""},
-        {thing for act in refusals for thing in (act.target, act.resource)} - {""},
-    )
-    if requests or targets:
-        acts += select_acts(
-            tenant,
-            "type = ANY(%s) AND ((request_id = ANY(%s) AND request_id <> '') OR ((target = ANY(%s) OR resource = ANY(%s)) AND principal = ANY(%s)"
-            " AND principal <> '')) AND leaf_index <> ALL(%s)",
-            [
-                list(detector.types),
-                list(requests),
-                list(targets),
-                list(targets),
-                list(principals - {""}),
-                [act.leaf_index for act in acts],
-            ],
-        )
-    return [act for act in acts if act.leaf_index not in known]
-
-
-def _key(partition: tuple[str, ...], act: Act) -> tuple[str, ...]:
-    return tuple(getattr(act, name) for name in partition)
 
 
 def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from auditlog.core.amount import minor
+from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
 from auditlog.detectors.base import Detector
@@ -64,6 +65,38 @@ def keep_keys(
         )
 
 
+def keep_events(
+    tenant: Tenant,
+    judged: Sequence[tuple[Detector, Sequence[Act], Sequence[Finding]]],
+    *,
+    withdrawn_by: int,
+    now: datetime,
+) -> None:
+    """Keep what was found of single events, and withdraw what was found of any of them before and is not now."""
+    leaves = list({act.leaf_index for _, acts, _ in judged for act in acts})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT f.rule, f.anchor, f.id, m.leaf_index FROM finding_member m JOIN finding f ON f.id = m.finding_id AND f.tenant_id = m.tenant_id"
+            " WHERE m.tenant_id = %s AND m.leaf_index = ANY(%s) AND f.rule = ANY(%s) AND f.state IN ('open', 'acknowledged')",
+            [tenant.pk, leaves, [detector.rule for detector, _, _ in judged]],
+        )
+        standing = cursor.fetchall()
+        gone: list[int] = []
+        for detector, acts, found in judged:
+            upsert(tenant, detector.version, [(json.dumps(("event_id", f.events[0])), f) for f in found], now=now)
+            anchors, mine = {f.anchor for f in found}, {act.leaf_index for act in acts}
+            gone += [
+                pk
+                for rule, anchor, pk, leaf in standing
+                if rule == detector.rule and leaf in mine and anchor not in anchors
+            ]
+        if gone:
+            cursor.execute(
+                "UPDATE finding SET state = 'withdrawn', withdrawn_by_leaf = %s WHERE tenant_id = %s AND id = ANY(%s)",
+                [withdrawn_by, tenant.pk, gone],
+            )
+
+
 def keep_among(
     tenant: Tenant,
     detectors: Iterable[Detector],
@@ -95,40 +128,57 @@ def upsert(tenant: Tenant, version: int, rows: Sequence[tuple[str, Finding]], *,
     """Keep findings, each with the key that it came from as JSON. Returns their ids, in order."""
     ids = []
     members: dict[int, list[tuple[int, UUID]]] = {}
-    with connection.cursor() as cursor:
-        for partition, finding in rows:
-            told = dict(zip(finding.leaves, map(UUID, finding.events), strict=True))
-            cursor.execute(
-                _KEEP,
-                {
-                    "tenant": tenant.pk,
-                    "rule": finding.rule,
-                    "version": version,
-                    "anchor": finding.anchor,
-                    "partition": partition,
-                    "severity": finding.severity,
-                    "title": finding.title,
-                    "principal": finding.principal or "",
-                    "actor": finding.actor or "",
-                    "grant": finding.grant or "",
-                    "provider": finding.provider or "",
-                    "event_ids": [UUID(event_id) for event_id in finding.events[:SHOWN]],
-                    "leaves": list(finding.leaves[:SHOWN]),
-                    "total": len(told),
-                    "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
-                    "currency": finding.currency or "",
-                    "first_at": finding.first_at,
-                    "last_at": finding.last_at,
-                    "now": now,
-                    # Amounts below a minor unit are rounded only here.
-                    "evidence": json.dumps(finding.evidence, default=minor),
-                },
-            )
-            [finding_id] = cursor.fetchone()
-            ids.append(finding_id)
-            members[finding_id] = list(told.items())
+    for partition, finding in rows:
+        told = dict(zip(finding.leaves, map(UUID, finding.events), strict=True))
+        finding_id = write_finding(tenant, version, json.loads(partition), finding, total=len(told), now=now)
+        ids.append(finding_id)
+        members[finding_id] = list(told.items())
     _write_members(tenant, members)
     return ids
+
+
+def write_finding(
+    tenant: Tenant,
+    version: int,
+    key: Sequence[str],
+    finding: Finding,
+    *,
+    total: int,
+    now: datetime,
+    shown: Sequence[tuple[int, UUID]] | None = None,
+) -> int:
+    """Upsert one finding without its members: `total` in number, the first of which are `shown`. Returns its id."""
+    if shown is None:
+        shown = list(zip(finding.leaves[:SHOWN], map(UUID, finding.events[:SHOWN]), strict=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _KEEP,
+            {
+                "tenant": tenant.pk,
+                "rule": finding.rule,
+                "version": version,
+                "anchor": finding.anchor,
+                "partition": json.dumps(key),
+                "severity": finding.severity,
+                "title": finding.title,
+                "principal": finding.principal or "",
+                "actor": finding.actor or "",
+                "grant": finding.grant or "",
+                "provider": finding.provider or "",
+                "event_ids": [event_id for _, event_id in shown],
+                "leaves": [leaf for leaf, _ in shown],
+                "total": total,
+                "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
+                "currency": finding.currency or "",
+                "first_at": finding.first_at,
+                "last_at": finding.last_at,
+                "now": now,
+                # Amounts below a minor unit are rounded only here.
+                "evidence": json.dumps(finding.evidence, default=minor),
+            },
+        )
+        [finding_id] = cursor.fetchone()
+    return finding_id
 
 
 def _write_members(tenant: Tenant, members: Mapping[int, Sequence[tuple[int, UUID]]]) -> None:
@@ -137,7 +187,7 @@ def _write_members(tenant: Tenant, members: Mapping[int, Sequence[tuple[int, UUI
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT finding_id, array_agg(leaf_index ORDER BY place) FROM finding_member WHERE tenant_id = %s AND finding_id = ANY(%s)"
+            "SELECT finding_id, array_agg(leaf_index ORDER BY place, leaf_index) FROM finding_member WHERE tenant_id = %s AND finding_id = ANY(%s)"
             " GROUP BY finding_id",
             [tenant.pk, list(members)],
         )
@@ -157,7 +207,7 @@ def _write_members(tenant: Tenant, members: Mapping[int, Sequence[tuple[int, UUI
         if not is_prefix[finding] or place >= len(there.get(finding, ()))
     ]
     if rows:
-        types = {"tenant_id": "int8", "finding_id": "int8", "leaf_index": "int8", "event_id": "uuid", "place": "int4"}
+        types = {"tenant_id": "int8", "finding_id": "int8", "leaf_index": "int8", "event_id": "uuid", "place": "int8"}
         copy_rows("finding_member", types, rows)
 
 

@@ -112,12 +112,25 @@ class Migration(migrations.Migration):
                 ),
                 ("leaf_index", models.BigIntegerField()),
                 ("event_id", models.UUIDField()),
-                ("place", models.IntegerField()),
+                ("place", models.BigIntegerField()),
+                ("told", models.JSONField(null=True)),
+                ("severity", models.SmallIntegerField(null=True)),
+                ("late", models.FloatField(null=True)),
             ],
             options={"db_table": "finding_member"},
         ),
         migrations.AddIndex("findingmember", models.Index(fields=["tenant", "leaf_index"], name="member_by_leaf")),
-        migrations.AddIndex("findingmember", models.Index(fields=["finding", "place"], name="member_in_order")),
+        migrations.AddIndex(
+            "findingmember",
+            models.Index(
+                fields=["finding", "severity", "late", "place", "leaf_index"],
+                name="member_worst",
+                condition=models.Q(severity__isnull=False),
+            ),
+        ),
+        migrations.AddIndex(
+            "findingmember", models.Index(fields=["finding", "place", "leaf_index"], name="member_in_order")
+        ),
         migrations.RunSQL(
             "INSERT INTO finding_member (tenant_id, finding_id, leaf_index, event_id, place)"
             " SELECT DISTINCT ON (f.id, m.leaf) f.tenant_id, f.id, m.leaf, m.event_id, m.place - 1 FROM finding f"

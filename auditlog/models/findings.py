@@ -72,13 +72,23 @@ class FindingMember(models.Model):
     finding = models.ForeignKey(Finding, models.CASCADE, related_name="members", db_index=False)
     leaf_index = models.BigIntegerField()
     event_id = models.UUIDField()
-    place = models.IntegerField()  # in the order in which the rule names them
+    place = models.BigIntegerField()  # what orders them: their number as the rule names them, or their time
+    # Of findings that gather what was found of single events (detection/gather.py): what was found of this one, with what
+    # the worst of them is found by.
+    told = models.JSONField(null=True)
+    severity = models.SmallIntegerField(null=True)
+    late = models.FloatField(null=True)  # seconds
 
     class Meta:
         db_table = "finding_member"
         indexes = [
             models.Index(fields=["tenant", "leaf_index"], name="member_by_leaf"),
-            models.Index(fields=["finding", "place"], name="member_in_order"),
+            models.Index(fields=["finding", "place", "leaf_index"], name="member_in_order"),
+            models.Index(
+                fields=["finding", "severity", "late", "place", "leaf_index"],
+                name="member_worst",
+                condition=models.Q(severity__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

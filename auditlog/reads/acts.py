@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import msgspec
-from django.db import connection
 
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import invoice_of
 from auditlog.core.event import Payload
+from auditlog.database.bulk import fetch_rows
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.chains import GrantBook, histories
@@ -29,13 +29,11 @@ def select_acts(
 ) -> list[Act]:
     """Acts by a condition on `projection_event e`, in leaf order, with their grant paths: two queries in all."""
     generation = generation_of(tenant)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {_ACT_COLUMNS} FROM projection_event e WHERE tenant_id = %s AND generation = %s AND ({where})"
-            f" ORDER BY {order} LIMIT %s",
-            [tenant.pk, generation, *params, limit],
-        )
-        rows = cursor.fetchall()
+    rows = fetch_rows(
+        f"SELECT {_ACT_COLUMNS} FROM projection_event e WHERE tenant_id = %s AND generation = %s AND ({where})"
+        f" ORDER BY {order} LIMIT %s",
+        [tenant.pk, generation, *params, limit],
+    )
     book = GrantBook(histories(tenant, {row[21] for row in rows}))
     return [
         Act(
