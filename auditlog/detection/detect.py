@@ -19,7 +19,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
-from auditlog.database.dirty import look_again
+from auditlog.database.dirty import AT_ONCE, look_again
 from auditlog.detection import past
 from auditlog.detection.caps import judge_caps
 from auditlog.detection.grace import GRACE, is_ripe
@@ -108,7 +108,7 @@ def _take_dirty(tenant: Tenant, *, now: datetime, limit: int) -> list[tuple[str,
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM projection_dirty WHERE id IN (SELECT id FROM projection_dirty"
-            " WHERE tenant_id = %s AND due_at <= %s ORDER BY id LIMIT %s FOR UPDATE) RETURNING kind, key",
+            " WHERE tenant_id = %s AND due_at <= %s ORDER BY due_at, id LIMIT %s FOR UPDATE) RETURNING kind, key",
             [tenant.pk, now, limit],
         )
         return cursor.fetchall()
@@ -121,18 +121,18 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     grants, tokens = list(keys.get("grant", ())), list(keys.get("token", ()))
     big = set(map(int, keys.get("big", ())))
     changed_leaves = {int(leaf) for leaf in keys.get("event", ())} | big
+    changed_leaves |= _under(tenant, grants, tokens, after=-1)
+    for told in map(json.loads, keys.get("under", ())):
+        changed_leaves |= _under(tenant, told["grants"], told["tokens"], after=told["after"])
     acts = select_acts(
         tenant,
         # What lies beyond this round is looked at when it comes, whatever changed it meanwhile.
-        "leaf_index < %s AND (leaf_index >= %s OR leaf_index = ANY(%s) OR (via_grant = ANY(%s) AND via_grant <> '')"
-        " OR (token = ANY(%s) AND token <> ''))",
-        [end, start, [*map(int, keys.get("grace", ())), *changed_leaves], grants, tokens],
+        "leaf_index < %s AND (leaf_index >= %s OR leaf_index = ANY(%s))",
+        [end, start, [*map(int, keys.get("grace", ())), *changed_leaves]],
     )
     changed, graced = [], []
     for act in acts:
-        is_touched = act.via_grant in keys.get("grant", ()) or act.token in keys.get("token", ())
-        is_touched = is_touched or start <= act.leaf_index < end or act.leaf_index in changed_leaves
-        (changed if is_touched else graced).append(act)
+        (changed if act.leaf_index >= start or act.leaf_index in changed_leaves else graced).append(act)
     known = {act.leaf_index for act in changed}
     principals = (keys.get("principal", set()) | keys.get("caps", set())) - {""}
     if grants:
@@ -157,6 +157,45 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         big_caps=keys.get("caps", set()),
         big_keys={tuple(json.loads(key)) for key in keys.get("key", ())},
     )
+
+
+def _under(tenant: Tenant, grants: list[str], tokens: list[str], *, after: int) -> set[int]:
+    """Leaves of the next acts under these grants and tokens, whose meaning has changed; the rest are looked at in later rounds."""
+    if not grants and not tokens:
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _UNDER,
+            {
+                "tenant": tenant.pk,
+                "generation": generation_of(tenant),
+                "grants": grants,
+                "tokens": tokens,
+                "after": after,
+                "most": BATCH + 1,
+            },
+        )
+        leaves = [leaf for (leaf,) in cursor.fetchall()]
+    if len(leaves) <= BATCH:
+        return set(leaves)
+    leaves = leaves[:BATCH]
+    look_again(
+        tenant.pk, "under", json.dumps({"grants": grants, "tokens": tokens, "after": leaves[-1]}), due_at=AT_ONCE
+    )
+    return set(leaves)
+
+
+_UNDER = """
+    SELECT leaf_index FROM (
+        SELECT e.leaf_index FROM unnest(%(grants)s::text[]) AS v(id) CROSS JOIN LATERAL (
+            SELECT leaf_index FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND via_grant = v.id
+              AND via_grant <> '' AND leaf_index > %(after)s ORDER BY leaf_index LIMIT %(most)s) e
+        UNION
+        SELECT e.leaf_index FROM unnest(%(tokens)s::text[]) AS v(id) CROSS JOIN LATERAL (
+            SELECT leaf_index FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND token = v.id
+              AND token <> '' AND leaf_index > %(after)s ORDER BY leaf_index LIMIT %(most)s) e
+    ) found ORDER BY leaf_index LIMIT %(most)s
+"""
 
 
 def _parties_of(tenant: Tenant, grants: list[str]) -> tuple[set[str], set[str]]:

@@ -23,7 +23,6 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.limits import Spent
 from auditlog.database.bulk import copy_rows
-from auditlog.database.dirty import look_again
 from auditlog.detection.keep import keep_among, standing_with
 from auditlog.detectors import duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
 from auditlog.detectors.base import Detector
@@ -94,9 +93,29 @@ def judge_past(
 ) -> None:  # fmt: skip
     """Judge what these acts, and acts that had these ties, can have changed. `big`: of large ones, those whose turn it is."""
     around = _around(tenant, changed, lost)
-    if len(around.targets) > BIG and not around.targets & set(big):
-        look_again(tenant.pk, "big", str(min(around.targets)), due_at=now + COST * len(around.targets))
+    if len(around.targets) <= BIG:
+        _judge(tenant, around, withdrawn_by=withdrawn_by, now=now)
         return
+    # Nobody waits for what is large but those in whose name it is.
+    whose: dict[str, list[Act]] = defaultdict(list)
+    for act in changed:
+        whose[act.principal].append(act)
+    if lost:
+        _judge(tenant, _around(tenant, [], lost), withdrawn_by=withdrawn_by, now=now)
+    for acts in whose.values():
+        mine = _around(tenant, acts, [])
+        if len(mine.targets) <= BIG or any(act.leaf_index in big for act in acts):
+            _judge(tenant, mine, withdrawn_by=withdrawn_by, now=now)
+        else:
+            _wait(tenant, [act.leaf_index for act in acts], due_at=now + COST * len(mine.targets))
+
+
+def _wait(tenant: Tenant, leaves: Sequence[int], *, due_at: datetime) -> None:
+    types = {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"}
+    copy_rows("projection_dirty", types, [(tenant.pk, "big", str(leaf), leaf, due_at) for leaf in leaves])
+
+
+def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) -> None:
     if not around.acts and not around.standing:
         return
     record = Record(
