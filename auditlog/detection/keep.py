@@ -129,12 +129,28 @@ def upsert(tenant: Tenant, version: int, rows: Sequence[tuple[str, Finding]], *,
     ids = []
     members: dict[int, list[tuple[int, UUID]]] = {}
     for partition, finding in rows:
-        told = dict(zip(finding.leaves, map(UUID, finding.events), strict=True))
-        finding_id = write_finding(tenant, version, json.loads(partition), finding, total=len(told), now=now)
+        told = _members_of(tenant, finding)
+        finding_id = write_finding(tenant, version, json.loads(partition), finding, total=len(finding.events), now=now)
         ids.append(finding_id)
         members[finding_id] = list(told.items())
     _write_members(tenant, members)
     return ids
+
+
+def _members_of(tenant: Tenant, finding: Finding) -> dict[int, UUID]:
+    """By leaf: its events. What is wrong with a leaf or a source names leaves that are of no event (a conflict, a hole), so
+    its leaves and events do not go in pairs: the ledger says which belongs to which.
+    """
+    if not finding.rule.startswith("integrity."):
+        return dict(zip(finding.leaves, map(UUID, finding.events), strict=True))
+    if not finding.events:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT leaf_index, event_id FROM ledger_leaf WHERE tenant_id = %s AND event_id = ANY(%s) ORDER BY leaf_index",
+            [tenant.pk, list(map(UUID, finding.events))],
+        )
+        return dict(cursor.fetchall())
 
 
 def write_finding(
@@ -148,8 +164,9 @@ def write_finding(
     shown: Sequence[tuple[int, UUID]] | None = None,
 ) -> int:
     """Upsert one finding without its members: `total` in number, the first of which are `shown`. Returns its id."""
-    if shown is None:
-        shown = list(zip(finding.leaves[:SHOWN], map(UUID, finding.events[:SHOWN]), strict=True))
+    leaves, events = (
+        (finding.leaves[:SHOWN], map(UUID, finding.events[:SHOWN])) if not shown else zip(*shown, strict=True)
+    )
     with connection.cursor() as cursor:
         cursor.execute(
             _KEEP,
@@ -165,8 +182,8 @@ def write_finding(
                 "actor": finding.actor or "",
                 "grant": finding.grant or "",
                 "provider": finding.provider or "",
-                "event_ids": [event_id for _, event_id in shown],
-                "leaves": [leaf for leaf, _ in shown],
+                "event_ids": list(events),
+                "leaves": list(leaves),
                 "total": total,
                 "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
                 "currency": finding.currency or "",
