@@ -149,6 +149,15 @@ class Signal(models.Model):
     def __str__(self) -> str:
         return f"{self.what} to {self.receiver_id}: {self.state}"
 
+    @property
+    def words(self) -> str:
+        """What it is, for a page: of an event type its last part."""
+        return (
+            self.what.rpartition("/")[2].replace("-", " ")
+            if self.what.startswith("https://schemas.openid.net/")
+            else self.what
+        )
+
 
 class ResponsePolicy(models.Model):
     """What is stopped without waiting for a person. Made live by two people; a dry run only notes what it would do."""
