@@ -38,7 +38,7 @@ def ingest_first(get_response):
 
 # What takes something out, by the name of its address.
 REVEALED = {"event-raw"}
-EXPORTED = {"export-ocsf"}
+EXPORTED = {"export-ocsf", "case-packet"}
 
 
 def watch_the_door(get_response):
@@ -82,7 +82,7 @@ def _kind_of(request: HttpRequest, response: HttpResponse) -> str | None:
     )
 
 
-CONFIGURES = ("/admin/", "/sources/")
+CONFIGURES = ("/admin/", "/sources/", "/receivers/")
 
 
 def _is_somebody(request: HttpRequest) -> bool:

@@ -36,6 +36,10 @@ class Case(models.Model):
     opened_from = models.ForeignKey("auditlog.Finding", models.PROTECT, null=True, db_index=False)
     opened_by = models.CharField(max_length=150)
     opened_at = models.DateTimeField()
+    # Of the newest packet that was taken out: SHA-256 of its manifest, and the leaf that states it.
+    packet_digest = models.CharField(max_length=64, blank=True)
+    packet_at = models.DateTimeField(null=True)
+    packet_leaf = models.BigIntegerField(null=True)
 
     class Meta:
         db_table = "dispute_case"

@@ -11,4 +11,5 @@ urlpatterns = [
     path("cases/<str:ref>/transitions", views.TransitionView.as_view(), name="case-transitions"),
     path("cases/<str:ref>/proposals", views.ProposalView.as_view(), name="case-proposals"),
     path("cases/<str:ref>/approvals", views.ApprovalView.as_view(), name="case-approvals"),
+    path("cases/<str:ref>/packet", views.PacketView.as_view(), name="case-packet"),
 ]

@@ -1,6 +1,10 @@
 """Edges of the argument. Each translates, calls one verb or query, answers."""
 
+import tempfile
+
+from django.http import FileResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,6 +16,7 @@ from disputes import decide, queries
 from disputes import serializers as wire
 from disputes.adjudicate import adjudicate
 from disputes.open_case import open_case
+from disputes.packet import write_packet
 
 
 def _read(serializer: type, data) -> dict:
@@ -97,3 +102,16 @@ class ApprovalView(APIView):
         case = queries.find_case(request.viewer, ref)
         approval = decide.approve(case, viewer=request.viewer, now=timezone.now(), **asked)
         return Response(wire.ApprovalSerializer(approval).data, status=201)
+
+
+class PacketView(APIView):
+    """The case as one archive, with the verifier inside. Its digest is in `Answerable-Packet-Digest`, and in the log."""
+
+    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    def get(self, request: Request, ref: str) -> FileResponse:
+        file = tempfile.SpooledTemporaryFile(max_size=8 << 20)  # noqa: SIM115  the answer closes it
+        digest = write_packet(queries.find_case(request.viewer, ref), request.viewer, file, now=timezone.now())
+        file.seek(0)
+        response = FileResponse(file, as_attachment=True, filename=f"{ref}.zip", content_type="application/zip")
+        response["Answerable-Packet-Digest"] = digest
+        return response

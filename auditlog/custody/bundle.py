@@ -10,9 +10,10 @@ import json
 import os
 import zipfile
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
@@ -44,30 +45,43 @@ class Exported:
     erased: int
     is_whole: bool
     destroyed: tuple[Absence, ...] = ()  # payloads that nothing authorised to be gone: the verifier says so too
+    digest: str = ""  # hex SHA-256 of the manifest
 
 
 @transaction.atomic
 def export_log(
-    tenant: Tenant, file: IO[bytes], *, events: Sequence[UUID] = (), leaves: range | None = None
-) -> Exported:
+    tenant: Tenant, file: IO[bytes], *, events: Sequence[UUID] = (), leaves: range | None = None, also: Sequence[int] = (),
+    papers: Mapping[str, bytes] | None = None, about: Mapping[str, str] | None = None, earliest: bool = False,
+) -> Exported:  # fmt: skip
     """Write a bundle of the whole log, or of some events or leaves and all that is needed to check those.
 
-    Everything is of one snapshot, at its newest checkpoint. Raises NotCovered, NotFound or NotPossible.
+    Everything is of one snapshot, at its newest checkpoint; `earliest`: at the first that covers what was asked for, so that
+    the same question has the same answer later. `also`: leaves beside the events. `papers`: files that come with it, each
+    bound by its digest in the manifest, which says what `about` says. Raises NotCovered, NotFound or NotPossible.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     size, _ = newest_checkpoint(tenant)
-    chosen = _chosen(tenant, size, events, leaves)
+    chosen = _chosen(tenant, size, events, leaves, also)
     whole = chosen is None
-    rows = read_in_steps(tenant, range(size)) if whole else _each(tenant, _with_context(tenant, chosen))
+    if earliest and chosen:
+        size = _first_over(tenant, chosen[-1])
+    rows = read_in_steps(tenant, range(size)) if whole else _each(tenant, _with_context(tenant, chosen, size))
     counts, missing = {"leaves": 0}, {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:  # members in the order of their names
-        _put(archive, "README.txt", _readme(tenant, size, whole=whole).encode())
-        _put(archive, "answerable_verify.py", (files("auditlog.verifier") / "answerable_verify.py").read_bytes())
+        keys = LogKey.objects.filter(tenant=tenant, epoch=EPOCH, from_size__lte=size).order_by("from_size", "id")
+        bound = {  # what a proof does not cover is held by its digest
+            "README.txt": _readme(tenant, size, whole=whole, papers=papers or {}).encode(),
+            "answerable_verify.py": (files("auditlog.verifier") / "answerable_verify.py").read_bytes(),
+            "vkeys": "".join(f"{key.vkey}\n" for key in keys).encode(),
+            **(papers or {}),
+        }
+        for name in ("README.txt", "answerable_verify.py", *sorted(papers or {})):
+            _put(archive, name, bound[name])
         _put(archive, "checkpoint", cosigned_note(tenant, size).encode())
         earlier = _all_notes(tenant, size) if whole else _notes_around(tenant, size, chosen)
         _put_lines(archive, "checkpoints.jsonl", earlier)
-        _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, missing, whole=whole))
+        _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, missing, size=None if whole else size))
         gone = absences(tenant, missing)
         if late := [absence for absence in gone.values() if absence.is_authorised and (absence.tombstone or 0) >= size]:
             raise NotCovered(
@@ -86,17 +100,37 @@ def export_log(
             manifest["asked"] = chosen
         if destroyed:
             manifest["destroyed"] = [absence.leaf_index for absence in destroyed]
-        _put(archive, "manifest.json", _json(manifest))
-        keys = LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id")
-        _put(archive, "vkeys", "".join(f"{key.vkey}\n" for key in keys).encode())
-    return Exported(size, counts["leaves"], len(gone) - len(destroyed), whole, destroyed)
+        if papers is not None:
+            manifest |= {
+                "files": {name: sha256(content).hexdigest() for name, content in bound.items()},
+                **(about or {}),
+            }
+        said = _json(manifest)
+        digest = sha256(said).hexdigest()
+        _put(archive, "manifest.json", said)
+        if papers is not None:
+            _put(archive, "manifest.sha256", f"{digest}  manifest.json\n".encode())
+        _put(archive, "vkeys", bound["vkeys"])
+    return Exported(size, counts["leaves"], len(gone) - len(destroyed), whole, destroyed, digest)
 
 
-def _chosen(tenant: Tenant, size: int, events: Sequence[UUID], leaves: range | None) -> list[int] | None:
+def _first_over(tenant: Tenant, leaf: int) -> int:
+    """The size of the first checkpoint that covers a leaf."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT min(size) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size > %s",
+            [tenant.pk, EPOCH, leaf],
+        )
+        return cursor.fetchone()[0]
+
+
+def _chosen(
+    tenant: Tenant, size: int, events: Sequence[UUID], leaves: range | None, also: Sequence[int]
+) -> list[int] | None:
     """The leaves asked for, in order; None for all of them."""
-    if not events and leaves is None:
+    if not events and leaves is None and not also:
         return None
-    chosen = set(leaves or ())
+    chosen = {*(leaves or ()), *also}
     if leaves is not None and not chosen:
         raise NotPossible(f"there are no leaves from {leaves.start} to {leaves.stop - 1}")
     if events:
@@ -111,7 +145,7 @@ def _chosen(tenant: Tenant, size: int, events: Sequence[UUID], leaves: range | N
     return sorted(chosen)
 
 
-def _with_context(tenant: Tenant, chosen: list[int]) -> list[int]:
+def _with_context(tenant: Tenant, chosen: list[int], size: int) -> list[int]:
     """The chosen leaves, those that configure their sources and keys before them, and what erased, holds or releases them."""
     sources = {row.source for row in _each(tenant, chosen)}
     wanted, last = set(chosen), chosen[-1]
@@ -135,7 +169,6 @@ def _with_context(tenant: Tenant, chosen: list[int]) -> list[int]:
                     names_one = (index < last and body.get("source") in sources) or body["change"] == "log.key.added"
                 if names_one:
                     wanted.add(index)
-    size, _ = newest_checkpoint(tenant)
     return sorted(index for index in wanted if index < size)
 
 
@@ -155,7 +188,7 @@ def _each(tenant: Tenant, indexes: Sequence[int]) -> Iterator[LeafRow]:
 
 
 def _records(
-    tenant: Tenant, rows: Iterable[LeafRow], counts: dict[str, int], missing: dict[int, int], *, whole: bool
+    tenant: Tenant, rows: Iterable[LeafRow], counts: dict[str, int], missing: dict[int, int], *, size: int | None
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         row.checked_hash()  # a corrupt ledger is not handed on as if it were sound
@@ -170,8 +203,8 @@ def _records(
                 "headers": _b64(row.headers),
                 "raw": _b64(row.raw),
             }
-        if not whole:
-            record["proof"] = [_b64(part) for part in prove_inclusion(tenant, row.index).hashes]
+        if size is not None:
+            record["proof"] = [_b64(part) for part in prove_inclusion(tenant, row.index, size=size).hashes]
         yield record
 
 
@@ -212,7 +245,16 @@ def _notes_around(tenant: Tenant, size: int, chosen: list[int]) -> Iterator[dict
         yield {"note": note, "consistency": [_b64(part) for part in prove_consistency(tenant, old, size)]}
 
 
-def _readme(tenant: Tenant, size: int, *, whole: bool) -> str:
+def _readme(tenant: Tenant, size: int, *, whole: bool, papers: Mapping[str, bytes]) -> str:
+    case = "".join(f"{name:<24}{_PAPERS.get(name, '')}\n" for name in sorted(papers))
+    case = (
+        case
+        and f"""
+The papers of the case, each bound by its SHA-256 in manifest.json; the log states the SHA-256 of manifest.json itself
+(manifest.sha256), in a leaf of kind case. Ask for that one elsewhere than in here:
+
+{case}"""
+    )
     what = "the whole log" if whole else "a part of the log"
     proof = (
         "The whole tree is derived again from the leaves, so they carry no proofs of their own."
@@ -243,13 +285,23 @@ leaves.jsonl        one leaf a line, in order. `leaf` is what the tree commits t
                     {proof}
                     Leaves of kind key and config hold the sources' public keys and configuration.
 answerable_verify.py  the check; its first page says what it does. It exits 0 when all holds.
-
+{case}
 All binary values are standard base64. A leaf is the JSON array ["answerable-leaf/1", kind, source, received at
 (microseconds since 1970), grade, key, commitment]; the commitment is
 SHA-256(salt || len32(event id) || event id || len32(headers) || headers || raw), base64url.
 
 The payloads may hold personal data. Erasing one in the service does not erase it in this file.
 """
+
+
+_PAPERS = {
+    "case/case.json": "the case: parties, contested acts with their leaves, what is claimed",
+    "case/criteria.json": "what the engine says of each act, criterion by criterion, and what would change it",
+    "case/decision.json": "what was proposed, by whom, and the second person's word on it",
+    "case/custody.json": "every step of the case, chained by hash; each stands in a leaf of kind case",
+    "case/missing.json": "what nobody has told, and what would decide it",
+    "case/certificate.txt": "a draft certificate under FRE 902(13) and (14), to be signed by a person",
+}
 
 
 def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

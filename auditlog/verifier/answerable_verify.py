@@ -44,7 +44,7 @@ LINE = 64 << 20  # bytes, of one line of a streamed member
 MEMBERS = 10_000
 DETAILS = 10_000  # leaves listed one by one in the report
 NEEDED = ("checkpoint", "leaves.jsonl", "manifest.json")
-OURS = (*NEEDED, "checkpoints.jsonl", "vkeys", "README.txt", "answerable_verify.py")
+OURS = (*NEEDED, "checkpoints.jsonl", "vkeys", "README.txt", "answerable_verify.py", "manifest.sha256")
 
 
 class Bad(Exception):
@@ -525,6 +525,23 @@ class Archive:
             raise Bad(name, f"is larger than {SMALL} bytes")
         return data
 
+    def whole(self, name):
+        return b"".join(self.blocks(name))
+
+    def blocks(self, name):
+        def read(stream):
+            total = 0
+            while True:
+                block = stream.read(1 << 16)
+                if not block:
+                    return
+                total += len(block)
+                if total > LINE:
+                    raise Bad(name, f"is larger than {LINE} bytes")
+                yield block
+
+        return self._read(name, read)
+
     def lines(self, name):
         def read(stream):
             while True:
@@ -600,6 +617,7 @@ class Keys:
             {},
         )  # first and last leaf held, by the hold's leaf; the leaf that ended a hold, by it
         self.log = []  # (leaf, public key) of the log itself, oldest first
+        self.cases = {}  # by leaf: what a step of a case says
 
     def learn(self, index, kind, raw):
         body = parse_json(raw, "what the service wrote", strict=False)
@@ -616,6 +634,8 @@ class Keys:
             self.log.append((index, parse_vkey(field(body, "vkey", str))[2]))
         elif kind == "config" and change == "source.added":
             self.sources[source] = body.get("format"), body.get("issuer")
+        elif kind == "case" and change == "case.moved":
+            self.cases[index] = body
         elif kind == "hold":
             self.holds[index] = field(body, "first", int), field(body, "last", int)
         elif kind == "release":
@@ -864,11 +884,69 @@ def _verify(archive, trusted, witnessed, pinned, report):
                 ", ".join(shown(name) for name in sorted(witnessed.named)[:20])
             )
         )
-    others = sorted(archive.names.difference(OURS))
+    papers = _papers(archive, manifest, keys, report)
+    others = sorted(archive.names.difference(OURS, papers))
     if others:
         report["notes"].append(
             "In the archive, and covered by no proof: {}".format(", ".join(shown(name) for name in others[:20]))
         )
+
+
+def _papers(archive, manifest, keys, report):
+    """The files that the manifest binds by their digest; of a case also that its steps are those that the log states."""
+    if "manifest.sha256" in archive.names:
+        digest = hashlib.sha256(archive.small("manifest.json")).hexdigest()
+        if archive.small("manifest.sha256") != f"{digest}  manifest.json\n".encode():
+            raise Bad("manifest.sha256", "is not the digest of manifest.json")
+        report["manifest_sha256"] = digest
+    bound = manifest.get("files", {})
+    if not isinstance(bound, dict):
+        raise Bad("manifest.json", "files is not an object")
+    for name in sorted(bound):
+        content = hashlib.sha256()
+        for block in archive.blocks(name):
+            content.update(block)
+        if content.hexdigest() != bound[name]:
+            raise Bad(name, "is not what the manifest states: its SHA-256 differs")
+    if "case" in manifest:
+        try:
+            _steps(archive, manifest, keys, report)
+        except ValueError as error:
+            raise Bad("case/custody.json", str(error)) from None
+    return bound
+
+
+def _steps(archive, manifest, keys, report):
+    steps = field(parse_json(archive.small("case/custody.json"), "the steps"), "steps", list)
+    criteria = parse_json(archive.whole("case/criteria.json"), "the criteria")
+    before = ""
+    assessed = None
+    for number, step in enumerate(steps):
+        if not isinstance(step, dict):
+            raise ValueError(f"step {number} is not an object")
+        leaf = field(step, "leaf_index", int)
+        body = keys.cases.get(leaf)
+        if body is None:
+            raise ValueError(f"step {number} stands in leaf {leaf}, and no leaf of kind case of that number is in here")
+        for name, said in (("case", manifest["case"]), ("from", step.get("from")), ("to", step.get("to")), ("by", step.get("by")),
+                           ("role", step.get("role")), ("reason", step.get("reason")), ("digest", step.get("digest"))):  # fmt: skip
+            if body.get(name) != said:
+                raise ValueError(f"step {number} says another {name} than leaf {leaf} of the log")
+        if step.get("position") != number or step.get("previous") != before:
+            raise ValueError(f"step {number} does not follow the one before it")
+        before = step["digest"]
+        if body.get("to") == "assessment" and isinstance(body.get("assessment"), str):
+            assessed = body["assessment"]
+    verdicts = field(criteria, "verdicts", list)
+    if not all(isinstance(verdict, dict) for verdict in verdicts):
+        raise ValueError("a verdict in case/criteria.json is not an object")
+    digests = sorted(field(verdict, "digest", str) for verdict in verdicts)
+    said = hashlib.sha256(json.dumps(digests, separators=(",", ":")).encode()).hexdigest()
+    if field(criteria, "digest", str) != said:
+        raise ValueError("case/criteria.json does not hold the verdicts that its digest is of")
+    if assessed is not None and assessed != said:
+        raise ValueError("the log states another assessment than case/criteria.json holds")
+    report["case"] = {"ref": manifest["case"], "steps": len(steps), "verdicts": len(digests)}
 
 
 class Witnessed:
@@ -1086,6 +1164,14 @@ def told(report):
             )
             by = ", ".join(f"{shown(name)} at {at}" for name, at in times)
             lines.append(f"  witnessed    {report['witnessed']['size']} leaves, by {by}")
+        if report.get("case"):
+            case = report["case"]
+            lines.append(
+                f"  case         {shown(case['ref'])}: {case['steps']} steps as the log states them, {case['verdicts']} verdicts"
+            )
+            lines.append(
+                f"  manifest     SHA-256 {report['manifest_sha256']}: the log states it in a leaf of kind case; compare"
+            )
         lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
         lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased")
         lines.append(f"  signatures   {counts['signatures_good']} of sources good")

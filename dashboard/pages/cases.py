@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted
+from auditlog.reads.access import WHOLE
 from dashboard.parts.access import page
 from dashboard.parts.queries import PAGE
 from disputes.core.status import AWAITING, STATES
@@ -114,6 +115,7 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
     verdict_of = shown.verdict_of
     acts = Paginator(shown.acts, ACTS_A_PAGE).get_page(request.GET.get("acts"))
     context = {
+        "may_take_out": request.viewer.may(WHOLE),
         "page": shown, "case": shown.case, "form": form, "allowed": allowed,
         "refused": [one for one in shown.moves if not one.allowed],
         "acts": acts, "verdicts": [(act, verdict_of.get(str(act.event_id))) for act in acts],

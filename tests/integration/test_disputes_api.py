@@ -96,7 +96,7 @@ def test_a_proposal_and_its_approval_have_paths_of_their_own(shop):  # noqa: F81
     handler, decider = client(shop, "security"), client(shop, "admin")
     ref = opens(handler, buys(shop, "superseal.cc")).json()["ref"]
     for to in TO_ASSESSMENT:
-        post(handler, f"cases/{ref}/transitions", to=to)
+        post(handler, f"cases/{ref}/transitions", "cases/{ref}/packet", to=to)
 
     assert post(handler, f"cases/{ref}/proposals", outcome="rejected", reason="within scope").status_code == 201
     assert post(handler, f"cases/{ref}/approvals", reason="mine").status_code == 403
@@ -111,10 +111,10 @@ def test_a_step_out_of_order_is_a_conflict_and_says_what_is_possible(shop):  # n
     handler = client(shop, "security")
     ref = opens(handler, buys(shop, "superseal.cc")).json()["ref"]
 
-    refused = post(handler, f"cases/{ref}/transitions", to="closed", reason="r")
+    refused = post(handler, f"cases/{ref}/transitions", "cases/{ref}/packet", to="closed", reason="r")
 
     assert refused.status_code == 409 and "intake" in refused.json()["detail"]
-    assert post(handler, f"cases/{ref}/transitions", to="nowhere").status_code == 400
+    assert post(handler, f"cases/{ref}/transitions", "cases/{ref}/packet", to="nowhere").status_code == 400
 
 
 def test_the_auditor_reads_and_does_nothing(shop):  # noqa: F811
@@ -124,7 +124,12 @@ def test_the_auditor_reads_and_does_nothing(shop):  # noqa: F811
 
     assert auditor.get(f"/api/v1/cases/{ref}").status_code == 200
     assert opens(auditor, bought).status_code == 403
-    for address in (f"cases/{ref}/transitions", f"cases/{ref}/proposals", f"cases/{ref}/approvals"):
+    for address in (
+        f"cases/{ref}/transitions",
+        "cases/{ref}/packet",
+        f"cases/{ref}/proposals",
+        f"cases/{ref}/approvals",
+    ):
         assert post(auditor, address, to="intake", reason="r", outcome="upheld").status_code == 403
 
 
@@ -164,7 +169,7 @@ def test_the_schema_names_every_path_without_a_warning(database):
         schema = SchemaGenerator(urlconf=__name__).get_schema(request=None, public=True)
 
     assert {p.removeprefix("/api/v1/") for p in schema["paths"]} == {
-        "adjudications", "cases", "cases/{ref}", "cases/{ref}/transitions", "cases/{ref}/proposals", "cases/{ref}/approvals",
+        "adjudications", "cases", "cases/{ref}", "cases/{ref}/transitions", "cases/{ref}/packet", "cases/{ref}/proposals", "cases/{ref}/approvals",
     }  # fmt: skip
     said = [str(line) for line in (*GENERATOR_STATS._warn_cache, *GENERATOR_STATS._error_cache)]
     # How a bearer token is sent is described once, for all paths, and not here.
