@@ -237,8 +237,9 @@ def _ripe(work: Work, now: datetime) -> list[Act]:
 
 def _judge_past(tenant: Tenant, work: Work, *, start: int, now: datetime) -> None:
     known = [act.leaf_index for act in work.acts if act.leaf_index < start]
-    lost = past.tie(tenant, work.acts, known)
-    past.judge_past(tenant, work.acts, lost, withdrawn_by=work.upto, now=now, big=work.big)
+    memory = past.Ties()
+    lost = past.tie(tenant, work.acts, known, memory)
+    past.judge_past(tenant, work.acts, lost, memory=memory, withdrawn_by=work.upto, now=now, big=work.big)
 
 
 def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:

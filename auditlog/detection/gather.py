@@ -60,7 +60,8 @@ def keep_gathered(
     lost = {anchor for anchor, _ in gone | (changed & before.keys())}
     rows = _rows_of(tenant, detector.rule, anchors)
     _drop(tenant, [(before[key][0], key[1]) for key in gone | (changed & before.keys())])
-    for anchor in sorted(anchors):
+    order = {key[0]: key[1] for key in sorted(changed | gone, key=lambda key: -key[1])}  # of their first events
+    for anchor in sorted(anchors, key=lambda anchor: (order[anchor], anchor)):
         new = [told[key] for key in sorted(changed, key=lambda key: key[1]) if key[0] == anchor]
         row = rows.get(anchor)
         if row is None or row.is_withdrawn:

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from auditlog.core.acts.repeat import FORGET, TYPES
-from auditlog.core.acts.ties import call_of, ties_of
+from auditlog.core.acts.repeat import FORGET, LOOP_TYPES, TYPES
+from auditlog.core.acts.ties import Tie, ties_of
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.intent import Stated, stated_intent
 from auditlog.core.chain.record import Record
@@ -50,6 +50,25 @@ class Call(NamedTuple):
     at: datetime
 
 
+class Ties:
+    """Ties of the acts of a round: worked out once."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, list[Tie]] = {}
+
+    def of(self, act: Act) -> list[Tie]:
+        found = self.known.get(act.leaf_index)
+        if found is None:
+            found = self.known[act.leaf_index] = ties_of(act)
+        return found
+
+    def call_of(self, act: Act) -> Tie | None:
+        """The tie of a charged call; a key's, which has a value too, is of another kind of event."""
+        if act.type not in LOOP_TYPES:
+            return None
+        return next((t for t in self.of(act) if t.value is not None), None)
+
+
 @dataclass
 class Around:
     """What was reached. `targets` are there with all that can be in one finding with them; `context` decides what follows what."""
@@ -62,10 +81,12 @@ class Around:
     tasks: set[tuple[str, ...]] = field(default_factory=set)
 
 
-def tie(tenant: Tenant, acts: Sequence[Act], known: Collection[int]) -> list[tuple[UUID, UUID | None, datetime]]:
+def tie(
+    tenant: Tenant, acts: Sequence[Act], known: Collection[int], memory: Ties
+) -> list[tuple[UUID, UUID | None, datetime]]:
     """Write the ties of these acts, of which `known` had some before. Returns the ties that are no longer."""
     generation, lost = generation_of(tenant), []
-    rows = {(act.leaf_index, t.tie): (t.value, act.occurred_at) for act in acts for t in ties_of(act)}
+    rows = {(act.leaf_index, t.tie): (t.value, act.occurred_at) for act in acts for t in memory.of(act)}
     if known:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -89,10 +110,10 @@ def tie(tenant: Tenant, acts: Sequence[Act], known: Collection[int]) -> list[tup
 
 def judge_past(
     tenant: Tenant, changed: Sequence[Act], lost: Sequence[tuple[UUID, UUID | None, datetime]], *, withdrawn_by: int, now: datetime,
-    big: Collection[int] = (),
+    memory: Ties, big: Collection[int] = (),
 ) -> None:  # fmt: skip
     """Judge what these acts, and acts that had these ties, can have changed. `big`: of large ones, those whose turn it is."""
-    around = _around(tenant, changed, lost)
+    around = _around(tenant, changed, lost, memory)
     if len(around.targets) <= BIG:
         _judge(tenant, around, withdrawn_by=withdrawn_by, now=now)
         return
@@ -101,9 +122,9 @@ def judge_past(
     for act in changed:
         whose[act.principal].append(act)
     if lost:
-        _judge(tenant, _around(tenant, [], lost), withdrawn_by=withdrawn_by, now=now)
+        _judge(tenant, _around(tenant, [], lost, memory), withdrawn_by=withdrawn_by, now=now)
     for acts in whose.values():
-        mine = _around(tenant, acts, [])
+        mine = _around(tenant, acts, [], memory)
         if len(mine.targets) <= BIG or any(act.leaf_index in big for act in acts):
             _judge(tenant, mine, withdrawn_by=withdrawn_by, now=now)
         else:
@@ -133,7 +154,9 @@ def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) 
     keep_among(tenant, RULES, found, around.standing, withdrawn_by=withdrawn_by, now=now)
 
 
-def _around(tenant: Tenant, changed: Sequence[Act], lost: Sequence[tuple[UUID, UUID | None, datetime]]) -> Around:
+def _around(
+    tenant: Tenant, changed: Sequence[Act], lost: Sequence[tuple[UUID, UUID | None, datetime]], memory: Ties
+) -> Around:
     seeds = {act.leaf_index: act for act in changed if act.type in TYPES and act.environment == "live"}
     around = Around()
     standing = standing_with(tenant, [d.rule for d in RULES], [act.leaf_index for act in changed])
@@ -146,8 +169,8 @@ def _around(tenant: Tenant, changed: Sequence[Act], lost: Sequence[tuple[UUID, U
     for _ in range(ROUNDS):
         if step or moved:
             reached |= _sharing(tenant, step.values(), asked)
-            reached |= _tied(tenant, {t.tie for act in step.values() for t in ties_of(act) if t.value is None})
-            runs, between = _runs(tenant, step.values(), moved)
+            reached |= _tied(tenant, {t.tie for act in step.values() for t in memory.of(act) if t.value is None})
+            runs, between = _runs(tenant, step.values(), moved, memory)
             reached |= runs
             around.context |= between
             reached |= _tasks(tenant, step.values(), around)
@@ -239,9 +262,11 @@ def _tied(tenant: Tenant, ties: Collection[UUID], *, at_least: int = 2) -> set[i
 # --- runs of the same call --------------------------------------------------------------------------------------------
 
 
-def _runs(tenant: Tenant, acts: Iterable[Act], moved: Sequence[Call]) -> tuple[set[int], set[int]]:
+def _runs(tenant: Tenant, acts: Iterable[Act], moved: Sequence[Call], memory: Ties) -> tuple[set[int], set[int]]:
     """Leaves of the runs that these calls are in or come between, and of what decides there what follows what."""
-    calls = [Call(t.tie, t.value, act.occurred_at) for act in acts if (t := call_of(act)) is not None and t.value]
+    calls = [
+        Call(t.tie, t.value, act.occurred_at) for act in acts if (t := memory.call_of(act)) is not None and t.value
+    ]
     calls += moved
     if not calls:
         return set(), set()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from auditlog.core.advice import Facts, for_long
@@ -117,12 +118,18 @@ def signs_of(act: Act) -> dict[str, str]:
     if client and (network := _network(client.ip)):
         signs["network"] = network
     if client and client.user_agent:
-        signs["user agent"] = re.sub(r"[\d.]+", "", client.user_agent)[:200].strip()
+        signs["user agent"] = _without_versions(client.user_agent)
     if attestation and attestation.digest and attestation.type != "jkt":
         signs["attestation"] = f"{attestation.type} {attestation.digest}"[:300]
     return signs
 
 
+@lru_cache(maxsize=4096)
+def _without_versions(user_agent: str) -> str:
+    return re.sub(r"[\d.]+", "", user_agent)[:200].strip()
+
+
+@lru_cache(maxsize=4096)
 def _network(ip: str) -> str:
     try:
         address = ip_address(ip)

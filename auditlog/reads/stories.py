@@ -4,7 +4,7 @@ Joins are followed in rounds of one query, for at most ROUNDS and ACTS; where th
 that it is cut, and knows less: nothing is ever joined by what was not read.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import connection
@@ -50,13 +50,18 @@ def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = Fa
     asked: set[Key] = set()
     wanted = seeds
     for _ in range(ROUNDS):
-        if not (wanted := wanted - asked) or len(found) > ACTS:
+        if not (wanted := wanted - asked) or (asked and len(found) > ACTS):
             break
         asked |= wanted
         found |= {act.leaf_index: act for act in _stating(tenant, wanted, found)}
         told = {key: many for key, many in grouped(found.values()).items() if key in asked}
-        if of_several and not any(len({act.source for act in many}) > 1 for many in told.values()):
-            return Told([])
+        if of_several and wanted == seeds:
+            found = _near_others(told)
+            told = {
+                key: near for key, many in told.items() if (near := [act for act in many if act.leaf_index in found])
+            }
+            if not found:
+                return Told([])
         # What a key of these acts joined until they came is looked at again, though to their source it says nothing now.
         wanted = {
             key
@@ -75,6 +80,27 @@ def stories_around(tenant: Tenant, acts: Sequence[Act], *, of_several: bool = Fa
         act.event_id for many in grouped(found.values()).values() if len({a.source for a in many}) > 1 for act in many
     }
     return Told([story for story in around if any(act.event_id in shared for act in story.acts)], is_cut)
+
+
+def _near_others(told: Mapping[Key, Sequence[Act]]) -> dict[int, Act]:
+    """By leaf: the acts that share a key with another source's, and what shares one with those."""
+    keys: dict[int, list[Key]] = {}
+    for key, many in told.items():
+        if len(many) > 1:
+            for act in many:
+                keys.setdefault(act.leaf_index, []).append(key)
+    new = {act.leaf_index: act for many in told.values() if len({a.source for a in many}) > 1 for act in many}
+    found: dict[int, Act] = {}
+    while new:
+        found |= new
+        new = {
+            act.leaf_index: act
+            for leaf in new
+            for key in keys.get(leaf, ())
+            for act in told[key]
+            if act.leaf_index not in found
+        }
+    return found
 
 
 def _stating(tenant: Tenant, keys: Collection[Key], known: Collection[int]) -> list[Act]:

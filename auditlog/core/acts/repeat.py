@@ -446,19 +446,18 @@ def _weight(repeat: bool) -> float:
 
 def fingerprint(act: Act, *, keyed: bool = False) -> str | None:
     """What was called, with what, on what. None where nobody stated the arguments: such calls are not known to be the same."""
+    body = called(act)
+    return (
+        None if body is None else sha256(rfc8785.dumps([*body, act.idempotency_key if keyed else ""])).hexdigest()[:32]
+    )
+
+
+def called(act: Act) -> list[str | dict[str, str]] | None:
+    """What a fingerprint is made of; the arguments in the order of their names."""
     call = act.payload.call
-    said = _said(act)
     if call is None or not (call.args or call.args_digest):
         return None
-    body = [
-        act.provider,
-        call.operation,
-        _thing(act),
-        said,
-        "" if call.args else call.args_digest,
-        act.idempotency_key if keyed else "",
-    ]
-    return sha256(rfc8785.dumps(body)).hexdigest()[:32]
+    return [act.provider, call.operation, _thing(act), _said(act), "" if call.args else call.args_digest]
 
 
 def _thing(act: Act) -> str:

@@ -8,7 +8,9 @@ from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
 
-from auditlog.core.acts.repeat import LOOP_TYPES, bill_names, ended_name, fingerprint, things
+import msgspec
+
+from auditlog.core.acts.repeat import LOOP_TYPES, bill_names, called, ended_name, things
 from auditlog.core.acts.taking import Taking, takes
 from auditlog.core.chain.act import Act
 from auditlog.core.event import GrantObject, TokenObject
@@ -37,8 +39,10 @@ def call_of(act: Act) -> Tie | None:
     """Where a charged call went, and what was called: whether it is the same try after try is not looked at here."""
     if act.type not in LOOP_TYPES or not act.spends or act.payload.call is None or not act.operation:
         return None
-    print_ = fingerprint(act)
-    return Tie(_hash("calls", act.principal, act.provider), _hash("call", print_)) if print_ else None
+    body = called(act)
+    if body is None:
+        return None
+    return Tie(_hash("calls", act.principal, act.provider), _hash("call", msgspec.json.encode(body).decode()))
 
 
 def holder_ties(act: Act) -> list[tuple[str, Tie]]:
