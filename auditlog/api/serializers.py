@@ -75,8 +75,9 @@ class FindingSerializer(serializers.BaseSerializer):
             "actor": _named(finding.actor),
             "grant": finding.grant or None,
             "provider": finding.provider or None,
-            "event_ids": list(finding.events),
+            "event_ids": list(finding.events),  # of very many the first; /findings/<id>/events has all
             "leaves": list(finding.leaves),
+            "events_total": finding.total,
             "others": finding.others,  # events it rests on beside those, which the caller may not see
             "money_at_risk": money,
             "first_at": finding.first_at,

@@ -32,5 +32,6 @@ urlpatterns = [
     path("stops/<str:ref>/lift", stops.StopLift.as_view(), name="stop-lift"),
     path("findings", views.FindingList.as_view(), name="finding-list"),
     path("findings/<int:finding_id>", views.FindingDetail.as_view(), name="finding"),
+    path("findings/<int:finding_id>/events", views.FindingEvents.as_view(), name="finding-events"),
     path("findings/<int:finding_id>/triage", views.FindingTriage.as_view(), name="finding-triage"),
 ]

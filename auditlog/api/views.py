@@ -45,7 +45,7 @@ from auditlog.reads.money import SPEND_KEYS, limits_page, spend_by
 from auditlog.reads.parties import organisations_of, parties_page, sources_page
 from auditlog.reads.reach import KINDS as REACH_KINDS
 from auditlog.reads.reach import Start, blast_radius, descendants, leaves_under
-from auditlog.reads.read_findings import read_findings
+from auditlog.reads.read_findings import members_of, read_findings
 from auditlog.reads.record import gates_of, time_of
 from auditlog.reads.sight import Sight, visible_events, visible_findings
 from auditlog.work import tasks
@@ -617,6 +617,41 @@ class FindingDetail(APIView):
         if finding is None:
             raise NotFound(f"there is no finding {finding_id}")
         return Response(_findings(request, [finding])[0])
+
+
+class FindingEvents(APIView):
+    """Every event that a finding rests on and that the caller may see, in the finding's order. `after` is taken from `next`."""
+
+    @extend_schema(operation_id="finding_events", responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, finding_id: int) -> Response:
+        only(request, "limit", "after")
+        size = page_size(request)
+        finding = visible_findings(request.viewer).filter(pk=finding_id).first()
+        if finding is None:
+            raise NotFound(f"there is no finding {finding_id}")
+        members = members_of(request.viewer, finding, after=_place(request), size=size + 1)
+        shown, next_ = page_of(
+            request, members, cursor=lambda each: f"{each[0][0]}.{each[0][1]}", size=size, name="after"
+        )
+        return Response({"results": _events(request, [event for _, event in shown]), "next": next_})
+
+
+def _place(request: Request) -> tuple[int, int] | None:
+    given = request.query_params.get("after")
+    if given is None:
+        return None
+    place, _, leaf = given.partition(".")
+    if (
+        not (
+            place.removeprefix("-").isascii()
+            and place.removeprefix("-").isdigit()
+            and leaf.isascii()
+            and leaf.isdigit()
+        )
+        or len(given) > 38
+    ):
+        raise ParseError(f"expected after to be taken from `next`, found {given[:20]!r}")
+    return int(place), int(leaf)
 
 
 class FindingTriage(APIView):

@@ -37,7 +37,7 @@ class Reading:
     actor: str
     grant: str
     provider: str
-    events: tuple[str, ...]  # event ids that the viewer may see, oldest first
+    events: tuple[str, ...]  # event ids that the viewer may see, oldest first; of very many the first
     others: int  # how many more it rests on
     leaves: tuple[int, ...]
     money_at_risk_minor: int | None
@@ -47,6 +47,7 @@ class Reading:
     detected_at: datetime
     withdrawn_by_leaf: int | None
     evidence: Mapping[str, Any]
+    total: int = 0  # how many events it rests on that the viewer may see
     about: tuple[str, ...] = ()  # beside a general title: what the first of `events` were done to
     withheld: tuple[str, ...] = ()  # of the fields above, those that tell less than the finding does, or may
 
@@ -55,6 +56,7 @@ def read_by_desk(
     whole: Reading,
     *,
     own: Sequence[Own],
+    own_total: int | None = None,
     withdrawn_by_own: bool,
     title: str,
     of_events: frozenset[str],
@@ -62,12 +64,19 @@ def read_by_desk(
 ) -> Reading:
     """What a provider's abuse desk reads of a finding.
 
-    `own` are the finding's events at that provider, `title` the rule's general one, `of_events` what the rule makes of its
+    `own` are the finding's events at that provider, of very many the first, `own_total` how many there are, `title` the rule's general one, `of_events` what the rule makes of its
     events alone. `written` gives a party as the desk reads it: by name or as a stub. Fields are withheld by what the desk
     could read, not by what there is: that a field is withheld says nothing.
     """
     mine, leaves = {event.event_id for event in own}, {event.leaf_index for event in own}
-    all_own = bool(mine) and mine.issuperset(whole.events) and leaves.issuperset(whole.leaves)
+    rest = max(0, whole.total - len(whole.events))  # of very many, those that it does not name
+    own_total = len(mine & set(whole.events)) if own_total is None else own_total
+    all_own = (
+        bool(mine)
+        and own_total >= len(set(whole.events)) + rest
+        and mine.issuperset(whole.events)
+        and leaves.issuperset(whole.leaves)
+    )
     said = of_events if all_own else frozenset()
     names_only_seen = all(written(key) == key for key in (whole.principal, whole.actor))
     reads_title = "title" in said and names_only_seen
@@ -97,7 +106,8 @@ def read_by_desk(
         grant=whole.grant if reads_grant else "",
         provider=whole.provider,
         events=tuple(event_id for event_id in whole.events if event_id in mine),
-        others=len(set(whole.events) - mine),
+        total=own_total,
+        others=len(set(whole.events)) + rest - own_total,
         leaves=tuple(leaf for leaf in whole.leaves if leaf in leaves),
         money_at_risk_minor=whole.money_at_risk_minor if reads_money else None,
         currency=whole.currency if reads_money else "",

@@ -97,6 +97,7 @@ def _redact_findings(tenant: Tenant, leaves: Sequence[int] | None = None) -> Non
     """
     with connection.cursor() as cursor:
         cursor.execute(_REDACT, {"tenant": tenant.pk, "epoch": EPOCH, "leaves": leaves})
+        cursor.execute(_REDACT_MEMBERS, {"tenant": tenant.pk, "epoch": EPOCH, "leaves": leaves})
 
 
 _REDACT = """
@@ -104,12 +105,21 @@ _REDACT = """
         principal = CASE WHEN r.is_all THEN '' ELSE f.principal END, actor = CASE WHEN r.is_all THEN '' ELSE f.actor END,
         "grant" = CASE WHEN r.is_all THEN '' ELSE f."grant" END
     FROM (
-      SELECT f.id, array_agg(leaf ORDER BY leaf) FILTER (WHERE p.raw IS NULL) AS gone, bool_and(p.raw IS NULL) AS is_all
-      FROM finding f CROSS JOIN unnest(f.leaves) leaf
-      LEFT JOIN ledger_payload p ON p.tenant_id = f.tenant_id AND p.epoch = %(epoch)s AND p.leaf_index = leaf
-      WHERE f.tenant_id = %(tenant)s AND (%(leaves)s::bigint[] IS NULL OR f.leaves && %(leaves)s::bigint[]) GROUP BY f.id
+      SELECT m.finding_id AS id, array_agg(m.leaf_index ORDER BY m.leaf_index) FILTER (WHERE p.raw IS NULL) AS gone,
+        bool_and(p.raw IS NULL) AS is_all
+      FROM finding_member m
+      LEFT JOIN ledger_payload p ON p.tenant_id = m.tenant_id AND p.epoch = %(epoch)s AND p.leaf_index = m.leaf_index
+      WHERE m.tenant_id = %(tenant)s AND (%(leaves)s::bigint[] IS NULL OR m.finding_id IN (
+        SELECT o.finding_id FROM finding_member o WHERE o.tenant_id = %(tenant)s AND o.leaf_index = ANY(%(leaves)s::bigint[])))
+      GROUP BY m.finding_id
     ) r
-    WHERE f.id = r.id AND r.gone IS NOT NULL AND f.evidence -> 'erased' IS DISTINCT FROM to_jsonb(r.gone)
+    WHERE f.id = r.id AND f.tenant_id = %(tenant)s AND r.gone IS NOT NULL AND f.evidence -> 'erased' IS DISTINCT FROM to_jsonb(r.gone)
+"""
+_REDACT_MEMBERS = """
+    UPDATE finding_member m SET told = NULL, severity = NULL, late = NULL
+    WHERE m.tenant_id = %(tenant)s AND m.told IS NOT NULL AND (%(leaves)s::bigint[] IS NULL OR m.leaf_index = ANY(%(leaves)s::bigint[]))
+      AND NOT EXISTS (SELECT 1 FROM ledger_payload p WHERE p.tenant_id = m.tenant_id AND p.epoch = %(epoch)s
+        AND p.leaf_index = m.leaf_index AND p.raw IS NOT NULL)
 """
 
 

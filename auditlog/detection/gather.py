@@ -18,9 +18,10 @@ from psycopg.types.json import Jsonb
 from auditlog.core.amount import minor
 from auditlog.core.finding import SEVERITIES, Finding
 from auditlog.database.bulk import copy_rows
-from auditlog.detection.keep import SHOWN, write_finding
+from auditlog.detection.keep import write_finding
 from auditlog.detectors import Detector
 from auditlog.models import Tenant
+from auditlog.models.findings import SHOWN
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHO = ("principal", "actor", "grant", "provider")

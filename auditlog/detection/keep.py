@@ -14,11 +14,11 @@ from auditlog.core.amount import minor
 from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
+from auditlog.detectors import sources_disagree
 from auditlog.detectors.base import Detector
 from auditlog.models import Finding as FindingRow
 from auditlog.models import Tenant
-
-SHOWN = 1_000  # members that a finding names itself; the rest are read from their rows
+from auditlog.models.findings import SHOWN
 
 
 def keep(
@@ -127,30 +127,23 @@ def keep_among(
 def upsert(tenant: Tenant, version: int, rows: Sequence[tuple[str, Finding]], *, now: datetime) -> list[int]:
     """Keep findings, each with the key that it came from as JSON. Returns their ids, in order."""
     ids = []
-    members: dict[int, list[tuple[int, UUID]]] = {}
+    members: dict[int, list[tuple[int, UUID | None]]] = {}
     for partition, finding in rows:
-        told = _members_of(tenant, finding)
-        finding_id = write_finding(tenant, version, json.loads(partition), finding, total=len(finding.events), now=now)
+        told = _members(finding)
+        total = len(told) if len(finding.events) == len(finding.leaves) else len(finding.events)
+        finding_id = write_finding(tenant, version, json.loads(partition), finding, total=total, now=now)
         ids.append(finding_id)
         members[finding_id] = list(told.items())
     _write_members(tenant, members)
     return ids
 
 
-def _members_of(tenant: Tenant, finding: Finding) -> dict[int, UUID]:
-    """By leaf: its events. What is wrong with a leaf or a source names leaves that are of no event (a conflict, a hole), so
-    its leaves and events do not go in pairs: the ledger says which belongs to which.
-    """
-    if not finding.rule.startswith("integrity."):
-        return dict(zip(finding.leaves, map(UUID, finding.events), strict=True))
-    if not finding.events:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT leaf_index, event_id FROM ledger_leaf WHERE tenant_id = %s AND event_id = ANY(%s) ORDER BY leaf_index",
-            [tenant.pk, list(map(UUID, finding.events))],
-        )
-        return dict(cursor.fetchall())
+def _members(finding: Finding) -> dict[int, UUID | None]:
+    """By leaf, its event. What the road itself saw rests on leaves that are no events, and names events that are elsewhere."""
+    of_the_road = finding.rule.startswith("integrity.") and finding.rule != sources_disagree.rule
+    if of_the_road or len(finding.events) != len(finding.leaves):
+        return dict.fromkeys(finding.leaves)
+    return dict(zip(finding.leaves, map(UUID, finding.events), strict=True))
 
 
 def write_finding(
@@ -164,9 +157,10 @@ def write_finding(
     shown: Sequence[tuple[int, UUID]] | None = None,
 ) -> int:
     """Upsert one finding without its members: `total` in number, the first of which are `shown`. Returns its id."""
-    leaves, events = (
-        (finding.leaves[:SHOWN], map(UUID, finding.events[:SHOWN])) if not shown else zip(*shown, strict=True)
-    )
+    if shown is None:
+        leaves, events = list(finding.leaves[:SHOWN]), [UUID(event_id) for event_id in finding.events[:SHOWN]]
+    else:
+        leaves, events = [leaf for leaf, _ in shown], [event_id for _, event_id in shown]
     with connection.cursor() as cursor:
         cursor.execute(
             _KEEP,
@@ -182,8 +176,8 @@ def write_finding(
                 "actor": finding.actor or "",
                 "grant": finding.grant or "",
                 "provider": finding.provider or "",
-                "event_ids": list(events),
-                "leaves": list(leaves),
+                "event_ids": events,
+                "leaves": leaves,
                 "total": total,
                 "money": None if finding.money_at_risk_minor is None else minor(finding.money_at_risk_minor),
                 "currency": finding.currency or "",
@@ -198,7 +192,7 @@ def write_finding(
     return finding_id
 
 
-def _write_members(tenant: Tenant, members: Mapping[int, Sequence[tuple[int, UUID]]]) -> None:
+def _write_members(tenant: Tenant, members: Mapping[int, Sequence[tuple[int, UUID | None]]]) -> None:
     """Add what is new behind what there is; where the order is another one, all are written anew."""
     if not members:
         return

@@ -6,6 +6,8 @@ from django.db import models
 
 from auditlog.models.fields import WholeNumber
 
+SHOWN = 1_000  # members that a finding names itself; the rest are read from their rows
+
 
 class Finding(models.Model):
     class Severity(models.TextChoices):
@@ -71,7 +73,7 @@ class FindingMember(models.Model):
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
     finding = models.ForeignKey(Finding, models.CASCADE, related_name="members", db_index=False)
     leaf_index = models.BigIntegerField()
-    event_id = models.UUIDField()
+    event_id = models.UUIDField(null=True)  # none of a leaf of the road itself, which is no event
     place = models.BigIntegerField()  # what orders them: their number as the rule names them, or their time
     # Of findings that gather what was found of single events (detection/gather.py): what was found of this one, with what
     # the worst of them is found by.

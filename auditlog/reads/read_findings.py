@@ -4,9 +4,13 @@ cases get findings from here and nowhere else, so that what an abuse desk reads 
 
 from collections.abc import Sequence
 
+from django.db import connection
+
 from auditlog.core.reading import Own, Reading, read_by_desk
 from auditlog.detectors import detectors_of
-from auditlog.models import Finding, Role
+from auditlog.models import Event, Finding, Role
+from auditlog.models.findings import SHOWN
+from auditlog.projection.generation import generation_of
 from auditlog.reads.access import Viewer
 from auditlog.reads.sight import Sight, visible_events
 
@@ -19,12 +23,14 @@ def read_findings(viewer: Viewer, rows: Sequence[Finding]) -> list[Reading]:
     if viewer.role != Role.ABUSE or not rows:
         return whole
     own = _own_events(viewer, rows)
+    totals = _own_totals(viewer, [row.pk for row in rows if row.events_total > len(row.event_ids)])
     own_leaves = {event.leaf_index for event in own.values()}
     sight = Sight.of(viewer, {key for row in rows for key in (row.principal, row.actor)})
     return [
         read_by_desk(
             each,
             own=[own[event_id] for event_id in dict.fromkeys(each.events) if event_id in own],
+            own_total=totals.get(each.id),
             withdrawn_by_own=each.withdrawn_by_leaf in own_leaves,
             title=_general(each.rule)[0],
             of_events=_general(each.rule)[1],
@@ -55,6 +61,7 @@ def _whole(row: Finding) -> Reading:
         grant=row.grant,
         provider=row.provider,
         events=tuple(map(str, row.event_ids)),
+        total=max(row.events_total, len(row.event_ids)) if len(row.event_ids) >= SHOWN else len(row.event_ids),
         others=0,
         leaves=tuple(row.leaves),
         money_at_risk_minor=row.money_at_risk_minor,
@@ -81,6 +88,41 @@ def _own_events(viewer: Viewer, rows: Sequence[Finding]) -> dict[str, Own]:
         str(event_id): Own(str(event_id), leaf, at, grant, resource or target)
         for event_id, leaf, at, grant, resource, target in stated
     }
+
+
+def _own_totals(viewer: Viewer, findings: Sequence[int]) -> dict[int, int]:
+    """Of findings that rest on more events than they name: how many of all are the viewer's to see."""
+    if not findings:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT m.finding_id, count(*) FROM finding_member m JOIN projection_event e ON e.tenant_id = m.tenant_id"
+            " AND e.leaf_index = m.leaf_index WHERE m.tenant_id = %s AND e.generation = %s AND m.finding_id = ANY(%s) AND e.provider = %s"
+            " GROUP BY 1",
+            [viewer.tenant.pk, generation_of(viewer.tenant), list(findings), viewer.provider],
+        )
+        return dict.fromkeys(findings, 0) | dict(cursor.fetchall())
+
+
+def members_of(
+    viewer: Viewer, finding: Finding, *, after: tuple[int, int] | None, size: int
+) -> list[tuple[tuple[int, int], Event]]:
+    """Events that a finding rests on and that the viewer may see, in its own order, from a cursor on, each with its own."""
+    only = " AND e.provider = %(provider)s" if viewer.role == Role.ABUSE else ""
+    params = {"tenant": viewer.tenant.pk, "generation": generation_of(viewer.tenant), "finding": finding.pk, "provider": viewer.provider,
+              "after": list(after or (-(2**62), -1)), "size": size}  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT m.place, m.leaf_index FROM finding_member m JOIN projection_event e ON e.tenant_id = m.tenant_id"
+            " AND e.generation = %(generation)s AND e.leaf_index = m.leaf_index WHERE m.tenant_id = %(tenant)s"
+            f" AND m.finding_id = %(finding)s AND (m.place, m.leaf_index) > (%(place)s, %(leaf)s){only}"
+            " ORDER BY m.place, m.leaf_index LIMIT %(size)s",
+            params | {"place": params["after"][0], "leaf": params["after"][1]},
+        )
+        places = cursor.fetchall()
+    events = visible_events(viewer).filter(leaf_index__in=[leaf for _, leaf in places]).defer("detail")
+    by_leaf = {event.leaf_index: event for event in events}
+    return [(place, by_leaf[place[1]]) for place in places if place[1] in by_leaf]
 
 
 def _general(rule: str) -> tuple[str, frozenset[str]]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 from django import forms
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -29,7 +30,7 @@ from auditlog.core.log.merkle import leaf_hash
 from auditlog.core.reading import Reading
 from auditlog.ledger.absence import absence_of
 from auditlog.ledger.append import EPOCH
-from auditlog.models import Checkpoint, Leaf, Payload
+from auditlog.models import Checkpoint, FindingMember, Leaf, Payload
 from auditlog.models.ledger import KIND_NAMES
 from auditlog.reads.access import Viewer
 from auditlog.reads.acts import load_acts
@@ -193,8 +194,14 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
     view.check = integrity_of(viewer.tenant, [act]).get(act.event_id)
     view.chain = chain_of(viewer.tenant, act)
     view.grants = act.path.grants
+    # By its leaf; what the road itself saw may name an event without resting on its leaf.
+    members = FindingMember.objects.filter(tenant=viewer.tenant, leaf_index=row.leaf_index, event_id=event_id)
+    named = Q(rule__startswith="integrity.", event_ids__contains=[event_id])
     resting = (
-        visible_findings(viewer).filter(event_ids__contains=[event_id]).annotate(rank=RANK).order_by("-rank", "id")
+        visible_findings(viewer)
+        .filter(Q(pk__in=members.values("finding_id")) | named)
+        .annotate(rank=RANK)
+        .order_by("-rank", "id")
     )
     view.findings = read_findings(viewer, list(resting))
     return view

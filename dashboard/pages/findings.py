@@ -121,7 +121,7 @@ def finding_view(viewer: Viewer, finding_id: int) -> dict[str, Any]:
     return {
         "finding": reading,
         "events": sorted(rows.values(), key=lambda row: row["leaf_index"]),
-        "more": len(reading.events) - len(rows),
+        "more": reading.total - len(rows),
         "triage": [_step(viewer, step) for step in finding.triage.all()],
         "related": read_findings(viewer, list(related)) if finding.principal else [],
         "case_title": title_for_every_reader(finding)[:200],

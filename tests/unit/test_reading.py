@@ -101,7 +101,7 @@ def test_a_grant_is_read_where_an_own_event_states_it():
 def test_every_field_of_a_reading_is_decided():
     """A field that is added is either told above, or listed here as one that says nothing of others."""
     says_nothing = {"id", "rule", "rule_version", "severity", "state", "provider", "detected_at"}
-    decided = {"title", "principal", "actor", "grant", "events", "others", "leaves", "money_at_risk_minor", "currency", "first_at",
+    decided = {"title", "principal", "actor", "grant", "events", "total", "others", "leaves", "money_at_risk_minor", "currency", "first_at",
                "last_at", "withdrawn_by_leaf", "evidence", "about", "withheld"}  # fmt: skip
 
     assert {field.name for field in fields(Reading)} == says_nothing | decided
