@@ -5,14 +5,16 @@ nobody asks for them; what a principal spent, only where another grant may have 
 about limits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.authority import allows
+from auditlog.core.chain.chain import Path
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import follows_an_act
 from auditlog.core.event import act_chain
-from auditlog.core.money.limits import LimitFact
+from auditlog.core.money.limits import LimitFact, Spent
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts, shared_with
@@ -78,13 +80,24 @@ def ground_of(tenant: Tenant, acts: Sequence[Act]) -> Record:
     )
 
 
-def _spending(tenant: Tenant, acts: Sequence[Act], others: Collection[str]) -> list:
+def _spending(tenant: Tenant, acts: Sequence[Act], others: Mapping[str, Sequence[Path]]) -> list[Spent]:
     """The lines that hold a payment of nobody; and all of a principal where another grant may have had room for an act."""
-    roomy = {act.principal for act in acts if act.actor in others and act.principal}
+    roomy = {
+        act.principal
+        for act in acts
+        if act.principal and any(_may_have_room(path, act) for path in others.get(act.actor, ()))
+    }
     nobodys = [UUID(act.event_id) for act in acts if follows_an_act(act) and not is_named(act)]
     found = spending_of(tenant, roomy) if roomy else []
     known = {spent.event_id for spent in found}
     return [*found, *(s for s in (spending_in(tenant, nobodys) if nobodys else ()) if s.event_id not in known)]
+
+
+def _may_have_room(path: Path, act: Act) -> bool:
+    """Whether another grant allows the act but for its limits: only then is it asked what was spent under those."""
+    if not path.grants or not act.path.grants or path.grants[-1].id == act.path.grants[-1].id:
+        return False
+    return any(grant.limits for grant in path.grants) and allows(path, act, surely=True)
 
 
 def limits_around(tenant: Tenant, acts: Sequence[Act]) -> list[LimitFact]:
