@@ -121,12 +121,15 @@ def gauges(now: datetime) -> list[tuple[str, str, dict[str, str], float]]:
     """Metrics as (name, help, labels, value), for whoever scrapes."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT t.name, h.size, h.size - s.position, s.position - s.detected, extract(epoch FROM %s - c.signed_at)"
+            "SELECT t.name, h.size, h.size - s.position, s.position - s.detected, extract(epoch FROM %s - c.signed_at),"
+            " greatest(0, extract(epoch FROM %s - l.received_at)),"
+            " (SELECT count(*) FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)"
             " FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id"
             " JOIN projection_state s ON s.tenant_id = t.id AND s.is_current"
+            " LEFT JOIN ledger_leaf l ON l.tenant_id = h.tenant_id AND l.epoch = h.epoch AND l.leaf_index = s.detected"
             " LEFT JOIN LATERAL (SELECT signed_at FROM ledger_checkpoint c WHERE c.tenant_id = t.id AND c.epoch = h.epoch"
             "   ORDER BY size DESC LIMIT 1) c ON true ORDER BY t.name",
-            [now],
+            [now, now, now],
         )
         rows = cursor.fetchall()
         cursor.execute(
@@ -146,11 +149,27 @@ def gauges(now: datetime) -> list[tuple[str, str, dict[str, str], float]]:
         )
         unparsed = cursor.fetchall()
     found = []
-    for tenant, size, unprojected, undetected, age in rows:
+    for tenant, size, unprojected, undetected, age, late, waiting in rows:
         labels = {"tenant": tenant}
         found.append(("answerable_log_leaves", "Leaves in the log", labels, size))
         found.append(("answerable_projection_lag_leaves", "Leaves not projected yet", labels, unprojected))
         found.append(("answerable_detection_lag_leaves", "Leaves not looked at by detectors yet", labels, undetected))
+        found.append(
+            (
+                "answerable_detection_lag_seconds",
+                "Age of the oldest leaf not looked at by detectors yet",
+                labels,
+                float(late or 0),
+            )
+        )
+        found.append(
+            (
+                "answerable_detection_waiting",
+                "What detectors are asked to look at again, and have not yet",
+                labels,
+                waiting,
+            )
+        )
         if age is not None:
             found.append(("answerable_checkpoint_age_seconds", "Age of the last signed checkpoint", labels, float(age)))
     for tenant, state, severity, count in findings:
