@@ -46,4 +46,10 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     ]
     told = viewer.may("configure") and viewer.user_id is not None and here != reverse("dashboard:changes")
     unseen = unseen_changes(viewer.tenant, viewer.user_id) if told else 0
-    return {"viewer": viewer, "nav": places, "open_findings": open_findings(viewer), "unseen_changes": unseen}
+    return {
+        "viewer": viewer,
+        "nav": places,
+        "open_findings": open_findings(viewer),
+        "unseen_changes": unseen,
+        "q": "",  # what was searched for, on the page that answers
+    }

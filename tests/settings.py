@@ -31,3 +31,7 @@ for _variable, _address in zip(
         os.environ["ANSWERABLE_TESTS_STARTED"] = "1"
 
 from config.settings import *  # noqa: E402, F403  the addresses above must be known first
+from tests.support.templates import Misspelt  # noqa: E402
+
+for _engine in TEMPLATES:  # noqa: F405
+    _engine["OPTIONS"]["string_if_invalid"] = Misspelt()

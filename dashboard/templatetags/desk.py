@@ -158,6 +158,12 @@ def by(name: str, value: str, text: str = "") -> SafeString:
     )  # fmt: skip
 
 
+@register.filter
+def said(mapping, name: str):
+    """What a mapping says under a name; "" where it says nothing. For what may rightly be missing: else the name is misspelt."""
+    return mapping.get(name, "")
+
+
 @register.simple_tag
 def event(event_id: UUID | str) -> SafeString:
     return format_html(

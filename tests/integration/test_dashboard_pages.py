@@ -62,7 +62,13 @@ def signed_in(world, role: str, provider: str = "", **more) -> Client:
 
 
 def text_of(response) -> str:
-    return html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode()))
+    """What the page says, as a browser shows it: without tags, each run of spaces and line breaks one space."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+
+
+def source_of(response) -> str:
+    """The page's HTML with each run of spaces and line breaks as one space: how a template is laid out is no fact."""
+    return " ".join(response.content.decode().split())
 
 
 def every_page(world) -> list[str]:
@@ -355,6 +361,6 @@ def test_an_act_of_nobody_says_who_could_supply_what_is_missing(desk):
     )
     desk.project()
 
-    page = signed_in(desk, "security").get(f"/events/{done.event_id}/").content.decode()
+    page = source_of(signed_in(desk, "security").get(f"/events/{done.event_id}/"))
 
     assert "Nobody is known" in page and "<b>conductor</b>, could say whose token or key it was" in page
