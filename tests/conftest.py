@@ -6,6 +6,7 @@ ledger forbids it. A test's rows lie under its own tenant instead.
 
 import itertools
 import os
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -79,6 +80,13 @@ def quiet(database):
             "UPDATE projection_state s SET position = h.size, detected = h.size FROM ledger_head h"
             " WHERE h.tenant_id = s.tenant_id AND (s.position, s.detected) <> (h.size, h.size)"
         )
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tests that could not run here are told of: a green run that left them out is not the whole."""
+    left_out = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in sorted(left_out.items()):
+        terminalreporter.write_line(f"did not run here: {count} x {reason.removeprefix('Skipped: ')}")
 
 
 _numbers = itertools.count(1)

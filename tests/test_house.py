@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -209,6 +210,14 @@ def test_no_third_party_file_no_lock_file_and_no_signal_handler_is_tracked():
         ".git-blame-ignore-revs",
     }  # fmt: skip
     assert [f for f in modules(*PACKAGES) if "django.db.models.signals" in f.read_text()] == []
+
+
+def test_no_module_is_added_to_those_that_the_type_check_leaves_out():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    [left_out] = [entry["module"] for entry in config["overrides"] if entry.get("ignore_errors")]
+
+    assert len(left_out) <= 61, "mend the module, and lower this number with each that leaves the list"
+    assert [name for name in left_out if not file_of(name)] == []
 
 
 def test_migrations_say_what_the_models_say(database):

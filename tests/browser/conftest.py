@@ -14,6 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import pytest
 from django.db import connections
 
+from tests.support.needs import cannot
+
 PASSWORD = "correct horse battery"
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -45,7 +47,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 def site(django_db_setup, django_db_blocker):
     """The address of a running service, the ids its pages need, and people who may log in."""
     if chromium() is None:
-        pytest.skip("no Chromium found: install it or set CHROMIUM to run the browser tests")
+        cannot("browser", "no Chromium found: install it or set CHROMIUM to run the browser tests")
     from django.contrib.auth.models import User
     from django.utils import timezone
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from auditlog.simulator.signing import Signer
+from tests.support.needs import cannot
 
 SHOTS = os.environ.get("SCREENSHOTS")  # a folder to leave pictures of every page in
 
@@ -272,7 +273,7 @@ def test_a_source_is_added_tested_and_its_key_rotated_without_javascript(site, b
 def test_a_source_is_connected_by_the_very_command_its_page_shows(site, browser, cookies, monkeypatch):
     """Create it, run the curl as it stands there in a shell, see the delivery; rotate the secret with both good meanwhile."""
     if shutil.which("curl") is None or shutil.which("openssl") is None:
-        pytest.skip("no curl or openssl found")
+        cannot("curl", "no curl or openssl found")
     context = open_as(browser, cookies, "admin", width=1280)
     page = context.new_page()
     watch = Watch(page, site)

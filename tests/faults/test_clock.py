@@ -16,6 +16,7 @@ from auditlog.work.drive import drive_tenant
 
 # `live` is a fixture: pytest finds it by this import, and tests below take it by the same name (F401, F811).
 from tests.integration.test_worker import Processes, eventually, found, live, mismatch, post, sending_to  # noqa: F401
+from tests.support.needs import cannot
 
 HOURS = timedelta(hours=2)
 
@@ -136,7 +137,7 @@ def test_a_round_that_waited_in_line_behind_another_is_not_made_twice(monkeypatc
 @pytest.fixture
 def shim(tmp_path):
     if not (cc := shutil.which("cc")):
-        pytest.skip("no C compiler")
+        cannot("compiler", "there is no C compiler")
     library = tmp_path / "set_clock.so"
     subprocess.run([cc, "-shared", "-fPIC", "-O1", "-o", library, "tests/faults/set_clock.c", "-ldl"], check=True)
     offset = tmp_path / "offset"

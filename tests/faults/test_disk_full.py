@@ -21,6 +21,7 @@ from auditlog.work import tasks
 from config import embedded
 from tests.faults.conftest import at
 from tests.oracle import Oracle, Violation
+from tests.support.needs import cannot
 from tests.world import TenantWorld
 
 MEGABYTE = 1 << 20
@@ -39,7 +40,7 @@ def small_file_system(folder, *, megabytes):
         check=False,
     )
     if done.returncode:
-        pytest.skip(f"a file system of {megabytes} MB cannot be mounted here: {done.stderr.strip()}")
+        cannot("root", f"a file system of {megabytes} MB cannot be mounted here: {done.stderr.strip()}")
     try:
         shutil.copystat(aside, folder)
         os.chown(folder, aside.stat().st_uid, aside.stat().st_gid)

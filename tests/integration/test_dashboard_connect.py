@@ -28,6 +28,7 @@ from auditlog.simulator.signing import Signer
 from auditlog.sources.configure import add_source
 from tests.browser.conftest import _Quiet, _Server
 from tests.integration.test_dashboard_pages import signed_in, text_of
+from tests.support.needs import cannot
 
 pytestmark = pytest.mark.usefixtures("database")
 SECRET = "whsec_" + b64encode(b"a secret of the tests, long enough").decode()
@@ -298,7 +299,7 @@ def test_a_test_delivery_is_checked_and_writes_nothing(shared, world, format):
 def test_what_the_page_says_to_send_is_taken(shared, world, format):
     """The shell command, run by a shell against the real front door."""
     if not all(map(shutil.which, ("sh", "curl", "openssl", "od"))):
-        pytest.skip("needs curl and openssl")
+        cannot("curl", "needs curl and openssl")
     source, now = shared(format), timezone.now()
     trial = TRIALS[format]
     if trial.by == "sender":

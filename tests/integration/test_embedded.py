@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from config.embedded import EmbeddedError, binaries, find_running, start
 from config.embedded.account import choose_account
 from config.embedded.services import _running
+from tests.support.needs import cannot
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -179,7 +180,7 @@ def test_neither_server_listens_on_a_port(running):
         try:
             ours |= {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
         except PermissionError:
-            pytest.skip("this container keeps root from looking into the processes of others")
+            cannot("nobody", "this container keeps root from looking into the processes of others")
     internet = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         if (file := Path("/proc/net") / table).exists():
@@ -538,7 +539,7 @@ def test_an_ordinary_user_starts_and_loses_the_servers_with_the_supervisor():
         except OSError:
             continue
     else:
-        pytest.skip("no Python here can be run, or this project read, by the user nobody")
+        cannot("nobody", "no Python here can be run, or this project read, by the user nobody")
     home = Path(tempfile.mkdtemp(prefix=f"answerable-test-{secrets.token_hex(4)}-", dir="/tmp"))
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
     try:
@@ -566,7 +567,7 @@ def test_without_the_wheel_a_system_postgresql_serves(tmp_path, monkeypatch):
     try:
         found = binaries.find_postgres()
     except EmbeddedError:
-        pytest.skip(f"no PostgreSQL >= {binaries.OLDEST_MAJOR} under {binaries.SYSTEM_POSTGRES}")
+        cannot("debian-postgresql", f"no PostgreSQL >= {binaries.OLDEST_MAJOR} under {binaries.SYSTEM_POSTGRES}")
 
     with start(tmp_path / "state", broker=False) as services:
         version = query(services.database_url, "SHOW server_version_num")[0][0]

@@ -14,6 +14,7 @@ from nacl.signing import SigningKey
 from auditlog.core.log import merkle
 from auditlog.core.log.checkpoint import Checkpoint, opened, public_key_of, signed, vkey
 from auditlog.verifier import answerable_verify as verifier
+from tests.support.needs import cannot
 
 MODULES = Path("/usr/share/gocode")  # of golang-golang-x-mod-dev
 PACKAGES = ("golang.org/x/mod/sumdb/note", "golang.org/x/mod/sumdb/tlog")
@@ -67,7 +68,7 @@ def ask(tmp_path_factory):
     """Puts questions to the Go program, all at once; a list of booleans comes back."""
     go = shutil.which("go")
     if go is None or not all((MODULES / "src" / package).is_dir() for package in PACKAGES):
-        pytest.skip("needs Go and its x/mod packages: golang-go and golang-golang-x-mod-dev of Debian")
+        cannot("go", "needs Go and its x/mod packages: golang-go and golang-golang-x-mod-dev of Debian")
     folder = tmp_path_factory.mktemp("go")
     (folder / "main.go").write_text(PROGRAM)
     environment = {
