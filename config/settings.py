@@ -132,6 +132,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "auditlog.api.problems.describe"],
+    "ENUM_NAME_OVERRIDES": {
+        "CaseState": "disputes.core.status.STATES",
+        "FindingState": "auditlog.api.serializers.TRIAGED",
+    },
 }
 
 # What a SIEM is told beside events and findings: streams of packages that the record itself knows nothing of.

@@ -44,7 +44,7 @@ class AdjudicationView(APIView):
 
 
 class CaseListView(APIView):
-    @extend_schema(parameters=[wire.CaseFilter], responses=wire.CaseList)
+    @extend_schema(operation_id="cases_list", parameters=[wire.CaseFilter], responses=wire.CaseList)
     def get(self, request: Request) -> Response:
         cases, before = queries.list_cases(request.viewer, **_read(wire.CaseFilter, request.query_params))
         following = replace_query_param(request.build_absolute_uri(), "before", before) if before else None

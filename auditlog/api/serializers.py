@@ -8,6 +8,8 @@ from auditlog.core.reading import Reading
 from auditlog.detectors import runbook_of
 from auditlog.models import Event
 
+TRIAGED = ("open", "acknowledged", "resolved", "false_positive")  # states that people give a finding
+
 
 class EventSerializer(serializers.BaseSerializer):
     """One event as the list and the detail give it."""
@@ -99,5 +101,5 @@ def _named(written: str) -> dict[str, Any] | None:
 
 
 class TriageSerializer(serializers.Serializer):
-    state = serializers.ChoiceField(choices=["open", "acknowledged", "resolved", "false_positive"])
+    state = serializers.ChoiceField(choices=TRIAGED)
     reason = serializers.CharField(max_length=4000)

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from auditlog.api import shapes
 from auditlog.api.chain_json import chain_json
 from auditlog.api.filters import EventFilter, FindingFilter, HoldingFilter, MomentField
 from auditlog.api.serializers import EventSerializer, FindingSerializer, TriageSerializer
@@ -210,7 +211,7 @@ def _parameters(filterset: type[FilterSet], *, cursor: str = "before") -> list[O
 class EventList(APIView):
     """Events, newest leaf first. A party is written `iss|sub`."""
 
-    @extend_schema(operation_id="events_list", parameters=_parameters(EventFilter), responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="events_list", parameters=_parameters(EventFilter), responses=shapes.EVENTS)
     def get(self, request: Request) -> Response:
         size = page_size(request)
         events = filtered(EventFilter, request, visible_events(request.viewer))
@@ -221,7 +222,7 @@ class EventList(APIView):
 
 
 class EventDetail(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.EVENT)
     def get(self, request: Request, event_id: UUID) -> Response:
         event = visible_events(request.viewer).filter(event_id=event_id).first()
         if event is not None:
@@ -255,7 +256,7 @@ class EventProof(APIView):
 
     renderer_classes = [JSONRenderer, PlainText]
 
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.PROOF)
     def get(self, request: Request, event_id: UUID) -> Response:
         raw = raw_event(request.viewer, event_id)
         tenant = request.viewer.tenant
@@ -286,7 +287,7 @@ class EventProof(APIView):
 class EventChain(APIView):
     """Who acted for whom behind an event, oldest hop first, and what was in force `at` a time (default: the act's)."""
 
-    @extend_schema(parameters=[OpenApiParameter("at", str)], responses=OpenApiTypes.OBJECT)
+    @extend_schema(parameters=[OpenApiParameter("at", str)], responses=shapes.CHAIN)
     def get(self, request: Request, event_id: UUID) -> Response:
         if not visible_events(request.viewer).filter(event_id=event_id).exists():
             raw_event(request.viewer, event_id)
@@ -306,25 +307,25 @@ class EventChain(APIView):
 
 
 class PartyList(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.PARTIES)
     def get(self, request: Request) -> Response:
         return _keyed(request, parties_page)
 
 
 class GrantList(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.GRANTS)
     def get(self, request: Request) -> Response:
         return _keyed(request, grants_page)
 
 
 class TokenList(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.TOKENS)
     def get(self, request: Request) -> Response:
         return _keyed(request, tokens_page)
 
 
 class LimitList(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.LIMITS)
     def get(self, request: Request) -> Response:
         return _keyed(request, limits_page)
 
@@ -344,7 +345,7 @@ def _keyed(request: Request, read: Callable, *filters: str, parameter: str = "af
 
 
 class SourceList(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.SOURCES)
     def get(self, request: Request) -> Response:
         request.viewer.must(WHOLE)
         only(request)
@@ -355,7 +356,7 @@ class Spend(APIView):
     """What was spent, each obligation once, from `spent_minor` (certain) to `at_most_minor`; currencies are never added up."""
 
     @extend_schema(
-        parameters=[OpenApiParameter(name, str) for name in ("by", "since", "until")], responses=OpenApiTypes.OBJECT
+        parameters=[OpenApiParameter(name, str) for name in ("by", "since", "until")], responses=shapes.SPENT
     )
     def get(self, request: Request) -> Response:
         only(request, "by", "since", "until")
@@ -389,7 +390,7 @@ def _start(request: Request) -> Start:
 class Reach(APIView):
     """What a grant, token, party (`iss|sub`) or key (`jkt`) touched, in numbers, and what may be had back."""
 
-    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in REACH_KINDS], responses=OpenApiTypes.OBJECT)
+    @extend_schema(parameters=[OpenApiParameter(kind, str) for kind in REACH_KINDS], responses=shapes.REACH)
     def get(self, request: Request) -> Response:
         only(request, *REACH_KINDS)
         return Response(blast_radius(request.viewer, _start(request)))
@@ -400,7 +401,7 @@ class ReachActs(APIView):
 
     @extend_schema(
         parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "before")],
-        responses=OpenApiTypes.OBJECT,
+        responses=shapes.EVENTS,
     )
     def get(self, request: Request) -> Response:
         only(request, *REACH_KINDS, "limit", "before")
@@ -416,7 +417,7 @@ class ReachDescendants(APIView):
 
     @extend_schema(
         parameters=[OpenApiParameter(kind, str) for kind in (*REACH_KINDS, "limit", "after")],
-        responses=OpenApiTypes.OBJECT,
+        responses=shapes.DESCENDANTS,
     )
     def get(self, request: Request) -> Response:
         start = _start(request)
@@ -429,7 +430,7 @@ class GrantCompare(APIView):
     """Two grants hop by hop: `one` and `other`."""
 
     @extend_schema(
-        parameters=[OpenApiParameter("one", str), OpenApiParameter("other", str)], responses=OpenApiTypes.OBJECT
+        parameters=[OpenApiParameter("one", str), OpenApiParameter("other", str)], responses=shapes.COMPARISON
     )
     def get(self, request: Request) -> Response:
         only(request, "one", "other")
@@ -444,7 +445,7 @@ class Permissions(APIView):
 
     @extend_schema(
         parameters=[OpenApiParameter(n, str) for n in ("principal", "agent", "limit", "after")],
-        responses=OpenApiTypes.OBJECT,
+        responses=shapes.PERMISSIONS,
     )
     def get(self, request: Request) -> Response:
         only(request, "principal", "agent", "limit", "after")
@@ -464,7 +465,7 @@ class Permissions(APIView):
 class Inventory(APIView):
     """What agents made or linked, newest first: accounts, domains, subscriptions, resources, credentials."""
 
-    @extend_schema(parameters=_parameters(HoldingFilter, cursor="after"), responses=OpenApiTypes.OBJECT)
+    @extend_schema(parameters=_parameters(HoldingFilter, cursor="after"), responses=shapes.INVENTORY)
     def get(self, request: Request) -> Response:
         size, rows = (
             page_size(request),
@@ -490,7 +491,7 @@ class Timeline(APIView):
     """
 
     @extend_schema(
-        parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=OpenApiTypes.OBJECT
+        parameters=[OpenApiParameter(n, str) for n in (*threads.KINDS, "limit", "after")], responses=shapes.TIMELINE
     )
     def get(self, request: Request) -> Response:
         only(request, *threads.KINDS, "limit", "after")
@@ -522,7 +523,7 @@ class TimelineExposure(APIView):
     `at_least`: what others tell of it was not followed to its end, so there may be more.
     """
 
-    @extend_schema(parameters=[OpenApiParameter(n, str) for n in threads.KINDS], responses=OpenApiTypes.OBJECT)
+    @extend_schema(parameters=[OpenApiParameter(n, str) for n in threads.KINDS], responses=shapes.EXPOSURE)
     def get(self, request: Request) -> Response:
         only(request, *threads.KINDS)
         thread = _thread(request)
@@ -541,7 +542,7 @@ def _thread(request: Request) -> threads.Thread:
 class EventStory(APIView):
     """One act as several sources tell it: who says what by which key, where they contradict each other, and its money."""
 
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.STORY)
     def get(self, request: Request, event_id: UUID) -> Response:
         if not visible_events(request.viewer).filter(event_id=event_id).exists():
             raw_event(request.viewer, event_id)
@@ -600,7 +601,7 @@ class ExportOcsf(APIView):
 
 
 class FindingList(APIView):
-    @extend_schema(operation_id="findings_list", parameters=_parameters(FindingFilter), responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="findings_list", parameters=_parameters(FindingFilter), responses=shapes.FINDINGS)
     def get(self, request: Request) -> Response:
         size = page_size(request)
         findings = filtered(FindingFilter, request, visible_findings(request.viewer))
@@ -611,7 +612,7 @@ class FindingList(APIView):
 
 
 class FindingDetail(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.FINDING)
     def get(self, request: Request, finding_id: int) -> Response:
         finding = visible_findings(request.viewer).filter(pk=finding_id).first()
         if finding is None:
@@ -655,7 +656,7 @@ def _place(request: Request) -> tuple[int, int] | None:
 
 
 class FindingTriage(APIView):
-    @extend_schema(request=TriageSerializer, responses=OpenApiTypes.OBJECT)
+    @extend_schema(request=TriageSerializer, responses=shapes.FINDING)
     def post(self, request: Request, finding_id: int) -> Response:
         given = TriageSerializer(data=request.data)
         given.is_valid(raise_exception=True)
