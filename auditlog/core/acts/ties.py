@@ -58,7 +58,7 @@ def holder_ties(act: Act) -> list[tuple[str, Tie]]:
 
 
 def _things_of(act: Act) -> list[tuple[str, ...]]:
-    found = [("invoice", act.provider, name) for name in bill_names(act)]
+    found: list[tuple[str, ...]] = [("invoice", act.provider, name) for name in bill_names(act)]
     if name := ended_name(act):
         found.append(("name", name))
     if takes(act) and act.type != "usage.metered":
