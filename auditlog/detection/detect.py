@@ -121,9 +121,9 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     grants, tokens = list(keys.get("grant", ())), list(keys.get("token", ()))
     big = set(map(int, keys.get("big", ())))
     changed_leaves = {int(leaf) for leaf in keys.get("event", ())} | big
-    changed_leaves |= _under(tenant, grants, tokens, after=-1)
+    changed_leaves |= _under(tenant, grants, tokens, list(keys.get("party", ())), after=-1)
     for told in map(json.loads, keys.get("under", ())):
-        changed_leaves |= _under(tenant, told["grants"], told["tokens"], after=told["after"])
+        changed_leaves |= _under(tenant, told["grants"], told["tokens"], told["actors"], after=told["after"])
     acts = select_acts(
         tenant,
         # What lies beyond this round is looked at when it comes, whatever changed it meanwhile.
@@ -140,6 +140,7 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         principals |= above
     else:
         parties = set()
+    parties |= keys.get("party", set())
     changed += [
         act for act in _limits_again(tenant, changed, parties) if act.leaf_index not in known and act.leaf_index < end
     ]
@@ -159,9 +160,11 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     )
 
 
-def _under(tenant: Tenant, grants: list[str], tokens: list[str], *, after: int) -> set[int]:
-    """Leaves of the next acts under these grants and tokens, whose meaning has changed; the rest are looked at in later rounds."""
-    if not grants and not tokens:
+def _under(tenant: Tenant, grants: list[str], tokens: list[str], actors: list[str], *, after: int) -> set[int]:
+    """Leaves of the next acts under these grants and tokens or by these parties, whose meaning has changed; the rest are looked
+    at in later rounds.
+    """
+    if not grants and not tokens and not actors:
         return set()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -171,6 +174,7 @@ def _under(tenant: Tenant, grants: list[str], tokens: list[str], *, after: int) 
                 "generation": generation_of(tenant),
                 "grants": grants,
                 "tokens": tokens,
+                "actors": actors,
                 "after": after,
                 "most": BATCH + 1,
             },
@@ -180,7 +184,10 @@ def _under(tenant: Tenant, grants: list[str], tokens: list[str], *, after: int) 
         return set(leaves)
     leaves = leaves[:BATCH]
     look_again(
-        tenant.pk, "under", json.dumps({"grants": grants, "tokens": tokens, "after": leaves[-1]}), due_at=AT_ONCE
+        tenant.pk,
+        "under",
+        json.dumps({"grants": grants, "tokens": tokens, "actors": actors, "after": leaves[-1]}),
+        due_at=AT_ONCE,
     )
     return set(leaves)
 
@@ -194,6 +201,10 @@ _UNDER = """
         SELECT e.leaf_index FROM unnest(%(tokens)s::text[]) AS v(id) CROSS JOIN LATERAL (
             SELECT leaf_index FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND token = v.id
               AND token <> '' AND leaf_index > %(after)s ORDER BY leaf_index LIMIT %(most)s) e
+        UNION
+        SELECT e.leaf_index FROM unnest(%(actors)s::text[]) AS v(id) CROSS JOIN LATERAL (
+            SELECT leaf_index FROM projection_event WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND actor = v.id
+              AND actor <> '' AND leaf_index > %(after)s ORDER BY leaf_index LIMIT %(most)s) e
     ) found ORDER BY leaf_index LIMIT %(most)s
 """
 

@@ -589,7 +589,9 @@ class Dirty(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
-    kind = models.CharField(max_length=9)  # event | grant | principal | refusal | sequence | silence | clock
+    # What its meaning hangs on: event | grant | token | party | principal | under; waiting: grace | big | caps | key; of sources:
+    # refusal | sequence | silence | clock (detection/detect.py)
+    kind = models.CharField(max_length=9)
     key = models.TextField()
     leaf_index = models.BigIntegerField()  # the leaf that made it dirty
     due_at = models.DateTimeField()

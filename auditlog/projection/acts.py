@@ -529,6 +529,9 @@ def write_parties(batch: Batch) -> None:
     for (key, _), (mask, first, last) in blocks.items():
         known = parties.setdefault(key, [0, first, last])
         known[:] = known[0] | mask, min(known[1], first), max(known[2], last)
+    batch.dirty |= {
+        ("party", key) for key in _of_another_kind(batch, {key: facts[0] for key, facts in parties.items()})
+    }
     upsert_rows(
         "projection_mention", MENTION_TYPES, [(*batch.scope, *key, *facts) for key, facts in sorted(blocks.items())],
         key=("tenant_id", "generation", "key", "block"), merge=_MERGE_PARTIES,
@@ -537,6 +540,16 @@ def write_parties(batch: Batch) -> None:
         "projection_party", PARTY_TYPES, [(*batch.scope, key, *facts) for key, facts in sorted(parties.items())],
         key=("tenant_id", "generation", "key"), merge=_MERGE_PARTIES,
     )  # fmt: skip
+
+
+def _of_another_kind(batch: Batch, said: Mapping[str, int]) -> set[str]:
+    """Of parties that were named before, those that are of another kind with what is said now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT key, kinds FROM projection_party WHERE tenant_id = %s AND generation = %s AND key = ANY(%s)",
+            [*batch.scope, list(said)],
+        )
+        return {key for key, mask in cursor.fetchall() if kinds.kind_of(mask) != kinds.kind_of(mask | said[key])}
 
 
 _MERGE_PARTIES = {

@@ -183,6 +183,30 @@ def test_a_root_revoked_late_is_one_finding_that_grows_round_by_round(database, 
     assert differences(here.world.row, now=here.clock + HOUR) == []
 
 
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_party_of_which_it_is_told_late_that_it_is_a_human_is_judged_as_one(database, now, place):
+    here = office(now)
+    eve = here.world.human("eve", issuer=ID)
+    said = {
+        "holder": eve,
+        "set_by": eve,
+        "id": "own",
+        "provider": "meter",
+        "principal": eve,
+        "actor": None,
+        "mode": None,
+    }
+    limits = [
+        here.world.limit("set", 100, at=here.start, **said),
+        here.world.limit("raised", 900, at=here.start + HOUR, **said),
+    ]
+    known = here.world.event("session.started", actor=eve, principal=eve, at=here.start + DAY)
+
+    judge_in_steps(here, [*limits[:place], known, *limits[place:], *here.standing], [1, 9, 9] * 12)
+
+    assert differences(here.world.row, now=here.clock) == []
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_grant_that_comes_after_the_raise_leaves_the_raise_found(database, now, place):
     here = office(now)
