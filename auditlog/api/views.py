@@ -630,14 +630,14 @@ class FindingEvents(APIView):
         finding = visible_findings(request.viewer).filter(pk=finding_id).first()
         if finding is None:
             raise NotFound(f"there is no finding {finding_id}")
-        members = members_of(request.viewer, finding, after=_place(request), size=size + 1)
+        members = members_of(request.viewer, finding, after=_member(request), size=size + 1)
         shown, next_ = page_of(
             request, members, cursor=lambda each: f"{each[0][0]}.{each[0][1]}", size=size, name="after"
         )
         return Response({"results": _events(request, [event for _, event in shown]), "next": next_})
 
 
-def _place(request: Request) -> tuple[int, int] | None:
+def _member(request: Request) -> tuple[int, int] | None:
     given = request.query_params.get("after")
     if given is None:
         return None

@@ -195,7 +195,7 @@ def event_view(viewer: Viewer, event_id: UUID) -> EventView:
     view.chain = chain_of(viewer.tenant, act)
     view.grants = act.path.grants
     # By its leaf; what the road itself saw may name an event without resting on its leaf.
-    members = FindingMember.objects.filter(tenant=viewer.tenant, leaf_index=row.leaf_index, event_id=event_id)
+    members = FindingMember.objects.filter(tenant=viewer.tenant, leaf_index=act.leaf_index, event_id=event_id)
     named = Q(rule__startswith="integrity.", event_ids__contains=[event_id])
     resting = (
         visible_findings(viewer)
