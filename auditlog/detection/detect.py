@@ -124,6 +124,8 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     changed_leaves |= _under(tenant, grants, tokens, list(keys.get("party", ())), after=-1)
     for told in map(json.loads, keys.get("under", ())):
         changed_leaves |= _under(tenant, told["grants"], told["tokens"], told["actors"], after=told["after"])
+    if after := [int(leaf) for leaf in keys.get("all", ())]:
+        changed_leaves |= _next(tenant, min(after), end)
     acts = select_acts(
         tenant,
         # What lies beyond this round is looked at when it comes, whatever changed it meanwhile.
@@ -158,6 +160,20 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
         big_caps=keys.get("caps", set()),
         big_keys={tuple(json.loads(key)) for key in keys.get("key", ())},
     )
+
+
+def _next(tenant: Tenant, after: int, end: int) -> set[int]:
+    """Leaves of the next acts of the whole record, which is judged anew; the rest are looked at in later rounds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT leaf_index FROM projection_event WHERE tenant_id = %s AND generation = %s AND leaf_index > %s AND leaf_index < %s"
+            " ORDER BY leaf_index LIMIT %s",
+            [tenant.pk, generation_of(tenant), after, end, BATCH],
+        )
+        leaves = [leaf for (leaf,) in cursor.fetchall()]
+    if len(leaves) == BATCH:
+        look_again(tenant.pk, "all", str(leaves[-1]), due_at=AT_ONCE)
+    return set(leaves)
 
 
 def _under(tenant: Tenant, grants: list[str], tokens: list[str], actors: list[str], *, after: int) -> set[int]:

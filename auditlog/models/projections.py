@@ -589,7 +589,7 @@ class Dirty(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
-    # What its meaning hangs on: event | grant | token | party | principal | under; waiting: grace | big | caps | key; of sources:
+    # What its meaning hangs on: all | event | grant | token | party | principal | under; waiting: grace | big | caps | key; of sources:
     # refusal | sequence | silence | clock (detection/detect.py)
     kind = models.CharField(max_length=9)
     key = models.TextField()

@@ -20,6 +20,7 @@ from typing import Any
 from django.db import connection, models
 
 from auditlog.core.errors import ConfigurationDiffers
+from auditlog.database.dirty import look_again
 from auditlog.ledger.append import EPOCH, append_note
 from auditlog.models import (
     ApiToken,
@@ -114,6 +115,8 @@ def state(
     """Append the leaf that states a change of `row`, after it was saved or (with its `id`) deleted. Returns its index."""
     of = OF[type(row)]
     row_id = id or row.pk
+    if of == "organisation":  # who answers for whom, and which names are whose: all that was judged is judged by it
+        look_again(tenant.pk, "all", "-1")
     said = {"by": acting(), **body, "of": of, "id": row_id, "row": state_of(of, row_id, tenant.pk)}
     return append_note(tenant, kind, said, now=now)
 

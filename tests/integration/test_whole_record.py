@@ -207,6 +207,30 @@ def test_a_party_of_which_it_is_told_late_that_it_is_a_human_is_judged_as_one(da
     assert differences(here.world.row, now=here.clock) == []
 
 
+def test_a_name_that_is_said_to_be_owned_later_is_looked_for_in_what_was_registered(database, now, monkeypatch):
+    monkeypatch.setattr(rounds, "BATCH", 2)
+    here = office(now)
+    judge_in_steps(
+        here,
+        [
+            *here.standing,
+            here.say("buy", 0, here.start + DAY, 5),
+            *(here.say("call", 0, here.start + DAY, n) for n in range(5)),
+        ],
+        [],
+    )
+    assert not Finding.objects.filter(tenant=here.world.row, rule="squatting.lookalike").exists()
+
+    add_organisation(
+        here.world.row, "globex", issuers=["https://id.globex.example"], owned_names=["shop5.com"], now=here.clock
+    )
+    while project(here.world.row, now=here.clock) or detect(here.world.row, now=here.clock):
+        pass
+
+    assert Finding.objects.filter(tenant=here.world.row, rule="squatting.lookalike", state="open").exists()
+    assert differences(here.world.row, now=here.clock + HOUR) == []
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_grant_that_comes_after_the_raise_leaves_the_raise_found(database, now, place):
     here = office(now)
