@@ -1,11 +1,14 @@
-"""Detect: fold the acts of each partition key that changed, and keep what the detectors say (fifth step of the road).
+"""Detect: judge what can have changed, and keep what the detectors say (fifth step of the road).
 
-A key is always judged whole, from all its acts, so batch size and order of arrival never change what stands in the
-end. New leaves are read from a position; older acts whose meaning changed, and acts that waited for a grace period,
-come from `projection_dirty`. Position, dirty rows and findings move in one transaction.
+A round takes the next leaves from a position, and from `projection_dirty` older acts whose meaning has changed or that waited.
+What an act costs does not hang on how much is there already: rules of single acts look at a bounded ground (judge_acts.py);
+repeats, loops and tasks at what can meet the act in one finding (past.py); limits at balances that the projection keeps,
+and at lines only where one can have been passed (caps.py); a credential, an agent or a principal's names only where the
+act can change what is found of them (keys.py). What is large is judged again less often, and what changes the meaning
+of many acts is followed in rounds. Position, dirty rows and findings move in one transaction.
 
-Findings are upserted by (rule, anchor): people's triage stays, and a finding that its detector no longer returns is
-withdrawn, naming the leaf that took its ground away.
+Judging the whole record at once gives the same, whatever came in which batches and order (tests/whole_record.py). People's
+triage stays, and a finding that is no longer found is withdrawn, naming the leaf that took its ground away.
 """
 
 import json
