@@ -6,7 +6,7 @@ same call in one run, or is part of the same task, until nothing more is reached
 of these findings has more than one, or a stated intent.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -118,12 +118,13 @@ def judge_past(
         _judge(tenant, around, withdrawn_by=withdrawn_by, now=now)
         return
     # Nobody waits for what is large but those in whose name it is.
-    whose: dict[str, list[Act]] = defaultdict(list)
-    for act in changed:
-        whose[act.principal].append(act)
-    if lost:
-        _judge(tenant, _around(tenant, [], lost, memory), withdrawn_by=withdrawn_by, now=now)
-    for acts in whose.values():
+    sizes = Counter(around.acts[leaf].principal for leaf in around.targets if leaf in around.acts)
+    large = {principal for principal, size in sizes.items() if size > BIG}
+    rest = [act for act in changed if act.principal not in large]
+    if rest or lost:
+        _judge(tenant, _around(tenant, rest, lost, memory), withdrawn_by=withdrawn_by, now=now)
+    for principal in large:
+        acts = [act for act in changed if act.principal == principal]
         mine = _around(tenant, acts, [], memory)
         if len(mine.targets) <= BIG or any(act.leaf_index in big for act in acts):
             _judge(tenant, mine, withdrawn_by=withdrawn_by, now=now)
