@@ -26,6 +26,16 @@ _OF_WHOLE = {"permissions", "integrity", "stops"}  # of no use to an abuse desk,
 _WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
 
+HELP_ON = {
+    **dict.fromkeys(
+        ("overview", "findings", "finding", "events", "event", "sessions", "timeline", "parties", "grant"), "security"
+    ),
+    **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
+    **dict.fromkeys(("charges", "cases", "case"), "finance"),
+    **dict.fromkeys(("sources", "source", "formats"), "connect"),
+    "changes": "production",
+}
+
 
 def desk(request: HttpRequest) -> dict[str, Any]:
     viewer = getattr(request, "viewer", None)
@@ -51,5 +61,6 @@ def desk(request: HttpRequest) -> dict[str, Any]:
         "nav": places,
         "open_findings": open_findings(viewer),
         "unseen_changes": unseen,
+        "help_topic": HELP_ON.get(request.resolver_match.url_name if request.resolver_match else "", ""),
         "q": "",  # what was searched for, on the page that answers
     }

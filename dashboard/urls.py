@@ -6,6 +6,7 @@ from dashboard.pages import (
     connect,
     events,
     findings,
+    help,
     integrity,
     login,
     overview,
@@ -59,6 +60,8 @@ urlpatterns = [
     path("sources/", connect.sources, name="sources"),
     path("sources/<str:name>/", connect.source, name="source"),
     path("formats/", connect.format_list, name="formats"),
+    path("help/", help.help_page, name="help"),
+    path("help/<slug:topic>/", help.help_page, name="help"),
     path("cases/", cases.cases, name="cases"),
     path("cases/<str:ref>/", cases.case, name="case"),
     # Browsers ask for it on pages that are not ours to mark up, such as the admin's.

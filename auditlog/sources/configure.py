@@ -29,7 +29,7 @@ from auditlog.models import (
 from auditlog.sources import outbound
 from auditlog.sources.configuration import state
 
-# Variables that configure the service itself (README): their values are never sent anywhere.
+# Variables that configure the service itself (help/production.md): their values are never sent anywhere.
 OURS = re.compile(r"(ANSWERABLE|DATABASE|CELERY|DJANGO|PG|SSL)(_|[A-Z]*\Z)|PATH\Z|HOME\Z|WEB_CONCURRENCY\Z")
 
 

@@ -477,20 +477,20 @@ def test_the_published_format_is_public_cacheable_and_linked(conductor, path):
     assert f'href="{path}"' in signed_in(conductor, "auditor").get("/formats/").content.decode()
 
 
-# --- the README -----------------------------------------------------------------------------------------------------
+# --- the help -------------------------------------------------------------------------------------------------------
 
-README = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
-ROWS = re.findall(r"^\| (.+?) \| ([A-F, ]+) \| `(\S+ --format (\S+) .+)` \|$", README, re.MULTILINE)
+HELP = (Path(__file__).resolve().parents[2] / "dashboard/help/connect.md").read_text()
+ROWS = re.findall(r"^\| (.+?) \| ([A-F, ]+) \| `(\S+ --format (\S+) .+)` \|$", HELP, re.MULTILINE)
 
 
-def test_the_readme_names_every_format_once():
+def test_the_help_names_every_format_once():
     assert sorted(format for *_, format in ROWS) == sorted(formats.NAMES)
 
 
 @pytest.mark.parametrize(
     ("what", "grades", "command", "format"), ROWS, ids=lambda value: value if "--" not in value else ""
 )
-def test_what_the_readme_says_of_a_format_works(world, tmp_path, what, grades, command, format):
+def test_what_the_help_says_of_a_format_works(world, tmp_path, what, grades, command, format):
     (tmp_path / "jwks.json").write_text(json.dumps(Signer("https://sender.example", "k1", seed=1).jwks()))
     given = shlex.split(command.replace("jwks.json", str(tmp_path / "jwks.json")))
 

@@ -118,11 +118,15 @@ def test_the_file_works_alone(tmp_path):
     subprocess.run([sys.executable, "-c", "from emit import Emitter"], cwd=tmp_path, capture_output=True, check=True)
 
 
-@pytest.mark.parametrize("text", [(ROOT / "README.md").read_text(), emitting.__doc__], ids=["README", "docstring"])
+@pytest.mark.parametrize(
+    "text", [(ROOT / "dashboard/help/native-events.md").read_text(), emitting.__doc__], ids=["help", "docstring"]
+)
 def test_the_five_lines_work_as_they_are_written(service, tmp_path, text):
     """As printed, but for the address, the tenant and the places of the files."""
     lines = textwrap.dedent(
-        re.search(r"^ *from auditlog.emit import Emitter\n.*?\}\}\}\)$", text, re.DOTALL | re.MULTILINE)[0]
+        re.search(
+            r"^ *from auditlog.emit import Emitter\n.*?(?=\n```|\n\n(?! *emitter))", text, re.DOTALL | re.MULTILINE
+        )[0]
     )
     (tmp_path / "conductor.jwk").write_text(json.dumps(service.key))
     lines = lines.replace("https://log.example/ingest/conductor", service.address).replace(
