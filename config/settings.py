@@ -135,6 +135,8 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "auditlog.api.problems.describe"],
     "ENUM_NAME_OVERRIDES": {
         "CaseState": "disputes.core.status.STATES",
+        "CaseKind": "disputes.models.Case.Kind",
+        "StopKind": "auditlog.core.wire.signal.KINDS",
         "FindingState": "auditlog.api.serializers.TRIAGED",
     },
 }

@@ -134,6 +134,7 @@ FINDING = shape(
     provider=or_null(),
     event_ids=texts("The events that it rests on and that the caller may see."),
     leaves=numbers("Their places in the log."),
+    events_total=number("How many of the events that it rests on the caller may see, listed here or not."),
     others=number("How many more events it rests on, which the caller may not see."),
     money_at_risk=s.DictField(
         allow_null=True, help_text="{amount_minor, currency}; null where the rule states no amount."
@@ -319,4 +320,25 @@ EXPOSURE = shape(
     payments=number(), told_by_several=number(),
     recurring_due=s.ListField(allow_null=True, help_text="Null: there are subscriptions, and nobody states what they cost."),
     live_subscriptions=s.JSONField(), taken_in=number(), more=number(), at_least=yes(),
+)  # fmt: skip
+_STOP = {
+    "ref": text(), "kind": text(), "key": text(), "party": party(), "reason": text(), "drill": yes(), "state": text(),
+    "by": text(), "at": moment(), "policy": number(allow_null=True), "lift": anything("Who proposed to lift it, and who agreed."),
+}  # fmt: skip
+STOPS = page("StopPage", shape("StopRow", **_STOP))
+STOP = shape(
+    "StopWhole",
+    **_STOP,
+    finding=number(allow_null=True),
+    signals=many(
+        "Each signal, and what became of it.",
+        id=number(), receiver=text(), kind=text(), what=text(), state=text(), attempts=number(), sent_at=moment(allow_null=True),
+        accepted_at=moment(allow_null=True), effective_at=moment(allow_null=True), error=or_null(),
+    ),
+    since=anything("What was done since; null for a drill."),
+)  # fmt: skip
+STOP_REACH = shape(
+    "StopReach",
+    kind=text(), key=text(), things=s.ListField(child=s.DictField()), more=s.JSONField(), without_channel=number(),
+    receivers=many(name=text(), kind=text(), tested_at=moment(allow_null=True), state=text()),
 )  # fmt: skip

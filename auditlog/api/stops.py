@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
@@ -11,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from auditlog.api import shapes
 from auditlog.core.errors import NotFound
 from auditlog.core.party import split_party
 from auditlog.core.wire.signal import KINDS
@@ -41,7 +41,8 @@ _KEY = OpenApiParameter("key", str, required=True)
 
 class Stops(APIView):
     @extend_schema(
-        responses=OpenApiTypes.OBJECT,
+        operation_id="stops_list",
+        responses=shapes.STOPS,
         parameters=[OpenApiParameter("before", int, description="Stops before this number.")],
     )
     def get(self, request: Request) -> Response:
@@ -58,7 +59,7 @@ class Stops(APIView):
         )
         return Response({"results": [_stop(one) for one in page[:PAGE]], "next": after})
 
-    @extend_schema(request=StopSerializer, responses={201: OpenApiTypes.OBJECT})
+    @extend_schema(request=StopSerializer, responses={201: shapes.STOP})
     def post(self, request: Request) -> Response:
         request.viewer.must(STOP)
         given = StopSerializer(data=request.data)
@@ -76,13 +77,13 @@ class Stops(APIView):
 
 
 class StopDetail(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=shapes.STOP)
     def get(self, request: Request, ref: str) -> Response:
         return Response(whole(request.viewer, stop_of(request.viewer, ref)))
 
 
 class StopLift(APIView):
-    @extend_schema(request=LiftSerializer, responses=OpenApiTypes.OBJECT)
+    @extend_schema(request=LiftSerializer, responses=shapes.STOP)
     def post(self, request: Request, ref: str) -> Response:
         request.viewer.must(STOP)
         given = LiftSerializer(data=request.data)
@@ -101,7 +102,7 @@ class StopLift(APIView):
 class StopReach(APIView):
     """What a stop would be about and who would be told, before it is pressed."""
 
-    @extend_schema(responses=OpenApiTypes.OBJECT, parameters=[_KIND, _KEY])
+    @extend_schema(responses=shapes.STOP_REACH, parameters=[_KIND, _KEY])
     def get(self, request: Request) -> Response:
         request.viewer.must(WHOLE)
         kind, key = request.query_params.get("kind", ""), request.query_params.get("key", "")

@@ -623,7 +623,11 @@ class FindingDetail(APIView):
 class FindingEvents(APIView):
     """Every event that a finding rests on and that the caller may see, in the finding's order. `after` is taken from `next`."""
 
-    @extend_schema(operation_id="finding_events", responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="finding_events",
+        parameters=[OpenApiParameter(n, str) for n in ("limit", "after")],
+        responses=shapes.EVENTS,
+    )
     def get(self, request: Request, finding_id: int) -> Response:
         only(request, "limit", "after")
         size = page_size(request)

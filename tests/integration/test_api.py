@@ -713,6 +713,8 @@ def test_what_is_answered_is_what_the_schema_says(desk):
         "events": "events", "events/{event_id}": f"events/{desk.ids['bought']}",
         "events/{event_id}/chain": f"events/{desk.ids['bought']}/chain", "events/{event_id}/story": f"events/{desk.ids['bought']}/story",
         "findings": "findings", "findings/{finding_id}": f"findings/{finding.pk}", "parties": "parties", "grants": "grants",
+        "findings/{finding_id}/events": f"findings/{finding.pk}/events", "stops": "stops",
+        "stops/reach": f"stops/reach?kind=grant&key={desk.root.id}",
         "tokens": "tokens", "limits": "limits", "sources": "sources", "spend": "spend", "permissions": "permissions",
         "inventory": "inventory", "timeline": "timeline?txn=tx-1", "timeline/exposure": "timeline/exposure?txn=tx-1",
         "reach": f"reach?grant={desk.root.id}", "reach/acts": f"reach/acts?grant={desk.root.id}",
