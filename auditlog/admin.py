@@ -69,8 +69,8 @@ class NeverDeleted:
 
 
 class OfTenant:
-    """Of an admin: rows of tenants that the signed-in person is an admin of, whatever Django's own permissions say; for a
-    superuser, who runs the service, of all.
+    """Of an admin: rows of tenants that the signed-in person is an admin of, whatever Django's own permissions say; for
+    a superuser, who runs the service, of all.
     """
 
     tenant_path = "tenant"  # from a row to its tenant

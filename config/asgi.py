@@ -1,8 +1,8 @@
 """The web application as the server runs it: what is slow outside never holds a thread inside.
 
-A request gets a thread once all of it has arrived, and gives it back before its answer has left. Until then, and after, it
-costs a connection and the bytes that it holds: a body has a deadline that moves with what arrives, a size, and a share of
-what all bodies together may hold. The server (granian) ends headers that do not come to their end.
+A request gets a thread once all of it has arrived, and gives it back before its answer has left. Until then, and after,
+it costs a connection and the bytes that it holds: a body has a deadline that moves with what arrives, a size, and a
+share of what all bodies together may hold. The server (granian) ends headers that do not come to their end.
 
 What a client says of itself in the place of a proxy is dropped, unless it is one (`ANSWERABLE_PROXIES`).
 """
@@ -82,8 +82,8 @@ class Body:
 
 
 class Room:
-    """What all bodies of this process hold. Where one more byte has none, the largest body that is still arriving is cut:
-    whoever holds much for long makes room for who sends little.
+    """What all bodies of this process hold. Where one more byte has none, the largest body that is still arriving is
+    cut: whoever holds much for long makes room for who sends little.
     """
 
     def __init__(self, size: int) -> None:
@@ -159,7 +159,8 @@ class Application:
                 while is_more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        # So granian tells of who hung up, and of chunks whose end it cannot tell: the latter waits for an answer.
+                        # So granian tells of who hung up, and of chunks whose end it cannot tell: the latter waits for
+                        # an answer.
                         raise Cut(
                             400,
                             "invalid_request",
@@ -217,8 +218,8 @@ class Application:
                 await loop.run_in_executor(self._pool, rest.close)
 
     def environ(self, scope: Message, body: bytes) -> Message:
-        """The request as WSGI has it (PEP 3333). Nothing in it that names the application or the asker comes from a header,
-        but from a proxy's.
+        """The request as WSGI has it (PEP 3333). Nothing in it that names the application or the asker comes from a
+        header, but from a proxy's.
         """
         peer = (scope.get("client") or ("", 0))[0] or ""
         is_proxy = self._is_proxy(peer)

@@ -25,8 +25,8 @@ _BEGAN = datetime.now(UTC), time.monotonic()
 
 
 def _unset() -> datetime:
-    """A clock that nobody sets: beat counts its intervals by it. By the wall clock it would send nothing for as long as that
-    was set back.
+    """A clock that nobody sets: beat counts its intervals by it. By the wall clock it would send nothing for as long as
+    that was set back.
     """
     return _BEGAN[0] + timedelta(seconds=time.monotonic() - _BEGAN[1])
 
@@ -40,7 +40,8 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=True,
     worker_prefetch_multiplier=1,
-    worker_max_memory_per_child=350_000,  # KiB: between two tasks a process that has grown is replaced; Python gives little back
+    # KiB: between two tasks a process that has grown is replaced; Python gives little back
+    worker_max_memory_per_child=350_000,
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     # A wake-up that cannot be sent at once is dropped: beat drives the same work a moment later. Without `max_retries`

@@ -1,4 +1,6 @@
-"""The processes of a quickstart: web, worker, beat and publisher, each ending when the quickstart ends, however it ends."""
+"""The processes of a quickstart: web, worker, beat and publisher, each ending when the quickstart ends, however it
+ends.
+"""
 
 import os
 import signal

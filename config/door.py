@@ -42,8 +42,8 @@ EXPORTED = {"export-ocsf", "case-packet"}
 
 
 def watch_the_door(get_response):
-    """Keep the security log: refusals, what is taken out, and what is changed by whom. After the answer was made, and in no
-    transaction of it, so that nothing that is rolled back takes it along.
+    """Keep the security log: refusals, what is taken out, and what is changed by whom. After the answer was made, and
+    in no transaction of it, so that nothing that is rolled back takes it along.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -108,8 +108,8 @@ def _asker(request: HttpRequest):
 
 
 def act_as_person(get_response):
-    """Whoever is signed in is whom leaves name for what is changed meanwhile; an account that is not what the log states of
-    it changes nothing and sees no configuration.
+    """Whoever is signed in is whom leaves name for what is changed meanwhile; an account that is not what the log
+    states of it changes nothing and sees no configuration.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:

@@ -38,7 +38,8 @@ def address(variable: str, key: str) -> str:
 def database(url: str) -> dict[str, Any]:
     """Django's settings of one PostgreSQL URL, unix sockets included (libpq's own parser reads it)."""
     parts = conninfo_to_dict(url) if url else {}
-    # What else the URL says is libpq's to do, above all how the server is to be known (sslmode, sslrootcert, channel_binding).
+    # What else the URL says is libpq's to do, above all how the server is to be known (sslmode, sslrootcert,
+    # channel_binding).
     options = {key: value for key, value in parts.items() if key not in ("dbname", "user", "password", "host", "port")}
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -54,8 +55,8 @@ def database(url: str) -> dict[str, Any]:
 
 
 def secret_key(*, workers: int = 1) -> str:
-    """Django's key: the environment's, else the state folder's, else one that dies with this process; which several workers
-    cannot share: raises ImproperlyConfigured for them.
+    """Django's key: the environment's, else the state folder's, else one that dies with this process; which several
+    workers cannot share: raises ImproperlyConfigured for them.
     """
     if given := os.environ.get("ANSWERABLE_SECRET_KEY"):
         return given
@@ -64,7 +65,8 @@ def secret_key(*, workers: int = 1) -> str:
     except OSError:
         if workers > 1:
             raise ImproperlyConfigured(
-                f"ANSWERABLE_SECRET_KEY is not set, and {workers} workers would each make up their own: nobody would stay signed in"
+                f"ANSWERABLE_SECRET_KEY is not set, and {workers} workers would each make up their own: nobody would"
+                " stay signed in"
             ) from None
         return secrets.token_urlsafe(48)
 

@@ -35,7 +35,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def workz(request: HttpRequest) -> JsonResponse:
-    """200 while the work behind keeps up; 503 with what is missing otherwise, and how far behind which tenant is. For alarms."""
+    """200 while the work behind keeps up; 503 with what is missing otherwise, and how far behind which tenant is. For
+    alarms.
+    """
     at = clock.now()
     try:
         lags = health.lags(now=at)
@@ -96,7 +98,8 @@ class _Gauges:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Prometheus text. Read from the database, so it does not matter which worker answers.
 
-    For a superuser and for `ANSWERABLE_METRICS_TOKEN` of every tenant; for an API token or a member of that tenant only.
+    For a superuser and for `ANSWERABLE_METRICS_TOKEN` of every tenant; for an API token or a member of that tenant
+    only.
     """
     registry = CollectorRegistry()
     try:

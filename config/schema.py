@@ -49,7 +49,8 @@ def schema_faults(alias: str = "default") -> str:
         return f"the database was made by a later version, which knew migration {foreign[0]}: start that version, or restore a backup of this one"
     if missing := missing_columns(alias):
         return (
-            f"the database was made by another version under the same name: {missing[0]} is missing, and {len(missing) - 1} more. Back it up"
+            f"the database was made by another version under the same name: {missing[0]} is missing, and"
+            f" {len(missing) - 1} more. Back it up"
             " with the version that made it, and begin with an empty database"
         )
     return ""

@@ -6,8 +6,8 @@ from django.db import DatabaseError, InterfaceError
 
 
 def refuse_foreign_schema() -> None:
-    """End with the reason where the tables are not those of this version: each page would fail by itself. A database that is
-    away is waited for, as it is later.
+    """End with the reason where the tables are not those of this version: each page would fail by itself. A database
+    that is away is waited for, as it is later.
     """
     from config.schema import schema_faults
 

@@ -15,7 +15,9 @@ from config import health
 
 
 def jwks(request):
-    """Our own public keys: those that sign the logs, and those that sign signals. The logs' private ones only the publisher reads."""
+    """Our own public keys: those that sign the logs, and those that sign signals. The logs' private ones only the
+    publisher reads.
+    """
     keys = {}
     for row in LogKey.objects.order_by("id"):
         _, public = public_key_of(row.vkey)

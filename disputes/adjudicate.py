@@ -63,8 +63,8 @@ def read(case: Case, *, now: datetime) -> Reading:
 
 
 def newer_events(case: Case, position: int) -> int:
-    """How many events that may bear on the case (its principals', or under its grants, tokens or charges) were projected
-    since; counted up to MANY.
+    """How many events that may bear on the case (its principals', or under its grants, tokens or charges) were
+    projected since; counted up to MANY.
     """
     acts = Event.objects.filter(tenant=case.tenant, generation=generation_of(case.tenant))
     mine = acts.filter(event_id__in=case.acts.values("event_id"))

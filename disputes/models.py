@@ -149,8 +149,8 @@ class Assessment(models.Model):
 
 
 class Reading(models.Model):
-    """What the engine says of a case that was not assessed yet: kept so that reading a page judges nothing anew. Replaced
-    when the record moves; nobody decides by it.
+    """What the engine says of a case that was not assessed yet: kept so that reading a page judges nothing anew.
+    Replaced when the record moves; nobody decides by it.
     """
 
     id = models.BigAutoField(primary_key=True)

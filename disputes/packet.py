@@ -1,8 +1,8 @@
 """Packet: a case with everything that its verdict rests on, in one archive that anybody checks offline.
 
-It is a bundle of the log (custody/bundle.py) with the case's papers beside the leaves, and says of each file what its digest
-is. The same state of a case gives the same bytes: the papers are what was kept when it was assessed and decided, and the
-checkpoint is the first one that covers its last step.
+It is a bundle of the log (custody/bundle.py) with the case's papers beside the leaves, and says of each file what its
+digest is. The same state of a case gives the same bytes: the papers are what was kept when it was assessed and decided,
+and the checkpoint is the first one that covers its last step.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ RECOMMENDS = "The engine recommends; people decided. What it says of liability i
 def write_packet(case: Case, viewer: Viewer, file: IO[bytes], *, now: datetime) -> str:
     """Write the packet of a case and return its digest, which the log states too, once for each state of the case.
 
-    Raises NotPermitted for whoever may not read whole records, NotPossible before the case was assessed, NotCovered until a
-    checkpoint covers its last step.
+    Raises NotPermitted for whoever may not read whole records, NotPossible before the case was assessed, NotCovered
+    until a checkpoint covers its last step.
     """
     viewer.must(WHOLE)
     last = case.assessments.order_by("-number").first()
@@ -147,7 +147,9 @@ def _missing(last: Assessment) -> Iterator[dict[str, Any]]:
 
 
 def _plain(said: Any) -> Any:
-    """JSON whose numbers every reader reads alike: a whole number beyond 2^53 is written as text (RFC 8785 section 3.2.2.3)."""
+    """JSON whose numbers every reader reads alike: a whole number beyond 2^53 is written as text (RFC 8785 section
+    3.2.2.3).
+    """
     if isinstance(said, dict):
         return {name: _plain(value) for name, value in said.items()}
     if isinstance(said, list):

@@ -43,8 +43,8 @@ def find_finding(viewer: Viewer, finding_id: int) -> Finding:
 
 
 def _as_read(viewer: Viewer, cases: list[Case]) -> list[Case]:
-    """The cases with what an abuse desk may not read taken out: parties that its own events do not name become stubs, and
-    the number of a finding that it may not see is gone. Not to be saved.
+    """The cases with what an abuse desk may not read taken out: parties that its own events do not name become stubs,
+    and the number of a finding that it may not see is gone. Not to be saved.
     """
     if viewer.role != Role.ABUSE:
         return cases

@@ -1,8 +1,9 @@
-"""Tell: a tenant's cases as lines for a SIEM, one for each step that a case takes. The settings name it (`SIEM_STREAMS`).
+"""Tell: a tenant's cases as lines for a SIEM, one for each step that a case takes. The settings name it
+(`SIEM_STREAMS`).
 
-A cursor is the first leaf that was not looked at. A step's leaf is appended under the log's lock, which is held until the
-step is committed, so no step ever comes in below a cursor. A step is told as the case was after it: with the verdicts of
-the assessment that there was by then, and of what people wrote, what stands in the case.
+A cursor is the first leaf that was not looked at. A step's leaf is appended under the log's lock, which is held until
+the step is committed, so no step ever comes in below a cursor. A step is told as the case was after it: with the
+verdicts of the assessment that there was by then, and of what people wrote, what stands in the case.
 """
 
 from collections.abc import Sequence

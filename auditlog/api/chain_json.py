@@ -130,8 +130,8 @@ def gate_json(gate: GateCheck, act: Act) -> dict[str, Any]:
 def effective_json(chain: Chain, act: Act, at: datetime) -> dict[str, Any]:
     """What all grants together allowed at `at`: every hop's own terms, whose intersection counts.
 
-    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given; or
-    where it began later than the act by no more than two clocks may differ (`within_clocks`).
+    `in_force` is None, unknown, where a grant was told of only later, by a source that does not say when it was given;
+    or where it began later than the act by no more than two clocks may differ (`within_clocks`).
     """
     grants = chain.path.grants
     ends = [g.expires_at for g in grants if g.expires_at is not None]

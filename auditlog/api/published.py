@@ -21,7 +21,9 @@ URN = "urn:answerable:event:{}:v1"
 
 @cache
 def event_schema() -> bytes:
-    """JSON Schema (2020-12) of the claims of one SET. What it refuses is refused; ingest knows a little more (see `$comment`)."""
+    """JSON Schema (2020-12) of the claims of one SET. What it refuses is refused; ingest knows a little more (see
+    `$comment`).
+    """
     _, definitions = msgspec.json.schema_components([Payload, SubjectId], ref_template="#/$defs/{name}")
     text = {"type": "string", "maxLength": 500}
     seconds = {"type": "number", "minimum": 0, "maximum": 32_503_680_000}
@@ -32,7 +34,8 @@ def event_schema() -> bytes:
         "description": "A Security Event Token (RFC 8417) with exactly one event. Unknown members are allowed and kept in the "
         "signed bytes.",
         "$comment": "Beyond this schema: aud contains urn:answerable:<tenant>; iss is the source's; actor.act nests at most 64 deep; "
-        "no string holds U+0000; the SET is at most 256 KiB; JOSE header typ is secevent+jwt, alg one of Ed25519, EdDSA, "
+        "no string holds U+0000; the SET is at most 256 KiB; JOSE header typ is secevent+jwt, alg one of Ed25519,"
+        " EdDSA, "
         "ES256, RS256, PS256, kid a key of the source, and no jwk, jku, x5u, x5c, crit or b64.",
         "type": "object",
         "required": ["iss", "iat", "jti", "aud", "events"],
@@ -143,7 +146,8 @@ def vectors() -> bytes:
     jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": KID, "use": "sig"}
     return _document({
         "description": "Test vectors of the Answerable event format. Signatures are Ed25519 over the exact compact JWS; JSON was "
-        "written without spaces and with sorted names, which a verifier must not rely on. `fits_schema` says whether the claims "
+        "written without spaces and with sorted names, which a verifier must not rely on. `fits_schema` says whether"
+        " the claims "
         "fit event.json: what a schema cannot say is refused all the same.",
         "schema": SCHEMA_ID, "tenant": TENANT, "issuer": ISSUER, "jwks": {"keys": [jwk]},
         "private_jwk": {**jwk, "d": b64url(_SEED)},

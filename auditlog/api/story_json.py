@@ -1,4 +1,6 @@
-"""A story as the API gives it and the pages show it. Of an abuse desk: its own provider's part, and how much more there is."""
+"""A story as the API gives it and the pages show it. Of an abuse desk: its own provider's part, and how much more there
+is.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +64,9 @@ def story_json(viewer: Viewer, event_id: UUID, *, events: Callable[[list], list]
 
 
 def money_of(viewer: Viewer, story: Story, *, visible: set[str]) -> list[dict[str, Any]]:
-    """The lines of the books that the story's statements are counted in. For a desk, those whose statements are all seen."""
+    """The lines of the books that the story's statements are counted in. For a desk, those whose statements are all
+    seen.
+    """
     asked = [UUID(act.event_id) for act in story.acts if act.amount_minor is not None]
     if not asked:
         return []

@@ -84,8 +84,8 @@ def _handshake(request: HttpRequest, answer: dict[str, str] | None) -> HttpRespo
 def _body(meta: dict[str, Any]) -> bytes:
     """The request's body, never more than one byte above what is allowed: enough to see that there was more.
 
-    A body may come without a length (`Transfer-Encoding: chunked`): then the server marks its end. One that says neither
-    has none (RFC 9112 section 6.3), and reading on would wait for ever.
+    A body may come without a length (`Transfer-Encoding: chunked`): then the server marks its end. One that says
+    neither has none (RFC 9112 section 6.3), and reading on would wait for ever.
     """
     length, room = meta.get("CONTENT_LENGTH") or "", road.MAX_BODY + 1
     if length:
@@ -353,7 +353,9 @@ class SourceList(APIView):
 
 
 class Spend(APIView):
-    """What was spent, each obligation once, from `spent_minor` (certain) to `at_most_minor`; currencies are never added up."""
+    """What was spent, each obligation once, from `spent_minor` (certain) to `at_most_minor`; currencies are never added
+    up.
+    """
 
     @extend_schema(
         parameters=[OpenApiParameter(name, str) for name in ("by", "since", "until")], responses=shapes.SPENT
@@ -485,9 +487,9 @@ class Inventory(APIView):
 
 
 class Timeline(APIView):
-    """One session, task or transaction across all sources and orchestrators, in the order in which it happened, with what
-    others said of the same acts. `belongs` says why an event that does not name it is here; the header `Answerable-Cut`,
-    whether what others say was followed to its end.
+    """One session, task or transaction across all sources and orchestrators, in the order in which it happened, with
+    what others said of the same acts. `belongs` says why an event that does not name it is here; the header
+    `Answerable-Cut`, whether what others say was followed to its end.
     """
 
     @extend_schema(
@@ -575,8 +577,8 @@ class ExportOcsf(APIView):
     """Events, findings or the steps of cases as OCSF 1.7, a line each, from a cursor on: `after`, 0 for the first.
 
     `Answerable-Next-Cursor` is what to give as `after` the next time, also where nothing came; `Answerable-More` says
-    whether there is more already. The same cursor gives the same objects in the same order; a finding that changed since
-    comes later, as it stands.
+    whether there is more already. The same cursor gives the same objects in the same order; a finding that changed
+    since comes later, as it stands.
     """
 
     renderer_classes = [NdJson, JSONRenderer]
@@ -621,7 +623,9 @@ class FindingDetail(APIView):
 
 
 class FindingEvents(APIView):
-    """Every event that a finding rests on and that the caller may see, in the finding's order. `after` is taken from `next`."""
+    """Every event that a finding rests on and that the caller may see, in the finding's order. `after` is taken from
+    `next`.
+    """
 
     @extend_schema(
         operation_id="finding_events",
@@ -674,8 +678,8 @@ class Gone(APIException):
 
 
 class Destroyed(APIException):
-    """Not 410: nobody was entitled to take it away, so this is a fault of the record, and whoever asks must not take it for
-    an answer.
+    """Not 410: nobody was entitled to take it away, so this is a fault of the record, and whoever asks must not take it
+    for an answer.
     """
 
     status_code = 500

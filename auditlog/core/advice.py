@@ -1,4 +1,5 @@
-"""Advice: what to do about a finding, in words that know its facts and the clock. The static runbook is the same without them.
+"""Advice: what to do about a finding, in words that know its facts and the clock. The static runbook is the same
+without them.
 
 A rule that has more to say than its static text has `advise(facts, now)`. What it is not told it does not say: an abuse
 desk that may not read a finding's evidence gets the general text.

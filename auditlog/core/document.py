@@ -27,7 +27,9 @@ def whole_escapes(raw: bytes) -> bytes:
 
 
 def read_document(raw: bytes) -> Any:
-    """The document as Python values. A half surrogate reads as U+FFFD, a number out of range as None. Raises ValueError."""
+    """The document as Python values. A half surrogate reads as U+FFFD, a number out of range as None. Raises
+    ValueError.
+    """
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -101,14 +103,17 @@ def place_of(said: str) -> str | None:
 
 
 def make_whole(document: Any, said: str) -> bool:
-    """Make a whole number of what a decoder (msgspec) says is none, where it says one: `6003.0`, `"6003"`. Whether it did."""
+    """Make a whole number of what a decoder (msgspec) says is none, where it says one: `6003.0`, `"6003"`. Whether it
+    did.
+    """
     types = _EXPECTED.search(said)
     return types is not None and types[1] == "int" and leave_out(document, said, only_if_it_says_the_same=True)
 
 
 def leave_out(document: Any, said: str, *, only_if_it_says_the_same: bool = False) -> bool:
-    """Take what a decoder (msgspec) says does not fit out of the document, or give it the type that was expected where it
-    says the same. Whether there was anything to take out."""
+    """Take what a decoder (msgspec) says does not fit out of the document, or give it the type that was expected where
+    it says the same. Whether there was anything to take out.
+    """
     path = place_of(said)
     if path is None or not isinstance(document, dict | list):
         return False

@@ -32,8 +32,8 @@ class UnknownKey(Refused):
 
 
 class WrongAlgorithm(UnknownKey):
-    """The delivery names a key of the source and an algorithm that this key has nothing to do with. No sender that holds the
-    key signs like that, so it is found as a forgery is; `key` says whose name was used.
+    """The delivery names a key of the source and an algorithm that this key has nothing to do with. No sender that
+    holds the key signs like that, so it is found as a forgery is; `key` says whose name was used.
     """
 
     def __init__(self, said: str, *, key: str) -> None:

@@ -92,9 +92,11 @@ class Period(Struct, frozen=True, rename={"begins": "from", "ends": "to"}):
 
 
 class Money(Struct, frozen=True, omit_defaults=True):
-    """An amount, in integer minor units or as a decimal string of major units ("0.004" is 0.4 cents), and what it is for.
+    """An amount, in integer minor units or as a decimal string of major units ("0.004" is 0.4 cents), and what it is
+    for.
 
-    The type of the event decides which book it belongs to (core.money.book_of); `phase` says more where the type does not.
+    The type of the event decides which book it belongs to (core.money.book_of); `phase` says more where the type does
+    not.
     """
 
     amount_minor: Amount | None = None  # minor units of `currency`
@@ -118,7 +120,8 @@ class Money(Struct, frozen=True, omit_defaults=True):
             raise MalformedEvent("payload: `money` states an amount, and no `currency`")
         if self.amount is not None and self.amount_minor is not None and self._decimal != self.amount_minor:
             raise MalformedEvent(
-                f"payload: `money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same amount of {self.currency}"
+                f"payload: `money.amount_minor` {self.amount_minor} and `money.amount` {self.amount} are not the same"
+                f" amount of {self.currency}"
             )
         if self.amount is not None and self._decimal > 2**63 - 1:
             raise MalformedEvent(f"payload: `money.amount` {self.amount} is more than can be counted")
@@ -241,8 +244,8 @@ class Sequence(Struct, frozen=True, omit_defaults=True):
     """The statement's number in a stream of its source, so that a missing one is noticed.
 
     A source numbers the statements of a stream one by one, each number once, from whichever it likes; several streams
-    (one a process or partition) have names. A `source.heartbeat` that takes the next number also shows what was lost last.
-    Where numbers do not count up by one, each names the one before it; where a stream begins anew, it says so.
+    (one a process or partition) have names. A `source.heartbeat` that takes the next number also shows what was lost
+    last. Where numbers do not count up by one, each names the one before it; where a stream begins anew, it says so.
     """
 
     number: Annotated[int, Meta(ge=0, le=2**53 - 1)]  # what every JSON reader keeps exactly (RFC 8259 section 6)
@@ -276,7 +279,8 @@ class Payload(Struct, frozen=True, omit_defaults=True):
     sequence: Sequence | None = None
 
 
-# Stands where the sender says no time at all, until the time of receipt is put in its place (`received`): a parser knows none.
+# Stands where the sender says no time at all, until the time of receipt is put in its place (`received`): a parser
+# knows none.
 ARRIVAL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -322,7 +326,8 @@ _TYPES: dict[str, tuple[str, ...]] = {
     "money": (
         "payment.authority_granted payment.authority_ended payment.quoted payment.authorized payment.captured "
         "payment.failed payment.settled payment.refunded invoice.issued invoice.paid invoice.failed invoice.voided "
-        "invoice.credited subscription.started subscription.changed subscription.renewed subscription.ended usage.metered "
+        "invoice.credited subscription.started subscription.changed subscription.renewed subscription.ended"
+        " usage.metered "
         "budget.alerted"
     ).split(),
     "dispute": (

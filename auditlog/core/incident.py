@@ -19,7 +19,9 @@ class Contested:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """`uid` stays the same for all its steps, within its tenant. What `title`, `complaint` and `reason` say was written by anybody."""
+    """`uid` stays the same for all its steps, within its tenant. What `title`, `complaint` and `reason` say was written
+    by anybody.
+    """
 
     uid: str
     step: int  # 0 for the first

@@ -1,9 +1,9 @@
 """A reading: what one viewer reads of a finding. The only form in which a finding reaches the API and the pages.
 
-Whoever reads whole logs reads a finding whole. A provider's abuse desk reads what its own provider's events say: detectors
-write for those who read everything, and quote grants, limits, brands and events elsewhere. No name is ever looked for in
-a text. A part of a finding is read because its rule declares that part as made of the events found alone (`of_events`) and
-because all of those are the desk's own; what no rule declares is not read.
+Whoever reads whole logs reads a finding whole. A provider's abuse desk reads what its own provider's events say:
+detectors write for those who read everything, and quote grants, limits, brands and events elsewhere. No name is ever
+looked for in a text. A part of a finding is read because its rule declares that part as made of the events found alone
+(`of_events`) and because all of those are the desk's own; what no rule declares is not read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,9 +64,10 @@ def read_by_desk(
 ) -> Reading:
     """What a provider's abuse desk reads of a finding.
 
-    `own` are the finding's events at that provider, of very many the first, `own_total` how many there are, `title` the rule's general one, `of_events` what the rule makes of its
-    events alone. `written` gives a party as the desk reads it: by name or as a stub. Fields are withheld by what the desk
-    could read, not by what there is: that a field is withheld says nothing.
+    `own` are the finding's events at that provider, of very many the first, `own_total` how many there are, `title` the
+    rule's general one, `of_events` what the rule makes of its events alone. `written` gives a party as the desk reads
+    it: by name or as a stub. Fields are withheld by what the desk could read, not by what there is: that a field is
+    withheld says nothing.
     """
     mine, leaves = {event.event_id for event in own}, {event.leaf_index for event in own}
     rest = max(0, whole.total - len(whole.events))  # of very many, those that it does not name

@@ -1,8 +1,9 @@
 """Numbers that a source gives its statements, so that a missing one can be told from silence: runs and gaps.
 
-A stream counts up by one, or each statement names the number before its own: then nothing is between the two. Where it began
-before we listened is unknown, so what lies below the lowest number received is not missing; nor is what lies below the one
-that says the stream begins with it. Runs are a function of the set of statements received, whatever their order.
+A stream counts up by one, or each statement names the number before its own: then nothing is between the two. Where it
+began before we listened is unknown, so what lies below the lowest number received is not missing; nor is what lies
+below the one that says the stream begins with it. Runs are a function of the set of statements received, whatever their
+order.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +13,9 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Numbers `first` to `last` of a stream, all received or not in use, by `events` statements (more than numbers: some were
-    reused)."""
+    """Numbers `first` to `last` of a stream, all received or not in use, by `events` statements (more than numbers:
+    some were reused).
+    """
 
     first: int
     last: int

@@ -1,12 +1,13 @@
 """Back up and restore: every table in one consistent dump, with the checkpoints it belongs to.
 
-A backup is a zip of PostgreSQL's own COPY text, one member a table, made in one snapshot. It holds what the tables hold:
-payloads, salts and the tenants' peppers, hashes of passwords and tokens. Keep it as secret as the database. Sessions are
-left out, because a session's key is a live credential. The log's signing key is not in the database, so not in here.
+A backup is a zip of PostgreSQL's own COPY text, one member a table, made in one snapshot. It holds what the tables
+hold: payloads, salts and the tenants' peppers, hashes of passwords and tokens. Keep it as secret as the database.
+Sessions are left out, because a session's key is a live credential. The log's signing key is not in the database, so
+not in here.
 
 A restore loads everything in one transaction, derives every log again from the stored bytes, and holds it against the
-signed checkpoints and against the independent head, all before anybody can see a row. A database that is older than what
-was signed must not sign on as if nothing had happened (the Venafi log, 2017): see `heads.py` and `publish.py`.
+signed checkpoints and against the independent head, all before anybody can see a row. A database that is older than
+what was signed must not sign on as if nothing had happened (the Venafi log, 2017): see `heads.py` and `publish.py`.
 """
 
 import hashlib
@@ -118,7 +119,8 @@ def _dump(cursor, archive: zipfile.ZipFile, name: str, columns: list[str]) -> di
 def _logs(cursor) -> list[dict[str, Any]]:
     """Of every tenant: leaves, and the newest signed checkpoint in the same snapshot."""
     cursor.execute(
-        "SELECT t.name, h.size, (SELECT c.note FROM ledger_checkpoint c WHERE c.tenant_id = h.tenant_id AND c.epoch = h.epoch"
+        "SELECT t.name, h.size, (SELECT c.note FROM ledger_checkpoint c WHERE c.tenant_id = h.tenant_id AND c.epoch ="
+        " h.epoch"
         " ORDER BY c.size DESC LIMIT 1) FROM ledger_head h JOIN auditlog_tenant t ON t.id = h.tenant_id"
         " WHERE h.epoch = %s ORDER BY t.name",
         [EPOCH],
@@ -140,9 +142,9 @@ def restore(
 ) -> Restored:
     """Load a backup into an empty database, verify every log, then commit. All of it or nothing.
 
-    `heads` are notes signed after the backup may have been made, or folders of them; `vkeys` the logs' verifier keys where
-    they are known from elsewhere, `own_key` the public half of the key that signs here. Raises BadBackup, LedgerCorrupt,
-    or NotPossible when a log is behind its head.
+    `heads` are notes signed after the backup may have been made, or folders of them; `vkeys` the logs' verifier keys
+    where they are known from elsewhere, `own_key` the public half of the key that signs here. Raises BadBackup,
+    LedgerCorrupt, or NotPossible when a log is behind its head.
     """
     notes = _head_notes(heads)
     try:
@@ -188,7 +190,8 @@ def _check_fit(cursor, header: Mapping[str, Any]) -> None:
         mine, theirs = ({tuple(one) for one in many} for many in (_migrations(cursor), header["migrations"]))
         odd = sorted(mine ^ theirs)[:3]
         raise BadBackup(
-            f"the backup was made by another version of this service (migrations differ: {odd}): restore with that version, then update"
+            f"the backup was made by another version of this service (migrations differ: {odd}): restore with that"
+            " version, then update"
         )
     here = {name: columns for name, columns in _tables(cursor).items() if name not in (*LEFT_OUT, *REMADE)}
     there = {table["name"]: table["columns"] for table in header["tables"]}
@@ -257,7 +260,8 @@ def _verify_all(
             )
         if verified.leaves > newest.size:
             warnings.append(
-                f"log {tenant.name!r}: {verified.leaves - newest.size:,} leaves after its last checkpoint were not signed yet"
+                f"log {tenant.name!r}: {verified.leaves - newest.size:,} leaves after its last checkpoint were not"
+                " signed yet"
             )
     return warnings
 
@@ -280,17 +284,20 @@ def _measure(
             behind[tenant.name] = head.size - size
         elif head.root != _root_of(tenant, head.size):
             raise LedgerCorrupt(
-                f"log {tenant.name!r}: its first {head.size:,} leaves are not those that the head {name!r} was signed for"
+                f"log {tenant.name!r}: its first {head.size:,} leaves are not those that the head {name!r} was signed"
+                " for"
             )
     if behind and not accept_behind:
         lacks = "; ".join(f"{tenant} lacks {count:,} signed leaves" for tenant, count in sorted(behind.items()))
         raise NotPossible(
-            f"the backup is behind the independent head: {lacks}. Nothing was restored. Look for a newer backup; if there is none,"
+            f"the backup is behind the independent head: {lacks}. Nothing was restored. Look for a newer backup; if"
+            " there is none,"
             " --accept-behind restores this one (erasures made since must then be made again)"
         )
     for tenant_name, count in sorted(behind.items()):
         warnings.append(
-            f"log {tenant_name!r} lacks {count:,} leaves that were signed and may have been shown to others. The publisher will not"
+            f"log {tenant_name!r} lacks {count:,} leaves that were signed and may have been shown to others. The"
+            " publisher will not"
             " sign it until a person has set the independent head aside; erasures made since must be made again"
         )
     return behind
@@ -356,13 +363,15 @@ def _as_owner() -> Iterator[Any]:
         connections["default"] = usual
 
 
-# --- the catalogue ------------------------------------------------------------------------------------------------------
+# --- the catalogue
+# ------------------------------------------------------------------------------------------------------
 
 
 def _tables(cursor) -> dict[str, list[str]]:
     """Our tables and their stored columns."""
     cursor.execute(
-        "SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+        "SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) FROM pg_class c JOIN pg_attribute a ON"
+        " a.attrelid = c.oid"
         " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
         " AND a.attgenerated = '' GROUP BY c.relname ORDER BY c.relname"
     )
@@ -404,7 +413,8 @@ def _sequences(cursor) -> dict[str, int]:
 def _set_sequences(cursor, dumped: Mapping[str, int]) -> None:
     """Let every sequence go on after what is in its column, and after what it had given out (rows may be gone since)."""
     cursor.execute(
-        "SELECT s.relname, t.relname, a.attname FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN ('a', 'i')"
+        "SELECT s.relname, t.relname, a.attname FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.deptype IN"
+        " ('a', 'i')"
         " AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass"
         " JOIN pg_class t ON t.oid = d.refobjid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid"
         " WHERE s.relkind = 'S' AND s.relnamespace = 'public'::regnamespace ORDER BY s.relname"
@@ -412,7 +422,8 @@ def _set_sequences(cursor, dumped: Mapping[str, int]) -> None:
     for sequence, table, column in cursor.fetchall():
         cursor.execute(
             sql.SQL(
-                "SELECT setval(%s::regclass, greatest(1, %s, coalesce(max({}), 0)), greatest(%s, coalesce(max({}), 0)) > 0) FROM {}"
+                "SELECT setval(%s::regclass, greatest(1, %s, coalesce(max({}), 0)), greatest(%s, coalesce(max({}), 0))"
+                " > 0) FROM {}"
             ).format(sql.Identifier(column), sql.Identifier(column), sql.Identifier(table)),
             [sequence, dumped.get(sequence, 0), dumped.get(sequence, 0)],
         )

@@ -55,9 +55,10 @@ def export_log(
 ) -> Exported:  # fmt: skip
     """Write a bundle of the whole log, or of some events or leaves and all that is needed to check those.
 
-    Everything is of one snapshot, at its newest checkpoint; `earliest`: at the first that covers what was asked for, so that
-    the same question has the same answer later. `also`: leaves beside the events. `papers`: files that come with it, each
-    bound by its digest in the manifest, which says what `about` says. Raises NotCovered, NotFound or NotPossible.
+    Everything is of one snapshot, at its newest checkpoint; `earliest`: at the first that covers what was asked for, so
+    that the same question has the same answer later. `also`: leaves beside the events. `papers`: files that come with
+    it, each bound by its digest in the manifest, which says what `about` says. Raises NotCovered, NotFound or
+    NotPossible.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -85,7 +86,8 @@ def export_log(
         gone = absences(tenant, missing)
         if late := [absence for absence in gone.values() if absence.is_authorised and (absence.tombstone or 0) >= size]:
             raise NotCovered(
-                f"leaf {late[0].tombstone}, which erased leaf {late[0].leaf_index}, is not covered yet: the last checkpoint has {size} leaves"
+                f"leaf {late[0].tombstone}, which erased leaf {late[0].leaf_index}, is not covered yet: the last"
+                f" checkpoint has {size} leaves"
             )
         destroyed = tuple(gone[index] for index in sorted(gone) if not gone[index].is_authorised)
         manifest = {
@@ -146,12 +148,15 @@ def _chosen(
 
 
 def _with_context(tenant: Tenant, chosen: list[int], size: int) -> list[int]:
-    """The chosen leaves, those that configure their sources and keys before them, and what erased, holds or releases them."""
+    """The chosen leaves, those that configure their sources and keys before them, and what erased, holds or releases
+    them.
+    """
     sources = {row.source for row in _each(tenant, chosen)}
     wanted, last = set(chosen), chosen[-1]
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT l.leaf_index, l.kind, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
+            "SELECT l.leaf_index, l.kind, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch,"
+            " leaf_index)"
             " WHERE l.tenant_id = %s AND l.epoch = %s AND l.kind = ANY(%s) ORDER BY l.leaf_index",
             [tenant.pk, EPOCH, list(EXPLAINING)],
         )
@@ -214,7 +219,8 @@ def _all_notes(tenant: Tenant, size: int) -> Iterator[dict[str, Any]]:
     while True:
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT size, {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size > %s AND size < %s"
+                f"SELECT size, {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size > %s AND"
+                " size < %s"
                 " ORDER BY size LIMIT 1000",
                 [tenant.pk, EPOCH, below, size],
             )
@@ -226,16 +232,20 @@ def _all_notes(tenant: Tenant, size: int) -> Iterator[dict[str, Any]]:
 
 
 def _notes_around(tenant: Tenant, size: int, chosen: list[int]) -> Iterator[dict[str, Any]]:
-    """The last checkpoint before the chosen leaves and the first after each end, when the log came to hold them; and the
-    newest that any number of witnesses cosigned."""
+    """The last checkpoint before the chosen leaves and the first after each end, when the log came to hold them; and
+    the newest that any number of witnesses cosigned.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT size, {COSIGNED} FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s"
-            " AND size IN ((SELECT max(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size <= %(first)s),"
+            " AND size IN ((SELECT max(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size"
+            " <= %(first)s),"
             " (SELECT min(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size > %(first)s),"
             " (SELECT min(size) FROM ledger_checkpoint WHERE tenant_id = %(t)s AND epoch = %(e)s AND size > %(last)s))"
-            " OR tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s AND size IN (SELECT max(size) FROM (SELECT size, count(*) AS"
-            " witnesses FROM ledger_cosignature WHERE tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s GROUP BY size) cosigned"
+            " OR tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s AND size IN (SELECT max(size) FROM (SELECT size,"
+            " count(*) AS"
+            " witnesses FROM ledger_cosignature WHERE tenant_id = %(t)s AND epoch = %(e)s AND size < %(s)s GROUP BY"
+            " size) cosigned"
             " GROUP BY witnesses)"
             " ORDER BY size",
             {"t": tenant.pk, "e": EPOCH, "s": size, "first": chosen[0], "last": chosen[-1]},
@@ -330,7 +340,9 @@ def _b64(value: bytes) -> str:
 
 @contextmanager
 def private_file(path: Path) -> Iterator[IO[bytes]]:
-    """A new file of mode 0600 that is there whole, on disk, or not at all. Raises NotPossible when there is one already."""
+    """A new file of mode 0600 that is there whole, on disk, or not at all. Raises NotPossible when there is one
+    already.
+    """
     if path.exists():
         raise NotPossible(f"{path} is there already, and is not overwritten")
     draft = path.with_name(path.name + ".part")

@@ -1,8 +1,8 @@
 """Earned: does each leaf carry what its grade claims, under the key that its source had on record at that time.
 
-A grade is our claim. Whoever can write into the ledger can write a leaf that claims grade A over bytes that nobody signed,
-and the tree will hold: so `verify_ledger` and the background check hold every event against the key leaf before it.
-Shared secrets (grade C) are not in the log, so a MAC is not checked here; grades D to F claim no signature.
+A grade is our claim. Whoever can write into the ledger can write a leaf that claims grade A over bytes that nobody
+signed, and the tree will hold: so `verify_ledger` and the background check hold every event against the key leaf before
+it. Shared secrets (grade C) are not in the log, so a MAC is not checked here; grades D to F claim no signature.
 """
 
 import json
@@ -46,7 +46,9 @@ class Unearned:
 
 @dataclass(slots=True)
 class _Keys:
-    """The keys of sources by the leaves that state them: (source, thumbprint) -> the key, and by which leaf and when it ended."""
+    """The keys of sources by the leaves that state them: (source, thumbprint) -> the key, and by which leaf and when it
+    ended.
+    """
 
     added: dict[tuple[str, str], Key] = field(default_factory=dict)
     retired: dict[tuple[str, str], tuple[int, datetime]] = field(default_factory=dict)
@@ -111,8 +113,10 @@ def _keys_before(tenant: Tenant, start: int) -> _Keys:
     keys = _Keys()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) AND l.leaf_index < %s ORDER BY l.leaf_index",
+            "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id,"
+            " epoch, leaf_index)"
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) AND l.leaf_index <"
+            " %s ORDER BY l.leaf_index",
             [tenant.pk, EPOCH, [KIND_NUMBERS["key"], KIND_NUMBERS["config"]], start],
         )
         for index, at, raw in cursor.fetchall():
@@ -178,7 +182,9 @@ def _check_set(raw: bytes, key: Key) -> None:
 
 
 def _moved(module: ModuleType, raw: bytes, headers: bytes, sender: formats.Sender, given: str) -> str:
-    """Whether what was signed stands under another name, or was signed for another log: it was taken from elsewhere then."""
+    """Whether what was signed stands under another name, or was signed for another log: it was taken from elsewhere
+    then.
+    """
     try:
         event = module.parse(raw, headers, sender)
     except Exception as error:  # taken once, by another version of the parser: projected by nobody, and said elsewhere

@@ -1,8 +1,9 @@
 """Erase: a privacy duty that leaves its own trace. Payload and salt go, the leaf stays and stays provable.
 
 The tombstone is appended and the payloads are deleted in one transaction, by the one database function that may; it
-looks at legal holds itself, so no code path around this module can erase what is held. In the same transaction the erased
-content leaves the projections (unproject.py), at the cost of what it touched, and findings lose what they told of it.
+looks at legal holds itself, so no code path around this module can erase what is held. In the same transaction the
+erased content leaves the projections (unproject.py), at the cost of what it touched, and findings lose what they told
+of it.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,9 @@ def erase(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
 
 
 def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: str, now: datetime) -> Erased:
-    """The erasure itself. A generation that an older version wrote cannot be told apart, and stays marked until `forget`."""
+    """The erasure itself. A generation that an older version wrote cannot be told apart, and stays marked until
+    `forget`.
+    """
     if not why.strip():
         raise NotPossible("an erasure needs a reason: it stands in the log for ever")
     wanted = sorted(set(leaves))
@@ -55,7 +58,8 @@ def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
     body = {"change": "erased", "leaves": wanted, "who": who, "why": why, "policy": policy}
     try:
         with transaction.atomic():
-            # What projects, detects or rebuilds waits for these rows. Before the log's lock: a batch being projected may hold
+            # What projects, detects or rebuilds waits for these rows. Before the log's lock: a batch being projected
+            # may hold
             # them for seconds, and appending must not wait for it.
             generations = ProjectionState.objects.filter(tenant=tenant)
             for state in generations.select_for_update().order_by("generation"):
@@ -65,7 +69,8 @@ def _bury(tenant: Tenant, leaves: Sequence[int], *, who: str, why: str, policy: 
             tombstone = append_note(tenant, "tombstone", body, now=now)
             with connection.cursor() as cursor:
                 cursor.execute(
-                    "SELECT count(*) FILTER (WHERE ledger_erase(%s, %s::smallint, leaf, %s)) FROM unnest(%s::bigint[]) leaf",
+                    "SELECT count(*) FILTER (WHERE ledger_erase(%s, %s::smallint, leaf, %s)) FROM unnest(%s::bigint[])"
+                    " leaf",
                     [tenant.pk, EPOCH, tombstone, wanted],
                 )
                 [count] = cursor.fetchone()
@@ -92,8 +97,8 @@ def forget(tenant: Tenant, *, now: datetime) -> bool:
 
 
 def _redact_findings(tenant: Tenant, leaves: Sequence[int] | None = None) -> None:
-    """Take out of findings what they tell of erased leaves: of these, or of any. What was found, by which rule, of which
-    leaves and what people decided stays; who it was about goes when nothing that it rests on is left.
+    """Take out of findings what they tell of erased leaves: of these, or of any. What was found, by which rule, of
+    which leaves and what people decided stays; who it was about goes when nothing that it rests on is left.
     """
     with connection.cursor() as cursor:
         cursor.execute(_REDACT, {"tenant": tenant.pk, "epoch": EPOCH, "leaves": leaves})

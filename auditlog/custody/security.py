@@ -1,10 +1,12 @@
 """The security log: who signed in or could not, was refused, took something out or changed how things are set up.
 
-A log of its own for each tenant, with its own leaves, which the publisher signs and `verify_ledger` checks like any other.
-What belongs to no tenant (an account that nobody has) is in the service's own. It says who, what, from where and what came
-of it, and never a password, a token or a query: what was typed as a user name is kept only where an account has it.
+A log of its own for each tenant, with its own leaves, which the publisher signs and `verify_ledger` checks like any
+other. What belongs to no tenant (an account that nobody has) is in the service's own. It says who, what, from where and
+what came of it, and never a password, a token or a query: what was typed as a user name is kept only where an account
+has it.
 
-Writing it never fails what it tells of; what could not be written is told on stderr, counted, and makes `/workz` say so.
+Writing it never fails what it tells of; what could not be written is told on stderr, counted, and makes `/workz` say
+so.
 """
 
 import json
@@ -219,7 +221,8 @@ def _page(tenant: Tenant, format: str, after: int, size: int) -> Page:
 def _end(tenant: Tenant) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT coalesce(max(l.leaf_index) + 1, 0) FROM security_log s JOIN ledger_leaf l ON l.tenant_id = s.log_id AND l.epoch = %s"
+            "SELECT coalesce(max(l.leaf_index) + 1, 0) FROM security_log s JOIN ledger_leaf l ON l.tenant_id ="
+            " s.log_id AND l.epoch = %s"
             " AND l.event_id IS NULL AND l.kind = %s WHERE s.tenant_id = %s",
             [EPOCH, KIND_NUMBERS["security"], tenant.pk],
         )

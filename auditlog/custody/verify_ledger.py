@@ -98,8 +98,9 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
 def _tiles_of_leaves(
     tenant: Tenant, start: int, end: int
 ) -> Iterator[tuple[int, list[bytes], bytes | None, dict[int, int]]]:
-    """Of [start, end) tile by tile: its number, the leaf hashes from the stored bytes, the tile as stored (None: not yet
-    published) and the leaves whose payload is gone, with their kinds (all of a window with its first tile)."""
+    """Of [start, end) tile by tile: its number, the leaf hashes from the stored bytes, the tile as stored (None: not
+    yet published) and the leaves whose payload is gone, with their kinds (all of a window with its first tile).
+    """
     names = source_names(tenant)
     for first in range(start, end, WINDOW):
         # A window is read to its end before anything else is asked: one connection carries one stream.
@@ -183,8 +184,8 @@ def _split(packed: bytes) -> list[bytes]:
 
 
 def _edge_before(tenant: Tenant, start: int, signed_size: int) -> Edge:
-    """The edge of the tree of the first `start` leaves, from the newest tiles that make it up; of leaves that nobody has
-    signed yet, which have none, from the stored bytes.
+    """The edge of the tree of the first `start` leaves, from the newest tiles that make it up; of leaves that nobody
+    has signed yet, which have none, from the stored bytes.
     """
     edge = EMPTY
     if not start:
@@ -222,7 +223,8 @@ def _within(rows: list[Checkpoint], first: int, last: int) -> Iterator[Checkpoin
 def _keys(tenant: Tenant, public_key) -> list[tuple[int, bytes]]:
     """The log's public keys, each with the size from which on it signed, oldest first.
 
-    Of the record, the keys before `public_key` are believed: what they signed must fit the same leaves as the newest head.
+    Of the record, the keys before `public_key` are believed: what they signed must fit the same leaves as the newest
+    head.
     """
     rows = LogKey.objects.filter(tenant=tenant, epoch=EPOCH).order_by("from_size", "id")
     recorded = [(row.from_size, public_key_of(row.vkey)[1]) for row in rows]
@@ -270,7 +272,8 @@ def insert_only_faults() -> list[str]:
                 if cursor.fetchone()[0]:
                     faults.append(f"the application role may {privilege} {table}")
             cursor.execute(
-                "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled IN ('O', 'A')",
+                "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled IN"
+                " ('O', 'A')",
                 [table],
             )
             if cursor.fetchone()[0] < 2:

@@ -1,8 +1,8 @@
 """Watch: hold what is stored against what the log itself says, all the time and a little at once.
 
 New leaves: does each earn its grade (earned.py), is each payload there (absence.py). All payloads, every few minutes.
-Configuration: is it what the leaves state (configuration.py). What is found stays found until a person closes it: whoever
-puts things back as they were has not undone having changed them.
+Configuration: is it what the leaves state (configuration.py). What is found stays found until a person closes it:
+whoever puts things back as they were has not undone having changed them.
 """
 
 import time
@@ -90,8 +90,10 @@ def _look_at_leaves(tenant: Tenant, start: int, end: int, *, now: datetime) -> N
 def _look_for_payloads(tenant: Tenant, start: int, end: int, *, now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT l.leaf_index, l.kind FROM ledger_leaf l LEFT JOIN ledger_payload p ON p.tenant_id = l.tenant_id AND p.epoch = l.epoch"
-            " AND p.leaf_index = l.leaf_index WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index >= %s AND l.leaf_index < %s"
+            "SELECT l.leaf_index, l.kind FROM ledger_leaf l LEFT JOIN ledger_payload p ON p.tenant_id = l.tenant_id"
+            " AND p.epoch = l.epoch"
+            " AND p.leaf_index = l.leaf_index WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index >= %s AND"
+            " l.leaf_index < %s"
             " AND p.leaf_index IS NULL ORDER BY l.leaf_index",
             [tenant.pk, EPOCH, start, end],
         )
@@ -106,7 +108,8 @@ def _events(tenant: Tenant, leaves: list[int]) -> dict[int, str]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT leaf_index, event_id::text FROM ledger_leaf WHERE tenant_id = %s AND epoch = %s AND leaf_index = ANY(%s)"
+            "SELECT leaf_index, event_id::text FROM ledger_leaf WHERE tenant_id = %s AND epoch = %s AND leaf_index ="
+            " ANY(%s)"
             " AND event_id IS NOT NULL",
             [tenant.pk, EPOCH, leaves],
         )

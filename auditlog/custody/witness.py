@@ -109,12 +109,15 @@ def cosigned_note(tenant: Tenant, size: int) -> str:
 
 
 def witnessed_size(tenant: Tenant) -> int | None:
-    """The newest size that as many witnesses as the tenant's quorum have cosigned; None when there is no quorum to reach."""
+    """The newest size that as many witnesses as the tenant's quorum have cosigned; None when there is no quorum to
+    reach.
+    """
     if not tenant.witness_quorum:
         return None
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT coalesce(max(size), 0) FROM (SELECT size FROM ledger_cosignature WHERE tenant_id = %s AND epoch = %s"
+            "SELECT coalesce(max(size), 0) FROM (SELECT size FROM ledger_cosignature WHERE tenant_id = %s AND epoch ="
+            " %s"
             " GROUP BY size HAVING count(*) >= %s) reached",
             [tenant.pk, EPOCH, tenant.witness_quorum],
         )

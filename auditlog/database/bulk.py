@@ -42,7 +42,8 @@ def upsert_rows(
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM staged_{table}"
-            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{column} = {value}' for column, value in after.items())}"
+            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET"
+            f" {', '.join(f'{column} = {value}' for column, value in after.items())}"
             # What is as it was before writes no row.
             f" WHERE ({', '.join(f't.{column}' for column in after)}) IS DISTINCT FROM ({', '.join(after.values())})"
         )

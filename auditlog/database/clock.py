@@ -1,7 +1,7 @@
 """The clock of the service: the database's, so that whatever is due is due by one clock, whichever host asks.
 
-Between two looks at it the process's monotonic clock carries it on, which nobody sets. A clock that is set back makes what
-was planned lie hours ahead: `follow` moves that by as much. Order never comes from a clock, but from positions.
+Between two looks at it the process's monotonic clock carries it on, which nobody sets. A clock that is set back makes
+what was planned lie hours ahead: `follow` moves that by as much. Order never comes from a clock, but from positions.
 """
 
 import threading
@@ -71,7 +71,8 @@ def follow(*, at: datetime) -> timedelta:
 
 @transaction.atomic
 def its_night(name: str, *, hour: int, minute: int, at: datetime) -> bool:
-    """Whether a nightly task is due, and then it counts as begun: once a day of the database's clock, over all processes.
+    """Whether a nightly task is due, and then it counts as begun: once a day of the database's clock, over all
+    processes.
 
     Kept in a row, so that a night in which nothing ran is caught up on.
     """

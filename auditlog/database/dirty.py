@@ -10,10 +10,10 @@ AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # due by every clock, however it was
 def look_again(tenant_id: int, kind: str, key: str, *, due_at: datetime = AT_ONCE) -> None:
     """Have this key looked at, at once or at `due_at`; one row is enough for all who ask before it is taken.
 
-    Call it after what there is to see was written. A round that is under way has perhaps read before that, and its row is
-    still there for everybody else until it commits: that row is locked, so it is passed over here, and a new one is
-    written for the next round. A row that is not taken stays where it is until we commit, so whoever takes it sees
-    what we wrote.
+    Call it after what there is to see was written. A round that is under way has perhaps read before that, and its row
+    is still there for everybody else until it commits: that row is locked, so it is passed over here, and a new one is
+    written for the next round. A row that is not taken stays where it is until we commit, so whoever takes it sees what
+    we wrote.
     """
     with connection.cursor() as cursor:
         cursor.execute(_ASK, {"tenant": tenant_id, "kind": kind, "key": key, "due_at": due_at})

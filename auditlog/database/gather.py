@@ -1,8 +1,8 @@
 """What several threads of one process want of the database at once is asked for once.
 
-One of those that wait leads: it does the work for all, then hands over to the first that came meanwhile, so nobody serves
-others for long. The work itself says when it begins to matter who waits: what it does for an item it does after the item
-came.
+One of those that wait leads: it does the work for all, then hands over to the first that came meanwhile, so nobody
+serves others for long. The work itself says when it begins to matter who waits: what it does for an item it does after
+the item came.
 """
 
 import threading
@@ -31,8 +31,8 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Gathering(Generic[Item, Result]):
-    """The callers of this process that wait for one kind of work. `work` takes the items and gives a result for each, in
-    their order; those of several callers together are at most `most`.
+    """The callers of this process that wait for one kind of work. `work` takes the items and gives a result for each,
+    in their order; those of several callers together are at most `most`.
     """
 
     def __init__(self, work: Callable[[Take[Item]], Sequence[Result]], *, most: int) -> None:

@@ -62,7 +62,8 @@ def check_export(export: Export) -> None:
 
 @transaction.atomic
 def change_export(export: Export, *, now: datetime) -> None:
-    """Keep what was changed of an export: where to, under which secrets, whether at all. It goes on from its position, at once.
+    """Keep what was changed of an export: where to, under which secrets, whether at all. It goes on from its position,
+    at once.
 
     Raises ConfigurationError.
     """
@@ -82,10 +83,12 @@ def remove_export(export: Export, *, now: datetime) -> None:
 def set_cursor(
     export: Export, what: str, position: int | None, *, now: datetime, may_skip: bool = False
 ) -> tuple[int, int]:
-    """Have one stream of an export go on from `position` (None: from the end), at once. Returns where it was, and is now.
+    """Have one stream of an export go on from `position` (None: from the end), at once. Returns where it was, and is
+    now.
 
-    Back: what lies between is sent again, under the same ids. Forward: it is never sent, so that takes `may_skip`. Raises
-    NotFound where it does not send that, NotPossible for a cursor beyond the end, or while a delivery is under way.
+    Back: what lies between is sent again, under the same ids. Forward: it is never sent, so that takes `may_skip`.
+    Raises NotFound where it does not send that, NotPossible for a cursor beyond the end, or while a delivery is under
+    way.
     """
     stream = ExportStream.objects.filter(tenant_id=export.tenant_id, export=export, what=what).first()
     if stream is None:

@@ -1,10 +1,10 @@
 """Deliver: what an export has not sent yet goes out by webhook, in batches of lines, from its position on.
 
 Signed in the way of Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature), or under a token of the
-receiver's in `Authorization`, or both; secret and token are in the environment and nowhere else. The position moves once the
-receiver has answered 2xx, so a batch may come twice and is never left out: every object has a stable id (`metadata.uid`,
-`externalId`), and the same batch the same webhook-id. What fails is tried again, later each time, for as long as it
-takes; nothing is given up.
+receiver's in `Authorization`, or both; secret and token are in the environment and nowhere else. The position moves
+once the receiver has answered 2xx, so a batch may come twice and is never left out: every object has a stable id
+(`metadata.uid`, `externalId`), and the same batch the same webhook-id. What fails is tried again, later each time, for
+as long as it takes; nothing is given up.
 """
 
 import re
@@ -39,7 +39,8 @@ def due_streams(*, now: datetime) -> list[int]:
     has_more = " ".join(f"WHEN '{stream.name}' THEN {stream.has_more}" for stream in streams().values())
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT s.id FROM export_stream s JOIN auditlog_export e ON e.id = s.export_id AND e.tenant_id = s.tenant_id"
+            "SELECT s.id FROM export_stream s JOIN auditlog_export e ON e.id = s.export_id AND e.tenant_id ="
+            " s.tenant_id"
             f" WHERE e.state = 'active' AND (s.due_at IS NULL OR s.due_at <= %s) AND CASE s.what {has_more} END"
             " ORDER BY s.due_at NULLS FIRST, s.last_at NULLS FIRST, s.id",
             [now],

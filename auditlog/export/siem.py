@@ -1,6 +1,6 @@
 """SIEM: a tenant's events and findings as lines, from a cursor on, in an order that stays. Read by the webhook, the API
-and the command alike; whoever goes on from the cursor it was given misses nothing. What else there is to tell comes from
-the packages that stand on this one, by the names that the settings give (`SIEM_STREAMS`; see stream.py).
+and the command alike; whoever goes on from the cursor it was given misses nothing. What else there is to tell comes
+from the packages that stand on this one, by the names that the settings give (`SIEM_STREAMS`; see stream.py).
 
 A cursor of events is the number of leaves that were gone through: only what is projected is given, and its chain as it
 is known then. A cursor of findings is the number of the last change that was given: a finding that changes comes again,
@@ -60,7 +60,8 @@ def _given_ids(tenant: Tenant, leaves: list[int]) -> dict[int, str]:
     """By leaf index: the id that its source gave an event; none when it was erased."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT leaf_index, source_event_id FROM ledger_payload WHERE tenant_id = %s AND epoch = %s AND leaf_index = ANY(%s)",
+            "SELECT leaf_index, source_event_id FROM ledger_payload WHERE tenant_id = %s AND epoch = %s AND leaf_index"
+            " = ANY(%s)",
             [tenant.pk, EPOCH, leaves],
         )
         return dict(cursor.fetchall())
@@ -82,7 +83,8 @@ def _findings(tenant: Tenant, format: str, after: int, size: int) -> Page:
 
 @transaction.atomic
 def number_changes(tenant: Tenant) -> int:
-    """Give every change of a finding that has none its number, in the order in which they are seen here. Returns the last.
+    """Give every change of a finding that has none its number, in the order in which they are seen here. Returns the
+    last.
 
     Only what is committed is seen, and only one at a time gives numbers: none is ever given behind a reader's back.
     """
@@ -91,7 +93,8 @@ def number_changes(tenant: Tenant) -> int:
     with connection.cursor() as cursor:
         # A finding that somebody is changing right now is left for the next look.
         cursor.execute(
-            "WITH changed AS (SELECT id FROM finding WHERE tenant_id = %(tenant)s AND change IS NULL ORDER BY id FOR UPDATE SKIP LOCKED),"
+            "WITH changed AS (SELECT id FROM finding WHERE tenant_id = %(tenant)s AND change IS NULL ORDER BY id FOR"
+            " UPDATE SKIP LOCKED),"
             " numbered AS (SELECT id, %(last)s + row_number() OVER (ORDER BY id) AS number FROM changed)"
             " UPDATE finding f SET change = n.number, first_change = coalesce(f.first_change, n.number)"
             " FROM numbered n WHERE f.id = n.id AND f.tenant_id = %(tenant)s",
@@ -106,7 +109,8 @@ def number_changes(tenant: Tenant) -> int:
 def _last_reasons(tenant: Tenant, findings: list[int]) -> dict[int, str]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT ON (t.finding_id) t.finding_id, t.reason FROM finding_triage t JOIN finding f ON f.id = t.finding_id"
+            "SELECT DISTINCT ON (t.finding_id) t.finding_id, t.reason FROM finding_triage t JOIN finding f ON f.id ="
+            " t.finding_id"
             " WHERE f.tenant_id = %s AND t.finding_id = ANY(%s) ORDER BY t.finding_id, t.id DESC",
             [tenant.pk, findings],
         )

@@ -102,7 +102,8 @@ class Statement:
 class Received:
     """`statements` by the name the sender gave each (a batch's `jti`), in order. `batch` asks for an RFC 8936 answer.
 
-    `answer`: it was no delivery but the sender's question whether the address is ours, and this is what it is answered with.
+    `answer`: it was no delivery but the sender's question whether the address is ours, and this is what it is answered
+    with.
     """
 
     statements: dict[str, Statement | Refused]

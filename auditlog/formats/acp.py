@@ -1,9 +1,9 @@
-"""Agentic Commerce Protocol (2026-04-17, and orders of the versions before): the merchant's order webhooks, and delegated
-payments as their recorder saw them. {type: order_create | order_update, data: order} | {type: delegate_payment, at,
-idempotency_key, data: {request, response}}.
+"""Agentic Commerce Protocol (2026-04-17, and orders of the versions before): the merchant's order webhooks, and
+delegated payments as their recorder saw them. {type: order_create | order_update, data: order} | {type:
+delegate_payment, at, idempotency_key, data: {request, response}}.
 
-Up to 2026-01-30 an order has no id, and is known by its checkout session; its `refunds` have neither ids nor a currency and
-stand in every later webhook again, so that none of them can be counted.
+Up to 2026-01-30 an order has no id, and is known by its checkout session; its `refunds` have neither ids nor a currency
+and stand in every later webhook again, so that none of them can be counted.
 
 Verified: the specification's examples of orders and delegated payments, the signature header. Not verified: which
 clock a merchant uses for an order that names no time; the time in the signature stands for it.

@@ -9,10 +9,10 @@ Chain order: oldest first. An open mandate is a grant of the user to the agent w
 is a grant below it; a closed mandate is an act under the last of them. The user is named only where the first token
 has a `sub`. The checkout's hash is the `txn` of all.
 
-A mandate goes by `ap2:` and the hash of its last token's JWT alone, which is what AP2's SDK and all its samples put into
-receipts ("Canonical receipt reference") and what no choice of disclosures changes. The specification's text has receipts
-refer "as sd_hash", the disclosures included: that name the mandate states too, as its token, and a receipt may give either.
-A mandate needs no `iat`: without one it is dated by its arrival.
+A mandate goes by `ap2:` and the hash of its last token's JWT alone, which is what AP2's SDK and all its samples put
+into receipts ("Canonical receipt reference") and what no choice of disclosures changes. The specification's text has
+receipts refer "as sd_hash", the disclosures included: that name the mandate states too, as its token, and a receipt may
+give either. A mandate needs no `iat`: without one it is dated by its arrival.
 
 `check_dispute` is AP2's own check at dispute time, step by step as its specification lists them.
 """
@@ -72,7 +72,8 @@ ABOUT = About(
     lacks="the user's name unless the first token has one; what was settled (receipts hold no amount)",
     tested="claims made to AP2's JSON Schemas, signed as chains; every hop and binding broken",
     against=(
-        "google-agentic-commerce/AP2 v0.2, JSON Schemas and what its SDK made (e1ea56d; its authors publish it on no registry)",
+        "google-agentic-commerce/AP2 v0.2, JSON Schemas and what its SDK made (e1ea56d; its authors publish it on no"
+        " registry)",
     ),
     connect=(
         "Give the public keys of the issuers (credential issuer or agent provider, merchant, processor) as a JWKS.",

@@ -11,9 +11,9 @@ than 0.1d are kept under their source and not interpreted.
 The recorder proves itself by `Recorder-Signature` (t, v1 HMAC over its post: grade C when one pair comes unchanged)
 or by a static token (D). `Stripe-Signature-V2` is an EdDSA JWT over the digest of the request's body, and the only
 part that a third party can check without the shared secret: when one of the source's keys made it, it had not expired
-when the request came, and the body is here whole, a pair without a response is grade B; a response, or a body without its secrets, is the recorder's word.
-Unknown keys are tolerated (the roll-out is not complete), a wrong signature under a known key is not. The recorded
-HMAC `Stripe-Signature` is tried with the source's secret too.
+when the request came, and the body is here whole, a pair without a response is grade B; a response, or a body without
+its secrets, is the recorder's word. Unknown keys are tolerated (the roll-out is not complete), a wrong signature under
+a known key is not. The recorded HMAC `Stripe-Signature` is tried with the source's secret too.
 
 Chain order: none. APP carries the human (`actor.email`) and no agent; hops are joined from the token server.
 """
@@ -176,8 +176,9 @@ def _statement(raw: bytes, signed: dict[str, str], sender: Sender) -> Statement:
 
 
 def _holds_codes(said: Pair) -> bool:
-    """Whether `code` is an authorization code here, and not what went wrong: at the token endpoint, and in an answer that sends
-    the human there."""
+    """Whether `code` is an authorization code here, and not what went wrong: at the token endpoint, and in an answer
+    that sends the human there.
+    """
     answered = said.response.body if said.response and isinstance(said.response.body, dict) else {}
     return (
         "oauth" in said.request.path.lower()

@@ -206,7 +206,9 @@ def _token(subject: Identifier) -> str:
 
 
 def _actor(initiating: str, principal: Party | None, sender: Sender) -> Actor | None:
-    """Who began it, where that is somebody: the user, or the transmitter's policy or system. Of an admin nobody says who."""
+    """Who began it, where that is somebody: the user, or the transmitter's policy or system. Of an admin nobody says
+    who.
+    """
     if initiating == "user":
         return acting([principal])
     return acting([party(sender.issuer, initiating, "service")]) if initiating in ("policy", "system") else None

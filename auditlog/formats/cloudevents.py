@@ -1,9 +1,9 @@
-"""CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), batch (`...-batch+json`), binary (`ce-*`). And the
-events of Azure Event Grid's own schema, which are the same under other names.
+"""CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), batch (`...-batch+json`), binary (`ce-*`).
+And the events of Azure Event Grid's own schema, which are the same under other names.
 
-Verified: attribute rules, against the published JSON Schema; Event Grid's schema and handshakes, in its documentation (2026-11).
-CloudEvents itself signs nothing (the `verifiability` extension is a draft and is not read), so a static token lets the sender
-in: grade D.
+Verified: attribute rules, against the published JSON Schema; Event Grid's schema and handshakes, in its documentation
+(2026-11). CloudEvents itself signs nothing (the `verifiability` extension is a draft and is not read), so a static
+token lets the sender in: grade D.
 
 Chain order: that of the payload in `data`, if it is ours: nested `act`, outermost current. `source` and `subject` are
 no actors. Identity is `source` and `id` together, as the specification has it.
@@ -48,7 +48,8 @@ ABOUT = About(
     connect=(
         "Give your CloudEvents sink the address {address}.",
         "Add the header Authorization: Bearer <the value of {secret}>.",
-        "The handshakes of webhook subscriptions (OPTIONS with WebHook-Request-Origin; Azure Event Grid's SubscriptionValidation) are answered.",
+        "The handshakes of webhook subscriptions (OPTIONS with WebHook-Request-Origin; Azure Event Grid's"
+        " SubscriptionValidation) are answered.",
         "Set time on every event, and put a payload of our published format into data.",
     ),
 )
@@ -115,7 +116,8 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 
 def handshake(headers: Mapping[str, str], per_second: float) -> dict[str, str] | None:
-    """ "Abuse protection" of webhooks (CloudEvents, HTTP 1.1 Web Hooks, section 4), which Azure Event Grid asks for first.
+    """ "Abuse protection" of webhooks (CloudEvents, HTTP 1.1 Web Hooks, section 4), which Azure Event Grid asks for
+    first.
 
     Whoever asks is let in: the answer says only that events may be sent, and none is taken without the source's token.
     None for a request without an origin, which is no handshake.
@@ -131,7 +133,8 @@ def handshake(headers: Mapping[str, str], per_second: float) -> dict[str, str] |
 
 
 def _validated(body: bytes) -> dict[str, str]:
-    """The answer to Event Grid's question, which comes without the source's token: its own code, and nothing else is done with it.
+    """The answer to Event Grid's question, which comes without the source's token: its own code, and nothing else is
+    done with it.
 
     That events may be sent is all that it says, as of the other handshake. The address beside the code is not called.
     """

@@ -1,5 +1,5 @@
-"""Cloudflare Audit Logs v2, in its two shapes: pushed by Logpush (NDJSON, gzip) and as the API lists it; and what Logpush
-still sends of v1.
+"""Cloudflare Audit Logs v2, in its two shapes: pushed by Logpush (NDJSON, gzip) and as the API lists it; and what
+Logpush still sends of v1.
 
 Verified: both lists of field names, read in Cloudflare's documentation and SDK types. Not verified: a real Logpush
 payload; the `resource.type` strings of tokens, so the request's path is looked at too. Logpush first sends a
@@ -64,7 +64,8 @@ ABOUT = About(
         "Destination HTTP: {address}?header_Authorization=Bearer%20<the value of {secret}>",
         "Cloudflare sends a test request first; it is answered with 200 and nothing is stored.",
         "Timestamps: RFC 3339. All fields, ActorTokenDetails and Raw among them.",
-        "Or have it polled: https://api.cloudflare.com/client/v4/accounts/<account id>/logs/audit, with a token that may read it.",
+        "Or have it polled: https://api.cloudflare.com/client/v4/accounts/<account id>/logs/audit, with a token that"
+        " may read it.",
         "If you take both, add a second source for the API: the same entry has other bytes there.",
     ),
 )
@@ -116,7 +117,9 @@ class Pushed(Struct):
 
 
 class Old(Struct):
-    """Audit Logs v1, by Logpush. `Metadata`, `NewValue` and `OldValue` are whatever the product wrote: they may be secrets."""
+    """Audit Logs v1, by Logpush. `Metadata`, `NewValue` and `OldValue` are whatever the product wrote: they may be
+    secrets.
+    """
 
     ID: str = ""
     When: int | float | str | None = None
@@ -381,8 +384,9 @@ _OLD_THINGS = {"rec": "dns_record", "tok": "token", "api_token": "token"}
 
 
 def _of_old(theirs: str) -> tuple[str, str]:
-    """What a verb of v1 says it was done to, and what was done: `rec_add` is a DNS record that was created. Products differ in
-    which comes first (`token_create`, `add_member`); a word that names nothing done stands as it is."""
+    """What a verb of v1 says it was done to, and what was done: `rec_add` is a DNS record that was created. Products
+    differ in which comes first (`token_create`, `add_member`); a word that names nothing done stands as it is.
+    """
     words = theirs.lower().replace("-", "_").split("_")
     if words[-1] in _OLD_VERBS:
         thing, verb = "_".join(words[:-1]), _OLD_VERBS[words[-1]]

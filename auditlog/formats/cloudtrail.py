@@ -1,16 +1,17 @@
-"""AWS CloudTrail records (JSON): one, lines, an array, or a log file's `{"Records": [...]}`; EventBridge's `detail` too.
+"""AWS CloudTrail records (JSON): one, lines, an array, or a log file's `{"Records": [...]}`; EventBridge's `detail`
+too.
 
 Verified: the shape of `userIdentity`, in AWS's reference and published samples (eventVersion 1.05 to 1.08); the string
-that a digest file's signature is over, in AWS's "Custom implementations of CloudTrail log file integrity validation". Not
-verified: which of AWS's own agents fill `onBehalfOf`; a digest that AWS signed.
+that a digest file's signature is over, in AWS's "Custom implementations of CloudTrail log file integrity validation".
+Not verified: which of AWS's own agents fill `onBehalfOf`; a digest that AWS signed.
 
-Records are posted by somebody who fetched them: grade E. Posted together with the digest file that names their log files,
-{digest, signature, logs: {<S3 object>: <text>}}, they are proven by AWS's signature: the digest's RSA signature is checked,
-and each log file by its SHA-256 (grade B). A log file that the digest names and the delivery lacks is told by the digest's
-own event. Digest files of one trail and region are a stream: each is numbered by the time in its file name (20261120T110000Z is
-20261120110000), and names the one before it under AWS's signature, so one that was removed between two is noticed. What is
-stored of a record shows the signature and the file's digest; that the record stands in that file can be checked by whoever has
-the file.
+Records are posted by somebody who fetched them: grade E. Posted together with the digest file that names their log
+files, {digest, signature, logs: {<S3 object>: <text>}}, they are proven by AWS's signature: the digest's RSA signature
+is checked, and each log file by its SHA-256 (grade B). A log file that the digest names and the delivery lacks is told
+by the digest's own event. Digest files of one trail and region are a stream: each is numbered by the time in its file
+name (20261120T110000Z is 20261120110000), and names the one before it under AWS's signature, so one that was removed
+between two is noticed. What is stored of a record shows the signature and the file's digest; that the record stands in
+that file can be checked by whoever has the file.
 
 Chain order: a role session acts. `sourceIdentity`, set when the first role was assumed and carried through every
 later one, is the oldest hop; then the identity that assumed the role, where the record is the AssumeRole itself. The
@@ -55,13 +56,15 @@ CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, ca
 _ASSUMES = frozenset(
     "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity GetFederationToken GetSessionToken AssumeRoot".split()
 )
-# Services have their own words for a refusal; throttling, quotas and malformed requests are failures. `Authorization...` alone is
+# Services have their own words for a refusal; throttling, quotas and malformed requests are failures.
+# `Authorization...` alone is
 # none: security groups have an AuthorizationAlreadyExists.
 _DENIAL = re.compile(
     r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges",
     re.IGNORECASE,
 )
-# AWS's name of a digest file: whose and which trail's, when it ends, and whether it is one for log files that came late.
+# AWS's name of a digest file: whose and which trail's, when it ends, and whether it is one for log files that came
+# late.
 _DIGEST_NAME = re.compile(
     r"(?:\A|/)(?P<trail>[^/]{1,400})_(?P<day>\d{8})T(?P<time>\d{6})Z(?P<kind>_backfill)?(?:\.json)?(?:\.gz)?\Z",
     re.ASCII,
@@ -196,7 +199,9 @@ def _is_proven(body: bytes) -> bool:
 
 
 def _with_digest(body: bytes, sender: Sender) -> Received:
-    """The digest's own statement, and each record of its log files. Raises BadSignature for a forged digest or log file."""
+    """The digest's own statement, and each record of its log files. Raises BadSignature for a forged digest or log
+    file.
+    """
     given = decoded(_proven, body, "{digest, signature, logs}")
     raw = given.digest.encode()
     digest = decoded(_digest, raw, "a CloudTrail digest file")
@@ -282,8 +287,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _outcome(said: Call) -> str:
-    """By `errorCode`; a sign-in has none, and says `Failure` under its own name (IAM Identity Center's in `serviceEventDetails`).
-    Only then may there be a message alone. A sign-in that says neither is unknown."""
+    """By `errorCode`; a sign-in has none, and says `Failure` under its own name (IAM Identity Center's in
+    `serviceEventDetails`). Only then may there be a message alone. A sign-in that says neither is unknown.
+    """
     if said.errorCode:
         return "denied" if _DENIAL.search(said.errorCode) else "failure"
     answered = inner(said.responseElements, said.eventName) or inner(said.serviceEventDetails, said.eventName)

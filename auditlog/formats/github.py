@@ -1,13 +1,14 @@
-"""GitHub's audit log: events as it is streamed (Splunk's event collector, JSON lines of a bucket) and as its API lists them.
+"""GitHub's audit log: events as it is streamed (Splunk's event collector, JSON lines of a bucket) and as its API lists
+them.
 
-Verified: field names in GitHub's documentation ("Audit log events for your enterprise", "Audit log events for agents", read
-2026-11). Not verified: a live stream; which fields a stream fills for a given event.
+Verified: field names in GitHub's documentation ("Audit log events for your enterprise", "Audit log events for agents",
+read 2026-11). Not verified: a live stream; which fields a stream fills for a given event.
 
-Who acts: `actor`. Where `actor_is_agent` says so it is an agent, and acts for `user`, who "initiated the agentic event"; the
-agent's session is `agent_session_id`. A bot is a service. An account that used a token or an app (`programmatic_access_type`)
-is unknown: whoever holds the token, a person or an agent, acts so. Only one that GitHub says is neither bot nor agent, in a
-session of its own, is taken for a person: a merge by it is that person's answer at the merge gate (verb `deployment.merge`);
-a merge by anybody else says nothing of a gate.
+Who acts: `actor`. Where `actor_is_agent` says so it is an agent, and acts for `user`, who "initiated the agentic
+event"; the agent's session is `agent_session_id`. A bot is a service. An account that used a token or an app
+(`programmatic_access_type`) is unknown: whoever holds the token, a person or an agent, acts so. Only one that GitHub
+says is neither bot nor agent, in a session of its own, is taken for a person: a merge by it is that person's answer at
+the merge gate (verb `deployment.merge`); a merge by anybody else says nothing of a gate.
 
 Chain order: two hops at most, the human (`user`) outside of the actor. There are no grants in this log.
 """
@@ -63,7 +64,8 @@ ABOUT = About(
     connect=(
         "In the enterprise's settings open Audit log > Log streaming, and stream to a bucket (S3, GCS, Azure).",
         "Have a job on the bucket POST each file to {address}, with Authorization: Bearer <the value of {secret}>.",
-        "Or choose Splunk, with the value of {secret} as its token, and have a proxy hand /services/collector on to that address.",
+        "Or choose Splunk, with the value of {secret} as its token, and have a proxy hand /services/collector on to"
+        " that address.",
         "Switch on the disclosure of source IP addresses, if those who are logged may be told apart by them.",
     ),
 )

@@ -1,14 +1,16 @@
-"""Keycloak user events and admin events, as its admin API lists them and as the HTTP listeners that people run send them:
+"""Keycloak user events and admin events, as its admin API lists them and as the HTTP listeners that people run send
+them:
 
 - Keycloak's own names (`id`, `time`, `type`, `clientId`, `userId`), one event, lines or an array;
-- Phase Two's keycloak-events: `uid`, a type with the prefix `access.` or `admin.`, and who in `authDetails`; signed with
+- Phase Two's keycloak-events: `uid`, a type with the prefix `access.` or `admin.`, and who in `authDetails`; signed
+with
   `X-Keycloak-Signature` (HMAC in hex of the body, SHA-256 or SHA-1) or with a JWT of the realm's key whose claim
   `request_body_sha256` names the body;
 - vymalo's keycloak-webhook: an admin event is `RESOURCE-OPERATION` in `type`, and its `userId` is the administrator;
 - snake case, and an event inside of `event`, `adminEvent` or `data`.
 
-Verified in Keycloak's source: event types, field names, the `details` of a token exchange; in the listeners' sources their
-shapes and signatures. Not verified: a running listener. The core has no signed webhook.
+Verified in Keycloak's source: event types, field names, the `details` of a token exchange; in the listeners' sources
+their shapes and signatures. Not verified: a running listener. The core has no signed webhook.
 
 Chain order: a standard exchange reads no actor token, so a chain has to be linked from events. `clientId` is the new
 actor, `subject_token_client_id` the one before it, `sessionId` and `userId` are the thread. One event gives its two
@@ -88,8 +90,10 @@ ABOUT = About(
     connect=(
         "Install an HTTP event listener in Keycloak and enable it under Realm settings > Events.",
         "Set its address to {address}.",
-        "Have it send the header Authorization: Bearer <the value of {secret}>; or give Phase Two's listener that value as its secret.",
-        "For its signature by JWT give the realm's JWKS (/realms/<realm>/protocol/openid-connect/certs) when you add the source.",
+        "Have it send the header Authorization: Bearer <the value of {secret}>; or give Phase Two's listener that"
+        " value as its secret.",
+        "For its signature by JWT give the realm's JWKS (/realms/<realm>/protocol/openid-connect/certs) when you add"
+        " the source.",
         "Save TOKEN_EXCHANGE, JWT_BEARER and consent events; switch on admin events too.",
     ),
 )

@@ -1,10 +1,12 @@
-"""LiteLLM's spend: rows of its spend logs (`GET /spend/logs`, its database) and the payload of its Generic API callback.
+"""LiteLLM's spend: rows of its spend logs (`GET /spend/logs`, its database) and the payload of its Generic API
+callback.
 
-Verified: field names in LiteLLM's documentation (StandardLoggingPayload, Generic API, spend tracking, read 2026-11). Not verified:
-a running proxy. Each record is one call: what it cost by LiteLLM's own price list, in US dollars. That is a meter of the gateway's,
-and no bill.
+Verified: field names in LiteLLM's documentation (StandardLoggingPayload, Generic API, spend tracking, read 2026-11).
+Not verified: a running proxy. Each record is one call: what it cost by LiteLLM's own price list, in US dollars. That is
+a meter of the gateway's, and no bill.
 
-Prompts and answers (`messages`, `response`, `proxy_server_request`) are not stored; of a virtual key its hash is, and nothing else.
+Prompts and answers (`messages`, `response`, `proxy_server_request`) are not stored; of a virtual key its hash is, and
+nothing else.
 
 Chain order: none. The key acts (its agent, where one is named), for the user whom LiteLLM knows it by.
 """
@@ -55,9 +57,11 @@ ABOUT = About(
         "the types in LiteLLM's release 1.110.2, read (140 MB, so not installed)",
     ),
     connect=(
-        "In the proxy's config.yaml: callbacks: [answerable], and under callback_settings.answerable: callback_type: generic_api, endpoint: {address}.",
+        "In the proxy's config.yaml: callbacks: [answerable], and under callback_settings.answerable: callback_type:"
+        " generic_api, endpoint: {address}.",
         "headers: Authorization: Bearer <the value of {secret}>.",
-        "Or have a job POST what GET /spend/logs answers. Choose one of the two: a call told twice under two sources is two meters of it.",
+        "Or have a job POST what GET /spend/logs answers. Choose one of the two: a call told twice under two sources"
+        " is two meters of it.",
     ),
 )
 

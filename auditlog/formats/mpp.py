@@ -7,9 +7,9 @@ MAC (its slots are the server's business) and any method's proof; the core draft
 A credential's `payload` is the proof of payment, so the recorder's word for it is its digest: it is replaced before
 anything is stored, and the digest of what was received is kept. Unknown methods and fields are taken as they are.
 
-A WWW-Authenticate header may hold several challenges (RFC 9110 section 11.6.1), of other schemes too. Of several Payment
-challenges the one counts that the credential answers, else the only one of the receipt's method; where neither tells, only
-what all of them ask for is known.
+A WWW-Authenticate header may hold several challenges (RFC 9110 section 11.6.1), of other schemes too. Of several
+Payment challenges the one counts that the credential answers, else the only one of the receipt's method; where neither
+tells, only what all of them ask for is known.
 
 Chain order: none. `source` is the payer, where it is said. An amount is in the currency's minor units; a currency that
 is no ISO 4217 code (a token's address) makes no money of it.

@@ -8,8 +8,8 @@ Chain order: OCSF's `delegation` is a graph of parent pointers (`uid`, `parent_u
 grant and parent grant, and the chain is built from those. With `ai_agent`, the agent acts and `actor.user` is who it
 acts for; without, `actor.user` acts. 1.7 has no place for either, so both are looked for under `unmapped` as well.
 
-What another Answerable wrote (core/ocsf_out.py) says under `unmapped.answerable` what OCSF has no words for, and is read
-from there: the same type, outcome, parties with their issuers, and money.
+What another Answerable wrote (core/ocsf_out.py) says under `unmapped.answerable` what OCSF has no words for, and is
+read from there: the same type, outcome, parties with their issuers, and money.
 """
 
 from typing import Any, get_args
@@ -133,7 +133,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         client=client(inner(said.src_endpoint, "ip"), inner(said.http_request, "user_agent")),
     )  # fmt: skip
     id = fitted(inner(said.metadata, "uid")) or digest_id(raw)
-    # What states when a delegation was made is not itself the making of it: a change or a later export may say it again.
+    # What states when a delegation was made is not itself the making of it: a change or a later export may say it
+    # again.
     dated = not (isinstance(payload.grant, GrantObject) and payload.grant.not_before is not None)
     return event(
         sender,

@@ -1,11 +1,11 @@
 """Okta's System Log: events as an event hook sends them, as EventBridge's log stream does, and as the API lists them.
 
-Verified: the LogEvent object and the delivery of event hooks in Okta's reference (read 2026-11); its one-time verification
-(GET with x-okta-verification-challenge). Not verified: a live organisation; under which `actor.type` it logs AI agents ("AIAgent"
-is taken for one, anything else that is no user, client or system is unknown).
+Verified: the LogEvent object and the delivery of event hooks in Okta's reference (read 2026-11); its one-time
+verification (GET with x-okta-verification-challenge). Not verified: a live organisation; under which `actor.type` it
+logs AI agents ("AIAgent" is taken for one, anything else that is no user, client or system is unknown).
 
-Chain order: none is stated. The client that got a token acts, for the user among the event's targets; in anything else the
-actor acts. A token is known by the id of the target that it is.
+Chain order: none is stated. The client that got a token acts, for the user among the event's targets; in anything else
+the actor acts. A token is known by the id of the target that it is.
 """
 
 from collections.abc import Mapping

@@ -1,14 +1,15 @@
 """OpenTelemetry traces and logs over HTTP (OTLP 1.x), JSON or protobuf, with the attributes of its GenAI conventions.
 
-Verified: the encodings (opentelemetry-proto), and names of attributes in the semantic conventions for GenAI, of which all are
-still in development (v1.41, read 2026-11). Not verified: which of them a given library sets.
+Verified: the encodings (opentelemetry-proto), and names of attributes in the semantic conventions for GenAI, of which
+all are still in development (v1.41, read 2026-11). Not verified: which of them a given library sets.
 
-Telemetry is what a program says of itself to whoever listens: it shows what was done and in which order, and is never evidence
-that anybody might do it. So a span or a log record is an act or is kept as it is, and never a grant, token, approval or payment:
-grade E. A record without any `gen_ai.` attribute is kept as other.*; leave those out at the collector.
+Telemetry is what a program says of itself to whoever listens: it shows what was done and in which order, and is never
+evidence that anybody might do it. So a span or a log record is an act or is kept as it is, and never a grant, token,
+approval or payment: grade E. A record without any `gen_ai.` attribute is kept as other.*; leave those out at the
+collector.
 
-Each span and log record is stored by itself, as JSON, with the attributes of its resource. Prompts, answers and arguments of
-tools (`gen_ai.input.messages` and the like) are left out.
+Each span and log record is stored by itself, as JSON, with the attributes of its resource. Prompts, answers and
+arguments of tools (`gen_ai.input.messages` and the like) are left out.
 
 Chain order: none. The agent acts (`gen_ai.agent.id`), else the service; the user (`user.id`, `enduser.id`) is claimed.
 """
@@ -71,9 +72,11 @@ ABOUT = About(
     tested="what opentelemetry-proto 1.45 encodes, and its JSON; conventions of v1.41",
     against=("opentelemetry-proto 1.45.2", "semantic conventions for GenAI v1.41"),
     connect=(
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={address} (and OTEL_EXPORTER_OTLP_LOGS_ENDPOINT), protocol http/protobuf or http/json.",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={address} (and OTEL_EXPORTER_OTLP_LOGS_ENDPOINT), protocol http/protobuf"
+        " or http/json.",
         "OTEL_EXPORTER_OTLP_HEADERS=Authorization=Bearer%20<the value of {secret}>",
-        "At a collector: an otlphttp exporter with traces_endpoint and logs_endpoint, behind a filter that keeps what has gen_ai.operation.name.",
+        "At a collector: an otlphttp exporter with traces_endpoint and logs_endpoint, behind a filter that keeps what"
+        " has gen_ai.operation.name.",
     ),
 )
 
@@ -181,7 +184,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _from_lines(body: bytes) -> Iterable[bytes]:
-    """One export, or one a line as a collector writes them into files. What is none is refused by its place, with a reason."""
+    """One export, or one a line as a collector writes them into files. What is none is refused by its place, with a
+    reason.
+    """
     exports, alone = records.split(Delivery(body, "application/json", {}))
     for export in exports:
         try:
@@ -219,7 +224,9 @@ def _json_record(raw: bytes, resource: dict[str, Any]) -> bytes:
 
 
 def _from_protobuf(body: bytes) -> Iterable[bytes]:
-    """The same in protobuf. Traces and logs have the same outline, and nothing says which it is: whichever can be read as one."""
+    """The same in protobuf. Traces and logs have the same outline, and nothing says which it is: whichever can be read
+    as one.
+    """
     traces, logs = _protobuf(ExportTraceServiceRequest, body), _protobuf(ExportLogsServiceRequest, body)
     spans = (
         [span for holder in traces.resource_spans for scope in holder.scope_spans for span in scope.spans]

@@ -79,9 +79,11 @@ ABOUT = About(
     "signed records made to its specification",
     against=("peacprotocol/peac vectors and fixtures, 2026-11",),
     connect=(
-        "POST PEAC's signed records, as they were issued, to {address} with Content-Type: application/interaction-record+jwt,",
+        "POST PEAC's signed records, as they were issued, to {address} with Content-Type:"
+        " application/interaction-record+jwt,",
         "and give the issuer's public keys as a JWKS.",
-        "Or where they are verified before, POST the payload of each as JSON with the header Authorization: Bearer <the value of {secret}>.",
+        "Or where they are verified before, POST the payload of each as JSON with the header Authorization: Bearer"
+        " <the value of {secret}>.",
     ),
 )
 
@@ -287,7 +289,9 @@ def _check_header(jws: Jws) -> None:
 
 
 def _recorded(claims: bytes, sender: Sender) -> Event:
-    """A record of version 0.2: an observation where it carries one, else kept under its own type. By its actor, if bound."""
+    """A record of version 0.2: an observation where it carries one, else kept under its own type. By its actor, if
+    bound.
+    """
     said = decoded(_record, claims, "a PEAC record")
     if said.occurred_at is not None and said.kind == "challenge":
         raise MalformedEvent("occurred_at: a challenge has not occurred")
@@ -381,7 +385,9 @@ def _ceiling(about: Any) -> Money | None:
 
 
 def _attestation(raw: bytes, sender: Sender) -> Event:
-    """Who somebody says an agent is: kept, and no act of anybody. Whether it is in force is not asked: no event has an age."""
+    """Who somebody says an agent is: kept, and no act of anybody. Whether it is in force is not asked: no event has an
+    age.
+    """
     said = exactly(_attested, raw, "a PEAC observation, record, actor binding or agent identity")
     url = said.evidence.key_directory_url
     if url is not None and not _is_url(url):
@@ -407,7 +413,9 @@ def _is_url(text: str) -> bool:
 
 
 def _is_origin(text: str) -> bool:
-    """Scheme, host and port: no user, path, query or fragment, no zone, no dot at the end (AGENT-IDENTITY-PROFILE 2.3.4)."""
+    """Scheme, host and port: no user, path, query or fragment, no zone, no dot at the end (AGENT-IDENTITY-PROFILE
+    2.3.4).
+    """
     if any(c in text for c in "#?@%\\") or not text.isprintable() or " " in text:
         return False
     try:

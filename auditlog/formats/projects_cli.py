@@ -103,7 +103,8 @@ ABOUT = About(
         "Run the CLI with --json through a wrapper that posts each result to {address}.",
         'Body: {{"at": "<RFC 3339>", "argv": [..], "actor": {{..}}, "session": "..", "output": <the JSON>}}',
         "Send the header Authorization: Bearer <the value of {secret}>.",
-        "Have a list of https://api.stripe.com/v2/provisioning/... polled, one source a list: its objects change without any webhook.",
+        "Have a list of https://api.stripe.com/v2/provisioning/... polled, one source a list: its objects change"
+        " without any webhook.",
         'Or poll it yourself and post each object as {{"at": .., "polled": <the object>}}.',
     ),
 )

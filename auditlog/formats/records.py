@@ -157,7 +157,9 @@ def _split(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], bool]:
 
 
 def _in_a_row(text: bytes) -> list[bytes]:
-    """Objects that follow each other with nothing between, as Firehose and Splunk's event collector write them. None: it is something else."""
+    """Objects that follow each other with nothing between, as Firehose and Splunk's event collector write them. None:
+    it is something else.
+    """
     if not _NEXT.search(text):
         return []
     found, level, begins = [], 0, 0
@@ -182,8 +184,9 @@ def _in_a_row(text: bytes) -> list[bytes]:
 def unpacked(delivery: Delivery) -> bytes:
     """The body without its gzip (several members too) or deflate, never more than MAX_INFLATED. Raises Refused.
 
-    By its first bytes and not by its header: a proxy may unpack it and leave the header, or a client not set one. No JSON begins
-    as gzip does; deflate is told by its header, and is zlib's (RFC 9110 section 8.4.1.2), whose first byte begins no JSON.
+    By its first bytes and not by its header: a proxy may unpack it and leave the header, or a client not set one. No
+    JSON begins as gzip does; deflate is told by its header, and is zlib's (RFC 9110 section 8.4.1.2), whose first byte
+    begins no JSON.
     """
     if delivery.content_type not in CONTENT_TYPES:
         raise WrongContentType(f"expected JSON or JSON lines, found {delivery.content_type[:80]!r}")

@@ -66,7 +66,8 @@ ABOUT = About(
         "Publish your public keys as a JWKS, or have the file at hand.",
         "Sign each event as a SET with typ secevent+jwt and aud urn:answerable:<tenant>.",
         "POST it to {address} with Content-Type: application/secevent+jwt; 202 means it is in the ledger.",
-        "Or give the address of an RFC 8936 endpoint to poll: what is in the ledger is acknowledged there, what is refused is said.",
+        "Or give the address of an RFC 8936 endpoint to poll: what is in the ledger is acknowledged there, what is"
+        " refused is said.",
     ),
 )
 MAX_SET = 256 * 1024

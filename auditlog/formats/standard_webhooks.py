@@ -1,6 +1,6 @@
 """Standard Webhooks (Svix and many others): `webhook-id`, `webhook-timestamp`, `webhook-signature` over
-`<id>.<timestamp>.<raw body>`; `v1` is HMAC-SHA256 (grade C), `v1a` is Ed25519 (grade B). Svix sends the same three under
-`svix-`, from before the specification.
+`<id>.<timestamp>.<raw body>`; `v1` is HMAC-SHA256 (grade C), `v1a` is Ed25519 (grade B). Svix sends the same three
+under `svix-`, from before the specification.
 
 Verified: the specification's text and its worked example. Unlike Stripe's, the secret is decoded: `whsec_` and then
 base64. The age of the timestamp is not judged: the id makes a replay harmless.

@@ -7,19 +7,21 @@ kept with the token's digest in its place, so no signature fits it any more: gra
 
 Amounts are integers in the currency's minor unit, zero- and three-decimal currencies included, so they pass through
 (but for the ariary, the króna and the Ugandan shilling, see _WHOLE and _HUNDREDTHS).
-A charge is named by several events (`charge.succeeded`, `payment_intent.succeeded`, `invoice_payment.paid`); all carry its
-id or its payment intent's (`money.payment`), so it counts once. Refund money is taken from `charge.refunded` alone, whose
-`previous_attributes` say what was new in it; `refund.*` events carry none, so that one refund is not two, but where a refund
-has failed: then the money is taken again (outcome failure, phase captured). What happened is what the object's own status
-says, whatever the event's type. The limit of a shared payment token or of an issued card is a ceiling, never a charge; what is
-drawn on it counts where the charge says so.
+A charge is named by several events (`charge.succeeded`, `payment_intent.succeeded`, `invoice_payment.paid`); all carry
+its id or its payment intent's (`money.payment`), so it counts once. Refund money is taken from `charge.refunded` alone,
+whose `previous_attributes` say what was new in it; `refund.*` events carry none, so that one refund is not two, but
+where a refund has failed: then the money is taken again (outcome failure, phase captured). What happened is what the
+object's own status says, whatever the event's type. The limit of a shared payment token or of an issued card is a
+ceiling, never a charge; what is drawn on it counts where the charge says so.
 
-Issuing: a transaction is the charge. An authorization only holds, and its captures and refunds name it as their payment.
+Issuing: a transaction is the charge. An authorization only holds, and its captures and refunds name it as their
+payment.
 
-Versions (`api_version`; docs.stripe.com/changelog): before 2025-03-31.basil Stripe makes a Refund of what was authorized and
-never captured, and tells of it by `charge.refunded`; since then a cancelled authorization comes as `payment_intent.canceled`
-alone, and a charge no longer names its invoice. Before 2022-11-15 a payment intent has its charges in `charges.data`. While an
-endpoint is moved to another version, each event comes twice under one id: another rendering, no other event (`is_rendering`).
+Versions (`api_version`; docs.stripe.com/changelog): before 2025-03-31.basil Stripe makes a Refund of what was
+authorized and never captured, and tells of it by `charge.refunded`; since then a cancelled authorization comes as
+`payment_intent.canceled` alone, and a charge no longer names its invoice. Before 2022-11-15 a payment intent has its
+charges in `charges.data`. While an endpoint is moved to another version, each event comes twice under one id: another
+rendering, no other event (`is_rendering`).
 
 A thin event holds its type and the related object's id. What it announces is fetched: the event as the API has it,
 which alone says who did it (an API key, a person at the dashboard, or Stripe), then the object. Each is a statement of
@@ -27,9 +29,9 @@ its own (grade E) beside the thin one. The object is what it was when it was rea
 dispute money (how much of it this event was about, it cannot say) and no money without a charge or an authority to
 count it by. v1 types come in thin form as `v1.<type>`.
 
-Verified: SDK classes and published fixtures. Not verified: fetching against Stripe itself; the names of the `shared_payment.*` events, which are
-documented but not in the SDK's tables, and the previews (`v2.orchestrated_commerce.*`, approval requests, access
-grants). No chain: Stripe names no agent.
+Verified: SDK classes and published fixtures. Not verified: fetching against Stripe itself; the names of the
+`shared_payment.*` events, which are documented but not in the SDK's tables, and the previews
+(`v2.orchestrated_commerce.*`, approval requests, access grants). No chain: Stripe names no agent.
 """
 
 import re
@@ -196,7 +198,8 @@ REMOVED = NEVER_STORED - {"clientsecret", "authorization", "apikey"}
 # The ariary's fifths do not exist for Stripe, which sends it without decimals (docs.stripe.com/currencies); here it has
 # two places, as ISO 4217 says.
 _WHOLE = frozenset({"MGA"})
-# Without decimals by ISO 4217, and sent with two all the same, for compatibility (docs.stripe.com/currencies, "Special cases").
+# Without decimals by ISO 4217, and sent with two all the same, for compatibility (docs.stripe.com/currencies, "Special
+# cases").
 _HUNDREDTHS = frozenset({"ISK", "UGX"})
 THIN = "v2.core.event"
 API = "https://api.stripe.com"
@@ -332,7 +335,9 @@ _SAME_THING = (
 
 
 def is_rendering(before: bytes, now: bytes) -> bool:
-    """Whether these are one event in two versions of the API: `api_version` differs, and nothing that all versions render alike."""
+    """Whether these are one event in two versions of the API: `api_version` differs, and nothing that all versions
+    render alike.
+    """
     try:
         one, other = read_document(before), read_document(now)
     except ValueError:
@@ -509,10 +514,11 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
 
 
 def _given_back(body: Body, thing: dict[str, Any]) -> tuple[int, int] | None:
-    """What `charge.refunded` newly gave back of what had been taken, and of what was authorized only; None: it does not say.
+    """What `charge.refunded` newly gave back of what had been taken, and of what was authorized only; None: it does not
+    say.
 
-    Before basil a refund is also made of what was never captured: the first of all, when the rest was captured or all of it
-    voided. Since then `amount_refunded` is of what was taken.
+    Before basil a refund is also made of what was never captured: the first of all, when the rest was captured or all
+    of it voided. Since then `amount_refunded` is of what was taken.
     """
     after = thing.get("amount_refunded")
     if after is None:
@@ -531,7 +537,9 @@ def _given_back(body: Body, thing: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _held(event_type: str, body: Body, thing: dict[str, Any], amount: Any) -> Any:
-    """What an authorization of an issued card holds. While it awaits its answer, what is asked for; of a closed one nothing."""
+    """What an authorization of an issued card holds. While it awaits its answer, what is asked for; of a closed one
+    nothing.
+    """
     if event_type == "issuing_authorization.request" and isinstance(asked := thing.get("pending_request"), dict):
         return asked.get("amount", amount)
     if thing.get("status") == "closed":
@@ -554,7 +562,9 @@ _INVOICE_ID = re.compile(r"in_[A-Za-z0-9]{1,100}\Z")
 
 
 def _invoice_of(thing: dict[str, Any]) -> str:
-    """Since basil an invoice's payment names it as its order, where the seller did not put an order's name of its own there."""
+    """Since basil an invoice's payment names it as its order, where the seller did not put an order's name of its own
+    there.
+    """
     order = inner(thing, "payment_details", "order_reference")
     return order if isinstance(order, str) and _INVOICE_ID.match(order) else ""
 

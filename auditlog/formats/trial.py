@@ -134,7 +134,8 @@ def trial_command(
     if trial.by == "sender":
         file = {"set": "event.jwt", "caep": "event.jwt", "ap2": "mandate.txt"}.get(format)
         emit = (
-            f"python3 -m auditlog.emit test {shlex.quote(address)} \\\n  --issuer {shlex.quote(issuer)} --tenant {shlex.quote(tenant)}"
+            f"python3 -m auditlog.emit test {shlex.quote(address)} \\\n  --issuer {shlex.quote(issuer)} --tenant"
+            f" {shlex.quote(tenant)}"
             " --key key.jwk\n\n# or a SET of your own:\n"
         )
         return f"{emit if format == 'set' else ''}{send}  --data-binary @{file}" if file else ""

@@ -1,4 +1,5 @@
-"""Values in senders' JSON, read strictly: times, ids, texts, amounts, parties. And the one way to make an event of them.
+"""Values in senders' JSON, read strictly: times, ids, texts, amounts, parties. And the one way to make an event of
+them.
 
 An id that is too long to be stored is cut and given its digest, so that it stays the same for the same thing and
 another for another; a text that is only shown is cut.
@@ -70,7 +71,8 @@ def event(
 
 
 def decoded(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: str) -> Decoded:
-    """The document as the decoder's type. An optional field that is null or of another type counts as absent, with a note.
+    """The document as the decoder's type. An optional field that is null or of another type counts as absent, with a
+    note.
 
     Raises MalformedEvent saying what was expected, where it is no JSON or a field that has to be there is not.
     """

@@ -1,10 +1,10 @@
 """x402 v2 and v1: what was asked for, offered, settled and receipted, as one record of its recorder:
-{at, required?, offer?, accepts?, accepted?, settlement?, receipt?}, or the headers as they were: {at, headers: {...}}; v1 calls
-PAYMENT-RESPONSE X-PAYMENT-RESPONSE, and writes networks without CAIP-2.
+{at, required?, offer?, accepts?, accepted?, settlement?, receipt?}, or the headers as they were: {at, headers: {...}};
+v1 calls PAYMENT-RESPONSE X-PAYMENT-RESPONSE, and writes networks without CAIP-2.
 
 A server offers several ways to pay. Of them the one counts that was settled: the terms in the settlement itself
-(`requirements`), else those that the buyer `accepted`, else the one offer on the network, in the asset, to the payee and of the
-amount that the settlement names. Where that leaves several, only what they have in common is known.
+(`requirements`), else those that the buyer `accepted`, else the one offer on the network, in the asset, to the payee
+and of the amount that the settlement names. Where that leaves several, only what they have in common is known.
 
 Verified: header names and fields, in the protocol's repository; the offer-and-receipt rules against vectors that others
 published. A JWS offer or receipt is checked when its key is one of the source's (an unknown key is tolerated, and the
@@ -189,8 +189,9 @@ def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
 
 
 def check_offer(offer: Any, accepts: Any, *, at: float | None) -> list[str]:
-    """What is wrong with an offer and the terms it stands for, by code. `acceptIndex` is unsigned, so only a hint. Without
-    `at` nobody can say whether it had expired."""
+    """What is wrong with an offer and the terms it stands for, by code. `acceptIndex` is unsigned, so only a hint.
+    Without `at` nobody can say whether it had expired.
+    """
     if accepts is not None:
         if not isinstance(accepts, list) or not all(isinstance(one, dict) for one in accepts):
             return ["accept_invalid"]

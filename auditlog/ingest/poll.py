@@ -1,5 +1,6 @@
-"""Poll: sources that are asked for their events. What comes walks the road of any delivery, and the place where the next
-request goes on is kept only once that is durable: who dies in between asks for the same again, and repeats are dropped.
+"""Poll: sources that are asked for their events. What comes walks the road of any delivery, and the place where the
+next request goes on is kept only once that is durable: who dies in between asks for the same again, and repeats are
+dropped.
 """
 
 import time
@@ -26,7 +27,8 @@ BOUNDS = outbound.Bounds(read=15.0, total=30.0, size=16 * 1024 * 1024)
 def poll(
     source: Source, *, now: Callable[[], datetime], call: outbound.Call = outbound.call, for_at_most: float = 20.0
 ) -> int:
-    """Ask a source for its events, if it is time, until it has no more or for so many seconds. Returns how many were new.
+    """Ask a source for its events, if it is time, until it has no more or for so many seconds. Returns how many were
+    new.
 
     Does nothing while somebody else is at it. What goes wrong is kept for the source's page.
     """
@@ -99,7 +101,9 @@ def _taken(source: Source, module: ModuleType, delivery: Delivery, *, now: datet
 
 
 def _answerable(source: Source, refused: Mapping[str, Refused], warnings: list[str]) -> dict[str, Refused]:
-    """Those refusals that stay so. A SET whose key we could not look up is left with its sender, neither taken nor refused."""
+    """Those refusals that stay so. A SET whose key we could not look up is left with its sender, neither taken nor
+    refused.
+    """
     unread = any(isinstance(one, UnknownKid) for one in refused.values()) and bool(
         Pull.objects.filter(tenant_id=source.tenant_id, source=source, kind=Pull.Kind.KEYS).exclude(error="").exists()
     )

@@ -126,7 +126,9 @@ def _ingested(tenant: str, name: str, delivery: formats.Delivery, *, now: dateti
 
 
 def _await_keys(known: "_Known", statements: Iterable[object]) -> None:
-    """Raises NotInForce where a delivery may be under a key that is on record, and that no published checkpoint covers yet."""
+    """Raises NotInForce where a delivery may be under a key that is on record, and that no published checkpoint covers
+    yet.
+    """
     if known.waiting and any(isinstance(one, UnknownKid) for one in statements):
         said = ", ".join(f"{kid[:80]!r} (leaf {leaf})" for kid, leaf in sorted(known.waiting.items()))
         raise NotInForce(
@@ -198,7 +200,9 @@ def handshake(tenant: str, name: str, headers: Mapping[str, str]) -> dict[str, s
 
 
 def verification(tenant: str, name: str, headers: Mapping[str, str]) -> dict[str, str] | None:
-    """What a GET request is answered with, where the source's format proves so that the address is ours. None: it has none."""
+    """What a GET request is answered with, where the source's format proves so that the address is ours. None: it has
+    none.
+    """
     answer = _answering(tenant, name, "verification")
     return answer(headers) if answer else None
 
@@ -351,8 +355,8 @@ _VERSIONS = """
 
 
 def _source(tenant: str, name: str) -> _Known:
-    """The source with its keys. One indexed query, for all deliveries that wait just now, sees a new key or a suspension
-    at once.
+    """The source with its keys. One indexed query, for all deliveries that wait just now, sees a new key or a
+    suspension at once.
     """
     if "\x00" in name or "\x00" in tenant:  # which the database does not take
         version = None
@@ -427,8 +431,8 @@ def _note(
 ) -> None:
     """Keep a delivery that left no leaf of its own for every statement, for the page of its source; bounded.
 
-    One that brought only new events, all of them read whole, is not noted: its leaves tell of it, and the fast path pays
-    nothing.
+    One that brought only new events, all of them read whole, is not noted: its leaves tell of it, and the fast path
+    pays nothing.
     """
     try:
         known.notes.spend(1)
@@ -451,8 +455,9 @@ def _note(
 
 
 def _said(text: str) -> str:
-    """Why it was refused, or what was not read of it, as we keep it: the text may quote what was sent, where a secret may
-    stand in a wrong place."""
+    """Why it was refused, or what was not read of it, as we keep it: the text may quote what was sent, where a secret
+    may stand in a wrong place.
+    """
     return clean_text(text.replace("\x00", "")[:500])
 
 

@@ -57,12 +57,16 @@ def erased_count(tenant: Tenant) -> int:
 
 
 def _said(tenant: Tenant, *kinds: str) -> Iterator[tuple[int, str, dict]]:
-    """Tombstones, holds and releases in the order of the log. One that cannot be read says nothing: it authorises nothing."""
+    """Tombstones, holds and releases in the order of the log. One that cannot be read says nothing: it authorises
+    nothing.
+    """
     wanted = [KIND_NUMBERS[kind] for kind in kinds or ("tombstone", "hold", "release")]
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT l.leaf_index, l.kind, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) ORDER BY l.leaf_index",
+            "SELECT l.leaf_index, l.kind, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch,"
+            " leaf_index)"
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) ORDER BY"
+            " l.leaf_index",
             [tenant.pk, EPOCH, wanted],
         )
         rows = cursor.fetchall()

@@ -225,7 +225,8 @@ def _says_the_same(row: _Row, raw: bytes, headers: bytes) -> bool:
 def _stored(tenant_id: int, indexes: list[int]) -> dict[int, tuple[bytes, bytes]]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT leaf_index, raw, headers FROM ledger_payload WHERE tenant_id = %s AND epoch = %s AND leaf_index = ANY(%s)",
+            "SELECT leaf_index, raw, headers FROM ledger_payload WHERE tenant_id = %s AND epoch = %s AND leaf_index ="
+            " ANY(%s)",
             [tenant_id, EPOCH, indexes],
         )
         return {index: (bytes(raw), bytes(headers)) for index, raw, headers in cursor.fetchall()}

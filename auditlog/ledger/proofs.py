@@ -33,8 +33,8 @@ class NotCovered(NotFound):
 
 @transaction.atomic
 def prove_inclusion(tenant: Tenant, index: int, *, size: int | None = None) -> Proof:
-    """Raises NotCovered until a checkpoint covers the leaf: within a second, while the publisher runs. `size`: of an earlier
-    checkpoint that does.
+    """Raises NotCovered until a checkpoint covers the leaf: within a second, while the publisher runs. `size`: of an
+    earlier checkpoint that does.
     """
     _one_snapshot()
     size, note = newest_checkpoint(tenant) if size is None else (size, "")
@@ -114,7 +114,8 @@ def _tile(tenant: Tenant, level: int, number: int) -> list[bytes]:
     """The hashes of a tile, from the full tiles or from the right edge. Raises NotFound."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT hashes FROM ledger_tile WHERE tenant_id = %(t)s AND epoch = %(e)s AND level = %(l)s AND number = %(n)s"
+            "SELECT hashes FROM ledger_tile WHERE tenant_id = %(t)s AND epoch = %(e)s AND level = %(l)s AND number ="
+            " %(n)s"
             " UNION ALL SELECT hashes FROM ledger_edge WHERE tenant_id = %(t)s AND epoch = %(e)s AND level = %(l)s"
             " AND number = %(n)s",
             {"t": tenant.pk, "e": EPOCH, "l": level, "n": number},

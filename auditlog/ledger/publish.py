@@ -58,7 +58,8 @@ def publish(tenant: Tenant, *, key: SigningKey, fence: int, now: datetime) -> st
             )
             size, edge, stored_fence = cursor.fetchone()
             cursor.execute(
-                "SELECT size, edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s ORDER BY size DESC LIMIT 1",
+                "SELECT size, edge FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s ORDER BY size DESC LIMIT"
+                " 1",
                 [tenant.pk, EPOCH],
             )
             last = cursor.fetchone()
@@ -159,7 +160,8 @@ def _write_tiles(tenant: Tenant, before: Edge, hashes: list[bytes]) -> None:
 
 
 def _check_partial_tiles(before: Edge, edge: Mapping[int, tuple[int, list[bytes]]]) -> None:
-    """Hold the tiles that are not full against the edge that was signed: a flipped bit there would fill a tile for ever.
+    """Hold the tiles that are not full against the edge that was signed: a flipped bit there would fill a tile for
+    ever.
 
     A level's hashes fold into the part of the signed edge between its own tree levels and the next tile level's.
     """
@@ -172,7 +174,8 @@ def _check_partial_tiles(before: Edge, edge: Mapping[int, tuple[int, list[bytes]
         ):
             first = number * TILE ** (level + 1)
             raise LedgerCorrupt(
-                f"leaf {first}: the partial tile {level}/{number} from there on is not what was signed for {before.size} leaves"
+                f"leaf {first}: the partial tile {level}/{number} from there on is not what was signed for"
+                f" {before.size} leaves"
             )
 
 

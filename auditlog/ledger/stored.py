@@ -178,7 +178,8 @@ def _tiles(tenant: Tenant, start: int, end: int) -> Iterator[tuple[bytes, ...]]:
 
 
 # A tile at a time, so that nothing is sorted and the first can be hashed while the next is read. Its rows come sorted
-# into the aggregates, which keep their order (PostgreSQL manual, "Aggregate Functions"); the indexes are looked at after.
+# into the aggregates, which keep their order (PostgreSQL manual, "Aggregate Functions"); the indexes are looked at
+# after.
 _SQL = """
     COPY (
     SELECT packed.* FROM generate_series({start} / 256, ({end} - 1) / 256) tile CROSS JOIN LATERAL (

@@ -27,7 +27,9 @@ class Tenant(models.Model):
 
 
 class SecurityLog(models.Model):
-    """Which log says who signed in, was refused or took something out of a tenant: a log of its own, with its own leaves."""
+    """Which log says who signed in, was refused or took something out of a tenant: a log of its own, with its own
+    leaves.
+    """
 
     tenant = models.OneToOneField(Tenant, models.PROTECT, related_name="+")
     log = models.OneToOneField(Tenant, models.PROTECT, related_name="+")

@@ -47,7 +47,8 @@ class Finding(models.Model):
     detected_at = models.DateTimeField()
     evidence = models.JSONField(default=dict)
     withdrawn_by_leaf = models.BigIntegerField(null=True)
-    # Its place among all changes of the tenant's findings, for whoever follows them. Null: changed, and not numbered yet;
+    # Its place among all changes of the tenant's findings, for whoever follows them. Null: changed, and not numbered
+    # yet;
     # sql/finding_change.sql takes the number away whenever anything else changes, and siem.py gives the next.
     change = models.BigIntegerField(null=True)
     first_change = models.BigIntegerField(null=True)
@@ -75,7 +76,8 @@ class FindingMember(models.Model):
     leaf_index = models.BigIntegerField()
     event_id = models.UUIDField(null=True)  # none of a leaf of the road itself, which is no event
     place = models.BigIntegerField()  # what orders them: their number as the rule names them, or their time
-    # Of findings that gather what was found of single events (detection/gather.py): what was found of this one, with what
+    # Of findings that gather what was found of single events (detection/gather.py): what was found of this one, with
+    # what
     # the worst of them is found by.
     told = models.JSONField(null=True)
     severity = models.SmallIntegerField(null=True)
@@ -98,7 +100,9 @@ class FindingMember(models.Model):
 
 
 class FindingChanges(models.Model):
-    """The last number that was given to a change of a tenant's findings. Its row is the lock under which they are given."""
+    """The last number that was given to a change of a tenant's findings. Its row is the lock under which they are
+    given.
+    """
 
     tenant = models.OneToOneField("auditlog.Tenant", models.CASCADE, primary_key=True)
     last = models.BigIntegerField(default=0)

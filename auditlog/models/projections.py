@@ -174,8 +174,8 @@ class Party(models.Model):
 
 
 class Mention(models.Model):
-    """What the events of one block of leaves say of a party (project_acts.BLOCK): a `Party` is the union of its mentions, so
-    a block whose events were erased in part is told anew without reading any other.
+    """What the events of one block of leaves say of a party (project_acts.BLOCK): a `Party` is the union of its
+    mentions, so a block whose events were erased in part is told anew without reading any other.
     """
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "key", "block")
@@ -382,8 +382,8 @@ class Charge(models.Model):
 
 
 class Balance(models.Model):
-    """What the lines of one principal, actor, grant, provider, payee and currency come to: on a day, in a month (UTC) or
-    altogether. Kept by the database with the lines (sql/balances.sql).
+    """What the lines of one principal, actor, grant, provider, payee and currency come to: on a day, in a month (UTC)
+    or altogether. Kept by the database with the lines (sql/balances.sql).
     """
 
     pk = models.CompositePrimaryKey(
@@ -501,7 +501,9 @@ class UnparsedLeaf(models.Model):
 
 
 class SequenceRun(models.Model):
-    """Numbers `first` to `last` of a source's stream, all received or not in use (core.sequence). One row where nothing is missing."""
+    """Numbers `first` to `last` of a source's stream, all received or not in use (core.sequence). One row where nothing
+    is missing.
+    """
 
     pk = models.CompositePrimaryKey("tenant_id", "generation", "source", "stream", "first")
     tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)

@@ -8,7 +8,9 @@ from auditlog.models.directory import Tenant, slug
 
 
 class Receiver(models.Model):
-    """Somebody who can stop an agent: a provider, a token server, a payment network. Its URL stands in the log by digest."""
+    """Somebody who can stop an agent: a provider, a token server, a payment network. Its URL stands in the log by
+    digest.
+    """
 
     class Kind(models.TextChoices):
         PUSH = "push", "SSF push (RFC 8935)"

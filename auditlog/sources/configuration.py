@@ -1,12 +1,12 @@
 """Configuration: the rows that judgements rest on, held against the leaves that state them.
 
-Every change of a source, key, organisation, role, token, policy, witness, export or account is stated by a leaf, with the
-whole row as it then is and who changed it (`sql/configuration.sql` sees to it, on every path). So the log says what the
-tables must hold. A row that differs was changed by somebody who took that away from the database: it is refused
+Every change of a source, key, organisation, role, token, policy, witness, export or account is stated by a leaf, with
+the whole row as it then is and who changed it (`sql/configuration.sql` sees to it, on every path). So the log says what
+the tables must hold. A row that differs was changed by somebody who took that away from the database: it is refused
 where it is loaded, found (`integrity.configuration_changed`), and /readyz says so.
 
-What gives rights (a key, a role, a token, an account) binds once a published checkpoint covers its leaf: until then it can
-still be taken back without anybody outside having seen it.
+What gives rights (a key, a role, a token, an account) binds once a published checkpoint covers its leaf: until then it
+can still be taken back without anybody outside having seen it.
 """
 
 import json
@@ -149,7 +149,9 @@ def refuse_if_judgement_differs(tenant: Tenant) -> None:
 
 
 def binds(tenant: Tenant | None, row: Row, *, fresh: bool = False) -> int | None:
-    """None when what the row's last leaf says is in force; else that leaf's index, which no published checkpoint covers."""
+    """None when what the row's last leaf says is in force; else that leaf's index, which no published checkpoint
+    covers.
+    """
     log = _read(tenant, fresh=fresh)
     said = log.stated.get(row)
     if said is not None and said.leaf_index >= log.covered:
@@ -174,8 +176,10 @@ def changes(tenant: Tenant, *, limit: int = 200) -> list[Change]:
     """The newest changes of a tenant's configuration, newest first."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) ORDER BY l.leaf_index DESC LIMIT %s",
+            "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id,"
+            " epoch, leaf_index)"
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) ORDER BY"
+            " l.leaf_index DESC LIMIT %s",
             [tenant.pk, EPOCH, _KINDS, limit],
         )
         rows, end = cursor.fetchall(), covered(tenant.pk)
@@ -186,8 +190,10 @@ def unseen_changes(tenant: Tenant, user_id: int) -> int:
     """How many changes of configuration an admin has not looked at."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM ledger_leaf l JOIN auditlog_membership m ON m.tenant_id = l.tenant_id AND m.user_id = %s"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) AND l.leaf_index >= m.changes_seen",
+            "SELECT count(*) FROM ledger_leaf l JOIN auditlog_membership m ON m.tenant_id = l.tenant_id AND m.user_id"
+            " = %s"
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) AND l.leaf_index >="
+            " m.changes_seen",
             [user_id, tenant.pk, EPOCH, _KINDS],
         )
         return cursor.fetchone()[0]
@@ -264,7 +270,9 @@ def _rows(tenant_id: int | None) -> dict[Row, dict[str, Any]]:
 
 
 def _fold(log: _Log, tenant_id: int) -> None:
-    """Take up the leaves after those that were read. Only leaves that state a row count; what cannot be read states nothing."""
+    """Take up the leaves after those that were read. Only leaves that state a row count; what cannot be read states
+    nothing.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_HEAD, {"tenant": tenant_id, "epoch": EPOCH, "last": log.position - 1})
         size, mark, newest = cursor.fetchone() or (0, None, None)
@@ -272,8 +280,10 @@ def _fold(log: _Log, tenant_id: int) -> None:
             log.position = 0
             log.stated.clear()
         cursor.execute(
-            "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
-            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) AND l.leaf_index >= %s AND l.leaf_index < %s"
+            "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id,"
+            " epoch, leaf_index)"
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = ANY(%s) AND l.leaf_index >="
+            " %s AND l.leaf_index < %s"
             " ORDER BY l.leaf_index",
             [tenant_id, EPOCH, [KIND_NUMBERS["key"], KIND_NUMBERS["config"]], log.position, size],
         )

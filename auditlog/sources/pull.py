@@ -80,8 +80,8 @@ def _save(pull: Pull | ExportStream, *fields: str, **more: object) -> None:
 
 @transaction.atomic
 def keep(pull: Pull | ExportStream, *fields: str) -> None:
-    """Write these fields of a row. What was configured anew while it was being asked stays: where to go on and when next are
-    then those of the new configuration, and not of the address that was asked.
+    """Write these fields of a row. What was configured anew while it was being asked stays: where to go on and when
+    next are then those of the new configuration, and not of the address that was asked.
     """
     if isinstance(pull, Pull):
         before = pull.source

@@ -1,10 +1,11 @@
-"""Sealed secrets: shared secrets of sources and receivers, in the database only as a box that nobody opens without the key.
+"""Sealed secrets: shared secrets of sources and receivers, in the database only as a box that nobody opens without the
+key.
 
-The box is libsodium's secretbox (XSalsa20-Poly1305). The key is not in the database and in no backup: `ANSWERABLE_SEAL_KEY`, or
-the file `ANSWERABLE_SEAL_KEY_FILE` names, or what `ANSWERABLE_SEAL_KEY_COMMAND` prints (the hook for a KMS), or `seal.key` in the
-state folder. 32 bytes in base64 each; of several, by lines or commas, the first seals and all open, so that a key is changed
-by putting the new one first and sealing anew. In the box stand the tenant and the name, too: a box that was moved to another
-row opens for nobody. What was sealed is never shown again.
+The box is libsodium's secretbox (XSalsa20-Poly1305). The key is not in the database and in no backup:
+`ANSWERABLE_SEAL_KEY`, or the file `ANSWERABLE_SEAL_KEY_FILE` names, or what `ANSWERABLE_SEAL_KEY_COMMAND` prints (the
+hook for a KMS), or `seal.key` in the state folder. 32 bytes in base64 each; of several, by lines or commas, the first
+seals and all open, so that a key is changed by putting the new one first and sealing anew. In the box stand the tenant
+and the name, too: a box that was moved to another row opens for nobody. What was sealed is never shown again.
 """
 
 import base64
@@ -37,7 +38,9 @@ _opened: dict[tuple[int, str], tuple[float, bytes | None]] = {}
 
 
 def seal(tenant: Tenant, name: str, secret: bytes, *, now: datetime) -> None:
-    """Keep a secret under a name. What was under it before stays as `<name>_OLD`, which senders may still use. Raises ConfigurationError."""
+    """Keep a secret under a name. What was under it before stays as `<name>_OLD`, which senders may still use. Raises
+    ConfigurationError.
+    """
     if not NAME.match(name):
         raise ConfigurationError(
             "a secret's name is up to 111 of A-Z, 0-9 and underscore, a letter first, as a variable's"
@@ -73,7 +76,9 @@ def remove(tenant: Tenant, name: str) -> None:
 
 
 def reseal() -> int:
-    """Seal everything with the first key. Returns how many were under another. Raises ConfigurationError, and then nothing is changed."""
+    """Seal everything with the first key. Returns how many were under another. Raises ConfigurationError, and then
+    nothing is changed.
+    """
     current, count = key_id(_keys()[0]), 0
     with transaction.atomic():
         for row in SealedSecret.objects.select_for_update().select_related("tenant").exclude(key_id=current):
@@ -134,7 +139,9 @@ def key_id(key: bytes) -> str:
 
 
 def _keys() -> list[bytes]:
-    """The first seals, all open. Raises ConfigurationError, which says where a key was looked for and never what was found."""
+    """The first seals, all open. Raises ConfigurationError, which says where a key was looked for and never what was
+    found.
+    """
     if given := os.environ.get("ANSWERABLE_SEAL_KEY"):
         return _read(given, "ANSWERABLE_SEAL_KEY")
     if command := os.environ.get("ANSWERABLE_SEAL_KEY_COMMAND"):

@@ -1,4 +1,5 @@
-"""Senders' shared secrets: read by the name of their variable when they are needed, in the database only sealed (sealed.py).
+"""Senders' shared secrets: read by the name of their variable when they are needed, in the database only sealed
+(sealed.py).
 
 The environment comes first. A quickstart also keeps them in 0600 files of its state folder, so that a source added
 beside the running service is accepted at once, though the service was started without its variable.

@@ -16,7 +16,8 @@ LEAST = 0.1  # seconds of one tenant's turn
 
 
 def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float | None = None) -> bool:
-    """Project and detect until caught up, or for so many seconds. Returns whether something was left when they were over.
+    """Project and detect until caught up, or for so many seconds. Returns whether something was left when they were
+    over.
 
     Does nothing when another process is at it, which will see our work too.
     """
@@ -28,7 +29,8 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
             return False
     try:
         while True:
-            # Detection keeps up with every batch before the next is projected, whatever each takes at once: findings are
+            # Detection keeps up with every batch before the next is projected, whatever each takes at once: findings
+            # are
             # never further behind than one batch.
             worked = project(tenant, now=now())
             while found := detect(tenant, now=now()):
@@ -47,8 +49,8 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
 def drive_every_tenant(*, now: Callable[[], datetime], for_at_most: float | None = None) -> None:
     """Walk the roads that have something on them: new leaves, or dirty rows whose time has come.
 
-    The shortest backlog first, so that a long one delays nobody; `for_at_most` seconds are shared by all. What stops one
-    tenant is logged, and the others go on.
+    The shortest backlog first, so that a long one delays nobody; `for_at_most` seconds are shared by all. What stops
+    one tenant is logged, and the others go on.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -27,8 +27,8 @@ def beat(name: str, *, now: datetime) -> None:
 
 
 def checks(*, now: datetime) -> list[Check]:
-    """What serving needs: that deliveries are taken and pages told the truth. A backlog is no part of it: a load balancer
-    that took a busy service away would only make it longer. A database that does not answer hides the rest.
+    """What serving needs: that deliveries are taken and pages told the truth. A backlog is no part of it: a load
+    balancer that took a busy service away would only make it longer. A database that does not answer hides the rest.
     """
     try:
         found = [_ledger(), _configuration(), _signing()]
@@ -50,8 +50,10 @@ def lags(*, now: datetime) -> list[dict[str, object]]:
     """How far behind each tenant is that is behind: leaves not projected, not looked at by detectors, and since when."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT t.name, h.size - s.position, h.size - s.detected, extract(epoch FROM %s - l.received_at)::float8 FROM ledger_head h"
-            " JOIN auditlog_tenant t ON t.id = h.tenant_id JOIN projection_state s ON s.tenant_id = h.tenant_id AND s.is_current"
+            "SELECT t.name, h.size - s.position, h.size - s.detected, extract(epoch FROM %s - l.received_at)::float8"
+            " FROM ledger_head h"
+            " JOIN auditlog_tenant t ON t.id = h.tenant_id JOIN projection_state s ON s.tenant_id = h.tenant_id AND"
+            " s.is_current"
             " JOIN ledger_leaf l ON l.tenant_id = h.tenant_id AND l.epoch = h.epoch AND l.leaf_index = s.detected"
             " WHERE h.size > s.detected ORDER BY 3 DESC, 1 LIMIT 100",
             [now],
@@ -127,7 +129,8 @@ def gauges(now: datetime) -> list[tuple[str, str, dict[str, str], float]]:
             " FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id"
             " JOIN projection_state s ON s.tenant_id = t.id AND s.is_current"
             " LEFT JOIN ledger_leaf l ON l.tenant_id = h.tenant_id AND l.epoch = h.epoch AND l.leaf_index = s.detected"
-            " LEFT JOIN LATERAL (SELECT signed_at FROM ledger_checkpoint c WHERE c.tenant_id = t.id AND c.epoch = h.epoch"
+            " LEFT JOIN LATERAL (SELECT signed_at FROM ledger_checkpoint c WHERE c.tenant_id = t.id AND c.epoch ="
+            " h.epoch"
             "   ORDER BY size DESC LIMIT 1) c ON true ORDER BY t.name",
             [now, now, now],
         )
@@ -138,7 +141,8 @@ def gauges(now: datetime) -> list[tuple[str, str, dict[str, str], float]]:
         )
         findings = cursor.fetchall()
         cursor.execute(
-            "SELECT t.name, r.source, r.err, sum(r.count) FROM refusal_count r JOIN auditlog_tenant t ON t.id = r.tenant_id"
+            "SELECT t.name, r.source, r.err, sum(r.count) FROM refusal_count r JOIN auditlog_tenant t ON t.id ="
+            " r.tenant_id"
             " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
         refusals = cursor.fetchall()

@@ -1,8 +1,8 @@
-"""Rounds: what the service asks of others and what it sends them, whenever it is due. Beat calls; what there is to do is
-read from PostgreSQL.
+"""Rounds: what the service asks of others and what it sends them, whenever it is due. Beat calls; what there is to do
+is read from PostgreSQL.
 
-Each source is asked, and each stream of an export sent, in a thread of its own: a host that is slow holds up neither the
-worker, which has projections to make, nor the other hosts.
+Each source is asked, and each stream of an export sent, in a thread of its own: a host that is slow holds up neither
+the worker, which has projections to make, nor the other hosts.
 """
 
 import threading

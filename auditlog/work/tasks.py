@@ -99,7 +99,9 @@ def _is_late(name: str) -> bool:
 
 @shared_task(name="auditlog.pull_all", ignore_result=True)
 def pull_all() -> None:
-    """Ask others for what is due (key sets, events, what was announced), and send exports. In threads: it returns at once."""
+    """Ask others for what is due (key sets, events, what was announced), and send exports. In threads: it returns at
+    once.
+    """
     from auditlog.work.rounds import start_due
 
     if not _is_late("pull_all"):
@@ -126,8 +128,8 @@ def nightly() -> None:
 
 @shared_task(name="auditlog.verify_logs", ignore_result=True)
 def verify_logs(tenant: str = "", left: int = A_NIGHT) -> None:
-    """Verify the next window of one log or of all, and keep what came of it; then the windows after it, each behind what
-    waits for this worker, up to `left` leaves. What is left then comes the next night.
+    """Verify the next window of one log or of all, and keep what came of it; then the windows after it, each behind
+    what waits for this worker, up to `left` leaves. What is left then comes the next night.
     """
     from auditlog.custody.inspect_log import verify_next
     from auditlog.ledger.append import EPOCH
@@ -158,7 +160,9 @@ def watch() -> None:
 
 @shared_task(name="auditlog.retain", ignore_result=True)
 def retain() -> None:
-    """Run every retention policy: the armed ones erase, the others count. What stops one is logged, and the others go on."""
+    """Run every retention policy: the armed ones erase, the others count. What stops one is logged, and the others go
+    on.
+    """
     from auditlog.custody.erase import retain as run
     from auditlog.models import RetentionPolicy
 

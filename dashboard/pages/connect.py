@@ -1,4 +1,5 @@
-"""Pages that connect senders: the sources, one source with how to send to it and how its last deliveries went, the formats.
+"""Pages that connect senders: the sources, one source with how to send to it and how its last deliveries went, the
+formats.
 
 They change what may be believed, so only those who may configure see the sources. What a format is, everybody may read.
 """
@@ -334,7 +335,8 @@ class SourceForm(forms.Form):
         if by == "sender" and not data["keys"] and not data["jwks_url"]:
             self.add_error(
                 "keys",
-                "Events of this format are signed with the sender's own key: paste the public one, or say where it is published.",
+                "Events of this format are signed with the sender's own key: paste the public one, or say where it is"
+                " published.",
             )
         if by in ("token", "mac") and not data["secret_env"]:
             self.add_error(

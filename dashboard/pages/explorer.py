@@ -1,7 +1,7 @@
 """The chain explorer: the chain to a grant, and what it was passed on as, one column a hop, in the order of time.
 
-A wide tree is a bundle, not a hairball: of the grants beside the chain only their number is shown, of those below as many
-as fit, with the number before and after them. Every box leads on: the explorer then stands at that grant.
+A wide tree is a bundle, not a hairball: of the grants beside the chain only their number is shown, of those below as
+many as fit, with the number before and after them. Every box leads on: the explorer then stands at that grant.
 """
 
 from datetime import UTC, datetime

@@ -129,8 +129,8 @@ def finding_view(viewer: Viewer, finding_id: int) -> dict[str, Any]:
 
 
 def _step(viewer: Viewer, step: Triage) -> dict[str, Any]:
-    """What a person did with a finding. An abuse desk reads the reasons that it wrote itself: others may have written of
-    what they read, which is more.
+    """What a person did with a finding. An abuse desk reads the reasons that it wrote itself: others may have written
+    of what they read, which is more.
     """
     reads = not is_desk(viewer) or step.desk == viewer.provider
     return {

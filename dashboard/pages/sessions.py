@@ -41,7 +41,9 @@ ACTS_SHOWN = 200  # of a thread, on one page
 
 
 def timeline_view(viewer: Viewer, thread: Thread, *, after: str, now: datetime) -> dict[str, Any]:
-    """One page of a thread: what each act is, who tells of it, what they contradict, and what nobody says. Raises NotFound."""
+    """One page of a thread: what each act is, who tells of it, what they contradict, and what nobody says. Raises
+    NotFound.
+    """
     linked = linked_to(viewer, thread)
     rows = threads.timeline(viewer, thread, linked)
     if not rows.exists():

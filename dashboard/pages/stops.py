@@ -1,4 +1,6 @@
-"""Stops: press one with its reach before you, follow what became of it, lift it by two; receivers and response policies."""
+"""Stops: press one with its reach before you, follow what became of it, lift it by two; receivers and response
+policies.
+"""
 
 from datetime import timedelta
 from typing import Any

@@ -332,7 +332,8 @@ LANE_H, COLUMN, LABEL_W = 34, 20, 168
 def draw_lanes(lanes: Sequence[tuple[str, str]], told: Sequence[dict[str, Any]], *, link: Callable[[Any], str]) -> str:
     """Acts in the order in which they happened, one column each; one lane a source, a dot where it tells of the act.
 
-    Dots of one act are connected. A ring is a statement outside its source's layers, a cross one that contradicts another.
+    Dots of one act are connected. A ring is a statement outside its source's layers, a cross one that contradicts
+    another.
     """
     place = {name: number for number, (name, _) in enumerate(lanes)}
     width, height = LABEL_W + max(1, len(told)) * COLUMN + PAD, len(lanes) * LANE_H + 2 * PAD

@@ -61,7 +61,9 @@ def withheld(what: str = "not shown to an abuse desk") -> SafeString:
 
 @register.filter
 def readings(rows: Iterable[Reading]) -> list[Reading]:
-    """Findings as the viewer reads them. Raises TypeError for a row of the table: nobody decided what of it may be read."""
+    """Findings as the viewer reads them. Raises TypeError for a row of the table: nobody decided what of it may be
+    read.
+    """
     rows = list(rows)
     if strange := {type(row).__name__ for row in rows if not isinstance(row, Reading)}:
         raise TypeError(f"expected readings (auditlog.reads.read_findings), found {', '.join(strange)}")
@@ -160,7 +162,9 @@ def by(name: str, value: str, text: str = "") -> SafeString:
 
 @register.filter
 def said(mapping, name: str):
-    """What a mapping says under a name; "" where it says nothing. For what may rightly be missing: else the name is misspelt."""
+    """What a mapping says under a name; "" where it says nothing. For what may rightly be missing: else the name is
+    misspelt.
+    """
     return mapping.get(name, "")
 
 

@@ -178,7 +178,9 @@ def test_a_human_present_mandate_is_closed_by_the_user_and_direct():
 
 
 def test_a_receipt_leads_to_the_closed_mandate_whichever_way_it_refers_to_it():
-    """By the hash of its JWT alone, as AP2's SDK and samples do, or with the disclosures, as the specification's text has it."""
+    """By the hash of its JWT alone, as AP2's SDK and samples do, or with the disclosures, as the specification's text
+    has it.
+    """
     mandate = push(CLOSED).event
     for by in ap2.references(open_chain(CLOSED)[-1]):
         paid = push(

@@ -485,7 +485,9 @@ NAMED = st.builds(
 
 
 def by_hand(facts):
-    """Section 4.1.2 read literally, for one source, charges and invoices by id: brute force over all that shares a name."""
+    """Section 4.1.2 read literally, for one source, charges and invoices by id: brute force over all that shares a
+    name.
+    """
 
     def last(kind, name, value):
         told = sorted(
@@ -502,7 +504,8 @@ def by_hand(facts):
     names = {("charge", c): {f.invoice for f in facts if f.charge == c} - {""} for c in charges}
     # Of an invoice: the charges that it names itself, or that name it.
     of = {i: {c for c in charges if i in names["charge", c]} for i in invoices}
-    # A payment without an act of its own charge is of the acts that name its invoice, where nobody tells of the invoice.
+    # A payment without an act of its own charge is of the acts that name its invoice, where nobody tells of the
+    # invoice.
     through = {
         c: {d for i in names["charge", c] - billed.keys() for d in of[i] if d in incurred}
         for c in paid

@@ -1,4 +1,6 @@
-"""CEF: a reader that follows the standard reads back exactly what was put in, and no name of a sender's adds a field or a line."""
+"""CEF: a reader that follows the standard reads back exactly what was put in, and no name of a sender's adds a field or
+a line.
+"""
 
 import re
 from dataclasses import replace
@@ -16,7 +18,9 @@ NASTY = "x|9|y cs1=evil\\ cs2=a\\=b\nCEF:0|Evil|Evil|1|1|1|10|act=x\r\n\u202egnp
 
 
 def parsed(line: bytes) -> tuple[list[str], dict[str, str]]:
-    """By the standard: seven header fields split at bars that are not escaped, then key=value, where no bare `=` is in a value."""
+    """By the standard: seven header fields split at bars that are not escaped, then key=value, where no bare `=` is in
+    a value.
+    """
     text = line.decode()
     assert text.endswith("\n") and len(text.splitlines()) == 1
     parts, rest = [], text[:-1]

@@ -113,7 +113,8 @@ def test_a_domain_registration_names_the_domain():
             "session.started",
             "unknown",
         ),
-        # IAM Identity Center's sign-ins ("Understanding IAM Identity Center sign-in events", docs.aws.amazon.com, 2026-11)
+        # IAM Identity Center's sign-ins ("Understanding IAM Identity Center sign-in events", docs.aws.amazon.com,
+        # 2026-11)
         *[
             (
                 {
@@ -301,7 +302,8 @@ def test_what_is_no_call_is_kept_under_its_own_name():
     )
 
 
-# --- digest files: signed as AWS describes it in "Custom implementations of CloudTrail log file integrity validation" ---
+# --- digest files: signed as AWS describes it in "Custom implementations of CloudTrail log file integrity validation"
+# ---
 
 PROVING = sender_of("cloudtrail", keys={FINGERPRINT: load(AWS_JWK, FINGERPRINT)})
 LOGS = {

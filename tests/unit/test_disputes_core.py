@@ -748,7 +748,8 @@ def test_the_digest_changes_with_what_was_said_and_found():
     assert len({plain.digest, *(v.digest for v in others)}) == 6
 
 
-# --- repeats, and what nobody saw coming ---------------------------------------------------------------------------------
+# --- repeats, and what nobody saw coming
+# ---------------------------------------------------------------------------------
 
 
 def payment(number, *, key="", at=NOW, minor=4_900, **more):

@@ -29,7 +29,9 @@ class Gate:
 
 
 def asked(gate, wanted, *, most=100):
-    """Ask for each of `wanted` in a thread of its own: the first leads alone, all others wait for it. Outcomes in order."""
+    """Ask for each of `wanted` in a thread of its own: the first leads alone, all others wait for it. Outcomes in
+    order.
+    """
     gathering = Gathering(gate, most=most)
 
     def ask(items):

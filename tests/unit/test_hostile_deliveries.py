@@ -1,4 +1,6 @@
-"""Every format against hostile bytes: nothing but Refused comes out, the good is kept, and what is stored reads the same."""
+"""Every format against hostile bytes: nothing but Refused comes out, the good is kept, and what is stored reads the
+same.
+"""
 
 import gc
 import json
@@ -198,7 +200,8 @@ def test_no_mutated_delivery_escapes_as_anything_but_a_refusal(name, data):
     take(name, json.dumps(document).encode())
 
 
-# --- a shared secret that is being rotated ------------------------------------------------------------------------------------
+# --- a shared secret that is being rotated
+# ------------------------------------------------------------------------------------
 
 SHARED = [name for name in NAMES if SAMPLES[name].known.secret()]
 
@@ -224,7 +227,8 @@ def test_beside_a_new_secret_the_old_one_is_good_until_it_is_taken_out(name):
             module.receive(delivery, replace(sample.known, secret=lambda: None))
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------------
+# --- memory
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)

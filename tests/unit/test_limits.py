@@ -229,7 +229,8 @@ def test_a_raise_dated_before_an_act_that_was_already_on_record_is_in_doubt_for_
     assert not later.is_in_doubt and not later.is_over
 
 
-# --- in flight, and what came back --------------------------------------------------------------------------------------
+# --- in flight, and what came back
+# --------------------------------------------------------------------------------------
 
 
 def test_two_holds_that_cross_a_cap_together_are_found_and_the_later_one_is_over():
@@ -269,7 +270,8 @@ def test_what_is_perhaps_counted_twice_is_in_doubt_and_no_crossing():
     assert [s.is_in_doubt for s in run(one, lines).steps] == [False, True]
 
 
-# --- payment authorities ------------------------------------------------------------------------------------------------
+# --- payment authorities
+# ------------------------------------------------------------------------------------------------
 
 
 def ceiling(amount, *, at=NOW - DAY, ended=False, leaf=0, interval="once"):

@@ -115,7 +115,8 @@ def kept(rule="spend.retry_loop", state="open", *, change=7, is_first=True, **mo
 TYPES = [*LAYER_OF_TYPE, "other.conductor.thing"]
 
 
-# --- the schema ---------------------------------------------------------------------------------------------------------
+# --- the schema
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -158,7 +159,8 @@ def test_the_version_it_names_is_the_projects():
     assert PRODUCT["version"] == project["version"]
 
 
-# --- what it says -------------------------------------------------------------------------------------------------------
+# --- what it says
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,7 +287,8 @@ def test_over_broad_delegation_is_an_iam_finding(rule, class_uid):
     assert said["unmapped"]["answerable"]["money_at_risk"] == {"amount_minor": 3300, "currency": "EUR"}
 
 
-# --- hostile text -------------------------------------------------------------------------------------------------------
+# --- hostile text
+# -------------------------------------------------------------------------------------------------------
 
 hostile = st.text(st.characters(codec="utf-8"), max_size=60)
 
@@ -323,7 +326,8 @@ def test_a_long_text_and_a_long_chain_are_cut():
     assert len(written(one)["status_detail"]) == 2001
 
 
-# --- read back ----------------------------------------------------------------------------------------------------------
+# --- read back
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -375,7 +379,8 @@ def test_nobody_is_read_back_as_nobody():
     )
 
 
-# --- cases ----------------------------------------------------------------------------------------------------------------
+# --- cases
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def incident(**more) -> Incident:

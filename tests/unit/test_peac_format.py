@@ -1,5 +1,6 @@
-"""PEAC: the published life cycle means what it says, and of the published identities and actor bindings the valid are kept,
-the invalid refused; a signed record is worth its signature."""
+"""PEAC: the published life cycle means what it says, and of the published identities and actor bindings the valid are
+kept, the invalid refused; a signed record is worth its signature.
+"""
 
 import json
 
@@ -133,7 +134,8 @@ def test_a_proof_of_possession_is_not_stored():
     )
 
 
-# --- who a record is bound to ---------------------------------------------------------------------------------------------
+# --- who a record is bound to
+# ---------------------------------------------------------------------------------------------
 
 
 def test_every_valid_published_binding_names_its_actor_in_a_record_and_by_itself():
@@ -210,7 +212,8 @@ def test_one_origin_however_it_is_written_is_one_party():
     assert actors == {("https://a.example", "X")}
 
 
-# --- PEAC's signed record -------------------------------------------------------------------------------------------------
+# --- PEAC's signed record
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_signed_record_is_grade_a_and_carries_the_observation_and_who_acted():

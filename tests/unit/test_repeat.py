@@ -1,4 +1,6 @@
-"""What repeats, what loops and what a task has cost: streams of calls and payments, told the way real systems tell them."""
+"""What repeats, what loops and what a task has cost: streams of calls and payments, told the way real systems tell
+them.
+"""
 
 import json
 import random

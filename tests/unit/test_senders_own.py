@@ -1,9 +1,10 @@
 """From the sender's side: what the senders' own libraries make is taken, and what we make they take.
 
 Stripe's library signs the events of test_stripe_format and test_stripe_money, OpenTelemetry's classes encode those of
-test_otlp_format, PyNaCl's keys stand behind native events. Where a sender publishes no library that installs, its format says
-which page or sources it follows and when they were read (ABOUT.against): the registry's `ap2` is not by AP2's authors and of an
-earlier version of it; LiteLLM's package is 140 MB and asks for clouds' SDKs, so its types were read and are not installed.
+test_otlp_format, PyNaCl's keys stand behind native events. Where a sender publishes no library that installs, its
+format says which page or sources it follows and when they were read (ABOUT.against): the registry's `ap2` is not by
+AP2's authors and of an earlier version of it; LiteLLM's package is 140 MB and asks for clouds' SDKs, so its types were
+read and are not installed.
 """
 
 import json
@@ -58,7 +59,8 @@ def only(received) -> Statement:
     return statement
 
 
-# --- Standard Webhooks, Svix ----------------------------------------------------------------------------------------------
+# --- Standard Webhooks, Svix
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("library", "prefix"), [(standardwebhooks.Webhook, "webhook"), (SvixWebhook, "svix")])
@@ -83,7 +85,8 @@ def test_what_we_sign_as_a_trial_the_libraries_verify():
         library(WHSEC).verify(trial.body, dict(trial.headers))
 
 
-# --- CloudEvents ------------------------------------------------------------------------------------------------------------
+# --- CloudEvents
+# ------------------------------------------------------------------------------------------------------------
 
 
 def as_delivery(headers, body) -> Delivery:
@@ -128,7 +131,8 @@ def test_an_event_without_a_time_of_its_own_gets_the_sdks_and_is_dated():
     assert statement.event.dated == ("ce-time" in {name.lower() for name in message.headers})
 
 
-# --- HTTP Message Signatures ------------------------------------------------------------------------------------------------
+# --- HTTP Message Signatures
+# ------------------------------------------------------------------------------------------------
 
 
 def _number(value: int, size: int) -> str:
@@ -219,7 +223,8 @@ def test_a_signature_of_the_library_over_another_body_is_refused():
         )
 
 
-# --- Security Event Tokens --------------------------------------------------------------------------------------------------
+# --- Security Event Tokens
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("alg", "made"), [("ES256", lambda: ECKey.generate_key("P-256")), ("RS256", lambda: RSAKey.generate_key(2048)),
@@ -238,7 +243,8 @@ def test_what_a_jose_library_signs_as_a_set_is_taken(alg, made):
     assert (statement.grade, statement.event.type, statement.event.occurred_at) == ("A", "action.performed", AT)
 
 
-# --- x402 -------------------------------------------------------------------------------------------------------------------
+# --- x402
+# -------------------------------------------------------------------------------------------------------------------
 
 BASE, SOLANA, USDC = (
     "eip155:8453",
@@ -329,7 +335,8 @@ def test_the_payment_itself_which_the_x402_sdk_signs_is_not_stored():
     assert headers["PAYMENT-SIGNATURE"].encode() not in statement.raw and statement.event.type == "payment.settled"
 
 
-# --- Machine Payments Protocol ----------------------------------------------------------------------------------------------
+# --- Machine Payments Protocol
+# ----------------------------------------------------------------------------------------------
 
 CARD = Challenge.create(secret_key="k", realm="api.example", method="stripe", intent="charge", request={"amount": "1000", "currency": "usd", "recipient": "acct_1"},
                         expires="2026-11-20T11:00:00Z", description='a "quoted" \\ text, id="x"', meta={"order": "7"})  # fmt: skip
@@ -378,7 +385,8 @@ def test_of_two_challenges_of_the_mpp_sdk_the_paid_one_counts_in_one_header_or_i
     )  # nothing was paid yet, in nobody knows which
 
 
-# --- the table of what was tested with what -----------------------------------------------------------------------------------
+# --- the table of what was tested with what
+# -----------------------------------------------------------------------------------
 
 _RELEASE = re.compile(r"([a-z0-9-]+) (\d+(?:\.\d+)+)\Z")
 _WHICH = re.compile(r"20\d\d-\d\d|\d+\.\d+|RFC \d{4}|\b[0-9a-f]{7}\b")  # when it was read, of which version, a commit

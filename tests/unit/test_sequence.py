@@ -51,7 +51,8 @@ def test_gaps_are_named():
     assert in_words(gaps(merged(arrived(range(0, 60, 2)))), most=2) == "1, 3 and 27 more places"
 
 
-# --- statements that name the one before them ---------------------------------------------------------------------------
+# --- statements that name the one before them
+# ---------------------------------------------------------------------------
 
 
 def linked(*statements):
@@ -73,7 +74,8 @@ def test_a_chain_shows_each_statement_that_is_missing_between_two_that_are_there
     begins = {0} | {n for n in restarts if n < len(numbers)}
     chain = [(number, None if n in begins else numbers[n - 1]) for n, number in enumerate(numbers)]
     there = [n for n in range(len(chain)) if n not in lost]
-    # Missing, and known to be: the next one that is there names what lies right below it, which is not there, in a chain that we saw before.
+    # Missing, and known to be: the next one that is there names what lies right below it, which is not there, in a
+    # chain that we saw before.
     expected = set()
     for n in there:
         if n not in begins and n - 1 not in there and any(m < n for m in there):

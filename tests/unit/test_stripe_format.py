@@ -466,7 +466,8 @@ def test_no_bytes_escape_as_anything_but_a_refusal(body):
         receive(body, f"t=1,v1={made}")
 
 
-# --- what PEAC observed of payments, in the shape in which Stripe tells it -------------------------------------------------
+# --- what PEAC observed of payments, in the shape in which Stripe tells it
+# -------------------------------------------------
 
 INTENT_TYPES = {"succeeded": "payment_intent.succeeded", "requires_capture": "payment_intent.amount_capturable_updated",
                 "processing": "payment_intent.processing", "requires_payment_method": "payment_intent.payment_failed"}  # fmt: skip

@@ -32,7 +32,8 @@ from tests import vectors
 FILE = Path(verifier.__file__)
 
 
-# --- published vectors --------------------------------------------------------------------------------------------------
+# --- published vectors
+# --------------------------------------------------------------------------------------------------
 
 
 def test_published_inclusion_proofs():
@@ -101,7 +102,8 @@ def test_published_canonical_json_is_what_our_own_leaves_are_written_with():
     assert made == rfc8785.dumps(json.loads(made)) and verifier.LEAF.match(made)
 
 
-# --- against the libraries ------------------------------------------------------------------------------------------------
+# --- against the libraries
+# ------------------------------------------------------------------------------------------------
 
 
 def _libsodium(public, message, signature):
@@ -281,7 +283,8 @@ def test_it_imports_the_standard_library_only_and_reads_as_python_3_8():
         assert all(name.split(".")[0] in sys.stdlib_module_names for name in names), names
 
 
-# --- bundles made here, by hand ------------------------------------------------------------------------------------------
+# --- bundles made here, by hand
+# ------------------------------------------------------------------------------------------
 
 LOG = SigningKey(b"\x07" * 32)
 SOURCE = SigningKey(b"\x08" * 32)
@@ -618,7 +621,8 @@ def test_another_logs_key_is_not_taken(tmp_path):
     assert run(path, "--vkey", "nonsense").returncode == 2
 
 
-# --- hostile archives -----------------------------------------------------------------------------------------------------
+# --- hostile archives
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

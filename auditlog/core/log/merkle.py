@@ -39,7 +39,8 @@ class Edge:
     def extended(self, hashes: Sequence[bytes], *, level: int = 0) -> "Edge":
         """The edge after `hashes` were added, each the root over 2^level leaves; amortised one hash for each.
 
-        The tree's size must be a multiple of 2^level. Works level by level: what has no right sibling yet is the edge's.
+        The tree's size must be a multiple of 2^level. Works level by level: what has no right sibling yet is the
+        edge's.
         """
         if self.size & (1 << level) - 1:
             raise ValueError(f"subtrees of {1 << level} leaves cannot follow {self.size} leaves")

@@ -73,8 +73,8 @@ def parse(name: str) -> Name:
 
 @lru_cache(maxsize=65_536)
 def zone(ascii_name: str) -> str:
-    """The name of one holder that this one lies in, both in A-labels: `acme.co.uk` of `www.acme.co.uk` and of itself. ""
-    where the ending is not on the public suffix list, and of a public suffix itself.
+    """The name of one holder that this one lies in, both in A-labels: `acme.co.uk` of `www.acme.co.uk` and of itself.
+    "" where the ending is not on the public suffix list, and of a public suffix itself.
     """
     parts = _extract_holder(ascii_name)
     return f"{parts.domain}.{parts.suffix}" if parts.domain and parts.suffix else ""

@@ -1,8 +1,8 @@
 """Which brand a name stands close to, how, and how surprising that is (`squatting.lookalike`, `score_domains`).
 
 Names and brands are compared by what they look like (UTS 39 skeleton, hyphens left out). One pass of an automaton finds
-every brand that stands in a name whole, and every half of a longer one; letters that differ are found from those halves,
-and by deletes of one letter from the whole label and its tokens (the symmetric-delete idea of SymSpell).
+every brand that stands in a name whole, and every half of a longer one; letters that differ are found from those
+halves, and by deletes of one letter from the whole label and its tokens (the symmetric-delete idea of SymSpell).
 
 The score is surprise: -log10 of how often that string stands in that place among names that people really register
 (`core.background`). So `line` and `service` price themselves out, and no list of common words is kept.

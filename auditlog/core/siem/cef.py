@@ -1,8 +1,9 @@
-"""CEF out: one line for SIEMs that do not read OCSF (ArcSight Common Event Format, version 0, implementation standard 25).
+"""CEF out: one line for SIEMs that do not read OCSF (ArcSight Common Event Format, version 0, implementation standard
+25).
 
-`CEF:0|vendor|product|version|signature|name|severity|key=value key=value`. In the header `\\\\` and `|` are escaped, in a
-value `\\\\`, `=` and line ends; every other control character and what reorders text is written out, in both. So nothing
-that a sender wrote can add a field or a line.
+`CEF:0|vendor|product|version|signature|name|severity|key=value key=value`. In the header `\\\\` and `|` are escaped, in
+a value `\\\\`, `=` and line ends; every other control character and what reorders text is written out, in both. So
+nothing that a sender wrote can add a field or a line.
 """
 
 from collections.abc import Mapping

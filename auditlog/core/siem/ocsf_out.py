@@ -2,12 +2,13 @@
 
 Classes by event type: Account Change 3001, Authentication 3002, Authorize Session 3003, Entity Management 3004, User
 Access Management 3005, API Activity 6003 for everything else. Findings are Detection Finding 2004, those of over-broad
-delegation IAM Analysis Finding 2008; a dispute's case is Incident Finding 2005, told at each of its steps. What 1.7 has no place for (delegation, agents, money, evidence) is under
-`unmapped`: `ai_agent` and `delegation` with the names that 1.9 gives them, `answerable` with ours.
+delegation IAM Analysis Finding 2008; a dispute's case is Incident Finding 2005, told at each of its steps. What 1.7 has
+no place for (delegation, agents, money, evidence) is under `unmapped`: `ai_agent` and `delegation` with the names that
+1.9 gives them, `answerable` with ours.
 
-What nobody said is `Unknown` (0), what OCSF has no word for `Other` (99) under our word. An identifier (`uid`) is as the
-sender wrote it; a text for eyes (`name`, `title`, `message`) has its hidden characters written out. Written as ASCII,
-one line an object: whatever a sender put in, nothing reorders, hides or begins a line.
+What nobody said is `Unknown` (0), what OCSF has no word for `Other` (99) under our word. An identifier (`uid`) is as
+the sender wrote it; a text for eyes (`name`, `title`, `message`) has its hidden characters written out. Written as
+ASCII, one line an object: whatever a sender put in, nothing reorders, hides or begins a line.
 """
 
 import json
@@ -361,7 +362,9 @@ def _unmapped(act: Act, chain: Chain, acting: Party | None) -> dict[str, Any]:
 
 
 def _delegation(act: Act) -> dict[str, Any]:
-    """Of the grant that answers, as it stands, under the names of OCSF 1.9's `delegation`; a parent makes a graph of them."""
+    """Of the grant that answers, as it stands, under the names of OCSF 1.9's `delegation`; a parent makes a graph of
+    them.
+    """
     if not act.via_grant:
         return {}
     grant = act.path.grants[-1] if act.path.grants and act.path.grants[-1].id == act.via_grant else None
@@ -410,11 +413,14 @@ def _money(act: Act) -> dict[str, Any] | None:
     return money | _said(rail=act.rail, charge=act.charge)
 
 
-# --- findings -----------------------------------------------------------------------------------------------------------
+# --- findings
+# -----------------------------------------------------------------------------------------------------------
 
 
 def finding_object(kept: Kept, *, tenant: str, runbook: str = "") -> dict[str, Any]:
-    """A finding as it stands now. The same `finding_info.uid` again is an update of it; `metadata.uid` differs each time."""
+    """A finding as it stands now. The same `finding_info.uid` again is an update of it; `metadata.uid` differs each
+    time.
+    """
     finding = kept.finding
     class_uid = IAM_FINDING if finding.rule in OVER_BROAD else DETECTION
     activity = 3 if kept.is_closed else 1 if kept.is_first else 2
@@ -486,7 +492,8 @@ def _found(kept: Kept) -> dict[str, Any]:
 
 
 def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
-    """A case as it was after one of its steps. `finding_info_list[0].uid` is the same in all of them; `metadata.uid` differs.
+    """A case as it was after one of its steps. `finding_info_list[0].uid` is the same in all of them; `metadata.uid`
+    differs.
 
     A reference is a tenant's own, so both name the tenant: one SIEM may hear of several.
     """

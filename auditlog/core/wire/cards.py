@@ -20,11 +20,13 @@ _LONG_NUMBER = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*[2-9][0-9]{12}')  # a time in
 _SUSPECT_NUMBER = re.compile(rb'(?i:number|pan)\\*"[ \t\r\n]*:[ \t\r\n]*[0-9]{13,19}(?![0-9.])')
 # A digit, a space or a dash may be written as an escape; `&` and `<`, which many encoders escape, are none of those.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|2[0dD])")
-# Thirteen digits in a row, spaces and dashes aside: all that is looked for above has them, and most documents have none.
+# Thirteen digits in a row, spaces and dashes aside: all that is looked for above has them, and most documents have
+# none.
 _AS_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _LONG_RUN = b"0" * 13
 _BASE64_INSIDE = re.compile(r"(?<![A-Za-z0-9+/_-])eyJ[A-Za-z0-9+/_-]{8,}")
-# Prefixes at the lengths that their issuers use, a line each: Visa; Mastercard; American Express; Diners; JCB, its oldest too;
+# Prefixes at the lengths that their issuers use, a line each: Visa; Mastercard; American Express; Diners; JCB, its
+# oldest too;
 # Discover, RuPay, UnionPay; Maestro, Verve, Elo, Hipercard; Troy, Mir, Dankort, InterPayment.
 _CARD = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})"
@@ -36,7 +38,8 @@ _CARD = re.compile(
     r"|(?:50\d{2}|5[678]\d{2}|6[0-9]\d{2})\d{8,15}"
     r"|(?:9792|220[0-4]|5019|636\d)\d{12}"
 )
-# Numbers of devices and SIM cards end in the same check digit (3GPP TS 23.003, ITU-T E.118), and whole logs are full of them.
+# Numbers of devices and SIM cards end in the same check digit (3GPP TS 23.003, ITU-T E.118), and whole logs are full of
+# them.
 _DEVICE_FIELDS = frozenset("imei imeisv imei1 imei2 imeilist meid iccid eid serial serialnumber deviceid imsi".split())
 _ID_FIELDS = frozenset(
     "id jti sub iss txn grant parent parent_jti token session task project request_id trace_id charge authority "

@@ -119,9 +119,9 @@ def check_signature(signed: Signed, headers: Mapping[str, str], keys: Mapping[st
 def as_several_lines(signed: Signed, headers: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The headers as they would be, had signed fields come on several lines.
 
-    Such lines are signed joined by a comma and one space (RFC 9421 section 2.1), and a WSGI server hands them on joined by
-    a comma alone (PEP 3333 does not say how), where they look like one line with such a comma in it. So each comma may be
-    either; nothing but a blank after a comma is ever changed, and the signer signed whatever fits.
+    Such lines are signed joined by a comma and one space (RFC 9421 section 2.1), and a WSGI server hands them on joined
+    by a comma alone (PEP 3333 does not say how), where they look like one line with such a comma in it. So each comma
+    may be either; nothing but a blank after a comma is ever changed, and the signer signed whatever fits.
     """
     commas = [(name, match.start()) for name in sorted(signed.names) if not name.startswith("@")
               for match in _JOINED.finditer(headers.get(name, ""))]  # fmt: skip

@@ -11,7 +11,9 @@ from auditlog.core.errors import BadSignature, UnknownKey
 
 
 def check_timestamped_mac(body: bytes, header: str, secrets: Sequence[bytes], *, name: str) -> None:
-    """Any `v1` that fits any secret will do (two overlap while one is rolled, on either side); other schemes are ignored."""
+    """Any `v1` that fits any secret will do (two overlap while one is rolled, on either side); other schemes are
+    ignored.
+    """
     if not secrets:
         raise UnknownKey("this source's secret is not set where the service runs")
     time, given = "", []

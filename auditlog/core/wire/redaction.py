@@ -1,9 +1,9 @@
 """Redaction: secrets are taken out before anything is stored, and the digest of what was received stays.
 
 What is removed is a value under a secret's name, or what is a credential by its looks (an `Authorization` value, a
-compact JWS), also inside of a text: an address with a query, a form, a command line, JSON as a string or in base64. A shared payment
-token becomes its digest, so that what it paid for can still be joined. A document without secrets comes back as the
-same bytes.
+compact JWS), also inside of a text: an address with a query, a form, a command line, JSON as a string or in base64. A
+shared payment token becomes its digest, so that what it paid for can still be joined. A document without secrets comes
+back as the same bytes.
 """
 
 import json
@@ -79,7 +79,9 @@ def redact(
     texts: int = MAX_TEXTS,
 ) -> Redacted:
     """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
-    look like a credential and stays. `opens`: every text may be base64 of JSON. Raises MalformedEvent when the document cannot be read to look for secrets."""
+    look like a credential and stays. `opens`: every text may be base64 of JSON. Raises MalformedEvent when the document
+    cannot be read to look for secrets.
+    """
     try:
         root = [read_document(document)]
     except ValueError as error:

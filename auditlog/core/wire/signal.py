@@ -1,7 +1,7 @@
 """Signals: Security Event Tokens that tell others to stop (RFC 8417; OpenID CAEP 1.0 and RISC 1.0 over SSF 1.0).
 
-A subject is named as the record names it: a party by issuer and subject, a token by its `jti`, a grant or a session as the
-session that lives by it (RFC 9493; SSF 1.0 section 3). Nothing else of the record goes out with a signal.
+A subject is named as the record names it: a party by issuer and subject, a token by its `jti`, a grant or a session as
+the session that lives by it (RFC 9493; SSF 1.0 section 3). Nothing else of the record goes out with a signal.
 """
 
 from collections.abc import Mapping

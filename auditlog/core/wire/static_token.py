@@ -7,8 +7,9 @@ from auditlog.core.errors import BadSignature, UnknownKey
 
 
 def check_static_token(given: str, secrets: Sequence[bytes], *, header: str = "Authorization") -> None:
-    """Raises unless the header holds one of the secrets, as it is or after `Bearer` (or `Splunk`, as its event collector has it).
-    Takes the same time either way."""
+    """Raises unless the header holds one of the secrets, as it is or after `Bearer` (or `Splunk`, as its event
+    collector has it). Takes the same time either way.
+    """
     if not secrets:
         raise UnknownKey("this source's secret is not set where the service runs")
     sent = given.strip().encode()

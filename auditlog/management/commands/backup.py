@@ -14,8 +14,10 @@ from auditlog.sources.acting import acting
 
 class Command(BaseCommand):
     help = (
-        "Write all tables, as DATABASE_OWNER_URL, into one file of mode 0600, with the checkpoint each log is at. It holds"
-        " what the database holds (payloads, salts, hashes of passwords and tokens): keep it as secret. It does not hold"
+        "Write all tables, as DATABASE_OWNER_URL, into one file of mode 0600, with the checkpoint each log is at. It"
+        " holds"
+        " what the database holds (payloads, salts, hashes of passwords and tokens): keep it as secret. It does not"
+        " hold"
         " the log's signing key nor sessions."
     )
 
@@ -34,6 +36,7 @@ class Command(BaseCommand):
         for tenant, size in done.logs.items():
             self.stdout.write(f"{tenant}: {size:,} leaves")
         self.stdout.write(
-            f"{options['out']}: {done.rows:,} rows of {done.tables} tables. It holds payloads, salts and hashes of passwords and"
+            f"{options['out']}: {done.rows:,} rows of {done.tables} tables. It holds payloads, salts and hashes of"
+            " passwords and"
             " tokens: keep it as secret as the database. The log's signing key is not in it: keep a copy elsewhere."
         )

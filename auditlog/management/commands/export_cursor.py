@@ -1,4 +1,6 @@
-"""`export_cursor`: have an export go on from another place, after a SIEM lost what it had, or to leave out what it need not have."""
+"""`export_cursor`: have an export go on from another place, after a SIEM lost what it had, or to leave out what it need
+not have.
+"""
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone

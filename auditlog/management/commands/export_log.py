@@ -53,7 +53,8 @@ class Command(BaseCommand):
         )
         what = "the whole log" if done.is_whole else "a part of the log"
         self.stdout.write(
-            f"{options['out']}: {what}, {done.leaves:,} leaves at checkpoint {done.size:,} ({done.erased:,} payloads erased)."
+            f"{options['out']}: {what}, {done.leaves:,} leaves at checkpoint {done.size:,} ({done.erased:,} payloads"
+            " erased)."
             " Check it with `verify_packet`, or with the verifier inside it and Python alone."
         )
         for absence in done.destroyed[:20]:

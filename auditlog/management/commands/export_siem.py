@@ -57,7 +57,8 @@ class Command(BaseCommand):
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """For appending, mode 0600. A last line that a killed run left without its end is cut off: its cursor was never told.
+    """For appending, mode 0600. A last line that a killed run left without its end is cut off: its cursor was never
+    told.
 
     Raises CommandError where that line is none of ours: somebody else's file is not touched.
     """

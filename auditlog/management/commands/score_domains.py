@@ -1,4 +1,6 @@
-"""score_domains: which brand each name stands close to. Reads names, a line each; writes a JSON line for each, in order."""
+"""score_domains: which brand each name stands close to. Reads names, a line each; writes a JSON line for each, in
+order.
+"""
 
 import sys
 from argparse import ArgumentParser
@@ -17,8 +19,10 @@ LONGEST_LINE = 4_096  # bytes; a name has 253
 
 class Command(BaseCommand):
     help = (
-        "Score names, one a line on standard input, against brands: {name, brand, relation, score, tier} a line, in the same"
-        " order, also for what is no name (then with `error`). `score` is -log10 of how common such a likeness is among real"
+        "Score names, one a line on standard input, against brands: {name, brand, relation, score, tier} a line, in"
+        " the same"
+        " order, also for what is no name (then with `error`). `score` is -log10 of how common such a likeness is"
+        " among real"
         " registrations; tier alert, review or none. Needs no database."
     )
     requires_system_checks = ()

@@ -281,8 +281,8 @@ class Command(BaseCommand):
         return {"seconds_to_first_leaf": round(time.perf_counter() - began, 2), "leaves": options["events"]}
 
     def detect(self, tenant, state: Path, undo: ExitStack, options) -> dict:
-        """Events judged a second, by every rule, those that wait included: as the record grows by `--step` and is projected,
-        each step is judged until nothing is left, with the clock passed on. Only event leaves are counted.
+        """Events judged a second, by every rule, those that wait included: as the record grows by `--step` and is
+        projected, each step is judged until nothing is left, with the clock passed on. Only event leaves are counted.
         """
         from auditlog.detection.detect import detect
         from auditlog.models import Finding
@@ -530,7 +530,8 @@ def _indexes_made_after(owner_url: str):
     with psycopg.connect(owner_url, autocommit=True) as owner:
         made = owner.execute(
             "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i"
-            " WHERE i.indrelid = ANY(%s::regclass[]) AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = i.indexrelid)",
+            " WHERE i.indrelid = ANY(%s::regclass[]) AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid ="
+            " i.indexrelid)",
             [["projection_event", "projection_grant", "projection_token", "projection_party"]],
         ).fetchall()
         for name, _ in made:
@@ -668,7 +669,8 @@ def _stored_bytes() -> int:
     """Bytes of the ledger's tables with their indexes."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT sum(pg_total_relation_size(c)) FROM unnest(ARRAY['ledger_leaf', 'ledger_payload']) t(n), to_regclass(n) c"
+            "SELECT sum(pg_total_relation_size(c)) FROM unnest(ARRAY['ledger_leaf', 'ledger_payload']) t(n),"
+            " to_regclass(n) c"
         )
         return int(cursor.fetchone()[0])
 
