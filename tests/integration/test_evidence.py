@@ -552,11 +552,7 @@ def test_each_number_of_the_coverage_leads_to_the_acts_it_counts(desk):
 def test_a_list_refuses_what_it_does_not_know_and_never_breaks(desk, path, query):
     settled(desk, desk.root)
 
-    answer = desk.api.get(f"{path}{'&' if '?' in path else '?'}{query}")
-    assert answer.status_code in (200, 400), answer.content
-    if answer.status_code == 400:
-        problem(answer, 400)
-    assert query != "colour=red" or answer.status_code == 400
+    problem(desk.api.get(f"{path}{'&' if '?' in path else '?'}{query}"), 400)
 
 
 @pytest.mark.parametrize("path", ["events?before=x", "grants?after=\x00", "permissions?after=%00", "inventory?after=x y", "reach/acts?party=a&before=x",
@@ -564,7 +560,7 @@ def test_a_list_refuses_what_it_does_not_know_and_never_breaks(desk, path, query
 def test_a_bad_cursor_is_no_crash(desk, path):
     settled(desk, desk.root)
 
-    assert desk.api.get(path).status_code in (200, 400)
+    problem(desk.api.get(path), 400)
     page_path = path.replace("reach/acts?party=a", "reach/?kind=party&key=a").replace(
         "reach/descendants?party=a", "reach/?kind=party&key=a"
     )
