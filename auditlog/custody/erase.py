@@ -110,13 +110,17 @@ _REDACT = """
         principal = CASE WHEN r.is_all THEN '' ELSE f.principal END, actor = CASE WHEN r.is_all THEN '' ELSE f.actor END,
         "grant" = CASE WHEN r.is_all THEN '' ELSE f."grant" END
     FROM (
-      SELECT m.finding_id AS id, array_agg(m.leaf_index ORDER BY m.leaf_index) FILTER (WHERE p.raw IS NULL) AS gone,
-        bool_and(p.raw IS NULL) AS is_all
-      FROM finding_member m
-      LEFT JOIN ledger_payload p ON p.tenant_id = m.tenant_id AND p.epoch = %(epoch)s AND p.leaf_index = m.leaf_index
-      WHERE m.tenant_id = %(tenant)s AND (%(leaves)s::bigint[] IS NULL OR m.finding_id IN (
-        SELECT o.finding_id FROM finding_member o WHERE o.tenant_id = %(tenant)s AND o.leaf_index = ANY(%(leaves)s::bigint[])))
-      GROUP BY m.finding_id
+      SELECT o.id, array_agg(o.leaf ORDER BY o.leaf) FILTER (WHERE p.raw IS NULL) AS gone, bool_and(p.raw IS NULL) AS is_all
+      FROM (
+        SELECT m.finding_id AS id, m.leaf_index AS leaf FROM finding_member m WHERE m.tenant_id = %(tenant)s
+          AND (%(leaves)s::bigint[] IS NULL OR m.finding_id IN (
+            SELECT n.finding_id FROM finding_member n WHERE n.tenant_id = %(tenant)s AND n.leaf_index = ANY(%(leaves)s::bigint[])))
+        UNION
+        SELECT s.id, leaf FROM finding s CROSS JOIN unnest(s.leaves) leaf WHERE s.tenant_id = %(tenant)s
+          AND (%(leaves)s::bigint[] IS NULL OR s.leaves && %(leaves)s::bigint[])
+      ) o
+      LEFT JOIN ledger_payload p ON p.tenant_id = %(tenant)s AND p.epoch = %(epoch)s AND p.leaf_index = o.leaf
+      GROUP BY o.id
     ) r
     WHERE f.id = r.id AND f.tenant_id = %(tenant)s AND r.gone IS NOT NULL AND f.evidence -> 'erased' IS DISTINCT FROM to_jsonb(r.gone)
 """
