@@ -320,11 +320,11 @@ def _long_runs(
     """The runs of these calls that are long enough to be a loop: (where, its (time, leaf) in order of time)."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT v.tie, array_agg(o.at ORDER BY o.at, o.leaf_index), array_agg(o.leaf_index ORDER BY o.at, o.leaf_index)"
-            " FROM unnest(%s::uuid[], %s::uuid[]) AS v(tie, value) CROSS JOIN LATERAL ("
-            "SELECT t.at, t.leaf_index FROM projection_tie t WHERE t.tenant_id = %s AND t.generation = %s AND t.tie = v.tie"
-            " AND t.value = v.value AND t.value IS NOT NULL ORDER BY t.at, t.leaf_index LIMIT %s) o GROUP BY v.tie, v.value HAVING count(*) >= %s",
-            [[t for t, _ in values], [v for _, v in values], tenant.pk, generation_of(tenant), TIED, RUN],
+            # Joined by both, and in no order: a plan that walks all calls to one place in time would do so for each of them.
+            "SELECT t.tie, array_agg(t.at ORDER BY t.at, t.leaf_index), array_agg(t.leaf_index ORDER BY t.at, t.leaf_index)"
+            " FROM unnest(%s::uuid[], %s::uuid[]) AS v(tie, value) JOIN projection_tie t ON t.tie = v.tie AND t.value = v.value"
+            " AND t.value IS NOT NULL WHERE t.tenant_id = %s AND t.generation = %s GROUP BY t.tie, t.value HAVING count(*) >= %s",
+            [[t for t, _ in values], [v for _, v in values], tenant.pk, generation_of(tenant), RUN],
         )
         rows = cursor.fetchall()
     for where, times, leaves in rows:
