@@ -41,6 +41,14 @@ def read_document(raw: bytes) -> Any:
     return _clean(found)
 
 
+def dumped(value: Any, *, sort: bool = False) -> bytes:
+    """What `read_document` read, as JSON again: whole numbers of any size too."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":"), sort_keys=sort, ensure_ascii=False).encode("utf-8", "replace")
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from auditlog.core.errors import MalformedEvent
+from auditlog.core.errors import MalformedEvent, Refused
 from auditlog.core.event import ARRIVAL, Event, Id, Money, Payload
 from auditlog.core.wire.mac import check_timestamped_mac
 from auditlog.core.wire.static_token import check_static_token
@@ -37,6 +37,7 @@ from auditlog.formats.values import (
     inner,
     instant,
     minor_units,
+    told_at,
     type_or_other,
     verb_of,
 )
@@ -121,6 +122,15 @@ def _at(said: Message, told: dict[str, str]) -> Any:
 _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")
 
 
+def _when(adjustment: dict) -> tuple[bool, float]:
+    """Its time, to tell which came last; one that states none is not the last where another does."""
+    try:
+        at = told_at(adjustment.get("occurred_at"))
+    except Refused:
+        at = ARRIVAL
+    return at != ARRIVAL, at.timestamp() if at != ARRIVAL else 0.0
+
+
 def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Payload, str]:
     order = said.data
     subject = next(
@@ -130,7 +140,7 @@ def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Pa
         raise MalformedEvent("expected an order with an id, a checkout_session_id or a permalink_url")
     given = order.get("adjustments")
     adjustments = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    last = max(adjustments, key=lambda one: str(one.get("occurred_at")), default=None)
+    last = max(adjustments, key=_when, default=None)
     native, outcome, money = "action.performed", "success", _total(order)
     verb = {"order_create": "order.create", "order_update": "order.update"}.get(said.type, said.type)
     if last is not None and said.type != "order_create":

@@ -21,8 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from auditlog.core.document import dumped
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, Refused, UnknownKey, WrongContentType
 from auditlog.core.event import Confirmation, Event, GrantObject, Intent, Limit, Money, Party, Payload
 from auditlog.core.wire.cards import refuse_card_numbers
@@ -124,7 +123,7 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
         jws = open_jws(text)
         key = check_jws(jws, key_of(jws, sender.keys))
         said = [jws.claims]
-    document = orjson.dumps([said, [list(token.contents) for token in tokens] if "~" in text else []])
+    document = dumped([said, [list(token.contents) for token in tokens] if "~" in text else []])
     refuse_card_numbers(document)
     refuse_secrets(document, keep=KEPT)
     event = parse(raw, b"", sender)

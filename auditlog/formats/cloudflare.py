@@ -14,6 +14,7 @@ shows late is found, and what is known already is a repeat. Not verified against
 window's last page has no cursor (an empty page ends it too).
 """
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -305,13 +306,22 @@ def _actor(entry: Entry, sender: Sender) -> Actor | None:
     return acting([party(sender.issuer, said.get("email") or said.get("id") or said.get("token_id"), kind)])
 
 
+_TOKENS_AT = re.compile(r"(?:/client/v4)?/(?:user|accounts/[^/]+)/tokens(?:/|\Z)")
+_REGISTRAR_AT = re.compile(r"(?:/client/v4)?/accounts/[^/]+/registrar/")
+_A_TOKEN = re.compile(r"(?:.*[ ._-])?tokens?")
+_THE_REGISTRAR = re.compile(r"registrar(?:[ ._-].*)?")
+
+
 def _about(entry: Entry) -> str:
     """Whether it is about a token or a domain: by type and product, else by the path of the request."""
     path = str(entry.raw.get("uri") or "").partition("?")[0]
-    kinds = f"{entry.resource.get('type') or ''} {entry.resource.get('product') or ''} {entry.thing}".lower()
-    if "/user/tokens" in path or (path.startswith("/accounts/") and "/tokens" in path) or "token" in kinds:
+    kinds = [
+        str(kind or "").lower() for kind in (entry.resource.get("type"), entry.resource.get("product"), entry.thing)
+    ]
+    # By whole words and places: a key of somebody's own naming may hold any of these.
+    if _TOKENS_AT.match(path) or any(_A_TOKEN.fullmatch(kind) for kind in kinds):
         return "token"
-    if "/registrar/" in path or "registrar" in kinds:
+    if _REGISTRAR_AT.match(path) or any(_THE_REGISTRAR.fullmatch(kind) for kind in kinds):
         return "registrar"
     return ""
 

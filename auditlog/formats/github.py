@@ -13,7 +13,7 @@ the merge gate (verb `deployment.merge`); a merge by anybody else says nothing o
 Chain order: two hops at most, the human (`user`) outside of the actor. There are no grants in this log.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -48,7 +48,8 @@ _CREDENTIALS = (
     "ssh_certificate_authority.",
     "integration_installation.",
 )
-_ENDS = {"create": "credential.issued", "access_granted": "credential.issued", "regenerate": "credential.rotated", "update": "credential.rotated",
+_ENDS = {"create": "credential.issued", "access_granted": "credential.issued", "regenerate": "credential.rotated", "credential_regenerated": "credential.rotated",
+         "credential_revoked": "credential.revoked", "update": "credential.rotated",
          "destroy": "credential.revoked", "revoke": "credential.revoked", "access_revoked": "credential.revoked", "delete": "credential.revoked"}  # fmt: skip
 
 ABOUT = About(
@@ -87,8 +88,12 @@ class Entry(Struct, rename={"document_id": "_document_id", "timestamp": "@timest
     repository: str | None = None
     pull_request_url: str | None = None
     pull_request_id: int | str | None = None
-    programmatic_access_type: str | None = None
-    token_id: int | str | None = None
+    # Signs of a token or an app. Whatever stands in them, it was not done by hand in the browser.
+    programmatic_access_type: Any = None
+    token_id: Any = None
+    hashed_token: Any = None
+    token_scopes: Any = None
+    oauth_application_id: Any = None
     actor_ip: str | None = None
     user_agent: str | None = None
     request_id: str | None = None
@@ -135,7 +140,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         else None
     )
     payload = Payload(
-        outcome="success",
+        outcome=_OUTCOMES.get(said.action.rpartition(".")[2], "success"),
         mode="delegation" if principal and actor and principal.key != actor.key else "direct",
         actor=acting([principal if actor and actor.kind == "agent" else None, actor]),
         action=action(
@@ -151,6 +156,14 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         gate=gate,
     )  # fmt: skip
     return event(sender, id=id, type=native, at=at, payload=payload, principal=principal)
+
+
+# What GitHub logs because it did not happen.
+_OUTCOMES: dict[str, Literal["denied", "failure"]] = {
+    "rejected_ref_update": "denied",
+    "failed_login": "failure",
+    "verification_failure": "failure",
+}
 
 
 def _target(said: Entry) -> tuple[str, int | str]:
@@ -169,9 +182,21 @@ def _kind(said: Entry) -> Kind:
     in_person = (
         said.actor_is_agent is False
         and said.actor_is_bot is False
-        and not (said.programmatic_access_type or said.token_id)
+        and said.agent_session_id is None
+        and all(sign in (None, "") for sign in _signs(said))
     )
     return "human" if in_person else "unknown"
+
+
+def _signs(said: Entry) -> tuple[Any, ...]:
+    """Of an access token or an app (GitHub: identifying audit log events performed by an access token)."""
+    return (
+        said.programmatic_access_type,
+        said.token_id,
+        said.hashed_token,
+        said.token_scopes,
+        said.oauth_application_id,
+    )
 
 
 def _principal(said: Entry, actor: Party | None, sender: Sender) -> Party | None:

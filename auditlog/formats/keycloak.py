@@ -25,9 +25,9 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Struct
 
+from auditlog.core.document import dumped
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey, WrongIssuer
 from auditlog.core.event import Actor, Event, Party, Payload, TokenObject
 from auditlog.core.wire.jws import check_jws, key_of, open_jws
@@ -207,7 +207,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     if not (said.type or said.operationType):
         inside = said.adminEvent or said.event or said.data
         if inside:
-            said = decoded(_event, orjson.dumps(inside), "a Keycloak event")
+            said = decoded(_event, dumped(inside), "a Keycloak event")
     id = fitted(said.id or said.uid) or digest_id(raw)
     admin = _ADMIN.match(said.type)
     if admin and not said.operationType:

@@ -118,7 +118,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         sender.issuer, about.get("user_api_key_alias") or key, "workload"
     )
     principal = _user(said, about, sender)
-    failed = (said.status or "").lower() in ("failure", "failed", "error")
+    failed = str(said.status or about.get("status") or "").lower() in ("failure", "failed", "error")
     payload = Payload(
         outcome="failure" if failed else "success",
         mode="delegation" if actor and principal else "direct",

@@ -20,9 +20,10 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Struct
 
+from auditlog.core.amount import CURRENCIES
+from auditlog.core.document import dumped, read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import Event, Id, Money, Payload
 from auditlog.core.wire.jws import b64url_bytes, json_object
@@ -133,10 +134,10 @@ def _statement(raw: bytes, sender: Sender) -> Statement:
     credential = read_credential(said.credential)
     if "payload" not in credential:
         return records.stated(raw, sender, parse=parse, grade="D", opens=True)
-    proof = orjson.dumps(credential.pop("payload"), option=orjson.OPT_SORT_KEYS)
-    kept = orjson.loads(raw) | {"credential": credential | {"payload_sha256": b64url(sha256(proof).digest())}}
+    proof = dumped(credential.pop("payload"), sort=True)
+    kept = read_document(raw) | {"credential": credential | {"payload_sha256": b64url(sha256(proof).digest())}}
     headers = {"received-sha256": sha256(raw).hexdigest(), "removed": "credential.payload"}
-    return records.stated(orjson.dumps(kept), sender, parse=parse, grade="D", headers=headers, opens=True)
+    return records.stated(dumped(kept), sender, parse=parse, grade="D", headers=headers, opens=True)
 
 
 def _terms(challenges: list[dict[str, Any]], presented: dict[str, Any], receipt: dict[str, Any]) -> dict[str, Any]:
@@ -255,6 +256,6 @@ def _request(terms: dict[str, Any]) -> dict[str, Any]:
 
 def _money(request: dict[str, Any], reference: str, *, paid: bool) -> Money | None:
     amount, currency = request.get("amount"), request.get("currency")
-    if amount is None or not isinstance(currency, str) or not re.fullmatch(r"[A-Za-z]{3}", currency):
-        return None
+    if amount is None or not isinstance(currency, str) or currency.upper() not in CURRENCIES:
+        return None  # a token's name or a unit: of what it is worth nobody says anything
     return Money(minor_units(amount), currency.upper(), "settled" if paid else "quoted", rail=RAIL, charge=reference)

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from auditlog.core.document import INTEGER, leave_out, make_whole, place_of, read_document
+from auditlog.core.document import INTEGER, dumped, leave_out, make_whole, place_of, read_document
 from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import (
     ARRIVAL,
@@ -122,7 +122,7 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
     needed = _required(decode.__self__.type)  # type: ignore[attr-defined]  # a decoder's own method: Callable does not say so
     for _ in range(MOST_NOTES + 1):
         try:
-            found = decode(orjson.dumps(document))
+            found = decode(dumped(document))
         except (*UNREADABLE, TypeError) as error:
             said, place = str(error), place_of(str(error))
             if place is None or not (make_whole(document, said) if place in needed else leave_out(document, said)):

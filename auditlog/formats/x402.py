@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Struct
 
+from auditlog.core.document import read_document
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
 from auditlog.core.event import Event, Id, Money, Payload
 from auditlog.core.wire.jws import check_jws, open_jws
@@ -348,7 +348,7 @@ def _opened(raw: bytes) -> Record:
         if place is None or value == "[removed]":
             continue
         try:
-            document = orjson.loads(b64decode(value, validate=True))
+            document = read_document(b64decode(value, validate=True))
         except (Error, ValueError):
             raise MalformedEvent(f"the header {name[:40]} is not base64 of JSON") from None
         if not isinstance(document, dict):

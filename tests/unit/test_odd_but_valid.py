@@ -1,0 +1,139 @@
+"""What senders may put into fields that nobody relies on, and what they may not put into those that something rests on."""
+
+import json
+from base64 import b64encode
+
+import pytest
+
+from auditlog.core.errors import Refused
+from auditlog.formats import Delivery, named
+from tests.deliveries import (
+    ACP_ORDER,
+    AP2_MANDATE,
+    CLOUDFLARE_PUSHED,
+    GITHUB_MERGE,
+    KEYCLOAK,
+    LITELLM,
+    SAMPLES,
+    TOKEN,
+    X402,
+    sender_of,
+)
+
+BIG, SURROGATE, ENDLESS = b"1" + b"0" * 30, b'"sun \\ud83d"', b"1e999"
+MPP = (
+    b'{"challenge":{"id":"c","realm":"r","method":"m","intent":"charge","request":{"amount":"1","currency":"usd"}},'
+    b'"credential":{"challenge":{"id":"c"},"payload":{"nonce":%s}},"zz":%s}'
+)
+
+
+def events(format, body, **how):
+    sample = SAMPLES[format]
+    delivery = sample.deliver(body if isinstance(body, bytes) else json.dumps(body).encode())
+    received = named(format).receive(delivery, sample.known).statements.values()
+    assert not any(isinstance(one, Refused) for one in received), list(received)
+    return [one.event for one in received]
+
+
+@pytest.mark.parametrize("odd", [BIG, SURROGATE, ENDLESS])
+def test_no_format_loses_an_event_over_an_odd_value_that_it_does_not_read(odd):
+    [event] = events("keycloak", b'{"event":{"id":"k","time":1795000000123,"type":"LOGIN","x":%s}}' % odd)
+    assert event.type == "session.started"
+    for nonce, unread in ((odd, b"1"), (b"1", odd)):
+        assert events("mpp", MPP % (nonce, unread))[0].type == "payment.quoted"
+    assert events("ap2", json.dumps(AP2_MANDATE)[:-1].encode() + b',"zz":%s}' % odd)
+    binary = {
+        "authorization": TOKEN,
+        "ce-specversion": "1.0",
+        "ce-id": "i",
+        "ce-source": "/s",
+        "ce-type": "com.x",
+        "content-type": "application/json",
+    }
+    received = named("cloudevents").receive(
+        Delivery(b'{"a":%s}' % odd, "application/json", binary), sender_of("cloudevents")
+    )
+    [statement] = received.statements.values()
+    assert statement.event.type == "other.cloudevents.com.x"
+    required = b'{"x402Version":2,"resource":{"url":"https://a","description":%s},"accepts":[]}' % odd
+    headers = {
+        "PAYMENT-REQUIRED": b64encode(required).decode(),
+        "PAYMENT-RESPONSE": b64encode(json.dumps(X402["settlement"]).encode()).decode(),
+    }
+    assert events("x402", {"at": 1741900060, "headers": headers})
+
+
+def test_a_good_record_beside_an_odd_one_is_kept():
+    good = json.dumps(KEYCLOAK | {"id": "g1"}).encode()
+    odd = b'{"event":{"id":"k","time":1795000000123,"type":"LOGIN","x":%s}}' % BIG
+    assert len(events("keycloak", b"[" + good + b"," + odd + b"]")) == 2
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"hashed_token": "h=", "token_scopes": "repo"}, {"programmatic_access_type": ["GitHub App server-to-server token"]}, {"programmatic_access_type": True},
+     {"agent_session_id": "s"}, {"oauth_application_id": 5}, {"token_id": [1]}],
+)  # fmt: skip
+def test_a_merge_with_any_sign_of_a_token_or_an_agent_proves_no_human_at_the_gate(more):
+    [by_hand] = events("github", GITHUB_MERGE)
+    assert by_hand.payload.gate.by.kind == "human"
+    [event] = events("github", GITHUB_MERGE | more)
+    assert event.payload.gate is None and event.payload.actor.kind == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "type"),
+    [("protected_branch.rejected_ref_update", "denied", "action.performed"), ("user.failed_login", "failure", "action.performed"),
+     ("personal_access_token.credential_revoked", "success", "credential.revoked"), ("personal_access_token.credential_regenerated", "success", "credential.rotated")],
+)  # fmt: skip
+def test_what_github_logs_because_it_did_not_happen_is_no_success(action, outcome, type):
+    [event] = events(
+        "github", {k: v for k, v in GITHUB_MERGE.items() if not k.startswith("pull_request")} | {"action": action}
+    )
+    assert (event.payload.outcome, event.type) == (outcome, type)
+
+
+def test_the_last_adjustment_of_an_order_is_told_by_its_time_and_not_by_its_text():
+    def refund(id, amount, **more):
+        return {"id": id, "type": "refund", "amount": amount, "currency": "usd", "status": "completed"} | more
+
+    later = refund("new", 250, occurred_at="2026-11-20T11:00:00Z")
+    for other in (
+        refund("old", 100, occurred_at="2026-11-20T12:00:00+05:00"),
+        refund("undated", 100),
+        refund("odd", 100, occurred_at=[]),
+    ):
+        for told in ([later, other], [other, later]):
+            [event] = events("acp", {"type": "order_update", "data": ACP_ORDER["data"] | {"adjustments": told}})
+            assert event.payload.money.exact == 250
+
+
+def test_a_call_that_failed_by_its_metadata_cost_nothing_that_took_effect():
+    [event] = events("litellm", LITELLM | {"status": None, "metadata": {"status": "failure"}})
+    assert event.payload.outcome == "failure"
+
+
+@pytest.mark.parametrize(
+    ("more", "uri"),
+    [({"ActionType": "update", "ResourceProduct": "kv", "ResourceType": "kv_pair"}, "/accounts/a/storage/kv/namespaces/n/values/tokens-today"),
+     ({"ActionType": "create", "ResourceProduct": "kv", "ResourceType": "kv_pair"}, "/accounts/a/storage/kv/namespaces/n/values/x/tokens"),
+     ({"ActionType": "create", "ResourceProduct": "workers", "ResourceType": "script"}, "/accounts/a/workers/scripts/registrar/deployments"),
+     ({"ActionType": "create", "ResourceProduct": "api_shield", "ResourceType": "token_validation_rule"}, "/zones/z/token_validation/rules")],
+)  # fmt: skip
+def test_whoever_names_a_key_or_a_worker_makes_no_credential_and_no_domain_of_it(more, uri):
+    [event] = events("cloudflare", CLOUDFLARE_PUSHED | more | {"Raw": {"uri": uri}})
+    assert event.type == "action.performed"
+
+
+@pytest.mark.parametrize("currency", ["sat", "ETH", "btc", "pts"])
+def test_tokens_and_units_are_no_money(currency):
+    request = {"amount": "100", "currency": currency}
+    receipt = {"status": "success", "method": "lightning", "timestamp": "2026-11-20T10:30:00Z", "reference": "h"}
+    [event] = events(
+        "mpp",
+        {
+            "challenge": {"id": "c", "realm": "r", "method": "lightning", "intent": "charge", "request": request},
+            "receipt": receipt,
+        },
+    )
+    assert event.type == "payment.settled" and event.payload.money is None
