@@ -46,6 +46,26 @@ _NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?\Z")
 _LEAP_SECOND = re.compile(r"(.{10}[T ]\d{2}:\d{2}:)60(.*)\Z")
 
 
+def _without_nul(encoded: bytes) -> bytes:
+    """A payload whose texts hold no U+0000, which no column takes: U+FFFD stands in its place, and a note says so. Whoever
+    acts often writes such text (a user agent), and must not keep the event off the record by it.
+    """
+    document = orjson.loads(encoded)
+    holders: list[Any] = [document]
+    found = False
+    while holders:
+        holder = holders.pop()
+        for place, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+            if isinstance(value, str) and "\x00" in value:
+                holder[place] = value.replace("\x00", "\ufffd")
+                found = True
+            elif isinstance(value, dict | list):
+                holders.append(value)
+    if found:
+        note("a text held U+0000, which stands as U+FFFD")
+    return orjson.dumps(document)
+
+
 def event(
     sender: Sender,
     *,
@@ -63,7 +83,9 @@ def event(
         raise MalformedEvent(f"expected an event id of 1 to 500 characters, found {len(id)}")
     dated = dated and at is not ARRIVAL
     encoded = encode_payload(payload)
-    if b"\\u0000" in encoded or "\x00" in id or "\x00" in type or "\x00" in txn:
+    if b"\\u0000" in encoded:
+        encoded = _without_nul(encoded)
+    if "\x00" in id or "\x00" in type or "\x00" in txn:
         raise MalformedEvent("a string holds U+0000, which no name or text has")
     if principal is not None and "\x00" in principal.key:
         raise MalformedEvent("a string holds U+0000, which no name or text has")

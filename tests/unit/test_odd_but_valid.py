@@ -137,3 +137,9 @@ def test_tokens_and_units_are_no_money(currency):
         },
     )
     assert event.type == "payment.settled" and event.payload.money is None
+
+
+@pytest.mark.parametrize("text", ["Mozilla\x00/5.0", "a backslash: \\u0000"])
+def test_whoever_acts_keeps_no_event_off_the_record_by_a_character(text):
+    [event] = events("keycloak", KEYCLOAK | {"type": "LOGIN", "details": {"user_agent": text}})
+    assert event.payload.client.user_agent == text.replace("\x00", "\ufffd")
