@@ -223,7 +223,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     native = _TYPES[base][failed] if base in _TYPES else type_or_other("", sender, said.type)
     known = base in _TYPES
     now = fitted(said.by("clientId", said.client_id))
-    principal = party(sender.issuer, said.by("userId", said.user_id), "human")
+    # A client that signs in as itself does so as the user that Keycloak made for it (service accounts).
+    is_client = base == "CLIENT_LOGIN" or str(details.get("username") or "").startswith("service-account-")
+    principal = party(sender.issuer, said.by("userId", said.user_id), "service" if is_client else "human")
     actor = _actor(now, base, details, sender)
     audience = details.get("audience")
     payload = Payload(

@@ -143,3 +143,14 @@ def test_tokens_and_units_are_no_money(currency):
 def test_whoever_acts_keeps_no_event_off_the_record_by_a_character(text):
     [event] = events("keycloak", KEYCLOAK | {"type": "LOGIN", "details": {"user_agent": text}})
     assert event.payload.client.user_agent == text.replace("\x00", "\ufffd")
+
+
+def test_a_service_account_of_keycloak_is_no_human():
+    for more in (
+        {"type": "CLIENT_LOGIN", "userId": "sa"},
+        {"type": "LOGIN", "userId": "sa", "details": {"username": "service-account-deployer"}},
+    ):
+        [event] = events("keycloak", KEYCLOAK | more)
+        assert event.principal_claim.kind == "service"
+    [event] = events("keycloak", KEYCLOAK | {"type": "LOGIN", "userId": "u", "details": {"username": "ada"}})
+    assert event.principal_claim.kind == "human"
