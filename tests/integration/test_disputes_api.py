@@ -96,7 +96,7 @@ def test_a_proposal_and_its_approval_have_paths_of_their_own(shop):  # noqa: F81
     handler, decider = client(shop, "security"), client(shop, "admin")
     ref = opens(handler, buys(shop, "superseal.cc")).json()["ref"]
     for to in TO_ASSESSMENT:
-        post(handler, f"cases/{ref}/transitions", "cases/{ref}/packet", to=to)
+        post(handler, f"cases/{ref}/transitions", to=to)
 
     assert post(handler, f"cases/{ref}/proposals", outcome="rejected", reason="within scope").status_code == 201
     assert post(handler, f"cases/{ref}/approvals", reason="mine").status_code == 403
@@ -111,10 +111,10 @@ def test_a_step_out_of_order_is_a_conflict_and_says_what_is_possible(shop):  # n
     handler = client(shop, "security")
     ref = opens(handler, buys(shop, "superseal.cc")).json()["ref"]
 
-    refused = post(handler, f"cases/{ref}/transitions", "cases/{ref}/packet", to="closed", reason="r")
+    refused = post(handler, f"cases/{ref}/transitions", to="closed", reason="r")
 
     assert refused.status_code == 409 and "intake" in refused.json()["detail"]
-    assert post(handler, f"cases/{ref}/transitions", "cases/{ref}/packet", to="nowhere").status_code == 400
+    assert post(handler, f"cases/{ref}/transitions", to="nowhere").status_code == 400
 
 
 def test_the_auditor_reads_and_does_nothing(shop):  # noqa: F811
@@ -124,12 +124,7 @@ def test_the_auditor_reads_and_does_nothing(shop):  # noqa: F811
 
     assert auditor.get(f"/api/v1/cases/{ref}").status_code == 200
     assert opens(auditor, bought).status_code == 403
-    for address in (
-        f"cases/{ref}/transitions",
-        "cases/{ref}/packet",
-        f"cases/{ref}/proposals",
-        f"cases/{ref}/approvals",
-    ):
+    for address in (f"cases/{ref}/transitions", f"cases/{ref}/proposals", f"cases/{ref}/approvals"):
         assert post(auditor, address, to="intake", reason="r", outcome="upheld").status_code == 403
 
 
