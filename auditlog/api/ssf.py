@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import get_authorization_header
 from rest_framework.exceptions import ParseError, Throttled
@@ -15,8 +14,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted
+from auditlog.database import clock
 from auditlog.models import Receiver, Tenant
-from auditlog.reads.access import BearerToken, Viewer
+from auditlog.reads.access import BearerToken, Viewer, must_hold
 from auditlog.response import receivers, transmitter
 from auditlog.response.stop import verify
 
@@ -43,6 +43,7 @@ class ReceiverToken(BearerToken):
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
         if scheme.lower() == b"bearer" and (receiver := receivers.receiver_by_token(token.strip().decode("latin-1"))):
+            must_hold(receiver.tenant, ("receiver", receiver.pk))
             return Caller(receiver), receiver
         return super().authenticate(request)
 
@@ -85,12 +86,9 @@ class Streams(_Edge):
     def get(self, request: Request) -> Response:
         if (stream_id := request.query_params.get("stream_id")) is not None:
             return Response(transmitter.stream_json(self.stream(stream_id)))
-        mine = (
-            [self.own()]
-            if self.own()
-            else Receiver.objects.filter(tenant=self.tenant, kind__in=transmitter.METHODS.values()).order_by("id")
-        )
-        return Response([transmitter.stream_json(one) for one in mine if one])
+        streams = Receiver.objects.filter(tenant=self.tenant, kind__in=transmitter.METHODS.values()).order_by("id")
+        mine = streams if (own := self.own()) is None else [own]
+        return Response([transmitter.stream_json(one) for one in mine])
 
     def post(self, request: Request) -> Response:
         if self.own() is not None:
@@ -98,7 +96,7 @@ class Streams(_Edge):
                 "the token of a receiver is for its own stream: another one is made by an administrator's"
             )
         receiver, token = transmitter.create_stream(
-            self.tenant, self.said(), made_by=request.user.name, now=timezone.now()
+            self.tenant, self.said(), made_by=request.user.name, now=clock.now()
         )
         # Beyond the specification: the token under which this stream alone is polled and moved. It is told once.
         return Response(transmitter.stream_json(receiver) | {"answerable_token": token}, status=201)
@@ -112,12 +110,12 @@ class Streams(_Edge):
     def _changed(self, *, replaces: bool) -> Response:
         said = self.said()
         changed = transmitter.change_stream(
-            self.stream(said.get("stream_id")), said, replaces=replaces, now=timezone.now()
+            self.stream(said.get("stream_id")), said, replaces=replaces, now=clock.now()
         )
         return Response(transmitter.stream_json(changed))
 
     def delete(self, request: Request) -> Response:
-        receivers.remove(self.stream(request.query_params.get("stream_id")), now=timezone.now())
+        receivers.remove(self.stream(request.query_params.get("stream_id")), now=clock.now())
         return Response(status=204)
 
 
@@ -128,7 +126,7 @@ class Status(_Edge):
     def post(self, request: Request) -> Response:
         said = self.said()
         return Response(
-            _status(transmitter.set_status(self.stream(said.get("stream_id")), said.get("status"), now=timezone.now()))
+            _status(transmitter.set_status(self.stream(said.get("stream_id")), said.get("status"), now=clock.now()))
         )
 
 
@@ -138,7 +136,7 @@ def _status(receiver: Receiver) -> dict[str, str]:
 
 class Verify(_Edge):
     def post(self, request: Request) -> Response:
-        said, now = self.said(), timezone.now()
+        said, now = self.said(), clock.now()
         receiver, state = self.stream(said.get("stream_id")), said.get("state")
         if state is not None and not (isinstance(state, str) and len(state) <= transmitter.LONGEST):
             raise ConfigurationError(f"state: expected text of at most {transmitter.LONGEST} characters")
@@ -154,7 +152,7 @@ class Poll(_Edge):
         receiver = self.stream(stream_id) if stream_id else self._only()
         if receiver.kind != Receiver.Kind.POLL:
             raise NotFound("this stream is pushed, and not polled")
-        return Response(transmitter.poll(receiver, self.said() if request.data else {}, now=timezone.now()))
+        return Response(transmitter.poll(receiver, self.said() if request.data else {}, now=clock.now()))
 
     def _only(self) -> Receiver:
         """The caller's own stream; of an administrator the tenant's, where there is just one that is polled."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
@@ -13,7 +12,9 @@ from rest_framework.views import APIView
 from auditlog.api import shapes
 from auditlog.core.errors import NotFound
 from auditlog.core.party import split_party
+from auditlog.core.text import number
 from auditlog.core.wire.signal import KINDS
+from auditlog.database import clock
 from auditlog.models import Finding, Signal, Stop
 from auditlog.reads.access import STOP, WHOLE, Viewer
 from auditlog.reads.sight import visible_findings
@@ -50,9 +51,9 @@ class Stops(APIView):
         before = request.query_params.get("before", "")
         found = Stop.objects.filter(tenant=request.viewer.tenant).order_by("-number")
         if before:
-            if not (before.isascii() and before.isdigit() and len(before) < 10):
+            if (last := number(before, digits=9)) is None:
                 raise ParseError("before: expected a number")
-            found = found.filter(number__lt=int(before))
+            found = found.filter(number__lt=last)
         page = list(found[: PAGE + 1])
         after = (
             f"{request.build_absolute_uri(request.path)}?before={page[PAGE - 1].number}" if len(page) > PAGE else None
@@ -70,7 +71,7 @@ class Stops(APIView):
             if finding is None:
                 raise NotFound(f"no finding {said['finding']}")
         stop = press(
-            request.viewer, said["kind"], said["key"], reason=said["reason"], is_drill=said["drill"], finding=finding, now=timezone.now(),
+            request.viewer, said["kind"], said["key"], reason=said["reason"], is_drill=said["drill"], finding=finding, now=clock.now(),
             address=request.META.get("REMOTE_ADDR", ""),
         )  # fmt: skip
         return Response(whole(request.viewer, stop), status=201)
@@ -93,7 +94,7 @@ class StopLift(APIView):
             request.viewer,
             stop_of(request.viewer, ref),
             reason=given.validated_data["reason"],
-            now=timezone.now(),
+            now=clock.now(),
             address=address,
         )
         return Response(whole(request.viewer, stop))
@@ -106,7 +107,7 @@ class StopReach(APIView):
     def get(self, request: Request) -> Response:
         request.viewer.must(WHOLE)
         kind, key = request.query_params.get("kind", ""), request.query_params.get("key", "")
-        reach = reach_of(request.viewer, subject_of(request.viewer, kind, key), now=timezone.now())
+        reach = reach_of(request.viewer, subject_of(request.viewer, kind, key), now=clock.now())
         return Response({
             "kind": kind, "key": key, "things": [_line(line) for line in reach.lines], "more": reach.more,
             "without_channel": len(reach.without_channel),

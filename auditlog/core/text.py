@@ -5,6 +5,11 @@ import unicodedata
 _HIDDEN = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 
 
+def number(text: str, *, digits: int = 18) -> int | None:
+    """A whole number, 0 or more, of at most so many digits; None of anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
+
+
 def visible(text: str) -> str:
     """Control, format and unassigned characters as `⟨U+202E⟩`; so that nothing reorders, hides or breaks a line."""
     if text.isascii() and text.isprintable():

@@ -66,7 +66,7 @@ def export_log(
     chosen = _chosen(tenant, size, events, leaves, also)
     whole = chosen is None
     if earliest and chosen:
-        size = _first_over(tenant, chosen[-1])
+        size = _first_over(tenant, _last_needed(tenant, chosen))
     rows = read_in_steps(tenant, range(size)) if whole else _each(tenant, _with_context(tenant, chosen, size))
     counts, missing = {"leaves": 0}, {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:  # members in the order of their names
@@ -114,6 +114,18 @@ def export_log(
             _put(archive, "manifest.sha256", f"{digest}  manifest.json\n".encode())
         _put(archive, "vkeys", bound["vkeys"])
     return Exported(size, counts["leaves"], len(gone) - len(destroyed), whole, destroyed, digest)
+
+
+def _last_needed(tenant: Tenant, chosen: list[int]) -> int:
+    """The last leaf that has to be covered: of what was asked for, and of what erased any of that since."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT l.leaf_index, l.kind FROM ledger_leaf l LEFT JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)"
+            " WHERE l.tenant_id = %s AND l.epoch = %s AND l.leaf_index = ANY(%s) AND p.raw IS NULL",
+            [tenant.pk, EPOCH, chosen],
+        )
+        gone = absences(tenant, dict(cursor.fetchall())).values()
+    return max([chosen[-1], *(absence.tombstone for absence in gone if absence.is_authorised and absence.tombstone)])
 
 
 def _first_over(tenant: Tenant, leaf: int) -> int:

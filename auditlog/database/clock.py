@@ -22,6 +22,7 @@ PLANNED = (
     ("source_pull", "succeeded_at", ""),  # a reading that began before it is out of date (fetch_keys.py)
     ("export_stream", "due_at", ""),
     ("pending_fetch", "due_at", "AND state = 'due'"),
+    ("response_signal", "due_at", "AND state IN ('waiting', 'failed')"),
 )
 
 

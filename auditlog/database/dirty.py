@@ -1,8 +1,11 @@
 """What detection is asked to look at again: asked for once, however often, and never lost to a round that is under way."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from django.db import connection
+
+from auditlog.database.bulk import copy_rows
 
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # due by every clock, however it was set
 
@@ -27,3 +30,13 @@ _ASK = """
     INSERT INTO projection_dirty (tenant_id, kind, key, leaf_index, due_at)
     SELECT %(tenant)s, %(kind)s, %(key)s, -1, %(due_at)s WHERE NOT EXISTS (SELECT 1 FROM waiting)
 """
+
+
+def look_at_leaves(tenant_id: int, kind: str, leaves: Iterable[tuple[int, datetime]]) -> None:
+    """Have these leaves looked at, each when it is due. By the row: whoever asks holds the round, and asks once."""
+    rows = [(tenant_id, kind, str(leaf), leaf, due_at) for leaf, due_at in leaves]
+    if rows:
+        copy_rows("projection_dirty", _TYPES, rows)
+
+
+_TYPES = {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"}

@@ -12,7 +12,7 @@ triage stays, and a finding that is no longer found is withdrawn, naming the lea
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,8 +21,7 @@ from django.db import connection, transaction
 from auditlog.core.chain.act import Act
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
-from auditlog.database.bulk import copy_rows
-from auditlog.database.dirty import AT_ONCE, look_again
+from auditlog.database.dirty import AT_ONCE, look_again, look_at_leaves
 from auditlog.detection import past
 from auditlog.detection.caps import judge_caps
 from auditlog.detection.grace import GRACE, is_ripe
@@ -102,7 +101,8 @@ def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int)
         judge_keys(tenant, asked)
         work.waiting |= {leaf: act for leaf, act in asked.missing.items() if not is_ripe(act.received_at, now)}
         _judge_stories(tenant, work, now=now)
-        _wait_for(tenant, work.waiting.values(), now=now)
+        waiting = work.waiting.values()
+        look_at_leaves(tenant.pk, "grace", [(act.leaf_index, min(act.received_at, now) + GRACE) for act in waiting])
     ProjectionState.objects.filter(tenant=tenant, generation=state.generation).update(detected=upto)
     return taken
 
@@ -282,18 +282,6 @@ def _judge_stories(tenant: Tenant, work: Work, *, now: datetime) -> None:
         found |= {(story.anchor,): list(detector.find([story])) for story in told}
         named = {(*detector.partition, *key): findings for key, findings in found.items()}
         keep_keys(tenant, detector.rule, detector.version, named, withdrawn_by=work.upto, now=now)
-
-
-def _wait_for(tenant: Tenant, acts: Iterable[Act], *, now: datetime) -> None:
-    rows = [
-        (tenant.pk, "grace", str(act.leaf_index), act.leaf_index, min(act.received_at, now) + GRACE) for act in acts
-    ]
-    if rows:
-        copy_rows(
-            "projection_dirty",
-            {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"},
-            rows,
-        )
 
 
 # --- what the road itself saw ---------------------------------------------------------------------------------------

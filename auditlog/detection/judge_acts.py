@@ -104,7 +104,3 @@ def _settled(tenant: Tenant, detector: Detector, changed: Sequence[Act]) -> list
             ],
         )
     return acts
-
-
-def _key(partition: tuple[str, ...], act: Act) -> tuple[str, ...]:
-    return tuple(getattr(act, name) for name in partition)

@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from uuid import UUID
 
 from django.db import connection
 
-from auditlog.core.acts.ties import holder_ties
+from auditlog.core.acts.ties import hashed, holder_ties
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
@@ -215,7 +214,7 @@ def _elsewhere(tenant: Tenant, acts: Iterable[Act]) -> set[str]:
     for act in acts:
         if act.happened and act.environment == "live":
             for name, value in token_elsewhere.signs_of(act).items():
-                key = (act.actor, _hash(name, value))
+                key = (act.actor, hashed(name, value))
                 first[key] = min(first.get(key, act.occurred_at), act.occurred_at)
                 earliest[act.actor] = min(earliest.get(act.actor, act.occurred_at), act.occurred_at)
     if not first:
@@ -240,7 +239,3 @@ def _elsewhere(tenant: Tenant, acts: Iterable[Act]) -> set[str]:
         key=("tenant_id", "generation", "actor", "place"), merge={"first_at": "least(t.first_at, excluded.first_at)"},
     )  # fmt: skip
     return found | {actor for actor, _ in new}
-
-
-def _hash(*words: str) -> UUID:
-    return UUID(bytes=blake2b("\x1f".join(words).encode(), digest_size=16).digest())

@@ -23,6 +23,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.limits import Spent
 from auditlog.database.bulk import copy_rows
+from auditlog.database.dirty import look_at_leaves
 from auditlog.detection.keep import keep_among, standing_with
 from auditlog.detectors import duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
 from auditlog.detectors.base import Detector
@@ -129,12 +130,8 @@ def judge_past(
         if len(mine.targets) <= BIG or any(act.leaf_index in big for act in acts):
             _judge(tenant, mine, withdrawn_by=withdrawn_by, now=now)
         else:
-            _wait(tenant, [act.leaf_index for act in acts], due_at=now + COST * len(mine.targets))
-
-
-def _wait(tenant: Tenant, leaves: Sequence[int], *, due_at: datetime) -> None:
-    types = {"tenant_id": "int8", "kind": "varchar", "key": "text", "leaf_index": "int8", "due_at": "timestamptz"}
-    copy_rows("projection_dirty", types, [(tenant.pk, "big", str(leaf), leaf, due_at) for leaf in leaves])
+            due_at = now + COST * len(mine.targets)
+            look_at_leaves(tenant.pk, "big", [(act.leaf_index, due_at) for act in acts])
 
 
 def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) -> None:

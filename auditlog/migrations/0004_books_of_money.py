@@ -27,8 +27,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             "event",
             models.Index(
-                fields=["tenant", "generation", "subscription", "leaf_index"],
-                name="event_by_subscription",
+                fields=["tenant", "generation", "subscription", "leaf_index"], name="event_by_subscription",
                 condition=models.Q(("subscription", ""), _negated=True),
             ),
         ),
@@ -42,27 +41,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             "Charge",
             [
-                (
-                    "pk",
-                    models.CompositePrimaryKey(
-                        "tenant_id",
-                        "generation",
-                        "rail",
-                        "charge",
-                        "book",
-                        "currency",
-                        blank=True,
-                        editable=False,
-                        primary_key=True,
-                        serialize=False,
-                    ),
-                ),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_constraint=False, db_index=False, on_delete=models.CASCADE, to="auditlog.tenant"
-                    ),
-                ),
+                ("pk", models.CompositePrimaryKey("tenant_id", "generation", "rail", "charge", "book", "currency", blank=True, editable=False, primary_key=True, serialize=False)),
+                ("tenant", models.ForeignKey(db_constraint=False, db_index=False, on_delete=models.CASCADE, to="auditlog.tenant")),
                 ("generation", models.IntegerField()),
                 ("rail", models.TextField()),
                 ("charge", models.TextField()),
@@ -71,21 +51,9 @@ class Migration(migrations.Migration):
                 ("lead", models.UUIDField()),
                 ("leaf_index", models.BigIntegerField()),
                 ("at", models.DateTimeField()),
-                *(
-                    (name, models.TextField())
-                    for name in (
-                        "principal",
-                        "actor",
-                        "provider",
-                        "payee",
-                        "account",
-                        "grant",
-                        "session",
-                        "task",
-                        "project",
-                        "authority",
-                    )
-                ),
+                *((name, models.TextField()) for name in (
+                    "principal", "actor", "provider", "payee", "account", "grant", "session", "task", "project", "authority",
+                )),
                 ("spent", _decimal()),
                 ("at_most", _decimal()),
                 ("returned", _decimal()),
@@ -106,14 +74,10 @@ class Migration(migrations.Migration):
                     GinIndex(fields=["events"], name="charge_by_events", condition=models.Q(is_joined=True)),
                     models.Index(fields=["tenant", "generation", "lead"], name="charge_by_lead"),
                     models.Index(fields=["tenant", "generation", "principal", "at"], name="charge_by_principal"),
-                    models.Index(
-                        fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")
-                    ),
+                    models.Index(fields=["tenant", "generation", "grant"], name="charge_by_grant", condition=~models.Q(grant="")),
                     models.Index(fields=["tenant", "generation", "at"], name="charge_by_time"),
                     models.Index(
-                        fields=["tenant", "generation", "principal", "role", "source"],
-                        name="charge_by_role",
-                        condition=~models.Q(role=""),
+                        fields=["tenant", "generation", "principal", "role", "source"], name="charge_by_role", condition=~models.Q(role="")
                     ),
                 ],
             },

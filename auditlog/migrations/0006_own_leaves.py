@@ -9,8 +9,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddIndex(
             "leaf",
-            models.Index(
-                fields=["tenant", "epoch", "kind", "leaf_index"], condition=models.Q(event_id=None), name="leaf_own"
-            ),
+            models.Index(fields=["tenant", "epoch", "kind", "leaf_index"], condition=models.Q(event_id=None), name="leaf_own"),
         )
     ]

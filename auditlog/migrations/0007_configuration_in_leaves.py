@@ -20,22 +20,15 @@ class Migration(migrations.Migration):
             "apitoken",
             "owner",
             models.ForeignKey(
-                help_text="The person in whose name it acts.",
-                null=True,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="tokens",
-                to=settings.AUTH_USER_MODEL,
+                help_text="The person in whose name it acts.", null=True, on_delete=django.db.models.deletion.CASCADE,
+                related_name="tokens", to=settings.AUTH_USER_MODEL,
             ),
         ),
         migrations.AddField(
             "apitoken",
             "issued_by",
             models.ForeignKey(
-                db_constraint=False,
-                null=True,
-                on_delete=django.db.models.deletion.DO_NOTHING,
-                related_name="+",
-                to=settings.AUTH_USER_MODEL,
+                db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name="+", to=settings.AUTH_USER_MODEL
             ),
         ),
         migrations.AddField("apitoken", "last_used_at", models.DateTimeField(editable=False, null=True)),

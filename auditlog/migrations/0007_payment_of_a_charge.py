@@ -14,8 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             "event",
             models.Index(
-                fields=["tenant", "generation", "payment", "leaf_index"],
-                name="event_by_payment",
+                fields=["tenant", "generation", "payment", "leaf_index"], name="event_by_payment",
                 condition=models.Q(("payment", ""), _negated=True),
             ),
         ),

@@ -14,10 +14,7 @@ class Migration(migrations.Migration):
                 (
                     "tenant",
                     models.OneToOneField(
-                        on_delete=django.db.models.deletion.CASCADE,
-                        primary_key=True,
-                        serialize=False,
-                        to="auditlog.tenant",
+                        on_delete=django.db.models.deletion.CASCADE, primary_key=True, serialize=False, to="auditlog.tenant"
                     ),
                 ),
                 ("position", models.BigIntegerField(default=0)),

@@ -13,10 +13,7 @@ class Migration(migrations.Migration):
             "triage",
             "user",
             models.ForeignKey(
-                db_constraint=False,
-                null=True,
-                on_delete=django.db.models.deletion.DO_NOTHING,
-                to=settings.AUTH_USER_MODEL,
+                db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, to=settings.AUTH_USER_MODEL
             ),
         )
     ]

@@ -16,28 +16,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Mention",
             fields=[
-                (
-                    "pk",
-                    models.CompositePrimaryKey(
-                        "tenant_id",
-                        "generation",
-                        "key",
-                        "block",
-                        blank=True,
-                        editable=False,
-                        primary_key=True,
-                        serialize=False,
-                    ),
-                ),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        to="auditlog.tenant",
-                    ),
-                ),
+                ("pk", models.CompositePrimaryKey("tenant_id", "generation", "key", "block", blank=True, editable=False, primary_key=True, serialize=False)),
+                ("tenant", models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to="auditlog.tenant")),
                 ("generation", models.IntegerField()),
                 ("key", models.TextField()),
                 ("block", models.BigIntegerField()),
@@ -48,27 +28,13 @@ class Migration(migrations.Migration):
             options={"db_table": "projection_mention"},
         ),
         migrations.AddIndex(
-            "event",
-            models.Index(
-                fields=["tenant", "generation", "through"],
-                name="event_by_through",
-                condition=models.Q(through__isnull=False),
-            ),
+            "event", models.Index(fields=["tenant", "generation", "through"], name="event_by_through", condition=models.Q(through__isnull=False))
         ),
         migrations.AddIndex(
             "event",
-            models.Index(
-                fields=["tenant", "generation", "payment_authority"],
-                name="event_by_authority",
-                condition=models.Q(("payment_authority", ""), _negated=True),
-            ),
+            models.Index(fields=["tenant", "generation", "payment_authority"], name="event_by_authority", condition=models.Q(("payment_authority", ""), _negated=True)),
         ),
         migrations.AddIndex(
-            "event",
-            models.Index(
-                fields=["tenant", "generation", "resource"],
-                name="event_by_resource",
-                condition=models.Q(("resource", ""), _negated=True),
-            ),
+            "event", models.Index(fields=["tenant", "generation", "resource"], name="event_by_resource", condition=models.Q(("resource", ""), _negated=True))
         ),
     ]

@@ -20,7 +20,5 @@ class Migration(migrations.Migration):
             ],
             options={"db_table": "sealed_secret"},
         ),
-        migrations.AddConstraint(
-            "sealedsecret", models.UniqueConstraint(fields=("tenant", "name"), name="sealed_secret_once")
-        ),
+        migrations.AddConstraint("sealedsecret", models.UniqueConstraint(fields=("tenant", "name"), name="sealed_secret_once")),
     ]

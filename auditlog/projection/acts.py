@@ -382,8 +382,10 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
         made = [
             (_Thing(place, id, "account" if kind == "account" else ""), by) for place, id, kind, by in cursor.fetchall()
         ]
-        cursor.execute(_STARTED, [*batch.scope, list({t.id for t in wanted - held})])
-        started = cursor.fetchall()
+        named = list({t.id for t in wanted - held})
+        if named:
+            cursor.execute(_STARTED, [*batch.scope, named])
+        started = cursor.fetchall() if named else []
     started += [_BEGUN(row) for row in batch.events if _starts(row)]
     begun: dict[_Thing, set[UUID]] = {}
     for _, event_id, provider, rail, subscription in sorted(started, key=lambda row: row[:2], reverse=True):
@@ -459,8 +461,9 @@ def _attribute_older(batch: Batch) -> None:
         waiting = [row for row in cursor.fetchall() if not things.isdisjoint(_things_of(*row[2:]))]
         # A second word on who started a subscription: what the first one was given is asked anew.
         begun = {row[_COLUMN["event_id"]]: row[_COLUMN["subscription"]] for row in making if _starts(row)}
-        cursor.execute(_STARTED, [*batch.scope, sorted(set(begun.values()))])
-        others = {row[1] for row in cursor.fetchall()} - begun.keys()
+        if begun:
+            cursor.execute(_STARTED, [*batch.scope, sorted(set(begun.values()))])
+        others = {row[1] for row in cursor.fetchall()} - begun.keys() if begun else set()
     _attribute(batch, waiting)
     if others:
         attribute_anew(batch, others)

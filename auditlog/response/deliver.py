@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 import structlog
-from django.db.models import Q
+from django.db.models import Min, Q
 
 from auditlog.core.errors import AnswerableError, NotConfigured, UnexpectedAnswer
 from auditlog.core.wire.request import Request, Response
@@ -27,18 +27,16 @@ BOUNDS = outbound.Bounds(connect=3.0, read=8.0, total=10.0, size=64 * 1024)
 GIVEN_UP = timedelta(hours=24)
 WAITS = (1, 2, 5, 15, 60, 300, 900, 3_600)  # seconds; the last one again and again
 MOST = 50  # of one receiver in one round
+DUE = Q(state__in=[Signal.State.WAITING, Signal.State.FAILED])
 STRIPE, CLOUDFLARE = "https://api.stripe.com", "https://api.cloudflare.com/client/v4"
 STRIPE_VERSION = "2025-03-31.basil"
 
 
 def due_receivers(*, now: datetime) -> list[int]:
     """Receivers with something to send, the longest waiting first."""
-    due = Signal.objects.filter(
-        Q(due_at__lte=now) | Q(due_at=None),
-        state__in=[Signal.State.WAITING, Signal.State.FAILED],
-        receiver__state=Receiver.State.ENABLED,
-    ).exclude(receiver__kind=Receiver.Kind.POLL)
-    return list(dict.fromkeys(due.order_by("due_at", "id").values_list("receiver_id", flat=True)[:1_000]))
+    due = Signal.objects.filter(DUE, due_at__lte=now, receiver__state=Receiver.State.ENABLED)
+    waiting = due.exclude(receiver__kind=Receiver.Kind.POLL).values("receiver_id").annotate(since=Min("due_at"))
+    return list(waiting.order_by("since", "receiver_id").values_list("receiver_id", flat=True))
 
 
 def deliver(receiver_id: int, *, now: Callable[[], datetime], call: outbound.Call = outbound.call) -> int:
@@ -48,15 +46,15 @@ def deliver(receiver_id: int, *, now: Callable[[], datetime], call: outbound.Cal
     with alone(receiver, "signal") as mine:
         if not mine:
             return 0
-        states = [Signal.State.WAITING, Signal.State.FAILED]
-        for signal in (
-            Signal.objects.filter(receiver=receiver, state__in=states)
-            .filter(Q(due_at__lte=now()) | Q(due_at=None))
-            .order_by("id")[:MOST]
-        ):
+        due = Signal.objects.filter(DUE, receiver=receiver, due_at__lte=now()).order_by("id")[:MOST]
+        try:
+            refuse_if_differs(receiver.tenant, ("receiver", receiver.pk))
+        except AnswerableError as error:
+            put_off(receiver_id, str(error), now=now())
+            return 0
+        for signal in due:
             at = now()
             try:
-                refuse_if_differs(receiver.tenant, ("receiver", receiver.pk))
                 answer = call(request_of(receiver, signal, now=at), allow_private=receiver.allow_private, bounds=BOUNDS)
                 _check(receiver, answer, now=at)
             except AnswerableError as error:
@@ -159,5 +157,6 @@ def _failed(signal: Signal, error: Exception, *, now: datetime) -> None:
 
 def put_off(receiver_id: int, fault: str, *, now: datetime) -> None:
     """After a fault of ours: what is due waits a minute, and says why."""
-    due = Signal.objects.filter(receiver_id=receiver_id, state__in=[Signal.State.WAITING, Signal.State.FAILED])
-    due.update(state=Signal.State.FAILED, error=fault[:500], due_at=now + timedelta(minutes=1))
+    Signal.objects.filter(DUE, receiver_id=receiver_id).update(
+        state=Signal.State.FAILED, error=fault[:500], due_at=now + timedelta(minutes=1)
+    )

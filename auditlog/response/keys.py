@@ -3,13 +3,14 @@
 It is sealed in the database (sources/sealed.py), so that every process signs with the same one and nobody reads it there.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, transaction
-from django.utils import timezone
 from joserfc import jws
 from joserfc.jwk import RSAKey
 
+from auditlog.database import clock
 from auditlog.models import Tenant
 from auditlog.sources import sealed
 
@@ -28,10 +29,14 @@ def public_jwks() -> list[dict[str, Any]]:
     """Our public keys, the one before the last too; none before the first signal."""
     tenant = Tenant.objects.filter(name="answerable").first()
     found = [sealed.opened(tenant, name) for name in (NAME, f"{NAME}_OLD")] if tenant else []
-    return [
-        {**key.as_dict(private=False), "kid": key.thumbprint(), "alg": "RS256", "use": "sig"}
-        for key in (RSAKey.import_key(pem) for pem in found if pem)
-    ]
+    return [_public(pem) for pem in found if pem]
+
+
+@lru_cache(maxsize=4)
+def _public(pem: bytes) -> dict[str, Any]:
+    """Anybody may ask for it, and reading a private key takes long."""
+    key = RSAKey.import_key(pem)
+    return {**key.as_dict(private=False), "kid": key.thumbprint(), "alg": "RS256", "use": "sig"}
 
 
 def _key() -> RSAKey:
@@ -46,5 +51,5 @@ def _key() -> RSAKey:
                 pem = sealed.opened(tenant, NAME)
                 if pem is None:
                     pem = RSAKey.generate_key(2048).as_pem(private=True)
-                    sealed.seal(tenant, NAME, pem, now=timezone.now())
+                    sealed.seal(tenant, NAME, pem, now=clock.now())
     return RSAKey.import_key(pem)

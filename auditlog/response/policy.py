@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotPermitted, NotPossible
 from auditlog.core.person import may_be_one
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 SEVERITIES = [level.value for level in Finding.Severity]
 SUBJECTS = ("grant", "party")
 OPEN = [Finding.State.OPEN, Finding.State.ACKNOWLEDGED]
-KEPT = 100  # findings of a dry run that are remembered
+KEPT = 1_000  # findings of a dry run
 MOST = 20  # stops of one policy in one round
 
 
@@ -60,7 +61,7 @@ def set_mode(viewer: Viewer, policy: ResponsePolicy, mode: str, *, now: datetime
     if mode not in ResponsePolicy.Mode.values:
         raise ConfigurationError(f"a policy is one of {', '.join(ResponsePolicy.Mode.values)}")
     if mode != ResponsePolicy.Mode.LIVE:
-        held.mode, held.asked_person, held.asked_who = mode, "", ""
+        held.mode, held.asked_person, held.asked_who, held.would, held.since = mode, "", "", [], now
     elif held.mode == ResponsePolicy.Mode.LIVE:
         raise NotPossible(f"{held.name} is live already")
     elif not held.asked_person:
@@ -95,18 +96,30 @@ def _respond(policy: ResponsePolicy, *, now: datetime) -> list[Stop]:
     )  # fmt: skip
     if policy.minimum_minor is not None:
         found = found.filter(currency=policy.currency, money_at_risk_minor__gte=policy.minimum_minor)
-    done = {entry["finding"] for entry in policy.would} if policy.mode == ResponsePolicy.Mode.DRY_RUN else set()
-    found = found.exclude(pk__in=Stop.objects.filter(policy_id=policy.pk).values("finding_id")).exclude(pk__in=done)
-    stops = []
-    for finding in found.order_by("id")[:MOST]:
-        key = finding.grant if policy.subject == "grant" else finding.actor
-        if policy.mode == ResponsePolicy.Mode.DRY_RUN:
-            entry = {"finding": finding.pk, "at": now.isoformat(), "key": key, "title": finding.title[:200]}
-            policy.would = [entry, *policy.would][:KEPT]
-            policy.save(update_fields=["would"])
-        elif key:
-            stops += _stopped(policy, finding, key, now=now)
-    return stops
+    named = "grant" if policy.subject == "grant" else "actor"
+    found = found.exclude(**{named: ""}).order_by("id")
+    if policy.mode == ResponsePolicy.Mode.DRY_RUN:
+        _note(policy, found.exclude(pk__in=[entry["finding"] for entry in policy.would]), named, now=now)
+        return []
+    # What is stopped already, by whomever, is not asked for again each second.
+    stopped = Stop.objects.filter(
+        tenant=policy.tenant, kind=policy.subject, is_drill=False, state=Stop.State.IN_FORCE
+    ).values("key")
+    found = found.exclude(pk__in=Stop.objects.filter(policy_id=policy.pk).values("finding_id"))
+    found = found.exclude(**{f"{named}__in": stopped})
+    return [stop for finding in found[:MOST] for stop in _stopped(policy, finding, getattr(finding, named), now=now)]
+
+
+def _note(policy: ResponsePolicy, found: QuerySet[Finding], named: str, *, now: datetime) -> None:
+    """What a dry run would have stopped, up to KEPT: more than that nobody reads before deciding."""
+    room = KEPT - len(policy.would)
+    new = [
+        {"finding": one.pk, "at": now.isoformat(), "key": getattr(one, named), "title": one.title[:200]}
+        for one in (found[:room] if room > 0 else ())
+    ]
+    if new:
+        policy.would = [*reversed(new), *policy.would]
+        policy.save(update_fields=["would"])
 
 
 def _stopped(policy: ResponsePolicy, finding: Finding, key: str, *, now: datetime) -> list[Stop]:

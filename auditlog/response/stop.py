@@ -18,7 +18,8 @@ from django.db.models import Max
 
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
 from auditlog.core.person import NOBODY_KNOWS, may_be_one
-from auditlog.core.wire.signal import claims, events_of, subject_id, verification
+from auditlog.core.text import number
+from auditlog.core.wire.signal import Subject, claims, events_of, subject_id, verification
 from auditlog.custody.security import note
 from auditlog.ledger.append import append_note
 from auditlog.models import Finding, Receiver, Signal, Stop, Tenant
@@ -49,9 +50,9 @@ def press(
         if not is_drill and (before := in_force(viewer.tenant, kind, key)) is not None:
             raise NotPossible(f"{kind} {key} is stopped already, by {before.ref}")
         reach = reach_of(viewer, subject, now=now)
-        number = (Stop.objects.filter(tenant=viewer.tenant).aggregate(last=Max("number"))["last"] or 0) + 1
+        last = Stop.objects.filter(tenant=viewer.tenant).aggregate(last=Max("number"))["last"] or 0
         stop = Stop.objects.create(
-            tenant=viewer.tenant, number=number, kind=kind, key=key, reason=reason, is_drill=is_drill, who=viewer.name,
+            tenant=viewer.tenant, number=last + 1, kind=kind, key=key, reason=reason, is_drill=is_drill, who=viewer.name,
             person=person_of(viewer) if policy_id is None else f"policy:{policy_id}", at=now, finding_id=finding.pk if finding else None, policy_id=policy_id,
         )  # fmt: skip
         for receiver in reach.receivers:
@@ -73,9 +74,8 @@ def press(
 def stop_of(viewer: Viewer, ref: str) -> Stop:
     """A stop by its reference, as S-3. Raises NotPermitted or NotFound."""
     viewer.must(WHOLE)
-    number, found = ref.removeprefix("S-"), None
-    if number.isascii() and number.isdigit() and len(number) < 10:
-        found = Stop.objects.select_related("tenant").filter(tenant=viewer.tenant, number=int(number)).first()
+    asked = number(ref.removeprefix("S-"), digits=9)
+    found = Stop.objects.select_related("tenant").filter(tenant=viewer.tenant, number=asked).first()
     if found is None:
         raise NotFound(f"no stop {ref[:40]}")
     return found
@@ -235,7 +235,10 @@ def _signal(receiver: Receiver, stop: Stop, reach: Reach, *, lifts: bool, now: d
 
 
 def _tell_lifted(viewer: Viewer, stop: Stop, *, now: datetime) -> None:
-    subject = subject_of(viewer, stop.kind, stop.key)
+    try:
+        subject = subject_of(viewer, stop.kind, stop.key)
+    except NotFound:  # erased since: what was stopped by its id is named by it again
+        subject = Subject(stop.kind, stop.key)
     told = Receiver.objects.filter(signals__stop=stop).exclude(state=Receiver.State.DISABLED).distinct()
     for receiver in told:
         _signal(receiver, stop, Reach(subject, ()), lifts=True, now=now)

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F, Value
+from django.db.models.functions import Coalesce
 
 from auditlog.core.errors import ConfigurationError, NotFound
 from auditlog.core.wire.signal import SENT
@@ -22,6 +24,8 @@ from auditlog.sources import sealed
 PUSH, POLL = "urn:ietf:rfc:8935", "urn:ietf:rfc:8936"
 METHODS = {PUSH: Receiver.Kind.PUSH, POLL: Receiver.Kind.POLL}
 MOST = 100  # SETs of one poll
+TAKEN = 1_000  # acknowledgements, and errors, of one poll
+OPEN = [Signal.State.WAITING, Signal.State.SENT, Signal.State.FAILED]
 LONGEST = 300  # characters of a description, an error or a state
 INTERVAL = 10  # seconds between verifications of one stream (SSF 1.0 section 8.1.1: min_verification_interval)
 
@@ -62,6 +66,7 @@ def create_stream(tenant: Tenant, said: Mapping[str, Any], *, made_by: str, now:
     return receivers.add(tenant, name, kind=METHODS[method], made_by=made_by[:200], with_token=True, now=now, **more)
 
 
+@transaction.atomic
 def change_stream(receiver: Receiver, said: Mapping[str, Any], *, replaces: bool, now: datetime) -> Receiver:
     """`replaces`: what is not said goes back to its default (PUT); else it stays (PATCH). Raises ConfigurationError."""
     delivery = _delivery(said)
@@ -114,29 +119,24 @@ def poll(receiver: Receiver, said: Mapping[str, Any], *, now: datetime) -> dict[
         raise ConfigurationError(
             "expected ack as a list of ids, setErrs as an object and maxEvents as a number, 0 or more"
         )
-    mine = Signal.objects.select_for_update().filter(receiver=receiver)
-    open_ = [Signal.State.WAITING, Signal.State.SENT, Signal.State.FAILED]
-    for signal in mine.filter(jti__in=[str(jti)[:64] for jti in acknowledged[:10_000]], state__in=open_):
-        signal.state, signal.accepted_at = Signal.State.ACCEPTED, now
-        signal.save(update_fields=["state", "accepted_at"])
-        if signal.what == "test":
-            Receiver.objects.filter(pk=receiver.pk).update(tested_at=now)
-    for signal in mine.filter(jti__in=[str(jti)[:64] for jti in list(errors)[:10_000]], state__in=open_):
-        told = errors.get(signal.jti)
+    open_ = Signal.objects.filter(receiver=receiver, state__in=OPEN)
+    done = open_.filter(jti__in=[str(jti)[:64] for jti in acknowledged[:TAKEN]])
+    if done.filter(what="test").exists():
+        Receiver.objects.filter(pk=receiver.pk).update(tested_at=now)
+    done.update(state=Signal.State.ACCEPTED, accepted_at=now)
+    for jti, told in list(errors.items())[:TAKEN]:
         code = told.get("err") if isinstance(told, dict) else ""
-        signal.state, signal.error = (
-            Signal.State.DEAD,
-            f"the receiver could not take it: {str(code)[:LONGEST]}".replace("\x00", ""),
-        )
-        signal.save(update_fields=["state", "error"])
+        why = f"the receiver could not take it: {str(code)[:LONGEST]}".replace("\x00", "")
+        open_.filter(jti=str(jti)[:64]).update(state=Signal.State.DEAD, error=why)
     if receiver.state != Receiver.State.ENABLED:
         return {"sets": {}, "moreAvailable": False}
     size = min(most, MOST)
-    waiting = list(mine.filter(state__in=open_).order_by("id")[: size + 1])
-    for signal in waiting[:size]:
-        signal.state, signal.sent_at, signal.attempts = Signal.State.SENT, signal.sent_at or now, signal.attempts + 1
-        signal.save(update_fields=["state", "sent_at", "attempts"])
-    return {"sets": {signal.jti: signal.body for signal in waiting[:size]}, "moreAvailable": len(waiting) > size}
+    waiting = list(open_.order_by("id")[: size + 1])
+    sets = {signal.jti: signal.body for signal in waiting[:size]}
+    open_.filter(jti__in=sets).update(
+        state=Signal.State.SENT, sent_at=Coalesce("sent_at", Value(now)), attempts=F("attempts") + 1
+    )
+    return {"sets": sets, "moreAvailable": len(waiting) > size}
 
 
 def _delivery(said: Mapping[str, Any]) -> Mapping[str, Any]:

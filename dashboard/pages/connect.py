@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog import formats
 from auditlog.core.errors import AnswerableError, ConfigurationError, Refused
 from auditlog.core.event import LAYERS
+from auditlog.core.text import number
 from auditlog.core.wire.keys import keys_in
 from auditlog.custody.inspect_log import source_health
 from auditlog.formats import NAMES, Delivery, named
@@ -181,12 +182,7 @@ def _add_key(request: HttpRequest, row: Source, shown: dict, now: datetime) -> H
 
 
 def _retire_key(request: HttpRequest, row: Source, shown: dict, now: datetime) -> HttpResponse:
-    number = request.POST.get("key", "")
-    key = (
-        SourceKey.objects.filter(source=row, pk=int(number)).first()
-        if number.isascii() and number.isdigit() and len(number) < 19
-        else None
-    )
+    key = SourceKey.objects.filter(source=row, pk=number(request.POST.get("key", ""))).first()
     if key is None:
         raise Http404
     if key.retired_at is None:  # the button pressed twice is one retirement

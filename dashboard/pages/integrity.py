@@ -8,6 +8,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog.core.errors import NotPermitted
 from auditlog.core.siem.security import KINDS
+from auditlog.core.text import number
 from auditlog.custody import security
 from auditlog.custody.inspect_log import inspect
 from auditlog.models import Tenant
@@ -68,7 +69,7 @@ def security_log(request: HttpRequest) -> HttpResponse:
     rows, more = security.read(
         tenant,
         asked,
-        before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None,
+        before=number(before),
         limit=SIZE,
     )
     shown = {

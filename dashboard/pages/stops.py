@@ -7,15 +7,17 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from auditlog.core.errors import AnswerableError, NotFound
+from auditlog.core.text import number
 from auditlog.core.wire.signal import KINDS, SENT
+from auditlog.database import clock
 from auditlog.detectors import DETECTORS
 from auditlog.models import Receiver, ResponsePolicy, Signal, Stop
 from auditlog.reads.access import STOP, WHOLE, Viewer
@@ -96,10 +98,9 @@ class PolicyForm(forms.Form):
 @require_GET
 def stops(request: HttpRequest) -> HttpResponse:
     request.viewer.must(WHOLE)
-    before = request.GET.get("before", "")
     found = Stop.objects.filter(tenant=request.viewer.tenant).order_by("-number")
-    if before.isascii() and before.isdigit() and len(before) < 10:
-        found = found.filter(number__lt=int(before))
+    if (before := number(request.GET.get("before", ""), digits=9)) is not None:
+        found = found.filter(number__lt=before)
     rows = list(found[: PAGE + 1])
     dead = (
         Signal.objects.filter(tenant=request.viewer.tenant, state=Signal.State.DEAD)
@@ -120,12 +121,7 @@ def stop_it(request: HttpRequest) -> HttpResponse:
     given = request.POST if request.method == "POST" else request.GET
     kind, key = given.get("kind", ""), given.get("key", "")
     subject = subject_of(viewer, kind, key)
-    number = given.get("finding", "")
-    finding = (
-        visible_findings(viewer).filter(pk=int(number)).first()
-        if number.isascii() and number.isdigit() and len(number) < 19
-        else None
-    )
+    finding = visible_findings(viewer).filter(pk=number(given.get("finding", ""))).first()
     form = PressForm(initial={"kind": kind, "key": key, "finding": finding.pk if finding else None})
     status = 200
     if request.method == "POST":
@@ -140,7 +136,7 @@ def stop_it(request: HttpRequest) -> HttpResponse:
                     reason=said["reason"],
                     is_drill=said["is_drill"],
                     finding=finding,
-                    now=timezone.now(),
+                    now=clock.now(),
                     address=_address(request),
                 )
             except AnswerableError as error:
@@ -149,7 +145,7 @@ def stop_it(request: HttpRequest) -> HttpResponse:
                 messages.success(request, f"{made.ref}: signals are on their way.")
                 return HttpResponseRedirect(reverse("dashboard:stop", args=[made.ref]))
         status = 422
-    reach = reach_of(viewer, subject, now=timezone.now())
+    reach = reach_of(viewer, subject, now=clock.now())
     context = {
         "form": form,
         "reach": reach,
@@ -157,7 +153,7 @@ def stop_it(request: HttpRequest) -> HttpResponse:
         "key": key,
         "finding": finding,
         "before": in_force(viewer.tenant, kind, key),
-        "old": timezone.now() - OLD,
+        "old": clock.now() - OLD,
     }
     return render(request, "dashboard/stop_it.html", context, status=status)
 
@@ -172,11 +168,11 @@ def stop(request: HttpRequest, ref: str) -> HttpResponse:
         form = LiftForm(request.POST)
         try:
             if "keep" in request.POST:
-                keep_in_force(viewer, found, now=timezone.now())
+                keep_in_force(viewer, found, now=clock.now())
             elif "resend" in request.POST:
-                resend(viewer, _signal(viewer, request.POST["resend"]), now=timezone.now())
+                resend(viewer, _signal(viewer, request.POST["resend"]), now=clock.now())
             elif form.is_valid():
-                lift(viewer, found, reason=form.cleaned_data["reason"], now=timezone.now(), address=_address(request))
+                lift(viewer, found, reason=form.cleaned_data["reason"], now=clock.now(), address=_address(request))
             return HttpResponseRedirect(request.path)
         except AnswerableError as error:
             form.add_error(None, str(error))
@@ -211,7 +207,7 @@ def receivers(request: HttpRequest) -> HttpResponse:
         if "rule" in request.POST:
             policy_form = PolicyForm(request.POST, label_suffix="")
             made = policy_form.is_valid() and _tried(
-                policy_form, lambda: policies.add(viewer, now=timezone.now(), **policy_form.cleaned_data)
+                policy_form, lambda: policies.add(viewer, now=clock.now(), **policy_form.cleaned_data)
             )
         else:
             form = ReceiverForm(request.POST, label_suffix="")
@@ -238,7 +234,7 @@ def receiver(request: HttpRequest, name: str) -> HttpResponse:
     found = Receiver.objects.select_related("tenant").filter(tenant=viewer.tenant, name=name).first()
     if found is None:
         raise NotFound(f"no receiver {name[:48]}")
-    now, what = timezone.now(), request.POST.get("do", "")
+    now, what = clock.now(), request.POST.get("do", "")
     if what == "test":
         send_test(viewer, found, now=now)
         messages.success(request, f"A test is on its way to {found.name}. It says below when it was accepted.")
@@ -259,7 +255,7 @@ def policy(request: HttpRequest, name: str) -> HttpResponse:
     if found is None:
         raise NotFound(f"no response policy {name[:48]}")
     try:
-        changed = policies.set_mode(request.viewer, found, request.POST.get("mode", ""), now=timezone.now())
+        changed = policies.set_mode(request.viewer, found, request.POST.get("mode", ""), now=clock.now())
     except AnswerableError as error:
         messages.error(request, str(error))
     else:
@@ -276,22 +272,19 @@ def _tried(form: forms.Form, do: Any) -> Any:
         return None
 
 
+@transaction.atomic  # a secret that was there stays where the receiver cannot be
 def _add(viewer: Viewer, said: dict[str, Any]) -> Any:
     """The token of a receiver that polls, which is shown this once."""
     secret = said.pop("secret")
     if secret and said["secret_env"]:
-        seal(viewer.tenant, said["secret_env"], secret.encode(), now=timezone.now())
+        seal(viewer.tenant, said["secret_env"], secret.encode(), now=clock.now())
     polls = said["kind"] == Receiver.Kind.POLL
-    _, token = configured.add(viewer.tenant, said.pop("name"), now=timezone.now(), with_token=polls, **said)
+    _, token = configured.add(viewer.tenant, said.pop("name"), now=clock.now(), with_token=polls, **said)
     return token
 
 
-def _signal(viewer: Viewer, number: str) -> Signal:
-    found = (
-        Signal.objects.filter(tenant=viewer.tenant, pk=int(number)).first()
-        if number.isascii() and number.isdigit() and len(number) < 19
-        else None
-    )
+def _signal(viewer: Viewer, asked: str) -> Signal:
+    found = Signal.objects.filter(tenant=viewer.tenant, pk=number(asked)).first()
     if found is None:
         raise NotFound("no such signal")
     return found

@@ -9,7 +9,7 @@ from django import template
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from auditlog.core.money.money import amount_text
 from auditlog.core.reading import Reading
@@ -248,7 +248,7 @@ def stop_link(context, kind: str, key: str, finding: int | None = None) -> SafeS
     """Where a stop of this subject is pressed, for whoever may."""
     viewer = context.get("viewer")
     if not key or viewer is None or not viewer.may(STOP):
-        return mark_safe("")
+        return SafeString("")
     query = urlencode({"kind": kind, "key": key, **({"finding": finding} if finding else {})})
     words = {
         "party": "Stop this agent",

@@ -5,354 +5,203 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     initial = True
 
     dependencies = [
-        ("auditlog", "0002_append_only"),
+        ('auditlog', '0002_append_only'),
     ]
 
     operations = [
         migrations.CreateModel(
-            name="Case",
+            name='Case',
             fields=[
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("ref", models.CharField(max_length=20)),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("scope", "Scope: did the agent do what it was allowed to?"),
-                            ("amount", "Amount: is the sum right?"),
-                            ("abuse", "Abuse: does it harm somebody else?"),
-                        ],
-                        max_length=6,
-                    ),
-                ),
-                ("title", models.CharField(max_length=200)),
-                ("complaint", models.TextField(blank=True)),
-                ("claimed_minor", models.BigIntegerField(null=True)),
-                ("claimed_currency", models.CharField(blank=True, max_length=3)),
-                (
-                    "state",
-                    models.CharField(
-                        choices=[
-                            ("draft", "draft"),
-                            ("filed", "filed"),
-                            ("intake", "intake"),
-                            ("deficient", "deficient"),
-                            ("evidence_open", "evidence open"),
-                            ("record_sealed", "record sealed"),
-                            ("assessment", "assessment"),
-                            ("proposed", "proposed"),
-                            ("review", "review"),
-                            ("decided", "decided"),
-                            ("appealed", "appealed"),
-                            ("appeal_review", "appeal review"),
-                            ("reopened", "reopened"),
-                            ("suspended", "suspended"),
-                            ("decided_final", "decided final"),
-                            ("final", "final"),
-                            ("remedy_pending", "remedy pending"),
-                            ("not_eligible", "not eligible"),
-                            ("closed", "closed"),
-                            ("withdrawn", "withdrawn"),
-                            ("settled", "settled"),
-                            ("merged", "merged"),
-                        ],
-                        max_length=16,
-                    ),
-                ),
-                ("suspended_from", models.CharField(blank=True, max_length=16)),
-                ("was_reopened", models.BooleanField(default=False)),
-                ("awaiting", models.CharField(max_length=10)),
-                ("merged_into", models.CharField(blank=True, max_length=20)),
-                ("principal", models.TextField(blank=True)),
-                ("respondent", models.TextField(blank=True)),
-                ("provider", models.CharField(blank=True, max_length=120)),
-                ("policy_version", models.CharField(max_length=20)),
-                ("opened_by", models.CharField(max_length=150)),
-                ("opened_at", models.DateTimeField()),
-                (
-                    "opened_from",
-                    models.ForeignKey(
-                        db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, to="auditlog.finding"
-                    ),
-                ),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('ref', models.CharField(max_length=20)),
+                ('kind', models.CharField(choices=[('scope', 'Scope: did the agent do what it was allowed to?'), ('amount', 'Amount: is the sum right?'), ('abuse', 'Abuse: does it harm somebody else?')], max_length=6)),
+                ('title', models.CharField(max_length=200)),
+                ('complaint', models.TextField(blank=True)),
+                ('claimed_minor', models.BigIntegerField(null=True)),
+                ('claimed_currency', models.CharField(blank=True, max_length=3)),
+                ('state', models.CharField(choices=[('draft', 'draft'), ('filed', 'filed'), ('intake', 'intake'), ('deficient', 'deficient'), ('evidence_open', 'evidence open'), ('record_sealed', 'record sealed'), ('assessment', 'assessment'), ('proposed', 'proposed'), ('review', 'review'), ('decided', 'decided'), ('appealed', 'appealed'), ('appeal_review', 'appeal review'), ('reopened', 'reopened'), ('suspended', 'suspended'), ('decided_final', 'decided final'), ('final', 'final'), ('remedy_pending', 'remedy pending'), ('not_eligible', 'not eligible'), ('closed', 'closed'), ('withdrawn', 'withdrawn'), ('settled', 'settled'), ('merged', 'merged')], max_length=16)),
+                ('suspended_from', models.CharField(blank=True, max_length=16)),
+                ('was_reopened', models.BooleanField(default=False)),
+                ('awaiting', models.CharField(max_length=10)),
+                ('merged_into', models.CharField(blank=True, max_length=20)),
+                ('principal', models.TextField(blank=True)),
+                ('respondent', models.TextField(blank=True)),
+                ('provider', models.CharField(blank=True, max_length=120)),
+                ('policy_version', models.CharField(max_length=20)),
+                ('opened_by', models.CharField(max_length=150)),
+                ('opened_at', models.DateTimeField()),
+                ('opened_from', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, to='auditlog.finding')),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
             ],
             options={
-                "db_table": "dispute_case",
+                'db_table': 'dispute_case',
             },
         ),
         migrations.CreateModel(
-            name="Assessment",
+            name='Assessment',
             fields=[
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("number", models.IntegerField()),
-                ("at", models.DateTimeField()),
-                ("engine", models.CharField(max_length=40)),
-                ("policy_version", models.CharField(max_length=20)),
-                ("verdicts", models.JSONField()),
-                ("digest", models.CharField(max_length=64)),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
-                (
-                    "case",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="assessments",
-                        to="disputes.case",
-                    ),
-                ),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('number', models.IntegerField()),
+                ('at', models.DateTimeField()),
+                ('engine', models.CharField(max_length=40)),
+                ('policy_version', models.CharField(max_length=20)),
+                ('verdicts', models.JSONField()),
+                ('digest', models.CharField(max_length=64)),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
+                ('case', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='assessments', to='disputes.case')),
             ],
             options={
-                "db_table": "dispute_assessment",
-                "ordering": ["number"],
+                'db_table': 'dispute_assessment',
+                'ordering': ['number'],
             },
         ),
         migrations.CreateModel(
-            name="CaseNumber",
+            name='CaseNumber',
             fields=[
-                (
-                    "pk",
-                    models.CompositePrimaryKey(
-                        "tenant_id", "year", blank=True, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                ("year", models.SmallIntegerField()),
-                ("last", models.IntegerField()),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
+                ('pk', models.CompositePrimaryKey('tenant_id', 'year', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('year', models.SmallIntegerField()),
+                ('last', models.IntegerField()),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
             ],
             options={
-                "db_table": "dispute_number",
+                'db_table': 'dispute_number',
             },
         ),
         migrations.CreateModel(
-            name="ContestedAct",
+            name='ContestedAct',
             fields=[
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("position", models.SmallIntegerField()),
-                ("event_id", models.UUIDField()),
-                ("amount_minor", models.BigIntegerField(null=True)),
-                ("currency", models.CharField(blank=True, max_length=3)),
-                (
-                    "case",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="acts",
-                        to="disputes.case",
-                    ),
-                ),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('position', models.SmallIntegerField()),
+                ('event_id', models.UUIDField()),
+                ('amount_minor', models.BigIntegerField(null=True)),
+                ('currency', models.CharField(blank=True, max_length=3)),
+                ('case', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='acts', to='disputes.case')),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
             ],
             options={
-                "db_table": "dispute_act",
-                "ordering": ["position"],
+                'db_table': 'dispute_act',
+                'ordering': ['position'],
             },
         ),
         migrations.CreateModel(
-            name="Proposal",
+            name='Proposal',
             fields=[
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("number", models.IntegerField()),
-                (
-                    "outcome",
-                    models.CharField(
-                        choices=[
-                            ("upheld", "The complaint is upheld"),
-                            ("partly_upheld", "The complaint is upheld in part"),
-                            ("rejected", "The complaint is rejected"),
-                        ],
-                        max_length=13,
-                    ),
-                ),
-                ("reason", models.TextField()),
-                ("person", models.CharField(max_length=170)),
-                ("proposer", models.CharField(max_length=150)),
-                ("role", models.CharField(max_length=10)),
-                ("at", models.DateTimeField()),
-                ("verdicts", models.JSONField()),
-                ("assessment_digest", models.CharField(max_length=64)),
-                (
-                    "case",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="proposals",
-                        to="disputes.case",
-                    ),
-                ),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('number', models.IntegerField()),
+                ('outcome', models.CharField(choices=[('upheld', 'The complaint is upheld'), ('partly_upheld', 'The complaint is upheld in part'), ('rejected', 'The complaint is rejected')], max_length=13)),
+                ('reason', models.TextField()),
+                ('person', models.CharField(max_length=170)),
+                ('proposer', models.CharField(max_length=150)),
+                ('role', models.CharField(max_length=10)),
+                ('at', models.DateTimeField()),
+                ('verdicts', models.JSONField()),
+                ('assessment_digest', models.CharField(max_length=64)),
+                ('case', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='proposals', to='disputes.case')),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
             ],
             options={
-                "db_table": "dispute_proposal",
-                "ordering": ["number"],
+                'db_table': 'dispute_proposal',
+                'ordering': ['number'],
             },
         ),
         migrations.CreateModel(
-            name="Approval",
+            name='Approval',
             fields=[
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                (
-                    "result",
-                    models.CharField(choices=[("approved", "Approved"), ("returned", "Returned")], max_length=8),
-                ),
-                ("reason", models.TextField()),
-                ("proposer", models.CharField(max_length=170)),
-                ("person", models.CharField(max_length=170)),
-                ("approver", models.CharField(max_length=150)),
-                ("role", models.CharField(max_length=10)),
-                ("at", models.DateTimeField()),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
-                (
-                    "case",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="approvals",
-                        to="disputes.case",
-                    ),
-                ),
-                (
-                    "proposal",
-                    models.OneToOneField(
-                        db_constraint=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="approval",
-                        to="disputes.proposal",
-                    ),
-                ),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('result', models.CharField(choices=[('approved', 'Approved'), ('returned', 'Returned')], max_length=8)),
+                ('reason', models.TextField()),
+                ('proposer', models.CharField(max_length=170)),
+                ('person', models.CharField(max_length=170)),
+                ('approver', models.CharField(max_length=150)),
+                ('role', models.CharField(max_length=10)),
+                ('at', models.DateTimeField()),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
+                ('case', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='approvals', to='disputes.case')),
+                ('proposal', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='approval', to='disputes.proposal')),
             ],
             options={
-                "db_table": "dispute_approval",
-                "ordering": ["id"],
+                'db_table': 'dispute_approval',
+                'ordering': ['id'],
             },
         ),
         migrations.CreateModel(
-            name="Transition",
+            name='Transition',
             fields=[
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("position", models.IntegerField()),
-                ("from_state", models.CharField(blank=True, max_length=16)),
-                ("to_state", models.CharField(max_length=16)),
-                ("person", models.CharField(max_length=170)),
-                ("actor", models.CharField(max_length=150)),
-                ("role", models.CharField(max_length=10)),
-                ("reason", models.TextField(blank=True)),
-                ("policy_version", models.CharField(max_length=20)),
-                ("at", models.DateTimeField()),
-                ("previous", models.CharField(blank=True, max_length=64)),
-                ("digest", models.CharField(max_length=64)),
-                ("leaf_index", models.BigIntegerField()),
-                (
-                    "case",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="transitions",
-                        to="disputes.case",
-                    ),
-                ),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_index=False, on_delete=django.db.models.deletion.PROTECT, to="auditlog.tenant"
-                    ),
-                ),
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('position', models.IntegerField()),
+                ('from_state', models.CharField(blank=True, max_length=16)),
+                ('to_state', models.CharField(max_length=16)),
+                ('person', models.CharField(max_length=170)),
+                ('actor', models.CharField(max_length=150)),
+                ('role', models.CharField(max_length=10)),
+                ('reason', models.TextField(blank=True)),
+                ('policy_version', models.CharField(max_length=20)),
+                ('at', models.DateTimeField()),
+                ('previous', models.CharField(blank=True, max_length=64)),
+                ('digest', models.CharField(max_length=64)),
+                ('leaf_index', models.BigIntegerField()),
+                ('case', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='transitions', to='disputes.case')),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to='auditlog.tenant')),
             ],
             options={
-                "db_table": "dispute_transition",
-                "ordering": ["position"],
+                'db_table': 'dispute_transition',
+                'ordering': ['position'],
             },
         ),
         migrations.AddIndex(
-            model_name="case",
-            index=models.Index(fields=["tenant", "-id"], name="case_newest"),
+            model_name='case',
+            index=models.Index(fields=['tenant', '-id'], name='case_newest'),
         ),
         migrations.AddIndex(
-            model_name="case",
-            index=models.Index(fields=["tenant", "state", "-id"], name="case_by_state"),
+            model_name='case',
+            index=models.Index(fields=['tenant', 'state', '-id'], name='case_by_state'),
         ),
         migrations.AddIndex(
-            model_name="case",
-            index=models.Index(fields=["tenant", "awaiting", "-id"], name="case_by_awaiting"),
+            model_name='case',
+            index=models.Index(fields=['tenant', 'awaiting', '-id'], name='case_by_awaiting'),
         ),
         migrations.AddIndex(
-            model_name="case",
-            index=models.Index(fields=["tenant", "provider", "-id"], name="case_by_provider"),
+            model_name='case',
+            index=models.Index(fields=['tenant', 'provider', '-id'], name='case_by_provider'),
         ),
         migrations.AddIndex(
-            model_name="case",
-            index=models.Index(fields=["tenant", "opened_from"], name="case_by_finding"),
+            model_name='case',
+            index=models.Index(fields=['tenant', 'opened_from'], name='case_by_finding'),
         ),
         migrations.AddConstraint(
-            model_name="case",
-            constraint=models.UniqueConstraint(fields=("tenant", "ref"), name="case_ref_once"),
+            model_name='case',
+            constraint=models.UniqueConstraint(fields=('tenant', 'ref'), name='case_ref_once'),
         ),
         migrations.AddConstraint(
-            model_name="assessment",
-            constraint=models.UniqueConstraint(fields=("tenant", "case", "number"), name="assessment_number_once"),
+            model_name='assessment',
+            constraint=models.UniqueConstraint(fields=('tenant', 'case', 'number'), name='assessment_number_once'),
         ),
         migrations.AddIndex(
-            model_name="contestedact",
-            index=models.Index(fields=["tenant", "event_id"], name="contested_act_by_event"),
+            model_name='contestedact',
+            index=models.Index(fields=['tenant', 'event_id'], name='contested_act_by_event'),
         ),
         migrations.AddConstraint(
-            model_name="contestedact",
-            constraint=models.UniqueConstraint(fields=("tenant", "case", "event_id"), name="contested_act_once"),
+            model_name='contestedact',
+            constraint=models.UniqueConstraint(fields=('tenant', 'case', 'event_id'), name='contested_act_once'),
         ),
         migrations.AddConstraint(
-            model_name="proposal",
-            constraint=models.UniqueConstraint(fields=("tenant", "case", "number"), name="proposal_number_once"),
+            model_name='proposal',
+            constraint=models.UniqueConstraint(fields=('tenant', 'case', 'number'), name='proposal_number_once'),
         ),
         migrations.AddConstraint(
-            model_name="approval",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("person", models.F("proposer")), _negated=True), name="approval_four_eyes"
-            ),
+            model_name='approval',
+            constraint=models.CheckConstraint(condition=models.Q(('person', models.F('proposer')), _negated=True), name='approval_four_eyes'),
         ),
         migrations.AddIndex(
-            model_name="transition",
-            index=models.Index(fields=["tenant", "leaf_index"], name="transition_by_leaf"),
+            model_name='transition',
+            index=models.Index(fields=['tenant', 'leaf_index'], name='transition_by_leaf'),
         ),
         migrations.AddConstraint(
-            model_name="transition",
-            constraint=models.UniqueConstraint(fields=("tenant", "case", "position"), name="transition_position_once"),
+            model_name='transition',
+            constraint=models.UniqueConstraint(fields=('tenant', 'case', 'position'), name='transition_position_once'),
         ),
     ]

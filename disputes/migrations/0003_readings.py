@@ -18,12 +18,7 @@ class Migration(migrations.Migration):
                 ("verdicts", models.JSONField()),
                 ("digest", models.CharField(max_length=64)),
                 ("position", models.BigIntegerField()),
-                (
-                    "case",
-                    models.OneToOneField(
-                        db_constraint=False, on_delete=models.PROTECT, related_name="reading", to="disputes.case"
-                    ),
-                ),
+                ("case", models.OneToOneField(db_constraint=False, on_delete=models.PROTECT, related_name="reading", to="disputes.case")),
                 ("tenant", models.ForeignKey(db_index=False, on_delete=models.PROTECT, to="auditlog.tenant")),
             ],
             options={"db_table": "dispute_reading"},

@@ -12,16 +12,18 @@ import zipfile
 import pytest
 
 from auditlog.core.errors import NotPermitted, NotPossible
+from auditlog.custody.erase import erase
 from auditlog.custody.security import Asked, read
 from auditlog.ledger.proofs import NotCovered
 from auditlog.ledger.publish import announce_key, publish, take_fence
-from auditlog.models import Payload
+from auditlog.models import Leaf, Payload
 from auditlog.verifier.answerable_verify import Unusable, verify
 from disputes.decide import approve
 from disputes.packet import write_packet
 from tests.integration.test_api import Api, problem
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.integration.test_disputes_cases import assessed, buys, decider, handler, opened, proposed, shop  # noqa: F401
+from tests.integration.test_erase import BY
 from tests.integration.test_proofs import KEY
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -240,3 +242,18 @@ def test_the_page_offers_it_and_shows_the_digest_that_the_log_states(shop, decid
     answer = client.get(f"/api/v1/cases/{decided.ref}/packet")
     assert answer.status_code == 200
     assert answer["Answerable-Packet-Digest"] in text_of(client.get(f"/cases/{decided.ref}/"))
+
+
+def test_what_was_erased_after_the_decision_leaves_a_packet_that_says_so(shop, decided, handler):
+    before, _ = packet(shop, decided, handler)
+    [leaf] = Leaf.objects.filter(tenant=shop.row, event_id=decided.acts.first().event_id).values_list(
+        "leaf_index", flat=True
+    )
+    erase(shop.row, [leaf], why="asked", now=shop.now, **BY)
+    with pytest.raises(NotCovered):
+        packet(shop, decided, handler)  # until a checkpoint covers the tombstone
+    signs(shop)
+    digest, data = packet(shop, decided, handler)
+    report = verify(io.BytesIO(data))
+
+    assert report["problem"] is None and report["counts"]["erased"] == 1 and digest != before

@@ -4,6 +4,7 @@
 import json
 
 import pytest
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -184,3 +185,16 @@ def test_a_poll_that_cannot_be_read_is_refused_and_nothing_is_acknowledged(desk,
     assert mine("post", "/ssf/poll", body)[0] in (200, 400)
     assert len(mine("post", "/ssf/poll", {})[1]["sets"]) == 1
     assert mine("post", "/ssf/poll", {"ack": [["x"], 5, None], "maxEvents": 0})[0] == 200
+
+
+def test_a_token_whose_row_was_changed_behind_the_log_opens_nothing(desk, admin):
+    stream = admin("post", "/ssf/streams", {"delivery": {"method": POLL}})[1]
+    thief = "rcv_thief"
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("ALTER TABLE response_receiver DISABLE TRIGGER configuration_restated")
+        cursor.execute(
+            "UPDATE response_receiver SET token_digest = sha256(%s::bytea) WHERE stream = %s",
+            [thief.encode(), stream["stream_id"]],
+        )
+        cursor.execute("ALTER TABLE response_receiver ENABLE TRIGGER configuration_restated")
+    assert call_as(thief)("post", "/ssf/poll", {})[0] == 403

@@ -4,6 +4,8 @@
 import pytest
 
 from auditlog.models import Receiver, ResponsePolicy, Stop
+from auditlog.sources import sealed
+from auditlog.sources.source_secrets import source_secret
 from tests.integration.test_api import desk  # noqa: F401  the desk is a fixture
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.integration.test_siem import find
@@ -110,3 +112,19 @@ def test_a_page_of_a_stop_that_is_none_says_so(desk):
     assert client.get(path("grant", "no-such-grant")).status_code == 404
     assert client.get("/stops/new/").status_code == 404
     assert client.get("/stops/?before=zzz").status_code == 200
+
+
+def test_a_receiver_that_is_refused_changes_no_secret(desk, outside):
+    admin = signed_in(desk, "admin")
+    form = {
+        "name": "cloud",
+        "kind": "webhook",
+        "url": f"{outside.url}/hook",
+        "secret_env": "CLOUD_SECRET",
+        "secret": "first",
+        "allow_private": "on",
+    }
+    assert admin.post("/receivers/", form).status_code == 302
+    assert admin.post("/receivers/", form | {"secret": "second"}).status_code == 422  # there is one of this name
+    sealed.forget()
+    assert source_secret("CLOUD_SECRET", desk.row) == b"first"

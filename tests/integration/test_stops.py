@@ -18,7 +18,8 @@ from standardwebhooks import Webhook
 
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
 from auditlog.core.wire.signal import ACCOUNT_DISABLED, ACCOUNT_ENABLED, SESSION_REVOKED, VERIFICATION
-from auditlog.models import Finding, Receiver, ResponsePolicy, Signal, Stop
+from auditlog.database import clock
+from auditlog.models import Event, Finding, Receiver, ResponsePolicy, Signal, Stop
 from auditlog.reads.access import Viewer
 from auditlog.response import policy as policies
 from auditlog.response import receivers
@@ -415,6 +416,55 @@ def test_a_policy_asks_no_api_to_undo_what_a_sender_named(desk, outside, people)
     found(desk)
     [stop] = responded(desk)
     assert not stop.signals.exists()
+
+
+def test_what_is_stopped_already_holds_no_other_finding_up(desk, outside, people):
+    made = policy(people)
+    policies.set_mode(people("mia", "admin"), made, "live", now=desk.at)
+    policies.set_mode(people("ben", "admin"), made, "live", now=desk.at)
+    press(people("mia"), "grant", desk.root.id, reason="by hand", now=desk.now)
+    for number in range(policies.MOST + 1):
+        finding = find(desk, number, rule="spend.retry_loop", severity="high")
+        Finding.objects.filter(pk=finding.pk).update(grant=desk.root.id)
+    last = find(desk, policies.MOST + 2, rule="spend.retry_loop", severity="high")
+    Finding.objects.filter(pk=last.pk).update(grant=desk.child.id)
+
+    assert [stop.key for stop in responded(desk)] == [desk.child.id]
+
+
+def test_a_dry_run_that_is_full_says_no_more_and_begins_anew_when_it_is_switched(desk, people, monkeypatch):
+    monkeypatch.setattr(policies, "KEPT", 2)
+    made = policy(people)
+    for number in range(4):
+        finding = find(desk, number, rule="spend.retry_loop", severity="high")
+        Finding.objects.filter(pk=finding.pk).update(grant=desk.root.id)
+    for _ in range(3):
+        responded(desk)
+        made.refresh_from_db()
+        assert len(made.would) == 2
+    assert policies.set_mode(people("mia", "admin"), made, "dry_run", now=desk.now).would == []
+
+
+def test_a_clock_that_is_set_back_holds_no_signal_up(desk, outside, people):
+    receiver(desk, outside)
+    taken(outside, 503)
+    stop = press(people("mia"), "grant", desk.root.id, reason="stop", now=desk.now)
+    send(desk, outside)
+    clock.follow(at=desk.now)
+    clock.follow(at=desk.now - 2 * HOUR)
+    taken(outside)
+    assert (
+        send(desk, outside, now=desk.now - 2 * HOUR + timedelta(seconds=30)) == 1
+        and stop.signals.get().state == "accepted"
+    )
+
+
+def test_a_stop_of_what_was_erased_since_can_still_be_lifted(desk, outside, people):
+    receiver(desk, outside)
+    stop = press(people("mia"), "session", "s-1", reason="stop", now=desk.now)
+    Event.objects.filter(tenant=desk.row, session="s-1").update(session="")
+    lift(people("mia"), stop, reason="over", now=desk.now)
+    assert lift(people("ben"), stop, reason="over", now=desk.now).state == "lifted"
 
 
 def test_a_policy_minds_its_severity_amount_and_beginning(desk, people):

@@ -29,7 +29,7 @@ def ties_of(act: Act) -> list[Tie]:
     bound = [tie for _, tie in holder_ties(act)]
     if not act.principal:
         return bound
-    found = bound + [Tie(_hash("thing", act.principal, *thing)) for thing in _things_of(act)]
+    found = bound + [Tie(hashed("thing", act.principal, *thing)) for thing in _things_of(act)]
     if (call := call_of(act)) is not None:
         found.append(call)
     return list(dict.fromkeys(found))
@@ -42,7 +42,7 @@ def call_of(act: Act) -> Tie | None:
     body = called(act)
     if body is None:
         return None
-    return Tie(_hash("calls", act.principal, act.provider), _hash("call", msgspec.json.encode(body).decode()))
+    return Tie(hashed("calls", act.principal, act.provider), hashed("call", msgspec.json.encode(body).decode()))
 
 
 def holder_ties(act: Act) -> list[tuple[str, Tie]]:
@@ -51,7 +51,7 @@ def holder_ties(act: Act) -> list[tuple[str, Tie]]:
         return []
     said = (act.payload.grant, act.payload.token)
     return [
-        (each.actor.key, Tie(_hash("key", act.jkt), _hash("holder", each.actor.key)))
+        (each.actor.key, Tie(hashed("key", act.jkt), hashed("holder", each.actor.key)))
         for each in said
         if isinstance(each, (GrantObject, TokenObject)) and each.actor and each.cnf and each.cnf.jkt
     ]
@@ -66,5 +66,5 @@ def _things_of(act: Act) -> list[tuple[str, ...]]:
     return found
 
 
-def _hash(*words: str) -> UUID:
+def hashed(*words: str) -> UUID:
     return UUID(bytes=blake2b("\x1f".join(words).encode(), digest_size=16).digest())

@@ -12,9 +12,9 @@ from typing import Any
 CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
 RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 SSF = "https://schemas.openid.net/secevent/ssf/event-type/"
-SESSION_REVOKED, SESSION_ESTABLISHED = f"{CAEP}session-revoked", f"{CAEP}session-established"
+SESSION_REVOKED = f"{CAEP}session-revoked"
 ACCOUNT_DISABLED, ACCOUNT_ENABLED = f"{RISC}account-disabled", f"{RISC}account-enabled"
-VERIFICATION, STREAM_UPDATED = f"{SSF}verification", f"{SSF}stream-updated"
+VERIFICATION = f"{SSF}verification"
 SENT = (SESSION_REVOKED, ACCOUNT_DISABLED, ACCOUNT_ENABLED)  # what a receiver may ask for; verification always comes
 KINDS = ("party", "grant", "token", "session")
 
