@@ -129,13 +129,16 @@ def _last_needed(tenant: Tenant, chosen: list[int]) -> int:
 
 
 def _first_over(tenant: Tenant, leaf: int) -> int:
-    """The size of the first checkpoint that covers a leaf."""
+    """The size of the first checkpoint that covers a leaf. Raises NotCovered."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT min(size) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s AND size > %s",
             [tenant.pk, EPOCH, leaf],
         )
-        return cursor.fetchone()[0]
+        [size] = cursor.fetchone()
+    if size is None:
+        raise NotCovered(f"leaf {leaf} is not covered by a checkpoint yet")
+    return size
 
 
 def _chosen(
