@@ -191,14 +191,19 @@ def _binary(delivery: Delivery, sender: Sender) -> Received:
 
     Without `datacontenttype` there is no Content-Type, and the data is JSON (CloudEvents 1.0, 3.1.1).
     """
-    if delivery.content_type not in ("application/json", "text/json", "") and not delivery.content_type.endswith(
-        "+json"
-    ):
-        raise WrongContentType(f"expected data in JSON, found {delivery.content_type[:80]!r}")
+    kind = delivery.content_type
+    is_text = (kind.startswith("text/") and kind != "text/json") or kind == "application/xml" or kind.endswith("+xml")
+    if not is_text and kind not in ("application/json", "text/json", "") and not kind.endswith("+json"):
+        raise WrongContentType(f"expected data in JSON, or text, found {kind[:80]!r}")
     check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
     body = (
         records.unpacked(Delivery(delivery.body, "application/json", delivery.headers)) or b"null"
     )  # no data is allowed
+    if is_text and body != b"null":
+        try:
+            body = orjson.dumps(body.decode())  # what is stored is JSON: of a text the same text
+        except UnicodeDecodeError as error:
+            raise MalformedEvent(f"expected UTF-8: {error.reason} at byte {error.start}") from None
     attributes = {name: delivery.headers[name] for name in _ATTRIBUTES if name in delivery.headers}
     statement = records.stated(body, sender, parse=parse, grade="D", headers=attributes)
     return Received({statement.source_event_id: statement})

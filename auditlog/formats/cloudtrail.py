@@ -29,7 +29,7 @@ import orjson
 from msgspec import Struct
 
 from auditlog.core.document import read_document
-from auditlog.core.errors import BadSignature, MalformedEvent, Refused, UnknownKey, UnknownKid
+from auditlog.core.errors import BadSignature, DeliveryTooLarge, MalformedEvent, Refused, UnknownKey, UnknownKid
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, Sequence, TokenObject
 from auditlog.core.wire.keys import Key
 from auditlog.core.wire.static_token import check_static_token
@@ -44,6 +44,7 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
+    is_denial,
     party,
     seconds,
     shown,
@@ -55,13 +56,6 @@ from auditlog.formats.values import (
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
 _ASSUMES = frozenset(
     "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity GetFederationToken GetSessionToken AssumeRoot".split()
-)
-# Services have their own words for a refusal; throttling, quotas and malformed requests are failures.
-# `Authorization...` alone is
-# none: security groups have an AuthorizationAlreadyExists.
-_DENIAL = re.compile(
-    r"AccessDenied|AccessDenial|Unauthorized|NotAuthorized|AuthorizationError|AuthFailure|Forbidden|PermissionDenied|NotPermitted|InsufficientPrivileges",
-    re.IGNORECASE,
 )
 # AWS's name of a digest file: whose and which trail's, when it ends, and whether it is one for log files that came
 # late.
@@ -82,7 +76,8 @@ _CREDENTIALS = {"CreateAccessKey": "credential.issued", "DeleteAccessKey": "cred
 
 ABOUT = About(
     title="AWS CloudTrail",
-    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, or EventBridge events; gzip',
+    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, EventBridge events, or what lookup-events'
+    " prints; gzip",
     authentication="a static token in the Authorization header",
     grade="E; B with the signed digest file that names the log file",
     carries="every API call with who made it; role sessions, domains at Route 53, access keys; Insights as other.*",
@@ -163,7 +158,18 @@ class Proven(Struct):
     logs: dict[str, str] = {}
 
 
+class Row(Struct):
+    CloudTrailEvent: str
+
+
+class Lookup(Struct):
+    """What `aws cloudtrail lookup-events` prints."""
+
+    Events: list[Row]
+
+
 _record = msgspec.json.Decoder(Record).decode
+_lookup = msgspec.json.Decoder(Lookup).decode
 _digest = msgspec.json.Decoder(Digest).decode
 _proven = msgspec.json.Decoder(Proven).decode
 _CAMEL = {name.lower(): name for struct in (Call, Identity) for name in struct.__struct_fields__}
@@ -174,12 +180,26 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if body[:1] == b"{" and _is_proven(body):
         check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
         return _with_digest(body, sender)
+    if body[:1] == b"{" and (found := _looked_up(body)):
+        check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
+        return records.each(found, lambda raw: records.stated(raw, sender, parse=parse, grade="E"))
     return records.received(
         Delivery(body, delivery.content_type, delivery.headers),
         sender,
         lambda raw: records.stated(raw, sender, parse=parse, grade="E"),
         wrappers=("Records",),
     )
+
+
+def _looked_up(body: bytes) -> list[bytes]:
+    """The records in an answer of LookupEvents, which has each as a text beside a summary of it."""
+    try:
+        answer = _lookup(body)
+    except UNREADABLE:
+        return []
+    if len(answer.Events) > records.MAX_RECORDS:
+        raise DeliveryTooLarge(f"a delivery has at most {records.MAX_RECORDS:,} records")
+    return [row.CloudTrailEvent.encode() for row in answer.Events]
 
 
 def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
@@ -221,19 +241,24 @@ def _with_digest(body: bytes, sender: Sender) -> Received:
     about = proof | ({"missing": ", ".join(missing)[:4000], "missing-count": str(len(missing))} if missing else {})
     stated = records.stated(raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=about)
     statements: dict[str, Statement | Refused] = {stated.source_event_id: stated}
+    # Every file is held to its hash before one is read: a changed file is a forgery, an unreadable one hurts no other.
     for name, text in given.logs.items():
-        content = text.encode()
-        if sha256(content).hexdigest() != named[name]:
+        if sha256(text.encode()).hexdigest() != named[name]:
             raise BadSignature(f"the SHA-256 of log file {name[:200]!r} is not the one that its digest file names")
+    for name, text in given.logs.items():
         file = proof | {"log-file": name[:1000], "log-file-sha256": named[name]}
-        found, _ = records.split(Delivery(content, "application/json", {}), wrappers=("Records",))
-        received = records.each(
-            found,
-            lambda raw, file=file: records.stated(
-                raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file
-            ),
-        )
-        statements |= received.statements
+        try:
+            found, _ = records.split(Delivery(text.encode(), "application/json", {}), wrappers=("Records",))
+            received = records.each(
+                found,
+                lambda raw, file=file: records.stated(
+                    raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file
+                ),
+            )
+        except Refused as refused:
+            statements[f"log file {name[:400]}"] = refused
+        else:
+            statements |= received.statements
     return Received(statements, batch=True)
 
 
@@ -291,7 +316,7 @@ def _outcome(said: Call) -> str:
     `serviceEventDetails`). Only then may there be a message alone. A sign-in that says neither is unknown.
     """
     if said.errorCode:
-        return "denied" if _DENIAL.search(said.errorCode) else "failure"
+        return "denied" if is_denial(said.errorCode) else "failure"
     answered = inner(said.responseElements, said.eventName) or inner(said.serviceEventDetails, said.eventName)
     if isinstance(answered, str) and answered.lower() in ("failure", "failed"):
         return "failure"

@@ -1,7 +1,9 @@
 """A native payload in somebody else's envelope (Standard Webhooks, CloudEvents, a signed request): type and data.
 
 Data with an `outcome` is a payload of the published format and held to it; `txn` and `sub_id` may stand beside its
-fields. Any other data is the sender's own: the event is kept under its source with what can be known of it.
+fields. Any other data is the sender's own: the event is kept under its source with what can be known of it. Others have
+types called `dispute.closed` too, whose outcome is `won`: a payload that cannot be read is refused only where it says
+that it is ours, by our URN or by having no member but ours.
 """
 
 import re
@@ -58,7 +60,9 @@ class Untyped(Struct):
     action: str = ""
 
 
+_OURS = frozenset(Payload.__struct_fields__) | {"txn", "sub_id"}
 _untyped = msgspec.json.Decoder(Untyped).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _beside = msgspec.json.Decoder(Beside).decode
 message = msgspec.json.Decoder(Message).decode
 
@@ -72,6 +76,18 @@ def untyped(raw: bytes, sender: Sender) -> tuple[str, Payload, str, Party | None
     return type_or_other("", sender, word), Payload(outcome="unknown"), "", None
 
 
+def _read_beside(raw: bytes, *, is_ours: bool) -> Beside:
+    if raw.lstrip()[:1] != b"{":
+        return Beside()
+    try:
+        return decoded(_beside, raw, "a payload")
+    except MalformedEvent as error:
+        if is_ours:
+            raise
+        note(f"data looks like JSON and is none: {error}")  # a template's text, say
+        return Beside()
+
+
 def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, str, Party | None]:
     """The event's type, payload, `txn` and principal. Raises MalformedEvent for a payload that says it is ours."""
     if not type:
@@ -79,8 +95,7 @@ def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, 
     match = URN.match(type)
     native = match[1] if match else type
     raw = bytes(data)
-    beside = decoded(_beside, raw, "a payload") if raw.lstrip()[:1] == b"{" else Beside()
-    is_ours = match is not None or native in LAYER_OF_TYPE
+    beside = _read_beside(raw, is_ours=match is not None)
     if beside.outcome is msgspec.UNSET or beside.outcome is None:
         if match and native in LAYER_OF_TYPE:
             raise MalformedEvent(f"expected the payload of {native} to have an outcome")
@@ -88,7 +103,7 @@ def opened(type: str, data: bytes | Raw, sender: Sender) -> tuple[str, Payload, 
     try:
         payload = decode_payload(raw)
     except MalformedEvent as error:
-        if is_ours:
+        if match is not None or (native in LAYER_OF_TYPE and _OURS.issuperset(_members(raw))):
             raise
         note(
             f"data has an outcome, and is no payload of the published format: {error}"

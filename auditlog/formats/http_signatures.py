@@ -69,7 +69,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     native, payload, txn, principal = opened(said.type, said.data, sender) if said.type else untyped(raw, sender)
     [signed] = signatures(told(headers))  # only the one that was checked is stored
     created = instant(int(signed.parameters["created"]))
-    at = said.time if said.time is not None else said.timestamp
+    at = next((given for given in (said.time, said.timestamp) if given not in (None, "")), None)
     return event(sender, id=said.id, type=native, at=created if at is None else instant(at), issued_at=created,
                  payload=payload, txn=txn, principal=principal, dated=at is not None)  # fmt: skip
 

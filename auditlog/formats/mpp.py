@@ -12,7 +12,7 @@ Payment challenges the one counts that the credential answers, else the only one
 tells, only what all of them ask for is known.
 
 Chain order: none. `source` is the payer, where it is said. An amount is in the currency's minor units; a currency that
-is no ISO 4217 code (a token's address) makes no money of it.
+is no ISO 4217 code (a token's address) makes no money of it, nor does the price of a session's unit.
 """
 
 import re
@@ -106,7 +106,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     terms = _terms(challenges, presented, receipt)
     if receipt and terms.get("method") not in (None, receipt["method"]):
         raise MalformedEvent(f"the receipt is for method {receipt['method'][:40]!r}, the challenge for another")
-    at = said.at if said.at is not None else receipt.get("timestamp")
+    at = said.at if said.at not in (None, "") else receipt.get("timestamp")
     request, reference = _request(terms), fitted(receipt.get("reference"))
     payload = Payload(
         outcome="success",
@@ -120,7 +120,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         call=called(
             f"{fitted(terms.get('method') or receipt.get('method'), 200)} {fitted(terms.get('intent'), 200)}".strip()
         ),
-        money=_money(request, reference, paid=bool(receipt)),
+        money=None if _is_rate(terms, request) else _money(request, reference, paid=bool(receipt)),
     )
     native = "payment.settled" if receipt else "payment.quoted"
     return event(sender, id=said.id or digest_id(raw), type=native, at=told_at(at), payload=payload)
@@ -252,6 +252,11 @@ def _request(terms: dict[str, Any]) -> dict[str, Any]:
     if isinstance(request, str):
         return _object(request, "the challenge's request")
     return request if isinstance(request, dict) else {}
+
+
+def _is_rate(terms: dict[str, Any], request: dict[str, Any]) -> bool:
+    """Whether the amount is the price of one unit: how many of them a session took its receipt does not say in money."""
+    return str(terms.get("intent")).lower() == "session" or any(request.get(name) for name in ("unitType", "unit_type"))
 
 
 def _money(request: dict[str, Any], reference: str, *, paid: bool) -> Money | None:

@@ -31,6 +31,7 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
+    is_denial,
     party,
     seconds,
     told_at,
@@ -85,6 +86,8 @@ class Ocsf(Struct):
     type_name: str | None = None
     status_id: int | None = None
     status: str | None = None
+    status_code: str | None = None
+    status_detail: str | None = None
     action_id: int | None = None
     metadata: dict[str, Any] | None = None
     actor: dict[str, Any] | None = None
@@ -230,12 +233,24 @@ def _outcome(said: Ocsf) -> str:
     if said.action_id == _DENIED_ACTION:  # the security control profile's disposition
         return "denied"
     found = _OUTCOMES.get(said.status_id or 0) or _WORDS.get((said.status or "").strip().lower())
+    if found in (None, "failure") and said.class_uid == _API_ACTIVITY and _is_refused(said):
+        return "denied"
     if found is None and said.class_uid == _API_ACTIVITY and said.status_id is None and not (said.status or "").strip():
         # CloudTrail's mapping gives no status, and says `error: null` where there was none.
         error, code = inner(said.api, "response", "error"), inner(said.api, "response", "code")
         number = code if isinstance(code, int) and not isinstance(code, bool) else 200
         found = "failure" if error or number >= 400 else "success"
     return found or "unknown"
+
+
+def _is_refused(said: Ocsf) -> bool:
+    """Whether a call's response has the service's word for it that the caller may not.
+
+    OCSF has no status for that: a refused call is a Failure with its reason beside it. An HTTP code alone says less.
+    """
+    response = inner(said.api, "response")
+    words = (inner(response, "error"), inner(response, "message"), said.status_code, said.status_detail)
+    return any(map(is_denial, words))
 
 
 def _who(said: Ocsf, sender: Sender) -> tuple[Actor | None, Party | None]:

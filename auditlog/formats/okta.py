@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from auditlog.core.document import whole_escapes
-from auditlog.core.errors import MalformedEvent
+from auditlog.core.errors import DeliveryTooLarge, MalformedEvent
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, TokenObject
+from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
     acting,
@@ -104,13 +105,22 @@ _hook = msgspec.json.Decoder(Hook).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
+    check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
     body = records.unpacked(delivery)
-    hooked = Delivery(_events(body), delivery.content_type, delivery.headers)
-    return records.received(hooked, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="D"))
+    found, alone = records.split(Delivery(body, "application/json", delivery.headers))
+    rows: list[bytes] = []
+    for raw in found:
+        events = _events(raw)  # collectors batch hooks, and put each on a line
+        rows += [raw] if events is raw else records.split(Delivery(events, "application/json", {}))[0]
+    if len(rows) > records.MAX_RECORDS:
+        raise DeliveryTooLarge(f"a delivery has at most {records.MAX_RECORDS:,} records")
+    return records.each(
+        rows, lambda raw: records.stated(raw, sender, parse=parse, grade="D"), batch=not alone or rows != found
+    )
 
 
 def _events(body: bytes) -> bytes:
-    """The list of an event hook's events; of anything else the body as it is."""
+    """The list of an event hook's events; of anything else the record as it is."""
     whole = whole_escapes(body)  # as long as it was
     try:
         hook = _hook(whole)

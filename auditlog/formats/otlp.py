@@ -109,11 +109,12 @@ class ResourceOf(Struct):
 
 
 class Export(Struct):
-    resourceSpans: list[ResourceOf] | None = None
-    resourceLogs: list[ResourceOf] | None = None
+    resourceSpans: list[Raw] | None = None
+    resourceLogs: list[Raw] | None = None
 
 
 _export = msgspec.json.Decoder(Export).decode
+_holder = msgspec.json.Decoder(ResourceOf).decode
 _signal = msgspec.json.Decoder(Signal).decode
 
 
@@ -202,7 +203,12 @@ def _from_json(body: bytes) -> Iterable[bytes]:
     export = decoded(_export, body, "an OTLP export: {resourceSpans} or {resourceLogs}")
     if export.resourceSpans is None and export.resourceLogs is None and body.strip(b"{ \t\r\n}"):
         raise MalformedEvent("expected resourceSpans or resourceLogs")
-    for holder in (*(export.resourceSpans or ()), *(export.resourceLogs or ())):
+    for given in (*(export.resourceSpans or ()), *(export.resourceLogs or ())):
+        try:
+            holder = decoded(_holder, given, "a resource with its spans or log records")
+        except MalformedEvent:
+            yield bytes(given)  # is refused by its place, and hurts no other
+            continue
         resource = _attributes(holder.resource.get("attributes"))
         for scope in (*holder.scopeSpans, *holder.scopeLogs):
             for raw in (*scope.spans, *scope.logRecords):
@@ -238,6 +244,8 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
         if logs is not None
         else []
     )
+    if not body or (traces is not None and traces.resource_spans and not spans and not lines):
+        return  # an export of nothing, as a probe or a processor that dropped all of it sends
     # Metrics have that outline too: what no metric can hold in the same place tells a span or a log record.
     if any(span.start_time_unix_nano or span.kind for span in spans):
         for holder in traces.resource_spans:

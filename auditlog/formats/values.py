@@ -113,7 +113,9 @@ def exactly(decode: Callable[[bytes | Raw], Decoded], raw: bytes | Raw, what: st
 
 
 _notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
-MOST_NOTES = 20  # of one document, and so many fields of it are left out at most
+MOST_NOTES = 20  # of one document
+# So many fields of a document are left out, each at the cost of reading it again: of a small one more than of a large one.
+MOST_MENDED, MENDED_BYTES = 500, 4_000_000
 
 
 @contextmanager
@@ -141,8 +143,9 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
     except ValueError:
         raise MalformedEvent(f"expected {what}: {first}"[:500]) from None
     left_out: list[str] = []
+    most = max(MOST_NOTES, min(MOST_MENDED, MENDED_BYTES // max(1, len(raw))))
     needed = _required(decode.__self__.type)  # type: ignore[attr-defined]  # a decoder's own method: Callable does not say so
-    for _ in range(MOST_NOTES + 1):
+    for _ in range(most + 1):
         try:
             found = decode(dumped(document))
         except (*UNREADABLE, TypeError) as error:
@@ -157,9 +160,7 @@ def _mended(decode: Callable[[bytes | Raw], Decoded], raw: bytes, what: str, fir
         for one in left_out:
             note(f"not read: {one}")
         return found
-    raise MalformedEvent(
-        f"expected {what}, found one in which more than {MOST_NOTES} fields do not fit: {left_out[0]}"[:500]
-    )
+    raise MalformedEvent(f"expected {what}, found one in which more than {most} fields do not fit: {left_out[0]}"[:500])
 
 
 @lru_cache(maxsize=128)
@@ -190,6 +191,20 @@ def fitted(value: Any, limit: int = 500) -> str:
 def shown(value: Any, limit: int = 4000) -> str:
     """A text for people. Too long: cut."""
     return value[:limit] if isinstance(value, str) else ""
+
+
+# Services have their own words for a refusal; throttling, quotas and malformed requests are failures.
+# `Authorization...` alone is none: AWS's security groups have an AuthorizationAlreadyExists.
+_DENIAL = re.compile(
+    r"Access[ _-]?Denied|AccessDenial|Unauthorized|Not[ _-]?Authorized|AuthorizationError|AuthFailure|Forbidden"
+    r"|Permission[ _-]?Denied|NotPermitted|InsufficientPrivileges",
+    re.IGNORECASE,
+)
+
+
+def is_denial(error: Any) -> bool:
+    """Whether a sender's code or word for an error says that the caller may not."""
+    return isinstance(error, str) and _DENIAL.search(error) is not None
 
 
 def inner(document: Any, *names: str) -> Any:

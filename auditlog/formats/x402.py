@@ -42,6 +42,7 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
+    note,
     party,
     told_at,
 )
@@ -86,7 +87,7 @@ ABOUT = About(
 class Record(Struct):
     at: str | int | float | None = None
     id: Id = ""
-    headers: dict[str, str] = {}
+    headers: dict[str, str | list[str]] = {}
     accepted: dict[str, Any] | None = None
     required: dict[str, Any] | None = None
     accepts: list[Any] | None = None
@@ -345,6 +346,11 @@ def _opened(raw: bytes) -> Record:
             "payment-response": "settlement",
             "x-payment-response": "settlement",
         }.get(name.lower())
+        if isinstance(value, list):  # a recorder's list of lines; of several nobody knows which counted
+            if len(value) != 1:
+                note(f"not read: the header {name[:40]}, expected one line, found {len(value)}")
+                continue
+            value = value[0]
         if place is None or value == "[removed]":
             continue
         try:

@@ -184,6 +184,6 @@ def test_a_good_event_of_a_batch_is_kept_beside_a_bad_one():
 def test_binary_mode_needs_the_token_and_json():
     data = CLOUDEVENT["data"]
     assert refusal(data, lambda raw: binary(raw, authorization=TOKEN + "x")).err == "authentication_failed"
-    assert "JSON" in str(refusal(data, lambda raw: with_token(raw, "text/xml", **BINARY)))
+    assert "JSON" in str(refusal(data, lambda raw: with_token(raw, "application/avro", **BINARY)))
     assert refusal(b"{", binary).err == "invalid_request"
     assert refusal(data, lambda raw: binary(raw, ce_type=None)).err == "invalid_request"

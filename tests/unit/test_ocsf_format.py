@@ -184,7 +184,7 @@ def test_a_status_in_words_is_one(changes, outcome):
     [
         ({"error": None}, {}, "success"),
         ({"error": "ThrottlingException"}, {}, "failure"),
-        ({"error": "AccessDenied"}, {}, "failure"),
+        ({"error": "AccessDenied"}, {}, "denied"),
         ({"code": 403}, {}, "failure"),
         ({"code": 403}, {"action_id": 2}, "denied"),
         ({"code": 500}, {}, "failure"),

@@ -4,21 +4,31 @@ import json
 from base64 import b64encode
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from auditlog.core.errors import Refused
+from auditlog.core.wire.keys import load
 from auditlog.formats import Delivery, named
 from tests.deliveries import (
     ACP_ORDER,
     AP2_MANDATE,
+    CLOUDEVENT,
     CLOUDFLARE_PUSHED,
+    CLOUDTRAIL,
     GITHUB_MERGE,
     KEYCLOAK,
     LITELLM,
+    OCSF,
+    OKTA,
+    OKTA_HOOK,
+    OTLP,
     SAMPLES,
     TOKEN,
     X402,
     sender_of,
 )
+from tests.deliveries import MPP as MPP_RECORD
+from tests.digests import AWS_JWK, FINGERPRINT, digest_bundle
 
 BIG, SURROGATE, ENDLESS = b"1" + b"0" * 30, b'"sun \\ud83d"', b"1e999"
 MPP = (
@@ -154,3 +164,129 @@ def test_a_service_account_of_keycloak_is_no_human():
         assert event.principal_claim.kind == "service"
     [event] = events("keycloak", KEYCLOAK | {"type": "LOGIN", "userId": "u", "details": {"username": "ada"}})
     assert event.principal_claim.kind == "human"
+
+
+WON = {"outcome": "won", "dispute_id": "dp_1", "amount": 500}
+
+
+@pytest.mark.parametrize(
+    ("format", "body"),
+    [("standard_webhooks", {"type": "dispute.closed", "data": WON}), ("http_signatures", {"id": "r1", "type": "dispute.closed", "data": WON}),
+     ("cloudevents", CLOUDEVENT | {"type": "dispute.closed", "data": WON}), ("cloudevents", CLOUDEVENT | {"data": "{{a template}}"}),
+     ("cloudevents", CLOUDEVENT | {"data": None, "data_base64": b64encode(b"{ no json").decode()})],
+)  # fmt: skip
+def test_a_type_that_others_have_too_is_no_claim_to_be_our_payload(format, body):
+    [event] = events(format, {name: value for name, value in body.items() if value is not None})
+    assert event.type == f"other.{format}.{body['type']}" and event.payload.outcome == "unknown"
+
+
+@pytest.mark.parametrize("type", ["urn:answerable:event:dispute.closed:v1", "dispute.closed"])
+def test_what_says_that_it_is_our_payload_is_held_to_it(type):
+    data = WON if type.startswith("urn") else {"outcome": "won", "txn": "t", "money": {"amount_minor": 5}}
+    with pytest.raises(Refused, match="outcome"):
+        events("standard_webhooks", {"type": type, "data": data})
+
+
+def test_an_unreadable_log_file_hurts_no_other_of_its_digest():
+    logs = {"AWSLogs/1/a.json.gz": "no json", "AWSLogs/1/b.json.gz": json.dumps({"Records": [CLOUDTRAIL]})}
+    sender = sender_of("cloudtrail", keys={FINGERPRINT: load(AWS_JWK, FINGERPRINT)})
+    body = json.dumps(digest_bundle(logs)).encode()
+    found = named("cloudtrail").receive(SAMPLES["cloudtrail"].deliver(body), sender).statements
+    assert isinstance(found["log file AWSLogs/1/a.json.gz"], Refused)
+    assert len(found) == 3 and found[CLOUDTRAIL["eventID"]].grade == "B"
+
+
+def test_what_lookup_events_prints_is_read_by_its_records():
+    # docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html, 2026-11
+    record = CLOUDTRAIL | {"responseElements": {"credentials": {"secretAccessKey": "hunter2hunter2"}}}
+    row = {"EventId": CLOUDTRAIL["eventID"], "EventName": CLOUDTRAIL["eventName"], "ReadOnly": "false", "EventTime": 1795000000.0,
+           "Resources": [], "CloudTrailEvent": json.dumps(record)}  # fmt: skip
+    body = json.dumps({"Events": [row, row | {"CloudTrailEvent": "{}"}], "NextToken": "x"}).encode()
+    good, bad = (
+        named("cloudtrail")
+        .receive(SAMPLES["cloudtrail"].deliver(body), SAMPLES["cloudtrail"].known)
+        .statements.values()
+    )
+    [plain] = events("cloudtrail", CLOUDTRAIL)
+    assert good.event == plain and b"hunter2" not in good.raw
+    assert isinstance(bad, Refused)
+
+
+def test_event_hooks_that_a_collector_batched_are_read_event_by_event():
+    hooks = [OKTA_HOOK, OKTA, {"data": {"events": [OKTA | {"uuid": "okta-4"}]}}]
+    for body in (json.dumps(hooks).encode(), b"\n".join(json.dumps(hook).encode() for hook in hooks)):
+        assert [event.source_event_id for event in events("okta", body)] == ["okta-2", "okta-3", "okta-1", "okta-4"]
+
+
+def test_an_export_of_nothing_is_taken():
+    traces = ExportTraceServiceRequest()
+    traces.resource_spans.add().resource.attributes.add(key="service.name").value.string_value = "idle"
+    for body, kind in ((b"", "application/x-protobuf"), (traces.SerializeToString(), "application/x-protobuf"), (b"{}", "application/json"),
+                       (b'{"resourceSpans":[]}', "application/json")):  # fmt: skip
+        delivery = Delivery(body, kind, {"authorization": TOKEN})
+        assert not named("otlp").receive(delivery, sender_of("otlp")).statements
+
+
+def test_many_odd_fields_of_a_small_record_lose_no_event():
+    attributes = [{"key": f"a{n}", "value": n} for n in range(60)]
+    [span] = OTLP["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    holders = [
+        {
+            "resource": [n],
+            "scopeSpans": [
+                {"spans": [span | {"spanId": f"{n:016x}", "attributes": [*span["attributes"], *attributes]}]}
+            ],
+        }
+        for n in range(60)
+    ]
+    assert len(events("otlp", {"resourceSpans": holders})) == 60
+
+
+@pytest.mark.parametrize("time", ["", None])
+def test_an_empty_time_is_no_time(time):
+    [event] = events("http_signatures", {"id": "r1", "type": "x", "time": time, "data": {}})
+    assert not event.dated
+    [event] = events("mpp", MPP_RECORD | {"at": time})
+    assert event.occurred_at.isoformat() == MPP_RECORD["receipt"]["timestamp"].replace("Z", "+00:00")
+
+
+@pytest.mark.parametrize(
+    "more", [{"intent": "session"}, {"request": MPP_RECORD["challenge"]["request"] | {"unitType": "request"}}]
+)
+def test_the_price_of_one_unit_is_not_what_a_session_cost(more):
+    [event] = events("mpp", MPP_RECORD | {"challenge": MPP_RECORD["challenge"] | more})
+    assert event.type == "payment.settled" and event.payload.money is None
+
+
+def test_a_recorder_may_list_the_lines_of_a_header():
+    settled = b64encode(json.dumps(X402["settlement"]).encode()).decode()
+    [event] = events("x402", {"at": 1741900060, "headers": {"PAYMENT-RESPONSE": [settled], "X-A": ["a", "b"]}})
+    assert event.type == "payment.settled"
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [({"code": 403, "error": None}, "failure"), ({"error": "Client.UnauthorizedOperation"}, "denied"), ({"error": "Throttling", "code": 429}, "failure"),
+     ({"code": 200}, "success")],
+)  # fmt: skip
+def test_a_call_that_ocsf_says_was_refused_is_denied(response, outcome):
+    unsaid = {name: value for name, value in OCSF.items() if not name.startswith("status")}
+    [event] = events("ocsf", unsaid | {"api": {"operation": "RunInstances", "response": response}})
+    assert event.payload.outcome == outcome
+    if outcome == "denied":
+        [event] = events("ocsf", unsaid | {"status_id": 2, "api": {"operation": "RunInstances", "response": response}})
+        assert (event.type, event.payload.outcome) == ("action.denied", "denied")
+
+
+def test_text_in_a_binary_cloudevent_is_kept():
+    headers = {"authorization": TOKEN, "ce-specversion": "1.0", "ce-id": "i", "ce-source": "/s", "ce-type": "com.x"}
+    for kind in ("text/plain", "application/xml", "image/svg+xml"):
+        [kept] = (
+            named("cloudevents")
+            .receive(Delivery("gr\u00fc\u00dfe".encode(), kind, headers), sender_of("cloudevents"))
+            .statements.values()
+        )
+        assert kept.event.type == "other.cloudevents.com.x" and json.loads(kept.raw) == "gr\u00fc\u00dfe"
+    for body, kind in ((b"\xff", "text/plain"), (b"x", "application/octet-stream")):
+        with pytest.raises(Refused):
+            named("cloudevents").receive(Delivery(body, kind, headers), sender_of("cloudevents"))

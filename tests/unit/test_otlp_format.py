@@ -204,4 +204,9 @@ def test_bytes_that_are_no_protobuf_are_refused_or_read_and_never_crash(body):
     except Refused as refused:
         assert str(refused)
     else:
-        assert found
+        # An export of nothing has no spans in it either way.
+        assert found or not any(
+            scope.spans
+            for holder in ExportTraceServiceRequest.FromString(body).resource_spans
+            for scope in holder.scope_spans
+        )
