@@ -56,6 +56,14 @@ def test_a_delivery_is_taken_once_and_projected_as_it_was_understood(source, ten
     assert Leaf.objects.filter(tenant=tenant, event_id__isnull=False).count() == len(expected)
 
 
+@pytest.mark.parametrize(("body", "kind"), [(b"\x0a\x00", "application/x-protobuf"), (b"{}", "application/json")])
+def test_an_export_of_nothing_is_answered_as_a_collector_answers_it(source, tenant, body, kind):
+    source("otlp")
+    answer = post(tenant, "otlp", SAMPLES["otlp"].deliver(body, kind))
+    assert answer.status_code == 200, answer.content
+    assert not Leaf.objects.filter(tenant=tenant, event_id__isnull=False).exists()
+
+
 def test_logpush_is_answered_as_it_wants_to_be(source, tenant):
     source("cloudflare")
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
