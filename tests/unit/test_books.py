@@ -625,6 +625,8 @@ def test_making_it_again_costs_again():
     assert total(made(0, source="a"), made(1, source="b", thing="other.io")) == (2000, 2000)
     assert total(made(0, source="a"), made(1, source="b", provider="elsewhere")) == (2000, 2000)
     assert total(made(0, source="a"), made(1, source="b", principal="id|eve")) == (2000, 2000)
+    assert total(made(0, source="a", account="one"), made(1, source="b", account="two")) == (2000, 2000)
+    assert total(made(0, source="a", account="one"), made(1, source="b")) == (1000, 1000)
 
 
 def test_a_refund_that_does_not_say_its_rail_is_of_the_charge_that_it_names():

@@ -114,6 +114,21 @@ def test_a_ray_id_is_another_name_of_the_request():
     assert len(stories([act(1, "a", provider="x", request_id="ray-1"), act(2, "b", provider="x", ray="ray-1")])) == 1
 
 
+def test_one_name_in_two_accounts_is_two_things():
+    def asked(n, source, **more):
+        return act(n, source, **({"type": "resource.requested", "provider": "cloud", "target": "main"} | more))
+
+    ada, ben = asked(1, "conductor", account="a"), asked(2, "maestro", account="b")
+    assert parts([ada, ben]) == {frozenset({"e0001"}), frozenset({"e0002"})}
+    unsaid, made = asked(3, "bank"), asked(4, "cloud", type="resource.provisioned", account="a")
+    assert parts([ada, made, unsaid]) == {frozenset({"e0001", "e0003", "e0004"})}
+    assert parts([ada, ben, made, unsaid]) == {
+        frozenset({"e0001", "e0004"}),
+        frozenset({"e0002"}),
+        frozenset({"e0003"}),
+    }
+
+
 def test_an_invoice_of_many_calls_is_no_act_and_an_invoice_of_one_is():
     calls = [act(n, "meter", type="usage.metered", rail="pay", charge=f"m{n}", invoice="in") for n in (1, 2)]
     paid = act(9, "pay", type="invoice.paid", rail="pay", invoice="in")

@@ -35,6 +35,8 @@ def keys_of(act: Act) -> tuple[Key, ...]:
     if money and money.invoice and act.rail:
         found.append(Key("invoice", f"rail:{act.rail}", money.invoice))
     thing = thing_key(act.type, act.stated_verb, act.provider, act.target or act.resource or act.account)
+    if thing and act.account:
+        found.append(thing._replace(scope=f"{thing.scope} in {act.account}"))  # a name means one thing in one account
     return tuple([*found, thing] if thing else found)
 
 
@@ -95,8 +97,11 @@ def grouped(acts: Iterable[Act]) -> dict[Key, list[Act]]:
 def usable(key: Key, acts: Iterable[Act]) -> list[Act]:
     """Of the acts that state a key, those for whose source it names one act. A source that itself tells two apart under
     it, or states it more than MANY times, is left out, and takes the key from nobody else. But a thing that somebody tells
-    of as made twice was made twice: then nobody's word says which time is meant.
+    of as made twice, or that was made in two accounts, was made twice: then nobody's word says which one is meant.
     """
+    acts = list(acts)
+    if key.kind == "thing" and len({act.account for act in acts if act.within_remit} - {""}) > 1:
+        return []
     by_source: dict[tuple[str, bool], list[Act]] = {}
     for act in acts:
         by_source.setdefault((act.source, act.within_remit), []).append(act)

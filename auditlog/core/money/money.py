@@ -278,7 +278,8 @@ def _may_be_one(left: list[MoneyFact], right: list[MoneyFact], names: dict[str, 
 def _may_pair(one: MoneyFact, other: MoneyFact, names: dict[str, set[Key]]) -> bool:
     shared = names.get(one.event_id, set()) & names.get(other.event_id, set())
     if not shared or all(key.kind == "thing" for key in shared):
-        return _agree(one, other)
+        apart = one.account and other.account and one.account != other.account  # a name means one thing in one account
+        return _agree(one, other) and not (apart and shared)
     if one.source != other.source or any(key.kind == "idempotency" for key in shared):
         return True
     return one.amount == other.amount and one.currency == other.currency  # one request may make several things
