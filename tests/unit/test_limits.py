@@ -243,6 +243,27 @@ def test_two_holds_that_cross_a_cap_together_are_found_and_the_later_one_is_over
     assert [(s.spent.event_id, s.is_over) for s in run(one, holds).steps] == [("s1", False), ("s2", True)]
 
 
+def test_a_hold_and_a_payment_of_its_amount_under_another_id_are_perhaps_one_and_convict_nobody():
+    hold = charge_at(1, 0, held=700, at=NOW, book="held")
+    taken = charge_at(2, 700, at=NOW + DAY, book="paid")
+    assert overshoots([limit()], [hold, taken]) == [] and crossings([limit()], [hold, taken]) == []
+    [one] = limits_of([limit()], counts)
+    last = run(one, [taken, hold]).steps[-1]
+    assert (last.total, last.at_most) == (700, 1400)
+    for other in (
+        charge_at(2, 700, at=NOW + 8 * DAY, book="paid"),  # the hold is over
+        charge_at(2, 700, at=NOW + DAY, book="paid", provider="q"),
+        charge_at(2, 701, at=NOW + DAY, book="paid"),
+        charge_at(2, 700, at=NOW - DAY, book="paid"),
+        charge_at(2, 700, at=NOW + DAY, book="incurred"),
+    ):
+        ends = run(one, [hold, other]).steps
+        assert max(step.total for step in ends) == 700 + (other.gross_minor if other.at < NOW + 7 * DAY else 0)
+    # One payment takes one hold.
+    [over] = overshoots([limit()], [hold, charge_at(3, 0, held=700, at=NOW + MINUTE, book="held"), taken])
+    assert over.spent_minor == 1400 and len(over.counted) == 2
+
+
 def test_a_capture_ends_its_hold_and_is_judged_when_it_was_authorized():
     captured = charge_at(1, 600, at=NOW + 2 * MINUTE, held=600, held_from=NOW, held_until=NOW + 2 * MINUTE)
     other = charge_at(2, 0, at=NOW + MINUTE, held=600)

@@ -480,6 +480,7 @@ class Ledger:
     steps: list[Step] = field(default_factory=list)
     unknown: list[Spent] = field(default_factory=list)  # lines of which it is not known whether it binds them
     counted: dict[Bucket, list[Spent]] = field(default_factory=dict)
+    perhaps_taken: dict[int, datetime] = field(default_factory=dict)
 
     def of(self, spent: Spent) -> list[Step]:
         return self._by_line.get(id(spent), [])
@@ -496,7 +497,9 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
     """Count every line that the limit binds, in order of time. A line is judged when it was first committed: when its
     authorization was opened, else when it was spent; and again for what was taken beyond the authorization.
     """
-    ledger = Ledger(limit)
+    spending = list(spending)
+    perhaps_taken = _perhaps_taken(spending)
+    ledger = Ledger(limit, perhaps_taken=perhaps_taken)
     moves: list[tuple[datetime, int, tuple, int, str, Spent, Minor]] = []
     bound_by: dict[int, list[LimitFact]] = {}  # by place of a line: the terms under which the limit binds it
     for number, spent in enumerate(spending):
@@ -511,8 +514,13 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
         held, tie = spent.authorized_minor if spent.held_from else 0, spent.tie
         if held:
             moves.append((spent.held_from, 1, tie, number, "hold", spent, held))
-            if spent.held_until:
-                moves.append((spent.held_until, 0, tie, number, "release", spent, held))
+            taken_at = perhaps_taken.get(id(spent))
+            if until := min(filter(None, (taken_at, spent.held_until)), default=None):
+                moves.append((until, 0, tie, number, "release", spent, held))
+            if taken_at and (spent.held_until is None or taken_at < spent.held_until):
+                moves.append((taken_at, 0, tie, number, "doubt", spent, held))
+                if spent.held_until:
+                    moves.append((spent.held_until, 0, tie, number, "doubt", spent, -held))
         if spent.gross_minor or spent.doubt_minor:
             moves.append((spent.at, 2, tie, number, "spend", spent, spent.gross_minor))
         moves += [(at, 3, tie, number, "return", spent, amount) for at, amount in spent.returns]
@@ -520,17 +528,19 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
     open_: dict[Bucket, Minor] = {}
     doubt: dict[Bucket, Minor] = {}
     for at, _, _, number, what, spent, amount in sorted(moves, key=lambda move: move[:4]):
-        when = spent.held_from if what in ("hold", "release") else spent.at
+        when = spent.held_from if what in ("hold", "release", "doubt") else spent.at
         buckets = [Bucket(each_of(terms, spent), window_of(terms, when), terms.terms) for terms in bound_by[number]]
         for bucket in buckets:
-            if what in ("hold", "release"):
+            if what == "doubt":
+                doubt[bucket] = doubt.get(bucket, 0) + amount
+            elif what in ("hold", "release"):
                 open_[bucket] = open_.get(bucket, 0) + (amount if what == "hold" else -amount)
             else:
                 taken[bucket] = taken.get(bucket, 0) + (amount if what == "spend" else -amount)
             if what == "spend":
                 doubt[bucket] = doubt.get(bucket, 0) + spent.doubt_minor
                 ledger.counted.setdefault(bucket, []).append(spent)
-        if what in ("release", "return"):
+        if what in ("release", "return", "doubt"):
             continue
         if what == "spend" and spent.held_from and spent.held_from < spent.at and amount <= spent.authorized_minor:
             continue  # judged when it was authorized
@@ -543,6 +553,40 @@ def run(limit: Limit, spending: Iterable[Spent]) -> Ledger:
                     Step(spent, limit, standing, bucket, at, total, open_.get(bucket, 0), total + doubt.get(bucket, 0))
                 )
     return ledger
+
+
+def _perhaps_taken(spending: Sequence[Spent]) -> dict[int, datetime]:
+    """By id of a hold that nobody closed: when a payment of its amount, that shares no key with it, was taken at the same
+    seller while it was open. Card networks number the two apart. Perhaps it is the same money, and doubt never convicts: the
+    hold counts no more from then. One to one, the oldest hold first.
+    """
+    holds = sorted((s for s in spending if s.book == "held" and s.held_from), key=lambda s: (s.held_from, s.tie))
+    loose: dict[tuple[str, Minor], list[Spent]] = {}
+    if holds:
+        for spent in spending:
+            if spent.book == "paid" and not spent.held_from and not spent.authority:
+                loose.setdefault((spent.currency, spent.gross_minor), []).append(spent)
+    found: dict[int, datetime] = {}
+    taken: set[int] = set()
+    for hold in holds:
+        alike = [
+            spent
+            for spent in loose.get((hold.currency, hold.authorized_minor), ())
+            if id(spent) not in taken
+            and hold.held_from <= spent.at
+            and (hold.held_until is None or spent.at < hold.held_until)
+            and _one_seller(hold, spent)
+        ]
+        if alike:
+            first = min(alike, key=lambda s: (s.at, s.tie))
+            taken.add(id(first))
+            found[id(hold)] = first.at
+    return found
+
+
+def _one_seller(one: Spent, other: Spent) -> bool:
+    mine, theirs = {one.payee, one.provider} - {""}, {other.payee, other.provider} - {""}
+    return not mine or not theirs or not mine.isdisjoint(theirs)
 
 
 def crossings_of(ledger: Ledger) -> list[Crossing]:
@@ -616,7 +660,9 @@ def overshoots_of(ledger: Ledger) -> list[Crossing]:
         lines = [
             s.spent
             for s in ledger.steps
-            if s.bucket == bucket and is_open(s.spent.held_from, s.spent.held_until, most.at)
+            if s.bucket == bucket
+            and is_open(s.spent.held_from, s.spent.held_until, most.at)
+            and not (id(s.spent) in ledger.perhaps_taken and ledger.perhaps_taken[id(s.spent)] <= most.at)
         ]
         lines += [s for s in ledger.counted.get(bucket, ()) if s.at <= most.at]
         counted = tuple(sorted({id(s): s for s in lines}.values(), key=lambda s: (s.held_from or s.at, s.leaf_index)))
