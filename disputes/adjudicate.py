@@ -9,8 +9,9 @@ from uuid import UUID
 import rfc8785
 from django.db.models import Q
 
-from auditlog.models import Event, ProjectionState, Tenant
+from auditlog.models import Event, Finding, FindingMember, ProjectionState, Tenant
 from auditlog.projection.generation import generation_of
+from disputes.core.beside import JUDGED_BY, Found, beside
 from disputes.core.criteria import Policy
 from disputes.core.verdict import ENGINE, reach
 from disputes.gather_evidence import gather
@@ -21,14 +22,32 @@ MANY = 1_000
 
 
 def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "") -> list[dict[str, Any]]:
-    """Verdicts in the order asked for, stored nowhere. `provider`: the only one whose acts the caller may see.
+    """Verdicts in the order asked for, stored nowhere, each with the findings on its act beside it. `provider`: the only one
+    whose acts the caller may see; findings are not that one's to read.
 
     Raises NotFound, naming the events there are not.
     """
     evidence = gather(tenant, event_ids, provider=provider)
-    return [
-        reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY).as_json() for act in evidence.acts
-    ]
+    found = {} if provider else _findings_on(tenant, [act.leaf_index for act in evidence.acts])
+    verdicts = []
+    for act in evidence.acts:
+        verdict = reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY).as_json()
+        verdicts.append(verdict | {"beside": beside(verdict, found.get(act.leaf_index, ()))})
+    return verdicts
+
+
+def _findings_on(tenant: Tenant, leaves: Sequence[int]) -> dict[int, list[Found]]:
+    """By leaf, the findings that rest on it and that a criterion judges too."""
+    found: dict[int, list[Found]] = {}
+    members = (
+        FindingMember.objects.filter(tenant=tenant, leaf_index__in=leaves, finding__rule__in=JUDGED_BY)
+        .exclude(finding__state=Finding.State.WITHDRAWN)
+        .order_by("leaf_index", "finding_id")
+        .values_list("leaf_index", "finding_id", "finding__rule", "finding__severity", "finding__state", "finding__evidence__crossed_by")
+    )  # fmt: skip
+    for leaf, id, rule, severity, state, crossed_by in members:
+        found.setdefault(leaf, []).append(Found(id, rule, severity, state, crossed_by or ""))
+    return found
 
 
 def assess(case: Case, *, now: datetime) -> Assessment:

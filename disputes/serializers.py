@@ -29,6 +29,16 @@ class LiabilitySerializer(serializers.Serializer):
     currency = serializers.CharField(allow_null=True)
 
 
+class BesideSerializer(serializers.Serializer):
+    finding = serializers.IntegerField()
+    rule = serializers.CharField()
+    severity = serializers.CharField()
+    state = serializers.CharField()
+    criteria = serializers.ListField(child=serializers.CharField())
+    reads = serializers.ChoiceField(("agrees", "counted", "unknown", "differs"))
+    words = serializers.CharField()
+
+
 class VerdictSerializer(serializers.Serializer):
     event_id = serializers.UUIDField()
     verdict = serializers.ChoiceField(VERDICTS)
@@ -38,6 +48,9 @@ class VerdictSerializer(serializers.Serializer):
     liability = LiabilitySerializer()
     would_change = serializers.ListField(child=serializers.CharField())
     digest = serializers.CharField()
+    beside = BesideSerializer(
+        many=True, required=False, help_text="Findings on the act, outside the digest; not for an abuse desk"
+    )
 
 
 class AdjudicationResults(serializers.Serializer):

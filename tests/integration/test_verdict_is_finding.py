@@ -6,7 +6,7 @@ from datetime import timedelta
 from auditlog.core.chain.breaks import authority_breaks
 from auditlog.core.chain.use import USE_TYPES, is_use
 from auditlog.core.event import GRANTED, TOKEN_STATED
-from auditlog.models import Event, Finding
+from auditlog.models import Event, Finding, FindingMember
 from auditlog.reads.acts import load_acts
 from auditlog.reads.chains import chains_of
 from auditlog.reads.record import record_around, time_of
@@ -124,3 +124,38 @@ def test_on_chains_with_one_fault_rule_and_criterion_say_the_same(world):
 
     assert not (differing := list(contradictions(world))), "\n".join(map(str, differing))
     assert not (bare := list(accusations(world))), "\n".join(map(str, bare))
+
+
+def test_what_a_finding_says_stands_beside_the_verdict_and_is_no_input_of_it(told):
+    ids = [
+        str(pk)
+        for pk in Event.objects.filter(tenant=told.row).order_by("leaf_index").values_list("event_id", flat=True)
+    ]
+    verdicts = {verdict["event_id"]: verdict for verdict in adjudicate(told.row, ids)}
+    reads = {held["reads"] for verdict in verdicts.values() for held in verdict["beside"]}
+
+    assert "agrees" in reads and "counted" in reads and "differs" not in reads
+    [deployed] = Finding.objects.filter(tenant=told.row, rule="authority.used_after_expiry")
+    [event_id] = map(str, deployed.event_ids)
+    assert [(h["rule"], h["criteria"], h["reads"]) for h in verdicts[event_id]["beside"]] == [
+        (deployed.rule, ["C6"], "agrees")
+    ]
+
+    # A finding that nothing bears out: the verdict stays as it is, and says that the two differ.
+    fine = next(v for v in verdicts.values() if v["verdict"] == "within_scope" and not v["beside"])
+    act = Event.objects.get(tenant=told.row, event_id=fine["event_id"])
+    made = Finding.objects.create(
+        tenant=told.row, rule="authority.used_after_revocation", rule_version=1, anchor="made", partition="[]", severity="high", title="t",
+        event_ids=[act.event_id], leaves=[act.leaf_index], first_at=told.now, last_at=told.now, detected_at=told.now,
+    )  # fmt: skip
+    FindingMember.objects.create(
+        tenant=told.row, finding=made, leaf_index=act.leaf_index, event_id=act.event_id, place=0
+    )
+    [again] = adjudicate(told.row, [act.event_id])
+    assert again["digest"] == fine["digest"] and again["verdict"] == "within_scope"
+    [held] = again["beside"]
+    assert (held["finding"], held["reads"], held["criteria"]) == (made.pk, "differs", ["C9"])
+
+    made.state = Finding.State.WITHDRAWN
+    made.save()
+    assert adjudicate(told.row, [act.event_id])[0]["beside"] == []
