@@ -105,13 +105,20 @@ class Total(NamedTuple):
 
 
 def totals_of(verdicts: list[dict[str, Any]]) -> list[Total]:
+    """Money is added once a line, however many statements of it are contested: the greatest that one of them came to."""
     sums: dict[tuple[str, str, str], list[int | None]] = {}
+    most: dict[tuple[str, str], dict[str, Any]] = {}  # by line and currency
     for verdict in verdicts:
         liability = verdict["liability"]
-        into = sums.setdefault((verdict["verdict"], liability["bearer"], liability["currency"] or ""), [0, None])
-        into[0] += 1
+        sums.setdefault((verdict["verdict"], liability["bearer"], liability["currency"] or ""), [0, None])[0] += 1
         if liability["amount_minor"] is not None:
-            into[1] = (into[1] or 0) + liability["amount_minor"]
+            line = (liability.get("line") or verdict["event_id"], liability["currency"] or "")
+            if line not in most or liability["amount_minor"] > most[line]["liability"]["amount_minor"]:
+                most[line] = verdict
+    for verdict in most.values():
+        liability = verdict["liability"]
+        into = sums[verdict["verdict"], liability["bearer"], liability["currency"] or ""]
+        into[1] = (into[1] or 0) + liability["amount_minor"]
     return sorted((Total(verdict, bearer, acts, amount, currency) for (verdict, bearer, currency), (acts, amount) in sums.items()),
                   key=lambda total: (total.verdict, -(total.amount_minor or 0), total.bearer))  # fmt: skip
 

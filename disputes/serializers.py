@@ -27,6 +27,9 @@ class LiabilitySerializer(serializers.Serializer):
     basis = serializers.CharField()
     amount_minor = serializers.IntegerField(allow_null=True)
     currency = serializers.CharField(allow_null=True)
+    line = serializers.UUIDField(
+        allow_null=True, required=False, help_text="First statement of the money: one line is added once"
+    )
 
 
 class BesideSerializer(serializers.Serializer):

@@ -27,6 +27,9 @@ class Liability:
     basis: str  # a sentence
     amount_minor: int | None  # minor units of `currency`; None: nothing is allocated
     currency: str | None
+    # The first statement of the money that this is of: an act and its payment, or two sources' word for one charge, are
+    # one line, and are added once.
+    line: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -34,6 +37,7 @@ class Liability:
             "basis": self.basis,
             "amount_minor": self.amount_minor,
             "currency": self.currency,
+            "line": self.line,
         }
 
 
@@ -66,16 +70,18 @@ def allocate(verdict: str, results: Mapping[str, CriterionResult], it: Contested
         if not failed and bearer == "agent_operator"
         else None
     )
-    net = _net(it)
-    return Liability(bearer, basis, minor(net if part is None else min(part, net)), act.currency)
+    net, line = _net(it)
+    return Liability(bearer, basis, minor(net if part is None else min(part, net)), act.currency, line)
 
 
-def _net(it: Contested) -> Minor:
-    """What the act took, less what came back of it."""
+def _net(it: Contested) -> tuple[Minor, str]:
+    """What the act took, less what came back of it; and the line that it is of."""
     principal, acts = told_around(it)
     taking = past_of(it.record, principal, acts).taking_of(it.act)
     amount = it.act.exact_minor or 0
-    return min(amount, taking.net_minor) if taking is not None and taking.currency == it.act.currency else amount
+    if taking is None or taking.currency != it.act.currency:
+        return amount, it.act.event_id
+    return min(amount, taking.net_minor), taking.first.event_id
 
 
 def _within(verdict: str, results: Mapping[str, CriterionResult]) -> tuple[str, str]:

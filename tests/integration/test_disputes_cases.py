@@ -518,3 +518,19 @@ def test_a_changed_history_is_seen(shop, handler, monkeypatch):
     from disputes.core.history import first_break
 
     assert first_break((queries._taken(case, row), row.digest) for row in rows) == 1
+
+
+def test_money_that_several_contested_events_tell_of_is_added_once(shop, handler):
+    def captured(source, amount, charge, **more):
+        return shop.event("payment.captured", source=source, grant=shop.grant_of_shop, action={"provider": "registrar", "verb": "domain.register"},
+                          money={"amount_minor": amount, "currency": "USD", "rail": "card", "charge": charge}, **more)  # fmt: skip
+
+    bank = shop.source("bank", "https://bank.example")
+    conductor = shop.sources["conductor"]
+    sent = shop.send(captured(conductor, 500, "ch_1"), captured(bank, 700, "ch_1"), captured(bank, 300, "ch_2"))
+    shop.project()
+    case = opened(shop, handler, [str(each.event_id) for each in sent])
+    totals = queries.case_page(handler, case.ref, now=timezone.now()).totals
+
+    assert sum(total.amount_minor or 0 for total in totals) == 1_000
+    assert sum(total.acts for total in totals) == 3
