@@ -43,10 +43,13 @@ def _findings_on(tenant: Tenant, leaves: Sequence[int]) -> dict[int, list[Found]
         FindingMember.objects.filter(tenant=tenant, leaf_index__in=leaves, finding__rule__in=JUDGED_BY)
         .exclude(finding__state=Finding.State.WITHDRAWN)
         .order_by("leaf_index", "finding_id")
-        .values_list("leaf_index", "finding_id", "finding__rule", "finding__severity", "finding__state", "finding__evidence__crossed_by")
+        .values_list("leaf_index", "finding_id", "finding__rule", "finding__severity", "finding__state", "finding__evidence__crossed_by",
+                     "finding__evidence__enforcement")
     )  # fmt: skip
-    for leaf, id, rule, severity, state, crossed_by in members:
-        found.setdefault(leaf, []).append(Found(id, rule, severity, state, crossed_by or ""))
+    for leaf, id, rule, severity, state, crossed_by, enforcement in members:
+        found.setdefault(leaf, []).append(
+            Found(id, rule, severity, state, crossed_by or "", enforcement == "alert_only")
+        )
     return found
 
 

@@ -44,6 +44,7 @@ class Found:
     severity: str
     state: str
     crossed_by: str = ""
+    only_alerts: bool = False  # the limit that it is about blocks nothing
 
 
 def beside(verdict: Mapping[str, Any], findings: Iterable[Found]) -> list[dict[str, Any]]:
@@ -60,6 +61,8 @@ def _held(
     unknown = [name for name, result in results.items() if result == "unknown"]
     if failed:
         reads, words = "agrees", f"{_and(failed)} fails for the same reason"
+    elif found.only_alerts:
+        reads, words = "counted", "the limit only alerts: to pass it puts no act out of scope"
     elif found.rule in _COUNTING and found.crossed_by != verdict["event_id"]:
         reads, words = "counted", "the act is counted in it, and is not the one that went over"
     elif unknown or criteria["C1"]["result"] == "unknown":
