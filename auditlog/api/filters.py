@@ -1,14 +1,18 @@
 """Filters of the API's lists: one name a query parameter, exact values, times in ISO 8601 or as NumericDate."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import django_filters
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.forms import CharField
 from django.utils.dateparse import parse_date, parse_datetime
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
 
 from auditlog.core import holding
+from auditlog.core.text import number
 from auditlog.models import Event, Finding, Holding
 from auditlog.reads.sight import under_grant
 from auditlog.reads.standing import LIVE
@@ -112,3 +116,17 @@ class HoldingFilter(django_filters.FilterSet):
             tenant=OuterRef("tenant"), generation=OuterRef("generation"), event_id=OuterRef("event_id"), **who
         )
         return rows.filter(Exists(acts))
+
+
+def before_number(request: Request, found: QuerySet[Any], size: int) -> tuple[list[Model], str | None]:
+    """The page that `?before=` asks for, and the address of the next one with whatever else was asked, or None."""
+    if before := request.query_params.get("before", ""):
+        if (last := number(before, digits=9)) is None:
+            raise ParseError("before: expected a number")
+        found = found.filter(number__lt=last)
+    rows = list(found[: size + 1])
+    if len(rows) <= size:
+        return rows, None
+    query = request.query_params.copy()
+    query["before"] = str(rows[size - 1].number)
+    return rows[:size], f"{request.build_absolute_uri(request.path)}?{query.urlencode()}"

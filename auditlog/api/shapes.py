@@ -337,6 +337,14 @@ STOP = shape(
     ),
     since=anything("What was done since; null for a drill."),
 )  # fmt: skip
+RESPONSE = shape(
+    "Response",
+    id=text(allow_null=True), kind=text(), target=s.DictField(), state=text(), drill=s.BooleanField(), reason=text(), at=moment(),
+    receivers=many("Each receiver, and what became of it.", name=text(), state=text(allow_null=True), at=moment(allow_null=True), answer=or_null()),
+    without_channel=number(allow_null=True),
+    escaped=anything("Events and money since; null for a drill or a dry run."),
+)  # fmt: skip
+RESPONSES = page("ResponsePage", RESPONSE)
 STOP_REACH = shape(
     "StopReach",
     kind=text(), key=text(), things=s.ListField(child=s.DictField()), more=s.JSONField(), without_channel=number(),

@@ -4,15 +4,14 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from auditlog.api import shapes
+from auditlog.api.filters import before_number
 from auditlog.core.errors import NotFound
 from auditlog.core.party import split_party
-from auditlog.core.text import number
 from auditlog.core.wire.signal import KINDS
 from auditlog.database import clock
 from auditlog.models import Finding, Signal, Stop
@@ -48,17 +47,10 @@ class Stops(APIView):
     )
     def get(self, request: Request) -> Response:
         request.viewer.must(WHOLE)
-        before = request.query_params.get("before", "")
-        found = Stop.objects.filter(tenant=request.viewer.tenant).order_by("-number")
-        if before:
-            if (last := number(before, digits=9)) is None:
-                raise ParseError("before: expected a number")
-            found = found.filter(number__lt=last)
-        page = list(found[: PAGE + 1])
-        after = (
-            f"{request.build_absolute_uri(request.path)}?before={page[PAGE - 1].number}" if len(page) > PAGE else None
+        rows, following = before_number(
+            request, Stop.objects.filter(tenant=request.viewer.tenant).order_by("-number"), PAGE
         )
-        return Response({"results": [_stop(one) for one in page[:PAGE]], "next": after})
+        return Response({"results": [_stop(one) for one in rows], "next": following})
 
     @extend_schema(request=StopSerializer, responses={201: shapes.STOP})
     def post(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from auditlog.api import stops, views
+from auditlog.api import responses, stops, views
 
 urlpatterns = [
     path("events", views.EventList.as_view(), name="event-list"),
@@ -26,6 +26,8 @@ urlpatterns = [
     path("spend", views.Spend.as_view(), name="spend"),
     path("sources", views.SourceList.as_view(), name="source-list"),
     path("export/ocsf", views.ExportOcsf.as_view(), name="export-ocsf"),
+    path("responses", responses.Responses.as_view(), name="response-list"),
+    path("responses/<str:ref>", responses.ResponseDetail.as_view(), name="response"),
     path("stops", stops.Stops.as_view(), name="stop-list"),
     path("stops/reach", stops.StopReach.as_view(), name="stop-reach"),
     path("stops/<str:ref>", stops.StopDetail.as_view(), name="stop"),

@@ -500,3 +500,35 @@ def test_a_test_of_a_receiver_says_when_it_was_last_reached(desk, outside, peopl
     taken(outside, 200, b'{"success": false}')
     send_test(people("mia"), made, now=desk.now)
     assert send(desk, outside) == 0
+
+
+def test_the_interface_of_responses_presses_previews_and_lists_stops(desk, outside):
+    receiver(desk, outside, name="cloud")
+    api = Api(desk.row, "security")
+    asked = {"stop": {"party": {"iss": desk.lead.iss, "sub": desk.lead.sub}}, "reason": "it loops"}
+    preview = api.post("responses", asked | {"dry_run": True})
+    assert preview.status_code == 200 and not Stop.objects.filter(tenant=desk.row).exists()
+    assert [one["name"] for one in preview.json()["receivers"]] == ["cloud"]
+
+    made = api.post("responses", asked)
+    assert made.status_code == 201, made.content
+    said = made.json()
+    assert (said["kind"], said["target"], said["state"]) == ("stop", {"party": of(desk.lead)}, "in_force")
+    assert {one["state"] for one in said["receivers"]} == {"sent"} and said["escaped"] == {"events": 0, "money": []}
+    got = taken(outside)
+    assert send(desk, outside, now=clock.now()) and got
+    assert {one["state"] for one in api.get(f"responses/{said['id']}").json()["receivers"]} == {"accepted"}
+    assert [one["id"] for one in api.rows("responses", {"state": "in_force"})] == [said["id"]]
+    assert api.rows("responses", {"state": "lifted"}) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [({"stop": {}, "reason": "r"}, 400), ({"stop": {"planet": "x"}, "reason": "r"}, 400), ({"stop": {"grant": "g", "token": "t"}, "reason": "r"}, 400),
+     ({"stop": {"party": {"iss": "a"}}, "reason": "r"}, 400), ({"stop": {"grant": 5}, "reason": "r"}, 400), ({"stop": {"grant": "unknown"}, "reason": "r"}, 404),
+     ({"stop": {"grant": "unknown"}}, 400)],
+)  # fmt: skip
+def test_a_response_that_stops_nothing_is_refused_and_says_why(desk, asked, status):
+    problem(Api(desk.row, "security").post("responses", asked), status)
+    problem(Api(desk.row, "finance").post("responses", {"stop": {"party": of(desk.lead)}, "reason": "r"}), 403)
+    problem(Api(desk.row, "security").get("responses", {"state": "odd"}), 400)
