@@ -11,7 +11,15 @@ _TEXT = 4_000
 
 
 class AdjudicationRequest(serializers.Serializer):
-    event_ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MAX_ACTS)
+    event_ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MAX_ACTS, required=False)
+    proposed = serializers.DictField(
+        required=False, help_text="An act that was not done yet: {type, principal, .. payload fields of a native event}"
+    )
+
+    def validate(self, attrs: dict) -> dict:
+        if ("event_ids" in attrs) == ("proposed" in attrs):
+            raise serializers.ValidationError("expected event_ids, or one proposed act")
+        return attrs
 
 
 class CriterionSerializer(serializers.Serializer):
@@ -43,7 +51,7 @@ class BesideSerializer(serializers.Serializer):
 
 
 class VerdictSerializer(serializers.Serializer):
-    event_id = serializers.UUIDField()
+    event_id = serializers.UUIDField(allow_null=True)
     verdict = serializers.ChoiceField(VERDICTS)
     decisive = serializers.ListField(child=serializers.CharField(), allow_null=True)
     codes = serializers.ListField(child=serializers.CharField())
@@ -56,8 +64,22 @@ class VerdictSerializer(serializers.Serializer):
     )
 
 
+class AdviceSerializer(serializers.Serializer):
+    id = serializers.CharField()
+    at = serializers.DateTimeField()
+    leaf_index = serializers.IntegerField(help_text="The leaf that states it")
+    proposed_sha256 = serializers.CharField(help_text="Of the proposed act in JCS, without what looks like a secret")
+    verdict = serializers.CharField()
+    codes = serializers.ListField(child=serializers.CharField())
+    digest = serializers.CharField()
+    record_position = serializers.IntegerField(help_text="The leaf up to which the record was looked at")
+    jws = serializers.CharField(allow_null=True, help_text="The same, signed by a key of /.well-known/jwks.json")
+    note = serializers.CharField()
+
+
 class AdjudicationResults(serializers.Serializer):
     results = VerdictSerializer(many=True)
+    advice = AdviceSerializer(required=False, help_text="Of a proposed act")
 
 
 class CaseRequest(serializers.Serializer):

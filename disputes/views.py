@@ -15,6 +15,7 @@ from auditlog.models import Role
 from disputes import decide, queries
 from disputes import serializers as wire
 from disputes.adjudicate import adjudicate
+from disputes.advise import advise
 from disputes.open_case import open_case
 from disputes.packet import write_packet
 
@@ -32,12 +33,19 @@ def _page(request: Request, ref: str, *, status: int = 200) -> Response:
 
 
 class AdjudicationView(APIView):
-    """Verdicts without a case. Nothing is stored."""
+    """Verdicts without a case: of events on record, of which nothing is stored, or of one act that was not done yet.
+
+    The second is advice, signed and kept in the log, and never a promise: `proposed` is an act's type, principal and payload
+    as in a native event.
+    """
 
     @extend_schema(request=wire.AdjudicationRequest, responses=wire.AdjudicationResults)
     def post(self, request: Request) -> Response:
         asked = _read(wire.AdjudicationRequest, request.data)
         viewer = request.viewer
+        if (proposed := asked.get("proposed")) is not None:
+            told = advise(viewer, proposed, now=timezone.now())
+            return Response(told | {"results": queries.read_verdicts(viewer, told["results"])})
         provider = viewer.provider if viewer.role == Role.ABUSE else ""
         verdicts = adjudicate(viewer.tenant, asked["event_ids"], provider=provider)
         return Response({"results": queries.read_verdicts(viewer, verdicts)})

@@ -140,9 +140,12 @@ def _summaries(batch: Batch, ids: set[str]) -> dict[str, Summary]:
 
 def claimed_principal(event: Event) -> str:
     """Whose act the sender says it was: `sub_id`, else the human at the far end of its `act` claim."""
-    if event.principal_claim is not None:
-        return event.principal_claim.key
-    oldest = event.payload.actor
+    return event.principal_claim.key if event.principal_claim is not None else principal_of_chain(event.payload)
+
+
+def principal_of_chain(payload: Payload) -> str:
+    """The human at the far end of an `act` claim."""
+    oldest = payload.actor
     while oldest is not None and oldest.act is not None:
         oldest = oldest.act
     return oldest.key if oldest is not None and oldest.kind == "human" else ""

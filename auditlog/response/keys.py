@@ -18,10 +18,10 @@ NAME = "SIGNAL_KEY"
 TYP = "secevent+jwt"  # RFC 8417 section 2.3
 
 
-def signed(claims: bytes) -> str:
-    """One SET in compact form. Raises ConfigurationError where no key can be opened."""
+def signed(claims: bytes, *, typ: str = TYP) -> str:
+    """One SET, or another statement of ours, in compact form. Raises ConfigurationError where no key can be opened."""
     key = _key()
-    header = {"alg": "RS256", "typ": TYP, "kid": key.thumbprint()}
+    header = {"alg": "RS256", "typ": typ, "kid": key.thumbprint()}
     return jws.serialize_compact(header, claims, key, algorithms=["RS256"])
 
 
@@ -52,4 +52,9 @@ def _key() -> RSAKey:
                 if pem is None:
                     pem = RSAKey.generate_key(2048).as_pem(private=True)
                     sealed.seal(tenant, NAME, pem, now=clock.now())
+    return _private(pem)
+
+
+@lru_cache(maxsize=2)
+def _private(pem: bytes) -> RSAKey:
     return RSAKey.import_key(pem)
