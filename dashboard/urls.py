@@ -64,6 +64,12 @@ urlpatterns = [
     path("help/<slug:topic>/", help.help_page, name="help"),
     path("cases/", cases.cases, name="cases"),
     path("cases/<str:ref>/", cases.case, name="case"),
+    path("cases/<str:ref>/again/", cases.case_again, name="case_again"),
+    path("cases/<str:ref>/deadline/", cases.case_deadline, name="case_deadline"),
+    path("cases/<str:ref>/evidence/", cases.case_evidence, name="case_evidence"),
+    path("cases/<str:ref>/evidence/<int:number>/submit/", cases.case_evidence_submit, name="case_evidence_submit"),
+    path("cases/<str:ref>/evidence/<int:number>/let-in/", cases.case_evidence_let_in, name="case_evidence_let_in"),
+    path("cases/<str:ref>/refuse/", cases.case_refuse, name="case_refuse"),
     # Browsers ask for it on pages that are not ours to mark up, such as the admin's.
     path("favicon.ico", RedirectView.as_view(url="/static/dashboard/icon.svg")),
     path("plotly.css", overview.plotly_css, name="plotly_css"),

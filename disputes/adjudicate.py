@@ -53,8 +53,8 @@ def _findings_on(tenant: Tenant, leaves: Sequence[int]) -> dict[int, list[Found]
     return found
 
 
-def assess(case: Case, *, now: datetime) -> Assessment:
-    """Judge every contested act of a case and keep the verdicts as they came out."""
+def assess(case: Case, *, now: datetime, person: str = "", actor: str = "", reason: str = "") -> Assessment:
+    """Judge every contested act of a case and keep the verdicts as they came out. `reason`: why it was run again."""
     position = position_of(
         case.tenant
     )  # before the record is read: what comes meanwhile makes it stale, and is not missed
@@ -62,6 +62,7 @@ def assess(case: Case, *, now: datetime) -> Assessment:
     return Assessment.objects.create(
         tenant=case.tenant, case=case, number=case.assessments.count() + 1, at=now, engine=ENGINE,
         policy_version=POLICY.version, verdicts=verdicts, digest=_digest_of(verdicts), position=position,
+        person=person, actor=actor, reason=reason,
     )  # fmt: skip
 
 

@@ -1,4 +1,8 @@
-"""Decide: people move a case, one proposes an outcome, another approves it or sends it back. The engine never does."""
+"""Decide: people move a case, one proposes an outcome, another approves it or sends it back. The engine never does.
+
+What people decide on is the record as it was sealed. The engine may be run again on what came later; that moves nothing
+by itself, and is decided on only where a proposal names the run.
+"""
 
 from datetime import datetime
 
@@ -8,64 +12,250 @@ from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, Not
 from auditlog.models import Role
 from auditlog.reads.access import Viewer, person_of
 from disputes.adjudicate import POLICY, assess
-from disputes.models import Approval, Case, Proposal
-from disputes.record_step import check_step, record_step
+from disputes.case.keep import hold_acts, release_acts
+from disputes.case.record_step import check_step, note_of_case, record_step
+from disputes.core.status import OPEN
+from disputes.models import Approval, Assessment, Case, Proposal
+
+OF_DECISION = (Proposal.Outcome.UPHELD, Proposal.Outcome.PARTLY_UPHELD, Proposal.Outcome.REJECTED)
+OF_APPEAL = (Proposal.Outcome.CONFIRMED, Proposal.Outcome.VARIED, Proposal.Outcome.REMITTED)
+ENDED = ("closed", "withdrawn", "settled", "merged", "not_eligible")
+MOST_MERGES = 100
 
 
 @transaction.atomic
 def move(
-    case: Case, to: str, *, viewer: Viewer, now: datetime, reason: str = "", outcome: str = "", merged_into: str = ""
+    case: Case,
+    to: str,
+    *,
+    viewer: Viewer,
+    now: datetime,
+    reason: str = "",
+    outcome: str = "",
+    merged_into: str = "",
+    amount_minor: int | None = None,
+    currency: str = "",
+    assessment: int | None = None,
 ) -> Case:
     """Move a case one step. Raises NotPermitted or NotPossible, with the reason; nothing is changed then.
 
-    To `proposed` takes an `outcome`; to `decided`, and from `review` back to `assessment`, it is the second person's
-    word on the proposal; to `merged` takes the case that it is `merged_into`. Entering `assessment` runs the engine.
+    To `proposed` and `appeal_proposed` takes an `outcome`; out of a proposal it is the second person's word; to
+    `settled` the first person offers and the second accepts; to `merged` takes the case that it is `merged_into`.
+    Entering `record_sealed` seals the record and runs the engine on it.
     """
     held = _hold(case, viewer)
-    if to == "proposed":
-        propose(held, viewer=viewer, outcome=outcome, reason=reason, now=now)
-    elif to == "decided":
+    stated = {"amount_minor": amount_minor, "currency": currency, "assessment": assessment}
+    if to in ("proposed", "appeal_proposed"):
+        propose(held, viewer=viewer, outcome=outcome, reason=reason, now=now, **stated)
+    elif to == "settled":
+        settle(held, viewer=viewer, reason=reason, amount_minor=amount_minor, currency=currency, now=now)
+    elif to == "decided" and held.state in ("proposed", "review"):
         approve(held, viewer=viewer, reason=reason, now=now)
-    elif held.state == "review" and to == "assessment":
+    elif (held.state, to) in (("review", "assessment"), ("appeal_proposed", "appeal_review")):
         approve(held, viewer=viewer, reason=reason, now=now, result=Approval.Result.RETURNED)
+    elif held.state == "appeal_proposed" and to in ("decided_final", "evidence_open"):
+        check_step(held, to, viewer=viewer, reason=reason)
+        approve(held, viewer=viewer, reason=reason, now=now)
     else:
         check_step(held, to, viewer=viewer, reason=reason)
-        noted = _effects(held, to, merged_into=merged_into, now=now)
+        noted = effects(held, to, merged_into=merged_into, now=now)
         record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+        _close(held, viewer.name, reason, now=now)
     case.refresh_from_db()
     return case
 
 
-def _effects(case: Case, to: str, *, merged_into: str, now: datetime) -> dict[str, str]:
+def effects(case: Case, to: str, *, merged_into: str = "", now: datetime) -> dict[str, str]:
     """What a step does besides being one; returns what its leaf says of it."""
-    if to == "assessment" and case.state != "suspended":
-        return {"assessment": assess(case, now=now).digest}
+    if case.state == "suspended":
+        return {}
+    if to == "record_sealed":
+        return _seal(case, now=now)
+    if to == "assessment" and case.state == "record_sealed":
+        return {"assessment": case.sealed_digest}
     if to == "merged":
-        if merged_into == case.ref or not Case.objects.filter(tenant=case.tenant, ref=merged_into).exists():
-            raise ConfigurationError(f"a case is merged into another one, and {merged_into!r} is none")
-        case.merged_into = merged_into
-        return {"into": merged_into}
+        case.merged_into = _other(case, merged_into).ref
+        return {"into": case.merged_into}
     return {}
 
 
+def _seal(case: Case, *, now: datetime) -> dict[str, str]:
+    """Run the engine on the record as it stands, and keep that: what comes later is later, and changes none of it."""
+    run = assess(case, now=now)
+    case.sealed_at, case.sealed_position, case.sealed_digest = now, run.position, run.digest
+    return {"sealed_before_leaf": str(run.position), "assessment": run.digest}
+
+
+def _other(case: Case, ref: str) -> Case:
+    """The case that this one is merged into: another one, that was not itself merged back into this. Raises."""
+    found = Case.objects.filter(tenant=case.tenant, ref=ref).first()
+    if found is None or found.ref == case.ref:
+        raise ConfigurationError(f"a case is merged into another one, and {ref[:40]!r} is none")
+    seen = {case.ref}
+    into = found
+    for _ in range(MOST_MERGES):
+        if into.ref in seen:
+            raise NotPossible(f"{ref} was merged into {case.ref}: two cases are not merged into each other")
+        seen.add(into.ref)
+        following = Case.objects.filter(tenant=case.tenant, ref=into.merged_into).first() if into.merged_into else None
+        if following is None:
+            break
+        into = following
+    if into.state == "merged" or into.state in ENDED:
+        raise NotPossible(f"{into.ref} is {into.state}: a case is merged into one that goes on")
+    return into
+
+
 @transaction.atomic
-def propose(case: Case, *, viewer: Viewer, outcome: str, reason: str, now: datetime) -> Proposal:
-    """The handler's proposal, with the verdicts of the last assessment as they stand."""
+def assess_again(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> Assessment:
+    """Run the engine on the record of now, beside the sealed one. Raises NotPossible before the seal."""
     held = _hold(case, viewer)
-    if outcome not in Proposal.Outcome.values:
-        raise ConfigurationError(f"no outcome {outcome!r}; there are: {', '.join(Proposal.Outcome.values)}")
-    check_step(held, "proposed", viewer=viewer, reason=reason)
-    last = held.assessments.order_by("-number").first()
+    viewer.must("case")
+    if held.sealed_at is None:
+        raise NotPossible("the record was not sealed yet: until then every page shows it as it stands")
+    if held.state not in OPEN:
+        raise NotPossible(f"the case is {held.state}: what came later can be looked at by who reopens it")
+    if not reason.strip():
+        raise NotPossible("to run the engine again needs a reason")
+    run = assess(held, now=now, person=person_of(viewer), actor=viewer.name, reason=reason.strip())
+    said = {
+        "change": "case.assessed_again",
+        "number": run.number,
+        "assessment": run.digest,
+        "before_leaf": run.position,
+        "why": run.reason,
+    }
+    note_of_case(held, viewer.name, said, now=now)
+    return run
+
+
+@transaction.atomic
+def propose(
+    case: Case,
+    *,
+    viewer: Viewer,
+    outcome: str,
+    reason: str,
+    now: datetime,
+    amount_minor: int | None = None,
+    currency: str = "",
+    assessment: int | None = None,
+) -> Proposal:
+    """What somebody proposes, with the verdicts that it rests on: of the seal, or of the run that is named.
+
+    In `assessment` a decision; in `appeal_review` what becomes of it on appeal.
+    """
+    held = _hold(case, viewer)
+    on_appeal = held.state == "appeal_review"
+    to, outcomes = ("appeal_proposed", OF_APPEAL) if on_appeal else ("proposed", OF_DECISION)
+    if outcome not in outcomes:
+        raise ConfigurationError(f"no outcome {outcome!r} here; there are: {', '.join(outcomes)}")
+    check_step(held, to, viewer=viewer, reason=reason)
+    run = _run(held, assessment)
+    proposal = Proposal.objects.create(
+        tenant=held.tenant,
+        case=held,
+        number=held.proposals.count() + 1,
+        outcome=outcome,
+        reason=reason.strip(),
+        person=person_of(viewer),
+        proposer=viewer.name,
+        role=str(viewer.role),
+        at=now,
+        verdicts=run.verdicts,
+        assessment_digest=run.digest,
+        **_sum(amount_minor, currency),
+    )
+    noted = {"outcome": outcome, "assessment": run.digest, **_said_sum(proposal)}
+    record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+    return proposal
+
+
+def _run(case: Case, number: int | None) -> Assessment:
+    """The run of the engine that a proposal rests on."""
+    if number is not None:
+        found = case.assessments.filter(number=number).first()
+        if found is None:
+            raise ConfigurationError(f"there is no assessment {number} of this case")
+        return found
+    last = case.assessments.filter(reason="").order_by("-number").first()
     if last is None:
         raise NotPossible("nothing was assessed yet")
-    proposal = Proposal.objects.create(
-        tenant=held.tenant, case=held, number=held.proposals.count() + 1, outcome=outcome, reason=reason.strip(),
-        person=person_of(viewer), proposer=viewer.name, role=str(viewer.role), at=now, verdicts=last.verdicts,
-        assessment_digest=last.digest,
-    )  # fmt: skip
-    record_step(held, "proposed", viewer=viewer, reason=reason, policy_version=POLICY.version, now=now,
-                outcome=outcome, assessment=last.digest)  # fmt: skip
-    return proposal
+    return last
+
+
+def _sum(amount_minor: int | None, currency: str) -> dict[str, int | str | None]:
+    if amount_minor is not None and (amount_minor < 0 or len(currency) != 3):
+        raise ConfigurationError("a sum is an amount in minor units, not below zero, with its currency")
+    return {"amount_minor": amount_minor, "currency": currency.upper() if amount_minor is not None else ""}
+
+
+def _said_sum(proposal: Proposal) -> dict[str, str]:
+    """As text: the leaf is JCS, which has no whole numbers beyond 2^53."""
+    return (
+        {}
+        if proposal.amount_minor is None
+        else {"amount_minor": str(proposal.amount_minor), "currency": proposal.currency}
+    )
+
+
+@transaction.atomic
+def settle(
+    case: Case, *, viewer: Viewer, reason: str, now: datetime, amount_minor: int | None = None, currency: str = ""
+) -> Proposal:
+    """Offer a settlement; by another person, accept it. The terms are the reason, and the sum where there is one."""
+    held = _hold(case, viewer)
+    check_step(held, "settled", viewer=viewer, reason=reason)
+    offers = held.proposals.filter(approval=None, outcome=Proposal.Outcome.SETTLED)
+    offer = offers.order_by("-number").first()
+    if offer is None:
+        offer = Proposal.objects.create(
+            tenant=held.tenant,
+            case=held,
+            number=held.proposals.count() + 1,
+            outcome=Proposal.Outcome.SETTLED,
+            reason=reason.strip(),
+            person=person_of(viewer),
+            proposer=viewer.name,
+            role=str(viewer.role),
+            at=now,
+            verdicts=[],
+            assessment_digest="",
+            **_sum(amount_minor, currency),
+        )
+        said = {
+            "change": "case.settlement_offered",
+            "proposal": offer.number,
+            "terms": offer.reason,
+            **_said_sum(offer),
+        }
+        note_of_case(held, viewer.name, said, now=now)
+        return offer
+    _answer(held, offer, viewer, Approval.Result.APPROVED, reason, now=now)
+    noted = {"proposal": str(offer.number), "terms": offer.reason, **_said_sum(offer)}
+    record_step(held, "settled", viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+    _close(held, viewer.name, reason, now=now)
+    return offer
+
+
+@transaction.atomic
+def refuse_settlement(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> None:
+    """Refuse an offer, or take one's own back. The case goes on."""
+    held = _hold(case, viewer)
+    offer = held.proposals.filter(approval=None, outcome=Proposal.Outcome.SETTLED).order_by("-number").first()
+    if offer is None:
+        raise NotPossible("no settlement is offered")
+    if not reason.strip():
+        raise NotPossible("to refuse an offer needs a reason")
+    if person_of(viewer) == offer.person:
+        raise NotPermitted("who offered a settlement waits for the other side's word")
+    _answer(held, offer, viewer, Approval.Result.RETURNED, reason, now=now)
+    note_of_case(
+        held,
+        viewer.name,
+        {"change": "case.settlement_refused", "proposal": offer.number, "why": reason.strip()},
+        now=now,
+    )
 
 
 @transaction.atomic
@@ -83,18 +273,46 @@ def approve(
     if held.state == "proposed":
         check_step(held, "review", viewer=viewer, reason=reason)
         record_step(held, "review", viewer=viewer, reason="", policy_version=POLICY.version, now=now)
-    to = "decided" if result == Approval.Result.APPROVED else "assessment"
-    if held.state != "review":
+    if held.state not in ("review", "appeal_proposed"):
         raise NotPossible(f"there is no proposal to review: the case is {held.state}")
+    proposal = held.proposals.filter(approval=None).exclude(outcome=Proposal.Outcome.SETTLED).order_by("-number").get()
+    to = _after(held.state, proposal.outcome, result)
     check_step(held, to, viewer=viewer, reason=reason)
-    proposal = held.proposals.filter(approval=None).order_by("-number").get()
-    approval = Approval.objects.create(
-        tenant=held.tenant, case=held, proposal=proposal, result=result, reason=reason.strip(),
-        proposer=proposal.person, person=person_of(viewer), approver=viewer.name, role=str(viewer.role), at=now,
-    )  # fmt: skip
-    record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now,
-                outcome=proposal.outcome, result=str(result))  # fmt: skip
+    approval = _answer(held, proposal, viewer, result, reason, now=now)
+    noted = {"outcome": proposal.outcome, "result": str(result)}
+    record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
     return approval
+
+
+def _after(state: str, outcome: str, result: str) -> str:
+    if state == "review":
+        return "decided" if result == Approval.Result.APPROVED else "assessment"
+    if result != Approval.Result.APPROVED:
+        return "appeal_review"
+    return "evidence_open" if outcome == Proposal.Outcome.REMITTED else "decided_final"
+
+
+def _answer(case: Case, proposal: Proposal, viewer: Viewer, result: str, reason: str, *, now: datetime) -> Approval:
+    return Approval.objects.create(
+        tenant=case.tenant,
+        case=case,
+        proposal=proposal,
+        result=result,
+        reason=reason.strip(),
+        proposer=proposal.person,
+        person=person_of(viewer),
+        approver=viewer.name,
+        role=str(viewer.role),
+        at=now,
+    )
+
+
+def _close(case: Case, who: str, reason: str, *, now: datetime) -> None:
+    """What a case that has ended lets go of, and one that goes on again holds."""
+    if case.state in ENDED:
+        release_acts(case, who=who, reason=reason or f"the case is {case.state}", now=now)
+    elif case.state == "reopened":
+        hold_acts(case, who=who, now=now)
 
 
 def _hold(case: Case, viewer: Viewer) -> Case:

@@ -2,6 +2,7 @@
 decided, by whom and on what ground stays as it was. Every key leads with the tenant.
 """
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from disputes.core import status
@@ -40,6 +41,11 @@ class Case(models.Model):
     packet_digest = models.CharField(max_length=64, blank=True)
     packet_at = models.DateTimeField(null=True)
     packet_leaf = models.BigIntegerField(null=True)
+    # The record as it was sealed: what the engine said then is decided on, unless people admit what came later.
+    sealed_at = models.DateTimeField(null=True)
+    sealed_position = models.BigIntegerField(null=True)  # the first leaf that is later than the seal
+    sealed_digest = models.CharField(max_length=64, blank=True)  # of the verdicts on it
+    due_at = models.DateTimeField(null=True)  # the first deadline that runs
 
     class Meta:
         db_table = "dispute_case"
@@ -50,6 +56,7 @@ class Case(models.Model):
             models.Index(fields=["tenant", "awaiting", "-id"], name="case_by_awaiting"),
             models.Index(fields=["tenant", "provider", "-id"], name="case_by_provider"),  # the abuse desk's list
             models.Index(fields=["tenant", "opened_from"], name="case_by_finding"),
+            models.Index(fields=["tenant", "due_at"], name="case_by_due"),
         ]
 
     def __str__(self) -> str:
@@ -135,9 +142,12 @@ class Assessment(models.Model):
     policy_version = models.CharField(max_length=20)
     verdicts = models.JSONField()
     digest = models.CharField(max_length=64)
-    position = models.BigIntegerField(
-        default=0
-    )  # how far the record had been projected; what comes later makes it stale
+    # How far the record had been projected; what comes later makes it stale.
+    position = models.BigIntegerField(default=0)
+    # Of a run after the seal: who asked for it and why. It is decided on only where a proposal says so.
+    person = models.CharField(max_length=170, blank=True)
+    actor = models.CharField(max_length=150, blank=True)
+    reason = models.TextField(blank=True)
 
     class Meta:
         db_table = "dispute_assessment"
@@ -177,6 +187,10 @@ class Proposal(models.Model):
         UPHELD = "upheld", "The complaint is upheld"
         PARTLY_UPHELD = "partly_upheld", "The complaint is upheld in part"
         REJECTED = "rejected", "The complaint is rejected"
+        CONFIRMED = "confirmed", "On appeal: the decision stands"
+        VARIED = "varied", "On appeal: the decision is changed"
+        REMITTED = "remitted", "On appeal: sent back for more evidence"
+        SETTLED = "settled", "A settlement is offered"
 
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
@@ -189,7 +203,10 @@ class Proposal(models.Model):
     role = models.CharField(max_length=10)
     at = models.DateTimeField()
     verdicts = models.JSONField()
-    assessment_digest = models.CharField(max_length=64)
+    assessment_digest = models.CharField(max_length=64, blank=True)
+    # What is to be paid back, in minor units of `currency`; null: the proposal states no sum.
+    amount_minor = models.BigIntegerField(null=True)
+    currency = models.CharField(max_length=3, blank=True)
 
     class Meta:
         db_table = "dispute_proposal"
@@ -228,3 +245,89 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return self.result
+
+
+class Deadline(models.Model):
+    """By when something has to come. One of a state's own runs while the case is in it; others are set by hand."""
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        PAUSED = "paused"
+        MET = "met"
+        MISSED = "missed"
+        CANCELLED = "cancelled"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="deadlines", db_index=False, db_constraint=False)
+    kind = models.CharField(max_length=20)
+    source = models.CharField(max_length=8)  # internal | contract | network | law
+    basis = models.CharField(max_length=300)
+    of_state = models.CharField(max_length=16, blank=True)  # the state that it is of; "" was set by hand
+    zone = models.CharField(max_length=60)
+    begins_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    state = models.CharField(max_length=9, choices=State, default=State.RUNNING)
+    warned = ArrayField(models.CharField(max_length=12), default=list)
+    next_at = models.DateTimeField(null=True)  # of one that runs: when there is something to be done about it
+    left = models.DurationField(null=True)  # of one that is paused
+    why = models.TextField(blank=True)  # it was paused or cancelled
+    ended_at = models.DateTimeField(null=True)
+    set_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        db_table = "dispute_deadline"
+        ordering = ["due_at", "id"]
+        indexes = [
+            models.Index(fields=["tenant", "case", "state"], name="deadline_by_case"),
+            models.Index(fields=["next_at"], name="deadline_next", condition=models.Q(state="running")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.due_at}"
+
+
+class EvidenceItem(models.Model):
+    """A file or an event that a side puts into a case. Staged until it is submitted, once; late after the seal.
+
+    `upstream_valid`: whether its own signature or proof holds; `eligible`: whether it is let in, which a person says.
+    """
+
+    class Side(models.TextChoices):
+        CLAIMANT = "claimant"
+        RESPONDENT = "respondent"
+        PROVIDER = "provider"
+        OPERATOR = "operator"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="evidence", db_index=False, db_constraint=False)
+    number = models.IntegerField()
+    side = models.CharField(max_length=10, choices=Side)
+    title = models.CharField(max_length=200)
+    event_id = models.UUIDField(null=True)  # an event on record; else a file
+    name = models.CharField(max_length=200, blank=True)
+    media_type = models.CharField(max_length=120, blank=True)
+    body = models.BinaryField(null=True)
+    size = models.IntegerField(default=0)
+    sha256 = models.CharField(max_length=64)  # hex, of the file; of an event, of its bytes as received
+    person = models.CharField(max_length=170)
+    actor = models.CharField(max_length=150)
+    role = models.CharField(max_length=10)
+    staged_at = models.DateTimeField()
+    staged_leaf = models.BigIntegerField()
+    submitted_at = models.DateTimeField(null=True)
+    submitted_leaf = models.BigIntegerField(null=True)
+    is_late = models.BooleanField(default=False)
+    upstream_valid = models.BooleanField(null=True)
+    eligible = models.BooleanField(null=True)
+    eligible_why = models.TextField(blank=True)
+    eligible_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        db_table = "dispute_evidence"
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "case", "number"], name="evidence_number_once")]
+
+    def __str__(self) -> str:
+        return self.title

@@ -1,22 +1,27 @@
 """Open case: a complaint or a finding becomes a dispute over named acts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.use import answers_for
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted
 from auditlog.models import Finding, Role, Tenant
 from auditlog.reads import acts as acts_on_record
 from auditlog.reads.access import Viewer
 from auditlog.reads.read_findings import read_findings
+from auditlog.reads.record import record_around
 from disputes.adjudicate import POLICY
+from disputes.case.bank import bank_disputes
+from disputes.case.deadline import set_deadline
+from disputes.case.keep import hold_acts
+from disputes.case.record_step import record_step
 from disputes.core.status import AWAITING
 from disputes.gather_evidence import load_acts
 from disputes.models import Case, ContestedAct
-from disputes.record_step import record_step
 
 MAX_ACTS = 1_000
 
@@ -33,8 +38,12 @@ def open_case(
     finding: Finding | None = None,
     claimed_minor: int | None = None,
     claimed_currency: str = "",
+    parts: Mapping[str, int] | None = None,
 ) -> Case:
     """File a case. Without `event_ids` it is about the acts that the finding rests on; of an abuse desk, about its own.
+
+    `parts`: by event, how much of its amount is contested, in its minor units. A dispute that a bank tells of is about
+    the acts of its charge.
 
     Raises NotPermitted, NotFound naming unknown events, ConfigurationError when there is nothing to contest. The abuse
     desk may contest acts at its own provider only.
@@ -45,6 +54,7 @@ def open_case(
     if kind not in Case.Kind.values:
         raise ConfigurationError(f"no kind of case {kind!r}; there are: {', '.join(Case.Kind.values)}")
     acts = _contested(viewer, event_ids, finding)
+    contested = _parts(acts, parts or {})
     case = Case.objects.create(
         tenant=viewer.tenant,
         ref=next_ref(viewer.tenant, year=now.year),
@@ -65,12 +75,37 @@ def open_case(
     )
     ContestedAct.objects.bulk_create(
         ContestedAct(tenant=viewer.tenant, case=case, position=position, event_id=act.event_id,
-                     amount_minor=act.amount_minor, currency=act.currency)
+                     amount_minor=contested.get(act.event_id, act.amount_minor), currency=act.currency)
         for position, act in enumerate(acts)
     )  # fmt: skip
     record_step(case, "filed", viewer=viewer, reason="", policy_version=POLICY.version, now=now,
                 events=[act.event_id for act in acts])  # fmt: skip
+    hold_acts(case, who=viewer.name, now=now)
+    _external_deadlines(case, viewer, event_ids, now=now)
     return case
+
+
+def _parts(acts: Sequence[Act], parts: Mapping[str, int]) -> dict[str, int]:
+    """Raises ConfigurationError for a part of what is not contested, or of more than there is."""
+    by_id = {act.event_id: act for act in acts}
+    for event_id, amount in parts.items():
+        act = by_id.get(event_id)
+        if act is None:
+            raise ConfigurationError(f"a part is contested of {event_id}, which is not among the acts")
+        if act.amount_minor is None or not 0 < amount <= act.amount_minor:
+            raise ConfigurationError(
+                f"of {event_id} between 1 and {act.amount_minor or 0} minor units can be contested, found {amount}"
+            )
+    return dict(parts)
+
+
+def _external_deadlines(case: Case, viewer: Viewer, event_ids: Sequence[str | UUID], *, now: datetime) -> None:
+    """By when a bank's dispute that the case was opened from has to be answered, where it says so."""
+    for told in bank_disputes(case.tenant, event_ids):
+        if told.due is not None and told.due > now:
+            why = f", reason {told.reason}" if told.reason else ""
+            basis = f"the network's own date for dispute {told.id or told.event_id}{why}"
+            set_deadline(case, viewer, now=now, due=told.due, basis=basis)
 
 
 def next_ref(tenant: Tenant, *, year: int) -> str:
@@ -96,9 +131,23 @@ def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding
         if any(act.provider != viewer.provider for act in known.values()):
             raise NotPermitted(f"the abuse desk of {viewer.provider} may contest acts at {viewer.provider} only")
     acts = list({act.event_id: act for act in load_acts(viewer.tenant, wanted)}.values())
+    acts = _through_disputes(viewer.tenant, acts)
     # A finding also rests on grants and notices; a person who names one means it.
     done = [act for act in acts if act.is_act or act.is_payment]
     return done or acts if not event_ids else acts
+
+
+def _through_disputes(tenant: Tenant, acts: list[Act]) -> list[Act]:
+    """In the place of a bank's dispute the act that its charge paid for; itself where none is on record."""
+    disputes = [act for act in acts if act.type.startswith("dispute.")]
+    if not disputes:
+        return acts
+    around = record_around(tenant, disputes)
+    found: dict[str, Act] = {}
+    for act in acts:
+        through = answers_for(act, around) if act in disputes else act
+        found[through.event_id] = through
+    return list(found.values())
 
 
 def _ground(viewer: Viewer, finding: Finding | None) -> list[str]:

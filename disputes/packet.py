@@ -18,6 +18,7 @@ from auditlog.custody.bundle import export_log
 from auditlog.ledger.append import append_note
 from auditlog.models import Leaf
 from auditlog.reads.access import WHOLE, Viewer
+from disputes.core.compare import changes
 from disputes.models import Assessment, Case, Transition
 
 MOST_CITED = 20_000  # leaves beside the contested acts
@@ -31,19 +32,33 @@ def write_packet(case: Case, viewer: Viewer, file: IO[bytes], *, now: datetime) 
     until a checkpoint covers its last step.
     """
     viewer.must(WHOLE)
-    last = case.assessments.order_by("-number").first()
+    last = _decided_on(case)
     if last is None:
         raise NotPossible("a packet holds what was assessed, and this case was not assessed yet")
     steps = list(case.transitions.order_by("position"))
     events = [act.event_id for act in case.acts.all()]
     papers = {f"case/{name}": rfc8785.dumps(said) + b"\n" for name, said in _papers(case, last, steps)}
     papers["case/certificate.txt"] = _certificate(case).encode()
+    for item in case.evidence.filter(submitted_at__isnull=False, body__isnull=False).order_by("number"):
+        papers[f"case/evidence/{item.number}.bin"] = bytes(item.body)
     leaves = sorted({step.leaf_index for step in steps} | _cited(last, steps[-1].leaf_index))
     done = export_log(
         case.tenant, file, events=events, also=leaves, papers=papers, about={"case": case.ref}, earliest=True
     )
     _state(case, done.digest, viewer, now=now)
     return done.digest
+
+
+def _decided_on(case: Case) -> Assessment | None:
+    """The run that the case was decided on, or is about to be: the one that its last proposal names, else the sealed one."""
+    runs = case.assessments.order_by("-number")
+    proposed = (
+        case.proposals.exclude(assessment_digest="")
+        .order_by("-number")
+        .values_list("assessment_digest", flat=True)
+        .first()
+    )
+    return (runs.filter(digest=proposed).first() if proposed else None) or runs.filter(reason="").first()
 
 
 @transaction.atomic
@@ -118,6 +133,31 @@ def _papers(case: Case, last: Assessment, steps: list[Transition]) -> Iterator[t
         ],
     }  # fmt: skip
     yield "missing.json", {"missing": [*_missing(last)]}
+    yield "deadlines.json", {
+        "deadlines": [
+            {"kind": one.kind, "source": one.source, "basis": one.basis, "zone": one.zone, "begins_at": _time(one.begins_at), "due_at": _time(one.due_at),
+             "state": one.state, "of_state": one.of_state or None, "why": one.why or None}
+            for one in case.deadlines.order_by("id")
+        ],
+    }  # fmt: skip
+    yield "evidence.json", {
+        "items": [
+            {"number": item.number, "side": item.side, "title": item.title, "event_id": str(item.event_id) if item.event_id else None,
+             "file": f"case/evidence/{item.number}.bin" if item.media_type or item.name or not item.event_id else None, "name": item.name or None,
+             "media_type": item.media_type or None, "sha256": item.sha256, "by": item.actor, "role": item.role, "staged_leaf": item.staged_leaf,
+             "submitted_at": _time(item.submitted_at) if item.submitted_at else None, "submitted_leaf": item.submitted_leaf, "late": item.is_late,
+             "upstream_valid": item.upstream_valid, "eligible": item.eligible, "why": item.eligible_why or None}
+            for item in case.evidence.filter(submitted_at__isnull=False).defer("body").order_by("number")
+        ],
+    }  # fmt: skip
+    yield "assessments.json", {
+        "sealed": {"at": _time(case.sealed_at), "before_leaf": case.sealed_position, "digest": case.sealed_digest} if case.sealed_at else None,
+        "runs": [
+            {"number": run.number, "at": _time(run.at), "digest": run.digest, "before_leaf": run.position, "by": run.actor or None, "why": run.reason or None,
+             "changes": [change._asdict() for change in changes(last.verdicts, run.verdicts)]}
+            for run in case.assessments.order_by("number")
+        ],
+    }  # fmt: skip
 
 
 def _answer(proposal: Any) -> dict[str, Any] | None:

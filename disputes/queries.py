@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
 from auditlog.reads.access import Viewer, person_of
 from auditlog.reads.sight import Sight, visible_findings
 from disputes.adjudicate import newer_events, read
+from disputes.case.record_step import refusal_of, standing_of
+from disputes.core.compare import Rollup, changes, roll_up
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, nexts
 from disputes.core.verdict import outline
-from disputes.models import Case, ContestedAct, Proposal, Transition
-from disputes.record_step import refusal_of, standing_of
+from disputes.models import Case, ContestedAct, Deadline, EvidenceItem, Proposal, Transition
 
 _REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
 
@@ -60,10 +61,18 @@ def _as_read(viewer: Viewer, cases: list[Case]) -> list[Case]:
 
 
 def list_cases(
-    viewer: Viewer, *, state: str = "", awaiting: str = "", before: str = "", limit: int = 50
+    viewer: Viewer, *, state: str = "", awaiting: str = "", before: str = "", limit: int = 50, order: str = "newest"
 ) -> tuple[list[Case], str | None]:
-    """Cases newest first, and the ref to continue before; None when these were the last."""
+    """Cases newest first, and the ref to continue before; None when these were the last. `due`: those with a deadline
+    that runs, the first one first, as many as fit.
+    """
     cases = visible_cases(viewer)
+    if order == "due":
+        if state:
+            cases = cases.filter(state=state)
+        if awaiting:
+            cases = cases.filter(awaiting=awaiting)
+        return _as_read(viewer, list(cases.filter(due_at__isnull=False).order_by("due_at", "id")[:limit])), None
     if state:
         cases = cases.filter(state=state)
     if awaiting:
@@ -123,6 +132,30 @@ def totals_of(verdicts: list[dict[str, Any]]) -> list[Total]:
                   key=lambda total: (total.verdict, -(total.amount_minor or 0), total.bearer))  # fmt: skip
 
 
+class CaseParty(NamedTuple):
+    """`role`: claimant | respondent | operator | provider. `name`: a party's key, an issuer or a provider."""
+
+    role: str
+    side: str
+    name: str
+    words: str
+
+
+class Run(NamedTuple):
+    """One run of the engine over a case. `changes`: against the run on the sealed record."""
+
+    number: int
+    at: datetime
+    is_sealed: bool
+    actor: str
+    reason: str
+    engine: str
+    policy_version: str
+    position: int
+    digest: str
+    changes: list[dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class CasePage:
     case: Case
@@ -136,6 +169,11 @@ class CasePage:
     broken_at: int | None  # position of the first transition that its hash chain does not fit
     proposals: list[Proposal]  # each with `.approval`, where there is one
     moves: list[Move]
+    rollup: Rollup
+    parties: list[CaseParty]
+    deadlines: list[Deadline]
+    evidence: list[EvidenceItem]
+    assessments: list[Run]
 
     @property
     def verdict_of(self) -> dict[str, dict[str, Any]]:
@@ -146,7 +184,7 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
     """A case with everything that its page shows, and what may be done next and by whom."""
     case = find_case(viewer, ref)
     acts = list(case.acts.all())
-    last = case.assessments.order_by("-number").first()
+    last = case.assessments.filter(reason="").order_by("-number").first()  # what is decided on
     said = last or read(case, now=now)
     transitions = list(case.transitions.all())
     return CasePage(
@@ -161,7 +199,57 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
         broken_at=first_break((_taken(case, row), row.digest) for row in transitions),
         proposals=list(case.proposals.select_related("approval")),
         moves=next_moves(viewer, case),
+        rollup=roll_up(said.verdicts),
+        parties=_parties(viewer, case),
+        deadlines=list(case.deadlines.all()),
+        evidence=evidence_of(viewer, case),
+        assessments=runs_of(viewer, case),
     )
+
+
+def _parties(viewer: Viewer, case: Case) -> list[CaseParty]:
+    """Who is on which side. The operator answers for the agent that acted; its issuer is the name that it has here."""
+    known = _as_read(viewer, [case])[0]
+    operator = case.respondent.partition("|")[0] if viewer.role != Role.ABUSE else ""
+    found = [
+        CaseParty("claimant", "claimant", known.principal, "for whom it was done"),
+        CaseParty("respondent", "respondent", known.respondent, "who acted"),
+        CaseParty("operator", "respondent", operator, "who runs the agent that acted"),
+        CaseParty("provider", "provider", case.provider, "where it was done"),
+    ]
+    return [one for one in found if one.name]
+
+
+def evidence_item(viewer: Viewer, case: Case, number: int) -> EvidenceItem:
+    """One item with its bytes. Raises NotFound, also for what the viewer may not see or what is no file."""
+    if number not in {item.number for item in evidence_of(viewer, case)}:
+        raise NotFound(f"no item {number} in {case.ref}")
+    item = case.evidence.get(number=number)
+    if item.body is None:
+        raise NotFound(f"item {number} of {case.ref} is an event, and no file")
+    return item
+
+
+def evidence_of(viewer: Viewer, case: Case) -> list[EvidenceItem]:
+    """What was handed in, without the bytes. Of others an abuse desk sees what was submitted."""
+    items = case.evidence.defer("body")
+    if viewer.role == Role.ABUSE:
+        items = items.filter(Q(submitted_at__isnull=False) | Q(person=person_of(viewer)))
+    return list(items)
+
+
+def runs_of(viewer: Viewer, case: Case) -> list[Run]:
+    """Every run of the engine, with what it says differently than the sealed one. Of an abuse desk without the reasons."""
+    runs = list(case.assessments.order_by("number"))
+    sealed = next((run for run in reversed(runs) if run.digest == case.sealed_digest and not run.reason), None)
+    found = []
+    for run in runs:
+        differs = changes(sealed.verdicts, run.verdicts) if sealed is not None and run is not sealed else []
+        if viewer.role == Role.ABUSE:
+            differs = [one._replace(criteria=[]) for one in differs]
+        found.append(Run(run.number, run.at, run is sealed, run.actor, run.reason, run.engine, run.policy_version, run.position, run.digest,
+                         [one._asdict() for one in differs]))  # fmt: skip
+    return found
 
 
 def read_verdicts(viewer: Viewer, verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -175,7 +263,14 @@ def next_moves(viewer: Viewer, case: Case) -> list[Move]:
     moves = []
     for step in nexts(standing):
         refusal = refusal_of(case, step.after, viewer=viewer, reason=None, standing=standing, person=person)
-        verb = BY_VERB.get(step.after, "approve" if (step.before, step.after) == ("review", "assessment") else "move")
+        verb = BY_VERB.get(step.after, "approve" if step.before in ("review", "appeal_proposed") else "move")
+        verb = (
+            "settle"
+            if step.after == "settled"
+            else verb
+            if step.after not in ("withdrawn", "suspended", "merged")
+            else "move"
+        )
         moves.append(Move(step.after, verb, step.who, step.needs_reason, refusal.reason if refusal else ""))
     return moves
 

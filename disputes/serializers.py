@@ -2,9 +2,10 @@
 
 from rest_framework import serializers
 
+from disputes.core.deadlines import PRESETS
 from disputes.core.status import AWAITING, STATES
 from disputes.core.verdict import VERDICTS
-from disputes.models import Approval, Case, Proposal
+from disputes.models import Approval, Case, EvidenceItem, Proposal
 from disputes.open_case import MAX_ACTS
 
 _TEXT = 4_000
@@ -82,8 +83,21 @@ class AdjudicationResults(serializers.Serializer):
     advice = AdviceSerializer(required=False, help_text="Of a proposed act")
 
 
+class ActRequest(serializers.Serializer):
+    event_id = serializers.UUIDField()
+    amount_minor = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=2**63 - 1, help_text="Of its amount, what is contested"
+    )
+
+
 class CaseRequest(serializers.Serializer):
     event_ids = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_ACTS, default=list)
+    acts = serializers.ListField(
+        child=ActRequest(),
+        max_length=MAX_ACTS,
+        required=False,
+        help_text="In the place of event_ids: each with its contested part",
+    )
     finding = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=2**63 - 1)
     kind = serializers.ChoiceField(Case.Kind.choices, default=Case.Kind.SCOPE)
     title = serializers.CharField(max_length=200)
@@ -94,6 +108,9 @@ class CaseRequest(serializers.Serializer):
 
 class CaseFilter(serializers.Serializer):
     state = serializers.ChoiceField(STATES, required=False)
+    order = serializers.ChoiceField(
+        ["newest", "due"], default="newest", help_text="due: open cases, by their first deadline; one page"
+    )
     awaiting = serializers.ChoiceField(sorted(set(AWAITING.values())), required=False)
     before = serializers.CharField(max_length=20, required=False)
     limit = serializers.IntegerField(min_value=1, max_value=500, default=50)
@@ -104,16 +121,133 @@ class TransitionRequest(serializers.Serializer):
     reason = serializers.CharField(max_length=_TEXT, allow_blank=True, default="")
     outcome = serializers.ChoiceField(Proposal.Outcome.choices, required=False, default="")
     merged_into = serializers.CharField(max_length=20, required=False, default="")
+    amount_minor = serializers.IntegerField(
+        required=False, allow_null=True, default=None, min_value=0, max_value=2**63 - 1
+    )
+    currency = serializers.RegexField(r"^[A-Za-z]{3}\Z", required=False, default="", allow_blank=True)
+    assessment = serializers.IntegerField(required=False, allow_null=True, default=None, min_value=1, max_value=10**6)
 
 
 class ProposalRequest(serializers.Serializer):
     outcome = serializers.ChoiceField(Proposal.Outcome.choices)
     reason = serializers.CharField(max_length=_TEXT)
+    amount_minor = serializers.IntegerField(
+        required=False, allow_null=True, default=None, min_value=0, max_value=2**63 - 1
+    )
+    currency = serializers.RegexField(r"^[A-Za-z]{3}\Z", required=False, default="", allow_blank=True)
+    assessment = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=10**6,
+        help_text="The run it rests on; else the seal's",
+    )
 
 
 class ApprovalRequest(serializers.Serializer):
     result = serializers.ChoiceField(Approval.Result.choices, default=Approval.Result.APPROVED)
     reason = serializers.CharField(max_length=_TEXT)
+
+
+class ReasonRequest(serializers.Serializer):
+    reason = serializers.CharField(max_length=_TEXT)
+
+
+class DeadlineRequest(serializers.Serializer):
+    preset = serializers.ChoiceField(sorted(PRESETS), required=False, default="")
+    begins_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    due = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    basis = serializers.CharField(max_length=300, required=False, default="", allow_blank=True)
+
+
+class DeadlineSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    kind = serializers.CharField()
+    source = serializers.CharField(help_text="internal | contract | network | law")
+    basis = serializers.CharField()
+    of_state = serializers.CharField()
+    zone = serializers.CharField()
+    begins_at = serializers.DateTimeField()
+    due_at = serializers.DateTimeField()
+    state = serializers.CharField()
+    warned = serializers.ListField(child=serializers.CharField())
+    why = serializers.CharField()
+
+
+class DeadlineList(serializers.Serializer):
+    results = DeadlineSerializer(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class EvidenceRequest(serializers.Serializer):
+    side = serializers.ChoiceField(EvidenceItem.Side.choices)
+    title = serializers.CharField(max_length=200)
+    event_id = serializers.UUIDField(required=False, allow_null=True, default=None)
+    file = serializers.CharField(
+        required=False, default="", max_length=3_000_000, help_text="Its bytes, standard base64"
+    )
+    name = serializers.CharField(required=False, default="", max_length=200, allow_blank=True)
+    media_type = serializers.CharField(required=False, default="", max_length=120, allow_blank=True)
+
+
+class LetInRequest(serializers.Serializer):
+    eligible = serializers.BooleanField()
+    reason = serializers.CharField(max_length=_TEXT)
+
+
+class EvidenceSerializer(serializers.Serializer):
+    number = serializers.IntegerField()
+    side = serializers.CharField()
+    title = serializers.CharField()
+    event_id = serializers.UUIDField(allow_null=True)
+    name = serializers.CharField()
+    media_type = serializers.CharField()
+    size = serializers.IntegerField()
+    sha256 = serializers.CharField()
+    actor = serializers.CharField()
+    role = serializers.CharField()
+    staged_at = serializers.DateTimeField()
+    staged_leaf = serializers.IntegerField()
+    submitted_at = serializers.DateTimeField(allow_null=True)
+    submitted_leaf = serializers.IntegerField(allow_null=True)
+    is_late = serializers.BooleanField()
+    upstream_valid = serializers.BooleanField(allow_null=True)
+    eligible = serializers.BooleanField(allow_null=True)
+    eligible_why = serializers.CharField()
+    eligible_by = serializers.CharField()
+
+
+class EvidenceList(serializers.Serializer):
+    results = EvidenceSerializer(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class ChangeSerializer(serializers.Serializer):
+    """What a run says differently of one act than the run it is held against."""
+
+    event_id = serializers.UUIDField()
+    before = serializers.CharField(allow_null=True)
+    after = serializers.CharField(allow_null=True)
+    criteria = serializers.ListField(child=serializers.DictField())
+
+
+class AssessmentSerializer(serializers.Serializer):
+    number = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    is_sealed = serializers.BooleanField(help_text="The run on the record as it was sealed")
+    actor = serializers.CharField()
+    reason = serializers.CharField()
+    engine = serializers.CharField()
+    policy_version = serializers.CharField()
+    position = serializers.IntegerField(help_text="The first leaf that it did not know")
+    digest = serializers.CharField()
+    changes = ChangeSerializer(many=True, help_text="Against the sealed run")
+
+
+class AssessmentList(serializers.Serializer):
+    results = AssessmentSerializer(many=True)
+    next = serializers.URLField(allow_null=True)
 
 
 class CaseSerializer(serializers.Serializer):
@@ -133,6 +267,10 @@ class CaseSerializer(serializers.Serializer):
     merged_into = serializers.CharField()
     opened_by = serializers.CharField()
     opened_at = serializers.DateTimeField()
+    due_at = serializers.DateTimeField(allow_null=True, help_text="The first deadline that runs")
+    sealed_at = serializers.DateTimeField(allow_null=True)
+    sealed_position = serializers.IntegerField(allow_null=True, help_text="The first leaf that is later than the seal")
+    sealed_digest = serializers.CharField()
 
 
 class CaseList(serializers.Serializer):
@@ -175,6 +313,8 @@ class ProposalSerializer(serializers.Serializer):
     role = serializers.CharField()
     at = serializers.DateTimeField()
     assessment_digest = serializers.CharField()
+    amount_minor = serializers.IntegerField(allow_null=True)
+    currency = serializers.CharField()
     approval = serializers.SerializerMethodField()
 
     def get_approval(self, proposal: Proposal) -> dict | None:
@@ -208,6 +348,11 @@ class CasePageSerializer(CaseSerializer):
             "as_of": page.as_of,
             "newer_events": page.newer,
             "totals": [total._asdict() for total in page.totals],
+            "rollup": page.rollup._asdict(),
+            "parties": [party._asdict() for party in page.parties],
+            "deadlines": DeadlineSerializer(page.deadlines, many=True).data,
+            "evidence": EvidenceSerializer(page.evidence, many=True).data,
+            "assessments": AssessmentSerializer(page.assessments, many=True).data,
             "transitions": TransitionSerializer(page.transitions, many=True).data,
             "history_broken_at": page.broken_at,
             "proposals": ProposalSerializer(page.proposals, many=True).data,

@@ -11,5 +11,18 @@ urlpatterns = [
     path("cases/<str:ref>/transitions", views.TransitionView.as_view(), name="case-transitions"),
     path("cases/<str:ref>/proposals", views.ProposalView.as_view(), name="case-proposals"),
     path("cases/<str:ref>/approvals", views.ApprovalView.as_view(), name="case-approvals"),
+    path("cases/<str:ref>/assessments", views.AssessmentView.as_view(), name="case-assessments"),
+    path("cases/<str:ref>/deadlines", views.DeadlineView.as_view(), name="case-deadlines"),
+    path("cases/<str:ref>/evidence", views.EvidenceView.as_view(), name="case-evidence"),
+    path("cases/<str:ref>/evidence/<int:number>/file", views.EvidenceFileView.as_view(), name="case-evidence-file"),
+    path(
+        "cases/<str:ref>/evidence/<int:number>/submit", views.EvidenceSubmitView.as_view(), name="case-evidence-submit"
+    ),
+    path(
+        "cases/<str:ref>/evidence/<int:number>/eligible",
+        views.EvidenceLetInView.as_view(),
+        name="case-evidence-eligible",
+    ),
+    path("cases/<str:ref>/settlement/refuse", views.SettlementView.as_view(), name="case-settlement-refuse"),
     path("cases/<str:ref>/packet", views.PacketView.as_view(), name="case-packet"),
 ]

@@ -1,11 +1,14 @@
 """Edges of the argument. Each translates, calls one verb or query, answers."""
 
 import tempfile
+from base64 import b64decode
+from binascii import Error
 
-from django.http import FileResponse
+from django.http import FileResponse, HttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
@@ -16,6 +19,8 @@ from disputes import decide, queries
 from disputes import serializers as wire
 from disputes.adjudicate import adjudicate
 from disputes.advise import advise
+from disputes.case.deadline import set_deadline
+from disputes.case.hand_in import let_in, stage, submit
 from disputes.open_case import open_case
 from disputes.packet import write_packet
 
@@ -62,7 +67,12 @@ class CaseListView(APIView):
     def post(self, request: Request) -> Response:
         request.viewer.must("case")
         asked = _read(wire.CaseRequest, request.data)
-        number = asked.pop("finding", None)
+        number, acts = asked.pop("finding", None), asked.pop("acts", None)
+        if acts:
+            if asked["event_ids"]:
+                raise ValidationError({"acts": ["expected acts or event_ids, not both"]})
+            asked["event_ids"] = [act["event_id"] for act in acts]
+            asked["parts"] = {str(act["event_id"]): act["amount_minor"] for act in acts if act.get("amount_minor")}
         finding = queries.find_finding(request.viewer, number) if number else None
         case = open_case(request.viewer, **asked, finding=finding, now=timezone.now())
         return _page(request, case.ref, status=201)
@@ -110,6 +120,100 @@ class ApprovalView(APIView):
         case = queries.find_case(request.viewer, ref)
         approval = decide.approve(case, viewer=request.viewer, now=timezone.now(), **asked)
         return Response(wire.ApprovalSerializer(approval).data, status=201)
+
+
+class SettlementView(APIView):
+    """Refuse the settlement that is offered. To offer and to accept one is a transition to `settled`, by two people."""
+
+    @extend_schema(request=wire.ReasonRequest, responses={200: wire.CasePageSerializer})
+    def post(self, request: Request, ref: str) -> Response:
+        asked = _read(wire.ReasonRequest, request.data)
+        case = queries.find_case(request.viewer, ref)
+        decide.refuse_settlement(case, viewer=request.viewer, now=timezone.now(), **asked)
+        return _page(request, ref)
+
+
+class AssessmentView(APIView):
+    """Every run of the engine over the case, each held against the sealed one; and one more, on the record of now."""
+
+    @extend_schema(responses=wire.AssessmentList)
+    def get(self, request: Request, ref: str) -> Response:
+        runs = queries.runs_of(request.viewer, queries.find_case(request.viewer, ref))
+        return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None})
+
+    @extend_schema(request=wire.ReasonRequest, responses={201: wire.AssessmentList})
+    def post(self, request: Request, ref: str) -> Response:
+        request.viewer.must("case")
+        asked = _read(wire.ReasonRequest, request.data)
+        case = queries.find_case(request.viewer, ref)
+        decide.assess_again(case, viewer=request.viewer, now=timezone.now(), **asked)
+        runs = queries.runs_of(request.viewer, case)
+        return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None}, status=201)
+
+
+class DeadlineView(APIView):
+    @extend_schema(responses=wire.DeadlineList)
+    def get(self, request: Request, ref: str) -> Response:
+        found = queries.find_case(request.viewer, ref).deadlines.all()
+        return Response({"results": wire.DeadlineSerializer(found, many=True).data, "next": None})
+
+    @extend_schema(request=wire.DeadlineRequest, responses={201: wire.DeadlineSerializer})
+    def post(self, request: Request, ref: str) -> Response:
+        request.viewer.must("case")
+        asked = _read(wire.DeadlineRequest, request.data)
+        made = set_deadline(queries.find_case(request.viewer, ref), request.viewer, now=timezone.now(), **asked)
+        return Response(wire.DeadlineSerializer(made).data, status=201)
+
+
+class EvidenceView(APIView):
+    """What the sides handed in. A new item is staged: a file, or an event on record."""
+
+    @extend_schema(responses=wire.EvidenceList)
+    def get(self, request: Request, ref: str) -> Response:
+        items = queries.evidence_of(request.viewer, queries.find_case(request.viewer, ref))
+        return Response({"results": wire.EvidenceSerializer(items, many=True).data, "next": None})
+
+    @extend_schema(request=wire.EvidenceRequest, responses={201: wire.EvidenceSerializer})
+    def post(self, request: Request, ref: str) -> Response:
+        request.viewer.must("case")
+        asked = _read(wire.EvidenceRequest, request.data)
+        file = asked.pop("file")
+        try:
+            body = b64decode(file, validate=True) if file else None
+        except (Error, ValueError):
+            raise ValidationError({"file": ["expected standard base64"]}) from None
+        case = queries.find_case(request.viewer, ref)
+        item = stage(case, request.viewer, body=body, now=timezone.now(), **asked)
+        return Response(wire.EvidenceSerializer(item).data, status=201)
+
+
+class EvidenceSubmitView(APIView):
+    @extend_schema(request=None, responses={200: wire.EvidenceSerializer})
+    def post(self, request: Request, ref: str, number: int) -> Response:
+        case = queries.find_case(request.viewer, ref)
+        return Response(wire.EvidenceSerializer(submit(case, number, request.viewer, now=timezone.now())).data)
+
+
+class EvidenceLetInView(APIView):
+    """Whether an item counts: what is late counts only where somebody who may decide lets it in, with a reason."""
+
+    @extend_schema(request=wire.LetInRequest, responses={200: wire.EvidenceSerializer})
+    def post(self, request: Request, ref: str, number: int) -> Response:
+        asked = _read(wire.LetInRequest, request.data)
+        case = queries.find_case(request.viewer, ref)
+        return Response(wire.EvidenceSerializer(let_in(case, number, request.viewer, now=timezone.now(), **asked)).data)
+
+
+class EvidenceFileView(APIView):
+    """The file as it was handed in. It is somebody's word and perhaps hostile: it is never shown, only handed out."""
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def get(self, request: Request, ref: str, number: int) -> HttpResponse:
+        item = queries.evidence_item(request.viewer, queries.find_case(request.viewer, ref), number)
+        response = HttpResponse(bytes(item.body or b""), content_type="application/octet-stream")
+        response["Content-Disposition"] = f'attachment; filename="{ref}-{number}.bin"'
+        response["X-Content-Type-Options"] = "nosniff"
+        return response
 
 
 class PacketView(APIView):

@@ -26,6 +26,8 @@ LADDER = (
     "dashboard/templatetags",
     "dashboard/pictures",
     "disputes",
+    "disputes/case",
+    "disputes/models.py",
     "disputes/core",
     "disputes/core/criteria",
     "auditlog/management/commands",

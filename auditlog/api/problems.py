@@ -35,6 +35,7 @@ PARAMETERS = {
     "principal": "On whose behalf, as `iss|sub`.",
     "provider": "The provider, exactly.",
     "ref": "The case's reference.",
+    "number": "Its number in the case.",
     "request_id": "The request that statements name.",
     "rule": "The rule, exactly.",
     "session": "A session, by its id.",

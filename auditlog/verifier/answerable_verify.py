@@ -935,7 +935,7 @@ def _steps(archive, manifest, keys, report):
         if step.get("position") != number or step.get("previous") != before:
             raise ValueError(f"step {number} does not follow the one before it")
         before = step["digest"]
-        if body.get("to") == "assessment" and isinstance(body.get("assessment"), str):
+        if isinstance(body.get("assessment"), str):  # the run that was kept, or that somebody proposed on
             assessed = body["assessment"]
     verdicts = field(criteria, "verdicts", list)
     if not all(isinstance(verdict, dict) for verdict in verdicts):

@@ -1,18 +1,20 @@
 """Status: what may become of a case, and through whose hands. One table; everything else reads it.
 
 A case is decided by two people: the handler who proposes, and another who approves. `four_eyes` says whom the second
-person may not be: the `proposer`, or on appeal anybody who had a part `earlier`.
+person may not be: the `proposer`, or for a fresh look anybody who had a part `earlier`. An appeal is judged by somebody
+fresh, and what they propose is agreed to by another; so three people bring every case to an end. A settlement takes
+two: one offers, another accepts.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from auditlog.core.person import NOBODY_KNOWS, are_one
+from auditlog.core.person import NOBODY_KNOWS, are_one, may_be_one
 
 OPEN = (
     "draft", "filed", "intake", "deficient", "evidence_open", "record_sealed", "assessment", "proposed", "review",
-    "decided", "appealed", "appeal_review", "reopened",
+    "decided", "appealed", "appeal_review", "appeal_proposed", "reopened",
 )  # fmt: skip
 STATES = (
     *OPEN,
@@ -27,7 +29,7 @@ STATES = (
     "merged",
 )
 # What only its own verb may enter: it carries more than a reason.
-BY_VERB = {"proposed": "propose", "decided": "approve"}
+BY_VERB = {"proposed": "propose", "decided": "approve", "appeal_proposed": "propose", "decided_final": "approve"}
 
 FourEyes = Literal["", "proposer", "earlier"]
 
@@ -60,8 +62,10 @@ TABLE: tuple[Step, ...] = (
     Step("decided", "appealed", "case"),
     Step("decided", "final", "decide"),
     Step("appealed", "appeal_review", "decide", needs_reason=False, four_eyes="earlier"),
-    Step("appeal_review", "decided_final", "decide", four_eyes="earlier"),
-    Step("appeal_review", "evidence_open", "decide", four_eyes="earlier"),
+    Step("appeal_review", "appeal_proposed", "decide", four_eyes="earlier"),
+    Step("appeal_proposed", "appeal_review", "decide", four_eyes="proposer"),
+    Step("appeal_proposed", "decided_final", "decide", four_eyes="proposer"),
+    Step("appeal_proposed", "evidence_open", "decide", four_eyes="proposer"),
     Step("decided_final", "final", "decide", needs_reason=False),
     Step("final", "remedy_pending", "case", needs_reason=False),
     Step("final", "closed", "case"),
@@ -80,7 +84,7 @@ _STEPS = {(step.before, step.after): step for step in TABLE}
 AWAITING = {
     "draft": "claimant", "filed": "handler", "intake": "handler", "deficient": "claimant", "evidence_open": "respondent",
     "record_sealed": "handler", "assessment": "handler", "proposed": "reviewer", "review": "reviewer",
-    "decided": "nobody", "appealed": "reviewer", "appeal_review": "reviewer", "decided_final": "nobody",
+    "decided": "nobody", "appealed": "reviewer", "appeal_review": "reviewer", "appeal_proposed": "reviewer", "decided_final": "nobody",
     "final": "handler", "remedy_pending": "provider", "reopened": "handler", "suspended": "nobody",
     "not_eligible": "nobody", "closed": "nobody", "withdrawn": "nobody", "settled": "nobody", "merged": "nobody",
 }  # fmt: skip
@@ -92,9 +96,12 @@ class Standing:
 
     state: str
     proposer: str = ""  # of the proposal that is open
+    # Who decided or handled it so far; on appeal, until it was appealed: who looks at it afresh goes on looking.
     took_part: Collection[str] = ()
     suspended_from: str = ""
     was_reopened: bool = False
+    offered_by: str = ""  # of a settlement that is open
+    outcome: str = ""  # of the proposal that is open
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ def check_transition(
         return Refusal(f"a case that is {case.state} cannot become {to}; it can become: {_text(case)}", True)
     if step.who not in may:
         return Refusal(f"this role may not {step.who}", False)
-    if to == "reopened" and case.was_reopened:
+    if to == "reopened" and case.was_reopened and case.state != "suspended":
         return Refusal("a case is reopened once, and this one was", True)
     others = {"proposer": (case.proposer,), "earlier": case.took_part}.get(step.four_eyes, ())
     if step.four_eyes and NOBODY_KNOWS in (person, *others):
@@ -129,6 +136,11 @@ def check_transition(
         return Refusal("who proposed an outcome may not review it: another person must", False)
     if step.four_eyes == "earlier" and any(are_one(person, other) for other in case.took_part):
         return Refusal("who had a part in the case may not judge it again: another person must", False)
+    on_appeal = case.state == "appeal_proposed" and case.outcome and to in ("evidence_open", "decided_final")
+    if on_appeal and (to == "evidence_open") != (case.outcome == "remitted"):
+        return Refusal(f"what was proposed on the appeal is {case.outcome}: {to} is another outcome", True)
+    if to == "settled" and case.offered_by and may_be_one(person, case.offered_by):
+        return Refusal("who offered a settlement may not accept it: another person must", False)
     if step.needs_reason and reason is not None and not reason.strip():
         return Refusal(f"to become {to}, a case needs a reason", True)
     return None
@@ -139,7 +151,7 @@ def nexts(case: Standing) -> list[Step]:
     steps = [step for step in TABLE if step.before == case.state]
     if case.state == "suspended":
         steps = [step for step in steps if step.after not in OPEN or step.after == case.suspended_from]
-    if case.was_reopened:
+    if case.was_reopened and case.state != "suspended":
         steps = [step for step in steps if step.after != "reopened"]
     return steps
 

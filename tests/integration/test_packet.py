@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from auditlog.core.errors import NotPermitted, NotPossible
-from auditlog.custody.erase import erase
+from auditlog.custody.erase import erase, held_now, release
 from auditlog.custody.security import Asked, read
 from auditlog.ledger.proofs import NotCovered
 from auditlog.ledger.publish import announce_key, publish, take_fence
@@ -249,6 +249,10 @@ def test_what_was_erased_after_the_decision_leaves_a_packet_that_says_so(shop, d
     [leaf] = Leaf.objects.filter(tenant=shop.row, event_id=decided.acts.first().event_id).values_list(
         "leaf_index", flat=True
     )
+    with pytest.raises(NotPossible, match="legal hold"):
+        erase(shop.row, [leaf], why="asked", now=shop.now, **BY)
+    for held in held_now(shop.row):
+        release(shop.row, held.leaf_index, who="dpo", reason="a court said so", now=shop.now)
     erase(shop.row, [leaf], why="asked", now=shop.now, **BY)
     with pytest.raises(NotCovered):
         packet(shop, decided, handler)  # until a checkpoint covers the tombstone

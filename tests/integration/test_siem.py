@@ -689,7 +689,7 @@ def test_every_step_of_a_case_is_a_valid_incident_in_the_order_of_the_log(desk, 
     assert leaves == sorted(leaves) and page.next == leaves[-1] + 1
     assert [one.get("verdict") for one in said] == [*[None] * 7, "upheld"]
     judged = ["verdict" in one["unmapped"]["answerable"]["acts"][0] for one in said]
-    assert judged == [False] * 4 + [True] * 4  # with what was known by then
+    assert judged == [False] * 3 + [True] * 5  # with what was known by then: the record is judged when it is sealed
     assert said[0]["finding_info_list"][0]["desc"] == "<b>⟨U+000A⟩CEF:0|x" and "⟨U+202E⟩" in said[0]["message"]
     assert said[0]["finding_info_list"][1]["title"] == "loop 1" and said[0]["severity"] == "High"
 
