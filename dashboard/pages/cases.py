@@ -238,6 +238,15 @@ def _shown(request: HttpRequest, shown: CasePage, *, status: int = 200, **forms_
         "acts": acts,
         "verdicts": [(act, verdict_of.get(str(act.event_id))) for act in acts],
     } | forms_given
+    form = context["form"]
+    proposes = "outcome" in form.fields
+    beside = ("merged_into",) if proposes else ("merged_into", "amount_minor", "currency")
+    context |= {
+        "said": [field for field in form if field.name not in beside],
+        "said_aside": [field for field in form if field.name in beside],
+        "running": [one for one in shown.deadlines if one.state in ("running", "paused")],
+        "over": [one for one in shown.deadlines if one.state not in ("running", "paused")],
+    }
     return render(request, "dashboard/case.html", context, status=status)
 
 
