@@ -12,7 +12,7 @@ from auditlog.core.chain.record import Owned, Record
 from auditlog.core.finding import Finding
 from auditlog.core.names import domain
 from auditlog.core.names.background import bundled
-from auditlog.core.names.lookalike import ALERT, CERTAIN, REVIEW, Index, Likeness
+from auditlog.core.names.lookalike import ALERT, CERTAIN, REVIEW_BELOW, Index, Likeness
 from auditlog.detectors.base import finding
 
 rule = "squatting.lookalike"
@@ -49,7 +49,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
             evidence={"brand": owner.name, "owner": owner.organisation, "relation": nearest.relation, "score": round(nearest.score, 2),
-                      "threshold": ALERT if nearest.tier == "alert" else REVIEW, "span": nearest.span, "index": index.version,
+                      "threshold": round(nearest.alert - (0 if nearest.tier == "alert" else REVIEW_BELOW), 2), "span": nearest.span, "index": index.version,
                       "suffix_list": domain.SUFFIX_LIST},
         )  # fmt: skip
 

@@ -3,9 +3,12 @@
 import contextlib
 import io
 import json
+import string
 import sys
+from pathlib import Path
 
 import pytest
+from confusable_homoglyphs import confusables
 from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +91,56 @@ def test_every_swap_of_the_ending_and_every_look_of_a_popular_brand_is_an_alert(
             except ValueError:
                 continue
             assert found is not None and found.tier == "alert", (line, letter)
+
+
+@pytest.mark.parametrize("brand", ["contoso", "oracle", "fabrikam"])
+def test_every_letter_that_unicode_calls_confusable_is_seen_also_where_only_its_capital_is(brand):
+    table = json.loads((Path(confusables.__file__).parent / "confusables.json").read_text())
+    index = Index([brand], bundled())
+    names = [brand.replace(a, twin["c"], 1) for a in set(brand) for twin in table.get(a, []) if len(twin["c"]) == 1]
+    asked = 0
+    for name in names:
+        try:
+            found = index.nearest(f"{name}.com")
+        except ValueError:
+            continue  # no registry has it
+        asked += 1
+        assert found is not None and found.tier == "alert", (name, hex(ord(max(name))))
+    assert asked > 50
+
+
+@pytest.mark.parametrize(
+    ("brand", "apart", "grown"),
+    [
+        ("revolut", "revolut-login.com", "revolutionfries.com"),
+        ("ebay", "ebay-refunds.com", "rockinthebay.com"),
+        ("audi", "audi-leasing.com", "audiobooktreasures.com"),
+    ],
+)
+def test_letters_of_another_word_that_go_on_into_the_mark_are_no_mark(brand, apart, grown):
+    index = Index([brand], bundled())
+    assert said(apart, index)[2] == "alert"
+    assert said(grown, index) is None or said(grown, index)[2] == "none"
+
+
+def test_a_letter_wrong_in_a_mark_without_its_small_words_is_seen():
+    assert said("windtip-sons.net", Index(["wingtip & sons"], bundled()))[1:] == ("typo", "alert")
+
+
+def test_among_very_many_brands_a_likeness_has_to_be_more_surprising():
+    others = [f"{a}{b}qx{c}" for a in string.ascii_lowercase for b in string.ascii_lowercase for c in "abc"]
+    few, many = Index(["audi"], bundled()), Index(["audi", *others], bundled())
+    assert said("audi-leasing.com", few)[2] == "alert" and said("audi-leasing.com", many)[2] != "alert"
+    assert said("audi.io", many)[2] == "alert"
+
+
+def test_an_ending_is_read_by_the_rules_of_the_public_suffix_list():
+    said = {name: (domain.parse(name).label, domain.parse(name).suffix) for name in
+            ("a.co.uk", "www.ck", "b.foo.ck", "x.city.kawasaki.jp", "a.b.kawasaki.jp", "a.nosuchending", "acme", "x.公司.cn")}  # fmt: skip
+    assert list(said.values()) == [
+        ("a", "co.uk"), ("www", "ck"), ("b", "foo.ck"), ("city", "kawasaki.jp"), ("a", "b.kawasaki.jp"), ("a", "nosuchending"),
+        ("acme", ""), ("x", "xn--55qx5d.cn"),
+    ]  # fmt: skip
 
 
 @given(st.text(max_size=80))

@@ -75,6 +75,29 @@ class Background:
         """How often a run occurs in one random name, on average."""
         return lru_cache(maxsize=KEPT)(self._expected)
 
+    def boundary(self, before: str, text: str, after: str) -> float:
+        """log10 of how much sooner `text` stands here as a word of its own than by letters that go on from those beside
+        it: "login" begins like a word, "warnerj" before "epson" ends like none. A side that is empty says nothing.
+        """
+        said = 0.0
+        context = before[1 - ORDER :]
+        if context:
+            ends = self._follows("$", context) / self._follows("$", "")
+            said += log10(ends) - self._flow(context, text[: ORDER - 1])
+        if after:
+            start = after[: ORDER - 1]
+            begins = self._flow("^", start)
+            said += begins - self._flow(text[1 - ORDER :], start)
+        return said
+
+    def _flow(self, context: str, text: str) -> float:
+        """log10 of how much more often `text` comes after `context` than anywhere."""
+        said = 0.0
+        for place, letter in enumerate(text):
+            with_context = (context + text[:place])[1 - ORDER :]
+            said += log10(self._follows(letter, with_context) / self._follows(letter, text[:place]))
+        return said
+
     @cached_property
     def _follows(self) -> Callable[[str, str], float]:
         """How probable a letter is after a context of fewer than `ORDER` letters."""

@@ -18,6 +18,7 @@ _extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_ps
 # With names under which anybody may have one of his own (`github.io`): for who holds what, not for what can be bought.
 _extract_holder = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 SUFFIX_LIST = f"bundled with tldextract {version('tldextract')}"  # what findings say that they rest on
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")  # all that UTS 46 takes for a full stop
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 # Pairs that fonts make look alike and that Unicode's table, being about single characters, does not hold.
 _LOOK = (("rn", "m"), ("vv", "w"), ("cl", "d"), ("0", "o"), ("1", "l"), ("i", "l"), ("5", "s"))
@@ -30,6 +31,7 @@ class Name:
     ascii: str
     label: str  # Unicode form of the registrable label
     suffix: str
+    given: str = ""  # the label as it was written, where mapping (UTS 46) changed more than its case
 
     @property
     def registrable(self) -> str:
@@ -63,12 +65,46 @@ def to_unicode(ascii_name: str) -> str:
 def parse(name: str) -> Name:
     """Raises ValueError when it is no domain name. A bare label ("acme") has an empty suffix."""
     ascii_name = to_ascii(name)
-    parts = _extract(ascii_name)
-    label, suffix = parts.domain or parts.suffix, parts.suffix if parts.domain else ""
-    if not parts.suffix and "." in ascii_name:
-        # The list's own default rule "*": of an ending it does not know, the last label is the suffix.
-        *_, label, suffix = ascii_name.split(".")
-    return Name(ascii_name, to_unicode(label), suffix)
+    labels = ascii_name.split(".")
+    size = _suffix_size(labels)
+    if size < len(labels):
+        label, suffix = labels[-1 - size], ".".join(labels[len(labels) - size :])
+    else:
+        label, suffix = ascii_name, ""
+    given = ""
+    if not name.isascii():
+        *_, given = (
+            "",
+            *[part for part in _DOTS.split(name.strip().lower()) if part][: -1 - suffix.count(".") if suffix else None],
+        )
+    return Name(ascii_name, to_unicode(label), suffix, "" if given == to_unicode(label) else given)
+
+
+def _suffix_size(labels: list[str]) -> int:
+    """How many labels at the end are a public suffix (publicsuffix.org/list). Of an ending that the list does not know
+    the last label is one, by its default rule "*"; a name of one label has none.
+    """
+    rules = _rules()
+    for start in range(len(labels)):
+        rest = ".".join(labels[start:])
+        if f"!{rest}" in rules:
+            return len(labels) - start - 1
+        if rest in rules or (start + 1 < len(labels) and f"*.{'.'.join(labels[start + 1 :])}" in rules):
+            return len(labels) - start
+    return min(1, len(labels) - 1)
+
+
+@lru_cache(maxsize=1)
+def _rules() -> frozenset[str]:
+    """The list's rules of registries, in A-labels."""
+    found = set()
+    for rule in _extract.tlds:
+        mark = rule[: len(rule) - len(rule.lstrip("!*."))]
+        try:
+            found.add(mark + to_ascii(rule[len(mark) :]))
+        except ValueError:
+            continue
+    return frozenset(found)
 
 
 @lru_cache(maxsize=65_536)
@@ -81,20 +117,40 @@ def zone(ascii_name: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
+def _twin(character: str) -> str:
+    """The ASCII letter that a character looks like, itself or in its other case: a registry keeps the lower one."""
+    if character.isascii():
+        return character
+    for form in (character, character.upper(), character.lower()):
+        options = confusables.is_confusable(form, greedy=False, preferred_aliases=[]) or []
+        twins = [twin["c"] for option in options for twin in option["homoglyphs"] if twin["c"].isascii()]
+        if twins:
+            return min(twins).lower()
+    return character
+
+
+def _ascii_shape(label: str) -> str:
+    folded = "".join(_twin(character) for character in unicodedata.normalize("NFC", label))
+    # Marks over and under letters go, too: an accent is overlooked as easily as a twin.
+    plain = (c for c in unicodedata.normalize("NFKD", folded.lower()) if not unicodedata.combining(c))
+    return "".join(map(_twin, plain)).lower()
+
+
+@lru_cache(maxsize=65_536)
 def skeleton(label: str) -> str:
     """What a label looks like (UTS 39 section 4, by the confusables table), folded to ASCII shapes."""
-    folded = []
-    # Marks over and under letters go first: an accent is overlooked as easily as a twin.
-    for character in (c for c in unicodedata.normalize("NFKD", label.lower()) if not unicodedata.combining(c)):
-        if character.isascii():
-            folded.append(character)
-            continue
-        options = confusables.is_confusable(character, greedy=False, preferred_aliases=[]) or []
-        twins = [twin["c"] for option in options for twin in option["homoglyphs"] if twin["c"].isascii()]
-        folded.append(min(twins).lower() if twins else character)
-    shape = "".join(folded)
+    shape = label.lower() if label.isascii() else _ascii_shape(label)
     for look, same in _LOOK:
         shape = shape.replace(look, same)
+    return shape
+
+
+def look(shape: str) -> str:
+    """A skeleton folded once more, so that "oracie" is "oracle" too: tells the very look of a whole, nothing is counted
+    by it.
+    """
+    for pair, same in _LOOK:
+        shape = shape.replace(pair, same)
     return shape
 
 
@@ -110,7 +166,7 @@ def relation(wanted: str, found: str) -> str:
         return "tld_swap"
     if want.label.replace("-", "") == have.label.replace("-", ""):
         return "hyphen"
-    if skeleton(want.label) == skeleton(have.label):
+    if look(skeleton(want.label)) in (look(skeleton(have.label)), look(skeleton(have.given))):
         return "confusable"
     if want.label in have.label or have.label in want.label:
         return "token_added"
