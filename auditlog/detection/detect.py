@@ -3,8 +3,8 @@
 A round takes the next leaves from a position, and from `projection_dirty` older acts whose meaning has changed or that waited.
 What an act costs does not hang on how much is there already: rules of single acts look at a bounded ground (judge_acts.py);
 repeats, loops and tasks at what can meet the act in one finding (past.py); limits at balances that the projection keeps,
-and at lines only where one can have been passed (caps.py); a credential, an agent or a principal's names only where the
-act can change what is found of them (keys.py). What is large is judged again less often, and what changes the meaning
+and at lines only where one can have been passed (caps.py); names and accounts at those within reach (names.py); a credential,
+an agent or a principal's raises only where the act can change what is found of them (keys.py). What is large is judged again less often, and what changes the meaning
 of many acts is followed in rounds. Position, dirty rows and findings move in one transaction.
 
 Judging the whole record at once gives the same, whatever came in which batches and order (tests/whole_record.py). People's
@@ -28,6 +28,7 @@ from auditlog.detection.grace import GRACE, is_ripe
 from auditlog.detection.judge_acts import judge_acts
 from auditlog.detection.keep import keep_keys
 from auditlog.detection.keys import Asked, judge_keys
+from auditlog.detection.names import judge_names
 from auditlog.detectors import (
     STORY_DETECTORS,
     SourceDetector,
@@ -96,6 +97,7 @@ def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int)
     if not work.is_empty:
         work.waiting |= judge_acts(tenant, work.acts, work.graced, withdrawn_by=work.upto, now=now)
         _judge_past(tenant, work, start=state.detected, now=now)
+        judge_names(tenant, work.acts, work.big_keys, withdrawn_by=work.upto, now=now)
         judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
         asked = Asked(work.acts, _ripe(work, now), work.principals, work.big_keys, work.upto, now)
         judge_keys(tenant, asked)

@@ -1,4 +1,4 @@
-"""Rules about all acts of one key: a credential, an agent, the names of a principal. Each says which acts can change what it
+"""Rules about all acts of one key: a credential, an agent, a principal's raises. Each says which acts can change what it
 finds, so that a key is read only where something can be found, or was; and of a very large one only so often that it delays
 nothing else.
 """
@@ -24,7 +24,6 @@ from auditlog.detection.keep import keep
 from auditlog.detectors import (
     ACT_DETECTORS,
     Detector,
-    bulk_registration,
     cap_creep,
     orphan_token,
     shared_key,
@@ -34,12 +33,10 @@ from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts
 from auditlog.reads.chains import load_tokens
-from auditlog.reads.parties import kinds_of, owned_names
+from auditlog.reads.parties import kinds_of
 
 COLUMNS = {"principal": "principal", "grant": '"grant"', "token": "token", "actor": "actor", "jkt": "jkt"}
-RULES = {
-    rule for rule in (bulk_registration.rule, cap_creep.rule, orphan_token.RULE, shared_key.RULE, token_elsewhere.rule)
-}
+RULES = {rule for rule in (cap_creep.rule, orphan_token.RULE, shared_key.RULE, token_elsewhere.rule)}
 BIG = 5_000  # acts of one key
 COST = timedelta(milliseconds=1)  # of one act of a large key, many times what it takes
 
@@ -105,7 +102,6 @@ def _record(tenant: Tenant, detector: Detector, acts: Sequence[Act]) -> Record:
         limits=tuple(limits),
         kinds=kinds_of(tenant, generation_of(tenant), parties - {""}),
         tokens=load_tokens(tenant, {act.token for act in acts}),
-        owned=owned_names(tenant) if detector is bulk_registration else (),
     )
 
 
@@ -138,7 +134,7 @@ def _concerned(tenant: Tenant, detector: Detector, asked: Asked, record: Record)
     keys = _with_findings(tenant, detector, {getattr(act, column) for act in acts})
     if column == "principal":
         keys |= {act.principal for act in acts} | (set(asked.principals) - {""})
-        return keys if detector is bulk_registration else _with_limits_reached(tenant, keys)
+        return _with_limits_reached(tenant, keys)
     if detector is token_elsewhere:
         return keys | _elsewhere(tenant, acts)
     if detector.rule == orphan_token.RULE:

@@ -6,6 +6,7 @@ among names that people really register, so a short or common word is no mark at
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Owned, Record
@@ -30,15 +31,13 @@ waits = False
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
-    if not record.owned:
-        return
-    index, owners = _index(tuple(sorted(o.name for o in record.owned))), {o.name.strip(): o for o in record.owned}
     for act in acts:
         if act.environment != "live" or act.outcome != "success":
             continue
-        nearest = _nearest(act, index, owners)
+        nearest = nearest_of_others(act, record.owned)
         if nearest is None:
             continue
+        index, owners = _book(tuple(record.owned))
         owner = owners[nearest.mark.line]
         yield finding(
             rule,
@@ -48,10 +47,17 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             title=f"{act.object} stands close to {owner.name} of {owner.organisation}: {_WORDS[nearest.relation]}",
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
-            evidence={"brand": owner.name, "owner": owner.organisation, "relation": nearest.relation, "score": round(nearest.score, 2),
-                      "threshold": round(nearest.alert - (0 if nearest.tier == "alert" else REVIEW_BELOW), 2), "span": nearest.span, "index": index.version,
-                      "suffix_list": domain.SUFFIX_LIST},
-        )  # fmt: skip
+            evidence={
+                "brand": owner.name,
+                "owner": owner.organisation,
+                "relation": nearest.relation,
+                "score": round(nearest.score, 2),
+                "threshold": round(nearest.alert - (0 if nearest.tier == "alert" else REVIEW_BELOW), 2),
+                "span": nearest.span,
+                "index": index.version,
+                "suffix_list": domain.SUFFIX_LIST,
+            },
+        )
 
 
 SURE = (ALERT + CERTAIN) / 2
@@ -68,22 +74,49 @@ _WORDS = {
 }
 
 
+class _Book(NamedTuple):
+    """All names and marks of a tenant, made ready once."""
+
+    index: Index
+    owners: dict[str, Owned]
+
+
 @lru_cache(maxsize=64)
-def _index(names: tuple[str, ...]) -> Index:
-    return Index(names, bundled())
+def _book(owned: tuple[Owned, ...]) -> _Book:
+    return _Book(Index(sorted(o.name for o in owned), bundled()), {o.name.strip(): o for o in owned})
 
 
-def _nearest(act: Act, index: Index, owners: dict[str, Owned]) -> Likeness | None:
-    """The brand it comes closest to, of those that are not its principal's; None where it is close to none, or to its
-    principal's own too.
+def nearest_of_others(act: Act, owned: Sequence[Owned]) -> Likeness | None:
+    """The brand that a name comes closest to, of those that are not its principal's; None where it is close to none, or
+    is its principal's own: close to a mark of theirs, and to no other any closer.
     """
+    own, others = _likenesses(act, owned)
+    if others is None or (own is not None and own.score >= others.score):
+        return None
+    return others
+
+
+def is_own(act: Act, owned: Sequence[Owned]) -> bool:
+    """Whether a name is one that its principal keeps for his own mark: it is that, or looks like it."""
+    own, others = _likenesses(act, owned)
+    return own is not None and (others is None or own.score >= others.score)
+
+
+def _likenesses(act: Act, owned: Sequence[Owned]) -> tuple[Likeness | None, Likeness | None]:
+    """The closest of its principal's own marks, and of those of others, that it is no chance to be like."""
+    if not owned:
+        return None, None
+    index, owners = _book(tuple(owned))
     try:
         found = list(index.likenesses(domain.parse(act.object)))
     except ValueError:
-        return None
-    own = [like for like in found if owners[like.mark.line].belongs_to(act.principal)]
-    if any(like.relation in ("equal", "tld_swap", "confusable") for like in own):
-        return None
-    others = [like._replace(score=CERTAIN) if like.relation == "equal" else like for like in found if like not in own]
-    others = [like for like in others if like.relation == "equal" or like.tier != "none"]
-    return max(others, key=lambda like: (like.score, len(like.mark.shape)), default=None)
+        return None, None
+    found = [like._replace(score=CERTAIN) if like.relation == "equal" else like for like in found]
+    found = [like for like in found if like.relation == "equal" or like.tier != "none"]
+    best: dict[bool, Likeness] = {}
+    for like in found:
+        mine = owners[like.mark.line].belongs_to(act.principal)
+        known = best.get(mine)
+        if known is None or (like.score, len(like.mark.shape)) > (known.score, len(known.mark.shape)):
+            best[mine] = like
+    return best.get(True), best.get(False)

@@ -8,6 +8,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
+from auditlog.models.fields import WholeNumber
+
 
 class ProjectionState(models.Model):
     """How far a tenant's generation has been projected. `position` is the next leaf index to read."""
@@ -462,6 +464,41 @@ class Place(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor} from {self.first_at}"
+
+
+class NameRow(models.Model):
+    """A name that was registered, or another thing that was set up, where it counts for `squatting.*` (detection/names.py)."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    leaf_index = models.BigIntegerField()
+    event_id = models.UUIDField()
+    at = models.DateTimeField()
+    what = models.TextField()  # domain, account, mailbox, number, package, project
+    name = models.TextField()
+    label = models.TextField()  # what of the name its buyer chose
+    brand = models.TextField()  # somebody else's mark that it stands close to, or ""
+    principal = models.TextField()
+    actor = models.TextField()
+    jkt = models.TextField()
+    grant = models.TextField()
+    provider = models.TextField()
+    amount_minor = WholeNumber(null=True)
+    currency = models.TextField()
+
+    class Meta:
+        db_table = "projection_name"
+        indexes = [
+            models.Index(fields=["tenant", "generation", "what", "principal", "at"], name="name_of_principal"),
+            models.Index(fields=["tenant", "generation", "what", "actor", "at"], name="name_of_actor"),
+            models.Index(
+                fields=["tenant", "generation", "what", "jkt", "at"], name="name_of_key", condition=~models.Q(jkt="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class SourceActivity(models.Model):

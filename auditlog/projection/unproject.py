@@ -50,7 +50,7 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
     _count(batch, gone, sources)
     _look_again_beside(batch, gone)
     with connection.cursor() as cursor:
-        for table in ("event", "limit", "tie", "unparsed"):
+        for table in ("event", "limit", "tie", "name", "unparsed"):
             cursor.execute(
                 f"DELETE FROM projection_{table} WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND leaf_index = ANY(%(leaves)s)",
                 scope,
@@ -105,6 +105,11 @@ _BESIDE = """
     (SELECT o.leaf_index FROM projection_tie t JOIN projection_tie o ON o.tenant_id = t.tenant_id AND o.generation = t.generation
        AND o.tie = t.tie AND o.at BETWEEN t.at - interval '6 hours' AND t.at + interval '6 hours'
      WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.leaf_index = ANY(%(leaves)s)
+       AND o.leaf_index <> ALL(%(leaves)s) LIMIT %(most)s)
+    UNION
+    (SELECT o.leaf_index FROM projection_name n JOIN projection_name o ON o.tenant_id = n.tenant_id AND o.generation = n.generation
+       AND o.what = n.what AND o.principal = n.principal AND o.at BETWEEN n.at - interval '30 days' AND n.at + interval '120 days'
+     WHERE n.tenant_id = %(tenant)s AND n.generation = %(generation)s AND n.leaf_index = ANY(%(leaves)s)
        AND o.leaf_index <> ALL(%(leaves)s) LIMIT %(most)s)
 """
 

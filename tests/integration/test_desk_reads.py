@@ -212,12 +212,13 @@ OF_CHAINS = (
 )  # fmt: skip
 OF_THE_DEMO = (
     "intent.domain_mismatch", "intent.price_exceeded", "spend.cap_creep", "spend.cap_exceeded", "spend.retry_loop", "spend.self_raise",
-    "squatting.bulk_registration", "squatting.lookalike",
+    "squatting.bulk_registration", "squatting.lookalike", "squatting.campaign",
 )  # fmt: skip
 BY_HAND = (
     "authority.scope_widened", "authority.limit_widened", "authority.outlives_parent", "authority.depth_exceeded",
     "authority.cycle", "authority.token_elsewhere", "authority.unattributed", "integrity.sources_disagree",
     "intent.quantity_exceeded", "spend.duplicate_charge", "spend.authority_exceeded", "spend.bill_differs", "spend.concurrency_overshoot",
+    "squatting.bulk_provisioning",
 )  # fmt: skip
 NOT_AT_ONE_PROVIDER = (
     "spend.cross_provider_cap",
@@ -305,6 +306,11 @@ def told(world):
                         grant=wide, principal=None, actor=world.helper, at=world.at + timedelta(seconds=15 * n))
         for n in range(40)
     ]  # fmt: skip
+    accounts = [
+        world.event("account.created", source=conductor, grant=wide, principal=None, actor=world.helper, at=world.at + timedelta(minutes=n),
+                    action={"provider": "registrar" if n > 4 else "otherregistrar", "account": f"writer-{n}"})
+        for n in range(14)
+    ]  # fmt: skip
     eve = world.human("eve-elsewhere", issuer="https://id.eve.example")
     one = world.grant(
         eve,
@@ -362,7 +368,21 @@ def told(world):
                     money={"amount_minor": 9_00, "currency": "EUR", "invoice": "in-9"}),
     ]  # fmt: skip
     world.send(
-        world.root, wide, *ring, token, *work, nobody, *disputed, elsewhere, *batch, one, *two, *again, free, *later
+        world.root,
+        wide,
+        *ring,
+        token,
+        *work,
+        nobody,
+        *disputed,
+        elsewhere,
+        *batch,
+        *accounts,
+        one,
+        *two,
+        *again,
+        free,
+        *later,
     )
     world.settle(after=timedelta(hours=1))
     world.desk = Desk(world, "registrar")
@@ -706,7 +726,7 @@ def test_a_row_of_the_table_is_no_reading_and_is_refused_by_api_and_pages(told):
 def test_these_rules_make_their_words_of_their_events_alone():
     """Read the detector before adding one: a sentence must quote no grant, token, limit, brand or other event."""
     assert {rule for rule, parts in OF_EVENTS.items() if "title" in parts} == {
-        "squatting.bulk_registration", "spend.cap_creep", "authority.unattributed", "authority.token_elsewhere",
+        "squatting.bulk_registration", "squatting.bulk_provisioning", "spend.cap_creep", "authority.unattributed", "authority.token_elsewhere",
     }  # fmt: skip
 
 
