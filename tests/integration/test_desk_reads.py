@@ -367,6 +367,7 @@ def told(world):
         world.event("invoice.paid", source=conductor, principal=zoe, actor=None, at=world.at + timedelta(days=2), action={"provider": "registrar"},
                     money={"amount_minor": 9_00, "currency": "EUR", "invoice": "in-9"}),
     ]  # fmt: skip
+    world.send(*accounts)
     world.send(
         world.root,
         wide,
