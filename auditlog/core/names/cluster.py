@@ -4,8 +4,8 @@ Two signs have to come together. One is who: the same principal, agent or key. T
 people do not give their names by chance (a digit template, a shared word, one brand), or a rate that nobody would have
 expected of them. What such a window holds is joined, and what shares a member is one cluster (union-find).
 
-Rates are compound Poisson: people buy in small batches at irregular times, so batches arrive at a rate learned from
-what the same party did before (Gamma prior of what is usual among parties, so that day one works), and batch sizes are
+Rates are compound Gamma-Poisson: people buy in small batches at irregular times, so batches arrive at a rate learned
+from what the same party did before (shrunk to what is usual among parties, so that day one works), and batch sizes are
 geometric with a mean learned the same way. Whether a row is in a cluster hangs on rows no more than `REACH` away.
 """
 
@@ -16,21 +16,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from math import exp, log, sqrt
+from math import exp, lgamma, log
 
 from auditlog.core.names.background import bundled
 from auditlog.core.names.domain import skeleton
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 WINDOWS = (5 * MINUTE, HOUR, DAY, 7 * DAY, 30 * DAY)
-THRESHOLD = 1e-5 / len(WINDOWS)
+THRESHOLD = 1e-5  # of each window: of a party that buys often, some hundred are looked at in a month
 SAME_BATCH = 30 * MINUTE
 SITTING = 5 * MINUTE  # what is bought within it may have been one decision: one cart
 PAST = 90 * DAY  # what a party's usual rate is learned from
 APART = 7 * DAY  # between neighbours of one cluster; what comes later is another
 REACH = PAST + 30 * DAY
 PRIOR_PERIOD = 7 * DAY  # one batch in this time, before anything is known
-PRIOR_BATCHES, PRIOR_NAMES = 4.0, 8.0  # as if four batches of two names had been seen
+PRIOR_SHAPE = 0.5  # of that rate among parties: most buy far less, and agencies far more
+PRIOR_BATCHES, PRIOR_NAMES = 20.0, 40.0  # as if twenty batches of two names had been seen
 # How many of one likeness are too many within a window. Numbers in a template are a machine's; words that several names
 # of one buyer share are often his own.
 TEMPLATE = {DAY: 4, 7 * DAY: 8, 30 * DAY: 16}
@@ -296,34 +297,44 @@ def _too_many(rows: Sequence[Named]) -> Iterator[Run]:
             before = first - past
             many = batches[first] - batches[past] + (before > 0 and not begins[past])
             span = times[first] - times[past] if before else timedelta()
-            if rate_tail(count, window, batches=many, names=before, span=span) < THRESHOLD:
+            own = batches[last + 1] - batches[first] + (not begins[first])
+            if rate_tail(own, count, window, batches=many, names=before, span=span) < THRESHOLD:
                 flagged.add(first, last)
     for run in _parted(rows, flagged):
         yield run, RATE
 
 
-def rate_tail(count: int, window: timedelta, *, batches: int, names: int, span: timedelta) -> float:
-    """P(at least `count` names in a window that begins with one), after `names` in `batches` over `span`."""
-    rate = (1 + batches) / (PRIOR_PERIOD + span).total_seconds()
-    more = min(0.9, 1 - (PRIOR_BATCHES + batches) / (PRIOR_NAMES + names))
-    # The window begins with a purchase, so one batch is certain; more arrive at the rate.
-    expected = rate * window.total_seconds()
-    return compound_tail(count, expected, more) + more ** (count - 1) * min(1.0, expected)
-
-
-def compound_tail(count: int, batches: float, more: float) -> float:
-    """Bound on P(at least `count` names) when batches are Poisson and sizes geometric (Chernoff, at its best point).
-
-    A bound, not the exact sum: it errs towards silence, and costs the same for four names and for four thousand.
+def rate_tail(own: int, count: int, window: timedelta, *, batches: int, names: int, span: timedelta) -> float:
+    """How improbable `count` names in `own` batches are in a window that begins with one, after `names` in `batches`
+    over `span`: the probability of so many batches times that of so many names in them, as Fisher combines two.
     """
-    if batches <= 0 or more <= 0:
-        return 0.0 if batches <= 0 else 1.0
-    middle = 2 * count * more + batches * (1 - more)
-    point = (middle - sqrt(middle * middle - (2 * count * more) ** 2)) / (2 * count * more * more)
-    if point <= 1:
-        return 1.0  # so many are expected
-    grown = (1 - more) * point / (1 - more * point)
-    return min(1.0, exp(batches * (grown - 1) - count * log(point)))
+    shape = PRIOR_SHAPE + batches
+    mean = shape * window / (PRIOR_SHAPE * PRIOR_PERIOD + span)
+    both = gamma_poisson_tail(own - 1, shape, mean) * sizes_tail(
+        count, own, PRIOR_BATCHES + batches, PRIOR_NAMES - PRIOR_BATCHES + max(0, names - batches)
+    )
+    return both * (1 - log(both)) if both > 0 else 0.0
+
+
+def gamma_poisson_tail(count: int, shape: float, mean: float) -> float:
+    """Bound on P(at least `count`), where the rate is known as a Gamma of this shape (negative binomial, Chernoff)."""
+    if count <= mean:
+        return 1.0
+    return exp((shape + count) * log((shape + count) / (shape + mean)) - count * log(count / mean))
+
+
+def sizes_tail(count: int, batches: int, stops: float, goes: float) -> float:
+    """Bound on P(at least `count` names in so many batches), each name being followed by another in its batch with a
+    probability that `stops` and `goes` were seen of (beta-binomial).
+    """
+    trials, ends = count - 1, batches - 1  # no more than `ends` batches are over within the first `trials` names
+    if trials <= ends or ends >= trials * stops / (stops + goes):
+        return 1.0
+    rest = trials - ends
+    told = lgamma(trials + 1) - lgamma(ends + 1) - lgamma(rest + 1)
+    told += lgamma(ends + stops) + lgamma(rest + goes) - lgamma(trials + stops + goes)
+    told += lgamma(stops + goes) - lgamma(stops) - lgamma(goes)
+    return min(1.0, (ends + 1) * exp(told))
 
 
 # --- campaigns --------------------------------------------------------------------------------------------------------

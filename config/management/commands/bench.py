@@ -49,7 +49,21 @@ class Command(BaseCommand):
             "--order", choices=busy.ORDERS, default="late", help="of `detect`: in time, or the last first"
         )
 
+        for name, of in {
+            "pairs": "disputed names beside their marks",
+            "names": "new registrations",
+            "clusters": "real bulk registrations",
+            "brands": "a brand a line",
+        }.items():
+            parser.add_argument(
+                f"--{name}", type=Path, metavar="FILE", help=f"of `detect`: measure the rules about names on {of}"
+            )
+        parser.add_argument("--months", type=int, default=4_000, help="of `detect --clusters`: benign principal-months")
+
     def handle(self, *args, **options):
+        if options["what"] == "detect" and any(options[name] for name in ("pairs", "clusters", "brands")):
+            self._measure_names(options)
+            return
         with ExitStack() as undo:
             state = Path(
                 undo.enter_context(tempfile.TemporaryDirectory(prefix="answerable-bench-", ignore_cleanup_errors=True))
@@ -65,6 +79,29 @@ class Command(BaseCommand):
         else:
             for name, value in figures.items():
                 self.stdout.write(f"{name:32} {value:,}" if isinstance(value, int | float) else f"{name:32} {value}")
+
+    def _measure_names(self, options) -> None:
+        """On files, with no system: `bench detect --pairs F --names F --clusters F --brands F`."""
+        from auditlog.simulator.measure_names import measure
+
+        if options["names"] is None:
+            raise CommandError("new registrations are needed beside the others: --names FILE with a column `domain`")
+        try:
+            found = measure(
+                pairs=options["pairs"],
+                names=options["names"],
+                registrations=options["clusters"],
+                brands=options["brands"],
+                months=options["months"],
+            )
+        except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
+            raise CommandError(f"the files cannot be measured: {type(error).__name__} {error}") from None
+        if options["json"]:
+            self.stdout.write(json.dumps(found))
+            return
+        for part, figures in found.items():
+            for name, value in figures.items():
+                self.stdout.write(f"{part + '.' + name:46} {value}")
 
     # --- ingest -------------------------------------------------------------------------------------------------
 
