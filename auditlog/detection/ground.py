@@ -29,7 +29,12 @@ ROUNDS = 4  # from statements of a limit to its holder and grant, and to what wa
 
 def asks_for_payments(act: Act) -> bool:
     """Whether what shares a key with this act can change how it is judged, whatever it is."""
-    return follows_an_act(act) or is_gated(act) or (bool(act.charge) and not is_named(act))
+    return follows_an_act(act) or is_gated(act) or (bool(act.charge) and not is_named(act)) or is_asked_for(act)
+
+
+def is_asked_for(act: Act) -> bool:
+    """Whether a quote or an approval under its request may say which name was meant."""
+    return act.type == "domain.registered" and bool(act.request_id)
 
 
 def is_gated(act: Act) -> bool:
@@ -140,6 +145,8 @@ def judged_with(tenant: Tenant, acts: Sequence[Act], types: Collection[str]) -> 
     take(*shared_with(asking))
     others = [act for act in acts if act.leaf_index not in asking_leaves]
     take(*shared_with(others), only=f"({MONEY_TYPES} OR (actor = '' AND \"grant\" = '' AND token = ''))")
+    if answered := {act.request_id for act in others if act.type.startswith("approval.")} - {""}:
+        take(["(request_id = ANY(%s) AND request_id <> '')"], [list(answered)], only="type = 'domain.registered'")
     gated = [act for act in acts if is_gated(act) and act.target and act.principal]
     if gated:
         take(["(target = ANY(%s) AND target <> '' AND principal = ANY(%s))"],

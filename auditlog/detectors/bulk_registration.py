@@ -15,6 +15,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
 from auditlog.core.names import domain
 from auditlog.core.names.cluster import Cluster, Named, clusters
+from auditlog.core.names.grace import CAP, MANY, last_of
 from auditlog.detectors.lookalike import is_own, nearest_of_others
 
 rule = "squatting.bulk_registration"
@@ -30,18 +31,26 @@ types = frozenset({"domain.registered"})
 partition = ("environment",)  # a cluster may be of several principals
 waits = False
 
-ADD_GRACE = timedelta(days=5)  # ICANN Add Grace Period
-
 
 def advise(facts: Facts, now: datetime | None) -> str:
     """Each name can be given back within its own grace: the last one's is the last chance."""
     last = facts.time("undo_until")
     stop = "Stop the grant, then look at the names as one cluster: shared tokens, templates, marks of others."
+    names = facts.evidence.get("names")
     if last is None:
-        return runbook
+        if not names:
+            return runbook
+        return f"{stop} Whether they can be given back is not known of these endings: ask the registrar at once."
     if now is not None and now >= last:
-        return f"{stop} None can be deleted for its price back any more: the add grace period ran {left_until(last, now)}. Let them expire, or hand them over."
-    return f"{stop} Ask the human, and have what is not wanted deleted: the last of them can be given back {left_until(last, now)} (add grace period)."
+        return (
+            f"{stop} None can be deleted for its price back any more: the add grace period ran {left_until(last, now)}."
+            " Let them expire, or hand them over."
+        )
+    many = f" {CAP}" if isinstance(names, list) and len(names) > MANY else ""
+    return (
+        f"{stop} Ask the human, and have what is not wanted deleted: the last of them can be given back"
+        f" {left_until(last, now)} (add grace period).{many}"
+    )
 
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
@@ -101,10 +110,16 @@ def finding_of(cluster: Cluster) -> Finding:
         title=f"{len(rows)} names were registered within {span}{price}",
         evidence={
             "names": [row.name for row in rows[:200]],
-            "undo_until": (rows[-1].at + ADD_GRACE).isoformat(),
             "signs": dict(cluster.signs),
-        },
+        }
+        | undo_of(rows),
     )
+
+
+def undo_of(rows: Sequence[Named]) -> dict[str, str]:
+    """Until when the last of them can be given back; nothing where that is known of none."""
+    until = last_of([(row.name, row.at) for row in rows])
+    return {"undo_until": until.isoformat()} if until is not None else {}
 
 
 def money_of(rows: Sequence[Named]) -> tuple[tuple[int, str] | None, str]:

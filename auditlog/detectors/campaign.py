@@ -13,7 +13,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.names.cluster import Cluster, campaigns
 from auditlog.detectors import bulk_registration
-from auditlog.detectors.bulk_registration import ADD_GRACE, cluster_finding, money_of, named_of
+from auditlog.detectors.bulk_registration import cluster_finding, money_of, named_of, undo_of
 
 rule = "squatting.campaign"
 version = 1
@@ -54,7 +54,7 @@ def finding_of(cluster: Cluster) -> Finding:
         evidence={
             "names": [row.name for row in rows[:200]],
             "marks": marks[:200],
-            "undo_until": (rows[-1].at + ADD_GRACE).isoformat(),
             "signs": dict(cluster.signs),
-        },
+        }
+        | undo_of(rows),
     )

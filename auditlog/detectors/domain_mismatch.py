@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from auditlog.core.advice import Facts, left_until
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.intent import compare_domain
-from auditlog.core.chain.record import Record
+from auditlog.core.chain.intent import closest, stated_intent
+from auditlog.core.chain.record import Approval, Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
+from auditlog.core.names.grace import undo_until
 from auditlog.detectors.base import finding
-from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.domain_mismatch"
-version = 1
+version = 2
 title = "A name was registered that differs from the stated intent"
 runbook = (
     "Ask the human whether this name is wanted. If not, have the registrar delete it inside the add grace period "
@@ -29,16 +30,23 @@ _WORDS = {
     "tld_swap": "the same name under another ending",
     "hyphen": "the same name with other hyphens",
     "confusable": "a name that looks like it",
-    "token_added": "the name with words added or dropped",
+    "token_added": "the name with words added",
+    "token_dropped": "the name with words left out",
     "edit": "a name a letter or two away",
     "unrelated": "an unrelated name",
 }
 
 
+_UNKNOWN = (
+    "Ask the human whether this name is wanted. Whether it can be deleted for its price back is not known of this ending: "
+    "ask the registrar at once. Then register the intended name and open a case on the charge."
+)
+
+
 def advise(facts: Facts, now: datetime | None) -> str:
     until = facts.time("undo_until")
     if until is None:
-        return runbook
+        return _UNKNOWN if "relation" in facts.evidence else runbook
     if now is not None and now >= until:
         return (
             f"Ask the human whether this name is wanted. If not, it can no longer be deleted for its price back: the add grace period ran {left_until(until, now)}. "
@@ -54,25 +62,48 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if act.environment != "live" or act.outcome != "success":
             continue
-        comparison = compare_domain(act)
-        if comparison.relation in ("equal", "not_stated") or comparison.stated is None:
+        stated = stated_intent(act)
+        approved = [approval for approval in _approvals(act, record) if approval.target]
+        names = {target: "intent" for target in stated.intent.targets} if stated is not None else {}
+        names |= {approval.target: "approval" for approval in approved}
+        relation, nearest = closest(act.object, names)
+        if relation == "not_stated":
+            # What the seller quoted says what was meant only where no human's word does.
+            names = {
+                each.object: "quote" for each in record.told_of(act) if each.type == "payment.quoted" and each.object
+            }
+            relation, nearest = closest(act.object, names)
+        if relation in ("equal", "not_stated"):
             continue
-        undo_until = act.occurred_at + ADD_GRACE
+        until = undo_until(act.object, act.occurred_at)
         price = f" for {amount_text(act.amount_minor, act.currency)}" if act.amount_minor is not None else ""
+        evidence: dict[str, Any] = {"relation": relation, "intended": list(names)[:20], "stated_in": names[nearest]}
+        if names[nearest] == "intent" and stated is not None:
+            evidence |= {"intent_leaf": stated.leaf_index, "intent_by_actor": stated.by_actor}
+        if names[nearest] == "approval":
+            evidence["approval_leaf"] = next(each.leaf_index for each in approved if each.target == nearest)
         yield finding(
             rule,
             act.event_id,
             [act],
             severity="high",
-            title=f"{act.object} was registered{price}, where {comparison.nearest} was asked for: "
-            f"{_WORDS[comparison.relation]}",
+            title=f"{act.object} was registered{price}, where {nearest} was {_ASKED[names[nearest]]}: {_WORDS[relation]}",
             money_at_risk_minor=act.amount_minor,
             currency=act.currency or None,
-            evidence={
-                "relation": comparison.relation,
-                "intended": list(comparison.stated.intent.targets[:20]),
-                "intent_leaf": comparison.stated.leaf_index,
-                "intent_by_actor": comparison.stated.by_actor,
-                "undo_until": undo_until.isoformat(),
-            },
+            evidence=evidence | ({"undo_until": until.isoformat()} if until is not None else {}),
         )
+
+
+_ASKED = {"intent": "asked for", "approval": "approved", "quote": "quoted"}
+
+
+def _approvals(act: Act, record: Record) -> list[Approval]:
+    """What humans approved under the act's request before it was done."""
+    if not act.request_id:
+        return []
+    return [
+        approval
+        for approval in record.answers_to([("request", act.request_id)])
+        if approval.answer == "approved" and approval.by_kind == "human" and approval.within_remit
+        and approval.at <= act.occurred_at and approval.principal in ("", act.principal)
+    ]  # fmt: skip

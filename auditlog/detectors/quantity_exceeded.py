@@ -13,8 +13,8 @@ from auditlog.core.advice import Facts, last_charge, left_until
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
+from auditlog.core.names.grace import last_of
 from auditlog.detectors.base import finding, told_of
-from auditlog.detectors.bulk_registration import ADD_GRACE
 
 rule = "intent.quantity_exceeded"
 version = 1
@@ -51,6 +51,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
 
 def _finding(task: Task, principal: str, beyond: Sequence[Taking]) -> Finding:
     currencies = {taking.currency for taking in beyond}
+    until = last_of([(taking.first.object, taking.at) for taking in beyond])
     wanted, number = task.counts[beyond[-1].first.event_id]
     return finding(
         rule,
@@ -69,8 +70,8 @@ def _finding(task: Task, principal: str, beyond: Sequence[Taking]) -> Finding:
             "intent_leaf": task.stated.leaf_index,
         }
         | (
-            {"undo_until": (beyond[-1].at + ADD_GRACE).isoformat()}
-            if all(t.first.type == "domain.registered" for t in beyond)
+            {"undo_until": until.isoformat()}
+            if until is not None and all(t.first.type == "domain.registered" for t in beyond)
             else {}
         ),
     )

@@ -7,6 +7,7 @@ import pytest
 from auditlog.core.errors import NotPermitted
 from auditlog.detection.detect import detect
 from auditlog.detection.triage import triage
+from auditlog.detectors import runbook_of
 from auditlog.models import Finding, Role
 from auditlog.projection.project import project, rebuild
 from auditlog.reads.access import Viewer
@@ -95,6 +96,48 @@ def test_an_intent_on_the_grant_counts_and_no_intent_at_all_is_no_mismatch(desk)
     )
 
     assert len(found(desk, "intent.domain_mismatch")) == 1
+
+
+def test_a_name_is_compared_with_what_was_approved_and_where_no_human_spoke_with_what_was_quoted(desk):
+    approved = {"principal": desk.ada, "actor": desk.ada, "gate": {"kind": "purchase", "by": desk.ada.full}}
+    told = {"verb": "domain.register", "provider": "registrar"}
+
+    def bought(name, request, **more):
+        return desk.registers(name, price_minor=1100, grant=desk.root, request_id=request, at=desk.at, **more)
+
+    def approval(name, request):
+        return desk.event("approval.decided", request_id=request, at=desk.at - MINUTE, **approved,
+                          action=told | {"target": {"type": "domain", "id": name}})  # fmt: skip
+
+    def quote(name, request):
+        return desk.event("payment.quoted", request_id=request, at=desk.at - MINUTE, grant=desk.root,
+                          action=told | {"target": {"type": "domain", "id": name}},
+                          money={"amount_minor": 1100, "currency": "USD", "phase": "quoted", "rail": "r", "charge": request})  # fmt: skip
+
+    desk.send(
+        bought("quill-works.club", "rq-1"), approval("quillworks.club", "rq-1"),
+        bought("brightforge.club", "rq-2"), approval("brightforge.club", "rq-2"),
+        bought("tallow.cc", "rq-3"), quote("tallow.club", "rq-3"),
+        bought("lantern.cc", "rq-4", intent={"targets": ["lantern.club"]}), approval("lantern.cc", "rq-4"),
+        bought("kelp.cc", "rq-5", intent={"targets": ["kelp.club"]}), quote("kelp.cc", "rq-5"),
+    )  # fmt: skip
+
+    findings = found(desk, "intent.domain_mismatch")
+    said = {f.title.split()[0]: (f.evidence["relation"], f.evidence["stated_in"]) for f in findings}
+    assert said == {
+        "quill-works.club": ("hyphen", "approval"),
+        "tallow.cc": ("tld_swap", "quote"),
+        "kelp.cc": ("tld_swap", "intent"),
+    }
+
+
+def test_how_long_is_left_is_not_said_of_an_ending_whose_rule_is_not_known(desk):
+    desk.send(
+        desk.registers("wonder.de", price_minor=1100, grant=desk.root, intent={"targets": ["wonder.club"]}, at=desk.at)
+    )
+
+    [finding] = found(desk, "intent.domain_mismatch")
+    assert "undo_until" not in finding.evidence and "not known of this ending" in runbook_of(finding, desk.now)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Names as names: case, dots, IDNA, the suffix list, and what looks like what."""
 
 import contextlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.names import domain
+from auditlog.core.names.grace import undo_until
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,25 @@ def test_any_text_is_a_name_or_refused(text):
 @given(st.text(max_size=40))
 def test_any_label_has_a_skeleton_and_it_is_stable(text):
     assert domain.skeleton(text) == domain.skeleton(text.lower())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "relation"),
+    [
+        ("acme-corp.io", "acme.io", "token_dropped"),
+        ("my-acme-shop.io", "my-shop.io", "token_dropped"),
+        ("my-shop.io", "my-acme-shop.io", "token_added"),
+    ],
+)
+def test_words_left_out_are_told_from_words_added(wanted, found, relation):
+    assert domain.relation(wanted, found) == relation
+
+
+AT = datetime(2026, 11, 1, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("name", "days"), [("acme.club", 5), ("acme.cc", 5), ("acme.com.au", None), ("acme.de", None), ("acme.nosuchending", None), ("no name", None)]
+)  # fmt: skip
+def test_how_long_a_name_can_be_given_back_is_its_registrys_rule_or_not_known(name, days):
+    assert undo_until(name, AT) == (None if days is None else AT + timedelta(days=days))

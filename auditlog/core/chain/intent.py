@@ -5,6 +5,7 @@ that is not the acting agent's own. What an agent restates on the way down neith
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from auditlog.core.chain.act import Act
@@ -29,7 +30,7 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`relation`: equal | tld_swap | hyphen | confusable | token_added | edit | unrelated | not_stated."""
+    """`relation`: equal | tld_swap | hyphen | confusable | token_added | token_dropped | edit | unrelated | not_stated."""
 
     relation: str
     nearest: str  # the intended target that comes closest
@@ -66,7 +67,7 @@ def _by_acting_side(act: Act) -> bool:
 
 
 # From the closest miss to the farthest.
-_ORDER = ("equal", "hyphen", "confusable", "tld_swap", "edit", "token_added", "unrelated")
+_ORDER = ("equal", "hyphen", "confusable", "tld_swap", "edit", "token_added", "token_dropped", "unrelated")
 
 
 def compare_domain(act: Act) -> Comparison:
@@ -74,16 +75,22 @@ def compare_domain(act: Act) -> Comparison:
     stated = stated_intent(act)
     if stated is None:
         return Comparison("not_stated", "", None)
+    relation, nearest = closest(act.object, stated.intent.targets)
+    return Comparison(relation, nearest, stated)
+
+
+def closest(bought: str, asked: Iterable[str]) -> tuple[str, str]:
+    """How a name relates to the one that it comes closest to, and that one; `not_stated` where none of them is a name."""
     relations = []
-    for target in stated.intent.targets:
+    for target in asked:
         try:
-            relations.append((_ORDER.index(domain.relation(target, act.object)), target))
+            relations.append((_ORDER.index(domain.relation(target, bought)), target))
         except ValueError:
             continue  # not a name: says nothing about names
     if not relations:
-        return Comparison("not_stated", "", stated)
+        return "not_stated", ""
     rank, nearest = min(relations)
-    return Comparison(_ORDER[rank], nearest, stated)
+    return _ORDER[rank], nearest
 
 
 def is_listed(act: Act, intent: Intent) -> bool:

@@ -157,7 +157,8 @@ def look(shape: str) -> str:
 def relation(wanted: str, found: str) -> str:
     """How a name that was bought relates to the one that was asked for.
 
-    equal | tld_swap | hyphen | confusable | token_added | edit | unrelated. Raises ValueError for no names.
+    equal | tld_swap | hyphen | confusable | token_added | token_dropped | edit | unrelated. Raises ValueError for no
+    names.
     """
     want, have = parse(wanted), parse(found)
     if want.registrable == have.registrable:
@@ -168,8 +169,11 @@ def relation(wanted: str, found: str) -> str:
         return "hyphen"
     if look(skeleton(want.label)) in (look(skeleton(have.label)), look(skeleton(have.given))):
         return "confusable"
-    if want.label in have.label or have.label in want.label:
+    asked, bought = set(want.label.split("-")), set(have.label.split("-"))
+    if want.label in have.label or asked < bought:
         return "token_added"
+    if have.label in want.label or bought < asked:
+        return "token_dropped"
     if OSA.distance(want.label, have.label) <= (1 if len(want.label) < 9 else 2):
         return "edit"
     return "unrelated"
