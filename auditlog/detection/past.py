@@ -6,6 +6,7 @@ same call in one run, or is part of the same task, until nothing more is reached
 of these findings has more than one, or a stated intent.
 """
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from auditlog.core.acts.repeat import FORGET, LOOP_TYPES, TYPES
+from auditlog.core.acts.loop import FORGET, LOOP_TYPES, NEAR
+from auditlog.core.acts.repeat import TYPES
 from auditlog.core.acts.ties import Tie, ties_of
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.intent import Stated, stated_intent
@@ -37,10 +39,11 @@ RULES: tuple[Detector, ...] = (retry_loop, duplicate_charge, price_exceeded, qua
 ROUNDS = 12  # of going on from what was reached
 SHARED = 1_000  # acts that one id leads to, the earliest by leaf: what more states it names nothing
 TIED = 20_000  # of one thing or call, in time
-BETWEEN = 2_000  # calls between those of one run that are read whole; of more, only those that decide
+REACH = 3 * NEAR  # calls of one place between two that are the same, where one may be told by several statements
+BESIDE = 8  # statements between two runs that may be one loop
+EDGE = 4 * REACH  # calls read on either side at first
 BIG = 5_000  # acts: what is larger is judged again only so often that it delays nothing else
 COST = timedelta(milliseconds=1)  # of one act of a large one, many times what it takes
-RUN = 4  # calls below which no run is a loop
 
 
 class Call(NamedTuple):
@@ -72,11 +75,10 @@ class Ties:
 
 @dataclass
 class Around:
-    """What was reached. `targets` are there with all that can be in one finding with them; `context` decides what follows what."""
+    """What was reached. `targets` are there with all that can be in one finding with them."""
 
     acts: dict[int, Act] = field(default_factory=dict)
     targets: set[int] = field(default_factory=set)
-    context: set[int] = field(default_factory=set)
     standing: set[int] = field(default_factory=set)  # findings that rest on any of them
     spending: dict[tuple, Spent] = field(default_factory=dict)
     tasks: set[tuple[str, ...]] = field(default_factory=set)
@@ -168,9 +170,7 @@ def _around(
         if step or moved:
             reached |= _sharing(tenant, step.values(), asked)
             reached |= _tied(tenant, {t.tie for act in step.values() for t in memory.of(act) if t.value is None})
-            runs, between = _runs(tenant, step.values(), moved, memory)
-            reached |= runs
-            around.context |= between
+            reached |= _runs(tenant, step.values(), moved, memory)
             reached |= _tasks(tenant, step.values(), around)
             moved = []
         around.targets |= reached
@@ -182,7 +182,6 @@ def _around(
         standing = standing_with(tenant, [d.rule for d in RULES], step.keys())
         around.standing |= standing.keys()
         reached |= {leaf for leaves in standing.values() for leaf in leaves}
-    around.acts |= _load(tenant, around.context - around.acts.keys(), seeds)
     lines = spending_in(tenant, [UUID(act.event_id) for act in around.acts.values()])
     around.spending |= {_line(spent): spent for spent in lines}
     return around
@@ -260,105 +259,114 @@ def _tied(tenant: Tenant, ties: Collection[UUID], *, at_least: int = 2) -> set[i
 # --- runs of the same call --------------------------------------------------------------------------------------------
 
 
-def _runs(tenant: Tenant, acts: Iterable[Act], moved: Sequence[Call], memory: Ties) -> tuple[set[int], set[int]]:
-    """Leaves of the runs that these calls are in or come between, and of what decides there what follows what."""
+def _runs(tenant: Tenant, acts: Iterable[Act], moved: Sequence[Call], memory: Ties) -> set[int]:
+    """Leaves of the calls that these can have made or ended a loop with: of each place they went to, those that are linked with
+    them, or just beside them, by calls that are the same and near each other.
+    """
     calls = [
         Call(t.tie, t.value, act.occurred_at) for act in acts if (t := memory.call_of(act)) is not None and t.value
     ]
     calls += moved
-    if not calls:
-        return set(), set()
-    values = {(call.tie, call.value) for call in calls}
-    spans = _spans(calls)
-    values |= _beside(tenant, spans)
+    found: set[int] = set()
     times: dict[UUID, list[datetime]] = defaultdict(list)
     for call in calls:
         times[call.tie].append(call.at)
-    inside: set[int] = set()
-    between: set[int] = set()
-    for where, run in _long_runs(tenant, values):
-        first, last = run[0][0] - FORGET, run[-1][0] + FORGET
-        if any(first <= at <= last for at in times[where]):
-            inside |= {leaf for _, leaf in run}
-            between |= _between(tenant, where, run)
-    return inside, between
-
-
-def _spans(calls: Iterable[Call]) -> dict[UUID, tuple[datetime, datetime]]:
-    found: dict[UUID, tuple[datetime, datetime]] = {}
-    for call in calls:
-        first, last = found.get(call.tie, (call.at, call.at))
-        found[call.tie] = min(first, call.at), max(last, call.at)
+    asked = [(where, group) for where, many in times.items() for group in _groups(many)]
+    edge = EDGE
+    while asked:
+        again = []
+        for (where, group), (rows, begins, ends) in zip(asked, _windows(tenant, asked, edge), strict=True):
+            reached, is_cut = _linked(rows, group, begins, ends)
+            if is_cut and edge < TIED:
+                again.append((where, group))
+            else:
+                found |= reached
+        asked, edge = again, edge * 8
     return found
 
 
-def _beside(tenant: Tenant, spans: Mapping[UUID, tuple[datetime, datetime]]) -> set[tuple[UUID, UUID]]:
-    """What was called more than once around these times: a call that comes late can part what followed each other."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT v.tie, o.value FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[]) AS v(tie, first, last)"
-            " CROSS JOIN LATERAL (SELECT t.value FROM projection_tie t WHERE t.tenant_id = %s AND t.generation = %s AND t.tie = v.tie"
-            " AND t.at BETWEEN v.first AND v.last AND t.value IS NOT NULL ORDER BY t.at LIMIT %s) o GROUP BY 1, 2 HAVING count(*) > 1",
-            [
-                list(spans),
-                [first - FORGET for first, _ in spans.values()],
-                [last + FORGET for _, last in spans.values()],
-                tenant.pk,
-                generation_of(tenant),
-                TIED,
-            ],
-        )
-        return set(cursor.fetchall())
+def _groups(times: Iterable[datetime]) -> Iterable[list[datetime]]:
+    """Times that can be read as one stretch."""
+    group: list[datetime] = []
+    for at in sorted(times):
+        if group and at - group[-1] > FORGET:
+            yield group
+            group = []
+        group.append(at)
+    if group:
+        yield group
 
 
-def _long_runs(
-    tenant: Tenant, values: Collection[tuple[UUID, UUID]]
-) -> Iterable[tuple[UUID, list[tuple[datetime, int]]]]:
-    """The runs of these calls that are long enough to be a loop: (where, its (time, leaf) in order of time)."""
+def _windows(
+    tenant: Tenant, asked: Sequence[tuple[UUID, list[datetime]]], edge: int
+) -> Iterable[tuple[list[tuple[datetime, int, UUID]], bool, bool]]:
+    """For each: the calls between its times and `edge` more on either side, and whether there is nothing before and after."""
     with connection.cursor() as cursor:
         cursor.execute(
-            # Joined by both, and in no order: a plan that walks all calls to one place in time would do so for each of them.
-            "SELECT t.tie, array_agg(t.at ORDER BY t.at, t.leaf_index), array_agg(t.leaf_index ORDER BY t.at, t.leaf_index)"
-            " FROM unnest(%s::uuid[], %s::uuid[]) AS v(tie, value) JOIN projection_tie t ON t.tie = v.tie AND t.value = v.value"
-            " AND t.value IS NOT NULL WHERE t.tenant_id = %s AND t.generation = %s GROUP BY t.tie, t.value HAVING count(*) >= %s",
-            [[t for t, _ in values], [v for _, v in values], tenant.pk, generation_of(tenant), RUN],
+            _WINDOWS,
+            {
+                "ties": [where for where, _ in asked],
+                "first": [group[0] for _, group in asked],
+                "last": [group[-1] for _, group in asked],
+                "tenant": tenant.pk,
+                "generation": generation_of(tenant),
+                "edge": edge,
+                "most": TIED,
+            },
         )
         rows = cursor.fetchall()
-    for where, times, leaves in rows:
-        run: list[tuple[datetime, int]] = []
-        for at, leaf in zip(times, leaves, strict=True):
-            if run and at - run[-1][0] > FORGET:
-                if len(run) >= RUN:
-                    yield where, run
-                run = []
-            run.append((at, leaf))
-        if len(run) >= RUN:
-            yield where, run
+    parts: dict[int, list[tuple[int, datetime, int, UUID]]] = defaultdict(list)
+    for number, part, at, leaf, value in rows:
+        parts[number].append((part, at, leaf, value))
+    for number in range(1, len(asked) + 1):
+        mine = parts[number]
+        before, after = (sum(row[0] == part for row in mine) for part in (0, 2))
+        yield sorted(row[1:] for row in mine), before < edge, after < edge
 
 
-def _between(tenant: Tenant, where: UUID, run: Sequence[tuple[datetime, int]]) -> set[int]:
-    """Leaves of the other calls between those of a run; where there are very many, of those just before each of its own."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT at, leaf_index, value FROM projection_tie WHERE tenant_id = %s AND generation = %s AND tie = %s"
-            " AND at BETWEEN %s AND %s AND value IS NOT NULL ORDER BY at, leaf_index",
-            [tenant.pk, generation_of(tenant), where, run[0][0], run[-1][0]],
-        )
-        rows = cursor.fetchall()
-    own = {leaf for _, leaf in run}
-    others = {leaf for _, leaf, _ in rows} - own
-    if len(others) <= BETWEEN:
-        return others
+_WINDOWS = """
+    SELECT v.n, o.part, o.at, o.leaf_index, o.value
+    FROM unnest(%(ties)s::uuid[], %(first)s::timestamptz[], %(last)s::timestamptz[]) WITH ORDINALITY AS v(tie, first, last, n)
+    CROSS JOIN LATERAL (
+        (SELECT 0 AS part, t.at, t.leaf_index, t.value FROM projection_tie t WHERE t.tenant_id = %(tenant)s
+           AND t.generation = %(generation)s AND t.tie = v.tie AND t.at < v.first ORDER BY t.at DESC, t.leaf_index DESC LIMIT %(edge)s)
+        UNION ALL
+        (SELECT 1, t.at, t.leaf_index, t.value FROM projection_tie t WHERE t.tenant_id = %(tenant)s
+           AND t.generation = %(generation)s AND t.tie = v.tie AND t.at BETWEEN v.first AND v.last
+         ORDER BY t.at, t.leaf_index LIMIT %(most)s)
+        UNION ALL
+        (SELECT 2, t.at, t.leaf_index, t.value FROM projection_tie t WHERE t.tenant_id = %(tenant)s
+           AND t.generation = %(generation)s AND t.tie = v.tie AND t.at > v.last ORDER BY t.at, t.leaf_index LIMIT %(edge)s)
+    ) o
+"""
+
+
+def _linked(
+    rows: Sequence[tuple[datetime, int, UUID]], times: Sequence[datetime], begins: bool, ends: bool
+) -> tuple[set[int], bool]:
+    """Leaves of the stretches of calls that one of these times lies in or beside, and whether one may go on past what was
+    read. A stretch holds calls that are the same, within REACH calls and FORGET of each other, with all between them.
+    """
+    last: dict[UUID, int] = {}
+    stretches: list[list[int]] = []  # first and last place
+    for place, (at, _, value) in enumerate(rows):
+        before = last.get(value)
+        last[value] = place
+        if before is None or place - before > REACH or at - rows[before][0] > FORGET:
+            continue
+        first = before
+        while stretches and stretches[-1][1] >= first - BESIDE:
+            first = min(first, stretches.pop()[0])
+        stretches.append([first, place])
     found: set[int] = set()
-    last_of: dict[UUID, int] = {}  # what was called since the last of the run: its last call
-    for _, leaf, value in rows:
-        if leaf in own:
-            found |= set(list(last_of.values())[-16:])
-            last_of = {}
-        else:
-            last_of.pop(value, None)
-            last_of[value] = leaf
-    return found
+    is_cut = False
+    for first, end in stretches:
+        # A call that comes late can part what followed each other, and it need not be linked itself.
+        low, high = rows[max(0, first - REACH)][0], rows[min(len(rows) - 1, end + REACH)][0]
+        if times[bisect_left(times, low) :][:1] and times[bisect_left(times, low)] <= high:
+            found |= {leaf for _, leaf, _ in rows[first : end + 1]}
+            is_cut |= (first <= 2 * REACH and not begins) or (end >= len(rows) - 1 - 2 * REACH and not ends)
+    return found, is_cut
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------

@@ -207,7 +207,8 @@ def test_the_same_call_charged_again_and_again_is_a_loop_whatever_changes_in_it(
 def test_a_loop_of_three_calls_in_turn_is_seen(desk):
     desk.send(*calls(desk, 30, args=lambda n: {"scene": ["a", "b", "c"][n % 3]}))
 
-    assert len(found(desk, "spend.retry_loop")) == 3
+    [loop] = found(desk, "spend.retry_loop")
+    assert loop.evidence["kind"] == "in_turn" and loop.evidence["charges"] == 30
 
 
 def test_different_work_and_a_retry_under_one_key_are_no_loop(desk):

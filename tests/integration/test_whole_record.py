@@ -281,3 +281,39 @@ def test_a_busy_month_is_judged_as_if_it_had_come_at_once(database, now, seed, o
     judge_in_steps(here, events, [rng.randrange(10) for _ in range(400)])
 
     assert differences(here.world.row, now=here.clock) == []
+
+
+@pytest.mark.parametrize("order", ["as it happened", "a few late", "anyhow", "backwards"])
+@pytest.mark.parametrize("seed", range(int(os.environ.get("STREAMS", "2"))))
+def test_loops_in_turn_and_in_other_words_are_judged_as_if_they_had_come_at_once(
+    database, now, seed, order, monkeypatch
+):
+    monkeypatch.setattr(past, "EDGE", 4)  # so that most of what is linked lies beyond what is read at first
+    rng = random.Random(f"loops {seed} {order}")
+    here = office(now)
+    world, at, events = here.world, here.start + DAY, []
+    for _ in range(rng.randrange(4, 9)):
+        who, period, many = rng.randrange(2), rng.choice((1, 1, 2, 3, 4, 6)), rng.randrange(2, 12)
+        words = rng.random() < 0.3
+        for n in range(many):
+            at += timedelta(seconds=rng.choice((5, 30, 30, 500, 2_000)))
+            grant = (here.roots, here.children)[rng.randrange(2)][who]
+            args = (
+                {"text": f"w{rng.random()}"} if words else {"text": f"t{n % period}", "request_id": f"r{rng.random()}"}
+            )
+            events.append(world.metered("tensor.embed", args, amount_minor=rng.choice((2, 40, 120)), grant=grant, at=at,
+                                        **({"task": f"k{rng.randrange(2)}"} if rng.random() < 0.1 else {})))  # fmt: skip
+        at += timedelta(minutes=rng.choice((0, 1, 90, 500)))
+    events = [*here.standing, *events]
+    if order == "anyhow":
+        rng.shuffle(events)
+    elif order == "backwards":
+        events.reverse()
+    elif order == "a few late":
+        for signed in [events.pop(rng.randrange(len(events))) for _ in range(6)]:
+            events.insert(rng.randrange(len(events) + 1), signed)
+
+    judge_in_steps(here, events, [rng.randrange(10) for _ in range(200)])
+
+    assert differences(here.world.row, now=here.clock) == []
+    assert Finding.objects.filter(tenant=world.row, rule="spend.retry_loop").exists()

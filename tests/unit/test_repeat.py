@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.core.acts.repeat import fingerprint, past
+from auditlog.core.acts.call import fingerprint
+from auditlog.core.acts.repeat import past
 from auditlog.core.acts.task import tasks
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.chain import Path
@@ -20,6 +21,7 @@ from auditlog.core.chain.statement import Grant
 from auditlog.core.event import Action, Call, Intent, Money, Party, Payload, Target
 from auditlog.core.money.limits import Spent
 from auditlog.detectors import bulk_registration, duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
+from auditlog.simulator import spending
 
 NOW = datetime(2026, 9, 1, 8, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -395,7 +397,7 @@ def test_the_charge_that_passes_the_price_bears_its_excess_and_all_after_it_are_
         (200, False),
         (200, False),
     ]
-    [finding] = found(acts)
+    [finding] = found(acts, price_exceeded)
     assert (finding.rule, finding.money_at_risk_minor, finding.evidence["crossed_by"]) == (
         "intent.price_exceeded",
         500,
@@ -531,3 +533,72 @@ def test_two_bursts_weeks_apart_are_two():
     ]
 
     assert [len(f.events) for f in bulk_registration.find(acts, Record())] == [25, 300]
+
+
+# --- how soon, and how rarely -----------------------------------------------------------------------------------------
+
+
+def test_loops_of_every_kind_are_found_within_five_charges_and_most_within_three():
+    counted = []
+    for kind in spending.KINDS:
+        for seed in range(12):
+            loop = spending.injected(kind, random.Random(f"{kind} {seed}"))
+            many = spending.charges_until_found(loop, lambda acts: bool(found(acts, retry_loop)))
+            counted.append(many or 99)
+            if loop.is_dear and not kind.startswith("rephrased"):
+                assert many == 2, (kind, seed)
+
+    assert sorted(counted)[len(counted) // 2] <= 3 and sorted(counted)[int(0.98 * len(counted))] <= 5
+
+
+def test_ordinary_months_have_no_loop_and_no_double_charge():
+    for seed in range(40):
+        assert rules(spending.month(random.Random(seed))) == [], seed
+
+
+def test_one_key_for_a_whole_batch_is_no_double_charge():
+    acts = [
+        paid(NOW + n * SECOND, operation="mail", args={"to": f"c{n}"}, key="nightly", charge=f"ch{n}")
+        for n in range(30)
+    ]
+    again = paid(NOW + MINUTE, operation="mail", args={"to": "c7"}, key="nightly", charge="ch99")
+
+    assert rules(acts) == []
+    assert rules([*acts, again]) == ["spend.duplicate_charge"]
+
+
+def test_three_calls_in_turn_are_one_loop_and_two_tasks_of_one_agent_are_none():
+    turns = [metered(n, args={"step": f"s{n % 3}", "doc": "a"}, operation=f"op{n % 3}") for n in range(9)]
+    tasks_ = [metered(n, args={"doc": "a", "lang": "en"}, task=f"t{n}") for n in range(9)]
+
+    [loop] = found(turns, retry_loop)
+    assert len(loop.events) == 9 and loop.evidence["kind"] == "in_turn"
+    assert rules(tasks_) == []
+
+
+def test_calls_that_cost_nothing_are_no_charges():
+    assert rules([metered(n, args={"doc": "a"}, minor=0) for n in range(9)]) == []
+
+
+def test_an_early_alarm_is_worth_a_look_and_convicts_nobody():
+    acts = [paid(NOW + n * MINUTE, operation="topup", args={"amount": 5}, target=("call", f"t{n}")) for n in range(3)]
+
+    [loop] = past(acts).loops
+    assert not loop.is_sure and found(acts, retry_loop)[0].severity == "medium"
+
+
+def test_a_loop_that_rephrases_itself_is_one_only_past_its_price():
+    path = asking(max_price_minor=1000, currency="USD")
+    acts = [metered(n, args={"query": f"words {n}"}, minor=100, path=path) for n in range(12)]
+
+    assert found(acts[:10], retry_loop) == []
+    [loop] = found(acts, retry_loop)
+    assert loop.evidence["kind"] == "other_words" and len(loop.events) == 12
+
+
+def test_a_loop_says_what_it_costs_an_hour_and_when_it_has_ended():
+    acts = [metered(n, args={"doc": "a"}, minor=100) for n in range(7)]
+
+    [loop] = found(acts, retry_loop)
+    assert loop.evidence["per_hour_minor"] == 6000
+    assert datetime.fromisoformat(loop.evidence["ended_unless_by"]) == acts[-1].occurred_at + 10 * MINUTE

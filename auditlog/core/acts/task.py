@@ -72,6 +72,7 @@ class Task:
     counts: dict[str, Count] = field(default_factory=dict)
     priced: list[Taking] = field(default_factory=list)  # what passed the price, or came after
     bought: list[Taking] = field(default_factory=list)  # things bought, in order
+    takings: list[Taking] = field(default_factory=list)  # all that has a cost here, in order
 
     @property
     def over_minor(self) -> int:
@@ -199,6 +200,7 @@ def _price(task: Task, taking: Taking, totals: dict[str, int]) -> None:
         if over:
             task.priced.append(taking)
         task.costs |= dict.fromkeys((act.event_id for act in taking.acts), cost)
+        task.takings.append(taking)
     totals[taking.currency] = totals.get(taking.currency, 0) + net
 
 

@@ -10,7 +10,9 @@ from uuid import UUID
 
 import msgspec
 
-from auditlog.core.acts.repeat import LOOP_TYPES, bill_names, called, ended_name, things
+from auditlog.core.acts.call import called
+from auditlog.core.acts.loop import may_loop
+from auditlog.core.acts.repeat import bill_names, ended_name, things
 from auditlog.core.acts.taking import Taking, takes
 from auditlog.core.chain.act import Act
 from auditlog.core.event import GrantObject, TokenObject
@@ -37,7 +39,7 @@ def ties_of(act: Act) -> list[Tie]:
 
 def call_of(act: Act) -> Tie | None:
     """Where a charged call went, and what was called: whether it is the same try after try is not looked at here."""
-    if act.type not in LOOP_TYPES or not act.spends or act.payload.call is None or not act.operation:
+    if not may_loop(act):
         return None
     body = called(act)
     if body is None:

@@ -162,7 +162,8 @@ def _again(it: Contested) -> tuple[str, str, Act | None]:
         first = repeat.first.first
         return f"{repeat.words}, by {first.event_id}: this is number {repeat.number}", "", first
     found = past.loop_of(it.act)
-    if found is None or found[1] == 0:
+    # What is a loop only by what it may cost is worth a finding, and moves no verdict.
+    if found is None or found[1] == 0 or not found[0].is_sure:
         return "", "", None
     loop, place = found
     first = loop.acts[0]
