@@ -21,7 +21,14 @@ from auditlog.reads.acts import select_acts, shared_with
 from auditlog.reads.chains import lineage_of, load_tokens
 from auditlog.reads.money import limits_bound_to, spending_in, spending_of
 from auditlog.reads.parties import kinds_of, organisations_of, owned_names, remits_of
-from auditlog.reads.record import answers_about, by_answer, grants_beside, issuers_of_agents, with_what_they_pay_for
+from auditlog.reads.record import (
+    answers_about,
+    by_answer,
+    grants_beside,
+    issuers_of_agents,
+    turns_around,
+    with_what_they_pay_for,
+)
 
 MONEY_TYPES = "(type LIKE 'payment.%%' OR type LIKE 'invoice.%%' OR type LIKE 'dispute.%%' OR through IS NOT NULL)"
 ROUNDS = 4  # from statements of a limit to its holder and grant, and to what was said of those
@@ -81,6 +88,7 @@ def ground_of(tenant: Tenant, acts: Sequence[Act]) -> Record:
         attesters=attesters,
         organisations=organisations_of(tenant),
         remits=remits_of(tenant),
+        turns=turns_around(tenant, acts),
         agent_issuers=issuers_of_agents(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
     )
 
@@ -147,6 +155,15 @@ def judged_with(tenant: Tenant, acts: Sequence[Act], types: Collection[str]) -> 
     take(*shared_with(others), only=f"({MONEY_TYPES} OR (actor = '' AND \"grant\" = '' AND token = ''))")
     if answered := {act.request_id for act in others if act.type.startswith("approval.")} - {""}:
         take(["(request_id = ANY(%s) AND request_id <> '')"], [list(answered)], only="type = 'domain.registered'")
+    # A session that is told late to have ended, or begun again, says what later charges that name it were for.
+    for turn in acts:
+        if turn.type in ("session.started", "session.ended"):
+            conditions = [f"({c} = %s AND {c} <> '')" for c in ("session", "task")]
+            take(
+                conditions,
+                [turn.session, turn.task],
+                only=f"type IN ('usage.metered', 'subscription.renewed') AND occurred_at >= '{turn.occurred_at.isoformat()}'",
+            )
     gated = [act for act in acts if is_gated(act) and act.target and act.principal]
     if gated:
         take(["(target = ANY(%s) AND target <> '' AND principal = ANY(%s))"],

@@ -17,6 +17,7 @@ from uuid import UUID
 from django.db import connection
 
 from auditlog.core.acts.loop import FORGET, LOOP_TYPES, NEAR
+from auditlog.core.acts.refused import REFUSED_TYPES, is_refused
 from auditlog.core.acts.repeat import TYPES
 from auditlog.core.acts.ties import Tie, ties_of
 from auditlog.core.chain.act import Act
@@ -27,7 +28,7 @@ from auditlog.core.money.limits import Spent
 from auditlog.database.bulk import copy_rows
 from auditlog.database.dirty import look_at_leaves
 from auditlog.detection.keep import keep_among, standing_with
-from auditlog.detectors import duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
+from auditlog.detectors import declined_storm, duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
 from auditlog.detectors.base import Detector
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
@@ -35,7 +36,8 @@ from auditlog.reads.acts import select_acts
 from auditlog.reads.chains import load_tokens
 from auditlog.reads.money import spending_in, spending_where
 
-RULES: tuple[Detector, ...] = (retry_loop, duplicate_charge, price_exceeded, quantity_exceeded)
+RULES: tuple[Detector, ...] = (retry_loop, duplicate_charge, price_exceeded, quantity_exceeded, declined_storm)
+LOADED = TYPES | REFUSED_TYPES
 ROUNDS = 12  # of going on from what was reached
 SHARED = 1_000  # acts that one id leads to, the earliest by leaf: what more states it names nothing
 TIED = 20_000  # of one thing or call, in time
@@ -67,8 +69,8 @@ class Ties:
         return found
 
     def call_of(self, act: Act) -> Tie | None:
-        """The tie of a charged call; a key's, which has a value too, is of another kind of event."""
-        if act.type not in LOOP_TYPES:
+        """The tie of a charged call or a refused attempt; a key's, which has a value too, is of another kind of event."""
+        if act.type not in LOOP_TYPES and not is_refused(act):
             return None
         return next((t for t in self.of(act) if t.value is not None), None)
 
@@ -157,7 +159,7 @@ def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) 
 def _around(
     tenant: Tenant, changed: Sequence[Act], lost: Sequence[tuple[UUID, UUID | None, datetime]], memory: Ties
 ) -> Around:
-    seeds = {act.leaf_index: act for act in changed if act.type in TYPES and act.environment == "live"}
+    seeds = {act.leaf_index: act for act in changed if act.type in LOADED and act.environment == "live"}
     around = Around()
     standing = standing_with(tenant, [d.rule for d in RULES], [act.leaf_index for act in changed])
     around.standing |= standing.keys()
@@ -191,7 +193,7 @@ def _load(tenant: Tenant, leaves: Collection[int], known: Mapping[int, Act]) -> 
     found = {leaf: known[leaf] for leaf in leaves if leaf in known}
     if rest := [leaf for leaf in leaves if leaf not in known]:
         acts = select_acts(
-            tenant, "leaf_index = ANY(%s) AND type = ANY(%s) AND environment = 'live'", [rest, list(TYPES)]
+            tenant, "leaf_index = ANY(%s) AND type = ANY(%s) AND environment = 'live'", [rest, list(LOADED)]
         )
         found |= {act.leaf_index: act for act in acts}
     return found

@@ -26,11 +26,13 @@ from auditlog.detectors import (
     confused_deputy,
     cross_provider_cap,
     cycle,
+    declined_storm,
     domain_mismatch,
     duplicate_charge,
     gate_missing,
     integrity,
     key_mismatch,
+    key_missing,
     lookalike,
     orphan_token,
     out_of_scope,
@@ -43,8 +45,10 @@ from auditlog.detectors import (
     source_gap,
     source_silent,
     sources_disagree,
+    stranded,
     token_elsewhere,
     unattributed,
+    uncapped,
     used_after_expiry,
     used_after_revocation,
 )
@@ -53,7 +57,7 @@ from auditlog.detectors.base import Detector, SourceDetector, StoryDetector
 # Every rule, in the order of the design's table. A rule with two partition keys has two detectors.
 ACT_DETECTORS: tuple[Detector, ...] = (
         lookalike, bulk_registration, bulk_provisioning, campaign, domain_mismatch, quantity_exceeded, price_exceeded, retry_loop, duplicate_charge, authority_exceeded,
-        cap_exceeded, cross_provider_cap, concurrency_overshoot, bill_differs, self_raise, cap_creep, *attenuation.PATTERNS, cycle, used_after_revocation,
+        cap_exceeded, cross_provider_cap, concurrency_overshoot, bill_differs, self_raise, cap_creep, declined_storm, uncapped, key_missing, stranded, *attenuation.PATTERNS, cycle, used_after_revocation,
         used_after_expiry, audience_mismatch, out_of_scope, gate_missing, refused_and_done, key_mismatch, *orphan_token.PATTERNS, unattributed,
         confused_deputy,
         *shared_key.PATTERNS, token_elsewhere,

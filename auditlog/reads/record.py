@@ -13,9 +13,10 @@ from auditlog.core.chain.act import ACT_TYPES, Act
 from auditlog.core.chain.authority import allows
 from auditlog.core.chain.chain import Path
 from auditlog.core.chain.gates import GateCheck, check_gates
-from auditlog.core.chain.record import Approval, Record
+from auditlog.core.chain.record import Approval, Record, Turn
 from auditlog.core.chain.use import answers_for, follows_an_act
 from auditlog.core.event import Gate, Party, act_chain, moment
+from auditlog.detectors import stranded
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts, shared_with
@@ -73,8 +74,31 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
         organisations=organisations_of(tenant),
         remits=remits_of(tenant),
         agent_issuers=issuers_of_agents(tenant, {act.issuer for act in acts if act.payload.mode == "direct"}),
+        turns=turns_around(tenant, acts),
         history=tuple(history_of(tenant, principals)) if with_history else (),
     )
+
+
+def turns_around(tenant: Tenant, acts: Sequence[Act]) -> dict[tuple[str, str], tuple[Turn, ...]]:
+    """When the sessions and tasks began and ended that charges of a meter or subscription name."""
+    asking = [act for act in acts if act.type in stranded.types]
+    names = {"session": {act.session for act in asking} - {""}, "task": {act.task for act in asking} - {""}}
+    if not any(names.values()):
+        return {}
+    turning = select_acts(
+        tenant,
+        "type IN ('session.started', 'session.ended') AND within_remit AND ((session = ANY(%s) AND session <> '')"
+        " OR (task = ANY(%s) AND task <> ''))",
+        [list(names["session"]), list(names["task"])],
+    )
+    found: dict[tuple[str, str], list[Turn]] = {}
+    for act in turning:
+        if act.happened and act.environment == "live":
+            turn = Turn(act.occurred_at, act.type == "session.ended", act.principal, act.leaf_index, act.event_id)
+            for kind, name in (("session", act.session), ("task", act.task)):
+                if name in names[kind]:
+                    found.setdefault((kind, name), []).append(turn)
+    return {key: tuple(turns) for key, turns in found.items()}
 
 
 def time_of(tenant: Tenant, act: Act) -> datetime:

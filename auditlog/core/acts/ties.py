@@ -12,6 +12,7 @@ import msgspec
 
 from auditlog.core.acts.call import called
 from auditlog.core.acts.loop import may_loop
+from auditlog.core.acts.refused import is_refused
 from auditlog.core.acts.repeat import bill_names, ended_name, things
 from auditlog.core.acts.taking import Taking, takes
 from auditlog.core.chain.act import Act
@@ -19,7 +20,9 @@ from auditlog.core.event import GrantObject, TokenObject
 
 
 class Tie(NamedTuple):
-    """`value`: of a call, what was called with what; its `tie` is then where it went."""
+    """`value`: of a call, what was called with what; its `tie` is then where it went. So of a refused attempt to pay, which is
+    like any other at its provider.
+    """
 
     tie: UUID
     value: UUID | None = None
@@ -34,6 +37,8 @@ def ties_of(act: Act) -> list[Tie]:
     found = bound + [Tie(hashed("thing", act.principal, *thing)) for thing in _things_of(act)]
     if (call := call_of(act)) is not None:
         found.append(call)
+    if is_refused(act):
+        found.append(Tie(hashed("refused", act.principal, act.provider), hashed("refused")))
     return list(dict.fromkeys(found))
 
 

@@ -69,6 +69,17 @@ class Owned:
         return party in self.parties or party.partition("|")[0] in self.issuers
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A session or task that began or ended, as a source says."""
+
+    at: datetime
+    ended: bool
+    principal: str
+    leaf_index: int
+    event_id: str
+
+
 @dataclass(frozen=True)
 class Record:
     """Lookups are by key, since one record serves the judging of thousands of acts."""
@@ -93,6 +104,9 @@ class Record:
     organisations: Organisations = NONE_MAPPED
     remits: Mapping[str, frozenset[str]] = field(default_factory=dict)  # source -> issuers it is confined to; none: all
     agent_issuers: frozenset[str] = frozenset()  # of the issuers asked about, those that name agents
+    turns: Mapping[tuple[str, str], tuple[Turn, ...]] = field(
+        default_factory=dict
+    )  # (session | task, name) -> its beginnings and ends
     history: tuple[Act, ...] = ()  # what the principals of the acts asked about did, as far as a verdict looks at it
 
     @cached_property
