@@ -29,6 +29,7 @@ from auditlog.detection.judge_acts import judge_acts
 from auditlog.detection.keep import keep_keys
 from auditlog.detection.keys import Asked, judge_keys
 from auditlog.detection.names import judge_names
+from auditlog.detection.rates import judge_rates
 from auditlog.detection.uncapped import judge_uncapped
 from auditlog.detectors import (
     STORY_DETECTORS,
@@ -101,6 +102,7 @@ def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int)
         judge_names(tenant, work.acts, work.big_keys, withdrawn_by=work.upto, now=now)
         judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
         judge_uncapped(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now)
+        judge_rates(tenant, work.acts, withdrawn_by=work.upto, now=now)
         asked = Asked(work.acts, _ripe(work, now), work.principals, work.big_keys, work.upto, now)
         judge_keys(tenant, asked)
         work.waiting |= {leaf: act for leaf, act in asked.missing.items() if not is_ripe(act.received_at, now)}

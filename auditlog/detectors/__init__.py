@@ -51,8 +51,9 @@ from auditlog.detectors import (
     uncapped,
     used_after_expiry,
     used_after_revocation,
+    velocity,
 )
-from auditlog.detectors.base import Detector, SourceDetector, StoryDetector
+from auditlog.detectors.base import Detector, RateDetector, SourceDetector, StoryDetector
 
 # Every rule, in the order of the design's table. A rule with two partition keys has two detectors.
 ACT_DETECTORS: tuple[Detector, ...] = (
@@ -64,11 +65,14 @@ ACT_DETECTORS: tuple[Detector, ...] = (
 )  # fmt: skip
 SOURCE_DETECTORS: tuple[SourceDetector, ...] = (source_gap, source_silent, clock_skew)
 STORY_DETECTORS: tuple[StoryDetector, ...] = (sources_disagree,)
-DETECTORS = (*ACT_DETECTORS, *SOURCE_DETECTORS, *STORY_DETECTORS, *integrity.ROAD_RULES)
+RATE_DETECTORS: tuple[RateDetector, ...] = (velocity,)
+DETECTORS = (*ACT_DETECTORS, *RATE_DETECTORS, *SOURCE_DETECTORS, *STORY_DETECTORS, *integrity.ROAD_RULES)
 
 
 @lru_cache(maxsize=256)
-def detectors_of(rule: str) -> "tuple[Detector | SourceDetector | StoryDetector | integrity.RoadRule, ...]":
+def detectors_of(
+    rule: str,
+) -> "tuple[Detector | RateDetector | SourceDetector | StoryDetector | integrity.RoadRule, ...]":
     """Those of one rule, which may have one a partition key; none where this installation does not have it."""
     return tuple(detector for detector in DETECTORS if detector.rule == rule)
 

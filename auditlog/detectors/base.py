@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from auditlog.core.acts.story import Story
 from auditlog.core.acts.taking import Taking
@@ -63,6 +63,21 @@ class SourceDetector(Protocol):
     waits: bool
 
     def find(self, facts: Sequence) -> Iterable[Finding]: ...
+
+
+class RateDetector(Protocol):
+    """A detector that looks at the sums of a spender by the hour (detection.rates), and at no single event."""
+
+    rule: str
+    version: int
+    title: str
+    runbook: str
+    false_positives: str
+    of_events: frozenset[str]
+    partition: tuple[str, ...]
+    waits: bool
+
+    def find(self, spender: Any, rise: Any, lines: Sequence) -> Finding: ...
 
 
 class StoryDetector(Protocol):

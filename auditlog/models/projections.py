@@ -422,6 +422,27 @@ class Balance(models.Model):
         return f"{self.principal} {self.level} {self.start}"
 
 
+class Rate(models.Model):
+    """What the lines of one spender come to in an hour (UTC). Kept by the database with the lines (sql/rates.sql)."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "principal", "actor", "provider", "currency", "hour")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    principal = models.TextField()
+    actor = models.TextField()
+    provider = models.TextField()
+    currency = models.CharField(max_length=3)
+    hour = models.DateTimeField()
+    gross = models.DecimalField(max_digits=40, decimal_places=15)  # the lower bound, before anything came back
+    lines = models.BigIntegerField()
+
+    class Meta:
+        db_table = "projection_rate"
+
+    def __str__(self) -> str:
+        return f"{self.principal} {self.hour}"
+
+
 class Tie(models.Model):
     """What an act has in common with others that no column of an event says (detection/ties.py), as a hash."""
 

@@ -125,6 +125,7 @@ def _drop_generations(tenant: Tenant, *, keep: int) -> None:
             "limit",
             "charge",
             "balance",
+            "rate",
             "holding",
             "tie",
             *TABLES,

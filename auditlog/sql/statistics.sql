@@ -34,7 +34,8 @@ SET search_path = pg_catalog, public AS $$
 BEGIN
     IF pg_try_advisory_xact_lock(hashtext('answerable.analyze')) THEN
         ANALYZE public.projection_event, public.projection_grant, public.projection_token, public.projection_limit,
-            public.projection_party, public.projection_charge, public.projection_balance, public.projection_tie, public.projection_place, public.projection_name,
+            public.projection_party, public.projection_charge, public.projection_balance, public.projection_rate, public.projection_tie, public.projection_place,
+            public.projection_name,
             public.finding, public.finding_member;
     END IF;
 END

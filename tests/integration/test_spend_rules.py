@@ -197,3 +197,60 @@ def test_a_retry_that_was_charged_without_a_key_is_told_and_a_first_try_is_not(d
 
     [finding] = found(desk, "spend.key_missing")
     assert finding.events_total == 1 and finding.severity == "low"
+
+
+# --- faster than ever -------------------------------------------------------------------------------------------------
+
+
+def hourly(world, minors, **event):
+    at = (world.now - len(minors) * HOUR - HOUR).replace(minute=5)
+    more = {"grant": world.root, "provider": "meter"} | event
+    return [
+        world.metered("tensor.embed", {"text": f"t{n}"}, amount_minor=minor, at=at + n * HOUR, **more)
+        for n, minor in enumerate(minors)
+        if minor
+    ]
+
+
+def usual(hours, chance):
+    return [chance.randrange(700, 1300) for _ in range(hours)]
+
+
+def test_an_agent_that_spends_faster_than_ever_is_found_once_and_told_what_is_usual(desk):  # noqa: F811
+    desk.send(*hourly(desk, usual(150, random.Random(1)) + [6000] * 8 + usual(10, random.Random(2))))
+
+    [finding] = found(desk, "spend.velocity")
+
+    assert finding.evidence["spent_minor"] == 48_000 and 7_000 < finding.evidence["usual_minor"] < 9_000
+    assert finding.events_total == 8 and finding.severity == "medium"
+
+
+def test_a_usual_month_a_nightly_batch_and_a_newcomer_are_not_fast(desk):  # noqa: F811
+    nights = [20_000 if n % 24 == 2 else 40 for n in range(150)]
+    others = [desk.human(name, issuer="https://id.acme.example") for name in ("mia", "new")]
+    mias, news = (
+        desk.grant(human, desk.lead, actions=["**"], resources=["**"], at=desk.now - 60 * DAY) for human in others
+    )
+    desk.send(
+        mias,
+        news,
+        *hourly(desk, usual(150, random.Random(3))),
+        *hourly(desk, nights, grant=mias),
+        *hourly(desk, [50_000] * 30, grant=news),
+    )
+
+    assert found(desk) == []
+
+
+def test_a_rise_that_a_human_approved_is_silent_and_one_that_is_told_late_is_found(desk):  # noqa: F811
+    rise = hourly(desk, usual(150, random.Random(1)) + [6000] * 8)
+    yes = desk.event("approval.decided", principal=desk.ada, actor=desk.ada, mode="direct", at=desk.now - 12 * HOUR,
+                     intent={"max_price_minor": 60_000, "currency": "USD"}, gate={"kind": "purchase", "by": desk.ada.ref})  # fmt: skip
+    desk.send(*rise[150:])
+    assert found(desk) == []
+
+    desk.send(*rise[:150])
+    assert found(desk) == ["spend.velocity"]
+
+    desk.send(yes)
+    assert found(desk) == []

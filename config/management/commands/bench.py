@@ -24,6 +24,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from auditlog.simulator import busy
+from auditlog.simulator.spend_figures import spend_figures
 from config import children, embedded
 from config.management.commands import quickstart
 
@@ -34,7 +35,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument(
-            "what", choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete"]
+            "what",
+            choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete", "spend"],
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
@@ -58,11 +60,20 @@ class Command(BaseCommand):
             parser.add_argument(
                 f"--{name}", type=Path, metavar="FILE", help=f"of `detect`: measure the rules about names on {of}"
             )
-        parser.add_argument("--months", type=int, default=4_000, help="of `detect --clusters`: benign principal-months")
+        parser.add_argument(
+            "--data", type=Path, help="of `spend`: a folder with agent_toolcalls.csv and monitoring_series.csv"
+        )
+        parser.add_argument(
+            "--months", type=int, help="months that are made up: of `spend` ordinary ones (200), of `detect --clusters` benign ones (4,000)"
+        )
+        parser.add_argument("--seed", type=int, default=1, help="of `spend`")
 
     def handle(self, *args, **options):
         if options["what"] == "detect" and any(options[name] for name in ("pairs", "clusters", "brands")):
             self._measure_names(options)
+            return
+        if options["what"] == "spend":  # pure: no system to load
+            self._show(spend_figures(options["data"], months=options["months"] or 200, seed=options["seed"]), options)
             return
         with ExitStack() as undo:
             state = Path(
@@ -74,6 +85,9 @@ class Command(BaseCommand):
                 figures = getattr(self, options["what"])(tenant, state, undo, options)
             except embedded.EmbeddedError as error:
                 raise CommandError(str(error)) from None
+        self._show(figures, options)
+
+    def _show(self, figures: dict, options) -> None:
         if options["json"]:
             self.stdout.write(json.dumps(figures))
         else:
@@ -92,7 +106,7 @@ class Command(BaseCommand):
                 names=options["names"],
                 registrations=options["clusters"],
                 brands=options["brands"],
-                months=options["months"],
+                months=options["months"] or 4_000,
             )
         except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
             raise CommandError(f"the files cannot be measured: {type(error).__name__} {error}") from None
