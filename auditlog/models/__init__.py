@@ -1,5 +1,6 @@
 """Tables, in four kinds: directory (who uses the service), ledger (insert-only), projections (disposable), findings."""
 
+from auditlog.models.bills import Bill, BillLine, BillMapping, BillShare, Statement, Unbilled
 from auditlog.models.directory import (
     ApiToken,
     Export,
@@ -69,6 +70,10 @@ from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 __all__ = [
     "ApiToken",
     "Balance",
+    "Bill",
+    "BillLine",
+    "BillMapping",
+    "BillShare",
     "Charge",
     "Checkpoint",
     "ClockHour",
@@ -117,12 +122,14 @@ __all__ = [
     "Source",
     "SourceActivity",
     "SourceKey",
+    "Statement",
     "Stop",
     "Tenant",
     "Tie",
     "Tile",
     "Token",
     "Triage",
+    "Unbilled",
     "UnparsedLeaf",
     "Verification",
     "Watch",
