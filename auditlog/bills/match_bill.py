@@ -70,58 +70,31 @@ def _charges(tenant: Tenant, provider: str, begins: datetime, ends: datetime) ->
                                   "begins": begins, "ends": ends, "credits": CREDIT_RAIL})  # fmt: skip
         rows = cursor.fetchall()
     charges, leaves = [], {}
-    for (
-        lead,
-        leaf,
-        at,
-        amount,
-        currency,
-        charge,
-        account,
-        actor,
-        principal,
-        target,
-        operation,
-        verb,
-        refs,
-        has_act,
-    ) in rows:
-        names = frozenset(
-            {str(lead), *(ref for ref in refs if ref), charge.removeprefix("invoice:").removeprefix("event:")} - {""}
-        )
-        invoice = charge.removeprefix("invoice:") if charge.startswith("invoice:") else ""
-        charges.append(
-            Charge(
-                str(lead),
-                at,
-                amount.normalize() + 0,
-                currency,
-                names,
-                invoice,
-                account,
-                target,
-                operation or verb,
-                actor,
-                principal,
-                has_act,
-            )
-        )
+    for lead, leaf, at, amount, back, back_at, charge, refs, *said in rows:
+        own = charge.removeprefix("invoice:").removeprefix("event:")
+        names = frozenset({str(lead), own, *(ref for ref in refs if ref)} - {""})
+        told = {"refs": names, "invoice": own if charge.startswith("invoice:") else ""}
+        told |= dict(zip(_TOLD, said, strict=True))
+        charges.append(Charge(str(lead), at, amount.normalize() + 0, **told))
+        if back:  # what came back is a line of its own on a bill
+            charges.append(Charge(str(lead), back_at or at, -back.normalize() + 0, **told))
         leaves[str(lead)] = leaf
     return charges, leaves
 
 
+_TOLD = ("currency", "account", "resource", "operation", "agent", "principal", "has_act")  # of the columns, the last
 _CHARGES = """
-    SELECT c.lead, c.leaf_index, c.at, c.spent + c.returned, c.currency, c.charge, c.account, c.actor, c.principal,
-        coalesce((array_agg(nullif(e.target, '')) FILTER (WHERE e.target <> e.charge))[1], ''),
-        coalesce((array_agg(nullif(e.operation, '')))[1], ''), coalesce((array_agg(nullif(e.verb, '')))[1], ''),
+    SELECT c.lead, c.leaf_index, c.at, c.spent + c.returned, c.returned, c.returned_at[cardinality(c.returned_at)], c.charge,
         array_agg(e.charge) || array_agg(e.request_id) || array_agg(e.idempotency_key) || array_agg(e.event_id::text) || array_agg(e.invoice),
-        bool_or(e.type NOT LIKE 'payment.%%' AND e.type NOT LIKE 'invoice.%%')
+        c.currency, c.account, coalesce((array_agg(e.target) FILTER (WHERE e.target NOT IN ('', e.charge)))[1], ''),
+        coalesce((array_agg(e.operation) FILTER (WHERE e.operation <> ''))[1], (array_agg(e.verb) FILTER (WHERE e.verb <> ''))[1], ''),
+        c.actor, c.principal, bool_or(e.type NOT LIKE 'payment.%%' AND e.type NOT LIKE 'invoice.%%')
     FROM projection_charge c CROSS JOIN LATERAL unnest(c.events) AS told(event_id)
     JOIN projection_event e ON e.tenant_id = c.tenant_id AND e.generation = c.generation AND e.event_id = told.event_id
     WHERE c.tenant_id = %(tenant)s AND c.generation = %(generation)s AND c.at BETWEEN %(begins)s AND %(ends)s AND c.has_spend
       AND c.book <> 'returned' AND c.rail <> %(credits)s AND c.spent + c.returned > 0
       AND (%(provider)s = '' OR lower(c.provider) = %(provider)s OR lower(c.payee) = %(provider)s OR lower(c.rail) = %(provider)s)
-    GROUP BY c.rail, c.charge, c.book, c.currency, c.lead, c.leaf_index, c.at, c.spent, c.returned, c.account, c.actor, c.principal
+    GROUP BY c.rail, c.charge, c.book, c.currency, c.lead, c.leaf_index, c.at, c.spent, c.returned, c.returned_at, c.account, c.actor, c.principal
 """
 
 

@@ -132,6 +132,19 @@ def test_a_bill_that_comes_before_its_events_is_explained_when_it_is_matched_aga
     assert not Finding.objects.filter(tenant=desk.row, rule="spend.bill_differs").exclude(state="withdrawn").exists()
 
 
+def test_a_refund_on_the_bill_is_the_refund_on_record_and_lines_that_cost_nothing_are_no_charges(desk):  # noqa: F811
+    desk.send(
+        desk.payment("captured", 900, charge="ch_9", at=desk.at, grant=desk.root, provider="meter"),
+        desk.payment("refunded", 400, charge="ch_9", at=desk.at + HOUR, provider="meter"),
+    )
+    desk.settle()
+    rows = [("9.00", 0, {"x_ChargeId": "ch_9"}), ("-4.00", 1, {"x_ChargeId": "ch_9"}), ("0.00", 2, {})]
+
+    [outcome] = imported(desk, focus(desk, rows)).outcomes
+
+    assert outcome.lines == {"matched": 2, "apart": 1} and outcome.missing == 0
+
+
 @pytest.mark.parametrize(
     ("raw", "format", "said"),
     [
