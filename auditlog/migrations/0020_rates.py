@@ -9,7 +9,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0017_members_of_the_road")]
+    dependencies = [("auditlog", "0018_names_as_rows")]
 
     operations = [
         migrations.CreateModel(
