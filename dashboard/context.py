@@ -31,7 +31,8 @@ HELP_ON = {
         ("overview", "findings", "finding", "events", "event", "sessions", "timeline", "parties", "grant"), "security"
     ),
     **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
-    **dict.fromkeys(("charges", "cases", "case"), "finance"),
+    "charges": "finance",
+    **dict.fromkeys(("cases", "case"), "cases"),
     **dict.fromkeys(("sources", "source", "formats"), "connect"),
     "changes": "production",
 }
