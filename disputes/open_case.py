@@ -24,6 +24,7 @@ from disputes.gather_evidence import load_acts
 from disputes.models import Case, ContestedAct
 
 MAX_ACTS = 1_000
+_TAKEN = ("payment.captured", "payment.settled")
 
 
 @transaction.atomic
@@ -138,7 +139,7 @@ def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding
 
 
 def _through_disputes(tenant: Tenant, acts: list[Act]) -> list[Act]:
-    """In the place of a bank's dispute the act that its charge paid for; itself where none is on record."""
+    """In the place of a bank's dispute the act that its charge paid for, else the payment; itself where none is known."""
     disputes = [act for act in acts if act.type.startswith("dispute.")]
     if not disputes:
         return acts
@@ -146,6 +147,10 @@ def _through_disputes(tenant: Tenant, acts: list[Act]) -> list[Act]:
     found: dict[str, Act] = {}
     for act in acts:
         through = answers_for(act, around) if act in disputes else act
+        if through.type.startswith("dispute.") and through.charge:
+            same = (through.rail, through.charge)
+            paid = [one for one in around.siblings if one.type in _TAKEN and (one.rail, one.charge) == same]
+            through = min(paid, key=lambda one: (one.occurred_at, one.leaf_index), default=through)
         found[through.event_id] = through
     return list(found.values())
 

@@ -64,7 +64,9 @@ class Command(BaseCommand):
             "--data", type=Path, help="of `spend`: a folder with agent_toolcalls.csv and monitoring_series.csv"
         )
         parser.add_argument(
-            "--months", type=int, help="months that are made up: of `spend` ordinary ones (200), of `detect --clusters` benign ones (4,000)"
+            "--months",
+            type=int,
+            help="months that are made up: of `spend` ordinary ones (200), of `detect --clusters` benign ones (4,000)",
         )
         parser.add_argument("--seed", type=int, default=1, help="of `spend`")
 
