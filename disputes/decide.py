@@ -9,17 +9,16 @@ from datetime import datetime
 from django.db import transaction
 
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
+from auditlog.core.person import may_be_one
 from auditlog.models import Role
 from auditlog.reads.access import Viewer, person_of
 from disputes.adjudicate import POLICY, assess
-from disputes.case.keep import hold_acts, release_acts
-from disputes.case.record_step import check_step, note_of_case, record_step
-from disputes.core.status import OPEN
+from disputes.case.record_step import check_step, note_of_case, open_offer, record_step
+from disputes.core.status import ENDED, OPEN
 from disputes.models import Approval, Assessment, Case, Proposal
 
 OF_DECISION = (Proposal.Outcome.UPHELD, Proposal.Outcome.PARTLY_UPHELD, Proposal.Outcome.REJECTED)
 OF_APPEAL = (Proposal.Outcome.CONFIRMED, Proposal.Outcome.VARIED, Proposal.Outcome.REMITTED)
-ENDED = ("closed", "withdrawn", "settled", "merged", "not_eligible")
 MOST_MERGES = 100
 
 
@@ -60,7 +59,6 @@ def move(
         check_step(held, to, viewer=viewer, reason=reason)
         noted = effects(held, to, merged_into=merged_into, now=now)
         record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
-        _close(held, viewer.name, reason, now=now)
     case.refresh_from_db()
     return case
 
@@ -175,8 +173,8 @@ def _run(case: Case, number: int | None) -> Assessment:
     """The run of the engine that a proposal rests on."""
     if number is not None:
         found = case.assessments.filter(number=number).first()
-        if found is None:
-            raise ConfigurationError(f"there is no assessment {number} of this case")
+        if found is None or (case.sealed_position is not None and found.position < case.sealed_position):
+            raise ConfigurationError(f"there is no assessment {number} of this case since it was sealed last")
         return found
     last = case.assessments.filter(reason="").order_by("-number").first()
     if last is None:
@@ -206,8 +204,7 @@ def settle(
     """Offer a settlement; by another person, accept it. The terms are the reason, and the sum where there is one."""
     held = _hold(case, viewer)
     check_step(held, "settled", viewer=viewer, reason=reason)
-    offers = held.proposals.filter(approval=None, outcome=Proposal.Outcome.SETTLED)
-    offer = offers.order_by("-number").first()
+    offer = open_offer(held)
     if offer is None:
         offer = Proposal.objects.create(
             tenant=held.tenant,
@@ -234,7 +231,6 @@ def settle(
     _answer(held, offer, viewer, Approval.Result.APPROVED, reason, now=now)
     noted = {"proposal": str(offer.number), "terms": offer.reason, **_said_sum(offer)}
     record_step(held, "settled", viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
-    _close(held, viewer.name, reason, now=now)
     return offer
 
 
@@ -242,12 +238,12 @@ def settle(
 def refuse_settlement(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> None:
     """Refuse an offer, or take one's own back. The case goes on."""
     held = _hold(case, viewer)
-    offer = held.proposals.filter(approval=None, outcome=Proposal.Outcome.SETTLED).order_by("-number").first()
+    offer = open_offer(held)
     if offer is None:
         raise NotPossible("no settlement is offered")
     if not reason.strip():
         raise NotPossible("to refuse an offer needs a reason")
-    if person_of(viewer) == offer.person:
+    if may_be_one(person_of(viewer), offer.person):
         raise NotPermitted("who offered a settlement waits for the other side's word")
     _answer(held, offer, viewer, Approval.Result.RETURNED, reason, now=now)
     note_of_case(
@@ -305,14 +301,6 @@ def _answer(case: Case, proposal: Proposal, viewer: Viewer, result: str, reason:
         role=str(viewer.role),
         at=now,
     )
-
-
-def _close(case: Case, who: str, reason: str, *, now: datetime) -> None:
-    """What a case that has ended lets go of, and one that goes on again holds."""
-    if case.state in ENDED:
-        release_acts(case, who=who, reason=reason or f"the case is {case.state}", now=now)
-    elif case.state == "reopened":
-        hold_acts(case, who=who, now=now)
 
 
 def _hold(case: Case, viewer: Viewer) -> Case:

@@ -139,7 +139,7 @@ def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding
 
 
 def _through_disputes(tenant: Tenant, acts: list[Act]) -> list[Act]:
-    """In the place of a bank's dispute the act that its charge paid for, else the payment; itself where none is known."""
+    """In the place of a bank's dispute the act that its charge paid for, else the payment, else itself."""
     disputes = [act for act in acts if act.type.startswith("dispute.")]
     if not disputes:
         return acts

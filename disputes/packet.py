@@ -143,7 +143,7 @@ def _papers(case: Case, last: Assessment, steps: list[Transition]) -> Iterator[t
     yield "evidence.json", {
         "items": [
             {"number": item.number, "side": item.side, "title": item.title, "event_id": str(item.event_id) if item.event_id else None,
-             "file": f"case/evidence/{item.number}.bin" if item.media_type or item.name or not item.event_id else None, "name": item.name or None,
+             "file": None if item.event_id else f"case/evidence/{item.number}.bin", "name": item.name or None,
              "media_type": item.media_type or None, "sha256": item.sha256, "by": item.actor, "role": item.role, "staged_leaf": item.staged_leaf,
              "submitted_at": _time(item.submitted_at) if item.submitted_at else None, "submitted_leaf": item.submitted_leaf, "late": item.is_late,
              "upstream_valid": item.upstream_valid, "eligible": item.eligible, "why": item.eligible_why or None}

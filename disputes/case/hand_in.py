@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import transaction
 
 from auditlog.core.errors import ConfigurationError, DeliveryTooLarge, NotFound, NotPermitted, NotPossible
+from auditlog.core.person import may_be_one
 from auditlog.models import Payload, Role
 from auditlog.reads.access import Viewer, person_of
 from auditlog.reads.acts import load_acts
@@ -132,7 +133,7 @@ def let_in(case: Case, number: int, viewer: Viewer, *, eligible: bool, reason: s
         raise NotPossible(f"item {number} was not submitted yet")
     if not reason.strip():
         raise NotPossible("whether evidence counts is said with a reason")
-    if item.person == person_of(viewer):
+    if may_be_one(item.person, person_of(viewer)):
         raise NotPermitted("who handed it in may not say that it counts: another person must")
     said = {
         "change": "case.evidence_let_in" if eligible else "case.evidence_left_out",

@@ -11,8 +11,9 @@ from auditlog.ledger.append import append_note
 from auditlog.models import Role
 from auditlog.reads.access import MAY, Viewer, person_of
 from disputes.case.deadline import moved as deadlines_of_step
+from disputes.case.keep import hold_acts, release_acts
 from disputes.core.history import Taken
-from disputes.core.status import AWAITING, Refusal, Standing, check_transition
+from disputes.core.status import AWAITING, ENDED, Refusal, Standing, check_transition
 from disputes.models import Case, Proposal, Transition
 
 _SEALED = ("sealed_at", "sealed_position", "sealed_digest")
@@ -43,16 +44,25 @@ def standing_of(case: Case) -> Standing:
     """Where the case is, and whose hands it went through."""
     waiting = case.proposals.filter(approval=None).order_by("-number")
     open_ = waiting.exclude(outcome=Proposal.Outcome.SETTLED).values_list("person", "outcome").first()
-    offer = waiting.filter(outcome=Proposal.Outcome.SETTLED).values_list("person", flat=True).first()
+    offer = open_offer(case)
     return Standing(
         state=case.state,
         proposer=open_[0] if open_ else "",
         took_part=_took_part(case),
         suspended_from=case.suspended_from,
         was_reopened=case.was_reopened,
-        offered_by=offer or "",
+        offered_by=offer.person if offer else "",
         outcome=open_[1] if open_ else "",
     )
+
+
+def open_offer(case: Case) -> Proposal | None:
+    """The settlement that is offered and was not answered. It lapses with a decision: that was made without it."""
+    offers = case.proposals.filter(approval=None, outcome=Proposal.Outcome.SETTLED)
+    decided = case.transitions.filter(to_state__in=["decided", "decided_final"]).order_by("-position").first()
+    if decided is not None:
+        offers = offers.filter(at__gt=decided.at)
+    return offers.order_by("-number").first()
 
 
 def _took_part(case: Case) -> frozenset[str]:
@@ -145,6 +155,10 @@ def record_step(
     case.state, case.awaiting = to, AWAITING[to]
     case.save(update_fields=["state", "awaiting", "suspended_from", "was_reopened", "merged_into", *_SEALED])
     deadlines_of_step(case, before, reason=step.reason, now=now)
+    if to in ENDED:
+        release_acts(case, who=taker.name, reason=step.reason or f"the case is {to}", now=now)
+    elif to == "reopened":
+        hold_acts(case, who=taker.name, now=now)
     # The log's lock is taken here and held until commit: last, after everything that takes time.
     leaf_index = append_note(
         case.tenant,

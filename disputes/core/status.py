@@ -28,6 +28,7 @@ STATES = (
     "settled",
     "merged",
 )
+ENDED = ("closed", "withdrawn", "settled", "merged", "not_eligible")
 # What only its own verb may enter: it carries more than a reason.
 BY_VERB = {"proposed": "propose", "decided": "approve", "appeal_proposed": "propose", "decided_final": "approve"}
 

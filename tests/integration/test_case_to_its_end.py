@@ -166,7 +166,12 @@ def test_an_appeal_is_sent_back_or_returned(shop, handler, decider, panel):
     move(case, "evidence_open", viewer=decider, reason="yes", now=shop.now)
 
     assert case.state == "evidence_open"
+    shop.send(shop.registers("other.cc", grant=shop.grant_of_shop, price_minor=1))
+    shop.project()
     move(case, "record_sealed", viewer=handler, now=shop.now)
+    move(case, "assessment", viewer=handler, now=shop.now)
+    with pytest.raises(ConfigurationError, match="sealed last"):
+        propose(case, viewer=handler, outcome="upheld", reason="r", assessment=1, now=shop.now)
     assert case.assessments.count() == 2 and case.sealed_digest == case.assessments.order_by("-number").first().digest
 
 
@@ -216,6 +221,9 @@ def test_a_proposal_is_not_taken_for_the_offer_beside_it(shop, handler, decider)
     move(case, "settled", viewer=handler, reason="half", now=shop.now)
     move(case, "decided", viewer=decider, reason="yes", now=shop.now)
     assert case.state == "decided" and case.proposals.filter(approval=None).get().outcome == "settled"
+    # What was decided without it is not settled by it: the offer has lapsed, and would have to be made anew.
+    move(case, "settled", viewer=decider, reason="I take the half", now=shop.now + DAY)
+    assert case.state == "decided" and case.proposals.count() == 3
 
 
 # --- merging ---------------------------------------------------------------------------------------------------------
@@ -281,6 +289,7 @@ def test_what_is_lacking_and_never_comes_ends_a_case_and_an_appeal_window_closes
     mind_deadlines(now=shop.now + 30 * DAY)
     lacking.refresh_from_db(), done.refresh_from_db()
     assert (lacking.state, done.state) == ("closed", "final")
+    assert [one.case for one in held_now(shop.row)] == [done.ref]
 
 
 def test_each_warning_is_given_once(shop, handler):
