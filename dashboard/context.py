@@ -32,7 +32,7 @@ HELP_ON = {
     ),
     **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
     "charges": "finance",
-    **dict.fromkeys(("cases", "case"), "cases"),
+    **dict.fromkeys(("cases", "case", "packets"), "cases"),
     **dict.fromkeys(("sources", "source", "formats"), "connect"),
     "changes": "production",
 }

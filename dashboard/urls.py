@@ -63,6 +63,7 @@ urlpatterns = [
     path("help/", help.help_page, name="help"),
     path("help/<slug:topic>/", help.help_page, name="help"),
     path("cases/", cases.cases, name="cases"),
+    path("packets/", cases.packets, name="packets"),
     path("cases/<str:ref>/", cases.case, name="case"),
     path("cases/<str:ref>/again/", cases.case_again, name="case_again"),
     path("cases/<str:ref>/deadline/", cases.case_deadline, name="case_deadline"),

@@ -32,6 +32,7 @@ def write_packet(case: Case, viewer: Viewer, file: IO[bytes], *, now: datetime) 
     until a checkpoint covers its last step.
     """
     viewer.must(WHOLE)
+    case.refresh_from_db()  # the papers say what its steps say
     last = _decided_on(case)
     if last is None:
         raise NotPossible("a packet holds what was assessed, and this case was not assessed yet")

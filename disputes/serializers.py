@@ -150,6 +150,19 @@ class ApprovalRequest(serializers.Serializer):
     reason = serializers.CharField(max_length=_TEXT)
 
 
+class ImportedSerializer(serializers.Serializer):
+    problem = serializers.DictField(allow_null=True, help_text="The first thing that is wrong: {where, what}")
+    proves = serializers.ListField(child=serializers.CharField())
+    leaves_out = serializers.ListField(child=serializers.CharField())
+    ref = serializers.CharField()
+    origin = serializers.CharField()
+    title = serializers.CharField()
+    state = serializers.CharField()
+    complaint = serializers.CharField()
+    acts = serializers.ListField(child=serializers.DictField())
+    proposals = serializers.ListField(child=serializers.DictField())
+
+
 class ReasonRequest(serializers.Serializer):
     reason = serializers.CharField(max_length=_TEXT)
 

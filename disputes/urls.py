@@ -6,6 +6,7 @@ from disputes import views
 
 urlpatterns = [
     path("adjudications", views.AdjudicationView.as_view(), name="adjudications"),
+    path("packets", views.PacketCheckView.as_view(), name="packet-check"),
     path("cases", views.CaseListView.as_view(), name="cases"),
     path("cases/<str:ref>", views.CaseView.as_view(), name="case"),
     path("cases/<str:ref>/transitions", views.TransitionView.as_view(), name="case-transitions"),

@@ -7,8 +7,9 @@ from binascii import Error
 from django.http import FileResponse, HttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
@@ -21,8 +22,18 @@ from disputes.adjudicate import adjudicate
 from disputes.advise import advise
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import let_in, stage, submit
+from disputes.case.imported import read_packet
 from disputes.open_case import open_case
 from disputes.packet import write_packet
+
+
+class PacketParser(BaseParser):
+    """The archive's bytes as they came."""
+
+    media_type = "application/zip"
+
+    def parse(self, stream, media_type=None, parser_context=None) -> bytes:
+        return stream.read()
 
 
 def _read(serializer: type, data) -> dict:
@@ -120,6 +131,21 @@ class ApprovalView(APIView):
         case = queries.find_case(request.viewer, ref)
         approval = decide.approve(case, viewer=request.viewer, now=timezone.now(), **asked)
         return Response(wire.ApprovalSerializer(approval).data, status=201)
+
+
+class PacketCheckView(APIView):
+    """Check another organisation's packet, and say what it proves and what it leaves out. Nothing of it is kept."""
+
+    parser_classes = (PacketParser,)
+
+    @extend_schema(
+        request={"application/zip": OpenApiTypes.BINARY},
+        parameters=[OpenApiParameter("vkey", str, many=True, description="The log's verifier key, from elsewhere.")],
+        responses=wire.ImportedSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        request.viewer.must("case")
+        return Response(read_packet(request.viewer, request.data, vkeys=request.query_params.getlist("vkey")).as_json())
 
 
 class SettlementView(APIView):

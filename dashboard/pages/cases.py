@@ -17,6 +17,8 @@ from dashboard.parts.access import page
 from dashboard.parts.queries import PAGE
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import MOST_BYTES, let_in, stage, submit
+from disputes.case.imported import MOST_BYTES as PACKET_BYTES
+from disputes.case.imported import read_packet
 from disputes.core.deadlines import PRESETS
 from disputes.core.status import AWAITING, OPEN, STATES
 from disputes.decide import OF_APPEAL, OF_DECISION, assess_again, move, refuse_settlement
@@ -349,3 +351,33 @@ def case_refuse(request: HttpRequest, ref: str) -> HttpResponse:
         return "The settlement was refused; the case goes on."
 
     return _said(request, ref, do)
+
+
+class PacketForm(forms.Form):
+    file = forms.FileField(label="Packet", help_text=f"A zip archive of at most {PACKET_BYTES // 1024 // 1024} MiB.")
+    vkey = forms.CharField(
+        label="The log's verifier key",
+        required=False,
+        max_length=2_000,
+        help_text="From elsewhere than the packet: without it, the packet shows only that it agrees with itself.",
+    )
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def packets(request: HttpRequest) -> HttpResponse:
+    """Another organisation's packet: what it proves, and what it leaves out. Nothing of it is kept."""
+    request.viewer.must("case")
+    form, found = PacketForm(), None
+    if request.method == "POST":
+        form = PacketForm(request.POST, request.FILES)
+        if form.is_valid():
+            try:
+                file = form.cleaned_data["file"]
+                if file.size > PACKET_BYTES:
+                    raise ConfigurationError(f"a packet has at most {PACKET_BYTES:,} bytes here, found {file.size:,}")
+                found = read_packet(request.viewer, file.read(), vkeys=[form.cleaned_data["vkey"]])
+            except AnswerableError as error:
+                form.add_error("file", str(error))
+    status = 422 if form.errors else 200
+    return render(request, "dashboard/packets.html", {"form": form, "found": found}, status=status)

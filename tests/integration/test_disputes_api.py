@@ -165,7 +165,7 @@ def test_the_schema_names_every_path_without_a_warning(database):
         schema = SchemaGenerator(urlconf=__name__).get_schema(request=None, public=True)
 
     assert {p.removeprefix("/api/v1/") for p in schema["paths"]} == {
-        "adjudications", "cases", "cases/{ref}", "cases/{ref}/transitions", "cases/{ref}/packet", "cases/{ref}/proposals", "cases/{ref}/approvals",
+        "adjudications", "packets", "cases", "cases/{ref}", "cases/{ref}/transitions", "cases/{ref}/packet", "cases/{ref}/proposals", "cases/{ref}/approvals",
         "cases/{ref}/assessments", "cases/{ref}/deadlines", "cases/{ref}/evidence", "cases/{ref}/evidence/{number}/file",
         "cases/{ref}/evidence/{number}/submit", "cases/{ref}/evidence/{number}/eligible", "cases/{ref}/settlement/refuse",
     }  # fmt: skip

@@ -10,19 +10,22 @@ import sys
 import zipfile
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
-from auditlog.core.errors import NotPermitted, NotPossible
+from auditlog.core.errors import DeliveryTooLarge, MalformedEvent, NotPermitted, NotPossible
 from auditlog.custody.erase import erase, held_now, release
 from auditlog.custody.security import Asked, read
 from auditlog.ledger.proofs import NotCovered
 from auditlog.ledger.publish import announce_key, publish, take_fence
 from auditlog.models import Leaf, Payload
 from auditlog.verifier.answerable_verify import Unusable, verify
+from disputes.case.imported import MOST_BYTES, read_packet
 from disputes.decide import approve
 from disputes.packet import write_packet
 from tests.integration.test_api import Api, problem
 from tests.integration.test_dashboard_pages import signed_in, text_of
-from tests.integration.test_disputes_cases import assessed, buys, decider, handler, opened, proposed, shop  # noqa: F401
+from tests.integration.test_disputes_cases import assessed, buys, decider, handler, opened, person, proposed, shop  # noqa: F401
 from tests.integration.test_erase import BY
 from tests.integration.test_proofs import KEY
 
@@ -261,3 +264,60 @@ def test_what_was_erased_after_the_decision_leaves_a_packet_that_says_so(shop, d
     report = verify(io.BytesIO(data))
 
     assert report["problem"] is None and report["counts"]["erased"] == 1 and digest != before
+
+
+# --- somebody else's packet --------------------------------------------------------------------------------------------
+
+
+def test_another_organisations_packet_says_what_it_proves_and_what_it_leaves_out(shop, decided, handler):
+    _, data = packet(shop, decided, handler)
+    found = read_packet(handler, data)
+
+    assert found.problem is None and (found.ref, found.title, found.state) == (decided.ref, "Wrong name", "decided")
+    assert [act["verdict"] for act in found.acts] == ["within_scope_unanticipated", "within_scope"]
+    assert [(one["outcome"], one["answer"].split()[0]) for one in found.proposals] == [("upheld", "approved")]
+    assert any("steps of the case" in said for said in found.proves)
+    assert any("agrees with itself" in said for said in found.leaves_out) and any(
+        "witness" in said for said in found.leaves_out
+    )
+    trusted = read_packet(
+        handler, data, vkeys=[Client().get(f"/log/{shop.tenant}/vkey").content.decode().split("\n")[0]]
+    )
+    assert any("key that you gave" in said for said in trusted.proves)
+
+
+def test_of_a_packet_that_does_not_hold_nothing_is_shown(shop, decided, handler):
+    files = members(packet(shop, decided, handler)[1])
+    bad = read_packet(
+        handler,
+        packed(files | {"case/decision.json": files["case/decision.json"].replace(b"upheld", b"denied")}).getvalue(),
+    )
+    assert bad.problem["where"] == "case/decision.json" and not bad.acts and not bad.title and not bad.proves
+    for body, error in (
+        (b"no zip", MalformedEvent),
+        (b"", MalformedEvent),
+        (b"x" * (MOST_BYTES + 1), DeliveryTooLarge),
+        (bomb(), DeliveryTooLarge),
+    ):
+        with pytest.raises(error):
+            read_packet(handler, body)
+    with pytest.raises(NotPermitted):
+        read_packet(person(shop, "auditor", 1), packed(files).getvalue())
+
+
+def bomb():
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("leaves.jsonl", bytes(300 * 1024 * 1024))
+    return made.getvalue()
+
+
+def test_a_packet_is_checked_on_its_page_and_over_the_api(shop, decided, handler):
+    _, data = packet(shop, decided, handler)
+    client = signed_in(shop, "finance")
+    shown = client.post("/packets/", {"file": SimpleUploadedFile("D.zip", data)})
+    assert shown.status_code == 200 and "It holds" in text_of(shown) and "What it leaves out" in text_of(shown)
+    assert client.post("/packets/", {"file": SimpleUploadedFile("D.zip", b"x")}).status_code == 422
+    answer = client.post("/api/v1/packets", data, content_type="application/zip")
+    assert answer.status_code == 200 and answer.json()["ref"] == decided.ref
+    assert client.post("/api/v1/packets", b"x", content_type="application/zip").status_code == 400
