@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
@@ -33,6 +34,18 @@ def services() -> dict[str, str]:
 
 def address(variable: str, key: str) -> str:
     return os.environ.get(variable) or services().get(key, "")
+
+
+def zone(variable: str, fallback: str) -> str:
+    """The name of a time zone (IANA). Raises ImproperlyConfigured for one that there is not."""
+    name = os.environ.get(variable) or fallback
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ImproperlyConfigured(
+            f"{variable}: there is no time zone {name[:60]!r}; expected one as Europe/Berlin"
+        ) from None
+    return name
 
 
 def database(url: str) -> dict[str, Any]:

@@ -149,8 +149,8 @@ CELERY_BROKER_URL = env.address("CELERY_BROKER_URL", "broker_url")
 STATE_DIR = env.state_dir()
 LOG_KEY_FILE = env.log_key_file()
 HEADS_DIR = env.heads_dir()
+CASE_ZONE = env.zone("ANSWERABLE_CASE_ZONE", "UTC")  # business days of cases are counted there
 # `iss` of our signals, and where receivers find this service (SSF 1.0 section 6). Never taken from a request.
-CASE_ZONE = os.environ.get("ANSWERABLE_CASE_ZONE", "UTC")  # business days of cases are counted there
 ISSUER = os.environ.get("ANSWERABLE_ISSUER", "http://localhost:8000").rstrip("/")
 LOG_ORIGIN = os.environ.get("ANSWERABLE_LOG_ORIGIN", "answerable.example/log")
 

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
@@ -15,9 +16,11 @@ from auditlog.core.errors import ConfigurationError, DeliveryTooLarge, NotFound,
 from auditlog.custody.erase import erase, held_now
 from auditlog.models import Leaf, Membership, Payload
 from auditlog.reads.access import Viewer
+from config import env
 from disputes import queries
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import MOST_BYTES, let_in, stage, submit
+from disputes.core.deadlines import OF_STATES, due_at
 from disputes.core.status import OPEN, TABLE, nexts
 from disputes.decide import approve, assess_again, move, propose, refuse_settlement
 from disputes.mind import mind_deadlines
@@ -591,3 +594,15 @@ def test_the_page_of_a_case_shows_seal_deadlines_evidence_and_a_later_run(shop, 
     ):
         assert words in shown, words
     assert "due" in browser.get("/cases/?order=due").content.decode()
+
+
+def test_business_days_are_counted_in_the_cases_zone_and_a_zone_that_there_is_not_is_refused(monkeypatch):
+    friday = datetime(2026, 11, 27, 23, 30, tzinfo=UTC)  # Saturday morning in Tokyo
+    assert due_at(OF_STATES["filed"][0], friday, "UTC") == datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
+    assert due_at(OF_STATES["filed"][0], friday, "Asia/Tokyo") == datetime(2026, 11, 30, 14, 59, 59, tzinfo=UTC)
+    assert due_at(OF_STATES["intake"][0], friday, "America/New_York") == datetime(2026, 12, 2, 4, 59, 59, tzinfo=UTC)
+    monkeypatch.setenv("A_ZONE", "Mars/Olympus")
+    with pytest.raises(ImproperlyConfigured, match="Mars/Olympus"):
+        env.zone("A_ZONE", "UTC")
+    monkeypatch.delenv("A_ZONE")
+    assert env.zone("A_ZONE", "UTC") == "UTC"
