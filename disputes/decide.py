@@ -8,11 +8,11 @@ from datetime import datetime
 
 from django.db import transaction
 
-from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted, NotPossible
+from auditlog.core.errors import ConfigurationError, NotPermitted, NotPossible
 from auditlog.core.person import may_be_one
-from auditlog.models import Role
 from auditlog.reads.access import Viewer, person_of
 from disputes.adjudicate import POLICY, assess
+from disputes.case.locked import locked
 from disputes.case.record_step import check_step, note_of_case, open_offer, record_step
 from disputes.core.status import ENDED, OPEN
 from disputes.models import Approval, Assessment, Case, Proposal
@@ -42,7 +42,7 @@ def move(
     `settled` the first person offers and the second accepts; to `merged` takes the case that it is `merged_into`.
     Entering `record_sealed` seals the record and runs the engine on it.
     """
-    held = _hold(case, viewer)
+    held = locked(case, viewer)
     stated = {"amount_minor": amount_minor, "currency": currency, "assessment": assessment}
     if to in ("proposed", "appeal_proposed"):
         propose(held, viewer=viewer, outcome=outcome, reason=reason, now=now, **stated)
@@ -107,8 +107,7 @@ def _other(case: Case, ref: str) -> Case:
 @transaction.atomic
 def assess_again(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> Assessment:
     """Run the engine on the record of now, beside the sealed one. Raises NotPossible before the seal."""
-    held = _hold(case, viewer)
-    viewer.must("case")
+    held = locked(case, viewer)
     if held.sealed_at is None:
         raise NotPossible("the record was not sealed yet: until then every page shows it as it stands")
     if held.state not in OPEN:
@@ -143,7 +142,7 @@ def propose(
 
     In `assessment` a decision; in `appeal_review` what becomes of it on appeal.
     """
-    held = _hold(case, viewer)
+    held = locked(case, viewer)
     on_appeal = held.state == "appeal_review"
     to, outcomes = ("appeal_proposed", OF_APPEAL) if on_appeal else ("proposed", OF_DECISION)
     if outcome not in outcomes:
@@ -202,7 +201,7 @@ def settle(
     case: Case, *, viewer: Viewer, reason: str, now: datetime, amount_minor: int | None = None, currency: str = ""
 ) -> Proposal:
     """Offer a settlement; by another person, accept it. The terms are the reason, and the sum where there is one."""
-    held = _hold(case, viewer)
+    held = locked(case, viewer)
     check_step(held, "settled", viewer=viewer, reason=reason)
     offer = open_offer(held)
     if offer is None:
@@ -237,7 +236,7 @@ def settle(
 @transaction.atomic
 def refuse_settlement(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> None:
     """Refuse an offer, or take one's own back. The case goes on."""
-    held = _hold(case, viewer)
+    held = locked(case, viewer)
     offer = open_offer(held)
     if offer is None:
         raise NotPossible("no settlement is offered")
@@ -262,7 +261,7 @@ def approve(
 
     A proposal nobody has taken under review yet is taken first. Raises NotPermitted for its proposer.
     """
-    held = _hold(case, viewer)
+    held = locked(case, viewer)
     if result not in Approval.Result.values:
         raise ConfigurationError(f"no result {result!r}; there are: {', '.join(Approval.Result.values)}")
     viewer.must("decide")
@@ -301,14 +300,3 @@ def _answer(case: Case, proposal: Proposal, viewer: Viewer, result: str, reason:
         role=str(viewer.role),
         at=now,
     )
-
-
-def _hold(case: Case, viewer: Viewer) -> Case:
-    """The case's row, locked until commit: two people moving it at once take turns."""
-    viewer.must("case")
-    held = Case.objects.select_for_update().select_related("tenant").filter(tenant=viewer.tenant, pk=case.pk).first()
-    if held is None:
-        raise NotFound(f"no case {case.ref}")
-    if viewer.role == Role.ABUSE and held.provider != viewer.provider:
-        raise NotPermitted(f"the abuse desk of {viewer.provider} may act on cases at {viewer.provider} only")
-    return held

@@ -8,9 +8,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Min
 
-from auditlog.core.errors import ConfigurationError, NotFound, NotPossible
+from auditlog.core.errors import ConfigurationError, NotPossible
 from auditlog.ledger.append import append_note
 from auditlog.reads.access import Viewer
+from disputes.case.locked import locked
 from disputes.core.deadlines import OF_STATES, PRESETS, Clock, Preset, due_at, next_time
 from disputes.core.status import OPEN
 from disputes.models import Case, Deadline
@@ -81,10 +82,7 @@ def set_deadline(
 
     Raises NotPermitted, NotFound or ConfigurationError, with the reason.
     """
-    viewer.must("case")
-    held = Case.objects.select_for_update().select_related("tenant").filter(tenant=viewer.tenant, pk=case.pk).first()
-    if held is None:
-        raise NotFound(f"no case {case.ref}")
+    held = locked(case, viewer)
     if held.state not in (*OPEN, "suspended"):
         raise NotPossible(f"the case is {held.state}: there is nothing to wait for")
     zone = settings.CASE_ZONE

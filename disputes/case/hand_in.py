@@ -14,6 +14,7 @@ from auditlog.models import Payload, Role
 from auditlog.reads.access import Viewer, person_of
 from auditlog.reads.acts import load_acts
 from auditlog.reads.leaves import integrity_of
+from disputes.case.locked import locked
 from disputes.case.record_step import note_of_case
 from disputes.core.status import OPEN
 from disputes.models import Case, EvidenceItem
@@ -40,7 +41,7 @@ def stage(
 
     Raises NotPermitted, NotFound, NotPossible, ConfigurationError or DeliveryTooLarge, with the reason.
     """
-    held = _hold(case, viewer)
+    held = _open(case, viewer)
     if side not in EvidenceItem.Side.values:
         raise ConfigurationError(f"no side {side[:40]!r}; there are: {', '.join(EvidenceItem.Side.values)}")
     if viewer.role == Role.ABUSE and side not in (EvidenceItem.Side.PROVIDER, EvidenceItem.Side.CLAIMANT):
@@ -109,7 +110,7 @@ def _of_file(case: Case, body: bytes) -> tuple[str, int]:
 @transaction.atomic
 def submit(case: Case, number: int, viewer: Viewer, *, now: datetime) -> EvidenceItem:
     """Submit what was staged, once. After the seal it is late, and counts only where somebody lets it in."""
-    held = _hold(case, viewer)
+    held = _open(case, viewer)
     item = _item(held, number)
     if item.submitted_at is not None:
         raise NotPossible(f"item {number} was submitted already, {item.submitted_at:%Y-%m-%d %H:%M} UTC")
@@ -126,7 +127,7 @@ def submit(case: Case, number: int, viewer: Viewer, *, now: datetime) -> Evidenc
 @transaction.atomic
 def let_in(case: Case, number: int, viewer: Viewer, *, eligible: bool, reason: str, now: datetime) -> EvidenceItem:
     """Say whether an item counts, with the reason: what is late, or does not belong here. Takes the right to decide."""
-    held = _hold(case, viewer)
+    held = _open(case, viewer)
     viewer.must("decide")
     item = _item(held, number)
     if item.submitted_at is None:
@@ -153,11 +154,8 @@ def _item(case: Case, number: int) -> EvidenceItem:
     return found
 
 
-def _hold(case: Case, viewer: Viewer) -> Case:
-    viewer.must("case")
-    held = Case.objects.select_for_update().select_related("tenant").filter(tenant=viewer.tenant, pk=case.pk).first()
-    if held is None or (viewer.role == Role.ABUSE and held.provider != viewer.provider):
-        raise NotFound(f"no case {case.ref}")
+def _open(case: Case, viewer: Viewer) -> Case:
+    held = locked(case, viewer)
     if held.state not in OPEN:
         raise NotPossible(f"the case is {held.state}: nothing more is handed in")
     return held

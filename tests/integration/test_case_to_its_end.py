@@ -422,7 +422,9 @@ def test_an_abuse_desk_reads_what_was_submitted_and_a_stranger_nothing(shop, han
     assert queries.evidence_of(desk, case) == []
     with pytest.raises(NotFound):
         queries.evidence_item(desk, case, 1)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotPermitted):
+        set_deadline(case, other, preset="ach_return", now=shop.now)
+    with pytest.raises(NotPermitted):
         stage(case, other, side="provider", title="t", body=b"x", now=shop.now)
     with pytest.raises(NotPermitted):
         stage(case, desk, side="operator", title="t", body=b"x", now=shop.now)
