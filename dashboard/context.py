@@ -18,6 +18,7 @@ _PLACES = (
     ("parties", "Parties"),
     ("permissions", "Permissions"),
     ("inventory", "Inventory"),
+    ("names", "Names"),
     ("cases", "Cases"),
     ("stops", "Stops"),
     ("integrity", "Integrity"),
@@ -35,6 +36,7 @@ HELP_ON = {
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
     **dict.fromkeys(("sources", "source", "formats"), "connect"),
     "changes": "production",
+    **dict.fromkeys(("names", "name_cluster"), "abuse"),
 }
 
 

@@ -32,6 +32,7 @@ urlpatterns = [
     path("stops/reach", stops.StopReach.as_view(), name="stop-reach"),
     path("stops/<str:ref>", stops.StopDetail.as_view(), name="stop"),
     path("stops/<str:ref>/lift", stops.StopLift.as_view(), name="stop-lift"),
+    path("domains/score", views.DomainScore.as_view(), name="domain-score"),
     path("findings", views.FindingList.as_view(), name="finding-list"),
     path("findings/<int:finding_id>", views.FindingDetail.as_view(), name="finding"),
     path("findings/<int:finding_id>/events", views.FindingEvents.as_view(), name="finding-events"),

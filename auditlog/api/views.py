@@ -14,6 +14,7 @@ from django.utils import timezone
 from django_filters import FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
@@ -43,6 +44,7 @@ from auditlog.reads.acts import load_acts
 from auditlog.reads.chains import chain_of, grants_page, tokens_page
 from auditlog.reads.leaves import raw_event
 from auditlog.reads.money import SPEND_KEYS, limits_page, spend_by
+from auditlog.reads.names import MOST_SCORED, score_list
 from auditlog.reads.parties import organisations_of, parties_page, sources_page
 from auditlog.reads.reach import KINDS as REACH_KINDS
 from auditlog.reads.reach import Start, blast_radius, descendants, leaves_under
@@ -670,6 +672,40 @@ class FindingTriage(APIView):
         given.is_valid(raise_exception=True)
         finding = triage(request.viewer, finding_id, **given.validated_data, now=timezone.now())
         return Response(_findings(request, [finding])[0])
+
+
+class ScoreSerializer(serializers.Serializer):
+    names = serializers.ListField(
+        child=serializers.CharField(max_length=4_096, allow_blank=True), max_length=MOST_SCORED
+    )
+    brands = serializers.ListField(
+        child=serializers.CharField(max_length=253), max_length=MOST_SCORED, required=False, default=list,
+        help_text="names, marks or domains; replaces all others",
+    )  # fmt: skip
+
+
+SCORED = shapes.shape(
+    "ScoredNames",
+    results=shapes.many(
+        name=shapes.text(),
+        brand=shapes.or_null(),
+        relation=shapes.or_null(),
+        score=serializers.FloatField(),
+        tier=serializers.ChoiceField(choices=["alert", "review", "none"]),
+    ),
+)
+
+
+class DomainScore(APIView):
+    """As the command `score_domains`: one answer for each name, in order, also for what is none (then with `error`)."""
+
+    @extend_schema(operation_id="domains_score", request=ScoreSerializer, responses=SCORED)
+    def post(self, request: Request) -> Response:
+        given = ScoreSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        return Response(
+            {"results": score_list(request.viewer, given.validated_data["names"], given.validated_data["brands"])}
+        )
 
 
 class Gone(APIException):

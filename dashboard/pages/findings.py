@@ -25,6 +25,8 @@ from dashboard.parts.access import page
 from dashboard.parts.forms import Filters
 from dashboard.parts.queries import PAGE, RANK, SEVERITIES, Page, events_by_id, guesses, is_desk, visible_findings
 
+ABOUT_NAMES = ("squatting.bulk_registration", "squatting.campaign", "squatting.lookalike")
+
 
 class FindingFilters(Filters):
     rule = forms.CharField(required=False, max_length=60, label="Rule")
@@ -179,6 +181,7 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
         "may_triage": request.viewer.may("triage"),
         "evidence": pretty(view["finding"].evidence) if view["finding"].evidence else "",
         "about": _about(view["finding"].rule),
+        "names_page": view["finding"].rule in ABOUT_NAMES,
         "runbook": runbook_of(view["finding"], timezone.now()),
         "case_form": OpenCaseForm(initial={"finding": finding_id, "title": view["case_title"]})
         if request.viewer.may("case")

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET
 from auditlog.core.errors import NotFound
 from auditlog.reads import reach
 from auditlog.reads.access import Viewer
-from dashboard.pages import explorer
+from dashboard.parts import explorer
 from dashboard.parts.access import page
 from dashboard.parts.queries import PAGE, ROW, visible_events
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 from itertools import accumulate
 from math import log10
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import ahocorasick
 from rapidfuzz.distance import OSA
@@ -356,3 +356,20 @@ class Index:
         score = self._surprise_edited(mark_shape, place, text)
         mark = self.marks[mark_shape][0] if mark_shape in self.marks else self.shortened[mark_shape][0]
         return Likeness(mark, "typo", score, text, self.alert)
+
+
+def told(index: Index, given: str) -> dict[str, Any]:
+    """What there is to say of one name, also where it is none: as `score_domains`, the API and the page answer."""
+    try:
+        found, fault = index.nearest(given.strip()), {}
+    except ValueError as error:
+        found, fault = None, {"error": str(error)}
+    said = {"name": given, "brand": None, "relation": None, "score": 0.0, "tier": "none"}
+    if found is not None:
+        said |= {
+            "brand": found.mark.line,
+            "relation": found.relation,
+            "score": round(found.score, 2),
+            "tier": found.tier,
+        }
+    return said | fault

@@ -12,7 +12,7 @@ import orjson
 from django.core.management.base import BaseCommand, CommandError
 
 from auditlog.core.names.background import bundled
-from auditlog.core.names.lookalike import Index, popular_brands
+from auditlog.core.names.lookalike import Index, popular_brands, told
 
 LONGEST_LINE = 4_096  # bytes; a name has 253
 
@@ -51,19 +51,7 @@ class Command(BaseCommand):
 def score(lines: Iterable[bytes], index: Index) -> Iterator[bytes]:
     for raw in lines:
         name = raw[:LONGEST_LINE].rstrip(b"\r\n").decode("utf-8", "replace")
-        try:
-            found, fault = index.nearest(name.strip()), {}
-        except ValueError as error:
-            found, fault = None, {"error": str(error)}
-        said = {"name": name, "brand": None, "relation": None, "score": 0.0, "tier": "none"}
-        if found is not None:
-            said |= {
-                "brand": found.mark.line,
-                "relation": found.relation,
-                "score": round(found.score, 2),
-                "tier": found.tier,
-            }
-        yield orjson.dumps(said | fault) + b"\n"
+        yield orjson.dumps(told(index, name)) + b"\n"
 
 
 def _lines_of(path: Path) -> list[str]:
