@@ -175,7 +175,7 @@ class TenantAdmin(NeverDeleted, OfTenant, admin.ModelAdmin):
 
 class OwnedNameInline(admin.TabularInline):
     model = OwnedName
-    fields = ("name",)
+    fields = ("name", "is_private")
     extra = 1
     verbose_name_plural = "owned names and marks: what lookalikes are measured against"
 

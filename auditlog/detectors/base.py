@@ -23,6 +23,7 @@ class Detector(Protocol):
     types: frozenset[str]  # event types it looks at
     partition: tuple[str, ...]  # columns of an event that make one key
     waits: bool  # about absence: looks only when the grace period after receipt is over
+    # Optional `of_marks`: what an abuse desk may read besides, where the tenant keeps none of the marks in it private.
     # Optional `advise(facts, now)`: the runbook of one finding (core.advice), where its facts or the clock change it.
     # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
     # Optional `of_lines`: its events are leads of lines of the books; it is about all statements counted in those.

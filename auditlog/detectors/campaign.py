@@ -26,6 +26,7 @@ false_positives = (
     "An agency or a reseller that registers in its clients' names, where no configuration says whose the marks are."
 )
 of_events = frozenset({"money_at_risk", "names", "undo_until"})  # the marks are the tenant's papers
+of_marks = frozenset({"title", "marks"})
 types = bulk_registration.types
 partition = ("environment",)  # a campaign may be of several principals
 waits = False

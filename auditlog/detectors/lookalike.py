@@ -25,6 +25,7 @@ runbook = (
 )
 false_positives = "Common words used as marks; resellers, fan or review sites that the owner tolerates."
 of_events = frozenset({"money_at_risk"})  # the brand and its owner are the tenant's papers
+of_marks = frozenset({"title", "brand", "owner", "relation", "score", "span"})
 types = frozenset({"domain.registered"})
 partition = ("event_id",)
 waits = False

@@ -151,6 +151,10 @@ class OwnedName(models.Model):
     tenant = models.ForeignKey(Tenant, models.CASCADE)
     organisation = models.ForeignKey(Organisation, models.CASCADE, related_name="owned_names")
     name = models.CharField(max_length=253, help_text="A domain (acme.io) or a mark (acme).")
+    is_private = models.BooleanField(
+        "private", default=False, db_default=False,
+        help_text="An abuse desk that reads what was found of it is told neither the mark nor whose it is.",
+    )  # fmt: skip
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="owned_name_once")]

@@ -14,7 +14,7 @@ from django.db.models import Q
 from auditlog.core.names.background import bundled
 from auditlog.core.names.grace import undo_until
 from auditlog.core.names.lookalike import Index, popular_brands, told
-from auditlog.models import Finding, FindingMember, NameRow, Role
+from auditlog.models import Finding, FindingMember, NameRow, OwnedName, Role
 from auditlog.projection.generation import generation_of
 from auditlog.reads.access import Viewer
 from auditlog.reads.parties import owned_names
@@ -115,11 +115,15 @@ def _bought(viewer: Viewer, events, reasons=lambda row: ()) -> list[Bought]:
     leaves = [row["leaf_index"] for row in rows]
     sight = Sight.of(viewer, {row[name] for row in rows for name in ("principal", "actor")})
     brands: dict[int, str] = {}
-    if viewer.role != Role.ABUSE and rows:
+    if rows:
         told_of = NameRow.objects.filter(
             tenant=viewer.tenant, generation=generation_of(viewer.tenant), leaf_index__in=leaves
         )
         brands = dict(told_of.values_list("leaf_index", "brand"))
+        if viewer.role == Role.ABUSE:
+            public = OwnedName.objects.filter(tenant=viewer.tenant, is_private=False).values_list("name", flat=True)
+            readable = {name.strip() for name in public}
+            brands = {leaf: brand for leaf, brand in brands.items() if brand in readable}
     approved = set(
         visible_events(viewer)
         .filter(type="approval.decided", outcome="success", request_id__in={r["request_id"] for r in rows} - {""})

@@ -8,7 +8,7 @@ from django.db import connection
 
 from auditlog.core.reading import Own, Reading, read_by_desk
 from auditlog.detectors import detectors_of
-from auditlog.models import Event, Finding, Role
+from auditlog.models import Event, Finding, OwnedName, Role
 from auditlog.models.findings import SHOWN
 from auditlog.projection.generation import generation_of
 from auditlog.reads.access import Viewer
@@ -26,6 +26,7 @@ def read_findings(viewer: Viewer, rows: Sequence[Finding]) -> list[Reading]:
     totals = _own_totals(viewer, [row.pk for row in rows if row.events_total > len(row.event_ids)])
     own_leaves = {event.leaf_index for event in own.values()}
     sight = Sight.of(viewer, {key for row in rows for key in (row.principal, row.actor)})
+    told = _told_of_marks(viewer, rows)
     return [
         read_by_desk(
             each,
@@ -33,11 +34,28 @@ def read_findings(viewer: Viewer, rows: Sequence[Finding]) -> list[Reading]:
             own_total=totals.get(each.id),
             withdrawn_by_own=each.withdrawn_by_leaf in own_leaves,
             title=_general(each.rule)[0],
-            of_events=_general(each.rule)[1],
+            of_events=_general(each.rule)[1] | told.get(each.id, frozenset()),
             written=sight.text,
         )
         for each in whole
     ]
+
+
+def _told_of_marks(viewer: Viewer, rows: Sequence[Finding]) -> dict[int, frozenset[str]]:
+    """By finding: the parts that speak of marks, where the tenant keeps none of those private. Who is to act on a name has to
+    know whose it imitates.
+    """
+    marks = {row.pk: {*row.evidence.get("marks", ()), *filter(None, [row.evidence.get("brand")])} for row in rows}
+    named = set().union(*marks.values())
+    if not named:
+        return {}
+    names = OwnedName.objects.filter(tenant=viewer.tenant)
+    public = {name.strip() for name in names.filter(is_private=False).values_list("name", flat=True)}
+    return {
+        row.pk: frozenset().union(*(getattr(detector, "of_marks", ()) for detector in detectors_of(row.rule)))
+        for row in rows
+        if marks[row.pk] and {mark.strip() for mark in marks[row.pk]} <= public
+    }
 
 
 def title_for_every_reader(row: Finding) -> str:

@@ -281,12 +281,16 @@ def add_organisation(
     issuers: list[str],
     parties: list[str] = (),
     owned_names: list[str] = (),
+    private_names: list[str] = (),
     now: datetime,
 ) -> Organisation:
     organisation = checked(Organisation(tenant=tenant, name=name, issuers=issuers, parties=list(parties)))
     organisation.save()
+    owned_names = [*owned_names, *private_names]
     for owned in owned_names:
-        OwnedName.objects.create(tenant=tenant, organisation=organisation, name=owned)
+        OwnedName.objects.create(
+            tenant=tenant, organisation=organisation, name=owned, is_private=owned in private_names
+        )
     state(
         tenant,
         organisation,

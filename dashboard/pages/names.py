@@ -17,7 +17,7 @@ from auditlog.reads.names import MOST_SCORED, Bought, associated_with, cluster_o
 from auditlog.reads.read_findings import read_findings
 from dashboard.pages.findings import ABOUT_NAMES
 from dashboard.parts.access import page
-from dashboard.parts.queries import is_desk, visible_findings
+from dashboard.parts.queries import visible_findings
 
 SHOWN = 1_000  # of a pasted list
 
@@ -97,7 +97,6 @@ def cluster(request: HttpRequest, finding_id: int) -> HttpResponse:
         "finding": reading,
         "rows": [_shown(row, now) for row in cluster_of(request.viewer, finding)],
         "others": [_shown(row, now) for row in associated_with(request.viewer, finding)],
-        "sees_brands": not is_desk(request.viewer),
     }
     return render(request, "dashboard/name_cluster.html", context)
 

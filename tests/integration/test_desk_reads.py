@@ -401,7 +401,7 @@ def quoting(world):
         world.row,
         "Holding Globex",
         issuers=["https://id.globex.example"],
-        owned_names=["globexmark.com"],
+        private_names=["globexmark.com"],
         now=world.now,
     )
     everything = {"actions": ["**"], "resources": ["**"], "at": at - timedelta(hours=1)}

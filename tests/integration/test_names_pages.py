@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from auditlog.models import Finding
+from auditlog.models import Finding, OwnedName
 from tests.integration.test_clusters import WORDS, bought, desk, granted  # noqa: F401  desk is a fixture
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.integration.test_desk_reads import Api
@@ -53,14 +53,28 @@ def test_the_associated_names_are_a_table_in_which_no_cell_is_a_formula(told):
     assert {row["mark"] for row in rows[:6]} == {"globex"}
 
 
-def test_an_abuse_desk_reads_its_own_names_and_no_mark_of_the_tenant(told):
+def test_an_abuse_desk_reads_its_own_names_and_whose_mark_they_imitate_unless_that_is_kept_private(told):
     client = signed_in(told, "abuse", provider="registrar")
-    page = text_of(client.get(f"/findings/{told.finding.pk}/names/"))
-    rows = list(csv.DictReader(io.StringIO(client.get(f"/findings/{told.finding.pk}/names.csv").content.decode())))
+    api = Api(told.row, "abuse", "registrar")
 
-    assert "globex-amber.top" in page and "brightforge" not in page and "Close to" not in page
-    assert {row["mark"] for row in rows} == {""} and len(rows) == 7
+    def read():
+        page = text_of(client.get(f"/findings/{told.finding.pk}/names/"))
+        table = client.get(f"/findings/{told.finding.pk}/names.csv").content.decode()
+        [alike, *_] = api.rows("findings", {"rule": "squatting.lookalike"})
+        return page, list(csv.DictReader(io.StringIO(table))), api.get(f"findings/{told.finding.pk}").json(), alike
+
+    page, rows, campaign, alike = read()
+    assert "globex-amber.top" in page and "brightforge" not in page and len(rows) == 7
+    assert {row["mark"] for row in rows[:6]} == {"globex"} and campaign["evidence"]["marks"] == ["globex"]
+    assert campaign["title"].startswith("6 names close to globex") and alike["evidence"]["owner"] == "globex"
     assert signed_in(told, "abuse", provider="elsewhere").get(f"/findings/{told.finding.pk}/names/").status_code == 404
+
+    OwnedName.objects.filter(tenant=told.row, name="globex").update(is_private=True)
+
+    page, rows, campaign, alike = read()
+    assert {row["mark"] for row in rows} == {""} and "marks" not in campaign["evidence"]
+    assert campaign["title"] == "Names close to marks of others come from one hand"
+    assert "brand" not in alike["evidence"] and "owner" not in alike["evidence"] and "title" in alike["withheld"]
 
 
 def test_a_pasted_list_is_scored_against_own_marks_popular_names_or_given_brands(told):
