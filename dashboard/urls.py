@@ -39,6 +39,7 @@ urlpatterns = [
     path("findings/<int:finding_id>/", findings.finding, name="finding"),
     path("findings/<int:finding_id>/names/", names.cluster, name="name_cluster"),
     path("findings/<int:finding_id>/names.csv", names.cluster_csv, name="name_cluster_csv"),
+    path("findings/<int:finding_id>/report/", names.report, name="name_report"),
     path("names/", names.names, name="names"),
     path("events/", events.events, name="events"),
     path("events/<uuid:event_id>/", events.event, name="event"),

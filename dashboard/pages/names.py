@@ -2,15 +2,17 @@
 
 import csv
 import io
+import json
 from typing import Any
 
 from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from auditlog.core.errors import NotFound
+from auditlog.core.errors import NotFound, NotPossible
+from auditlog.export.abuse_report import Reporter, notice, statement_of_reasons, xarf_reports
 from auditlog.models import Finding
 from auditlog.reads.access import Viewer
 from auditlog.reads.names import MOST_SCORED, Bought, associated_with, cluster_of, score_list
@@ -90,19 +92,70 @@ def _finding(viewer: Viewer, finding_id: int) -> Finding:
 @page
 @require_GET
 def cluster(request: HttpRequest, finding_id: int) -> HttpResponse:
-    finding = _finding(request.viewer, finding_id)
+    return _cluster_page(request, _finding(request.viewer, finding_id), ReportForm())
+
+
+def _cluster_page(request: HttpRequest, finding: Finding, form: forms.Form, status: int = 200) -> HttpResponse:
     [reading] = read_findings(request.viewer, [finding])
     now = timezone.now()
     context = {
+        "form": form,
         "finding": reading,
         "rows": [_shown(row, now) for row in cluster_of(request.viewer, finding)],
         "others": [_shown(row, now) for row in associated_with(request.viewer, finding)],
     }
-    return render(request, "dashboard/name_cluster.html", context)
+    return render(request, "dashboard/name_cluster.html", context, status=status)
 
 
 def _shown(row: Bought, now) -> dict[str, Any]:
     return {"row": row, "is_over": row.until is not None and now >= row.until}
+
+
+class ReportForm(forms.Form):
+    what = forms.ChoiceField(
+        label="What",
+        choices=[
+            ("xarf", "XARF v4 reports"),
+            ("notice", "Notice in plain words"),
+            ("reasons", "Statement of reasons (DSA art. 17)"),
+        ],
+    )
+    org = forms.CharField(label="Your organisation", max_length=200)
+    contact = forms.EmailField(label="Your address for answers", max_length=254)
+    domain = forms.RegexField(r"^[a-z0-9.-]{3,253}\Z", label="Your organisation's domain", max_length=253)
+
+
+@page
+@require_POST
+def report(request: HttpRequest, finding_id: int) -> HttpResponse:
+    """A report on the names of a finding, as a file: nothing is sent anywhere."""
+    finding = _finding(request.viewer, finding_id)
+    form = ReportForm(request.POST)
+    if not form.is_valid():
+        return _cluster_page(request, finding, form, status=422)
+    [reading] = read_findings(request.viewer, [finding])
+    rows, data, now = cluster_of(request.viewer, finding), form.cleaned_data, timezone.now()
+    by = Reporter(data["org"], data["contact"], data["domain"])
+    title = reading.title.rstrip(".")
+    try:
+        if data["what"] == "notice":
+            return _file(notice(rows, title=title, by=by, now=now), "text/plain", f"notice-{finding.pk}.txt")
+        if data["what"] == "reasons":
+            said = statement_of_reasons(rows, rule=finding.rule, title=title, now=now)
+            return _file(json.dumps(said, indent=2), "application/json", f"reasons-{finding.pk}.json")
+        reports = xarf_reports(rows, rule=finding.rule, title=title, by=by, now=now)
+    except NotPossible as error:
+        form.add_error(None, str(error))
+        return _cluster_page(request, finding, form, status=422)
+    return _file(json.dumps(reports, indent=2), "application/json", f"xarf-{finding.pk}.json")
+
+
+def _file(text: str, kind: str, name: str) -> HttpResponse:
+    return HttpResponse(
+        text,
+        content_type=f"{kind}; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 @page
@@ -117,11 +170,7 @@ def cluster_csv(request: HttpRequest, finding_id: int) -> HttpResponse:
         table.writerow(_cells(row, "in the finding"))
     for row in associated_with(request.viewer, finding):
         table.writerow(_cells(row, "; ".join(row.reasons)))
-    return HttpResponse(
-        out.getvalue(),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="names-of-finding-{finding.pk}.csv"'},
-    )
+    return _file(out.getvalue(), "text/csv", f"names-of-finding-{finding.pk}.csv")
 
 
 _CELLS = (

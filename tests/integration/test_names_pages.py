@@ -3,12 +3,14 @@
 
 import csv
 import io
+import json
 from datetime import timedelta
 
 import pytest
+import xarf
 
 from auditlog.models import Finding, OwnedName
-from tests.integration.test_clusters import WORDS, bought, desk, granted  # noqa: F401  desk is a fixture
+from tests.integration.test_clusters import ID, WORDS, bought, desk, granted  # noqa: F401  desk is a fixture
 from tests.integration.test_dashboard_pages import signed_in, text_of
 from tests.integration.test_desk_reads import Api
 
@@ -102,3 +104,27 @@ def test_the_api_scores_a_list_as_the_command_does(told):
         and "error" in rows[1]
     )
     assert api.post("domains/score", {"names": "zava.net"}).status_code == 400
+
+
+BY = {"org": "Quillwork", "contact": "abuse@quillwork.org", "domain": "quillwork.org"}
+
+
+def test_reports_on_a_cluster_are_valid_xarf_and_name_nobody(told):
+    client = signed_in(told, "abuse", provider="registrar")
+    path = f"/findings/{told.finding.pk}/report/"
+    reports = json.loads(client.post(path, BY | {"what": "xarf"}).content)
+
+    assert len(reports) == 6
+    for each in reports:
+        assert not xarf.parse(each).errors
+        assert each["targeted_brands"] == ["globex"] and "brand_keyword" in each["suspicious_indicators"]
+    again = json.loads(client.post(path, BY | {"what": "xarf"}).content)
+    assert [each["report_id"] for each in again] == [each["report_id"] for each in reports]
+    notice = client.post(path, BY | {"what": "notice"}).content.decode()
+    reasons = json.loads(client.post(path, BY | {"what": "reasons"}).content)
+    assert "globex-amber.top" in notice and "can be given back until" in notice
+    assert reasons["names"][0] == "globex-amber.top" and reasons["decision"]["restriction"] is None
+    for text in (json.dumps(reports), notice, json.dumps(reasons)):
+        assert "user-0" not in text and "bot-0" not in text and ID not in text
+    assert client.post(path, BY | {"what": "xarf", "contact": "nobody"}).status_code == 422
+    assert client.post(path, BY | {"what": "xarf", "org": ""}).status_code == 422
