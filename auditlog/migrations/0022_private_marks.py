@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('auditlog', '0018_names_as_rows'),
+        ('auditlog', '0021_bills'),
     ]
 
     operations = [
