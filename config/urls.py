@@ -47,7 +47,7 @@ urlpatterns = [
     path("api/v1/", include("disputes.urls")),
     path("schema/event.json", log_views.event_schema, name="schema-event"),
     path("schema/vectors.json", log_views.vectors, name="schema-vectors"),
-    path("log/", include("auditlog.api.log_urls")),
+    path("log/", include("auditlog.api.log_views")),
     path(
         "admin/login/", RedirectView.as_view(pattern_name="dashboard:login", query_string=True)
     ),  # one door, which is watched

@@ -15,6 +15,7 @@ _PLACES = (
     ("events", "Events"),
     ("sessions", "Sessions"),
     ("charges", "Spend"),
+    ("bills", "Bills"),
     ("parties", "Parties"),
     ("permissions", "Permissions"),
     ("inventory", "Inventory"),
@@ -23,7 +24,7 @@ _PLACES = (
     ("stops", "Stops"),
     ("integrity", "Integrity"),
 )
-_OF_WHOLE = {"permissions", "integrity", "stops"}  # of no use to an abuse desk, which may not see them
+_OF_WHOLE = {"bills", "permissions", "integrity", "stops"}  # of no use to an abuse desk, which may not see them
 _WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
 
@@ -32,7 +33,7 @@ HELP_ON = {
         ("overview", "findings", "finding", "events", "event", "sessions", "timeline", "parties", "grant"), "security"
     ),
     **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
-    "charges": "finance",
+    **dict.fromkeys(("charges", "bills", "bill", "statement"), "finance"),
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
     **dict.fromkeys(("sources", "source", "formats"), "connect"),
     "changes": "production",

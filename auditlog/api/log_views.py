@@ -1,6 +1,7 @@
 """What the world sees without a login: the log (C2SP tlog-tiles over HTTP) and the published format. No personal data."""
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.views.decorators.http import require_safe
 
 from auditlog.api import published
@@ -63,3 +64,11 @@ def vectors(request: HttpRequest) -> HttpResponse:
 def _answer(body: bytes, content_type: str, cache: str) -> HttpResponse:
     headers = {"Cache-Control": cache, "Access-Control-Allow-Origin": "*"}
     return HttpResponse(body, content_type=content_type, headers=headers)
+
+
+# Addresses of the public logs, under /log/.
+urlpatterns = [
+    path("<str:tenant>/checkpoint", checkpoint),
+    path("<str:tenant>/vkey", vkey),
+    path("<str:tenant>/tile/<path:address>", tile),
+]

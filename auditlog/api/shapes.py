@@ -350,3 +350,21 @@ STOP_REACH = shape(
     kind=text(), key=text(), things=s.ListField(child=s.DictField()), more=s.JSONField(), without_channel=number(),
     receivers=many(name=text(), kind=text(), tested_at=moment(allow_null=True), state=text()),
 )  # fmt: skip
+BILLS = page(
+    "BillPage",
+    shape(
+        "Bill", id=text(), format=text(), provider=text(), file_name=text(), sha256=text(), grade=text("F: handed in; E: fetched by us."),
+        imported_at=moment(), importer=text(), leaf_index=number("The leaf that commits to its bytes."), lines=number(), new_lines=number(),
+        changed_lines=number("Known already, and said otherwise now: not taken."), begins=moment(), ends=moment(),
+        totals=many("By currency and state.", currency=text(), state=text(), amount_minor=number(), lines=number()),
+    ),
+)  # fmt: skip
+BILL_LINES = page(
+    "BillLinePage",
+    shape(
+        "BillLineRow", place=number(), state=text("matched, differs, unexplained, apart or missing."), reason=text(), at=moment(), until=moment(),
+        amount_minor=number(), currency=text(), kind=text(), difference_minor=number("Billed less recorded."), provider=text(), account=text(),
+        resource=text(), operation=text(), refs=texts(), api_key=text(), description=text(),
+        charges=many("What on record it goes with.", event=text(), amount_minor=number(), agent=text(), principal=text()),
+    ),
+)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from auditlog.api import responses, stops, views
+from auditlog.api import bills, responses, stops, views
 
 urlpatterns = [
     path("events", views.EventList.as_view(), name="event-list"),
@@ -24,6 +24,8 @@ urlpatterns = [
     path("tokens", views.TokenList.as_view(), name="token-list"),
     path("limits", views.LimitList.as_view(), name="limit-list"),
     path("spend", views.Spend.as_view(), name="spend"),
+    path("bills", bills.Bills.as_view(), name="bill-list"),
+    path("bills/<str:ref>/lines", bills.BillLines.as_view(), name="bill-lines"),
     path("sources", views.SourceList.as_view(), name="source-list"),
     path("export/ocsf", views.ExportOcsf.as_view(), name="export-ocsf"),
     path("responses", responses.Responses.as_view(), name="response-list"),

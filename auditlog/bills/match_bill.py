@@ -24,6 +24,7 @@ SLACK = timedelta(days=3)  # around the time that a bill covers: what it may be 
 TOLERANCE = Decimal("0.01")  # policy: of what was billed in a month
 TOLERANCE_MINOR = 100  # policy: less differs for nobody
 SHOWN = 200  # events of a finding
+GRAIN = timedelta(microseconds=1)
 
 
 class Outcome(NamedTuple):
@@ -43,7 +44,8 @@ def match_provider(tenant: Tenant, provider: str, *, begins: datetime, ends: dat
         .select_related(None)
     )
     lines = [_line(row) for row in rows]
-    covered = min(line.at for line in lines), max(max(line.until, line.at) for line in lines)
+    # `until` is exclusive, but of a line that is of a moment.
+    covered = min(line.at for line in lines), max(max(line.until - GRAIN, line.at) for line in lines)
     charges, leaves = _charges(tenant, provider, covered[0] - SLACK, covered[1] + SLACK)
     found = match(lines, charges)
     inside = [c for c in found.missing if covered[0] <= c.at <= covered[1]]

@@ -24,10 +24,11 @@ USED_AGAIN = timedelta(minutes=1)
 WHOLE = "read whole grants, parties or logs"
 WATCH = "read the security log"
 STOP = "stop an agent"
+IMPORT = "import bills and close months"
 MAY = {
-    Role.ADMIN: frozenset({WHOLE, "triage", "case", "decide", "configure", STOP, WATCH}),
+    Role.ADMIN: frozenset({WHOLE, "triage", "case", "decide", "configure", STOP, WATCH, IMPORT}),
     Role.SECURITY: frozenset({WHOLE, "triage", "case", "decide", STOP}),
-    Role.FINANCE: frozenset({WHOLE, "triage", "case", "decide"}),
+    Role.FINANCE: frozenset({WHOLE, "triage", "case", "decide", IMPORT}),
     Role.ABUSE: frozenset({"triage", "case"}),
     Role.AUDITOR: frozenset({WHOLE, WATCH}),
 }

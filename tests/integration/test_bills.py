@@ -3,15 +3,23 @@
 import csv
 import io
 import json
+import os
+import pathlib
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
 
 from auditlog.bills.import_bill import import_bill
+from auditlog.bills.statement import body_of, close_month
 from auditlog.core.bills.line import BadBill
 from auditlog.models import Bill, BillLine, BillMapping, BillShare, Finding, Unbilled
+from auditlog.reads.access import issue_token
+from tests.integration.test_dashboard_pages import signed_in
 from tests.integration.test_detect import desk, found  # noqa: F401 - a fixture
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -209,3 +217,74 @@ def test_a_csv_by_a_mapping_that_is_kept_stripe_and_litellm_are_read(desk, tmp_p
     assert BillLine.objects.filter(tenant=desk.row, reason__contains="named by both").count() == 4 and Decimal(
         "9.99"
     ) * 100 in BillLine.objects.filter(tenant=desk.row).values_list("amount", flat=True)
+
+
+# --- pages, API and months --------------------------------------------------------------------------------------------
+
+
+def test_a_bill_is_handed_in_on_its_page_and_read_there_and_by_the_api(desk):  # noqa: F811
+    desk.send(*calls(desk, 3))
+    desk.settle()
+    raw = focus(desk, [("7.00", 0, {"x_ChargeId": "mtr-0"}), ("99.00", 1, {"ChargeDescription": "=cmd|x"})])
+    client = signed_in(desk, "finance")
+
+    answer = client.post("/bills/", {"file": SimpleUploadedFile("oct.csv", raw), "format": "focus", "provider": ""})
+
+    assert answer.status_code == 302
+    page = client.get(answer["Location"]).content.decode()
+    assert "unexplained" in page and "99.00" in page and "named by both" in page
+    table = client.get(f"{answer['Location']}?state=unexplained&csv=1").content.decode()
+    assert "'=cmd|x" in table and "mtr-0" not in table
+    told = client.get("/bills/").content.decode()
+    assert "oct.csv" in told
+    token = issue_token(desk.row, name="t", role="auditor", expires_at=timezone.now() + DAY)
+    api = Client(headers={"Authorization": f"Bearer {token}"})
+    [one] = api.get("/api/v1/bills").json()["results"]
+    assert one["lines"] == 2 and {row["state"] for row in one["totals"]} == {"matched", "unexplained", "missing"}
+    lines = api.get(f"/api/v1/bills/{one['id']}/lines?state=missing").json()["results"]
+    assert [row["amount_minor"] for row in lines] == [701]
+    assert api.get(f"/api/v1/bills/{one['id']}/lines?state=wrong").status_code == 400
+    bad = client.post("/bills/", {"file": SimpleUploadedFile("x.csv", b"a,b\n"), "format": "focus"})
+    assert bad.status_code == 400 and "no column" in bad.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("role", "may_read", "may_import"), [("auditor", True, False), ("security", True, False), ("abuse", False, False)]
+)
+def test_who_may_read_bills_and_who_may_hand_one_in(desk, role, may_read, may_import):  # noqa: F811
+    client = signed_in(desk, role, "meter" if role == "abuse" else "")
+    raw = focus(desk, [("7.00", 0, {})])
+
+    assert (client.get("/bills/").status_code == 200) == may_read
+    assert client.post("/bills/", {"file": SimpleUploadedFile("x.csv", raw), "format": "focus"}).status_code == 403
+    assert client.post("/bills/months/close/", {"month": "2020-01"}).status_code == 403
+    assert not Bill.objects.filter(tenant=desk.row).exists()
+
+
+def test_a_closed_month_is_signed_and_what_comes_later_is_an_adjustment(desk):  # noqa: F811
+    first = (desk.at.replace(day=1) - timedelta(days=40)).replace(day=3)
+    later = (first.replace(day=28) + timedelta(days=6)).replace(day=3)
+    desk.send(desk.payment("captured", 900, at=first, grant=desk.root, provider="shop"))
+    desk.settle()
+
+    closed = close_month(desk.row, first.date(), now=desk.now)
+    desk.send(desk.payment("captured", 50, at=first, grant=desk.root, provider="shop"))
+    desk.settle()
+
+    assert closed.body["totals"]["USD"]["proven"] == 900 and closed.signed.count(".") == 2
+    with pytest.raises(BadBill, match="is closed"):
+        close_month(desk.row, first.date(), now=desk.now)
+    with pytest.raises(BadBill, match="is not over"):
+        close_month(desk.row, desk.now.date(), now=desk.now)
+    [adjusted] = body_of(desk.row, later.date().replace(day=1))["adjustments"]
+    assert (adjusted["month"], adjusted["amount_minor"]) == (f"{first:%Y-%m}", 50)
+    client = signed_in(desk, "finance")
+    page = client.get(f"/bills/months/{first:%Y-%m}/").content.decode()
+    assert "Closed" in page and "9.00" in page
+    journal = list(csv.DictReader(io.StringIO(client.get(f"/bills/months/{first:%Y-%m}/?as=journal").content.decode())))
+    assert sum(Decimal(row["debit"] or 0) - Decimal(row["credit"] or 0) for row in journal) == 0 and len(journal) == 2
+    told = client.get(f"/bills/months/{first:%Y-%m}/?as=focus").content
+    again = import_bill(desk.row, told, file_name="own.csv", format="focus", provider="shop", now=desk.now)
+    assert again.outcomes[0].lines == {"matched": 2}  # our own export is a bill that our record explains
+    if where := os.environ.get("FOCUS_OUT"):
+        pathlib.Path(where).write_bytes(told)
