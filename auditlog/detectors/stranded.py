@@ -28,7 +28,7 @@ runbook = (
 false_positives = (
     "A sender that goes on to name the session in which a thing was made; work that goes on in another session."
 )
-of_events = frozenset()  # when the work ended, others say
+of_events = frozenset[str]()  # when the work ended, others say
 types = frozenset({"usage.metered", "subscription.renewed"})
 partition = ("event_id",)
 waits = False

@@ -23,7 +23,7 @@ runbook = (
     "those that nobody did."
 )
 false_positives = "A budget that is kept where no source tells of it."
-of_events = frozenset()  # that there is no limit, the whole record says
+of_events = frozenset[str]()  # that there is no limit, the whole record says
 types = frozenset({"usage.metered"})
 partition = ("principal",)
 waits = False

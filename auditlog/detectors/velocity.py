@@ -20,7 +20,7 @@ runbook = "Ask whoever runs the agent what changed. If nobody knows, lower its l
 false_positives = (
     "A launch, a migration, a yearly purchase: work that somebody wanted, and approved where no source tells of it."
 )
-of_events = frozenset()  # what is usual, other events say
+of_events = frozenset[str]()  # what is usual, other events say
 types = frozenset[str]()  # it looks at the hours of the books, and at no single event
 partition = ("principal", "actor", "provider", "currency", "week")
 waits = False

@@ -112,7 +112,7 @@ def _is_noise(name: str, value: object, act: Act, mine: set[str]) -> bool:
 
 
 def _text(value: object, act: Act, mine: set[str]) -> str:
-    def strip(inner):
+    def strip(inner: object) -> object:
         if isinstance(inner, dict):
             return {name: strip(each) for name, each in sorted(inner.items()) if not _is_noise(name, each, act, mine)}
         if isinstance(inner, str):

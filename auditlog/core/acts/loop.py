@@ -240,7 +240,7 @@ def _allowed(act: Act, currency: str) -> int | None:
 def charged_once(acts: Iterable[Act], told: Sequence[Taking]) -> Iterable[Act]:
     """Calls that cost something, one a charge: a retry under the same idempotency key is charged once by design."""
     place = {act.event_id: n for n, taking in enumerate(told) for act in taking.acts}
-    seen: set[tuple] = set()
+    seen: set[tuple[object, ...]] = set()
     for act in sorted(acts, key=_order):
         if not may_loop(act):
             continue

@@ -54,10 +54,11 @@ def _is_storm(run: list[Act]) -> bool:
 
 
 def _once(run: Iterable[Act]) -> list[Act]:
-    seen: set[str] = set()
-    return [
-        act for act in run if (key := act.charge or act.request_id or act.event_id) not in seen and not seen.add(key)
-    ]
+    """The first statement of each charge or request."""
+    first: dict[str, Act] = {}
+    for act in run:
+        first.setdefault(act.charge or act.request_id or act.event_id, act)
+    return list(first.values())
 
 
 def attempts_of(run: Iterable[Act]) -> int:

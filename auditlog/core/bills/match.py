@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from auditlog.core.bills.line import APART, Line
 
@@ -67,6 +68,10 @@ def match(lines: Sequence[Line], charges: Sequence[Charge]) -> Matched:
     return _Matching(lines, charges).run()
 
 
+# What of a line and of a charge is to be equal, in words, and which part of it must not be empty.
+_Key = tuple[Callable[[Line], tuple[Any, ...]], Callable[[Charge], tuple[Any, ...]], str, int | None]
+
+
 class _Matching:
     def __init__(self, lines: Sequence[Line], charges: Sequence[Charge]) -> None:
         self.lines = lines
@@ -78,17 +83,17 @@ class _Matching:
         for place, line in enumerate(self.lines):
             if line.kind in APART or not line.amount:
                 self.found[place] = Found("apart", line.kind if line.amount else "costs nothing")
-        thing = (
+        thing: _Key = (
             lambda line: (line.resource, line.amount),
             lambda c: (c.resource, c.amount),
             "thing, amount and time",
             0,
         )
-        operation = (
+        operation: _Key = (
             lambda line: (_name(line.operation), line.amount), lambda c: (_name(c.operation), c.amount), "operation, amount and time", 0,
         )  # fmt: skip
-        amount = (lambda line: (line.amount,), lambda c: (c.amount,), "amount and time", None)
-        cents = (
+        amount: _Key = (lambda line: (line.amount,), lambda c: (c.amount,), "amount and time", None)
+        cents: _Key = (
             lambda line: (_cents(line.amount),), lambda c: (_cents(c.amount),), "amount, but for rounding, and time", None,
         )  # fmt: skip
         self._by_name()
@@ -127,8 +132,8 @@ class _Matching:
                 for n in named:
                     by_charge[n].append(place)
         done: set[int] = set()
-        for named in sorted(lines_of):
-            for first in named:
+        for together in sorted(lines_of):
+            for first in together:
                 if first in done:
                     continue
                 group, asked = {first}, [first]
@@ -152,7 +157,7 @@ class _Matching:
     # --- one to one -----------------------------------------------------------------------------------------------
 
     def _one_to_one(
-        self, of_line: Callable[[Line], tuple], of_charge: Callable[[Charge], tuple], words: str, *, need: int | None,
+        self, of_line: Callable[[Line], tuple[Any, ...]], of_charge: Callable[[Charge], tuple[Any, ...]], words: str, *, need: int | None,
         margin: timedelta, longest: timedelta = ALWAYS,
     ) -> None:  # fmt: skip
         """Each line with the nearest charge in time that says the same, within its period and `margin`. `need`: which part of
@@ -278,7 +283,7 @@ class _Matching:
             lambda line: (line.currency, line.at, line.until, line.resource, line.account),
             lambda line: (line.currency, line.at, line.account),
         ):
-            groups: dict[tuple, list[int]] = defaultdict(list)
+            groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
             for place in self._open():
                 groups[grouping(self.lines[place])].append(place)
             free: dict[tuple[str, Decimal], list[int]] = defaultdict(list)

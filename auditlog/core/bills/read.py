@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
+from typing import Any
 
 from auditlog.core.bills.line import BadBill, Line, currency_of, minor_of, time_of
 
@@ -78,7 +79,7 @@ def read_bill(raw: bytes, *, format: str, provider: str = "", mapping: Mapping[s
         lines = [_focus(row, where) for where, row in rows]
     else:
         rows = _objects(raw)
-        read: Callable = _stripe if format == "stripe_balance" else _litellm
+        read: Callable[[dict[str, Any], str], Iterator[Line]] = _stripe if format == "stripe_balance" else _litellm
         lines = [line for where, row in rows for line in read(row, where)]
     if not lines:
         raise BadBill("the file has no line")
@@ -147,7 +148,7 @@ def _csv(raw: bytes) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]]]:
     return header, rows()
 
 
-def _objects(raw: bytes) -> Iterator[tuple[str, dict]]:
+def _objects(raw: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of JSON: an array, `{"data": [..]}`, a line each, or the rows of a CSV."""
     head = raw.lstrip()[:1]
     if head not in (b"[", b"{"):
@@ -222,7 +223,7 @@ _STRIPE_KINDS = {
 }  # fmt: skip
 
 
-def _stripe(row: Mapping, where: str) -> Iterator[Line]:
+def _stripe(row: Mapping[str, Any], where: str) -> Iterator[Line]:
     """One of the transaction, and one of its fee. Amounts of the API are in minor units; of the CSV, in major ones."""
     name = str(row.get("id") or row.get("balance_transaction_id") or row.get("Balance Transaction ID") or "")
     if not name:
@@ -249,7 +250,7 @@ def _stripe(row: Mapping, where: str) -> Iterator[Line]:
     signed = -abs(amount) if kind in ("refund", "credit") else abs(amount)
     source = row.get("source") or row.get("source_id") or row.get("Source") or ""
     refs = {str(source.get("id", "")) if isinstance(source, dict) else str(source), *_metadata(row)}
-    common = {
+    common: dict[str, Any] = {
         "at": at,
         "until": at,
         "currency": currency,
@@ -263,7 +264,7 @@ def _stripe(row: Mapping, where: str) -> Iterator[Line]:
         yield Line(key=f"{name} fee", amount=fee, kind="fee", operation="fee", **common)
 
 
-def _metadata(row: Mapping) -> set[str]:
+def _metadata(row: Mapping[str, Any]) -> set[str]:
     found = row.get("metadata")
     return (
         {str(v) for n, v in found.items() if n in ("charge", "request_id", "order_id")}
@@ -272,7 +273,7 @@ def _metadata(row: Mapping) -> set[str]:
     )
 
 
-def _litellm(row: Mapping, where: str) -> Iterator[Line]:
+def _litellm(row: Mapping[str, Any], where: str) -> Iterator[Line]:
     """Costs are US dollars by LiteLLM's own price list; a call that cost nothing is no line."""
     name = str(row.get("request_id") or row.get("id") or "")
     cost = row.get("spend") if row.get("spend") not in (None, "") else row.get("response_cost")

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 from auditlog.core.amount import places_of
 
@@ -40,11 +41,11 @@ def major(amount: Decimal | int, currency: str) -> str:
 JOURNAL = ("date", "account", "debit", "credit", "currency", "provider", "principal", "agent", "memo")
 
 
-def journal(month: date, sums: Iterable[Mapping]) -> list[tuple]:
+def journal(month: date, sums: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
     """Two entries for each provider, principal, agent and currency: the expense, and what is owed for it. What came back more
     than was spent is entered the other way round.
     """
-    entries = []
+    entries: list[tuple[object, ...]] = []
     for each in sums:
         amount = Decimal(each["amount"])
         if not amount:
@@ -70,7 +71,7 @@ FOCUS = (
 )  # fmt: skip
 
 
-def focus_row(charge: Mapping) -> tuple:
+def focus_row(charge: Mapping[str, Any]) -> tuple[str | None, ...]:
     """One charge on record as a row of FOCUS 1.2: what the record does not know is null, and never made up."""
     cost = major(charge["amount"], charge["currency"])
     begins, ends = charge["at"], charge["until"]
