@@ -97,6 +97,7 @@ def test_another_price_is_told_by_how_much(desk):  # noqa: F811
 
     line = BillLine.objects.get(tenant=desk.row, state="differs")
     assert line.difference == 150 and line.reason == "named by both; the price differs"
+    assert line.shares.get().amount == 851  # billed to you, done by: what was billed
 
 
 def test_one_line_for_several_agents_is_shared_among_them_and_two_lines_of_one_charge_are_one(desk):  # noqa: F811

@@ -320,7 +320,10 @@ class _Matching:
         for place in places:
             line = self.lines[place]
             share = line.amount / billed if billed else Decimal(1) / len(places)
-            parts = [(charge, (charge.amount * share)) for charge in charges]
+            parts = [
+                (charge, line.amount * (charge.amount / recorded if recorded else Decimal(1) / len(charges)))
+                for charge in charges
+            ]
             reason = words if not difference else f"{words}; {'rounding' if rounding else 'the price'} differs"
             self.found[place] = Found("matched" if rounding else "differs", reason, parts, difference * share)
 
