@@ -6,6 +6,7 @@ names that the intent lists are planned, and do not count.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from auditlog.core.advice import Facts, for_long, left_until
 from auditlog.core.chain.act import Act
@@ -131,27 +132,25 @@ def money_of(rows: Sequence[Named]) -> tuple[tuple[int, str] | None, str]:
     return (total, currency), f" for {amount_text(total, currency)}"
 
 
-def cluster_finding(rule: str, rows: Sequence[Named], **more) -> Finding:
+def cluster_finding(rule: str, rows: Sequence[Named], **more: Any) -> Finding:
     """A finding on these rows, in order of time. It is of whom all of them name, and keeps its place by its first leaf."""
     anchor = min(rows, key=lambda row: row.leaf_index)
     money, _ = money_of(rows)
-    return Finding(
-        **{
-            "rule": rule,
-            "anchor": anchor.event_id,
-            "events": tuple(row.event_id for row in rows),
-            "leaves": tuple(row.leaf_index for row in rows),
-            "first_at": rows[0].at,
-            "last_at": rows[-1].at,
-            "principal": _common(row.principal for row in rows),
-            "actor": _common(row.actor for row in rows),
-            "grant": _common(row.grant for row in rows),
-            "provider": rows[-1].provider or None,
-            "money_at_risk_minor": money[0] if money else None,
-            "currency": money[1] if money else None,
-        }
-        | more
-    )
+    said: dict[str, Any] = {
+        "rule": rule,
+        "anchor": anchor.event_id,
+        "events": tuple(row.event_id for row in rows),
+        "leaves": tuple(row.leaf_index for row in rows),
+        "first_at": rows[0].at,
+        "last_at": rows[-1].at,
+        "principal": _common(row.principal for row in rows),
+        "actor": _common(row.actor for row in rows),
+        "grant": _common(row.grant for row in rows),
+        "provider": rows[-1].provider or None,
+        "money_at_risk_minor": money[0] if money else None,
+        "currency": money[1] if money else None,
+    }
+    return Finding(**said | more)
 
 
 def _common(values: Iterable[str]) -> str | None:

@@ -78,7 +78,7 @@ _WORDS = {
 class _Book(NamedTuple):
     """All names and marks of a tenant, made ready once."""
 
-    index: Index
+    marks: Index
     owners: dict[str, Owned]
 
 

@@ -125,7 +125,7 @@ def _twin(character: str) -> str:
         options = confusables.is_confusable(form, greedy=False, preferred_aliases=[]) or []
         twins = [twin["c"] for option in options for twin in option["homoglyphs"] if twin["c"].isascii()]
         if twins:
-            return min(twins).lower()
+            return str(min(twins)).lower()
     return character
 
 
