@@ -5,8 +5,8 @@ among names that people really register, so a short or common word is no mark at
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Owned, Record
@@ -38,8 +38,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         nearest = nearest_of_others(act, record.owned)
         if nearest is None:
             continue
-        index, owners = _book(tuple(record.owned))
-        owner = owners[nearest.mark.line]
+        index = _book(tuple(record.owned)).index
+        owner = _book(tuple(record.owned)).owners[nearest.mark.line]
         yield finding(
             rule,
             act.event_id,
@@ -75,7 +75,8 @@ _WORDS = {
 }
 
 
-class _Book(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Book:
     """All names and marks of a tenant, made ready once."""
 
     marks: Index
@@ -107,7 +108,8 @@ def _likenesses(act: Act, owned: Sequence[Owned]) -> tuple[Likeness | None, Like
     """The closest of its principal's own marks, and of those of others, that it is no chance to be like."""
     if not owned:
         return None, None
-    index, owners = _book(tuple(owned))
+    book = _book(tuple(owned))
+    index, owners = book.index, book.owners
     try:
         found = list(index.likenesses(domain.parse(act.object)))
     except ValueError:

@@ -123,7 +123,7 @@ def _twin(character: str) -> str:
         return character
     for form in (character, character.upper(), character.lower()):
         options = confusables.is_confusable(form, greedy=False, preferred_aliases=[]) or []
-        twins = [twin["c"] for option in options for twin in option["homoglyphs"] if twin["c"].isascii()]
+        twins: list[str] = [twin["c"] for option in options for twin in option["homoglyphs"] if twin["c"].isascii()]
         if twins:
             return str(min(twins)).lower()
     return character
