@@ -21,7 +21,9 @@ from auditlog.reads.acts import select_acts
 from auditlog.reads.record import record_around
 from auditlog.reads.stories import stories_around
 
-ROAD = ("integrity.",)  # rules about how sources are heard have their own tests; what they say of each other is here
+# Rules about how sources are heard, and about sums that the database keeps, have their own tests; what sources say of each other is
+# here.
+ROAD = ("integrity.", "spend.velocity", "spend.forecast_breach")
 
 
 def judged_at_once(tenant: Tenant, *, now: datetime) -> dict[tuple[str, str], dict[str, Any]]:

@@ -5,6 +5,7 @@ about. Where they stay below every amount that was ever stated of it nothing was
 where they do not are the lines themselves read.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,11 @@ from auditlog.core.chain.chain import NO_PATH, Path
 from auditlog.core.chain.record import Record
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
+from auditlog.core.money.forecast import BEGUN, forecast
 from auditlog.core.money.limits import LimitFact, Minor, Spent
 from auditlog.database.dirty import look_again
 from auditlog.detection.joined import with_joined
-from auditlog.detection.keep import keep
+from auditlog.detection.keep import keep, keep_keys
 from auditlog.detectors import (
     Detector,
     authority_exceeded,
@@ -29,12 +31,13 @@ from auditlog.detectors import (
     cap_exceeded,
     concurrency_overshoot,
     cross_provider_cap,
+    forecast_breach,
 )
 from auditlog.models import Finding as FindingRow
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.chains import lineage_of, paths_to
-from auditlog.reads.money import ceilings_of, limits_bound_to, spending_of
+from auditlog.reads.money import ceilings_of, limits_bound_to, spending_of, spending_where
 from auditlog.reads.parties import kinds_of, organisations_of, remits_of
 
 RULES: tuple[Detector, ...] = (
@@ -103,6 +106,7 @@ def judge_caps(
         ever = _sums(tenant, touched.days, "ever")
         paths = paths_to(tenant, {each.grant for each in ever})
         facts = _facts(tenant, ever, paths)
+    _judge_forecasts(tenant, touched, ever, paths, facts, withdrawn_by=withdrawn_by, now=now)
     asked = _can_be_passed(tenant, touched, ever, paths, facts) | _with_other_questions(ever)
     asked |= _with_findings(tenant, touched.days)
     lines: dict[str, int] = defaultdict(int)
@@ -160,6 +164,101 @@ def _with_shared(tenant: Tenant, spending: list[Spent], principals: Collection[s
     if not others:
         return spending
     return sorted([*spending, *spending_of(tenant, others)], key=lambda spent: (spent.at, spent.leaf_index))
+
+
+# --- what is about to be passed ---------------------------------------------------------------------------------------
+
+SHOWN = 50  # lines of the last day that a forecast names
+
+
+def _judge_forecasts(
+    tenant: Tenant, touched: Touched, ever: Sequence[Sum], paths: Mapping[str, Path], facts: Sequence[LimitFact], *,
+    withdrawn_by: int, now: datetime,
+) -> None:  # fmt: skip
+    """Monthly limits of which enough is spent: from the days of the month, and of the week before it."""
+    counted = _Counted(ever, paths)
+    monthly = [
+        f for f in facts if f.interval == "month" and f.max_minor and f.scope in PLAIN and not (f.session or f.task or f.project)
+    ]  # fmt: skip
+    standing = _standing_forecasts(tenant, touched.days.keys())
+    worth = [f for f in monthly if _total(counted.under(f)) >= BEGUN * (f.max_minor or 0)]
+    if not worth and not standing:
+        return
+    principals = {each.principal for f in worth for each in counted.under(f)}
+    months = {(int(key[-1][:4]), int(key[-1][5:])) for key in standing}
+    for principal in principals & touched.days.keys():
+        days = touched.days[principal]
+        # What was spent in a month's last week is the rate of the next month's first days.
+        for day in _months_of(tenant, principal) if days is None else {d + n * WEEK for d in days for n in (0, 1)}:
+            months.add((day.year, day.month))
+    sums = _days_of(tenant, principals, months)
+    counted = _Counted(sums, paths)
+    found: dict[tuple[str, ...], list[Finding]] = {key: [] for key in standing}
+    limits: dict[tuple[str, ...], list[LimitFact]] = defaultdict(list)
+    for fact in worth:
+        limits[fact.key].append(fact)
+    for key, said in limits.items():
+        for year, month in months:
+            start = date(year, month, 1)
+            fact = max(said, key=lambda f: f.max_minor or 0)  # raised since: what allows most
+            mine = counted.under(fact)
+            days: dict[date, float] = defaultdict(float)
+            for each in mine:
+                days[each.start] += float(each.gross)
+            end = date(year + month // 12, month % 12 + 1, 1)
+            told = forecast(days, start=start, end=end, limit=float(fact.max_minor or 0))
+            name = ("limit", *key, "month", f"{start:%Y-%m}")
+            found[name] = []
+            if told is not None:
+                who = sorted({each.principal for each in mine if each.start == told.day})
+                lines = _lines_on(tenant, who, told.day, fact)
+                found[name] = [forecast_breach.find(who[0] if len(who) == 1 else "", fact, told, lines)]
+    keep_keys(tenant, forecast_breach.rule, forecast_breach.version, found, withdrawn_by=withdrawn_by, now=now)
+
+
+PLAIN = ("global", "provider", "agent", "grant", "")
+
+
+def _standing_forecasts(tenant: Tenant, principals: Collection[str]) -> set[tuple[str, ...]]:
+    """Keys of what is found of these principals, or of several together."""
+    rows = FindingRow.objects.filter(
+        tenant=tenant, rule=forecast_breach.rule, principal__in=[*principals, ""], state__in=("open", "acknowledged")
+    )
+    return {tuple(json.loads(partition)) for partition in rows.values_list("partition", flat=True)}
+
+
+def _months_of(tenant: Tenant, principal: str) -> list[date]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT start FROM projection_balance WHERE tenant_id = %s AND generation = %s AND principal = %s"
+            " AND level = 'month' ORDER BY start DESC LIMIT 36",
+            [tenant.pk, generation_of(tenant), principal],
+        )
+        return [day for (day,) in cursor.fetchall()]
+
+
+def _days_of(tenant: Tenant, principals: Collection[str], months: Collection[tuple[int, int]]) -> list[Sum]:
+    first = min(date(year, month, 1) for year, month in months) - WEEK
+    last = max(date(year + month // 12, month % 12 + 1, 1) for year, month in months)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'SELECT principal, level, start, actor, "grant", provider, payee, currency, gross, held, lines, billed, authorities'
+            " FROM projection_balance WHERE tenant_id = %s AND generation = %s AND principal = ANY(%s) AND level = 'day'"
+            " AND start >= %s AND start < %s",
+            [tenant.pk, generation_of(tenant), list(principals), first, last],
+        )
+        return [Sum(*row) for row in cursor.fetchall()]
+
+
+def _lines_on(tenant: Tenant, principals: Sequence[str], day: date, fact: LimitFact) -> list[Spent]:
+    begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    lines = spending_where(
+        tenant,
+        "principal = ANY(%s) AND currency = %s AND at >= %s AND at < %s AND has_spend",
+        [list(principals), fact.currency, begins, begins + timedelta(days=1)],
+    )
+    mine = [line for line in lines if (fact.grant in line.grants if fact.grant else fact.holder in line.parties)]
+    return [line for line in mine if not fact.provider or fact.provider in (line.provider, line.payee)][:SHOWN]
 
 
 # --- whom it concerns -------------------------------------------------------------------------------------------------

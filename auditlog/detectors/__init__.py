@@ -29,6 +29,7 @@ from auditlog.detectors import (
     declined_storm,
     domain_mismatch,
     duplicate_charge,
+    forecast_breach,
     gate_missing,
     integrity,
     key_mismatch,
@@ -65,7 +66,7 @@ ACT_DETECTORS: tuple[Detector, ...] = (
 )  # fmt: skip
 SOURCE_DETECTORS: tuple[SourceDetector, ...] = (source_gap, source_silent, clock_skew)
 STORY_DETECTORS: tuple[StoryDetector, ...] = (sources_disagree,)
-RATE_DETECTORS: tuple[RateDetector, ...] = (velocity,)
+RATE_DETECTORS: tuple[RateDetector, ...] = (velocity, forecast_breach)
 DETECTORS = (*ACT_DETECTORS, *RATE_DETECTORS, *SOURCE_DETECTORS, *STORY_DETECTORS, *integrity.ROAD_RULES)
 
 

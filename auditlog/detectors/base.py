@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from auditlog.core.acts.story import Story
 from auditlog.core.acts.taking import Taking
@@ -78,7 +78,7 @@ class RateDetector(Protocol):
     partition: tuple[str, ...]
     waits: bool
 
-    def find(self, spender: Any, rise: Any, lines: Sequence) -> Finding: ...
+    find: Callable[..., Finding]
 
 
 class StoryDetector(Protocol):

@@ -43,5 +43,6 @@ class Migration(migrations.Migration):
             options={"db_table": "projection_rate"},
         ),
         migrations.RunSQL((files("auditlog") / "sql" / "rates.sql").read_text()),
-        migrations.RunSQL("UPDATE projection_state SET detected = 0"),
+        # Detection writes the ties of an act when it first looks at it.
+        migrations.RunSQL("DELETE FROM projection_tie; UPDATE projection_state SET detected = 0"),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from auditlog.core.acts import refused
 from auditlog.detection import past
 from auditlog.detectors import uncapped
-from auditlog.models import Finding
+from auditlog.models import Finding, ProjectionState, Tie
 from tests.integration.test_detect import desk, found  # noqa: F401 - a fixture
 from tests.whole_record import differences
 
@@ -254,3 +254,68 @@ def test_a_rise_that_a_human_approved_is_silent_and_one_that_is_told_late_is_fou
 
     desk.send(yes)
     assert found(desk) == []
+
+
+# --- about to be reached ----------------------------------------------------------------------------------------------
+
+
+def month_of(desk, amounts, *, cap):  # noqa: F811
+    """A limit a month, and what is spent at noon of its days from the first on."""
+    first = (desk.now.replace(day=1, hour=12, minute=0, second=0, microsecond=0) - DAY).replace(day=1)
+    limit = desk.limit(
+        "set", cap, id="cap", holder=desk.ada, set_by=desk.ada, principal=desk.ada, interval="month", at=first - DAY
+    )
+    paid = [desk.payment("captured", minor, at=first + n * DAY, grant=desk.root, provider="shop",
+                         action={"verb": "order.pay", "provider": "shop", "target": {"type": "order", "id": desk.new_id("o")}})
+            for n, minor in enumerate(amounts) if minor]  # fmt: skip
+    return [limit, *paid]
+
+
+def test_a_limit_that_will_be_reached_is_told_days_ahead_and_taken_back_when_it_will_not(desk):  # noqa: F811
+    told = month_of(
+        desk, [1000, 1100, 900, 1000, 1050, 950, 1000, 1000] + [0] * 11 + [10, 10, 10, 10, 10, 10], cap=15_000
+    )
+    desk.send(*told[:9])
+
+    [finding] = found(desk, "spend.forecast_breach")
+    assert finding.evidence["hours_soonest"] <= finding.evidence["hours"] <= finding.evidence["hours_latest"]
+    assert 24 * 6 <= finding.evidence["hours"] <= 24 * 8 and finding.severity == "low"
+
+    desk.send(*told[9:])
+    assert found(desk) == []
+
+
+@pytest.mark.parametrize(
+    "amounts", [[400] * 20, [5000, 10, 10, 10, 10, 10, 10], [1000, 0, 0, 900, 0, 0, 0, 950], [100, 100, 100]]
+)
+def test_spending_that_will_not_reach_its_limit_is_silent(desk, amounts):  # noqa: F811
+    desk.send(*month_of(desk, amounts, cap=15_000))
+
+    assert found(desk) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_found_of_sums_is_the_same_in_whatever_order_it_came_and_from_nothing(desk, seed):  # noqa: F811
+    rng = random.Random(seed)
+    events = month_of(desk, [1000] * 9, cap=15_000) + hourly(desk, usual(150, rng) + [9000] * 5)
+    rng.shuffle(events)
+    while events:
+        desk.send(*events[:40])
+        events = events[40:]
+        desk.settle()
+    told = found_of_sums(desk)
+
+    Tie.objects.filter(tenant=desk.row).delete()
+    ProjectionState.objects.filter(tenant=desk.row).update(detected=0)
+    Finding.objects.filter(tenant=desk.row, rule__in=SUMS).update(state="withdrawn")
+    desk.settle()
+
+    assert found_of_sums(desk) == told and {rule for rule, *_ in told} == set(SUMS)
+
+
+SUMS = ("spend.velocity", "spend.forecast_breach")
+
+
+def found_of_sums(desk):  # noqa: F811
+    rows = Finding.objects.filter(tenant=desk.row, rule__in=SUMS).exclude(state="withdrawn")
+    return sorted((row.rule, row.anchor, row.title, row.events_total) for row in rows)
