@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.acts.call import fingerprint
@@ -366,6 +366,7 @@ def test_the_same_thing_again_is_found_once(day):
     assert [f.rule for f in found(day())] == ["spend.duplicate_charge"]
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 4))
 def test_order_and_repetition_of_statements_change_nothing(chance, number):
     acts = [each for day in (*SILENT.values(), *LOUD.values()) for each in day()]

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.money.velocity import KNOWN, episodes
@@ -54,6 +54,7 @@ def test_small_money_is_not_looked_at():
     assert rises(values) and rises(values, floor=10_000) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=300), st.integers(0, 300))
 def test_later_hours_change_nothing_of_what_was_found_before(values, cut):
     """So that a rise is told the same whenever it is looked at, but for how far it went."""
