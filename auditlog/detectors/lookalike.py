@@ -79,7 +79,7 @@ _WORDS = {
 class _Book:
     """All names and marks of a tenant, made ready once."""
 
-    marks: Index
+    index: Index
     owners: dict[str, Owned]
 
 
