@@ -31,8 +31,10 @@ def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str
     found = {} if provider else _findings_on(tenant, [act.leaf_index for act in evidence.acts])
     verdicts = []
     for act in evidence.acts:
-        verdict = reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY).as_json()
-        verdicts.append(verdict | {"beside": beside(verdict, found.get(act.leaf_index, ()))})
+        reached = reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY)
+        verdict = reached.as_json()
+        said = {"line": reached.liability.line, "beside": beside(verdict, found.get(act.leaf_index, ()))}
+        verdicts.append(verdict | said)
     return verdicts
 
 

@@ -60,10 +60,9 @@ def advise(viewer: Viewer, proposed: Mapping[str, Any], *, now: datetime) -> dic
     unsigned = Integrity(act.leaf_index, True, None, None, "-")
     verdict = reach(act, record, unsigned, POLICY).as_json()
     verdict["event_id"] = None
-    verdict["liability"]["line"] = None
     verdict["criteria"][0] |= {"result": "na", "reason": _NOT_ASKED, "evidence": []}
     return {
-        "results": [verdict | {"beside": []}],
+        "results": [verdict | {"line": None, "beside": []}],
         "advice": _stated(viewer, raw, verdict, position=act.leaf_index, now=now),
     }
 

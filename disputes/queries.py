@@ -121,7 +121,7 @@ def totals_of(verdicts: list[dict[str, Any]]) -> list[Total]:
         liability = verdict["liability"]
         sums.setdefault((verdict["verdict"], liability["bearer"], liability["currency"] or ""), [0, None])[0] += 1
         if liability["amount_minor"] is not None:
-            line = (liability.get("line") or verdict["event_id"], liability["currency"] or "")
+            line = (verdict.get("line") or verdict["event_id"], liability["currency"] or "")
             if line not in most or liability["amount_minor"] > most[line]["liability"]["amount_minor"]:
                 most[line] = verdict
     for verdict in most.values():
@@ -187,8 +187,9 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
     last = case.assessments.filter(reason="").order_by("-number").first()  # what is decided on
     said = last or read(case, now=now)
     transitions = list(case.transitions.all())
+    [as_read] = _as_read(viewer, [case])
     return CasePage(
-        case=_as_read(viewer, [case])[0],
+        case=as_read,
         acts=acts,
         verdicts=read_verdicts(viewer, said.verdicts),
         is_assessed=last is not None,
@@ -200,7 +201,7 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
         proposals=list(case.proposals.select_related("approval")),
         moves=next_moves(viewer, case),
         rollup=roll_up(said.verdicts),
-        parties=_parties(viewer, case),
+        parties=_parties(viewer, as_read),
         deadlines=list(case.deadlines.all()),
         evidence=evidence_of(viewer, case),
         assessments=runs_of(viewer, case),
@@ -208,12 +209,11 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
 
 
 def _parties(viewer: Viewer, case: Case) -> list[CaseParty]:
-    """Who is on which side. The operator answers for the agent that acted; its issuer is the name that it has here."""
-    known = _as_read(viewer, [case])[0]
+    """Who is on which side, of a case as the viewer reads it. The operator is known by the issuer of the agent that acted."""
     operator = case.respondent.partition("|")[0] if viewer.role != Role.ABUSE else ""
     found = [
-        CaseParty("claimant", "claimant", known.principal, "for whom it was done"),
-        CaseParty("respondent", "respondent", known.respondent, "who acted"),
+        CaseParty("claimant", "claimant", case.principal, "for whom it was done"),
+        CaseParty("respondent", "respondent", case.respondent, "who acted"),
         CaseParty("operator", "respondent", operator, "who runs the agent that acted"),
         CaseParty("provider", "provider", case.provider, "where it was done"),
     ]

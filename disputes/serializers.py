@@ -36,9 +36,6 @@ class LiabilitySerializer(serializers.Serializer):
     basis = serializers.CharField()
     amount_minor = serializers.IntegerField(allow_null=True)
     currency = serializers.CharField(allow_null=True)
-    line = serializers.UUIDField(
-        allow_null=True, required=False, help_text="First statement of the money: one line is added once"
-    )
 
 
 class BesideSerializer(serializers.Serializer):
@@ -60,6 +57,9 @@ class VerdictSerializer(serializers.Serializer):
     liability = LiabilitySerializer()
     would_change = serializers.ListField(child=serializers.CharField())
     digest = serializers.CharField()
+    line = serializers.UUIDField(
+        allow_null=True, required=False, help_text="First statement of the money: one line is added once"
+    )
     beside = BesideSerializer(
         many=True, required=False, help_text="Findings on the act, outside the digest; not for an abuse desk"
     )

@@ -37,7 +37,6 @@ class Liability:
             "basis": self.basis,
             "amount_minor": self.amount_minor,
             "currency": self.currency,
-            "line": self.line,
         }
 
 

@@ -22,14 +22,20 @@ from auditlog.detectors.integrity import ROAD_RULES
 from auditlog.models import Event, Finding, Grant, Organisation, OwnedName, Party, Payload, Token
 from auditlog.simulator.signing import unb64url
 from auditlog.sources.configure import add_organisation
+from disputes.core.deadlines import PRESETS
 from tests.browser.stage import set_stage
 from tests.chains import MUTATIONS, PROVIDERS, say, valid_chain
 from tests.integration.test_api import Api, problem
 from tests.integration.test_dashboard_pages import signed_in, text_of
+from tests.integration.test_detect import desk as spender  # noqa: F401  a fixture
+from tests.integration.test_detect import found
+from tests.integration.test_spend_rules import declined, fleet, hourly, reading, session, usual
 from tests.world import TenantWorld
 
 ID, BOTS = "https://id.acme.example", "https://bots.example"
 OF_EVENTS = {detector.rule: detector.of_events for detector in DETECTORS}
+# Of marks that nobody keeps private: who is to act on a name has to know whose it imitates.
+OF_MARKS = {detector.rule: getattr(detector, "of_marks", frozenset()) for detector in DETECTORS}
 GENERAL = {detector.rule: detector.title for detector in DETECTORS}
 PARTS = {"title", "money_at_risk"}
 
@@ -72,8 +78,11 @@ def foreign_to(tenant, provider):
     others.update([key.partition("|")[2] for key in others if "|" in key])
     others.update(Grant.objects.filter(tenant=tenant).values_list("id", flat=True))
     others.update(Token.objects.filter(tenant=tenant).values_list("jti", flat=True))
+    names = OwnedName.objects.filter(tenant=tenant)
     others.update(Organisation.objects.filter(tenant=tenant).values_list("name", flat=True))
-    others.update(OwnedName.objects.filter(tenant=tenant).values_list("name", flat=True))
+    others.update(names.values_list("name", flat=True))
+    shown = names.filter(is_private=False).values_list("name", "organisation__name")
+    own.update(text for row in shown for text in row)
     own_text = "\n".join(own)
     return {text for text in others if len(text) >= 4 and text not in own_text}
 
@@ -110,7 +119,7 @@ class Desk:
             self.read(path)
         self.read("/findings/", {"state": "any", "sort": "newest"})
         for row in listed:
-            rule, of_events = GENERAL[row["rule"]], OF_EVENTS[row["rule"]]
+            rule, of_events = GENERAL[row["rule"]], OF_EVENTS[row["rule"]] | OF_MARKS[row["rule"]]
             assert "title" in of_events or row["title"] == rule, row
             assert row["evidence"].keys() <= of_events and (
                 "money_at_risk" in of_events or row["money_at_risk"] is None
@@ -169,7 +178,8 @@ def words_of_ours(world):
         nobody.read(path)
     rules = [f"{d.rule} {d.title} {d.runbook} {d.false_positives}" for d in DETECTORS]
     named = "outcome success delegation agent human month grant hard project legend"  # of forms and enumerations
-    return "\n".join([*nobody.answers.values(), *rules, named])
+    deadlines = [f"{name} {preset.basis}" for name, preset in PRESETS.items()]
+    return "\n".join([*nobody.answers.values(), *rules, *deadlines, named])
 
 
 # --- every rule that can be raised at a provider -----------------------------------------------------------------------
@@ -220,8 +230,16 @@ BY_HAND = (
     "intent.quantity_exceeded", "spend.duplicate_charge", "spend.authority_exceeded", "spend.bill_differs", "spend.concurrency_overshoot",
     "squatting.bulk_provisioning",
 )  # fmt: skip
+OF_SPEND = {
+    "spend.stranded": ("cloud", lambda w: [session(w, "ended", w.at, session="s-1"), *(reading(w, n, session="s-1") for n in range(60))]),
+    "spend.uncapped": ("cloud", fleet),
+    "spend.declined_storm": ("shop", lambda w: [declined(w, n, every=timedelta(seconds=20)) for n in range(130)]),
+    "spend.key_missing": ("shop", lambda w: [retried(w, 1, ""), retried(w, 2, "k"), retried(w, 2, "")]),
+    "spend.velocity": ("meter", lambda w: hourly(w, [*usual(150, random.Random(1)), *[6000] * 8, 1000])),
+}  # fmt: skip
 NOT_AT_ONE_PROVIDER = (
     "spend.cross_provider_cap",
+    "spend.forecast_breach",
     "integrity.source_gap",
     "integrity.source_silent",
     "integrity.clock_skew",
@@ -502,9 +520,28 @@ def test_of_the_other_rules_the_desk_reads_what_its_own_events_say(told):
     assert "203.0.113" not in got and "12345" not in got and "habitual" not in got
 
 
+def retried(world, attempt, key):
+    action = {"verb": "order.pay", "provider": "shop", "target": {"type": "order", "id": world.new_id("o")}}
+    call = {"operation": "order.pay", "attempt": attempt, "idempotency_key": key}
+    return world.payment("captured", 900, grant=world.root, at=world.at, provider="shop", action=action, call=call)
+
+
+@pytest.mark.parametrize("rule", OF_SPEND)
+def test_of_money_that_runs_away_the_desk_reads_what_its_own_events_say(spender, rule):  # noqa: F811
+    provider, told = OF_SPEND[rule]
+    spender.send(*told(spender))
+    assert rule in found(spender)
+    desk = Desk(spender, provider)
+    listed = desk.read_everything()
+    desk.work_on(listed)
+
+    assert rule in {row["rule"] for row in listed}
+    assert desk.leaks() == []
+
+
 def test_these_are_all_the_rules_there_are():
     """A new rule has to be raised at a provider in one of the worlds above, or named as one that belongs to none."""
-    known = {*(f"authority.{rule}" for rule in OF_CHAINS), *OF_THE_DEMO, *BY_HAND, *NOT_AT_ONE_PROVIDER}
+    known = {*(f"authority.{rule}" for rule in OF_CHAINS), *OF_THE_DEMO, *BY_HAND, *OF_SPEND, *NOT_AT_ONE_PROVIDER}
 
     assert known == set(OF_EVENTS)
 
@@ -728,6 +765,7 @@ def test_these_rules_make_their_words_of_their_events_alone():
     """Read the detector before adding one: a sentence must quote no grant, token, limit, brand or other event."""
     assert {rule for rule, parts in OF_EVENTS.items() if "title" in parts} == {
         "squatting.bulk_registration", "squatting.bulk_provisioning", "spend.cap_creep", "authority.unattributed", "authority.token_elsewhere",
+        "spend.declined_storm", "spend.key_missing",
     }  # fmt: skip
 
 
