@@ -13,7 +13,7 @@ from auditlog.core.person import may_be_one
 from auditlog.reads.access import Viewer, person_of
 from disputes.adjudicate import POLICY, assess
 from disputes.case.locked import locked
-from disputes.case.record_step import check_step, note_of_case, open_offer, record_step
+from disputes.case.record_step import check_step, hand_of, note_of_case, open_offer, record_step
 from disputes.core.status import ENDED, OPEN
 from disputes.models import Approval, Assessment, Case, Proposal
 
@@ -58,7 +58,7 @@ def move(
     else:
         check_step(held, to, viewer=viewer, reason=reason)
         noted = effects(held, to, merged_into=merged_into, now=now)
-        record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+        record_step(held, to, hand=hand_of(viewer), reason=reason, policy_version=POLICY.version, now=now, **noted)
     case.refresh_from_db()
     return case
 
@@ -70,7 +70,8 @@ def effects(case: Case, to: str, *, merged_into: str = "", now: datetime) -> dic
     if to == "record_sealed":
         return _seal(case, now=now)
     if to == "assessment" and case.state == "record_sealed":
-        return {"assessment": case.sealed_digest}
+        # A case that an older version called sealed was judged at no seal.
+        return {"assessment": case.sealed_digest} if case.sealed_digest else _seal(case, now=now)
     if to == "merged":
         case.merged_into = _other(case, merged_into).ref
         return {"into": case.merged_into}
@@ -99,7 +100,7 @@ def _other(case: Case, ref: str) -> Case:
         if following is None:
             break
         into = following
-    if into.state == "merged" or into.state in ENDED:
+    if into.state in ENDED:
         raise NotPossible(f"{into.ref} is {into.state}: a case is merged into one that goes on")
     return into
 
@@ -164,7 +165,7 @@ def propose(
         **_sum(amount_minor, currency),
     )
     noted = {"outcome": outcome, "assessment": run.digest, **_said_sum(proposal)}
-    record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+    record_step(held, to, hand=hand_of(viewer), reason=reason, policy_version=POLICY.version, now=now, **noted)
     return proposal
 
 
@@ -229,13 +230,13 @@ def settle(
         return offer
     _answer(held, offer, viewer, Approval.Result.APPROVED, reason, now=now)
     noted = {"proposal": str(offer.number), "terms": offer.reason, **_said_sum(offer)}
-    record_step(held, "settled", viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+    record_step(held, "settled", hand=hand_of(viewer), reason=reason, policy_version=POLICY.version, now=now, **noted)
     return offer
 
 
 @transaction.atomic
 def refuse_settlement(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> None:
-    """Refuse an offer, or take one's own back. The case goes on."""
+    """Refuse an offer, which its own side cannot. The case goes on."""
     held = locked(case, viewer)
     offer = open_offer(held)
     if offer is None:
@@ -267,7 +268,7 @@ def approve(
     viewer.must("decide")
     if held.state == "proposed":
         check_step(held, "review", viewer=viewer, reason=reason)
-        record_step(held, "review", viewer=viewer, reason="", policy_version=POLICY.version, now=now)
+        record_step(held, "review", hand=hand_of(viewer), reason="", policy_version=POLICY.version, now=now)
     if held.state not in ("review", "appeal_proposed"):
         raise NotPossible(f"there is no proposal to review: the case is {held.state}")
     proposal = held.proposals.filter(approval=None).exclude(outcome=Proposal.Outcome.SETTLED).order_by("-number").get()
@@ -275,7 +276,7 @@ def approve(
     check_step(held, to, viewer=viewer, reason=reason)
     approval = _answer(held, proposal, viewer, result, reason, now=now)
     noted = {"outcome": proposal.outcome, "result": str(result)}
-    record_step(held, to, viewer=viewer, reason=reason, policy_version=POLICY.version, now=now, **noted)
+    record_step(held, to, hand=hand_of(viewer), reason=reason, policy_version=POLICY.version, now=now, **noted)
     return approval
 
 

@@ -20,7 +20,13 @@ AT_ONCE = 200  # deadlines in one round
 def mind_deadlines(*, now: datetime) -> int:
     """Give the warnings whose time has come, and take the steps that missed deadlines take. Returns how many steps."""
     due = Deadline.objects.filter(state=Deadline.State.RUNNING, next_at__lte=now).order_by("next_at")[:AT_ONCE]
-    return sum(_mind(case_id, now=now) for case_id in dict.fromkeys(due.values_list("case_id", flat=True)))
+    steps = 0
+    for case_id in dict.fromkeys(due.values_list("case_id", flat=True)):
+        try:
+            steps += _mind(case_id, now=now)
+        except Exception:  # one case that cannot be moved holds up no other; the next round tries it again
+            log.exception("deadline not minded", case_id=case_id)
+    return steps
 
 
 @transaction.atomic

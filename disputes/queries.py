@@ -240,7 +240,7 @@ def evidence_of(viewer: Viewer, case: Case) -> list[EvidenceItem]:
 
 def runs_of(viewer: Viewer, case: Case) -> list[Run]:
     """Every run of the engine, with what it says differently than the sealed one. Of an abuse desk without the reasons."""
-    runs = list(case.assessments.order_by("number"))
+    runs = list(case.assessments.order_by("number").defer("verdicts"))  # they are large, and needed only to compare
     sealed = next((run for run in reversed(runs) if run.digest == case.sealed_digest and not run.reason), None)
     found = []
     for run in runs:

@@ -156,14 +156,13 @@ def judged_with(tenant: Tenant, acts: Sequence[Act], types: Collection[str]) -> 
     if answered := {act.request_id for act in others if act.type.startswith("approval.")} - {""}:
         take(["(request_id = ANY(%s) AND request_id <> '')"], [list(answered)], only="type = 'domain.registered'")
     # A session that is told late to have ended, or begun again, says what later charges that name it were for.
-    for turn in acts:
-        if turn.type in ("session.started", "session.ended"):
-            conditions = [f"({c} = %s AND {c} <> '')" for c in ("session", "task")]
-            take(
-                conditions,
-                [turn.session, turn.task],
-                only=f"type IN ('usage.metered', 'subscription.renewed') AND occurred_at >= '{turn.occurred_at.isoformat()}'",
-            )
+    turns = [act for act in acts if act.type in ("session.started", "session.ended")]
+    named = {name: list({getattr(act, name) for act in turns} - {""}) for name in ("session", "task")}
+    if any(named.values()):
+        conditions = [f"({name} = ANY(%s) AND {name} <> '' AND occurred_at >= %s)" for name in named]
+        first = min(act.occurred_at for act in turns)
+        params = [value for names in named.values() for value in (names, first)]
+        take(conditions, params, only="type IN ('usage.metered', 'subscription.renewed')")
     gated = [act for act in acts if is_gated(act) and act.target and act.principal]
     if gated:
         take(["(target = ANY(%s) AND target <> '' AND principal = ANY(%s))"],

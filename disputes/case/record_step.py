@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from django.contrib.auth import get_user_model
 
@@ -22,6 +22,8 @@ _SEALED = ("sealed_at", "sealed_position", "sealed_digest")
 CLAIMANTS = frozenset({"filed", "withdrawn", "settled", "suspended", "merged"})
 # Who looks at a case afresh may not have had a part in deciding it. To file, appeal or ask for more is no such part.
 _SAYING = frozenset({"filed", "appealed", "withdrawn", "suspended"})
+# Steps that judge the case: whoever it is about takes none of them.
+JUDGING = frozenset({"proposed", "review", "decided", "appeal_review", "appeal_proposed", "decided_final"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +91,15 @@ def refusal_of(
         to in CLAIMANTS
         and viewer.role == Role.ABUSE
         and not case.transitions.filter(position=0, role=Role.ABUSE).exists()
-        and not (
-            to == "settled" and (standing or standing_of(case)).offered_by
-        )  # what was offered to it, it may accept
+        and not (to == "settled" and open_offer(case))  # what was offered to it, it may accept
     ):
         return Refusal(
             f"the desk of the provider that a case is about may not make it {to}: that is the claimant's to do", False
         )
     person = person or person_of(viewer)
-    if MAY[viewer.role] >= {"decide"} and to in JUDGING and (why := conflict_of(case, viewer)):
+    if to in JUDGING and (why := conflict_of(case, viewer)):
         return Refusal(why, False)
     return check_transition(standing or standing_of(case), to, person=person, may=MAY[viewer.role], reason=reason)
-
-
-JUDGING = frozenset({"proposed", "review", "decided", "appeal_review", "appeal_proposed", "decided_final"})
 
 
 def conflict_of(case: Case, viewer: Viewer) -> str:
@@ -125,15 +122,13 @@ def record_step(
     reason: str,
     policy_version: str,
     now: datetime,
-    viewer: Viewer | None = None,
-    hand: Hand | None = None,
+    hand: Hand,
     **noted: Any,
 ) -> Transition:
     """Move the case, keep the step, append its `case` leaf. The caller holds the case's row and has checked the step.
 
     `noted` goes into the leaf beside the step.
     """
-    taker = hand or hand_of(cast(Viewer, viewer))
     before = case.state
     last = case.transitions.order_by("-position").first()
     step = Taken(
@@ -141,9 +136,9 @@ def record_step(
         position=last.position + 1 if last else 0,
         from_state=case.state,
         to_state=to,
-        person=taker.person,
-        actor=taker.name,
-        role=taker.role,
+        person=hand.person,
+        actor=hand.name,
+        role=hand.role,
         reason=reason.strip(),
         policy_version=policy_version,
         at=now,
@@ -156,14 +151,14 @@ def record_step(
     case.save(update_fields=["state", "awaiting", "suspended_from", "was_reopened", "merged_into", *_SEALED])
     deadlines_of_step(case, before, reason=step.reason, now=now)
     if to in ENDED:
-        release_acts(case, who=taker.name, reason=step.reason or f"the case is {to}", now=now)
+        release_acts(case, who=hand.name, reason=step.reason or f"the case is {to}", now=now)
     elif to == "reopened":
-        hold_acts(case, who=taker.name, now=now)
+        hold_acts(case, who=hand.name, now=now)
     # The log's lock is taken here and held until commit: last, after everything that takes time.
     leaf_index = append_note(
         case.tenant,
         "case",
-        {"change": "case.moved", "case": case.ref, "from": step.from_state, "to": to, "by": taker.name,
+        {"change": "case.moved", "case": case.ref, "from": step.from_state, "to": to, "by": hand.name,
          "role": step.role, "reason": step.reason, "digest": digest, **noted},
         now=now,
     )  # fmt: skip

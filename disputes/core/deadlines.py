@@ -45,7 +45,8 @@ OF_STATES: dict[str, tuple[Preset, str]] = {
     "remedy_pending": (Preset("remedy", 10, True, "internal", "a remedy begins within ten business days"), ""),
 }
 
-# What a person may set beside them. Days count from the day that is given with it.
+# What a person may set beside them. Days count from the day that is given with it. Written from general knowledge of these
+# rules: whoever sets one reads the rule and the contract that apply.
 PRESETS: dict[str, Preset] = {
     "visa_response": Preset("response", 30, False, "network", "Visa: response of the acquirer, 30 days from the dispute"),
     "mastercard_response": Preset("response", 45, False, "network", "Mastercard: second presentment, 45 days from the chargeback"),
@@ -65,7 +66,6 @@ PRESETS: dict[str, Preset] = {
     "dsa_complaint": Preset("complaint", 183, False, "law", "EU DSA art. 20: internal complaint, at least six months from the decision"),
     "add_grace": Preset("undo", 5, False, "contract", "add grace period of gTLD registries: five days from the registration"),
 }  # fmt: skip
-RULES_SAY = "What the rule says was checked on 2026-11-27 against what is published; read the contract that applies."
 WARNINGS = ("half", "three_days", "one_day", "overdue")
 
 

@@ -17,12 +17,12 @@ from auditlog.custody.erase import erase, held_now
 from auditlog.models import Leaf, Membership, Payload
 from auditlog.reads.access import Viewer
 from config import env
-from disputes import queries
+from disputes import mind, queries
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import MOST_BYTES, let_in, stage, submit
 from disputes.core.deadlines import OF_STATES, due_at
 from disputes.core.status import OPEN, TABLE, nexts
-from disputes.decide import approve, assess_again, move, propose, refuse_settlement
+from disputes.decide import approve, assess_again, effects, move, propose, refuse_settlement
 from disputes.mind import mind_deadlines
 from disputes.models import Case, Deadline, EvidenceItem
 from tests.integration.test_disputes_cases import (  # noqa: F401
@@ -608,3 +608,29 @@ def test_business_days_are_counted_in_the_cases_zone_and_a_zone_that_there_is_no
         env.zone("A_ZONE", "UTC")
     monkeypatch.delenv("A_ZONE")
     assert env.zone("A_ZONE", "UTC") == "UTC"
+
+
+def test_a_case_that_an_older_version_called_sealed_is_sealed_before_it_is_assessed(shop, handler):
+    case = opened(shop, handler, [buys(shop, "superseal.cc")])
+    Case.objects.filter(pk=case.pk).update(state="record_sealed")
+    case.refresh_from_db()
+    move(case, "assessment", viewer=handler, now=shop.now)
+    assert case.sealed_digest == case.assessments.get().digest
+    move(case, "proposed", viewer=handler, outcome="upheld", reason="r", now=shop.now)
+
+
+def test_a_case_that_cannot_be_moved_holds_up_no_other(shop, handler, monkeypatch):
+    stuck, other = (opened(shop, handler, [buys(shop, f"superseal.{end}")]) for end in ("cc", "net"))
+    for case in (stuck, other):
+        move(case, "intake", viewer=handler, now=shop.now)
+        move(case, "evidence_open", viewer=handler, now=shop.now)
+
+    def broken(case, to, **more):
+        if case.pk == stuck.pk:
+            raise RuntimeError("its record cannot be read")
+        return effects(case, to, **more)
+
+    monkeypatch.setattr(mind, "effects", broken)
+    mind_deadlines(now=shop.now + 21 * DAY)
+    stuck.refresh_from_db(), other.refresh_from_db()
+    assert (stuck.state, other.state) == ("evidence_open", "record_sealed")
