@@ -45,8 +45,8 @@ OF_STATES: dict[str, tuple[Preset, str]] = {
     "remedy_pending": (Preset("remedy", 10, True, "internal", "a remedy begins within ten business days"), ""),
 }
 
-# What a person may set beside them. Days count from the day that is given with it. Written from general knowledge of these
-# rules: whoever sets one reads the rule and the contract that apply.
+# What a person may set beside them. Days count from the day that is given with it. Those of the three card networks were held
+# against public tables (2026-11-27), the others are written from general knowledge: whoever sets one reads the rule that applies.
 PRESETS: dict[str, Preset] = {
     "visa_response": Preset("response", 30, False, "network", "Visa: response of the acquirer, 30 days from the dispute"),
     "mastercard_response": Preset("response", 45, False, "network", "Mastercard: second presentment, 45 days from the chargeback"),

@@ -1,8 +1,9 @@
 """Until when a registration can be given back for its price: the add grace period of its registry.
 
 In gTLDs it is 5 days (ICANN, Registry Agreement, specification 10 and the AGP Limits Policy: a registrar is refunded
-deletes up to the larger of 50 names or 10 % of its net adds in a month). Registries of countries have their own rules:
-those that publish one are listed, and of the others it is not known.
+deletes up to the larger of 50 names or 10 % of its net adds in a month). Registries of countries have their own rules.
+Listed are those whose names a large registrar took back for the price within 4 days (its table of money-back periods,
+read 2026-11-27), which a grace of 5 days allows; where it took none back, or nobody looked, it is not known.
 """
 
 from datetime import datetime, timedelta
@@ -10,8 +11,7 @@ from datetime import datetime, timedelta
 from auditlog.core.names import domain
 
 GTLD = timedelta(days=5)
-# Of country codes, as their registries publish it.
-_COUNTRIES = {tld: timedelta(days=5) for tld in "bz cc co in me mn sc tv us vc ws".split()}
+_COUNTRIES = {tld: timedelta(days=5) for tld in "bz cc in mn tv us".split()}
 CAP = (
     "A registry refunds a registrar only the larger of 50 names or 10 % of its net adds in a month: of so many names, "
     "perhaps not all."
