@@ -2,7 +2,6 @@ from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
 from dashboard.pages import (
-    cases,
     connect,
     events,
     findings,
@@ -18,6 +17,8 @@ from dashboard.pages import (
     spend,
     stops,
 )
+from dashboard.pages.cases import bank_answer
+from dashboard.pages.cases import case as cases
 
 app_name = "dashboard"
 
@@ -79,6 +80,7 @@ urlpatterns = [
     path("cases/<str:ref>/evidence/", cases.case_evidence, name="case_evidence"),
     path("cases/<str:ref>/evidence/<int:number>/submit/", cases.case_evidence_submit, name="case_evidence_submit"),
     path("cases/<str:ref>/evidence/<int:number>/let-in/", cases.case_evidence_let_in, name="case_evidence_let_in"),
+    path("cases/<str:ref>/bank/", bank_answer.case_bank, name="case_bank"),
     path("cases/<str:ref>/refuse/", cases.case_refuse, name="case_refuse"),
     # Browsers ask for it on pages that are not ours to mark up, such as the admin's.
     path("favicon.ico", RedirectView.as_view(url="/static/dashboard/icon.svg")),

@@ -331,3 +331,41 @@ class EvidenceItem(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class BankAnswer(models.Model):
+    """What was sent to a bank about a dispute of it, and what became of that. Staged as often as one likes, submitted
+    once.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="bank_answers", db_index=False, db_constraint=False)
+    number = models.IntegerField()
+    dispute = models.CharField(max_length=100)  # the network's id
+    receiver = models.CharField(max_length=48)
+    evidence = models.JSONField()
+    digest = models.CharField(max_length=64)  # SHA-256 of the evidence in JCS
+    is_submitted = models.BooleanField()  # else staged
+    is_accepted = models.BooleanField()
+    error = models.TextField(blank=True)
+    person = models.CharField(max_length=170)
+    actor = models.CharField(max_length=150)
+    role = models.CharField(max_length=10)
+    at = models.DateTimeField()
+    leaf_index = models.BigIntegerField()
+
+    class Meta:
+        db_table = "dispute_bank_answer"
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "case", "number"], name="bank_answer_number_once"),
+            models.UniqueConstraint(
+                fields=["tenant", "dispute"],
+                condition=models.Q(is_submitted=True, is_accepted=True),
+                name="bank_answer_submitted_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dispute} {'submitted' if self.is_submitted else 'staged'}"

@@ -9,15 +9,17 @@ from django.db.models import Q, QuerySet
 
 from auditlog.core.errors import NotFound
 from auditlog.models import Finding, Role
-from auditlog.reads.access import Viewer, person_of
+from auditlog.reads.access import WHOLE, Viewer, person_of
 from auditlog.reads.sight import Sight, visible_findings
 from disputes.adjudicate import newer_events, read
+from disputes.case.answer_bank import Draft, bank_dispute_of, draft
+from disputes.case.bank import BankDispute
 from disputes.case.record_step import refusal_of, standing_of
 from disputes.core.compare import Rollup, changes, roll_up
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, nexts
 from disputes.core.verdict import outline
-from disputes.models import Case, ContestedAct, Deadline, EvidenceItem, Proposal, Transition
+from disputes.models import Assessment, Case, ContestedAct, Deadline, EvidenceItem, Proposal, Reading, Transition
 
 _REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
 
@@ -174,6 +176,7 @@ class CasePage:
     deadlines: list[Deadline]
     evidence: list[EvidenceItem]
     assessments: list[Run]
+    bank: BankDispute | None  # a bank's question about a payment of the case; of an abuse desk None
 
     @property
     def verdict_of(self) -> dict[str, dict[str, Any]]:
@@ -184,8 +187,7 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
     """A case with everything that its page shows, and what may be done next and by whom."""
     case = find_case(viewer, ref)
     acts = list(case.acts.all())
-    last = case.assessments.filter(reason="").order_by("-number").first()  # what is decided on
-    said = last or read(case, now=now)
+    last, said = _said_of(case, now=now)
     transitions = list(case.transitions.all())
     [as_read] = _as_read(viewer, [case])
     return CasePage(
@@ -205,7 +207,20 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
         deadlines=list(case.deadlines.all()),
         evidence=evidence_of(viewer, case),
         assessments=runs_of(viewer, case),
+        bank=bank_dispute_of(case) if viewer.may(WHOLE) else None,
     )
+
+
+def _said_of(case: Case, *, now: datetime) -> tuple[Assessment | None, Assessment | Reading]:
+    """The run that is decided on, if there is one, and what the engine says of the case: that run, else a reading."""
+    last = case.assessments.filter(reason="").order_by("-number").first()
+    return last, last or read(case, now=now)
+
+
+def bank_draft(viewer: Viewer, ref: str, *, now: datetime) -> tuple[Case, Draft]:
+    """What the case gives a bank that asks about its payment. Raises NotFound where none asks."""
+    case = find_case(viewer, ref)
+    return case, draft(case, viewer, verdicts=_said_of(case, now=now)[1].verdicts, now=now)
 
 
 def _parties(viewer: Viewer, case: Case) -> list[CaseParty]:

@@ -5,7 +5,7 @@ from rest_framework import serializers
 from disputes.core.deadlines import PRESETS
 from disputes.core.status import AWAITING, STATES
 from disputes.core.verdict import VERDICTS
-from disputes.models import Approval, Case, EvidenceItem, Proposal
+from disputes.models import Approval, BankAnswer, Case, EvidenceItem, Proposal
 from disputes.open_case import MAX_ACTS
 
 _TEXT = 4_000
@@ -371,3 +371,51 @@ class CasePageSerializer(CaseSerializer):
             "proposals": ProposalSerializer(page.proposals, many=True).data,
             "moves": MoveSerializer(page.moves, many=True).data,
         }
+
+
+class BankAskedSerializer(serializers.Serializer):
+    id = serializers.CharField()
+    reason = serializers.CharField(allow_blank=True, help_text="Stripe's word: fraudulent, duplicate ..")
+    network_reason = serializers.CharField(allow_blank=True)
+    status = serializers.CharField(allow_blank=True)
+    due = serializers.DateTimeField(allow_null=True)
+    opened_at = serializers.DateTimeField()
+    eligible = serializers.ListField(child=serializers.CharField())
+
+
+class BankAnswerSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = BankAnswer
+        fields = (
+            "number", "dispute", "receiver", "evidence", "digest", "is_submitted", "is_accepted", "error", "actor",
+            "role", "at", "leaf_index",
+        )  # fmt: skip
+
+
+class BankDraftSerializer(serializers.Serializer):
+    dispute = BankAskedSerializer(source="asked")
+    evidence = serializers.DictField(source="answer.evidence", help_text="As Stripe's dispute takes it")
+    asked = serializers.ListField(
+        child=serializers.CharField(), source="answer.asked", help_text="What an answer to this reason should have"
+    )
+    missing = serializers.ListField(child=serializers.CharField(), source="answer.missing")
+    readiness = serializers.IntegerField(source="answer.readiness", help_text="Percent of what is asked")
+    shortened = serializers.ListField(child=serializers.CharField(), source="answer.shortened")
+    speaks = serializers.ChoiceField(
+        ["for_the_charge", "against_the_charge", "unknown"],
+        source="answer.speaks",
+        help_text="For whom the record speaks",
+    )
+    says = serializers.CharField(source="answer.says")
+    ce3 = serializers.CharField(
+        source="answer.ce3", help_text="Whether Visa's Compelling Evidence 3.0 is in it, and why"
+    )
+    receivers = serializers.ListField(child=serializers.CharField())
+    why_not = serializers.CharField(allow_blank=True, help_text="Why it cannot be sent as things are")
+    sent = BankAnswerSerializer(many=True)
+
+
+class BankAnswerRequest(serializers.Serializer):
+    submit = serializers.BooleanField(default=False, help_text="Else it is staged. A bank takes one answer")
+    receiver = serializers.CharField(max_length=48, default="", allow_blank=True)
+    evidence = serializers.DictField(required=False, help_text="In the place of the draft")

@@ -25,5 +25,6 @@ urlpatterns = [
         name="case-evidence-eligible",
     ),
     path("cases/<str:ref>/settlement/refuse", views.SettlementView.as_view(), name="case-settlement-refuse"),
+    path("cases/<str:ref>/bank-answer", views.BankAnswerView.as_view(), name="case-bank-answer"),
     path("cases/<str:ref>/packet", views.PacketView.as_view(), name="case-packet"),
 ]

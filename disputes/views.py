@@ -20,6 +20,7 @@ from disputes import decide, queries
 from disputes import serializers as wire
 from disputes.adjudicate import adjudicate
 from disputes.advise import advise
+from disputes.case.answer_bank import send
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import let_in, stage, submit
 from disputes.case.imported import read_packet
@@ -240,6 +241,27 @@ class EvidenceFileView(APIView):
         response["Content-Disposition"] = f'attachment; filename="{ref}-{number}.bin"'
         response["X-Content-Type-Options"] = "nosniff"
         return response
+
+
+class BankAnswerView(APIView):
+    """What the case gives a bank that disputes its payment: a draft, staged at Stripe or submitted once."""
+
+    @extend_schema(responses=wire.BankDraftSerializer)
+    def get(self, request: Request, ref: str) -> Response:
+        _, found = queries.bank_draft(request.viewer, ref, now=timezone.now())
+        return Response(wire.BankDraftSerializer(found).data)
+
+    @extend_schema(request=wire.BankAnswerRequest, responses={201: wire.BankAnswerSerializer})
+    def post(self, request: Request, ref: str) -> Response:
+        request.viewer.must("case")
+        asked = _read(wire.BankAnswerRequest, request.data)
+        now = timezone.now()
+        case, found = queries.bank_draft(request.viewer, ref, now=now)
+        evidence = dict(asked.get("evidence") or found.answer.evidence)
+        done = send(
+            case, request.viewer, evidence=evidence, submit=asked["submit"], receiver=asked["receiver"], now=now
+        )
+        return Response(wire.BankAnswerSerializer(done).data, status=201)
 
 
 class PacketView(APIView):

@@ -74,11 +74,11 @@ def request_of(receiver: Receiver, signal: Signal, *, now: datetime) -> Request:
     if kind == Receiver.Kind.PUSH:
         headers = {"Content-Type": "application/secevent+jwt", "Accept": "application/json"}
         if receiver.secret_env:
-            headers["Authorization"] = _secret(receiver)
+            headers["Authorization"] = secret_of(receiver)
         return Request(receiver.url, "POST", signal.body.encode(), headers)
     if kind == Receiver.Kind.WEBHOOK:
         body, at = signal.body.encode(), str(int(now.timestamp()))
-        signed = f"v1,{signature(_secret(receiver).encode(), signal.jti, at, body)}"
+        signed = f"v1,{signature(secret_of(receiver).encode(), signal.jti, at, body)}"
         headers = {
             "Content-Type": "application/json",
             "webhook-id": signal.jti,
@@ -87,7 +87,7 @@ def request_of(receiver: Receiver, signal: Signal, *, now: datetime) -> Request:
         }
         return Request(receiver.url, "POST", body, headers)
     asked = json.loads(signal.body)
-    secret = _secret(receiver)
+    secret = secret_of(receiver)
     if kind == Receiver.Kind.REVOCATION:
         headers = {"Authorization": secret if " " in secret else f"Basic {b64encode(secret.encode()).decode()}"}
     elif kind == Receiver.Kind.STRIPE:
@@ -101,7 +101,8 @@ def request_of(receiver: Receiver, signal: Signal, *, now: datetime) -> Request:
     return Request(base.rstrip("/") + asked["path"], asked["method"], body, headers)
 
 
-def _secret(receiver: Receiver) -> str:
+def secret_of(receiver: Receiver) -> str:
+    """What the receiver is called under. Raises NotConfigured."""
     found = source_secret(receiver.secret_env, receiver.tenant) if receiver.secret_env else None
     if not found:
         raise NotConfigured(

@@ -19,7 +19,7 @@ from auditlog.detectors import detectors_of, runbook_of
 from auditlog.models import Finding, Triage
 from auditlog.reads.access import Viewer
 from auditlog.reads.read_findings import read_findings, title_for_every_reader
-from dashboard.pages.cases import OpenCaseForm
+from dashboard.pages.cases.case import OpenCaseForm
 from dashboard.pages.events import pretty
 from dashboard.parts.access import page
 from dashboard.parts.forms import Filters

@@ -24,14 +24,14 @@ def moved(case: Case, before: str, *, reason: str, now: datetime) -> None:
         for one in running:
             one.state, one.left, one.why = Deadline.State.PAUSED, max(one.due_at - now, timedelta()), reason
             one.save(update_fields=["state", "left", "why"])
-        _note_first(case)
+        note_first(case)
         return
     if before == "suspended" and case.state in OPEN:
         for one in case.deadlines.filter(state=Deadline.State.PAUSED):
             one.state, one.due_at, one.left = Deadline.State.RUNNING, now + (one.left or timedelta()), None
             one.next_at = next_time(Clock(one.begins_at, one.due_at, one.warned))
             one.save(update_fields=["state", "due_at", "left", "next_at"])
-        _note_first(case)
+        note_first(case)
         return
     running.filter(of_state=before).exclude(of_state="").update(state=Deadline.State.MET, ended_at=now)
     if case.state in OF_STATES:
@@ -40,7 +40,7 @@ def moved(case: Case, before: str, *, reason: str, now: datetime) -> None:
         case.deadlines.filter(state__in=[Deadline.State.RUNNING, Deadline.State.PAUSED]).update(
             state=Deadline.State.CANCELLED, ended_at=now, why=f"the case is {case.state}"
         )
-    _note_first(case)
+    note_first(case)
 
 
 def _start(case: Case, preset: Preset, *, now: datetime) -> None:
@@ -60,7 +60,8 @@ def _start(case: Case, preset: Preset, *, now: datetime) -> None:
     )
 
 
-def _note_first(case: Case) -> None:
+def note_first(case: Case) -> None:
+    """Keep on the case when the first of its deadlines that run is due."""
     first = case.deadlines.filter(state=Deadline.State.RUNNING).aggregate(first=Min("due_at"))["first"]
     if case.due_at != first:
         case.due_at = first
@@ -116,5 +117,5 @@ def set_deadline(
          "due": made.due_at.isoformat(), "by": viewer.name},
         now=now,
     )  # fmt: skip
-    _note_first(held)
+    note_first(held)
     return made
