@@ -193,6 +193,8 @@ def _spent(act: Act) -> list[Spent]:
             money.authority,
             act.book,
             act.charge,
+            act.principal,
+            act.actor,
         )
     ]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
-from auditlog.core.money.limits import OverAuthority
 from auditlog.core.money.money import amount_text, minor
+from auditlog.core.money.payment_authority import OverAuthority
 from auditlog.detectors import cap_exceeded
 
 rule = "spend.authority_exceeded"
@@ -28,7 +28,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
     mine = record.spending_of(principal)
     for authority in sorted({spent.authority for spent in mine} - {""}):
-        over = record.beyond_authority(authority)
+        over = [each for each in record.beyond_authority(principal, authority) if not each.doubt]
         for ended in (False, True):
             some = [each for each in over if (each.ended is not None) == ended]
             if some:

@@ -17,7 +17,7 @@ runbook = (
 )
 false_positives = "The agent only passed on a human's raise, and its sender did not name the human in `set_by`."
 of_events = frozenset()  # what the limit was before, and who stands where
-types = frozenset({"limit.set", "limit.raised"})
+types = frozenset({"limit.set", "limit.raised", "payment.authority_granted"})
 partition = ("event_id",)
 waits = False
 gathers = True
@@ -25,6 +25,9 @@ gathers = True
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
+        if act.type == "payment.authority_granted":
+            yield from _of_authority(act, record)
+            continue
         limit = record.limit_of(act.event_id)
         if limit is None or act.outcome != "success" or not limit.counts:
             continue
@@ -48,6 +51,27 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
                 "before_leaf": before.leaf_index if before else None,
             },
         )
+
+
+def _of_authority(act: Act, record: Record) -> Iterable[Finding]:
+    """A payment authority that whoever spends under it widened."""
+    raised = record.raised_authority(act)
+    if raised is None:
+        return
+    fact, before = raised
+    name = fact.set_by.partition("|")[2]
+    yield finding(
+        rule,
+        " ".join((act.principal, fact.set_by, "payment authority", fact.id)),
+        [act],
+        severity="critical",
+        title=f"{name} raised payment authority {fact.id}, under which it spends, to {_amount(fact)} from {_amount(before)}",
+        actor=fact.set_by,
+        provider=act.provider or None,
+        money_at_risk_minor=_difference(fact, before),
+        currency=fact.currency,
+        evidence={"authority": fact.id, "set_by": fact.set_by, "before_leaf": before.leaf_index},
+    )
 
 
 def _what(limit: LimitFact, before: LimitFact | None) -> str:

@@ -5,7 +5,7 @@ Part of the fold in `project.py`.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
 from typing import NamedTuple
@@ -77,6 +77,7 @@ class Summary:
     complete: bool
     proven: bool
     depth: int
+    actor: str
 
 
 def make_events(batch: Batch) -> None:
@@ -131,7 +132,7 @@ def _summaries(batch: Batch, ids: set[str]) -> dict[str, Summary]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, principal, complete, proven, depth FROM projection_grant"
+            "SELECT id, principal, complete, proven, depth, actor FROM projection_grant"
             " WHERE tenant_id = %s AND generation = %s AND id = ANY(%s)",
             [*batch.scope, list(ids)],
         )
@@ -141,6 +142,18 @@ def _summaries(batch: Batch, ids: set[str]) -> dict[str, Summary]:
 def claimed_principal(event: Event) -> str:
     """Whose act the sender says it was: `sub_id`, else the human at the far end of its `act` claim."""
     return event.principal_claim.key if event.principal_claim is not None else principal_of_chain(event.payload)
+
+
+_STATING = ("delegation.", "mandate.", "token.")
+
+
+def cites_anothers(event_type: str, claimed: str, actor: str, root: str, holder: str) -> bool:
+    """Whether an act names a grant that is not its actor's, and says that it was done for somebody else than the grant's
+    root: then it is of whom it says, claimed. Whoever names another's grant does not spend her money by it.
+    """
+    if event_type.startswith(_STATING):
+        return False
+    return bool(claimed and actor and holder) and claimed != root and actor != holder
 
 
 def principal_of_chain(payload: Payload) -> str:
@@ -155,7 +168,11 @@ def _event_row(batch: Batch, read: Read, via: str, summary: Summary | None) -> t
     event, payload = read.event, read.event.payload
     action, money, actor = payload.action, payload.money, payload.actor
     claimed = claimed_principal(event)
-    rooted = summary is not None and summary.principal != ""
+    rooted = (
+        summary is not None
+        and summary.principal != ""
+        and not cites_anothers(event.type, claimed, actor.key if actor else "", summary.principal, summary.actor)
+    )
     target = action.target if action else None
     amount = money.exact if money else None
     may_count = payload.environment == "live" and read.within_remit
@@ -268,13 +285,16 @@ _ADRIFT = """
 # Returns the principals that events were taken from: what was found of those must be looked at again.
 _REATTRIBUTE = """
     WITH moving AS (
-        SELECT e.leaf_index, e.principal AS before, coalesce(nullif(g.principal, ''), e.claimed_principal) AS principal,
-               g.principal = '' AS claimed, g.complete, g.proven, g.depth
+        SELECT e.leaf_index, e.principal AS before, w.principal, w.claimed, g.complete, g.proven, g.depth
         FROM projection_event e JOIN projection_grant g
           ON g.tenant_id = e.tenant_id AND g.generation = e.generation AND g.id = e.via_grant
+        -- As `cites_anothers` has it.
+        CROSS JOIN LATERAL (SELECT g.principal = '' OR (e.claimed_principal <> '' AND e.actor <> '' AND g.actor <> ''
+            AND e.claimed_principal <> g.principal AND e.actor <> g.actor AND e.type !~ '^(delegation|mandate|token)[.]') AS claimed) c
+        CROSS JOIN LATERAL (SELECT c.claimed, CASE WHEN c.claimed THEN e.claimed_principal ELSE g.principal END AS principal) w
         WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.via_grant = ANY(%(ids)s) AND e.via_grant <> ''
           AND (e.principal, e.principal_claimed, e.chain_complete, e.chain_proven, e.chain_depth) IS DISTINCT FROM
-              (coalesce(nullif(g.principal, ''), e.claimed_principal), g.principal = '', g.complete, g.proven, g.depth)
+              (w.principal, w.claimed, g.complete, g.proven, g.depth)
     ), moved AS (
         UPDATE projection_event e SET principal = m.principal, principal_claimed = m.claimed,
                chain_complete = m.complete, chain_proven = m.proven, chain_depth = m.depth
@@ -292,6 +312,9 @@ BILLED_TYPES = frozenset(
     "payment.refunded subscription.renewed".split()
 )
 _COLUMN = {name: place for place, name in enumerate(EVENT_TYPES)}
+BEFORE = timedelta(
+    days=1
+)  # a biller's line may be dated so much before its thing was made: by the day, or by another clock
 
 
 def attribute_through_things(batch: Batch) -> None:
@@ -350,7 +373,7 @@ def _attribute_new(batch: Batch) -> None:
     for place, things in naming.items():
         row = batch.events[place]
         maker = next((makers[thing] for thing in things if thing in makers), None)
-        if maker is None or row[_COLUMN["principal"]] not in ("", maker.principal):
+        if maker is None or not maker.may_be_of(row[_COLUMN["principal"]], row[_COLUMN["occurred_at"]]):
             continue
         changed = list(row)
         for name, value in (("principal", maker.principal), ("principal_claimed", maker.claimed), ("via_grant", maker.via),
@@ -365,12 +388,17 @@ class _Maker:
     """The event that made a thing, with what it says of who did it for whom."""
 
     event_id: UUID
+    at: datetime
     principal: str
     claimed: bool
     via: str
     complete: bool
     proven: bool
     depth: int
+
+    def may_be_of(self, principal: str, at: datetime) -> bool:
+        """Whether a line in this name, or nobody's, can be for the thing: not before the day on which it was made."""
+        return principal in ("", self.principal) and at >= self.at - BEFORE
 
 
 def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
@@ -401,7 +429,8 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
     if older:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT event_id, principal, principal_claimed, via_grant, chain_complete, chain_proven, chain_depth FROM projection_event"
+                "SELECT event_id, occurred_at, principal, principal_claimed, via_grant, chain_complete, chain_proven, chain_depth"
+                " FROM projection_event"
                 " WHERE tenant_id = %s AND generation = %s AND event_id = ANY(%s) AND actor <> ''",
                 [*batch.scope, older],
             )
@@ -418,6 +447,7 @@ def _maker(row: tuple) -> _Maker:
             row[_COLUMN[name]]
             for name in (
                 "event_id",
+                "occurred_at",
                 "principal",
                 "principal_claimed",
                 "via_grant",
@@ -461,7 +491,7 @@ def _attribute_older(batch: Batch) -> None:
         cursor.execute(_WAITING, {"tenant": batch.scope[0], "generation": batch.scope[1], "types": sorted(BILLED_TYPES),
                                   "things": sorted({thing.id for thing in things}), "providers": sorted(places),
                                   "rails": sorted(place[5:] for place in places if place.startswith("rail:"))})  # fmt: skip
-        waiting = [row for row in cursor.fetchall() if not things.isdisjoint(_things_of(*row[2:]))]
+        waiting = [row for row in cursor.fetchall() if not things.isdisjoint(_things_of(*row[3:]))]
         # A second word on who started a subscription: what the first one was given is asked anew.
         begun = {row[_COLUMN["event_id"]]: row[_COLUMN["subscription"]] for row in making if _starts(row)}
         if begun:
@@ -473,14 +503,14 @@ def _attribute_older(batch: Batch) -> None:
 
 
 def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
-    """Rows of (leaf, principal) and what `_things_of` takes, that name nobody: to whoever made a thing."""
+    """Rows of (leaf, principal, time) and what `_things_of` takes, that name nobody: to whoever made a thing."""
     if not waiting:
         return
-    makers = _makers(batch, {thing for row in waiting for thing in _things_of(*row[2:])})
+    makers = _makers(batch, {thing for row in waiting for thing in _things_of(*row[3:])})
     changed = []
-    for leaf, principal, *named in waiting:
+    for leaf, principal, at, *named in waiting:
         maker = next((makers[thing] for thing in _things_of(*named) if thing in makers), None)
-        if maker is not None and principal in ("", maker.principal):
+        if maker is not None and maker.may_be_of(principal, at):
             changed.append((leaf, maker))
     if not changed:
         return
@@ -507,11 +537,11 @@ _DETACH = """
     UPDATE projection_event e SET principal = claimed_principal, principal_claimed = true, via_grant = '', through = NULL,
            chain_complete = false, chain_proven = false, chain_depth = 0
     WHERE e.tenant_id = %s AND e.generation = %s AND e.through = ANY(%s) AND e.through IS NOT NULL
-    RETURNING e.leaf_index, e.principal, e.provider, e.rail, e.subscription, e.target, e.resource, e.account
+    RETURNING e.leaf_index, e.principal, e.occurred_at, e.provider, e.rail, e.subscription, e.target, e.resource, e.account
 """
 _WAITING = """
-    SELECT e.leaf_index, e.principal, e.provider, e.rail, e.subscription, e.target, e.resource, e.account FROM projection_event e
-    WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.type = ANY(%(types)s) AND e.actor = '' AND e.via_grant = ''
+    SELECT e.leaf_index, e.principal, e.occurred_at, e.provider, e.rail, e.subscription, e.target, e.resource, e.account
+    FROM projection_event e WHERE e.tenant_id = %(tenant)s AND e.generation = %(generation)s AND e.type = ANY(%(types)s) AND e.actor = '' AND e.via_grant = ''
       AND e.token = '' AND (e.provider = ANY(%(providers)s) OR e.rail = ANY(%(rails)s))
       AND ((e.target = ANY(%(things)s) AND e.target <> '') OR (e.account = ANY(%(things)s) AND e.account <> '')
            OR (e.subscription = ANY(%(things)s) AND e.subscription <> ''))

@@ -9,8 +9,9 @@ from django.db import connection
 from auditlog.core.chain.chain import NO_PATH
 from auditlog.core.chain.statement import Statement, stated_by
 from auditlog.core.event import GrantObject
-from auditlog.core.money.limits import Ceiling, LimitFact, Spent, Terms, restated_in_grants
+from auditlog.core.money.limits import LimitFact, Spent, Terms, restated_in_grants
 from auditlog.core.money.money import CREDIT_RAIL, minor, whole
+from auditlog.core.money.payment_authority import Ceiling
 from auditlog.core.party import split_party
 from auditlog.database.bulk import named_rows
 from auditlog.models import Charge, Role, Tenant
@@ -54,7 +55,7 @@ def spending_where(tenant: Tenant, condition: str, params: Sequence) -> list[Spe
             Spent(str(lead), leaf, at, provider, currency, whole(low), whole(held), rail, frozenset({principal, actor, *path.parties} - {""}),
                   frozenset(g.id for g in path.grants), *scope, frozenset(map(str, events)), whole(most),
                   tuple(zip(back_at, map(whole, back), strict=True)), held_from, held_until, payee, authority, book,
-                  "" if unit.startswith("event:") else unit)
+                  "" if unit.startswith("event:") else unit, principal, actor)
         )  # fmt: skip
     return spent
 
@@ -65,7 +66,7 @@ def limits_bound_to(tenant: Tenant, *, parties: Collection[str], grants: Collect
         cursor.execute(
             'SELECT l.leaf_index, l.event_id, l.verb, l.holder, l."grant", l.scope, l.scope_id, l.provider, l.currency,'
             ' l."interval", l.zone, l.max_minor, l.enforcement, l.set_by, l.occurred_at, l.limit_id, l.session, l.task, l.project, l.counts,'
-            " coalesce(e.issuer, ''), coalesce(e.actor, '')"
+            " coalesce(e.issuer, ''), coalesce(e.actor, ''), '', coalesce(e.principal, '')"
             " FROM projection_limit l LEFT JOIN projection_event e ON e.tenant_id = l.tenant_id AND e.generation = l.generation"
             " AND e.event_id = l.event_id"
             ' WHERE l.tenant_id = %s AND l.generation = %s AND (l.holder = ANY(%s) OR (l."grant" = ANY(%s) AND l."grant" <> \'\'))'
@@ -101,7 +102,8 @@ def ceilings_of(tenant: Tenant, authorities: Collection[str]) -> dict[str, tuple
         return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT payment_authority, event_id, leaf_index, occurred_at, amount, currency, type, provider, detail FROM projection_event"
+            "SELECT payment_authority, event_id, leaf_index, occurred_at, amount, currency, type, provider, principal, actor, issuer, detail"
+            " FROM projection_event"
             " WHERE tenant_id = %s AND generation = %s AND payment_authority = ANY(%s) AND payment_authority <> '' AND within_remit"
             " AND environment = 'live' AND outcome = 'success' AND type IN ('payment.authority_granted', 'payment.authority_ended')"
             " ORDER BY occurred_at, leaf_index",
@@ -109,14 +111,35 @@ def ceilings_of(tenant: Tenant, authorities: Collection[str]) -> dict[str, tuple
         )
         rows = cursor.fetchall()
     found: dict[str, list[Ceiling]] = {}
-    for authority, event_id, leaf, at, amount, currency, kind, provider, detail in rows:
+    for authority, event_id, leaf, at, amount, currency, kind, provider, principal, actor, issuer, detail in rows:
         ended = kind.endswith("ended")
         limit = decode_payload(bytes(detail)).limit
+        set_by = limit.set_by.key if limit and limit.set_by else actor
         found.setdefault(authority, []).append(
             Ceiling(authority, str(event_id), leaf, at, None if ended or amount is None else whole(amount), currency, ended,
-                    limit.interval if limit else "once", provider)
+                    limit.interval if limit else "once", provider, principal, set_by, issuer)
         )  # fmt: skip
     return {authority: tuple(said) for authority, said in found.items()}
+
+
+SPENDERS = 1_000  # parties that spend under one payment authority; more would not make a raise clearer
+
+
+def spenders_under(tenant: Tenant, authorities: Collection[str]) -> dict[tuple[str, str], frozenset[str]]:
+    """By principal and payment authority: who spends under it."""
+    wanted = [authority for authority in authorities if authority]
+    if not wanted:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT principal, authority, actor FROM projection_charge WHERE tenant_id = %s AND generation = %s"
+            " AND authority = ANY(%s) AND authority <> '' AND actor <> '' LIMIT %s",
+            [tenant.pk, generation_of(tenant), wanted, SPENDERS * len(wanted)],
+        )
+        found: dict[tuple[str, str], set[str]] = {}
+        for principal, authority, actor in cursor.fetchall():
+            found.setdefault((principal, authority), set()).add(actor)
+    return {key: frozenset(actors) for key, actors in found.items()}
 
 
 SPEND_KEYS = {

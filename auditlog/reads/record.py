@@ -13,7 +13,7 @@ from auditlog.core.chain.act import ACT_TYPES, Act
 from auditlog.core.chain.authority import allows
 from auditlog.core.chain.chain import Path
 from auditlog.core.chain.gates import GateCheck, check_gates
-from auditlog.core.chain.record import Approval, Record, Turn
+from auditlog.core.chain.record import Approval, Record, Turn, subscription_of
 from auditlog.core.chain.use import answers_for, follows_an_act
 from auditlog.core.event import Gate, Party, act_chain, moment
 from auditlog.detectors import stranded
@@ -42,7 +42,14 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
     parties |= {a.payload.limit.holder.key for a in acts if a.payload.limit and a.payload.limit.holder}
     grants = {grant.id for act in acts for grant in act.path.grants} | {g for s in spending for g in s.grants}
     limits = limits_bound_to(tenant, parties=parties, grants=grants)
+    ceilings = ceilings_of(
+        tenant,
+        {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money},
+    )
     setters = {party for limit in limits for party in (limit.set_by, limit.holder, limit.actor)} - {""}
+    setters |= {said.set_by for many in ceilings.values() for said in many} - {""}
+    # Whoever spends under a payment authority raises it for nothing: who stands above them is asked.
+    setters |= {spent.actor for spent in spending if spent.authority} - {""}
     lineage, attesters = lineage_of(tenant, setters)
     parties |= {party for above in lineage.values() for party in above}
     initiators = {party.key for act in acts if act.payload.actor for party in act_chain(act.payload.actor)}
@@ -56,10 +63,7 @@ def record_around(tenant: Tenant, acts: Sequence[Act], *, with_history: bool = F
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
-        ceilings=ceilings_of(
-            tenant,
-            {spent.authority for spent in spending} | {a.payload.money.authority for a in acts if a.payload.money},
-        ),
+        ceilings=ceilings,
         **by_answer(answers),
         siblings=tuple(siblings),
         kinds=kinds_of(
@@ -267,8 +271,25 @@ def answers_told(tenant: Tenant, deciding: Sequence[Act]) -> list[Approval]:
 
 
 def _siblings(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
-    """What shares a charge, an idempotency key, an invoice or a request with these, or did the same to the same target."""
+    """What shares a charge, an idempotency key, an invoice or a request with these, or did the same to the same target; and
+    how the subscription began that a bill among them names.
+    """
     conditions, params = shared_with(acts, target={act.target for act in acts if any(g.gates for g in act.path.grants)})
     if made := [UUID(act.through) for act in acts if act.through]:
         conditions, params = [*conditions, "event_id = ANY(%s)"], [*params, made]
-    return select_acts(tenant, " OR ".join(conditions), params) if conditions else []
+    found = select_acts(tenant, " OR ".join(conditions), params) if conditions else []
+    billed = {subscription_of(act) for act in (*acts, *found) if act.type in _BILLS} - {""}
+    if billed:
+        more = select_acts(
+            tenant,
+            "subscription = ANY(%s) AND subscription <> '' AND type = ANY(%s)",
+            [list(billed), _BEGINS],
+            limit=TERMS,
+        )
+        found = sorted({act.leaf_index: act for act in (*found, *more)}.values(), key=lambda act: act.leaf_index)
+    return found
+
+
+_BILLS = frozenset({"invoice.issued", "invoice.paid", "payment.captured", "payment.settled"})
+_BEGINS = ["subscription.started", "subscription.changed", "subscription.renewed"]
+TERMS = 1_000  # of the subscriptions that bills name: more than any has had

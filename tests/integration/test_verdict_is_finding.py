@@ -23,6 +23,7 @@ CRITERIA_OF = {
     "authority.refused_and_done": {"C8"},
     "authority.key_mismatch": {"C11"},
     "authority.confused_deputy": {"C3", "C4"},
+    "spend.authority_exceeded": {"C5", "C6"},
 }
 _SURE = ("high", "critical")
 

@@ -108,8 +108,9 @@ def limit_fact(
 
 def spent(minor, *, event_id="e", leaf=3, at=NOW - SECOND, provider="registrar", currency="USD", grants=("g1",)):
     return Spent(
-        event_id, leaf, at, provider, currency, minor, 0, "stripe", frozenset({ADA.key, SHOPPER.key}), frozenset(grants)
-    )
+        event_id, leaf, at, provider, currency, minor, 0, "stripe", frozenset({ADA.key, SHOPPER.key}), frozenset(grants),
+        principal=ADA.key,
+    )  # fmt: skip
 
 
 # --- the order of the answers ---------------------------------------------------------------------------------------

@@ -7,11 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.money.limits import (
-    Ceiling,
     Limit,
     LimitFact,
     Spent,
-    beyond_authority,
     binds,
     crossings_of,
     limits_of,
@@ -289,41 +287,3 @@ def test_what_is_perhaps_counted_twice_is_in_doubt_and_no_crossing():
 
     assert crossings([limit()], lines) == []
     assert [s.is_in_doubt for s in run(one, lines).steps] == [False, True]
-
-
-# --- payment authorities
-# ------------------------------------------------------------------------------------------------
-
-
-def ceiling(amount, *, at=NOW - DAY, ended=False, leaf=0, interval="once"):
-    return Ceiling("auth", f"c{leaf}", leaf, at, None if ended else amount, "USD", ended, interval)
-
-
-def under(n, amount, *, at=NOW, **more):
-    return charge_at(n, amount, at=at, authority="auth", **more)
-
-
-def test_a_ceiling_is_for_the_authoritys_life_unless_it_states_an_interval():
-    lines = [under(1, 600), under(2, 600, at=NOW + 40 * DAY)]
-
-    assert [o.spent.event_id for o in beyond_authority([ceiling(1000)], lines)] == ["s2"]
-    assert beyond_authority([ceiling(1000, interval="month")], lines) == []
-
-
-def test_what_is_taken_after_its_end_is_found_until_it_is_granted_again():
-    said = [ceiling(1000), ceiling(0, ended=True, at=NOW, leaf=1), ceiling(1000, at=NOW + 2 * DAY, leaf=2)]
-
-    found = beyond_authority(
-        said, [under(1, 100, at=NOW - MINUTE), under(2, 100, at=NOW + DAY), under(3, 100, at=NOW + 3 * DAY)]
-    )
-    assert [(o.spent.event_id, o.ended is not None) for o in found] == [("s2", True)]
-
-
-def test_what_comes_back_gives_room_under_an_authority_in_the_interval_it_was_taken_in_alone():
-    back = ((NOW + 15 * DAY, 900),)
-    lines = [under(1, 0, returns=back), under(2, 900, at=NOW + 16 * DAY), under(3, 900, at=NOW + 17 * DAY)]
-    euros = charge_at(4, 0, authority="auth", currency="EUR", returns=((NOW + DAY, 900),))
-
-    assert [o.spent.event_id for o in beyond_authority([ceiling(1000, interval="month")], lines)] == ["s3"]
-    assert [o.spent.event_id for o in beyond_authority([ceiling(1000)], lines)] == ["s3"]
-    assert [o.spent.event_id for o in beyond_authority([ceiling(1000)], [euros, *lines[1:]])] == ["s3"]

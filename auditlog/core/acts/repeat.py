@@ -5,6 +5,7 @@ one), or for one order, invoice, name or subscription period under another key (
 thing, within AGAIN. Metered calls repeat by nature: of those only loops are found (core.acts.loop).
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,8 +26,8 @@ TERM = timedelta(days=300)  # a name that is registered again after it is anothe
 
 # What a principal's acts must hold for all of this, and for what a task has cost so far.
 TYPES = frozenset(
-    "action.performed account.created deployment.completed domain.registered domain.renewed domain.transferred domain.deleted "
-    "invoice.issued payment.authorized payment.captured payment.settled payment.refunded resource.provisioned "
+    "action.performed account.created deployment.completed dispute.funds_withdrawn dispute.funds_reinstated "
+    "domain.registered domain.renewed domain.transferred domain.deleted invoice.issued payment.authorized payment.captured payment.settled payment.refunded resource.provisioned "
     "resource.updated subscription.started subscription.changed subscription.renewed usage.metered".split()
 )
 
@@ -164,7 +165,7 @@ def _repeats(
         standing = [each for each in standing if not _of_another_thing(each, taking)] if len(before) < MANY else []
     elif kind == "invoice" and total is not None:
         # Parts of one bill are no repeat until they come to more than the bill.
-        if sum(each.amount_minor for each in (*standing, taking)) <= total:
+        if sum(each.paid_minor for each in (*standing, taking)) <= total:
             return None
     else:
         standing = [
@@ -187,46 +188,73 @@ def _repeats(
 
 
 def things(taking: Taking) -> list[tuple[str, ...]]:
-    """What it was taken for, by kind and where that means something, the strongest first."""
+    """What it was taken for, by kind and where that means something, the strongest first. An order or a plan of one account
+    is none of another's.
+    """
     found: dict[tuple[str, ...], None] = {}
     for where, key in sorted(taking.keys):
         found["key", where, key] = None
     for act in taking.acts:
+        found |= dict.fromkeys(_named_by(act))
         target = act.payload.action.target if act.payload.action else None
         kind, name = (target.type.lower(), target.id) if target else ("", "")
-        renews = act.verb.rpartition(".")[2].lower() in _STEPS or act.type in ("domain.renewed", "subscription.renewed")
-        if not renews:
-            if kind in _ORDERS and name:
-                found["order", act.provider, name] = None
-            if kind in _INVOICES and name:
-                found["invoice", act.provider, name] = None
-            if act.type.startswith("payment.") and act.payload.money and act.payload.money.invoice:
-                found["invoice", act.provider, act.payload.money.invoice] = None
-            for arg, value in stated_args(act).items():
-                if (known := _ORDER_ARGS.get(snake(arg))) and isinstance(value, str | int) and value != "":
-                    found[known, act.provider, str(value)] = None
-        if act.type == "domain.registered" and (registrable := _registrable(act.object)):
-            found["name", registrable] = None
         money = act.payload.money
         subscription, period = getattr(money, "subscription", ""), getattr(money, "period", None)
         if subscription and period is not None:
             found["period", act.provider, str(period.begins), str(period.ends), subscription] = None
         if kind not in CALL_LIKE and name and "://" not in name and name not in taking.ids and period is None:
-            found["target", act.provider, act.verb, kind, name] = None
+            found["target", act.provider, _account(act), act.verb, kind, name] = None
+    for act in taking.beside:
+        found |= dict.fromkeys(_named_by(act))
     order = ("key", "order", "invoice", "name", "period", "target")
     return sorted(found, key=lambda each: order.index(each[0]))
 
 
+def _named_by(act: Act) -> list[tuple[str, ...]]:
+    """The order, invoice or name that one statement says it was for."""
+    found: list[tuple[str, ...]] = []
+    target = act.payload.action.target if act.payload.action else None
+    kind, name = (target.type.lower(), target.id) if target else ("", "")
+    if act.verb.rpartition(".")[2].lower() not in _STEPS and act.type not in ("domain.renewed", "subscription.renewed"):
+        if kind in _ORDERS and name:
+            found.append(("order", act.provider, _account(act), name))
+        if kind in _INVOICES and name:
+            found.append(("invoice", act.provider, name))
+        if act.type.startswith("payment.") and act.payload.money and act.payload.money.invoice:
+            found.append(("invoice", act.provider, act.payload.money.invoice))
+        for arg, value in stated_args(act).items():
+            if (known := _ORDER_ARGS.get(snake(arg))) and isinstance(value, str | int) and value != "":
+                account = () if known == "invoice" else (_account(act),)
+                found.append((known, act.provider, *account, str(value)))
+    if act.type == "domain.registered" and (registrable := _registrable(act.object)):
+        found.append(("name", registrable))
+    return found
+
+
+def _account(act: Act) -> str:
+    """Whose account at the seller it was done in, as far as that is said."""
+    return act.account or (act.payload.money.payee if act.payload.money else "")
+
+
 def _of_another_thing(one: Taking, other: Taking) -> bool:
     """Whether both say what they were taken for, and it is not the same: then their key was merely used twice."""
-    left = {each[0]: each for each in things(one) if each[0] not in ("key", "period")}
+    left, right = _things_by_kind(one), _things_by_kind(other)
     if any(
-        left.get(each[0], each) != each for each in things(other) if each[0] in ("order", "invoice", "name", "target")
+        left[kind].isdisjoint(right[kind])
+        for kind in ("order", "invoice", "name", "target")
+        if left[kind] and right[kind]
     ):
         return True
     # One key for all of a batch: other arguments are other work, where nothing but the key says that it is the same.
     calls = [taking.first.payload.call for taking in (one, other)]
     return all(call is not None and call.args for call in calls) and said(one.first) != said(other.first)
+
+
+def _things_by_kind(taking: Taking) -> dict[str, set[tuple[str, ...]]]:
+    found: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for kind, *rest in things(taking):
+        found[kind].add(tuple(rest))
+    return found
 
 
 def _like(one: Taking, other: Taking) -> bool:
@@ -263,13 +291,18 @@ def _wanted(taking: Taking) -> int:
 
 
 def _invoice_totals(acts: Iterable[Act]) -> dict[tuple[str, ...], int]:
-    """By invoice, what it was issued over."""
-    found: dict[tuple[str, ...], int] = {}
+    """By invoice, what it was issued over, or what the acts came to that name it: the greater."""
+    issued: dict[tuple[str, ...], int] = {}
+    named: dict[tuple[str, ...], int] = {}
     for act in acts:
         for name in bill_names(act):
             key = ("invoice", act.provider, name)
-            found[key] = max(found.get(key, 0), act.amount_minor or 0)
-    return found
+            issued[key] = max(issued.get(key, 0), act.amount_minor or 0)
+        money = act.payload.money
+        if act.book == "incurred" and money is not None and money.invoice:
+            key = ("invoice", act.provider, money.invoice)
+            named[key] = named.get(key, 0) + (act.amount_minor or 0)
+    return named | {key: max(total, named.get(key, 0)) for key, total in issued.items()}
 
 
 def bill_names(act: Act) -> set[str]:

@@ -20,6 +20,7 @@ CALL_LIKE = frozenset(
     "api call charge data endpoint event function http invocation job message meter model operation page payment prompt query "
     "request resource run search service task tool transaction url".split()
 )
+GIVES_BACK = frozenset({"payment.refunded", "dispute.funds_withdrawn", "dispute.funds_reinstated"})
 
 
 def takes(act: Act) -> bool:
@@ -40,6 +41,7 @@ class Taking:
     acts: list[Act]
     spent: Spent | None = None  # as the spend function counts it; None where it does not, or not yet
     returned: list[tuple[datetime, Minor]] = field(default_factory=list)  # what was given back of it, and when
+    beside: list[Act] = field(default_factory=list)  # acts of its request that another charge was taken for
 
     @property
     def first(self) -> Act:
@@ -56,6 +58,12 @@ class Taking:
     @cached_property
     def amount_minor(self) -> Minor:
         return max(act.exact_minor or 0 for act in self.acts if act.currency == self.currency)
+
+    @cached_property
+    def paid_minor(self) -> Minor:
+        """What the payment was of, where there is one: an act may be paid for in parts."""
+        paid = [act.exact_minor or 0 for act in self.acts if act.book == "paid" and act.currency == self.currency]
+        return max(paid, default=self.amount_minor)
 
     @property
     def currency(self) -> str:
@@ -170,6 +178,9 @@ def takings(acts: Iterable[Act], spending: Iterable[Spent] = ()) -> list[Taking]
     found = sorted(parts.values(), key=lambda each: each.place)
     _give_back(found, acts)
     by_event = {act.event_id: each for each in found for act in each.acts}
+    for one, other in _beside(taking):
+        if by_event[one.event_id] is not by_event[other.event_id]:
+            by_event[one.event_id].beside.append(other)
     for spent in spending:
         for event_id in (spent.event_id, *spent.joined):
             if event_id in by_event and (by_event[event_id].spent is None or spent.event_id == event_id):
@@ -201,6 +212,19 @@ def _sharing(taking: Sequence[Act]) -> Iterable[list[tuple[Act, Act]]]:
         ]
 
 
+def _beside(taking: Sequence[Act]) -> Iterable[tuple[Act, Act]]:
+    """Pairs of a charge and an act of one request, where several charges are of that request: each was taken for the act."""
+    by_request: dict[tuple[str, str], list[Act]] = {}
+    for act in taking:
+        for where in _places(act) if act.request_id else ():
+            by_request.setdefault((where, act.request_id), []).append(act)
+    for many in by_request.values():
+        charged = [act for act in many if act.charge and act.book == "paid"]
+        done = [act for act in many if not act.charge and act.book == "incurred"]
+        if len(charged) > 1 and len(done) == 1 and len(many) <= MANY:
+            yield from ((one, done[0]) for one in charged)
+
+
 def _may_be_one(one: Act, other: Act) -> bool:
     if one.charge and other.charge and one.rail == other.rail:
         return one.charge == other.charge
@@ -211,15 +235,14 @@ def _may_be_one(one: Act, other: Act) -> bool:
 
 
 def _give_back(found: Sequence[Taking], acts: Sequence[Act]) -> None:
+    """Refunds, and chargebacks, which are provisional: one that was won is taken again."""
     by_charge = {(rail, charge): each for each in found for rail, charges in each.charges.items() for charge in charges}
     for act in acts:
-        each = (
-            by_charge.get((act.rail, act.charge))
-            if act.book == "returned" and act.type == "payment.refunded" and act.charge
-            else None
-        )
-        if each is not None:
-            each.returned.append((act.occurred_at, act.exact_minor or 0))
+        if act.type not in GIVES_BACK or not act.charge or act.book != "returned":
+            continue
+        if (each := by_charge.get((act.rail, act.charge))) is not None:
+            amount = act.exact_minor or 0
+            each.returned.append((act.occurred_at, -amount if act.type == "dispute.funds_reinstated" else amount))
 
 
 def told_apart(one: Taking, other: Taking) -> bool:

@@ -205,11 +205,18 @@ def _price(task: Task, taking: Taking, totals: dict[str, int]) -> None:
 
 
 # Types and verbs by which a thing is bought, and not a call made, a reading taken or a bill settled.
-_BUYING_TYPES = frozenset("account.created domain.registered resource.provisioned subscription.started".split())
-_BUYING = frozenset("buy checkout create order purchase register reserve start subscribe topup".split())
+_BUYING_TYPES = frozenset(
+    "account.created domain.registered domain.transferred resource.provisioned subscription.started".split()
+)
+_BUYING = frozenset(
+    "activate add allocate assign book buy checkout create enable hire issue launch lease open order provision purchase register "
+    "rent request reserve start subscribe topup transfer".split()
+)
 _GOODS = frozenset(
-    "account booking cart domain gift_card item license licence name number order package plan product seat server share sku subscription "
-    "ticket tier unit voucher".split()
+    "account booking bucket cart certificate cluster container database device disk domain droplet environment esim flight function "
+    "gift_card gpu host instance inventory_item ip item key licence license line listing machine mailbox member name node number "
+    "order package phone phone_number plan pod product project registration replica repository resource room seat server share "
+    "shipment sim site sku slot subscription ticket tier unit user vm volume voucher worker workspace".split()
 )
 
 
@@ -219,7 +226,7 @@ def _kind_bought(taking: Taking, stated: Stated) -> str:
         return ""
     intent = stated.intent
     for act in taking.acts:
-        if act.type == "domain.registered":
+        if act.type in ("domain.registered", "domain.transferred"):
             return "name"
     for act in taking.acts:
         target = act.payload.action.target if act.payload.action else None
@@ -245,4 +252,11 @@ def _count(task: Task, taking: Taking) -> None:
 
 
 def _named(taking: Taking) -> str:
-    return next((act.object.lower().rstrip(".") for act in taking.acts if act.type == "domain.registered"), "")
+    return next(
+        (
+            act.object.lower().rstrip(".")
+            for act in taking.acts
+            if act.type in ("domain.registered", "domain.transferred")
+        ),
+        "",
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from auditlog.core.chain.act import Act
@@ -12,18 +12,17 @@ from auditlog.core.chain.organisation import NONE_MAPPED, Organisations
 from auditlog.core.chain.statement import Token
 from auditlog.core.event import Party
 from auditlog.core.money.limits import (
-    Ceiling,
     Ledger,
     Limit,
     LimitFact,
-    OverAuthority,
     RaiseStanding,
     Spent,
-    beyond_authority,
     limits_of,
     run,
     widens,
 )
+from auditlog.core.money.payment_authority import Ceiling, OverAuthority, beyond_authority, refused_raise
+from auditlog.core.policy import Policy, Setting, setting_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +106,20 @@ class Record:
     turns: Mapping[tuple[str, str], tuple[Turn, ...]] = field(
         default_factory=dict
     )  # (session | task, name) -> its beginnings and ends
+    spenders: Mapping[tuple[str, str], frozenset[str]] = field(
+        default_factory=dict
+    )  # (principal, payment authority) -> who spends under it
+    policies: Mapping[str, Policy] = field(default_factory=dict)  # rule -> how the tenant has set it
     history: tuple[Act, ...] = ()  # what the principals of the acts asked about did, as far as a verdict looks at it
 
     @cached_property
     def memory(self) -> dict[Any, Any]:
         """What was worked out of this record, by whoever worked it out: so that a thousand acts ask for it once."""
         return {}
+
+    def setting(self, rule: str, setting: Setting) -> float:
+        """What a rule reads for one of its settings."""
+        return setting_of(self.policies, rule, setting)
 
     def token_path(self, jti: str) -> TokenPath:
         return tokens_to(jti, self.tokens) if jti else NO_TOKENS
@@ -140,23 +147,24 @@ class Record:
         return self._history.get(principal, [])
 
     def ledgers_on(self, spending: Iterable[Spent]) -> list[Ledger]:
-        """Every limit that a party of these lines holds, or one of their grants carries, with all that counts against it."""
-        parties = {party for spent in spending for party in spent.parties}
-        grants = {grant for spent in spending for grant in spent.grants}
-        found = {id(limit): limit for key in parties for limit in self._limits.get(("holder", key), ())}
-        found |= {id(limit): limit for key in grants for limit in self._limits.get(("grant", key), ())}
-        return [
-            self.ledger(limit)
-            for limit in sorted(found.values(), key=lambda limit: (limit.first.leaf_index, limit.first.key))
-        ]
+        """Every limit that a party of these lines holds, or one of their grants carries, with all that counts against it:
+        what was spent in the same name. One agent may serve two customers, and neither's limit is the other's.
+        """
+        found: dict[int, tuple[str, Limit]] = {}
+        for spent in spending:
+            of = self._limits(spent.principal)
+            for key in (*(("holder", key) for key in spent.parties), *(("grant", key) for key in spent.grants)):
+                found |= {id(limit): (spent.principal, limit) for limit in of.get(key, ())}
+        first = sorted(found.values(), key=lambda each: (each[1].first.leaf_index, each[1].first.key, each[0]))
+        return [self.ledger(principal, limit) for principal, limit in first]
 
-    def ledger(self, limit: Limit) -> Ledger:
-        """All spending against one limit, run once."""
+    def ledger(self, principal: str, limit: Limit) -> Ledger:
+        """All spending of one principal against one limit, run once."""
         known = self._ledgers.get(id(limit))
         if known is None:
             first = limit.first
             lines = self._by_grant.get(first.grant, []) if first.grant else self._spending.get(first.holder, [])
-            known = self._ledgers[id(limit)] = run(limit, lines)
+            known = self._ledgers[id(limit)] = run(limit, (line for line in lines if line.principal == principal))
         return known
 
     def raise_standing(self, fact: LimitFact, before: LimitFact | None) -> RaiseStanding:
@@ -213,12 +221,48 @@ class Record:
             return "refused"
         return "unknown"
 
-    def beyond_authority(self, authority: str) -> list[OverAuthority]:
-        """What was taken under a payment authority beyond its ceiling or after its end."""
-        key = ("beyond authority", authority)
+    def beyond_authority(self, principal: str, authority: str) -> list[OverAuthority]:
+        """What was taken in the principal's name under a payment authority beyond its ceiling or after its end."""
+        key = ("beyond authority", principal, authority)
         if key not in self.memory:
-            self.memory[key] = beyond_authority(self.ceilings.get(authority, ()), self.under_authority(authority))
+            lines = [line for line in self.under_authority(authority) if line.principal == principal]
+            judged = partial(self.authority_standing, principal, frozenset(line.actor for line in lines) - {""})
+            self.memory[key] = beyond_authority(
+                self.ceilings.get(authority, ()), lines, principal=principal, judged=judged
+            )
         return self.memory[key]
+
+    def raised_authority(self, act: Act) -> tuple[LimitFact, LimitFact] | None:
+        """What an act widened of a payment authority under which its own actor spends, and what stood before."""
+        money = act.payload.money
+        if money is None or not money.authority or not act.within_remit or act.outcome != "success":
+            return None
+        actors = self.spenders.get((act.principal, money.authority), frozenset())
+        judged = partial(self.authority_standing, act.principal, actors)
+        return refused_raise(
+            self.ceilings.get(money.authority, ()), act.event_id, principal=act.principal, judged=judged
+        )
+
+    def authority_standing(
+        self, principal: str, actors: frozenset[str], fact: LimitFact, before: LimitFact | None
+    ) -> RaiseStanding:
+        """Whether a wider statement of a payment authority counts: made by the principal or a human of its organisation, or
+        stated anew by who stated it first. Whoever spends under it (`actors`), and a party below them, raises it for nothing,
+        and nobody attests for himself.
+        """
+        acting = {key for key in actors - {principal} if self.kind_of(key) != "human"}
+        issuers = {key.partition("|")[0] for key in acting}
+        is_restated = before is not None and before.issuer == fact.issuer
+        setter = fact.set_by
+        if setter in acting or acting & self.lineage.get(setter, frozenset()):
+            return "refused"
+        if fact.issuer in issuers and setter.partition("|")[0] != fact.issuer and not is_restated:
+            return "unknown"
+        if setter and self.kind_of(setter) == "human":
+            return "counts" if setter == principal or self.organisations.are_one(setter, principal) else "unknown"
+        if any(setter in self.lineage.get(key, frozenset()) for key in acting):
+            return "counts"
+        return "counts" if is_restated and fact.issuer not in issuers else "unknown"
 
     def limit_of(self, event_id: str) -> LimitFact | None:
         """What an event said of a limit; not what a grant says that it carries."""
@@ -226,7 +270,7 @@ class Record:
 
     def before(self, limit: LimitFact) -> LimitFact | None:
         """What stood of a limit when this was said of it: raises that count for nothing are left out."""
-        return self._before.get(limit.event_id)
+        return self._before(limit.principal).get(limit.event_id)
 
     def making_of(self, act: Act) -> Act | None:
         """The act that made the thing through which this one is attributed."""
@@ -296,14 +340,28 @@ class Record:
     def _ledgers(self) -> dict[int, Ledger]:
         return {}
 
-    @cached_property
-    def _all_limits(self) -> list[Limit]:
-        return limits_of(self.limits, self.raise_standing)
+    def _limits_of(self, principal: str) -> list[Limit]:
+        """The limits that bind what is spent in a principal's name."""
+        key = ("limits of", principal)
+        if key not in self.memory:
+            facts = [fact for fact in self.limits if self._is_said_of(fact, principal)]
+            self.memory[key] = limits_of(facts, self.raise_standing)
+        return self.memory[key]
 
-    @cached_property
-    def _before(self) -> dict[str, LimitFact | None]:
+    def _is_said_of(self, fact: LimitFact, principal: str) -> bool:
+        """Whether a statement is about what is spent in this name. A grant's is of its path; one about the principal itself
+        may be made in the name of somebody of its organisation; any other is about whom it was made for.
+        """
+        if fact.grant or fact.principal in ("", principal):
+            return True
+        return fact.holder == principal and self.organisations.are_one(fact.principal, principal) is True
+
+    def _before(self, principal: str) -> dict[str, LimitFact | None]:
+        key = ("limits before", principal)
+        if key in self.memory:
+            return self.memory[key]
         found: dict[str, LimitFact | None] = {}
-        for limit in self._all_limits:
+        for limit in self._limits_of(principal):
             stands: LimitFact | None = None
             for fact in (fact for fact in limit.versions if not fact.doubt):
                 known = found.get(fact.event_id)
@@ -313,14 +371,17 @@ class Record:
                     found[fact.event_id] = stands
                 if not widens(fact, stands) or self.raise_standing(fact, stands) == "counts":
                     stands = fact
+        self.memory[key] = found
         return found
 
-    @cached_property
-    def _limits(self) -> dict[tuple[str, str], list[Limit]]:
-        return _grouped(
-            (("grant", limit.first.grant) if limit.first.grant else ("holder", limit.first.holder), limit)
-            for limit in self._all_limits
-        )
+    def _limits(self, principal: str) -> dict[tuple[str, str], list[Limit]]:
+        key = ("limits by holder", principal)
+        if key not in self.memory:
+            self.memory[key] = _grouped(
+                (("grant", limit.first.grant) if limit.first.grant else ("holder", limit.first.holder), limit)
+                for limit in self._limits_of(principal)
+            )
+        return self.memory[key]
 
     @cached_property
     def _limit_events(self) -> dict[str, LimitFact]:
@@ -339,6 +400,10 @@ def invoice_of(act: Act) -> str:
     return act.payload.money.invoice if act.payload.money else ""
 
 
+def subscription_of(act: Act) -> str:
+    return act.payload.money.subscription if act.payload.money else ""
+
+
 def answer_keys(approval: Approval) -> list[tuple[str, ...]]:
     """What an answer can be found by: its digest, its request, and what was asked for in whose name."""
     keys = [("over", approval.over), ("request", approval.request_id)]
@@ -351,7 +416,7 @@ def _ties(act: Act) -> list[tuple[str, ...]]:
     """What acts can have in common."""
     ties = [
         ("charge", act.charge), ("request", act.request_id), ("target", act.target), ("key", act.idempotency_key),
-        ("invoice", act.rail, invoice_of(act)),
+        ("invoice", act.rail, invoice_of(act)), ("subscription", subscription_of(act)),
     ]  # fmt: skip
     return [tie for tie in ties if tie[-1]]
 

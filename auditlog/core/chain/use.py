@@ -5,7 +5,7 @@ idempotency key or request id at the provider, or its invoice at the rail; what 
 """
 
 from auditlog.core.chain.act import ACT_TYPES, PAYMENT_TYPES, Act
-from auditlog.core.chain.record import Record, invoice_of
+from auditlog.core.chain.record import Record, invoice_of, subscription_of
 
 USE_TYPES = frozenset(
     "project.created provider.linked account.requested account.created account.linked terms.accepted "
@@ -44,6 +44,8 @@ def _find_done(act: Act, record: Record) -> Act | None:
     around = [other for other in record.told_of(act) if _is_done(other) and _goes_with(other, act)]
     for fits in (_same_charge, _same_key, _same_invoice, _same_request):
         found = [other for other in around if fits(other, act)]
+        if len({other.principal for other in found} - {""}) > 1:
+            continue  # an id that two principals' acts share says nothing of whose act was paid for
         if len(found) > 1 and fits is not _same_charge:
             found = [
                 other for other in found if (other.amount_minor, other.currency) == (act.amount_minor, act.currency)
@@ -51,7 +53,36 @@ def _find_done(act: Act, record: Record) -> Act | None:
             found = found if len(found) == 1 else []
         if found:
             return min(found, key=order)
-    return _held_before(act, record)
+    return _held_before(act, record) or _subscribed(act, record)
+
+
+def _subscribed(act: Act, record: Record) -> Act | None:
+    """The act by which a subscription began its period, or was renewed, of which this is the bill or pays it: what neither
+    charge nor invoice ties to it, the invoice's own subscription and period do.
+    """
+    bills = [act] if subscription_of(act) else []
+    if invoice_of(act):
+        bills += [
+            other for other in record.told_of(act) if other.type == "invoice.issued" and _same_invoice(other, act)
+        ]
+    found = {
+        other.event_id: other
+        for bill in bills
+        if subscription_of(bill) and _goes_with(bill, act)
+        for other in record.told_of(bill)
+        if _is_done(other) and other.type != "usage.metered" and _goes_with(other, act) and _same_term(other, bill)
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _same_term(other: Act, bill: Act) -> bool:
+    """Whether both state one subscription, at one seller or rail, and one period of it."""
+    mine, theirs = other.payload.money, bill.payload.money
+    if mine is None or theirs is None or mine.subscription != theirs.subscription:
+        return False
+    if mine.period is None or theirs.period is None or mine.period.begins != theirs.period.begins:
+        return False
+    return other.provider == bill.provider or (other.rail != "" and other.rail == bill.rail)
 
 
 def _held_before(act: Act, record: Record) -> Act | None:
@@ -155,9 +186,11 @@ def _same_charge(other: Act, act: Act) -> bool:
 
 
 def _same_rail(other: Act, act: Act) -> bool:
-    """An unstated rail is any of one principal's."""
+    """An unstated rail is any of one principal's, or of a payment of which nobody says whose it is."""
     return other.rail == act.rail or (
-        "" in (other.rail, act.rail) and other.principal != "" and other.principal == act.principal
+        "" in (other.rail, act.rail)
+        and (other.principal or act.principal) != ""
+        and other.principal in ("", act.principal or other.principal)
     )
 
 

@@ -725,7 +725,9 @@ class _Obligation:
             same, asked, whole = other, sum((e.amount for e in other), ZERO), True
         else:
             whole = False
-        if len(same) == 1 and len(totals) == 1 and not rest:
+        # A payment of one act is its price; what a bill has more is the bill's own line.
+        of_act = first is not None and (first.book == "paid" or total <= asked)
+        if len(same) == 1 and len(totals) == 1 and not rest and of_act:
             self.shares.append(_Share(same[0], total, same[0].at))
         elif same and (whole or total < asked):
             self._scaled(same, asked + rest, total + rest)

@@ -50,6 +50,7 @@ class LimitFact:
     issuer: str = ""  # whose word it is
     actor: str = ""  # who did it, as the event says; "" where it only says who set the limit
     doubt: str = ""  # why it is not known whether this holds, in words; such a statement never stands
+    principal: str = ""  # in whose name it was said; "" where nobody says
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -107,6 +108,8 @@ class Spent:
     authority: str = ""
     book: str = ""  # incurred | billed | paid | held
     unit: str = ""  # charge or invoice; "" where it has no name of its own
+    principal: str = ""  # in whose name
+    actor: str = ""
 
     @property
     def tie(self) -> tuple:
@@ -669,96 +672,4 @@ def overshoots_of(ledger: Ledger) -> list[Crossing]:
         limit = most.standing.limit
         found.append(Crossing(limit, each if limit.scope in ("provider", "merchant") and each else limit.provider, start, most.total,
                               first.spent, counted, each, most.in_flight))  # fmt: skip
-    return found
-
-
-# --- payment authorities ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """One statement of a payment authority: granted up to an amount, or ended (`max_minor` None and `ended`)."""
-
-    authority: str
-    event_id: str
-    leaf_index: int
-    at: datetime
-    max_minor: Minor | None
-    currency: str
-    ended: bool = False
-    interval: str = "once"  # a ceiling is for the authority's life unless it states one
-    provider: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OverAuthority:
-    """A line beyond a payment authority: above its ceiling (`over_minor`), or after its end (`ended`)."""
-
-    spent: Spent
-    ceiling: Ceiling
-    total: Minor
-    over_minor: Minor
-    ended: Ceiling | None = None
-
-
-def ended_at(ceilings: Sequence[Ceiling], at: datetime) -> Ceiling | None:
-    """The end of an authority that held at `at`: one granted again afterwards is open again."""
-    said = sorted((c for c in ceilings if c.at <= at), key=lambda c: (c.at, c.leaf_index))
-    return said[-1] if said and said[-1].ended else None
-
-
-def beyond_authority(ceilings: Sequence[Ceiling], spending: Iterable[Spent]) -> list[OverAuthority]:
-    """Every line under one authority that was above its ceiling or after its end, in order of time. What comes back gives
-    room in the interval that it was taken in.
-    """
-    granted = sorted(
-        (c for c in ceilings if not c.ended and c.max_minor is not None), key=lambda c: (c.at, c.leaf_index)
-    )
-    begun = [ceiling.at for ceiling in granted]
-    lines: list[tuple[Spent, datetime, Ceiling | None]] = []
-    counted: list[tuple[Spent, datetime | None]] = []
-    for spent in sorted(spending, key=lambda s: (s.at, s.leaf_index)):
-        at = spent.held_from or spent.at
-        place = bisect_right(begun, at)
-        lines.append((spent, at, granted[place - 1] if place else None))
-        if place and spent.currency == granted[place - 1].currency:
-            counted.append((spent, interval_start(at, granted[place - 1].interval)))
-    back = _returned(counted)
-    starts = {id(spent): start for spent, start in counted}
-    found: list[OverAuthority] = []
-    sums: dict[datetime | None, Minor] = {}
-    for spent, at, ceiling in lines:
-        if (end := ended_at(ceilings, at)) is not None and (spent.gross_minor or spent.authorized_minor):
-            found.append(OverAuthority(spent, ceiling or end, spent.gross_minor, 0, end))
-        if ceiling is None or id(spent) not in starts:
-            continue
-        start = starts[id(spent)]
-        times, so_far = back[start]
-        others = so_far[bisect_right(times, at)] - sum(
-            amount for when, amount in spent.returns if max(when, spent.at) <= at
-        )
-        before = sums.get(start, 0) - others
-        sums[start] = sums.get(start, 0) + spent.gross_minor
-        total = before + (spent.gross_minor or spent.authorized_minor)
-        if total > ceiling.max_minor:
-            found.append(
-                OverAuthority(
-                    spent, ceiling, total, min(total - ceiling.max_minor, spent.gross_minor or spent.authorized_minor)
-                )
-            )
-    return found
-
-
-def _returned(
-    counted: Iterable[tuple[Spent, datetime | None]],
-) -> dict[datetime | None, tuple[list[datetime], list[Minor]]]:
-    """By interval: when something came back, and how much had by then; the sums begin with nothing."""
-    moves: dict[datetime | None, list[tuple[datetime, Minor]]] = {}
-    for spent, start in counted:
-        # Nothing comes back before it was taken, whatever its clock says.
-        moves.setdefault(start, []).extend((max(when, spent.at), amount) for when, amount in spent.returns)
-    found = {}
-    for start, many in moves.items():
-        many.sort()
-        found[start] = ([when for when, _ in many], list(accumulate((amount for _, amount in many), initial=0)))
     return found

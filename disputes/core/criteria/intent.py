@@ -73,6 +73,12 @@ def _kept(it: Contested, stated: Stated, evidence: tuple[Evidence, ...], doubt: 
         return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", evidence, ("loop",),
                                cure="what the calls were to cost together would decide")  # fmt: skip
     if not (matches or cost or counted):
+        if stated.intent.quantity is not None and it.act.spends and it.act.type != "usage.metered":
+            # Whether this is one of the things of which so many were asked for, nobody says.
+            return CriterionResult(
+                "I1", "unknown", f"{stated.intent.quantity} were asked for, and whether this is one of them is not stated",
+                evidence, cure="what was bought, from whoever sold it, would decide",
+            )  # fmt: skip
         return CriterionResult(
             "I1", "na", "the stated intent names nothing that this act could be compared with", evidence
         )

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from auditlog.core.chain.record import Record
-from auditlog.core.money.limits import Ledger, LimitFact, OverAuthority, Spent, Step
+from auditlog.core.money.limits import Ledger, LimitFact, Spent, Step
 from auditlog.core.money.money import CREDIT_RAIL, amount_text, minor
+from auditlog.core.money.payment_authority import OverAuthority
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
 
@@ -21,10 +22,11 @@ def limits(it: Contested) -> CriterionResult:
         return CriterionResult("C5", "na", "the act spent nothing")
     if act.rail == CREDIT_RAIL:
         return CriterionResult("C5", "na", "credits are not counted against limits in money")
-    record, own = _own_lines(it)
+    record, own = own_lines(it)
     if not own:
         return CriterionResult("C5", "na", "its money is counted where it was incurred, and judged there")
-    over_authority = _beyond_authority(record, own)
+    beyond = [each for each in beyond_authority(record, own) if each.ended is None]
+    over_authority = [each for each in beyond if not each.doubt]
     ledgers = record.ledgers_on(own)
     steps = [
         step for ledger in ledgers for line in own for step in ledger.of(line) if not _only_warns(step.standing.limit)
@@ -34,14 +36,14 @@ def limits(it: Contested) -> CriterionResult:
         return _overrun(it, own, over)
     if over_authority:
         return _over_authority(it, over_authority)
-    return _unknown(own, ledgers, steps) or _within(steps)
+    return _unknown(own, ledgers, steps) or _authority_unknown(beyond) or _within(steps)
 
 
 def _only_warns(limit: LimitFact | None) -> bool:
     return limit is not None and limit.enforcement == "alert_only"
 
 
-def _own_lines(it: Contested) -> tuple[Record, list[Spent]]:
+def own_lines(it: Contested) -> tuple[Record, list[Spent]]:
     """The lines in which the act is counted. An act of which the books say nothing (nobody knows whose it is) is a line of
     its own; an invoice that only covers what others incurred has none.
     """
@@ -54,7 +56,8 @@ def _own_lines(it: Contested) -> tuple[Record, list[Spent]]:
         act.event_id, act.leaf_index, act.occurred_at, it.provider, act.currency, 0 if held else act.amount_minor or 0,
         act.amount_minor or 0 if held else 0, act.rail, frozenset({*it.path.parties, act.actor, act.principal} - {""}),
         frozenset(g.id for g in it.path.grants), act.session, act.task, act.project, held_from=act.occurred_at if held else None,
-        authority=act.payload.money.authority if act.payload.money else "",
+        authority=act.payload.money.authority if act.payload.money else "", principal=act.principal,
+        actor=act.actor,
     )  # fmt: skip
     return replace(record, spending=(*record.spending, line)), [line]
 
@@ -155,12 +158,24 @@ def _overrun(it: Contested, own: list[Spent], over: list[Step]) -> CriterionResu
     )  # fmt: skip
 
 
-def _beyond_authority(record: Record, own: list[Spent]) -> list[OverAuthority]:
+def beyond_authority(record: Record, own: list[Spent]) -> list[OverAuthority]:
+    """What was beyond a payment authority of the lines of one act, or is not known to be within."""
     mine = {id(line) for line in own}
-    found = []
-    for authority in sorted({line.authority for line in own} - {""}):
-        found += [each for each in record.beyond_authority(authority) if id(each.spent) in mine and each.ended is None]
-    return found
+    authorities = sorted({(line.principal, line.authority) for line in own if line.authority})
+    return [each for one in authorities for each in record.beyond_authority(*one) if id(each.spent) in mine]
+
+
+def _authority_unknown(beyond: list[OverAuthority]) -> CriterionResult | None:
+    if not beyond:
+        return None
+    first = beyond[0]
+    ceiling, taken = first.ceiling, amount_text(first.total, first.spent.currency)
+    return CriterionResult(
+        "C5", "unknown", f"{taken} under payment authority {ceiling.authority}, whose ceiling is "
+        f"{amount_text(ceiling.max_minor or 0, ceiling.currency)}: {first.doubt}",
+        ({"event_id": ceiling.event_id, "leaf": ceiling.leaf_index},),
+        cure=f"what payment authority {ceiling.authority} allowed then would decide",
+    )  # fmt: skip
 
 
 def _over_authority(it: Contested, over: list[OverAuthority]) -> CriterionResult:
@@ -182,15 +197,20 @@ def money_inputs(it: Contested) -> list[Any]:
     """
     if not it.act.spends or it.act.rail == CREDIT_RAIL:
         return []
-    record, own = _own_lines(it)
+    record, own = own_lines(it)
     steps = [step for ledger in record.ledgers_on(own) for line in own for step in ledger.of(line)]
-    ceilings = [c for authority in sorted({line.authority for line in own}) for c in record.ceilings.get(authority, ())]
+    ceilings = [
+        c
+        for principal, authority in sorted({(line.principal, line.authority) for line in own})
+        for c in record.ceilings.get(authority, ())
+        if c.principal in ("", principal)
+    ]
     return [
         sorted([str(line.spent_minor), str(line.at_most_minor), str(line.authorized_minor), line.currency, line.at.isoformat(),
                 *(f"{at.isoformat()} {amount}" for at, amount in line.returns)] for line in own),
         sorted([*_said(step.standing.limit), str(step.total), str(step.in_flight), str(step.at_most), step.bucket[0],
                 *(" ".join(_said(fact)) for fact in (*step.standing.refused, *step.standing.doubtful))] for step in steps),
-        [[c.authority, str(c.max_minor), c.currency, str(c.ended), c.at.isoformat()] for c in ceilings],
+        [[c.authority, str(c.max_minor), c.currency, str(c.ended), c.set_by, c.at.isoformat()] for c in ceilings],
     ]  # fmt: skip
 
 

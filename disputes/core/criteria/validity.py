@@ -12,8 +12,8 @@ from auditlog.core.chain.authority import (
     utc_text,
 )
 from auditlog.core.chain.statement import CLOCKS, Token
-from auditlog.core.money.limits import ended_at
 from disputes.core.criteria.base import Contested, CriterionResult, of_path, token_fail
+from disputes.core.criteria.limits import beyond_authority, own_lines
 
 
 def window(it: Contested) -> CriterionResult:
@@ -65,15 +65,27 @@ def window(it: Contested) -> CriterionResult:
 
 
 def _authority_ended(it: Contested) -> CriterionResult | None:
-    """A payment authority that had ended when the money was taken or held: that is asked at the payment's own time."""
-    act, authority = it.act, it.act.payload.money.authority if it.act.payload.money else ""
-    end = ended_at(it.record.ceilings.get(authority, ()), act.occurred_at) if authority and act.spends else None
-    if end is None:
+    """A payment authority that had ended when the money was taken, or held where it was held first. What
+    `spend.authority_exceeded` finds, of the act's own lines.
+    """
+    if not it.act.spends:
         return None
-    late = (act.occurred_at - end.at).total_seconds()
+    record, own = own_lines(it)
+    late = [each for each in beyond_authority(record, own) if each.ended is not None]
+    found = next((each for each in late if not each.doubt), late[0] if late else None)
+    if found is None or found.ended is None:
+        return None
+    end, authority = found.ended, found.ended.authority
+    evidence = ({"event_id": end.event_id, "leaf": end.leaf_index},)
+    if found.doubt:
+        return CriterionResult(
+            "C6", "unknown", f"payment authority {authority} had ended, and {found.doubt}", evidence,
+            cure=f"who granted payment authority {authority} again would decide",
+        )  # fmt: skip
+    seconds = ((found.spent.held_from or found.spent.at) - end.at).total_seconds()
     return CriterionResult(
-        "C6", "fail", f"payment authority {authority} had ended {late:.0f} s before the money was taken",
-        ({"event_id": end.event_id, "leaf": end.leaf_index},), ("outside_window",),
+        "C6", "fail", f"payment authority {authority} had ended {seconds:.0f} s before the money was taken",
+        evidence, ("outside_window",),
         f"within scope if taken before payment authority {authority} ended", len(it.path.grants), True,
     )  # fmt: skip
 
