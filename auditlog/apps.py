@@ -5,4 +5,4 @@ class AuditlogConfig(AppConfig):
     name = "auditlog"
 
     def ready(self) -> None:
-        from auditlog.api import access_schema  # noqa: F401  registers itself
+        from auditlog.api import problems  # noqa: F401  registers itself

@@ -22,9 +22,16 @@ _PLACES = (
     ("names", "Names"),
     ("cases", "Cases"),
     ("stops", "Stops"),
+    ("rules", "Rules"),
     ("integrity", "Integrity"),
 )
-_OF_WHOLE = {"bills", "permissions", "integrity", "stops"}  # of no use to an abuse desk, which may not see them
+_OF_WHOLE = {
+    "bills",
+    "permissions",
+    "integrity",
+    "stops",
+    "rules",
+}  # of no use to an abuse desk, which may not see them
 _WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
 
@@ -36,6 +43,8 @@ HELP_ON = {
     **dict.fromkeys(("charges", "bills", "bill", "statement"), "finance"),
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
     **dict.fromkeys(("sources", "source", "formats"), "connect"),
+    **dict.fromkeys(("rules", "rule"), "rules"),
+    "case_bank": "cases",
     "changes": "production",
     **dict.fromkeys(("names", "name_cluster"), "abuse"),
 }

@@ -4,6 +4,20 @@ and the door for deliveries, which no serializer describes.
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.plumbing import build_bearer_security_scheme_object
+
+
+class BearerTokenScheme(OpenApiAuthenticationExtension):
+    """How it tells of our bearer tokens. Registers itself, once the apps are ready (auditlog/apps.py)."""
+
+    target_class = "auditlog.reads.access.BearerToken"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema):
+        return build_bearer_security_scheme_object(header_name="Authorization", token_prefix="Bearer")
+
+
 PARAMETERS = {
     "account": "The account at the provider, exactly.",
     "actor": "Who acts, as `iss|sub`.",

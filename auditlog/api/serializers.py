@@ -103,3 +103,6 @@ def _named(written: str) -> dict[str, Any] | None:
 class TriageSerializer(serializers.Serializer):
     state = serializers.ChoiceField(choices=TRIAGED)
     reason = serializers.CharField(max_length=4000)
+    label = serializers.ChoiceField(
+        ["true", "false", "defensive"], required=False, default="", allow_blank=True, help_text="What the finding was"
+    )

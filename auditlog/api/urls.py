@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from auditlog.api import bills, responses, stops, views
+from auditlog.api import bills, responses, rules, stops, views
 
 urlpatterns = [
     path("events", views.EventList.as_view(), name="event-list"),
@@ -39,4 +39,8 @@ urlpatterns = [
     path("findings/<int:finding_id>", views.FindingDetail.as_view(), name="finding"),
     path("findings/<int:finding_id>/events", views.FindingEvents.as_view(), name="finding-events"),
     path("findings/<int:finding_id>/triage", views.FindingTriage.as_view(), name="finding-triage"),
+    path("policies", rules.PolicyList.as_view(), name="policy-list"),
+    path("policies/<str:rule>", rules.PolicyDetail.as_view(), name="policy"),
+    path("backtests", rules.Backtests.as_view(), name="backtest-list"),
+    path("backtests/<int:pk>", rules.BacktestDetail.as_view(), name="backtest"),
 ]

@@ -1,6 +1,8 @@
 """What detection is asked to look at again: asked for once, however often, and never lost to a round that is under way."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from django.db import connection
@@ -8,6 +10,20 @@ from django.db import connection
 from auditlog.database.bulk import copy_rows
 
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)  # due by every clock, however it was set
+
+
+_only_looking: ContextVar[list[str] | None] = ContextVar("only_looking", default=None)
+
+
+@contextmanager
+def only_looking() -> Iterator[list[str]]:
+    """For who judges without keeping anything (a back-test): nothing is asked to be looked at again. Gives the keys that were."""
+    put_off: list[str] = []
+    token = _only_looking.set(put_off)
+    try:
+        yield put_off
+    finally:
+        _only_looking.reset(token)
 
 
 def look_again(tenant_id: int, kind: str, key: str, *, due_at: datetime = AT_ONCE) -> None:
@@ -18,6 +34,9 @@ def look_again(tenant_id: int, kind: str, key: str, *, due_at: datetime = AT_ONC
     written for the next round. A row that is not taken stays where it is until we commit, so whoever takes it sees what
     we wrote.
     """
+    if (put_off := _only_looking.get()) is not None:
+        put_off.append(key)
+        return
     with connection.cursor() as cursor:
         cursor.execute(_ASK, {"tenant": tenant_id, "kind": kind, "key": key, "due_at": due_at})
 
@@ -35,7 +54,9 @@ _ASK = """
 def look_at_leaves(tenant_id: int, kind: str, leaves: Iterable[tuple[int, datetime]]) -> None:
     """Have these leaves looked at, each when it is due. By the row: whoever asks holds the round, and asks once."""
     rows = [(tenant_id, kind, str(leaf), leaf, due_at) for leaf, due_at in leaves]
-    if rows:
+    if (put_off := _only_looking.get()) is not None:
+        put_off += [key for _, _, key, _, _ in rows]
+    elif rows:
         copy_rows("projection_dirty", _TYPES, rows)
 
 

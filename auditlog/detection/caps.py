@@ -22,6 +22,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.money.forecast import BEGUN, forecast
 from auditlog.core.money.limits import LimitFact, Minor, Spent
 from auditlog.database.dirty import look_again
+from auditlog.database.policies import policies_of
 from auditlog.detection.joined import with_joined
 from auditlog.detection.keep import keep, keep_keys
 from auditlog.detectors import (
@@ -101,11 +102,6 @@ def judge_caps(
     ever = _sums(tenant, touched.days, "ever")
     paths = paths_to(tenant, {each.grant for each in ever})
     facts = _facts(tenant, ever, paths)
-    if shared := _others_under(tenant, facts, paths.values(), touched.days.keys()):
-        touched.wholly(shared)
-        ever = _sums(tenant, touched.days, "ever")
-        paths = paths_to(tenant, {each.grant for each in ever})
-        facts = _facts(tenant, ever, paths)
     _judge_forecasts(tenant, touched, ever, paths, facts, withdrawn_by=withdrawn_by, now=now)
     asked = _can_be_passed(tenant, touched, ever, paths, facts) | _with_other_questions(ever)
     asked |= _with_findings(tenant, touched.days)
@@ -116,10 +112,11 @@ def judge_caps(
         look_again(tenant.pk, "caps", principal, due_at=now + COST * lines[principal])
         asked.discard(principal)
     if asked:
-        _judge(tenant, asked, withdrawn_by=withdrawn_by, now=now)
+        judge_principals(tenant, asked, withdrawn_by=withdrawn_by, now=now)
 
 
-def _judge(tenant: Tenant, principals: Collection[str], *, withdrawn_by: int, now: datetime) -> None:
+def judge_principals(tenant: Tenant, principals: Collection[str], *, withdrawn_by: int, now: datetime) -> None:
+    """Judge all that these principals spent."""
     record = _record(tenant, principals)
     for detector in RULES:
         found: dict[tuple[str, ...], list[Finding]] = {
@@ -135,35 +132,27 @@ class _Of(NamedTuple):
 
 
 def _record(tenant: Tenant, principals: Collection[str]) -> Record:
-    """The books of these principals, with every limit that binds them and all else that counts against those."""
-    spending = _with_shared(tenant, spending_of(tenant, principals), principals)
+    """The books of these principals, with every limit that binds them. Each is judged by itself (`Record.ledgers_on`)."""
+    spending = spending_of(tenant, principals)
     parties = {key for spent in spending for key in spent.parties}
     limits = limits_bound_to(tenant, parties=parties, grants={grant for spent in spending for grant in spent.grants})
+    ceilings = ceilings_of(tenant, {spent.authority for spent in spending})
     setters = {party for limit in limits for party in (limit.set_by, limit.holder, limit.actor)} - {""}
+    setters |= {said.set_by for many in ceilings.values() for said in many} - {""}
+    setters |= {spent.actor for spent in spending if spent.authority} - {""}
     lineage, attesters = lineage_of(tenant, setters)
     parties |= setters | {party for above in lineage.values() for party in above}
     return Record(
         limits=tuple(limits),
         spending=tuple(spending),
-        ceilings=ceilings_of(tenant, {spent.authority for spent in spending}),
+        ceilings=ceilings,
         kinds=kinds_of(tenant, generation_of(tenant), parties - {""}),
         lineage=lineage,
         attesters=attesters,
+        policies=policies_of(tenant),
         organisations=organisations_of(tenant),
         remits=remits_of(tenant),
     )
-
-
-def _with_shared(tenant: Tenant, spending: list[Spent], principals: Collection[str]) -> list[Spent]:
-    """With the books of those who share a holder's limit or a payment authority with them."""
-    parties = {key for spent in spending for key in spent.parties}
-    paths = paths_to(tenant, {grant for spent in spending for grant in spent.grants})
-    facts = limits_bound_to(tenant, parties=parties, grants=paths)
-    others = _principals_under(tenant, {spent.authority for spent in spending} - {""})
-    others = (others | _others_under(tenant, facts, paths.values(), principals)) - set(principals)
-    if not others:
-        return spending
-    return sorted([*spending, *spending_of(tenant, others)], key=lambda spent: (spent.at, spent.leaf_index))
 
 
 # --- what is about to be passed ---------------------------------------------------------------------------------------
@@ -332,18 +321,6 @@ _UNDER = """
 """
 
 
-def _others_under(
-    tenant: Tenant, facts: Iterable[LimitFact], paths: Iterable[Path], known: Collection[str]
-) -> set[str]:
-    """Who else spends under the same limits: where a holder has one in several principals' names, or a grant leads to nobody
-    and each sender claims another.
-    """
-    holders = {fact.holder for fact in facts if not fact.grant and fact.holder} - set(known)
-    loose = {grant.id for path in paths if not path.ends_at_root for grant in path.grants}
-    grants = {fact.grant for fact in facts if fact.grant in loose}
-    return _principals_of(tenant, holders, grants) - set(known) if holders or grants else set()
-
-
 # --- what can have been passed ----------------------------------------------------------------------------------------
 
 
@@ -422,6 +399,7 @@ class _Counted:
             each
             for each in mine
             if each.currency == fact.currency
+            and (fact.grant or fact.principal in ("", each.principal) or fact.holder == each.principal)
             and (not fact.provider or fact.provider in (each.provider, each.payee) or not (each.provider or each.payee))
         ]
 

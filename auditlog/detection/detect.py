@@ -22,6 +22,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
 from auditlog.database.dirty import AT_ONCE, look_again, look_at_leaves
+from auditlog.database.policies import following, policies_of
 from auditlog.detection import past
 from auditlog.detection.caps import judge_caps
 from auditlog.detection.grace import GRACE, is_ripe
@@ -81,7 +82,7 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         with connection.cursor() as cursor:
             # What a crash takes of a round it takes with the position, and it is judged again.
             cursor.execute("SET LOCAL synchronous_commit TO off")
-        with reading(tenant, state.generation):
+        with reading(tenant, state.generation), following(tenant, policies_of(tenant)):
             return _round(tenant, state, now=now, limit=limit)
 
 
@@ -152,9 +153,8 @@ def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]
     else:
         parties = set()
     parties |= keys.get("party", set())
-    changed += [
-        act for act in _limits_again(tenant, changed, parties) if act.leaf_index not in known and act.leaf_index < end
-    ]
+    again = [*_limits_again(tenant, changed, parties), *_authorities_again(tenant, changed)]
+    changed += {a.leaf_index: a for a in again if a.leaf_index not in known and a.leaf_index < end}.values()
     heard = {
         kind: [tuple(json.loads(key)) for key in sorted(keys.get(kind, ()))]
         for kind in ("sequence", "silence", "clock")
@@ -264,6 +264,22 @@ def _limits_again(tenant: Tenant, acts: Sequence[Act], parties: set[str]) -> lis
         " WHERE l.tenant_id = e.tenant_id AND l.generation = e.generation AND l.verb IN ('set', 'raised')"
         ' AND (l.holder = ANY(%s) OR l.set_by = ANY(%s) OR (l."grant" = ANY(%s) AND l."grant" <> \'\'))))',
         [list(parties), list(holders | parties), list(parties), list(grants)],
+    )
+
+
+MOST_STATED = 200  # statements of the payment authorities of one round
+
+
+def _authorities_again(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
+    """Statements of payment authorities under which others of this round spend: whose raise counts hangs on who does."""
+    named = {act.payload.money.authority for act in acts if act.payload.money} - {""}
+    if not named:
+        return []
+    return select_acts(
+        tenant,
+        "payment_authority = ANY(%s) AND payment_authority <> '' AND type = 'payment.authority_granted'",
+        [list(named)],
+        limit=MOST_STATED,
     )
 
 

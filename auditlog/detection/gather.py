@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from auditlog.core.amount import minor
 from auditlog.core.finding import SEVERITIES, Finding
 from auditlog.database.bulk import copy_rows
-from auditlog.detection.keep import write_finding
+from auditlog.detection.keep import collected, followed, write_finding
 from auditlog.detectors import Detector
 from auditlog.models import Tenant
 from auditlog.models.findings import SHOWN
@@ -47,6 +47,9 @@ def keep_gathered(
     now: datetime,
 ) -> None:
     """Keep what was found of the judged events (leaves): each in the finding of its anchor."""
+    found = followed(tenant, detector.rule, found, now=now)
+    if collected(found):
+        return
     told = {(each.anchor, each.leaves[0]): each for each in found}
     with connection.cursor() as cursor:
         cursor.execute(_STANDING, {"tenant": tenant.pk, "rule": detector.rule, "leaves": list(judged)})

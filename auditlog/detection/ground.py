@@ -15,11 +15,12 @@ from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import follows_an_act
 from auditlog.core.event import act_chain
 from auditlog.core.money.limits import LimitFact, Spent
+from auditlog.database.policies import policies_of
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts, shared_with
 from auditlog.reads.chains import lineage_of, load_tokens
-from auditlog.reads.money import limits_bound_to, spending_in, spending_of
+from auditlog.reads.money import ceilings_of, limits_bound_to, spenders_under, spending_in, spending_of
 from auditlog.reads.parties import kinds_of, organisations_of, owned_names, remits_of
 from auditlog.reads.record import (
     answers_about,
@@ -63,6 +64,10 @@ def ground_of(tenant: Tenant, acts: Sequence[Act]) -> Record:
     answers = answers_about(tenant, [*acts, *siblings] if asking else acts)
     limits = limits_around(tenant, acts)
     setters = {party for limit in limits for party in (limit.set_by, limit.holder, limit.actor)} - {""}
+    granting = {a.payload.money.authority for a in acts if a.type == "payment.authority_granted" and a.payload.money}
+    ceilings, spenders = ceilings_of(tenant, granting), spenders_under(tenant, granting)
+    setters |= {said.set_by for many in ceilings.values() for said in many} - {""}
+    setters |= {actor for actors in spenders.values() for actor in actors}
     lineage, attesters = lineage_of(tenant, setters)
     parties = {key for act in acts for key in (act.principal, act.actor, *act.path.parties)} | setters
     parties |= {party for above in lineage.values() for party in above}
@@ -76,6 +81,8 @@ def ground_of(tenant: Tenant, acts: Sequence[Act]) -> Record:
     }
     return Record(
         limits=tuple(limits),
+        ceilings=ceilings,
+        spenders=spenders,
         spending=tuple(_spending(tenant, acts, others)),
         **by_answer(answers),
         siblings=tuple(siblings),
@@ -86,6 +93,7 @@ def ground_of(tenant: Tenant, acts: Sequence[Act]) -> Record:
         others=others,
         lineage=lineage,
         attesters=attesters,
+        policies=policies_of(tenant),
         organisations=organisations_of(tenant),
         remits=remits_of(tenant),
         turns=turns_around(tenant, acts),

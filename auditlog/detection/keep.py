@@ -4,7 +4,9 @@ A finding that comes back is open again; one that people have judged keeps their
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from uuid import UUID
 
@@ -14,11 +16,50 @@ from auditlog.core.amount import minor
 from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import copy_rows
+from auditlog.database.policies import policies_of
 from auditlog.detectors import sources_disagree
 from auditlog.detectors.base import Detector
 from auditlog.models import Finding as FindingRow
 from auditlog.models import Tenant
 from auditlog.models.findings import SHOWN
+
+_collected: ContextVar[list[Finding] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[Finding]]:
+    """For who judges without keeping anything (a back-test): what would be kept is given instead."""
+    found: list[Finding] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def collected(findings: Iterable[Finding]) -> bool:
+    """Whether findings are collected, and not kept."""
+    if (into := _collected.get()) is None:
+        return False
+    into += findings
+    return True
+
+
+def followed(tenant: Tenant, rule: str, findings: Sequence[Finding], *, now: datetime) -> list[Finding]:
+    """What the tenant's policy of the rule leaves of what it found. What it makes silent is withdrawn by the policy's leaf."""
+    policy = policies_of(tenant).get(rule)
+    if policy is None or not findings:
+        return list(findings)
+    kept = policy.kept(findings, now=now)
+    silent = {each.anchor for each in findings} - {each.anchor for each in kept}
+    if silent and _collected.get() is None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE finding SET state = 'withdrawn', withdrawn_by_leaf = %s WHERE tenant_id = %s AND rule = %s"
+                " AND anchor = ANY(%s) AND state IN ('open', 'acknowledged')",
+                [policy.leaf_index, tenant.pk, rule, list(silent)],
+            )
+    return kept
 
 
 def keep(
@@ -55,7 +96,16 @@ def keep_keys(
     """Upsert what was found for these keys of one rule, and withdraw what was found for them before and is not now."""
     if not found:
         return
-    rows = [(json.dumps(key), finding) for key, findings in found.items() for finding in findings]
+    all_ = [finding for findings in found.values() for finding in findings]
+    left = {each.anchor: each for each in followed(tenant, rule, all_, now=now)}
+    if collected(left.values()):
+        return
+    rows = [
+        (json.dumps(key), left[finding.anchor])
+        for key, findings in found.items()
+        for finding in findings
+        if finding.anchor in left
+    ]
     upsert(tenant, version, rows, now=now)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -73,6 +123,9 @@ def keep_events(
     now: datetime,
 ) -> None:
     """Keep what was found of single events, and withdraw what was found of any of them before and is not now."""
+    judged = [(by, acts, followed(tenant, by.rule, found, now=now)) for by, acts, found in judged]
+    if collected(each for _, _, found in judged for each in found):
+        return
     leaves = list({act.leaf_index for _, acts, _ in judged for act in acts})
     with connection.cursor() as cursor:
         cursor.execute(
@@ -109,13 +162,12 @@ def keep_among(
     """Upsert what was found, and withdraw those of the standing findings (by id) that were not found again."""
     kept: set[int] = set()
     for detector in detectors:
-        rows = [
-            (json.dumps((*detector.partition, finding.principal or "")), finding)
-            for by, finding in found
-            if by is detector
-        ]
+        mine = followed(tenant, detector.rule, [finding for by, finding in found if by is detector], now=now)
+        if collected(mine):
+            continue
+        rows = [(json.dumps((*detector.partition, finding.principal or "")), finding) for finding in mine]
         kept |= set(upsert(tenant, detector.version, rows, now=now))
-    if gone := set(standing) - kept:
+    if _collected.get() is None and (gone := set(standing) - kept):
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE finding SET state = 'withdrawn', withdrawn_by_leaf = %s WHERE tenant_id = %s AND id = ANY(%s)"

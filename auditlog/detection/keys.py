@@ -18,6 +18,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.database.bulk import upsert_rows
 from auditlog.database.dirty import look_again
+from auditlog.database.policies import policies_of
 from auditlog.detection.grace import is_ripe
 from auditlog.detection.ground import limits_around
 from auditlog.detection.keep import keep
@@ -99,6 +100,7 @@ def _record(tenant: Tenant, detector: Detector, acts: Sequence[Act]) -> Record:
     for act in acts:
         parties |= {holder for holder, _ in holder_ties(act)}
     return Record(
+        policies=policies_of(tenant),
         limits=tuple(limits),
         kinds=kinds_of(tenant, generation_of(tenant), parties - {""}),
         tokens=load_tokens(tenant, {act.token for act in acts}),

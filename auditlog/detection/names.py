@@ -75,6 +75,14 @@ def judge_names(
         _judge(tenant, what, keys, set(), withdrawn_by=withdrawn_by, now=now, is_turn=True)
 
 
+def look_at_names(tenant: Tenant, acts: Sequence[Act], *, now: datetime) -> None:
+    """Judge the names of these acts as their rows are, which are not written (for a back-test)."""
+    for what in ("domain", *bulk_provisioning.KINDS):
+        rows = _by_leaf(tenant, what, {act.leaf_index for act in acts if act.type in TYPES})
+        if rows:
+            _judge(tenant, what, _spans_of(rows), {row.leaf_index for row in rows}, withdrawn_by=0, now=now)
+
+
 def _judge(
     tenant: Tenant,
     what: str,

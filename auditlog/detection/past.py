@@ -27,6 +27,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.money.limits import Spent
 from auditlog.database.bulk import copy_rows
 from auditlog.database.dirty import look_at_leaves
+from auditlog.database.policies import policies_of
 from auditlog.detection.keep import keep_among, standing_with
 from auditlog.detectors import declined_storm, duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
 from auditlog.detectors.base import Detector
@@ -142,6 +143,7 @@ def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) 
     if not around.acts and not around.standing:
         return
     record = Record(
+        policies=policies_of(tenant),
         spending=tuple(sorted(around.spending.values(), key=lambda s: (s.at, s.leaf_index))),
         tokens=load_tokens(tenant, {act.token for act in around.acts.values()}),
     )

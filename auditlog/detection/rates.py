@@ -13,6 +13,8 @@ from django.db import connection
 from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.core.money.velocity import READ, WEEK, Episode, episodes
+from auditlog.core.policy import setting_of
+from auditlog.database.policies import policies_of
 from auditlog.detection.keep import keep_keys
 from auditlog.detectors import velocity
 from auditlog.detectors.velocity import Spender
@@ -65,7 +67,12 @@ def _worth_looking_at(
             "SELECT r.principal, r.actor, r.provider, r.currency, r.hour FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[],"
             " %s::timestamptz[]) AS v(principal, actor, provider, currency, hour) JOIN projection_rate r"
             " USING (principal, actor, provider, currency, hour) WHERE r.tenant_id = %s AND r.generation = %s AND r.gross >= %s",
-            [*columns, tenant.pk, generation_of(tenant), velocity.FLOOR_MINOR],
+            [
+                *columns,
+                tenant.pk,
+                generation_of(tenant),
+                setting_of(policies_of(tenant), velocity.rule, velocity.FLOOR_MINOR),
+            ],
         )
         for *who, at in cursor.fetchall():
             asked[Spender(*who)].add(_hour(at) // WEEK)
@@ -84,12 +91,11 @@ def _worth_looking_at(
 def _judge(tenant: Tenant, spender: Spender, week: int) -> list[Finding]:
     begins = week * WEEK
     bins = _bins(tenant, spender, begins - BEFORE - READ, begins + WEEK + AFTER)
-    found = []
-    for rise in episodes(
-        bins, begins=begins - BEFORE, ends=begins + WEEK + AFTER, budget=velocity.BUDGET, floor=velocity.FLOOR_MINOR
-    ):
+    found, policies = [], policies_of(tenant)
+    budget, floor = (setting_of(policies, velocity.rule, each) for each in velocity.settings)
+    for rise in episodes(bins, begins=begins - BEFORE, ends=begins + WEEK + AFTER, budget=budget, floor=floor):
         if rise.first // WEEK == week and not _is_approved(tenant, spender, rise):
-            found.append(velocity.find(spender, rise, _lines(tenant, spender, rise)))
+            found.append(velocity.find(spender, rise, _lines(tenant, spender, rise), budget=budget))
     return found
 
 
@@ -135,6 +141,10 @@ def rises(bins_of: Iterable[tuple[Spender, dict[int, float]]]) -> Iterable[tuple
     """All of whole histories, for measuring."""
     for spender, bins in bins_of:
         for rise in episodes(
-            bins, begins=min(bins), ends=max(bins) + 1, budget=velocity.BUDGET, floor=velocity.FLOOR_MINOR
+            bins,
+            begins=min(bins),
+            ends=max(bins) + 1,
+            budget=velocity.BUDGET.default,
+            floor=velocity.FLOOR_MINOR.default,
         ):
             yield spender, rise

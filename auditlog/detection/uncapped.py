@@ -9,6 +9,8 @@ from django.db import connection
 
 from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
+from auditlog.core.policy import setting_of
+from auditlog.database.policies import policies_of
 from auditlog.detection.keep import keep_keys
 from auditlog.detectors import uncapped
 from auditlog.models import Tenant
@@ -51,7 +53,12 @@ def _dear_days(tenant: Tenant, asked: Mapping[str, set[date] | None]) -> list[tu
         cursor.execute(
             "SELECT principal, provider, currency, start FROM projection_balance WHERE tenant_id = %s AND generation = %s"
             " AND principal = ANY(%s) AND level = 'day' GROUP BY 1, 2, 3, 4 HAVING sum(gross) >= %s",
-            [tenant.pk, generation_of(tenant), list(asked), uncapped.DAY_MINOR],
+            [
+                tenant.pk,
+                generation_of(tenant),
+                list(asked),
+                setting_of(policies_of(tenant), uncapped.rule, uncapped.DAY_MINOR),
+            ],
         )
         rows = cursor.fetchall()
     return [row for row in rows if (months := asked[row[0]]) is None or row[3].replace(day=1) in months]
@@ -81,4 +88,4 @@ def _judge(tenant: Tenant, principal: str, provider: str, currency: str, day: da
         parties={party for line in lines for party in line.parties},
         grants={grant for line in lines for grant in line.grants},
     )
-    return uncapped.judge_day(principal, lines, {act.event_id: act for act in acts}, limits)
+    return uncapped.judge_day(principal, lines, {act.event_id: act for act in acts}, limits, policies_of(tenant))

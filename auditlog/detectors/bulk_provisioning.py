@@ -30,14 +30,14 @@ types = frozenset({"account.created", "project.created", "resource.provisioned",
 partition = ("environment",)  # a cluster may be of several principals
 waits = False
 
-_KINDS = {
+KINDS = {
     "account": "account user tenant workspace organization organisation signup",
     "mailbox": "mailbox inbox email mail",
     "number": "number phone sms msisdn",
     "package": "package npm pypi crate",
     "project": "project",
 }
-_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
+_KIND_OF = {word: kind for kind, words in KINDS.items() for word in words.split()}
 _MADE = frozenset(
     "create created register registered publish published provision provisioned open rent buy signup add".split()
 )

@@ -6,6 +6,7 @@ from auditlog.core.acts.refused import REFUSED_TYPES, WITHIN, attempts_of, storm
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
+from auditlog.core.policy import Setting
 from auditlog.detectors.base import common_grant, finding, spent_most
 from auditlog.detectors.gathered import span
 
@@ -22,9 +23,12 @@ types = REFUSED_TYPES
 partition = ("principal",)
 waits = False
 
+ATTEMPTS = Setting("attempts", 20, 3, 10_000, "attempts", "refused within an hour")
+settings = (ATTEMPTS,)
+
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
-    for run in storms(acts):
+    for run in storms(acts, int(record.setting(rule, ATTEMPTS))):
         first = min(run, key=lambda act: act.leaf_index)
         currencies = {act.currency for act in run} - {""}
         seconds = (run[-1].occurred_at - run[0].occurred_at).total_seconds()

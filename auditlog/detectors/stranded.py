@@ -15,6 +15,7 @@ from auditlog.core.chain.authority import ended_before
 from auditlog.core.chain.chain import NO_TOKENS
 from auditlog.core.chain.record import Record, Turn
 from auditlog.core.finding import Finding
+from auditlog.core.policy import Setting
 from auditlog.detectors.base import finding
 from auditlog.detectors.gathered import span
 
@@ -34,7 +35,8 @@ partition = ("event_id",)
 waits = False
 gathers = True
 
-AFTER = timedelta(days=1)  # policy: so long after the end a charge is no last reading of it
+AFTER = Setting("after_hours", 24, 1, 720, "hours", "so long after the end a charge is no last reading of it")
+settings = (AFTER,)
 
 
 def advise(facts: Facts, now: datetime | None) -> str:
@@ -71,16 +73,17 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
 
 def _ended(act: Act, record: Record) -> tuple[datetime, str, int] | None:
     """When what this is for was over, what that was, and the leaf that says so; None while it may still be wanted."""
+    after = timedelta(hours=record.setting(rule, AFTER))
     for kind, name in (("session", act.session), ("task", act.task)):
         turn = last_turn(record.turns.get((kind, name), ()), act)
         if name and turn is not None:
             # Work that goes on in a session is not over because its task was also named elsewhere, nor the other way round.
             return (
-                (turn.at, f"its {kind}", turn.leaf_index) if turn.ended and act.occurred_at - turn.at > AFTER else None
+                (turn.at, f"its {kind}", turn.leaf_index) if turn.ended and act.occurred_at - turn.at > after else None
             )
     if act.through:
         gone = ended_before(act.path, NO_TOKENS, act.occurred_at, provider=act.provider)
-        if gone is not None and gone.link.revoked_at is not None and gone.seconds_late > AFTER.total_seconds():
+        if gone is not None and gone.link.revoked_at is not None and gone.seconds_late > after.total_seconds():
             return (
                 gone.link.revoked_at,
                 f"{gone.name}, under which it was made,",

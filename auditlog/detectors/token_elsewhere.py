@@ -21,6 +21,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.record import Record
 from auditlog.core.chain.use import USE_TYPES
 from auditlog.core.finding import Finding
+from auditlog.core.policy import Setting
 from auditlog.detectors.base import finding
 
 rule = "authority.token_elsewhere"
@@ -33,7 +34,10 @@ types = USE_TYPES
 partition = ("actor",)
 waits = False
 HABIT = 5  # acts seen before a place can be unusual
-SETTLED = timedelta(days=7)  # policy: so long all acts come from one new place before the holder has moved there
+SETTLED = Setting(
+    "settled_days", 7, 1, 90, "days", "so long all acts come from one new place before the holder has moved there"
+)
+settings = (SETTLED,)
 SETTLED_ACTS = 20
 
 
@@ -58,6 +62,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     open_: Stay | None = None  # the last stay, while nobody is at home there
     since: list[Act] = []  # acts from one strange place, with no other between them
     placed = 0
+    settled = timedelta(days=record.setting(rule, SETTLED))
     for act in sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index)):
         signs = signs_of(act)
         if not signs or not act.happened or act.environment != "live":
@@ -73,7 +78,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
             place = tuple(f"{name} {value}" for name, value in signs.items())
             if since and place != tuple(f"{name} {value}" for name, value in signs_of(since[-1]).items()):
                 since = []
-            if len(since) >= SETTLED_ACTS and act.occurred_at - since[0].occurred_at >= SETTLED:
+            if len(since) >= SETTLED_ACTS and act.occurred_at - since[0].occurred_at >= settled:
                 open_, since = None, []
             else:
                 since.append(act)

@@ -5,7 +5,7 @@ one provider for one principal, for so much in one day that somebody should have
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 from auditlog.core.chain.act import Act
@@ -13,6 +13,7 @@ from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.limits import LimitFact, Minor, Spent
 from auditlog.core.money.money import amount_text, minor
+from auditlog.core.policy import Policy, Setting, setting_of
 from auditlog.detectors.base import common_grant, finding, spent_most
 
 rule = "spend.uncapped"
@@ -28,8 +29,11 @@ types = frozenset({"usage.metered"})
 partition = ("principal",)
 waits = False
 
-DAY_MINOR = 100_000  # policy: spent at one provider on one day (UTC), in minor units of whatever currency
-THINGS = 3  # policy: what is metered side by side
+DAY_MINOR = Setting(
+    "day_minor", 100_000, 100, 10**12, "minor units", "spent at one provider on one day (UTC), in whatever currency"
+)
+THINGS = Setting("things", 3, 1, 1_000, "things", "metered side by side")
+settings = (DAY_MINOR, THINGS)
 READ = 2_000  # lines of the day, the first; of more, these are enough to see what it is
 
 
@@ -45,16 +49,20 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for provider, currency, day in sorted(days, key=lambda each: (each[2], each[:2])):
         lines = days[provider, currency, day]
         month = (provider, currency, day.replace(day=1))
-        if month in found or sum(line.gross_minor for line in lines) < DAY_MINOR:
+        if month in found or sum(line.gross_minor for line in lines) < record.setting(rule, DAY_MINOR):
             continue
-        raised = judge_day(principal, lines, known, record.limits)
+        raised = judge_day(principal, lines, known, record.limits, record.policies)
         if raised is not None:
             found.add(month)
             yield raised
 
 
 def judge_day(
-    principal: str, lines: Sequence[Spent], known: dict[str, Act], limits: Iterable[LimitFact]
+    principal: str,
+    lines: Sequence[Spent],
+    known: dict[str, Act],
+    limits: Iterable[LimitFact],
+    policies: Mapping[str, Policy],
 ) -> Finding | None:
     """All lines of one principal, provider, currency and day; `known`: the acts of (at least) the first READ of them."""
     lines = sorted(lines, key=lambda line: (line.at, line.leaf_index))
@@ -63,7 +71,12 @@ def judge_day(
     read = Counter(act.target for act in acts if act.target and act.target not in (act.charge, act.request_id))
     things = {thing for thing, times in read.items() if times > 1}
     total: Minor = sum(line.gross_minor for line in lines)
-    if len(things) < THINGS or total < DAY_MINOR or any(_is_bound(line, limits) for line in lines):
+    dear = setting_of(policies, rule, DAY_MINOR)
+    if (
+        len(things) < setting_of(policies, rule, THINGS)
+        or total < dear
+        or any(_is_bound(line, limits) for line in lines)
+    ):
         return None
     if any(
         grant.intent is not None and grant.intent.max_price_minor is not None
@@ -76,7 +89,7 @@ def judge_day(
         rule,
         f"{principal} {first.provider} {first.currency} {day:%Y-%m}",
         acts,
-        severity="high" if total >= 5 * DAY_MINOR else "medium",
+        severity="high" if total >= 5 * dear else "medium",
         title=f"{amount_text(total, first.currency)} was spent at {first.provider or 'an unnamed provider'} on {day.isoformat()} by "
         f"{len(things)} things side by side, and no limit binds it",
         actor=spent_most(acts),

@@ -12,6 +12,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.money.limits import Spent
 from auditlog.core.money.money import amount_text, minor
 from auditlog.core.money.velocity import Episode
+from auditlog.core.policy import Setting
 
 rule = "spend.velocity"
 version = 1
@@ -25,8 +26,9 @@ types = frozenset[str]()  # it looks at the hours of the books, and at no single
 partition = ("principal", "actor", "provider", "currency", "week")
 waits = False
 
-BUDGET = 0.02  # policy: false alarms for each who spends, a month
-FLOOR_MINOR = 1_000  # policy: spent in an hour at least, in minor units
+BUDGET = Setting("budget", 0.02, 0.001, 10, "false alarms", "for each who spends, a month")
+FLOOR_MINOR = Setting("floor_minor", 1_000, 1, 10**12, "minor units", "spent in an hour at least")
+settings = (BUDGET, FLOOR_MINOR)
 
 
 class Spender(NamedTuple):
@@ -40,7 +42,7 @@ def advise(facts: Facts, now: datetime | None) -> str:
     return f"{last_charge(facts, now)} {runbook}"
 
 
-def find(spender: Spender, rise: Episode, lines: Sequence[Spent]) -> Finding:
+def find(spender: Spender, rise: Episode, lines: Sequence[Spent], *, budget: float) -> Finding:
     """`lines`: of the hours of the rise, the first of them at least."""
     begins, ends = (datetime.fromtimestamp(n * 3600, UTC) for n in (rise.first, rise.last + 1))
     hours = rise.last - rise.first + 1
@@ -66,6 +68,6 @@ def find(spender: Spender, rise: Episode, lines: Sequence[Spent]) -> Finding:
             "until": ends.isoformat(),
             "spent_minor": round(rise.spent),
             "usual_minor": round(rise.usual),
-            "alarm_budget": BUDGET,
+            "alarm_budget": budget,
         },
     )

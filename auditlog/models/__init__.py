@@ -21,11 +21,13 @@ from auditlog.models.directory import (
     Witness,
 )
 from auditlog.models.findings import (
+    Backtest,
     Finding,
     FindingChanges,
     FindingMember,
     NotedDelivery,
     RefusalCount,
+    RulePolicy,
     Triage,
     Verification,
     Watch,
@@ -69,6 +71,7 @@ from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 
 __all__ = [
     "ApiToken",
+    "Backtest",
     "Balance",
     "Bill",
     "BillLine",
@@ -115,6 +118,7 @@ __all__ = [
     "ResponsePolicy",
     "RetentionPolicy",
     "Role",
+    "RulePolicy",
     "SealedSecret",
     "SecurityLog",
     "SequenceRun",

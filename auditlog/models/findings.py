@@ -128,6 +128,8 @@ class Triage(models.Model):
     from_state = models.CharField(max_length=14)
     to_state = models.CharField(max_length=14)
     reason = models.TextField()
+    # What the finding was, where the person says: a label for the precision of its rule, and never a threshold by itself.
+    label = models.CharField(max_length=9, blank=True)
 
     class Meta:
         db_table = "finding_triage"
@@ -135,6 +137,66 @@ class Triage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.from_state} -> {self.to_state}"
+
+
+class RulePolicy(models.Model):
+    """One version of how a rule is set for a tenant (core.policy). The newest is in force; what was in force before stays.
+    Leaf `leaf_index` states the whole of it, and a row that it does not state is not followed.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    rule = models.CharField(max_length=60)
+    version = models.IntegerField()
+    data = models.JSONField()
+    reason = models.TextField()
+    set_by = models.CharField(max_length=150)
+    person = models.CharField(max_length=170)
+    at = models.DateTimeField()
+    leaf_index = models.BigIntegerField()
+
+    class Meta:
+        db_table = "rule_policy"
+        ordering = ["-version"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "rule", "version"], name="rule_policy_once")]
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.version}"
+
+
+class Backtest(models.Model):
+    """What a policy would have raised, asked for by a person and run by a worker. Nothing of it is a finding."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False)
+    rule = models.CharField(max_length=60)
+    data = models.JSONField()  # the policy that is tried
+    days = models.IntegerField()
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    asked_by = models.CharField(max_length=150)
+    asked_at = models.DateTimeField()
+    begun_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    done = models.IntegerField(default=0)  # acts looked at, of `total`
+    total = models.IntegerField(default=0)
+    result = models.JSONField(null=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        db_table = "backtest"
+        indexes = [
+            models.Index(fields=["tenant", "rule", "-id"], name="backtest_by_rule"),
+            models.Index(fields=["id"], name="backtest_open", condition=models.Q(state__in=["waiting", "running"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.state}"
 
 
 class Verification(models.Model):

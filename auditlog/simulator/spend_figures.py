@@ -70,7 +70,11 @@ def _months(months: int, seed: int) -> dict:
                 bins[act.actor, act.provider, act.currency][hour] += float(act.exact_minor or 0)
         for mine in bins.values():
             rises = episodes(
-                mine, begins=min(mine), ends=max(mine) + 1, budget=velocity.BUDGET, floor=velocity.FLOOR_MINOR
+                mine,
+                begins=min(mine),
+                ends=max(mine) + 1,
+                budget=velocity.BUDGET.default,
+                floor=velocity.FLOOR_MINOR.default,
             )
             found[velocity.rule] += len(list(rises))
     return {

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.models import Model
 
 from auditlog.core.errors import NotConfigured, UnexpectedAnswer
 from auditlog.core.wire.request import Request, Response
@@ -27,7 +28,7 @@ def pull_of(source: Source, kind: str) -> Pull:
 
 
 @contextmanager
-def alone(row: Source | ExportStream, kind: str) -> Iterator[bool]:
+def alone(row: Model, kind: str) -> Iterator[bool]:
     """Whether nobody else is at this row's `kind` meanwhile."""
     name = f"answerable.pull.{kind}"
     with connection.cursor() as cursor:

@@ -14,6 +14,7 @@ import structlog
 from django.db import DatabaseError, connection, connections
 
 from auditlog import formats
+from auditlog.detection import tune
 from auditlog.export.deliver import deliver, due_streams
 from auditlog.ingest.fetch import fetch
 from auditlog.ingest.poll import poll
@@ -76,6 +77,15 @@ def start_signals(*, now: Callable[[], datetime]) -> list[threading.Thread]:
     return _start([(receiver_id, SIGNAL) for receiver_id in due_receivers(now=now())], now, lambda _: None)
 
 
+BACKTEST = "backtest"
+
+
+def start_backtest(*, now: Callable[[], datetime]) -> list[threading.Thread]:
+    """Run the back-test that waits longest, in a thread of its own."""
+    waiting = tune.waiting()
+    return _start([(waiting, BACKTEST)], now, lambda _: None) if waiting is not None else []
+
+
 def _start(
     jobs: list[tuple[int, str]], now: Callable[[], datetime], done: Callable[[str], None]
 ) -> list[threading.Thread]:
@@ -96,12 +106,14 @@ def _start(
 
 def _room(kind: str) -> str:
     """What shares its threads: signals never wait for an export that hangs."""
-    return kind if kind in (EXPORT, SIGNAL) else ""
+    return kind if kind in (EXPORT, SIGNAL, BACKTEST) else ""
 
 
 def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[str], None]) -> None:
     try:
-        if kind == EXPORT:
+        if kind == BACKTEST:
+            tune.run(row_id, now=now)
+        elif kind == EXPORT:
             deliver(row_id, now=now)
         elif kind == SIGNAL:
             deliver_signals(row_id, now=now)
@@ -110,6 +122,9 @@ def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[st
     except Exception as error:
         log.exception("not sent" if kind == EXPORT else "source not asked", row=row_id, kind=kind)
         with suppress(DatabaseError):  # or it would be due again at once, for ever
+            if kind == BACKTEST:
+                tune.failed(row_id, now=now())
+                return
             fault = f"a fault of ours, which is in our log: {type(error).__name__}"
             if kind == SIGNAL:
                 put_off(row_id, fault, now=now())

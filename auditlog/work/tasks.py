@@ -116,6 +116,14 @@ def respond() -> None:
     start_signals(now=clock.now)
 
 
+@shared_task(name="auditlog.backtest", ignore_result=True)
+def backtest() -> None:
+    """Run the back-test that waits longest, if one does."""
+    from auditlog.work.rounds import start_backtest
+
+    start_backtest(now=clock.now)
+
+
 @shared_task(name="auditlog.nightly", ignore_result=True)
 def nightly() -> None:
     """Start what runs once a night, when its time has come."""

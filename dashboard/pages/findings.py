@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.reading import Reading
+from auditlog.database.policies import RULES, policy_of
 from auditlog.detection.triage import triage
 from auditlog.detectors import detectors_of, runbook_of
 from auditlog.models import Finding, Triage
@@ -77,6 +78,15 @@ class TriageForm(forms.Form):
         help_text="Kept for ever with your name and the time.",
         error_messages={"required": "Write why: the reason is kept with the decision."},
     )  # fmt: skip
+    label = forms.ChoiceField(
+        label="It was", required=False, help_text="For the precision of the rule; it changes no threshold.",
+        choices=[("", "–"), ("true", "true"), ("false", "false"), ("defensive", "defensive: kept for one's own mark")],
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, may_label: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not may_label:
+            del self.fields["label"]
 
 
 def list_findings(
@@ -160,11 +170,12 @@ def findings(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
     view = finding_view(request.viewer, finding_id)
-    form = TriageForm(initial={"state": _next_state(view["finding"])})
+    labels = not is_desk(request.viewer)
+    form = TriageForm(initial={"state": _next_state(view["finding"])}, may_label=labels)
     status = 200
     if request.method == "POST":
         request.viewer.must("triage")
-        form = TriageForm(request.POST)
+        form = TriageForm(request.POST, may_label=labels)
         if form.is_valid():
             try:
                 triage(request.viewer, finding_id, now=timezone.now(), **form.cleaned_data)
@@ -183,6 +194,9 @@ def finding(request: HttpRequest, finding_id: int) -> HttpResponse:
         "about": _about(view["finding"].rule),
         "names_page": view["finding"].rule in ABOUT_NAMES,
         "runbook": runbook_of(view["finding"], timezone.now()),
+        "ours": policy_of(request.viewer.tenant, view["finding"].rule)
+        if labels and view["finding"].rule in RULES
+        else None,
         "case_form": OpenCaseForm(initial={"finding": finding_id, "title": view["case_title"]})
         if request.viewer.may("case")
         else None,

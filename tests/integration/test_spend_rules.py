@@ -1,13 +1,13 @@
 """Rules about money that is spent for nothing, without a limit, or not at all: each with an ordinary day on which it is silent."""
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from auditlog.core.acts import refused
 from auditlog.detection import past
-from auditlog.detectors import uncapped
+from auditlog.detectors import declined_storm, uncapped
 from auditlog.models import Finding, ProjectionState, Tie
 from tests.integration.test_detect import desk, found  # noqa: F401 - a fixture
 from tests.whole_record import differences
@@ -155,8 +155,8 @@ def test_a_card_that_is_tried_again_for_days_is_no_storm(desk):  # noqa: F811
 
 @pytest.mark.parametrize("seed", range(4))
 def test_storms_and_loops_are_judged_as_if_they_had_come_at_once(desk, seed, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(refused, "STORM", 3)
-    monkeypatch.setattr(uncapped, "DAY_MINOR", 300)
+    monkeypatch.setattr(declined_storm, "ATTEMPTS", replace(declined_storm.ATTEMPTS, default=3))
+    monkeypatch.setattr(uncapped, "DAY_MINOR", replace(uncapped.DAY_MINOR, default=300))
     monkeypatch.setattr(past, "EDGE", 3)
     rng = random.Random(seed)
     events = [declined(desk, n, every=rng.choice((MINUTE, HOUR, 3 * HOUR))) for n in range(14)]

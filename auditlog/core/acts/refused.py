@@ -12,7 +12,6 @@ from auditlog.core.chain.act import Act
 REFUSED_TYPES = frozenset(
     {"payment.failed", "payment.authorized", "payment.captured", "action.denied", "invoice.failed"}
 )
-STORM = 20  # policy: refused attempts within WITHIN
 WITHIN = timedelta(hours=1)
 
 
@@ -27,13 +26,13 @@ def is_refused(act: Act) -> bool:
     return act.outcome in ("failure", "denied")
 
 
-def storms(acts: Iterable[Act]) -> list[list[Act]]:
-    """Attempts of one principal at one provider that follow each other within WITHIN, with STORM in one such stretch."""
+def storms(acts: Iterable[Act], most: int) -> list[list[Act]]:
+    """Attempts of one principal at one provider that follow each other within WITHIN, with `most` in one such stretch."""
     by_provider: dict[str, list[Act]] = {}
     for act in sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index)):
         if is_refused(act):
             by_provider.setdefault(act.provider, []).append(act)
-    return [run for many in by_provider.values() for run in _runs(many) if _is_storm(run)]
+    return [run for many in by_provider.values() for run in _runs(many) if _is_storm(run, most)]
 
 
 def _runs(acts: list[Act]) -> Iterable[list[Act]]:
@@ -47,10 +46,10 @@ def _runs(acts: list[Act]) -> Iterable[list[Act]]:
         yield run
 
 
-def _is_storm(run: list[Act]) -> bool:
+def _is_storm(run: list[Act], most: int) -> bool:
     """By attempts: what two sources tell of one charge or request is one."""
     times = [act.occurred_at for act in _once(run)]
-    return any(last - first <= WITHIN for first, last in zip(times, times[STORM - 1 :], strict=False))
+    return any(last - first <= WITHIN for first, last in zip(times, times[most - 1 :], strict=False))
 
 
 def _once(run: Iterable[Act]) -> list[Act]:

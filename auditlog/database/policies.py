@@ -1,0 +1,60 @@
+"""How a tenant has set its rules. A version that its leaf does not state is not followed."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from auditlog.core.errors import ConfigurationDiffers, ConfigurationError
+from auditlog.core.policy import Policy, Setting, read_policy
+from auditlog.detectors import DETECTORS
+from auditlog.models import Payload, RulePolicy, Tenant
+
+Policies = Mapping[str, Policy]
+_followed: ContextVar[tuple[int, Policies] | None] = ContextVar("policies", default=None)
+RULES = tuple(dict.fromkeys(detector.rule for detector in DETECTORS))
+
+
+def settings_of(rule: str) -> tuple[Setting, ...]:
+    """What can be set of a rule. Raises ConfigurationError for a rule that there is not."""
+    found = [detector for detector in DETECTORS if detector.rule == rule]
+    if not found:
+        raise ConfigurationError(f"no rule {rule[:60]!r}; there are: {', '.join(RULES)}")
+    return tuple({s.name: s for detector in found for s in getattr(detector, "settings", ())}.values())
+
+
+def policies_of(tenant: Tenant) -> Policies:
+    """By rule, how it is set now; rules that come as they are, are not in it."""
+    followed = _followed.get()
+    if followed is not None and followed[0] == tenant.pk:
+        return followed[1]
+    newest = RulePolicy.objects.filter(tenant=tenant).order_by("rule", "-version").distinct("rule")
+    return {row.rule: _read(row) for row in newest}
+
+
+@contextmanager
+def following(tenant: Tenant, policies: Policies) -> Iterator[None]:
+    """For a round, which follows the policies that it began with; and for a back-test, which tries another one."""
+    token = _followed.set((tenant.pk, policies))
+    try:
+        yield
+    finally:
+        _followed.reset(token)
+
+
+def policy_of(tenant: Tenant, rule: str) -> Policy:
+    settings_of(rule)
+    return policies_of(tenant).get(rule) or Policy(rule)
+
+
+def _read(row: RulePolicy) -> Policy:
+    """Raises ConfigurationDiffers where its leaf says something else, or nothing."""
+    raw = (
+        Payload.objects.filter(tenant_id=row.tenant_id, leaf_index=row.leaf_index).values_list("raw", flat=True).first()
+    )
+    said = json.loads(bytes(raw)) if raw is not None else {}
+    if (said.get("change"), said.get("rule"), said.get("version"), said.get("policy")) != (
+        "rule policy.set", row.rule, row.version, json.dumps(row.data, sort_keys=True),
+    ):  # fmt: skip
+        raise ConfigurationDiffers(f"policy {row.version} of {row.rule} is not what leaf {row.leaf_index} states")
+    return read_policy(row.rule, row.data, settings_of(row.rule), version=row.version, leaf_index=row.leaf_index)
