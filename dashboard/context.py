@@ -44,7 +44,7 @@ HELP_ON = {
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
     **dict.fromkeys(("sources", "source", "formats"), "connect"),
     **dict.fromkeys(("rules", "rule"), "rules"),
-    "case_bank": "cases",
+    **dict.fromkeys(("case_bank", "case_outcomes"), "cases"),
     "changes": "production",
     **dict.fromkeys(("names", "name_cluster"), "abuse"),
 }

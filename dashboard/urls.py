@@ -18,7 +18,7 @@ from dashboard.pages import (
     spend,
     stops,
 )
-from dashboard.pages.cases import bank_answer
+from dashboard.pages.cases import bank_answer, outcomes
 from dashboard.pages.cases import case as cases
 
 app_name = "dashboard"
@@ -77,6 +77,7 @@ urlpatterns = [
     path("help/<slug:topic>/", help.help_page, name="help"),
     path("cases/", cases.cases, name="cases"),
     path("packets/", cases.packets, name="packets"),
+    path("cases/outcomes/", outcomes.outcomes, name="case_outcomes"),
     path("cases/<str:ref>/", cases.case, name="case"),
     path("cases/<str:ref>/again/", cases.case_again, name="case_again"),
     path("cases/<str:ref>/deadline/", cases.case_deadline, name="case_deadline"),

@@ -20,11 +20,13 @@ from config import env
 from disputes import mind, queries
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import MOST_BYTES, let_in, stage, submit
+from disputes.case.tally import tally
 from disputes.core.deadlines import OF_STATES, due_at
 from disputes.core.status import OPEN, TABLE, nexts
 from disputes.decide import approve, assess_again, effects, move, propose, refuse_settlement
 from disputes.mind import mind_deadlines
 from disputes.models import Case, Deadline, EvidenceItem
+from tests.integration.test_dashboard_pages import signed_in
 from tests.integration.test_disputes_cases import (  # noqa: F401
     assessed,
     buys,
@@ -634,3 +636,42 @@ def test_a_case_that_cannot_be_moved_holds_up_no_other(shop, handler, monkeypatc
     mind_deadlines(now=shop.now + 21 * DAY)
     stuck.refresh_from_db(), other.refresh_from_db()
     assert (stuck.state, other.state) == ("evidence_open", "record_sealed")
+
+
+# --- how cases went ---------------------------------------------------------------------------------------------------
+
+
+def test_how_cases_went_is_told_by_kind_provider_and_operator(shop, handler, decider, panel):
+    case = decided(shop, handler, decider)
+    move(case, "appealed", viewer=handler, reason="no", now=shop.now)
+    move(case, "appeal_review", viewer=panel, now=shop.now)
+    propose(case, viewer=panel, outcome="varied", reason="half", now=shop.now)
+    case.refresh_from_db()
+    other = opened(shop, handler, [buys(shop, "superseal.io")])
+    move(other, "withdrawn", viewer=handler, reason="paid", now=shop.now)
+
+    found = tally(Case.objects.filter(tenant=shop.row))
+    [whole] = found["all"]
+    assert (whole.opened, whole.decided, whole.upheld, whole.withdrawn, whole.appealed, whole.overturned) == (
+        2,
+        1,
+        1,
+        1,
+        1,
+        0,
+    )
+    assert whole.open == 0 and whole.days == 0.0
+    assert [each.value for each in found["operator"]] == ["https://conductor.example"]
+    assert tally(Case.objects.filter(tenant=shop.row), since=shop.now + DAY)["all"] == []
+
+
+def test_how_cases_went_has_a_page_and_a_sheet(shop, handler, decider):
+    empty = signed_in(shop, "auditor")
+    assert "No case was opened yet" in empty.get("/cases/outcomes/").content.decode()
+    decided(shop, handler, decider)
+    page = empty.get("/cases/outcomes/").content.decode()
+    assert "1 upheld in whole or in part" in page and "By who runs the agent" in page
+    sheet = empty.get("/cases/outcomes/?format=csv").content.decode()
+    assert sheet.startswith("by,value,opened") and "all,,1,0,1,1,0" in sheet
+    desk = signed_in(shop, "abuse", "registrar").get("/cases/outcomes/").content.decode()
+    assert "By who runs the agent" not in desk and "conductor.example" not in desk
