@@ -22,7 +22,6 @@ _PLACES = (
     ("names", "Names"),
     ("cases", "Cases"),
     ("stops", "Stops"),
-    ("rules", "Rules"),
     ("integrity", "Integrity"),
 )
 _OF_WHOLE = {

@@ -120,7 +120,7 @@ def judge_principals(tenant: Tenant, principals: Collection[str], *, withdrawn_b
     record = _record(tenant, principals)
     for detector in RULES:
         found: dict[tuple[str, ...], list[Finding]] = {
-            (p,): list(detector.find([_Of(p)], record)) if record.spending_of(p) else [] for p in sorted(principals)
+            (p,): list(detector.find([_Of(p)], record)) if record.spent_for(p) else [] for p in sorted(principals)
         }
         keep(tenant, detector, with_joined(tenant, found), withdrawn_by=withdrawn_by, now=now)
 
@@ -185,7 +185,9 @@ def _judge_forecasts(
     found: dict[tuple[str, ...], list[Finding]] = {key: [] for key in standing}
     limits: dict[tuple[str, ...], list[LimitFact]] = defaultdict(list)
     for fact in worth:
-        limits[fact.key].append(fact)
+        # One agent may serve two customers, each with a limit of the same kind.
+        whose = () if fact.grant or fact.holder == fact.principal else (fact.principal,)
+        limits[*fact.key, *whose].append(fact)
     for key, said in limits.items():
         for year, month in months:
             start = date(year, month, 1)

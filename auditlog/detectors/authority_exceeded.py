@@ -26,7 +26,7 @@ of_lines = True
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    mine = record.spending_of(principal)
+    mine = record.spent_for(principal)
     for authority in sorted({spent.authority for spent in mine} - {""}):
         over = [each for each in record.beyond_authority(principal, authority) if not each.doubt]
         for ended in (False, True):

@@ -32,7 +32,7 @@ MONTH = timedelta(days=31)  # what an invoice without a period may be for, where
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    mine = record.spending_of(principal)
+    mine = record.spent_for(principal)
     bills = [line for line in mine if line.book == "billed" and line.gross_minor]
     for place, bill in enumerate(bills):
         before = max((b.at for b in bills[:place] if b.merchant == bill.merchant), default=bill.at - MONTH)

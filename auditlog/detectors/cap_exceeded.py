@@ -28,7 +28,7 @@ of_lines = True
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    ledgers = record.ledgers_on(record.spending_of(principal))
+    ledgers = record.ledgers_on(record.spent_for(principal))
     found: dict[str, Finding] = {}
     for ledger in ledgers:
         for crossing in crossings_of(ledger):

@@ -27,7 +27,7 @@ of_lines = True
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
     seen: set[str] = set()
-    for ledger in record.ledgers_on(record.spending_of(principal)):
+    for ledger in record.ledgers_on(record.spent_for(principal)):
         for crossing in overshoots_of(ledger):
             limit = crossing.limit
             raised = cap_exceeded.crossing_finding(

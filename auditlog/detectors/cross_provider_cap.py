@@ -27,7 +27,7 @@ of_lines = True
 
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     [principal] = {act.principal for act in acts}
-    ledgers = record.ledgers_on(record.spending_of(principal))
+    ledgers = record.ledgers_on(record.spent_for(principal))
     seen: set[str] = set()
     for crossing in (c for ledger in ledgers for c in crossings_of(ledger)):
         if crossing.limit.scope != "global" or not cap_exceeded.each_within_own_limit(crossing, ledgers):

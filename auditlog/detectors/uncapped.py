@@ -42,7 +42,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     known = {act.event_id: act for act in acts}
     [principal] = {act.principal for act in acts}
     days: dict[tuple[str, str, date], list[Spent]] = defaultdict(list)
-    for line in record.spending_of(principal):
+    for line in record.spent_for(principal):
         if line.gross_minor:
             days[line.provider, line.currency, line.at.astimezone(UTC).date()].append(line)
     found: set[tuple[str, str, date]] = set()
@@ -111,6 +111,7 @@ def _is_bound(line: Spent, limits: Iterable[LimitFact]) -> bool:
         and limit.verb != "reached"
         and limit.at < ends
         and (limit.grant in line.grants if limit.grant else limit.holder in line.parties)
+        and (limit.grant or limit.principal in ("", line.principal) or limit.holder == line.principal)
         and (not limit.provider or limit.provider in (line.provider, line.payee))
         for limit in limits
     )

@@ -1055,7 +1055,7 @@ class _Teller:
             "charge": charge["id"], "created": int(at.timestamp()), "currency": "usd",
             "evidence": {"access_activity_log": None, "service_documentation": None, "uncategorized_text": None},
             "evidence_details": {
-                "due_by": int((at + timedelta(days=20)).timestamp()), "has_evidence": False, "past_due": False,
+                "due_by": int((at + timedelta(days=30)).timestamp()), "has_evidence": False, "past_due": False,
                 "submission_count": 0,
             },
             "is_charge_refundable": True, "livemode": True, "metadata": {}, "reason": "product_unacceptable",

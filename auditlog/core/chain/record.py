@@ -131,9 +131,9 @@ class Record:
         confined_to = self.remits.get(source)
         return not confined_to or party.partition("|")[0] in confined_to
 
-    def spending_of(self, party: str) -> list[Spent]:
-        """Every line that has the party on its chain."""
-        return self._spending.get(party, [])
+    def spent_for(self, principal: str) -> list[Spent]:
+        """Every line in a principal's name."""
+        return [line for line in self._spending.get(principal, []) if line.principal == principal]
 
     def lines_of(self, event_id: str) -> list[Spent]:
         """The lines in which a statement is counted."""
