@@ -54,7 +54,7 @@ _TYPES: dict[tuple[int, int], str] = {
     (3005, 2): "delegation.revoked",
 }
 _DENIED = {"delegation.granted": "delegation.denied", "action.performed": "action.denied"}
-_API_ACTIVITY = 6003
+_AUTHENTICATION, _API_ACTIVITY = 3002, 6003
 _OUTCOMES = {1: "success", 2: "failure"}
 _DENIED_ACTION = 2
 _WORDS = {"success": "success", "succeeded": "success", "failure": "failure", "failed": "failure", "denied": "denied"}
@@ -254,13 +254,17 @@ def _is_refused(said: Ocsf) -> bool:
 
 
 def _who(said: Ocsf, sender: Sender) -> tuple[Actor | None, Party | None]:
-    """The current actor, and the principal where somebody else acts for it."""
-    user = _user(inner(said.actor, "user"), sender)
+    """The current actor, and the principal where somebody else acts for it. Of a sign-in `user` is who signs in, and
+    `actor`, where there is one, who asked for it.
+    """
+    user = asked = _user(inner(said.actor, "user"), sender)
+    if said.class_uid == _AUTHENTICATION:
+        user = _user(said.user, sender) or user
     agent = said.ai_agent or inner(said.unmapped, "ai_agent")
     acts = party(sender.issuer, inner(agent, "uid"), "agent")
     if acts is not None:
         return acting([acts]), user
-    return acting([user]), user if user and user.kind == "human" else None
+    return acting([asked or user]), user if user and user.kind == "human" else None
 
 
 def _user(user: Any, sender: Sender) -> Party | None:

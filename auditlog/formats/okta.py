@@ -4,6 +4,9 @@ Verified: the LogEvent object and the delivery of event hooks in Okta's referenc
 verification (GET with x-okta-verification-challenge). Not verified: a live organisation; under which `actor.type` it
 logs AI agents ("AIAgent" is taken for one, anything else that is no user, client or system is unknown).
 
+What was done with an API token (`transaction.detail.requestApiTokenId`) is its token's: Okta names the human who made
+it as the actor, and who holds it, a person or an agent, nobody says.
+
 Chain order: none is stated. The client that got a token acts, for the user among the event's targets; in anything else
 the actor acts. A token is known by the id of the target that it is.
 """
@@ -40,12 +43,14 @@ _OUTCOMES = {"SUCCESS": "success", "ALLOW": "success", "FAILURE": "failure", "DE
 _TYPES = {
     "user.session.start": "session.started", "user.session.end": "session.ended", "user.session.clear": "session.ended",
     "user.session.impersonation.initiate": "session.started", "user.session.impersonation.end": "session.ended",
-    "app.oauth2.as.consent.grant": "consent.granted", "app.oauth2.as.consent.revoke": "consent.withdrawn",
-    "app.oauth2.as.token.revoke": "token.revoked", "app.oauth2.token.revoke": "token.revoked",
+    "app.oauth2.as.consent.grant": "consent.granted",
     "system.api_token.create": "credential.issued", "system.api_token.revoke": "credential.revoked",
     "user.lifecycle.create": "account.created",
 }  # fmt: skip
 _GRANTS = ("app.oauth2.token.grant", "app.oauth2.as.token.grant")
+# Whoever revoked it and why: `app.oauth2.as.consent.revoke.user`, `app.oauth2.token.revoke.implicit.client` and more.
+_REVOKES = {"app.oauth2.as.consent.revoke": "consent.withdrawn", "app.oauth2.consent.revoke": "consent.withdrawn",
+            "app.oauth2.as.token.revoke": "token.revoked", "app.oauth2.token.revoke": "token.revoked"}  # fmt: skip
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _KINDS: dict[str, Kind] = {"user": "human", "systemprincipal": "service", "publicclientapp": "service", "confidentialclientapp": "service",
                            "oauth2 client": "service", "aiagent": "agent"}  # fmt: skip
@@ -151,7 +156,10 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     outcome = _OUTCOMES.get((said.outcome.result or "").upper() if said.outcome else "", "unknown")
     native = _type(said, outcome)
     targets = [one for one in said.target or () if isinstance(one, dict)]
+    used = fitted(inner(said.transaction, "detail", "requestApiTokenId"))
     actor, user = _party(said.actor, sender), _of_kind(targets, "User", sender)
+    if used and actor and actor.kind == "human":
+        actor = Party(actor.iss, actor.sub, "unknown")
     is_token = native.startswith("token.")
     principal = user if is_token and user else actor if actor and actor.kind == "human" else None
     acts = (
@@ -167,7 +175,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         actor=acting([acts]),
         action=action(said.eventType if native.startswith("action.") else "", provider=sender.provider,
                       target=(about.get("type"), about.get("id")), resource=about.get("alternateId")),
-        token=TokenObject(jti=token, subject=principal, actor=acting([acts]), scope=_scope(said)) if is_token and token else token or None,
+        token=TokenObject(jti=token, subject=principal, actor=acting([acts]), scope=_scope(said)) if is_token and token else used or token or None,
         session=_session(said),
         request_id=fitted(inner(said.transaction, "id")),
         call=called(said.eventType, error=said.outcome.reason if said.outcome and outcome in ("failure", "denied") else ""),
@@ -184,7 +192,14 @@ def _type(said: LogEvent, outcome: str) -> str:
         if inner(said.debugContext, "debugData", "grantType") == _EXCHANGE:
             return "token.exchange_failed" if failed else "token.exchanged"
         return "token.issued"
-    native = _TYPES.get(said.eventType)
+    native = _TYPES.get(said.eventType) or next(
+        (
+            ours
+            for theirs, ours in _REVOKES.items()
+            if said.eventType == theirs or said.eventType.startswith(f"{theirs}.")
+        ),
+        None,
+    )
     if native is None or (failed and native.startswith(("credential.", "account."))):
         return "action.denied" if failed else "action.performed"
     return native
