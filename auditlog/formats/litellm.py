@@ -5,7 +5,7 @@ Verified: field names in LiteLLM's documentation (StandardLoggingPayload, Generi
 Not verified: a running proxy. Each record is one call: what it cost by LiteLLM's own price list, in US dollars. That is
 a meter of the gateway's, and no bill.
 
-Prompts and answers (`messages`, `response`, `proxy_server_request`) are not stored; of a virtual key its hash is, and
+Prompts and answers (`messages`, `response`, `proxy_server_request`, those of guardrails and tools) are not stored; of a virtual key its hash is, and
 nothing else.
 
 Chain order: none. The key acts (its agent, where one is named), for the user whom LiteLLM knows it by.
@@ -38,7 +38,11 @@ from auditlog.formats.values import (
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
-REMOVED = NEVER_STORED | {"messages", "response", "proxyserverrequest", "errorstr", "errorinformation", "userapikey"}
+# Keys, and what was asked and answered: of guardrails, tools and vector stores too (StandardLoggingPayload).
+REMOVED = NEVER_STORED | frozenset(
+    "userapikey messages response proxyserverrequest errorstr errorinformation prompt prompts completion choices input output "
+    "guardrailrequest guardrailresponse mcptoolcallmetadata vectorstorerequestmetadata promptvariables tools functions systemprompt".split()
+)
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _NOBODY = ("default_user_id", "default_user", "")
 _GRAIN = Decimal("1e-12")
@@ -98,12 +102,14 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:
-    """A key's hash is kept, by which calls are told apart; whatever else stands there would be the key."""
+    """A virtual key's hash is kept, by which calls are told apart; whatever else stands under such a name, here or
+    deeper (`model_parameters`, `litellm_params`), would be a key.
+    """
     records.bounded(raw)
     said = decoded(_record, raw, "a record of LiteLLM's spend")
-    given = {"apikey": said.api_key, "userapikey": _about(said.metadata).get("user_api_key")}
-    names = REMOVED - {name for name, key in given.items() if isinstance(key, str) and _HASH.match(key)}
-    return records.stated(raw, sender, parse=parse, grade="D", names=names)
+    given = (said.api_key, _about(said.metadata).get("user_api_key"))
+    hashes = frozenset(key for key in given if isinstance(key, str) and _HASH.match(key))
+    return records.stated(raw, sender, parse=parse, grade="D", names=REMOVED, keep=hashes)
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:

@@ -9,7 +9,8 @@ approval or payment: grade E. A record without any `gen_ai.` attribute is kept a
 collector.
 
 Each span and log record is stored by itself, as JSON, with the attributes of its resource. Prompts, answers and
-arguments of tools (`gen_ai.input.messages` and the like) are left out.
+arguments of tools (`gen_ai.input.messages` and the like, under the names of other libraries too), headers of requests
+and command lines are left out.
 
 Chain order: none. The agent acts (`gen_ai.agent.id`), else the service; the user (`user.id`, `enduser.id`) is claimed.
 """
@@ -55,8 +56,26 @@ ENCODINGS, content = records.ENCODINGS, canonical
 MAX_VALUES = 200  # attributes of one record, and of one list
 MAX_DEPTH = 8
 _TEXT = 2000  # characters of one attribute that are kept
-LEFT_OUT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.prompt", "gen_ai.completion", "gen_ai.tool.call.arguments",
-            "gen_ai.tool.call.result", "gen_ai.tool.definitions", "gen_ai.content.prompt", "gen_ai.content.completion")  # fmt: skip
+# Prompts, answers, arguments and results, under the names of the conventions and of the libraries that most people use
+# (OpenLLMetry's `gen_ai.prompt.0.content`, OpenInference's `llm.input_messages.0.message.content`, Vercel's AI SDK,
+# Pydantic AI, Langfuse, MLflow). And what may be a credential: headers of requests, a process's command line.
+_LEFT_OUT = re.compile(
+    r"(?:gen_ai\.(?:prompt|completion|prompts|completions|content|input|output|system_instructions"
+    r"|tool\.(?:call\.(?:arguments|result)|definitions|parameters)|retrieval\.(?:query|documents)|evaluation\.explanation)"
+    r"|llm\.(?:prompts?|completions?|input_messages|output_messages|prompt_template|invocation_parameters|request\.functions|tools|function_call)"
+    r"|(?:input|output)\.(?:value|messages)|message\.content|traceloop\.entity\.(?:input|output)|traceloop\.prompt"
+    r"|(?:retrieval|reranker|embedding)\.(?:documents|query|input_documents|output_documents|embeddings|text)|document\.content"
+    r"|tool\.(?:parameters|input|output)|tool_arguments|tool_response|tool_call\.function\.arguments"
+    r"|ai\.(?:prompt|response\.(?:text|object|toolCalls|reasoning)|result|toolCall\.(?:args|result)|values?|embeddings?)"
+    r"|all_messages_events|pydantic_ai\.all_messages|final_result|events|model_request_parameters"
+    r"|langfuse\.(?:observation|trace)\.(?:input|output)|mlflow\.span(?:Inputs|Outputs)|langsmith\.(?:inputs|outputs)"
+    r"|(?:http\.(?:request|response)\.(?:header|body)|rpc\.[a-z_]+\.(?:request|response)\.metadata)"
+    r"|process\.command_(?:args|line))(?:\.|\Z)"
+)
+# Names of the same beginning that say nothing of what was said.
+_KEPT_ALL_THE_SAME = frozenset(
+    {"gen_ai.prompt.name", "gen_ai.output.type", "http.request.body.size", "http.response.body.size"}
+)
 # Acts of an agent, and of whatever it calls; any other operation is kept under its own name.
 _OPERATIONS = {"execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent", "invoke_workflow": "workflow",
                "chat": "model", "text_completion": "model", "generate_content": "model", "embeddings": "model", "retrieval": "data_source"}  # fmt: skip
@@ -299,12 +318,12 @@ def _record(
     for name in ("startTimeUnixNano", "endTimeUnixNano", "timeUnixNano", "observedTimeUnixNano"):
         if name in kept:
             kept[name] = str(kept[name])
-    left_out = [*sorted(name for name in attributes if name in LEFT_OUT), *(["body"] if body is not None else [])]
+    left_out = [*sorted(filter(_is_left_out, attributes)), *(["body"] if body is not None else [])]
     if left_out:
         kept["leftOut"] = left_out
     kept |= {
-        "resource": resource,
-        "attributes": {name: value for name, value in attributes.items() if name not in LEFT_OUT},
+        "resource": {name: value for name, value in resource.items() if not _is_left_out(name)},
+        "attributes": {name: value for name, value in attributes.items() if not _is_left_out(name)},
     }
     if status not in (None, "", 0, "STATUS_CODE_UNSET", "0"):
         kept["status"] = _scalar(status)
@@ -326,6 +345,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,120}\Z")
 def _is_name(name: str) -> bool:
     """Whether it names an attribute, and is nothing that somebody put in the place of a name."""
     return bool(_NAME.match(name)) and clean_text(name) == name
+
+
+@lru_cache(maxsize=4096)
+def _is_left_out(name: str) -> bool:
+    return _LEFT_OUT.match(name) is not None and name not in _KEPT_ALL_THE_SAME
 
 
 def _attributes(given: Any) -> dict[str, Any]:
