@@ -26,9 +26,10 @@ from auditlog.formats.values import (
     decoded,
     event,
     fitted,
+    note,
     party,
     shown,
-    told_in_text,
+    told_in_utc,
     type_or_other,
     verb_of,
 )
@@ -164,8 +165,16 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         client=client(log.ip, log.user_agent),
     )
     return event(
-        sender, id=fitted(log_id), type=native, at=told_in_text(log.date, "date"), payload=payload, principal=principal
+        sender, id=fitted(log_id), type=native, at=told_in_utc(_text(log.date)), payload=payload, principal=principal
     )
+
+
+def _text(date: Any) -> Any:
+    """RFC 3339 text; a number there could mean anything, so it counts as none."""
+    if date is None or isinstance(date, str):
+        return date
+    note(f"not read: date, expected RFC 3339 text, found {type(date).__name__}")
+    return None
 
 
 def _user(user_id: str | None, sender: Sender) -> Party | None:

@@ -33,7 +33,7 @@ from auditlog.formats.values import (
     event,
     fitted,
     party,
-    told_at,
+    told_in_utc,
     type_or_other,
 )
 
@@ -126,7 +126,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     inside = bytes(decoded(_collected, raw, "an event of GitHub's audit log").event)
     said = decoded(_entry, inside if inside[:1] == b"{" else raw, "an event of GitHub's audit log")
-    at = told_at(said.timestamp if said.timestamp is not None else said.created_at)
+    at = told_in_utc(said.timestamp if said.timestamp is not None else said.created_at)
     id = fitted(said.document_id or said.event_id) or digest_id(raw)
     if not said.action:
         return _usage(said, id, at, sender)

@@ -34,7 +34,7 @@ from auditlog.formats.values import (
     inner,
     party,
     shown,
-    told_at,
+    told_in_utc,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
@@ -182,7 +182,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         client=client(inner(said.client, "ipAddress"), inner(said.client, "userAgent", "rawUserAgent")),
     )  # fmt: skip
     return event(
-        sender, id=fitted(said.uuid), type=native, at=told_at(said.published), payload=payload, principal=principal
+        sender, id=fitted(said.uuid), type=native, at=told_in_utc(said.published), payload=payload, principal=principal
     )
 
 

@@ -288,13 +288,19 @@ def instant(value: Any) -> datetime:
 
 
 def told_at(value: Any) -> datetime:
-    """The time that a sender says, or ARRIVAL where it says none: then the event is dated by its receipt, and says so."""
+    """The time that a sender says, or ARRIVAL where it says none that can be read: then the event is dated by its receipt,
+    and says so.
+    """
     if value is None or value == "":
         return ARRIVAL
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         note(f"not read: a time, expected text or a number, found {type(value).__name__}")
         return ARRIVAL
-    return instant(value)
+    try:
+        return instant(value)
+    except MalformedEvent as error:
+        note(f"not read: a time: {error}")
+        return ARRIVAL
 
 
 def told_in_text(value: Any, name: str) -> datetime:
@@ -306,7 +312,7 @@ def told_in_text(value: Any, name: str) -> datetime:
 
 
 def told_in_utc(value: Any) -> datetime:
-    """The same of a sender whose times are UTC by its documentation, and come without a zone at times."""
+    """The same of a sender whose times are UTC by its documentation, and come without a zone at times (out of a table)."""
     return told_at(f"{value}Z" if isinstance(value, str) and _NO_ZONE.match(value) else value)
 
 

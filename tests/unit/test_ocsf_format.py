@@ -112,7 +112,7 @@ def test_a_time_in_text_is_the_same_time():
     assert event_in("ocsf", OCSF | {"time": "2026-11-18T11:06:40.123Z"}).occurred_at.microsecond == 123_000
 
 
-@pytest.mark.parametrize("changes", [{"class_uid": None}, {"class_uid": 0}, {"time": "soon"}])
+@pytest.mark.parametrize("changes", [{"class_uid": None}, {"class_uid": 0}])
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("ocsf", OCSF | changes)
