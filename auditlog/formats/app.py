@@ -289,7 +289,12 @@ def _meaning(said: Pair, asked: dict, answered: dict, sender: Sender) -> tuple[s
             return _RESOURCES[state] if state in ("complete", "removed", "error") else ("action.performed", "success")
     if status is None:
         return kind, "pending"
-    return kind, _RESOURCES[state][1] if state in _RESOURCES else "success"
+    if state in _RESOURCES:
+        return kind, _RESOURCES[state][1]
+    unclear = answered.get("error") or (
+        answered.get("status") is not None and kind.startswith(("resource.", "credential."))
+    )
+    return kind, "unknown" if unclear else "success"
 
 
 def _error(answered: dict) -> Any:

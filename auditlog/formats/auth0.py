@@ -132,7 +132,11 @@ _log = msgspec.json.Decoder(Log).decode
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     return records.received(
-        delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="D"), wrappers=("logs",)
+        delivery,
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="D"),
+        wrappers=("logs",),
+        carried=True,
     )
 
 

@@ -32,6 +32,7 @@ from auditlog.formats.values import (
     digest_id,
     event,
     fitted,
+    outcome_of,
     party,
     told_in_utc,
     type_or_other,
@@ -100,6 +101,7 @@ class Entry(Struct, rename={"document_id": "_document_id", "timestamp": "@timest
     github_request_id: str | None = None
     event_id: str | None = None
     type: str = ""  # of a record of Copilot's use: request or response
+    conclusion: Any = None  # of a workflow's run
     endpoint: str | None = None
     user_id: int | str | None = None
 
@@ -119,7 +121,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         delivery,
         sender,
         lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED),
-        wrappers=("entries", "data"),
+        wrappers=("entries", "data", "records"),
     )
 
 
@@ -140,7 +142,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         else None
     )
     payload = Payload(
-        outcome=_OUTCOMES.get(said.action.rpartition(".")[2], "success"),
+        outcome=_OUTCOMES.get(said.action.rpartition(".")[2]) or ("success" if said.conclusion is None else outcome_of(said.conclusion)),
         mode="delegation" if principal and actor and principal.key != actor.key else "direct",
         actor=acting([principal if actor and actor.kind == "agent" else None, actor]),
         action=action(

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
-from auditlog.core.event import Event, Money, Party, Payload
+from auditlog.core.event import Event, Money, Outcome, Party, Payload
 from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
@@ -33,6 +33,7 @@ from auditlog.formats.values import (
     event,
     fitted,
     note,
+    outcome_of,
     party,
     told_in_utc,
 )
@@ -89,7 +90,7 @@ class Record(Struct):
     agent_id: str | None = None
     session_id: str | None = None
     trace_id: str | None = None
-    status: str | None = None
+    status: Any = None
     metadata: dict[str, Any] | str | None = None
     requester_ip_address: str | None = None
 
@@ -98,7 +99,9 @@ _record = msgspec.json.Decoder(Record).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, lambda raw: _statement(raw, sender), wrappers=("data", "logs"))
+    return records.received(
+        delivery, sender, lambda raw: _statement(raw, sender), wrappers=("data", "logs"), carried=True
+    )
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:
@@ -124,9 +127,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         sender.issuer, about.get("user_api_key_alias") or key, "workload"
     )
     principal = _user(said, about, sender)
-    failed = str(said.status or about.get("status") or "").lower() in ("failure", "failed", "error")
     payload = Payload(
-        outcome="failure" if failed else "success",
+        outcome=_outcome(said.status, about.get("status")),
         mode="delegation" if actor and principal else "direct",
         actor=acting([actor]),
         action=action(provider=said.custom_llm_provider or sender.provider, account=said.team_id or about.get("user_api_key_team_id"),
@@ -141,6 +143,13 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         money=_money(said.spend if said.spend is not None else said.response_cost),
     )  # fmt: skip
     return event(sender, id=id, type="usage.metered", at=_at(said), payload=payload, principal=principal)
+
+
+def _outcome(*told: Any) -> Outcome:
+    """The worst that its status and its metadata's say. Rows of older versions say neither: each is a call that was made."""
+    found = {outcome_of(one) for one in told if one not in (None, "")} or {"success"}
+    worst: tuple[Outcome, ...] = ("failure", "denied", "unknown", "pending", "success")
+    return next(one for one in worst if one in found)
 
 
 def _about(metadata: dict[str, Any] | str | None) -> dict[str, Any]:

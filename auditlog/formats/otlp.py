@@ -156,6 +156,10 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     operation = fitted(told.get("gen_ai.operation.name"), 120)
     is_ours = any(name.startswith("gen_ai.") for name in told)
     failed = said.status in (2, "2", "STATUS_CODE_ERROR") or bool(told.get("error.type"))
+    failed = failed or str(said.status).upper() == "ERROR"  # as some write it
+    went_well = said.status in (None, "", 0, "0", "STATUS_CODE_UNSET", 1, "1", "STATUS_CODE_OK") or str(
+        said.status
+    ).upper() in ("OK", "UNSET")
     agent = party(sender.issuer, told.get("gen_ai.agent.id") or told.get("gen_ai.agent.name"), "agent")
     service = party(sender.issuer, told.get("service.name"), "workload")
     user = party(sender.issuer, told.get("user.id") or told.get("enduser.id"))
@@ -174,7 +178,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         else type_or_other("", sender, operation or said.eventName or ("gen_ai" if is_ours else "telemetry"))
     )
     payload = Payload(
-        outcome=("failure" if failed else "success") if is_ours else "unknown",
+        outcome=("failure" if failed else "success" if went_well else "unknown") if is_ours else "unknown",
         mode="delegation" if user else "direct",
         actor=acting([agent or service]),
         action=action((name if kind == "tool" else "") or operation if kind else "", provider=told.get("gen_ai.provider.name") or told.get("gen_ai.system") or sender.provider,
@@ -242,7 +246,7 @@ def _json_record(raw: bytes, resource: dict[str, Any]) -> bytes:
         raise MalformedEvent(f"expected JSON: {error}") from None
     if not isinstance(said, dict):
         return raw  # which no parser of ours takes, and is refused by its place
-    status = said.get("status") if isinstance(said.get("status"), dict) else {}
+    status = said["status"] if isinstance(said.get("status"), dict) else {"code": said.get("status")}
     return _record(
         said, resource, _attributes(said.get("attributes")), status.get("code"), status.get("message"), said.get("body")
     )

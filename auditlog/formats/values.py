@@ -30,6 +30,7 @@ from auditlog.core.event import (
     Client,
     Event,
     Kind,
+    Outcome,
     Party,
     Payload,
     Target,
@@ -205,6 +206,28 @@ _DENIAL = re.compile(
 def is_denial(error: Any) -> bool:
     """Whether a sender's code or word for an error says that the caller may not."""
     return isinstance(error, str) and _DENIAL.search(error) is not None
+
+
+_WORDS: dict[str, Outcome] = {
+    **dict.fromkeys("success succeeded successful ok true complete completed allow allowed".split(), "success"),
+    **dict.fromkeys("failure failed fail error errored false aborted expired timeout timed_out cancelled canceled startup_failure".split(), "failure"),
+    **dict.fromkeys("denied deny blocked block rejected forbidden refused unauthorized".split(), "denied"),
+    **dict.fromkeys("pending queued created running started in_progress waiting action_required".split(), "pending"),
+}  # fmt: skip
+
+
+def outcome_of(told: Any) -> Outcome:
+    """What a sender's own word for how it went means, or its boolean, or a status of HTTP. What is not understood is
+    unknown, and never a success.
+    """
+    if isinstance(told, bool):
+        return "success" if told else "failure"
+    if isinstance(told, int) and 200 <= told < 600:
+        return "success" if told < 300 else "unknown" if told < 400 else "denied" if told in (401, 403) else "failure"
+    if not isinstance(told, str):
+        return "unknown"
+    word = told.strip().lower().replace("-", "_").replace(" ", "_")
+    return _WORDS.get(word) or ("denied" if is_denial(told) else "unknown")
 
 
 def inner(document: Any, *names: str) -> Any:
