@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import orjson
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from msgspec import Raw, Struct
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -270,7 +271,9 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
     if not body or (traces is not None and traces.resource_spans and not spans and not lines):
         return  # an export of nothing, as a probe or a processor that dropped all of it sends
     # Metrics have that outline too: what no metric can hold in the same place tells a span or a log record.
-    if any(span.start_time_unix_nano or span.kind for span in spans):
+    if any(
+        span.start_time_unix_nano or span.kind or any(_is_name(one.key) for one in span.attributes) for span in spans
+    ):
         for holder in traces.resource_spans:
             resource = _values(holder.resource.attributes)
             for scope in holder.scope_spans:
@@ -279,7 +282,8 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
                             "startTimeUnixNano": span.start_time_unix_nano, "endTimeUnixNano": span.end_time_unix_nano}  # fmt: skip
                     yield _record(said, resource, _values(span.attributes), span.status.code, span.status.message, None)
     elif any(
-        log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes for log in lines
+        log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes or _has_body(log)
+        for log in lines
     ):
         for holder in logs.resource_logs:
             resource = _values(holder.resource.attributes)
@@ -291,6 +295,11 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
                     yield _record(said, resource, _values(log.attributes), None, None, body)
     else:
         raise MalformedEvent("expected traces or logs of OTLP in protobuf")
+
+
+def _has_body(log: Any) -> bool:
+    """Whether it is a log record with nothing but a body. A metric has a name, where a log record has a time."""
+    return log.HasField("body") and len(UnknownFieldSet(log)) == 0
 
 
 def _protobuf(message: Any, body: bytes) -> Any:

@@ -254,3 +254,14 @@ def test_an_answer_without_a_token_that_says_what_went_wrong_is_a_failure(answer
     event = push(body).event
 
     assert (event.type, event.payload.outcome, event.payload.money) == ("payment.failed", "failure", None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"order_number": "303-1234567-1234564"},
+        {"fulfillments": [{"id": "f", "type": "shipping", "tracking_number": "612999984720303"}]},
+    ],
+)
+def test_an_orders_own_number_and_its_parcels_are_no_card(more):
+    assert push({"type": "order_update", "data": ACP_ORDER["data"] | more}).event.type

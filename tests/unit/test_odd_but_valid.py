@@ -287,9 +287,8 @@ def test_text_in_a_binary_cloudevent_is_kept():
             .statements.values()
         )
         assert kept.event.type == "other.cloudevents.com.x" and json.loads(kept.raw) == "gr\u00fc\u00dfe"
-    for body, kind in ((b"\xff", "text/plain"), (b"x", "application/octet-stream")):
-        with pytest.raises(Refused):
-            named("cloudevents").receive(Delivery(body, kind, headers), sender_of("cloudevents"))
+    with pytest.raises(Refused):
+        named("cloudevents").receive(Delivery(b"\xff", "text/plain", headers), sender_of("cloudevents"))
 
 
 UNREADABLE_TIMES = [

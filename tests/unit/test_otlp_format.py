@@ -250,3 +250,31 @@ def test_what_says_nothing_of_a_prompt_is_kept(name):
     [statement] = received("otlp", document).values()
 
     assert b"plain-value" in statement.raw
+
+
+def test_in_protobuf_too_a_record_without_times_is_kept():
+    spans = {
+        "resourceSpans": [
+            {
+                "scopeSpans": [
+                    {
+                        "spans": [
+                            {
+                                "name": "chat",
+                                "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}],
+                            }
+                        ]
+                    }
+                ]
+            }
+        ]
+    }
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "x"}}]}]}]}
+    for document, message, type in (
+        (spans, ExportTraceServiceRequest(), "action.performed"),
+        (logs, ExportLogsServiceRequest(), "other.otlp.telemetry"),
+    ):
+        body = ParseDict(document, message).SerializeToString()
+        event = event_in("otlp", body, deliver=lambda raw: with_token(raw, "application/x-protobuf"))
+
+        assert event.type == type and not event.dated
