@@ -44,7 +44,8 @@ ABOUT = About(
     grade="D",
     carries="any type of the published format, as data; other types are kept as other.*",
     chains="the payload's nested act, outermost is the current actor",
-    lacks="a signature; an event without time is dated by its arrival, and says so",
+    lacks="a signature; of data that is neither JSON nor text all but its digest; an event without time is dated by its"
+    " arrival, and says so",
     tested="the specification's JSON Schema; all three modes of one event compared; what the official Python SDK sends",
     against=("cloudevents 2.2.0", "cloudevents/spec JSON Schema 1.0"),
     connect=(

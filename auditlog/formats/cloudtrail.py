@@ -77,8 +77,8 @@ _CREDENTIALS = {"CreateAccessKey": "credential.issued", "DeleteAccessKey": "cred
 
 ABOUT = About(
     title="AWS CloudTrail",
-    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, EventBridge events, or what lookup-events'
-    " prints; gzip",
+    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, EventBridge events, what'
+    " lookup-events prints, rows of CloudTrail Lake, a subscription of CloudWatch Logs; gzip",
     authentication="a static token in the Authorization header",
     grade="E; B with the signed digest file that names the log file",
     carries="every API call with who made it; role sessions, domains at Route 53, access keys; Insights as other.*",
