@@ -28,7 +28,7 @@ from auditlog.core.event import UNREADABLE, Action, Event, Target
 from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.envelope import opened
-from auditlog.formats.values import canonical, decoded, event, fitted, told_in_text
+from auditlog.formats.values import canonical, decoded, event, fitted, instant, told_in_text
 
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 CONTENT_TYPES = (STRUCTURED, BATCH, "application/json", "")
@@ -177,7 +177,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         sender,
         id=id,
         type=native,
-        at=told_in_text(said.time, "time"),
+        # RFC 3339 or none, says the specification; text that is neither makes it no CloudEvent.
+        at=instant(said.time) if said.time and isinstance(said.time, str) else told_in_text(said.time, "time"),
         payload=payload,
         txn=txn or said.txn or "",
         principal=principal,

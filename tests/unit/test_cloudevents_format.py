@@ -117,18 +117,17 @@ def test_an_unknown_type_keeps_its_subject_and_trace():
 @pytest.mark.parametrize(
     "changes",
     [
+        {"time": "2026-11-20T10:30:00"},
+        {"time": "2023-01-25T19:07:06GMT"},
         {"specversion": "0.3"},
         {"data": {"outcome": "perhaps"}},
     ],
 )
-def test_events_of_another_version_and_payloads_that_are_none_are_refused(changes):
+def test_events_with_a_time_that_is_none_or_of_another_version_are_refused(changes):
     assert refusal(CLOUDEVENT | changes).err == "invalid_request"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"time": None}, {"time": ""}, {"time": 3}, {"time": "2026-11-20T10:30:00"}, {"time": "2023-01-25T19:07:06GMT"}],
-)
+@pytest.mark.parametrize("changes", [{"time": None}, {"time": ""}, {"time": 3}])
 def test_an_event_without_a_time_is_dated_by_its_arrival(changes):
     event = event_in("cloudevents", CLOUDEVENT | changes, deliver=structured)
     arrived = datetime(2026, 11, 20, tzinfo=UTC)
