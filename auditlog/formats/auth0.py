@@ -124,6 +124,7 @@ class Log(Struct):
 class Record(Struct):
     log_id: str | None = None
     data: Raw = Raw()
+    detail: Raw = Raw()  # of EventBridge, around a record
 
 
 _record = msgspec.json.Decoder(Record).decode
@@ -143,6 +144,9 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     """One log record as an event. Raises MalformedEvent."""
     record = decoded(_record, raw, "an Auth0 log record")
+    if not record.log_id and bytes(record.detail)[:1] == b"{":
+        raw = bytes(record.detail)
+        record = decoded(_record, raw, "an Auth0 log record")
     log = decoded(_log, record.data or raw, "an Auth0 log record")
     log_id = record.log_id or log.log_id
     if not log_id or not log.type:

@@ -32,6 +32,7 @@ from auditlog.core.document import read_document
 from auditlog.core.errors import BadSignature, MalformedEvent, Refused, UnknownKey, UnknownKid
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, Sequence, TokenObject
 from auditlog.core.wire.keys import Key
+from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
@@ -55,6 +56,8 @@ from auditlog.formats.values import (
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
+# Secrets Manager's values, a one-time code, what an instance is started with, decrypted data: AWS leaves most of them out.
+REMOVED = NEVER_STORED | {"secretstring", "secretbinary", "tokencode", "userdata", "plaintext"}
 _ASSUMES = frozenset(
     "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity GetFederationToken GetSessionToken AssumeRoot".split()
 )
@@ -182,7 +185,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     return records.received(
         Delivery(body, delivery.content_type, delivery.headers),
         sender,
-        lambda raw: records.stated(_inside(raw), sender, parse=parse, grade="E"),
+        lambda raw: records.stated(_inside(raw), sender, parse=parse, grade="E", names=REMOVED),
         wrappers=("Records", "Events"),
         carried=True,
     )
@@ -250,7 +253,7 @@ def _with_digest(body: bytes, sender: Sender) -> Received:
             received = records.each(
                 found,
                 lambda raw, file=file: records.stated(
-                    raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file
+                    raw, sender, parse=parse, grade="B", key=key.thumbprint, names=REMOVED, headers=file
                 ),
             )
         except Refused as refused:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from auditlog.core.document import whole_escapes
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, TokenObject
+from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
@@ -38,6 +39,7 @@ from auditlog.formats.values import (
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
+REMOVED = NEVER_STORED | {"code"}  # an authorization code in an address
 _OUTCOMES = {"SUCCESS": "success", "ALLOW": "success", "FAILURE": "failure", "DENY": "denied", "CHALLENGE": "pending",
              "DEFERRED": "pending", "RATE_LIMIT": "failure"}  # fmt: skip
 _TYPES = {
@@ -120,7 +122,9 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if len(rows) > records.MAX_RECORDS:
         raise DeliveryTooLarge(f"a delivery has at most {records.MAX_RECORDS:,} records")
     return records.each(
-        rows, lambda raw: records.stated(raw, sender, parse=parse, grade="D"), batch=not alone or rows != found
+        rows,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED),
+        batch=not alone or rows != found,
     )
 
 

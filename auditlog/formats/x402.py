@@ -51,7 +51,8 @@ MAX_ACCEPTS = 128
 MAX_JWS = 64 * 1024
 RECENT = 300 + 60  # seconds between a receipt and the exchange it belongs to, with a minute of skew
 _SKEW = 60
-REMOVED = NEVER_STORED | {"paymentsignature", "xpayment"}  # as v2 calls it, and v1
+# The payment itself, which its holder can settle: as v2 calls its header, and v1; and as a recorder may, who opened it.
+REMOVED = NEVER_STORED | {"paymentsignature", "xpayment", "payment", "paymentpayload"}
 # Signed statements, not credentials: they stay.
 KEPT = frozenset({"signature"})
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,77})\Z")

@@ -163,3 +163,12 @@ def test_half_a_character_in_a_carried_record_loses_none():
     found = named("cloudtrail").receive(sample.deliver(body), sample.known).statements
 
     assert list(found) == ["ct-1", "ct-2"] and not any(isinstance(one, Refused) for one in found.values())
+
+
+def test_auth0s_stream_to_eventbridge_is_read_by_its_detail():
+    """auth0.com/docs, Amazon EventBridge log stream: `detail` is the record as a webhook gets it; 2026-11."""
+    event = event_in(
+        "auth0", {"version": "0", "detail-type": "Auth0 log", "source": "aws.partner/auth0.com/x", "detail": AUTH0}
+    )
+
+    assert event == event_in("auth0", AUTH0)

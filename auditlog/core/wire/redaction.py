@@ -32,7 +32,9 @@ NEVER_STORED = frozenset(
     "xapikey xauthtoken xamzsecuritytoken".split()
 )
 # Those that are a secret's whatever stands before them (`github_access_token`), where they are among the names at all.
-_ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
+_ENDINGS = (
+    "accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration", "password", "passphrase", "privatekey",
+)  # fmt: skip
 # What stands here is a payment token, whatever it looks like; one that looks like it becomes its digest.
 _TOKEN_NAMES = frozenset(
     ("stripepaymenttoken", "sharedpaymenttoken", "sharedpaymentgrantedtoken", "sharedpaymentissuedtoken")
