@@ -152,7 +152,7 @@ def _split(body: bytes, wrappers: Sequence[str], carried: bool) -> tuple[list[by
         inside = _carried(record) if carried else [record]
         alone = alone and len(inside) == 1
         for one in inside:
-            listed = _listed(one, names)
+            listed = _listed(one, names, alone=alone)
             opened += [one] if listed is None else listed
             alone = alone and listed is None
         _counted(opened)
@@ -300,8 +300,10 @@ def _is_one(body: bytes) -> bool:
     return True
 
 
-def _listed(record: bytes, wrappers: Sequence[tuple[str, bytes]]) -> list[bytes] | None:
-    """The records in the list under a wrapper's name (`{"Records": [...]}`). None: it is a record itself."""
+def _listed(record: bytes, wrappers: Sequence[tuple[str, bytes]], *, alone: bool) -> list[bytes] | None:
+    """The records in the list under a wrapper's name (`{"Records": [...]}`). None: it is a record itself, or is refused
+    by its place beside others.
+    """
     named = [wrapper for wrapper in wrappers if wrapper[1] in record]
     if not named or record[:1] != b"{":
         return None
@@ -310,13 +312,15 @@ def _listed(record: bytes, wrappers: Sequence[tuple[str, bytes]]) -> list[bytes]
     except UNREADABLE:
         if whole_escapes(record) != record:
             raise  # and is tried again without half characters
-        return None  # it is refused by its place
+        return None
     for wrapper, quoted in named:
         inner = members.get(wrapper)
         if inner is not None and bytes(inner)[:1] == b"[":
             if record.count(b",") > MAX_VALUES:
                 raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
             if record.count(quoted) != 1 and len(_members(record)) != len(members):
+                if not alone:
+                    return None
                 raise MalformedEvent(f"{wrapper!r} is there twice, so that the records of one would be lost")
             return _counted([bytes(one) for one in _array(inner)])
     return None
@@ -340,7 +344,12 @@ def _carried(record: bytes) -> list[bytes]:
         if "logEvents" in members and "messageType" in members:
             if bytes(members["messageType"]) == b'"CONTROL_MESSAGE"':  # whether the destination lives
                 return []
-            lines = [_object(one).get("message", b"") for one in _array(members["logEvents"])]
+            if record.count(b",") > MAX_VALUES:
+                raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+            lines = [
+                _object(one).get("message", b"")
+                for one in _counted([bytes(one) for one in _array(members["logEvents"])])
+            ]
             return [text_of(bytes(line)) or bytes(line) for line in lines]
     except UNREADABLE:
         if whole_escapes(record) != record:

@@ -110,7 +110,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     settled = said.settlement or {}
     if not (offer or receipt or settled or said.required or said.accepts):
         raise MalformedEvent("expected required, accepts, offer, settlement or receipt")
-    terms = offer or _accepted(said, settled)
+    terms = offer if offer and _is_settled_there(offer, settled) else _accepted(said, settled)
     paid, failed = receipt is not None or settled.get("success") is True, settled.get("success") is False
     # A settlement that does not say true or false settled something, or did not: nobody can say.
     unclear = bool(settled) and not (paid or failed)
@@ -166,8 +166,7 @@ def _accepted(said: Record, settled: dict[str, Any]) -> dict[str, Any]:
     """The terms on which it was settled, or is asked for: what nobody can tell is left out."""
     settled = _v2(settled)
     for told in (settled.get("requirements"), said.accepted):
-        # What was accepted on one network is not what was settled on another.
-        if isinstance(told, dict) and settled["network"] in (None, "", (chosen := _v2(told))["network"]):
+        if isinstance(told, dict) and _is_settled_there(chosen := _v2(told), settled):
             return chosen
     offered = [_v2(one) for one in said.accepts or () if isinstance(one, dict)]
     for name in ("network", "asset", "payTo", "amount"):
@@ -180,6 +179,12 @@ def _accepted(said: Record, settled: dict[str, Any]) -> dict[str, Any]:
         for name, value in (offered[0] if offered else {}).items()
         if all(one.get(name) == value for one in offered)
     }
+
+
+def _is_settled_there(terms: dict[str, Any], settled: dict[str, Any]) -> bool:
+    """What was accepted or offered on one network is not what was settled on another."""
+    networks = [_v2(one)["network"] for one in (terms, settled)]
+    return not all(networks) or str(networks[0]).lower() == str(networks[1]).lower()
 
 
 def _v2(terms: dict[str, Any]) -> dict[str, Any]:

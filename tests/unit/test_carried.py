@@ -73,6 +73,14 @@ def test_a_bad_page_beside_good_ones_hurts_no_other():
     assert [name for name, one in found.items() if not isinstance(one, Refused)] == ["a", "b"] and len(found) == 4
 
 
+def test_a_page_with_its_wrapper_twice_is_refused_by_its_place():
+    twice = b'{"Records": [], "Records": [' + dumped(CLOUDTRAIL) + b"]}"
+
+    found = received("cloudtrail", twice + b"\n" + dumped(several("cloudtrail", "b")))
+
+    assert [isinstance(one, Refused) for one in found.values()] == [True, False]
+
+
 def test_records_in_several_wrappers_are_counted_together(monkeypatch):
     monkeypatch.setattr(records, "MAX_RECORDS", 3)
 

@@ -302,6 +302,28 @@ def test_terms_accepted_on_another_network_are_not_those_that_were_settled():
     assert (alone.money, alone.action.account) == (None, "")
 
 
+def test_terms_that_name_no_network_are_those_that_were_settled():
+    own = {"payTo": "0x20", "asset": "USD", "amount": "7", "scheme": "exact"}
+
+    assert (
+        event_in("x402", {"settlement": PAID | {"network": "base", "requirements": own}}).payload.money.amount_minor
+        == 7
+    )
+
+
+def test_an_offer_on_another_network_is_not_what_was_settled():
+    offered = {
+        "format": "jws",
+        "signature": compact_jws(
+            json.dumps(X402_TERMS | {"version": 1, "resourceUrl": "https://a.example/x"}).encode()
+        ).decode(),
+    }
+    there = event_in("x402", {"offer": offered, "settlement": PAID | {"network": X402_TERMS["network"]}})
+    elsewhere = event_in("x402", {"offer": offered, "settlement": PAID | {"network": SOLANA["network"]}})
+
+    assert there.payload.action.account == X402_TERMS["payTo"] and elsewhere.payload.action.account == ""
+
+
 @pytest.mark.parametrize("odd", [None, 1, "x", []])
 def test_terms_that_are_none_lose_no_settlement(odd):
     event = event_in(
