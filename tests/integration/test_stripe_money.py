@@ -471,3 +471,11 @@ def test_another_amount_before_the_change_is_no_rendering(told):
 
     assert told.deliver(event | {"api_version": OLDER} | data(0)).status_code == 202
     assert told.deliver(event | {"api_version": CLOVER} | data(500)).status_code == 409
+
+
+def test_the_account_under_its_older_name_is_the_same_account(told):
+    event = {"id": "evt_1", "object": "event", "created": 1_795_000_000, "type": "charge.succeeded", "livemode": True, "data": {"object": CHARGE}}  # fmt: skip
+
+    assert told.deliver(event | {"api_version": "2016-07-06", "user_id": "acct_1"}).status_code == 202
+    assert told.deliver(event | {"api_version": CLOVER, "account": "acct_1"}).status_code == 202
+    assert told.deliver(event | {"api_version": OLDER, "account": "acct_2"}).status_code == 409
