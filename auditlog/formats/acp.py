@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from auditlog.core.errors import MalformedEvent, Refused
+from auditlog.core.errors import MalformedEvent
 from auditlog.core.event import ARRIVAL, Event, Id, Money, Payload
 from auditlog.core.wire.mac import check_timestamped_mac
 from auditlog.core.wire.static_token import check_static_token
@@ -35,8 +35,8 @@ from auditlog.formats.values import (
     event,
     fitted,
     inner,
-    instant,
     minor_units,
+    note,
     told_at,
     type_or_other,
     verb_of,
@@ -105,18 +105,15 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _at(said: Message, told: dict[str, str]) -> Any:
-    if said.at is not None and said.at != "":
-        return instant(said.at)
-    if created := inner(said.data, "response", "created"):
-        return instant(created)
-    # The signature's time before the header's, which nobody signed.
-    for part in told.get("merchant-signature", "").split(","):
-        name, _, value = part.strip().partition("=")
-        if name == "t":
-            return instant(value)
-    if "timestamp" in told:
-        return instant(told["timestamp"])
-    return ARRIVAL
+    """The first time that is said and can be read: the signature's before the header's, which nobody signed."""
+    signed = (part.strip().partition("=") for part in told.get("merchant-signature", "").split(","))
+    given = [
+        said.at,
+        inner(said.data, "response", "created"),
+        *(value for name, _, value in signed if name == "t"),
+        told.get("timestamp"),
+    ]
+    return next((at for at in map(told_at, given) if at != ARRIVAL), ARRIVAL)
 
 
 _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")
@@ -124,10 +121,7 @@ _RETURNS = ("refund", "credit", "return", "price_adjustment", "cancellation")
 
 def _when(adjustment: dict) -> tuple[bool, float]:
     """Its time, to tell which came last; one that states none is not the last where another does."""
-    try:
-        at = told_at(adjustment.get("occurred_at"))
-    except Refused:
-        at = ARRIVAL
+    at = told_at(adjustment.get("occurred_at"))
     return at != ARRIVAL, at.timestamp() if at != ARRIVAL else 0.0
 
 
@@ -148,8 +142,10 @@ def _order(said: Message, sender: Sender, told: dict[str, str]) -> tuple[str, Pa
             str(last.get("status")), "unknown"
         )
         if last.get("type") == "dispute":
-            native, money = "dispute.closed" if outcome == "success" else "dispute.opened", None
-            outcome = "success"
+            native = {"success": "dispute.closed", "failure": "dispute.closed", "pending": "dispute.opened"}.get(
+                outcome, "dispute.updated"
+            )
+            outcome, money = "success" if outcome == "pending" else outcome, None
         elif last.get("type") in _RETURNS:
             native, money = "payment.refunded", _adjustment(last)
     payload = Payload(
@@ -170,9 +166,19 @@ def _total(order: dict[str, Any]) -> Money | None:
     total = next((t for t in totals if inner(t, "type") == "total"), None) if isinstance(totals, list) else None
     if not isinstance(currency, str) or len(currency) != 3 or inner(total, "amount") is None:
         return None
-    return Money(
-        minor_units(inner(total, "amount")), currency.upper(), "quoted", rail=RAIL, charge=fitted(order.get("id"))
+    number = _integer(inner(total, "amount"))
+    return (
+        None if number is None else Money(number, currency.upper(), "quoted", rail=RAIL, charge=fitted(order.get("id")))
     )
+
+
+def _integer(amount: Any) -> int | None:
+    """Of what is only quoted, or stands in every later webhook again: left out where it is no integer."""
+    try:
+        return minor_units(amount)
+    except MalformedEvent as error:
+        note(f"not read: {error}")
+        return None
 
 
 def _adjustment(last: dict[str, Any]) -> Money | None:
@@ -180,7 +186,12 @@ def _adjustment(last: dict[str, Any]) -> Money | None:
     amount, currency = last.get("amount"), last.get("currency")
     if amount is None or not isinstance(currency, str) or len(currency) != 3:
         return None
-    return Money(abs(minor_units(amount)), currency.upper(), "refunded", rail=RAIL, charge=fitted(last.get("id")))
+    number = _integer(amount)
+    return (
+        None
+        if number is None
+        else Money(abs(number), currency.upper(), "refunded", rail=RAIL, charge=fitted(last.get("id")))
+    )
 
 
 def _delegated(said: Message, sender: Sender) -> tuple[str, Payload, str]:
@@ -189,7 +200,11 @@ def _delegated(said: Message, sender: Sender) -> tuple[str, Payload, str]:
     if not isinstance(allowance, dict):
         raise MalformedEvent("expected data.request.allowance")
     answer = said.data.get("response")
-    failed = isinstance(answer, dict) and "code" in answer and "id" not in answer
+    failed = (
+        isinstance(answer, dict)
+        and "id" not in answer
+        and any(name in answer for name in ("code", "type", "message", "error"))
+    )
     token = fitted(inner(answer, "id"))
     currency = allowance.get("currency")
     if not isinstance(currency, str):
@@ -201,7 +216,7 @@ def _delegated(said: Message, sender: Sender) -> tuple[str, Payload, str]:
         session=fitted(allowance.get("checkout_session_id")),
         call=called("delegate_payment",
                     idempotency_key=said.idempotency_key or inner(answer, "metadata", "idempotency_key"),
-                    error=inner(answer, "code") if failed else ""),
+                    error=inner(answer, "code") or inner(answer, "type") or inner(answer, "message") if failed else ""),
         money=None if failed else money,
     )  # fmt: skip
     subject = token or fitted(allowance.get("checkout_session_id")) or "delegate_payment"

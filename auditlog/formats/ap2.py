@@ -17,6 +17,7 @@ give either. A mandate needs no `iat`: without one it is dated by its arrival.
 `check_dispute` is AP2's own check at dispute time, step by step as its specification lists them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -175,19 +176,16 @@ def _mandate_event(tokens: tuple[Token, ...], sender: Sender) -> Event:
     acts = acting(holders)  # a closed mandate names no further key
     checkout = said.get("checkout_hash") or said.get("transaction_id")
     given, amount = constraints(said), said.get("payment_amount")
-    intent, cap = _intent(given), _cap(given)
-    if isinstance(amount, dict) and isinstance(amount.get("currency"), str):
-        cap = _minor(amount.get("amount")), amount["currency"].upper()
-    expiring = {"exp": last.claims.get("exp")} | said
+    intent, caps = _intent(given), _caps(given, amount)
     payload = Payload(
         outcome="success",
         mode="delegation" if acts else "direct",
         actor=None if is_open else acts,
         action=action(target=("checkout" if "checkout" in said["vct"] else "payment", checkout),
                       resource=inner(said, "payee", "website") or inner(said, "payee", "id")),
-        grant=_grant(expiring, id, parent, holders, principal, cap, intent) if is_open else parent,
+        grant=_grant(last, said, id, parent, holders, principal, caps, intent) if is_open else parent,
         token=f"ap2:{last.sd_hash}",
-        money=Money(cap[0], cap[1], "ceiling", rail=RAIL, authority=id) if cap else None,
+        money=Money(*caps[0], "ceiling", rail=RAIL, authority=id) if len(caps) == 1 else None,
         intent=intent,
     )  # fmt: skip
     native = "payment.authority_granted" if said["vct"] == "mandate.payment.1" else "mandate.issued"
@@ -219,24 +217,31 @@ def _holder(token: Token, sender: Sender) -> Party | None:
 
 
 def _grant(
+    last: Token,
     said: dict,
     id: str,
     parent: str | None,
     holders: list[Party | None],
     principal: Party | None,
-    cap: tuple[int, str] | None,
+    caps: list[tuple[int, str]],
     intent: Intent | None,
 ) -> GrantObject:
+    """Token and mandate may both say when it ends, and so does the last day on which a payment may be executed: the
+    earliest holds. When a payment may be executed at the earliest is no bound: it may be ordered before.
+    """
     holder = holders[-1]
+    ends = [seconds(claims.get("exp")) for claims in (last.claims, said)]
+    ends += [_moment(one.get("not_after"), ends=True) for one in constraints(said).get("payment.execution_date", ())]
     return GrantObject(
         id=id,
         parent=parent,
         root=parent is None,
         subject=holders[-2] if len(holders) > 1 and parent else principal,
         actor=holder,
-        limits=[Limit(scope="grant", max_minor=cap[0], currency=cap[1], interval="once")] if cap else None,
+        limits=[Limit(scope="grant", max_minor=most, currency=currency, interval="once") for most, currency in caps]
+        or None,
         not_before=seconds(said.get("iat")),
-        expires_at=seconds(said.get("exp")),
+        expires_at=min((end for end in ends if end is not None), default=None),
         intent=intent,
         cnf=Confirmation(jkt=holder.sub.rpartition(":")[2]) if holder else None,
     )
@@ -254,13 +259,30 @@ def constraints(said: dict) -> Constraints:
     return found
 
 
-def _cap(given: Constraints) -> tuple[int, str] | None:
-    """The most that an open mandate allows in all: its budget, or the one payment of a mandate without recurrence."""
-    once = given.get("payment.amount_range") if "payment.agent_recurrence" not in given else None
-    [found, *_] = given.get("payment.budget") or once or [{}]
-    if not isinstance(found.get("currency"), str) or found.get("max") is None:
-        return None
-    return _minor(found["max"]), found["currency"].upper()
+def _caps(given: Constraints, amount: Any) -> list[tuple[int, str]]:
+    """The most that a mandate allows in all, by currency: its budgets, and what one payment may be where it is for one
+    payment only. All constraints bind, so the least of them counts.
+    """
+    binding = list(given.get("payment.budget", ()))
+    if "payment.agent_recurrence" not in given:
+        binding += given.get("payment.amount_range", ())
+        binding += [amount | {"max": amount.get("amount")}] if isinstance(amount, dict) else []
+    caps: dict[str, int] = {}
+    for one in binding:
+        if isinstance(currency := one.get("currency"), str) and one.get("max") is not None:
+            most = _minor(one["max"])
+            caps[currency.upper()] = min(most, caps.get(currency.upper(), most))
+    return [(most, currency) for currency, most in caps.items()]
+
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d\Z")
+
+
+def _moment(value: Any, *, ends: bool = False) -> float | None:
+    """A time, or the beginning or the end of a day: AP2 has "ISO8601 date", and examples of both."""
+    if isinstance(value, str) and _DAY.match(value):
+        value = f"{value}T23:59:59.999999Z" if ends else f"{value}T00:00:00Z"
+    return seconds(value)
 
 
 def _minor(value: Any) -> int:
@@ -280,9 +302,10 @@ def _intent(given: Constraints) -> Intent | None:
             targets += [fitted(inner(item, "id")) for item in _list(inner(line, "acceptable_items"))]
             count = inner(line, "quantity")
             quantity += count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
-    [most, *_] = given.get("payment.amount_range") or [{}]
-    price = _minor(most["max"]) if most.get("max") is not None else None
-    currency = most.get("currency") if isinstance(most.get("currency"), str) else None
+    [first, *_] = ranges = given.get("payment.amount_range") or [{}]
+    currency = first.get("currency") if isinstance(first.get("currency"), str) else None
+    most = [_minor(one["max"]) for one in ranges if one.get("max") is not None and one.get("currency") == currency]
+    price = min(most, default=None)
     targets = [target for target in targets if target][:1000]
     if not targets and price is None:
         return None
@@ -321,14 +344,14 @@ def _receipt_event(compact: str, sender: Sender) -> Event:
 
 
 def _check_receipt(said: dict[str, Any]) -> None:
-    """What the schemas require of a receipt."""
-    for name, kind in (("status", str), ("iss", str), ("iat", int), ("reference", str)):
+    """What the schemas require of a receipt, as far as something rests on it."""
+    for name, kind in (("status", str), ("iss", str), ("iat", int | float), ("reference", str)):
         if not isinstance(said.get(name), kind) or isinstance(said.get(name), bool):
             raise MalformedEvent(f"a receipt needs {name}")
     if said["status"] not in ("Success", "Error"):
         raise MalformedEvent(f"expected status Success or Error, found {said['status'][:40]!r}")
     if said["status"] == "Error":
-        wanted = ("error", "error_description")
+        wanted = ("error",)  # its description is for people
     else:
         wanted = ("psp_confirmation_id", "network_confirmation_id") if "payment_id" in said else ("order_id",)
     if missing := [name for name in wanted if not isinstance(said.get(name), str)]:
@@ -457,12 +480,16 @@ def _holds(constraint: Any, closed: dict, open_checkout: list[Token]) -> tuple[b
         case "payment.allowed_pisps":
             return _among(closed.get("pisp"), constraint, kind)
         case "payment.execution_date":
-            at = seconds(closed.get("execution_date"))
-            first, last = seconds(constraint.get("not_before")), seconds(constraint.get("not_after"))
-            if at is None:
+            day = closed.get("execution_date")
+            begins, ends = _moment(day), _moment(day, ends=True)
+            bounds = constraint.get("not_before"), constraint.get("not_after")
+            first, last = _moment(bounds[0]), _moment(bounds[1], ends=True)
+            if begins is None or ends is None:
                 return None, "no execution_date: when it was to be executed is not in the mandate"
-            if (first is not None and at < first) or (last is not None and at > last):
+            if (first is not None and ends < first) or (last is not None and begins > last):
                 return False, "execution_date is outside what was allowed"
+            if (first is None and bounds[0] is not None) or (last is None and bounds[1] is not None):
+                return None, f"a bound of {kind} cannot be read"
             return True, ""
         case "payment.reference":
             wanted = constraint.get("conditional_transaction_id")

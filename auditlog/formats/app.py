@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
-from auditlog.core.event import Attestation, Event, Payload
+from auditlog.core.event import ARRIVAL, Attestation, Event, Payload
 from auditlog.core.wire.jws import check_jws, open_jws
 from auditlog.core.wire.keys import b64url
 from auditlog.core.wire.mac import check_timestamped_mac
@@ -204,11 +204,8 @@ def _proof(said: Pair, sender: Sender) -> tuple[str, str]:
                 raise BadSignature("the digest in Stripe-Signature-V2 is not that of the recorded body")
             # A late one was taken from an earlier request, or lay about: what the provider did with it is still told.
             expires = jws.claims.get("exp")
-            if (
-                isinstance(expires, int | float)
-                and said.at is not None
-                and told_at(said.at).timestamp() <= expires + DRIFT
-            ):
+            at = told_at(said.at)
+            if isinstance(expires, int | float) and at != ARRIVAL and at.timestamp() <= expires + DRIFT:
                 return SIGNATURE_V2, key.thumbprint
     try:
         check_timestamped_mac(_whole(said), said.header(SIGNATURE), sender.secrets(), name="Stripe-Signature")
@@ -292,7 +289,12 @@ def _meaning(said: Pair, asked: dict, answered: dict, sender: Sender) -> tuple[s
             return _RESOURCES[state] if state in ("complete", "removed", "error") else ("action.performed", "success")
     if status is None:
         return kind, "pending"
-    return kind, _RESOURCES[state][1] if state in _RESOURCES else "success"
+    if state in _RESOURCES:
+        return kind, _RESOURCES[state][1]
+    unclear = answered.get("error") or (
+        answered.get("status") is not None and kind.startswith(("resource.", "credential."))
+    )
+    return kind, "unknown" if unclear else "success"
 
 
 def _error(answered: dict) -> Any:

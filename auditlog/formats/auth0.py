@@ -26,9 +26,10 @@ from auditlog.formats.values import (
     decoded,
     event,
     fitted,
+    note,
     party,
     shown,
-    told_in_text,
+    told_in_utc,
     type_or_other,
     verb_of,
 )
@@ -123,6 +124,7 @@ class Log(Struct):
 class Record(Struct):
     log_id: str | None = None
     data: Raw = Raw()
+    detail: Raw = Raw()  # of EventBridge, around a record
 
 
 _record = msgspec.json.Decoder(Record).decode
@@ -131,13 +133,20 @@ _log = msgspec.json.Decoder(Log).decode
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
     return records.received(
-        delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="D"), wrappers=("logs",)
+        delivery,
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="D"),
+        wrappers=("logs",),
+        carried=True,
     )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     """One log record as an event. Raises MalformedEvent."""
     record = decoded(_record, raw, "an Auth0 log record")
+    if not record.log_id and bytes(record.detail)[:1] == b"{":
+        raw = bytes(record.detail)
+        record = decoded(_record, raw, "an Auth0 log record")
     log = decoded(_log, record.data or raw, "an Auth0 log record")
     log_id = record.log_id or log.log_id
     if not log_id or not log.type:
@@ -164,8 +173,16 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         client=client(log.ip, log.user_agent),
     )
     return event(
-        sender, id=fitted(log_id), type=native, at=told_in_text(log.date, "date"), payload=payload, principal=principal
+        sender, id=fitted(log_id), type=native, at=told_in_utc(_text(log.date)), payload=payload, principal=principal
     )
+
+
+def _text(date: Any) -> Any:
+    """RFC 3339 text; a number there could mean anything, so it counts as none."""
+    if date is None or isinstance(date, str):
+        return date
+    note(f"not read: date, expected RFC 3339 text, found {type(date).__name__}")
+    return None
 
 
 def _user(user_id: str | None, sender: Sender) -> Party | None:

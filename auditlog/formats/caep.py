@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from auditlog.core.errors import MalformedEvent, WrongAudience, WrongIssuer
-from auditlog.core.event import Actor, Event, Id, Issuer, Party, Payload, Seconds, moment
+from auditlog.core.event import ARRIVAL, Actor, Event, Id, Issuer, Party, Payload, Seconds, moment
 from auditlog.formats import About, Delivery, Received, Sender
 from auditlog.formats import set as native
 from auditlog.formats.set_polling import (  # noqa: F401  what `poll.py` asks this format for
@@ -38,8 +38,9 @@ from auditlog.formats.values import (
     decoded,
     event,
     fitted,
-    instant,
+    note,
     party,
+    told_at,
     type_or_other,
     verb_of,
 )
@@ -153,7 +154,9 @@ def _event(document: bytes, sender: Sender) -> Event:
     if len(claims.events) != 1:
         raise MalformedEvent(f"expected exactly one event in `events` (SSF 1.0), found {len(claims.events)}")
     [(uri, raw)] = claims.events.items()
-    said = decoded(_signal, raw, "a CAEP, RISC or SSF event")
+    if bytes(raw) == b"null":
+        note("not read: the event's value, which is null")  # its name and the subject say what happened to whom
+    said = Signal() if bytes(raw) == b"null" else decoded(_signal, raw, "a CAEP, RISC or SSF event")
     match = _URI.match(uri)
     name = f"{match[1]}.{match[2]}" if match else uri[:120]
     subject = claims.sub_id or said.subject or Identifier()
@@ -173,8 +176,10 @@ def _event(document: bytes, sender: Sender) -> Event:
         client=client(said.ips[0] if said.ips else ""),
     )
     issued = moment(claims.iat)
-    stated = said.event_timestamp not in (None, "")
-    at = instant(said.event_timestamp) if stated else issued if claims.toe is None else moment(claims.toe)
+    at = told_at(said.event_timestamp)
+    stated = at != ARRIVAL
+    if not stated:
+        at = issued if claims.toe is None else moment(claims.toe)
     return event(sender, id=claims.jti, type=kind, at=at, payload=payload, issued_at=issued, txn=claims.txn, principal=principal,
                  dated=stated or claims.toe is not None)  # fmt: skip
 

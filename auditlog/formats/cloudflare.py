@@ -24,7 +24,7 @@ import orjson
 from msgspec import Struct
 
 from auditlog.core.errors import MalformedEvent
-from auditlog.core.event import Actor, Event, Payload
+from auditlog.core.event import Actor, Event, Outcome, Payload
 from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.core.wire.request import Request
 from auditlog.formats import About, Delivery, Polled, Received, Sender, Statement, records
@@ -40,6 +40,7 @@ from auditlog.formats.values import (
     fitted,
     inner,
     instant,
+    outcome_of,
     party,
     told_at,
     verb_of,
@@ -86,7 +87,7 @@ class Entry(Struct):
 
     id: Any
     verb: str
-    result: str
+    result: Outcome
     at: Any
     actor: dict[str, Any]
     account: Any
@@ -101,7 +102,7 @@ class Pushed(Struct):
     AuditLogID: str = ""
     ActionTimestamp: int | float | str | None = None
     ActionType: str = ""
-    ActionResult: str | bool | None = None
+    ActionResult: Any = None
     ActorEmail: str | None = None
     ActorID: str | None = None
     ActorIPAddress: str | None = None
@@ -125,7 +126,7 @@ class Old(Struct):
     ID: str = ""
     When: int | float | str | None = None
     ActionType: str = ""
-    ActionResult: str | bool | None = None
+    ActionResult: Any = None
     ActorEmail: str | None = None
     ActorID: str | None = None
     ActorIP: str | None = None
@@ -198,6 +199,7 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         sender,
         lambda raw: _statement(raw, sender),
         wrappers=("result",),
+        carried=True,
     )
 
 
@@ -272,7 +274,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     entry = _entry(raw, records.told(headers))
     if not entry.id:
         raise MalformedEvent("expected an AuditLogID or an id")
-    failed = entry.result in ("failure", "false", "False")
+    failed = entry.result in ("failure", "denied")
     about = _about(entry)
     ours = _OURS.get((about, entry.verb))
     if ours and failed:
@@ -282,7 +284,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     name = entry.resource.get("value") if about == "registrar" else None
     operation = f"{about or entry.thing or entry.resource.get('product') or 'account'}.{_CREATED.get(entry.verb, entry.verb)}".lower()
     payload = Payload(
-        outcome="failure" if failed else "success" if entry.result else "unknown",
+        outcome=entry.result,
         mode="direct",
         actor=_actor(entry, sender),
         action=action(
@@ -338,13 +340,13 @@ def _entry(raw: bytes, told: dict[str, str]) -> Entry:
         request = {_snake(name): value for name, value in _object(said.Raw).items()}
         value = _object(said.ResourceValue).get("name") if isinstance(said.ResourceValue, dict) else said.ResourceValue
         resource = {"id": said.ResourceID, "product": said.ResourceProduct, "type": said.ResourceType, "value": value}
-        return Entry(said.AuditLogID, said.ActionType, _result(said.ActionResult), said.ActionTimestamp, actor, said.AccountID,
+        return Entry(said.AuditLogID, said.ActionType, outcome_of(said.ActionResult), said.ActionTimestamp, actor, said.AccountID,
                      said.ZoneName or said.ZoneID, resource, request)  # fmt: skip
     if names.is_old and names.ID is not None:
         old = decoded(_old, raw, "a Logpush record of Audit Logs v1")
         actor = {"email": old.ActorEmail, "id": old.ActorID, "ip_address": old.ActorIP, "type": old.ActorType}
         thing, verb = _of_old(old.ActionType)
-        return Entry(old.ID, verb, _result(old.ActionResult), old.When, actor, old.OwnerID, None,
+        return Entry(old.ID, verb, outcome_of(old.ActionResult), old.When, actor, old.OwnerID, None,
                      {"id": old.ResourceID, "type": old.ResourceType}, {}, thing, told.get("token-tag", ""))  # fmt: skip
     said = decoded(_listed, raw, "an entry of Audit Logs v2")
     if not said.action:
@@ -353,12 +355,12 @@ def _entry(raw: bytes, told: dict[str, str]) -> Entry:
     if names.is_old:
         thing, verb = _of_old(fitted(said.action.get("type"), 120))
         actor = (said.actor or {}) | {"ip_address": inner(said.actor, "ip")}
-        return Entry(said.id, verb, _result(said.action.get("result")), said.when, actor, inner(said.owner, "id"), None, resource, {},
+        return Entry(said.id, verb, outcome_of(said.action.get("result")), said.when, actor, inner(said.owner, "id"), None, resource, {},
                      thing, told.get("token-tag", ""))  # fmt: skip
     name = inner(resource, "request", "name") or inner(resource, "request", "domain_name")
     zone = said.zone or {}
     return Entry(
-        said.id, fitted(said.action.get("type"), 120), _result(said.action.get("result")), said.action.get("time"),
+        said.id, fitted(said.action.get("type"), 120), outcome_of(said.action.get("result")), said.action.get("time"),
         said.actor or {}, inner(said.account, "id"), zone.get("name") or zone.get("id"), resource | {"value": name},
         said.raw or {},
     )  # fmt: skip
@@ -378,11 +380,6 @@ def _snake(name: str) -> str:
     return {"CfRayID": "cf_ray_id", "RayID": "cf_ray_id", "URI": "uri", "UserAgent": "user_agent"}.get(
         name, name.lower()
     )
-
-
-def _result(said: Any) -> str:
-    """A boolean in Logpush and in v1, a word by the API."""
-    return ("success" if said else "failure") if isinstance(said, bool) else fitted(said, 120).lower()
 
 
 _OLD_VERBS = {

@@ -29,9 +29,10 @@ import orjson
 from msgspec import Struct
 
 from auditlog.core.document import read_document
-from auditlog.core.errors import BadSignature, DeliveryTooLarge, MalformedEvent, Refused, UnknownKey, UnknownKid
+from auditlog.core.errors import BadSignature, MalformedEvent, Refused, UnknownKey, UnknownKid
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, Sequence, TokenObject
 from auditlog.core.wire.keys import Key
+from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
@@ -45,6 +46,7 @@ from auditlog.formats.values import (
     fitted,
     inner,
     is_denial,
+    outcome_of,
     party,
     seconds,
     shown,
@@ -54,6 +56,8 @@ from auditlog.formats.values import (
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
+# Secrets Manager's values, a one-time code, what an instance is started with, decrypted data: AWS leaves most of them out.
+REMOVED = NEVER_STORED | {"secretstring", "secretbinary", "tokencode", "userdata", "plaintext"}
 _ASSUMES = frozenset(
     "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity GetFederationToken GetSessionToken AssumeRoot".split()
 )
@@ -76,8 +80,8 @@ _CREDENTIALS = {"CreateAccessKey": "credential.issued", "DeleteAccessKey": "cred
 
 ABOUT = About(
     title="AWS CloudTrail",
-    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, EventBridge events, or what lookup-events'
-    " prints; gzip",
+    sent='POST of records as JSON: a log file ({"Records": [...]}), lines, an array, EventBridge events, what'
+    " lookup-events prints, rows of CloudTrail Lake, a subscription of CloudWatch Logs; gzip",
     authentication="a static token in the Authorization header",
     grade="E; B with the signed digest file that names the log file",
     carries="every API call with who made it; role sessions, domains at Route 53, access keys; Insights as other.*",
@@ -122,8 +126,9 @@ class Call(Struct):
     requestParameters: dict[str, Any] | None = None
     responseElements: dict[str, Any] | None = None
     serviceEventDetails: dict[str, Any] | None = None
-    errorCode: str | None = None
-    errorMessage: str | None = None
+    # An error of another type is an error all the same.
+    errorCode: Any = None
+    errorMessage: Any = None
     requestID: str | None = None
     recipientAccountId: str | None = None
     resources: list[Any] | None = None
@@ -159,17 +164,14 @@ class Proven(Struct):
 
 
 class Row(Struct):
-    CloudTrailEvent: str
+    """A record inside of a row: as LookupEvents gives it (a text beside a summary), as CloudTrail Lake does."""
 
-
-class Lookup(Struct):
-    """What `aws cloudtrail lookup-events` prints."""
-
-    Events: list[Row]
+    CloudTrailEvent: str = ""
+    eventData: msgspec.Raw = msgspec.Raw()
 
 
 _record = msgspec.json.Decoder(Record).decode
-_lookup = msgspec.json.Decoder(Lookup).decode
+_row = msgspec.json.Decoder(Row).decode
 _digest = msgspec.json.Decoder(Digest).decode
 _proven = msgspec.json.Decoder(Proven).decode
 _CAMEL = {name.lower(): name for struct in (Call, Identity) for name in struct.__struct_fields__}
@@ -180,26 +182,25 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if body[:1] == b"{" and _is_proven(body):
         check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
         return _with_digest(body, sender)
-    if body[:1] == b"{" and (found := _looked_up(body)):
-        check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
-        return records.each(found, lambda raw: records.stated(raw, sender, parse=parse, grade="E"))
     return records.received(
         Delivery(body, delivery.content_type, delivery.headers),
         sender,
-        lambda raw: records.stated(raw, sender, parse=parse, grade="E"),
-        wrappers=("Records",),
+        lambda raw: records.stated(_inside(raw), sender, parse=parse, grade="E", names=REMOVED),
+        wrappers=("Records", "Events"),
+        carried=True,
     )
 
 
-def _looked_up(body: bytes) -> list[bytes]:
-    """The records in an answer of LookupEvents, which has each as a text beside a summary of it."""
+def _inside(raw: bytes) -> bytes:
+    """The record of a row, or the record as it is."""
+    if b'"CloudTrailEvent"' not in raw and b'"eventData"' not in raw:
+        return raw
     try:
-        answer = _lookup(body)
+        row = _row(raw)
     except UNREADABLE:
-        return []
-    if len(answer.Events) > records.MAX_RECORDS:
-        raise DeliveryTooLarge(f"a delivery has at most {records.MAX_RECORDS:,} records")
-    return [row.CloudTrailEvent.encode() for row in answer.Events]
+        return raw
+    data = bytes(row.eventData)
+    return row.CloudTrailEvent.encode() or (data if data[:1] == b"{" else records.text_of(data)) or raw
 
 
 def check_stored(raw: bytes, headers: bytes, sender: Sender) -> None:
@@ -252,7 +253,7 @@ def _with_digest(body: bytes, sender: Sender) -> Received:
             received = records.each(
                 found,
                 lambda raw, file=file: records.stated(
-                    raw, sender, parse=parse, grade="B", key=key.thumbprint, headers=file
+                    raw, sender, parse=parse, grade="B", key=key.thumbprint, names=REMOVED, headers=file
                 ),
             )
         except Refused as refused:
@@ -313,16 +314,27 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 def _outcome(said: Call) -> str:
     """By `errorCode`; a sign-in has none, and says `Failure` under its own name (IAM Identity Center's in
-    `serviceEventDetails`). Only then may there be a message alone. A sign-in that says neither is unknown.
+    `serviceEventDetails`). Only then may there be a message alone. A sign-in that says neither is unknown. What a service
+    did by itself says by its name or its state that it failed (Secrets Manager's RotationFailed, a backup job's FAILED),
+    and EC2 answers `_return: false`.
     """
     if said.errorCode:
         return "denied" if is_denial(said.errorCode) else "failure"
     answered = inner(said.responseElements, said.eventName) or inner(said.serviceEventDetails, said.eventName)
-    if isinstance(answered, str) and answered.lower() in ("failure", "failed"):
+    if isinstance(answered, str) and (word := outcome_of(answered)) in ("failure", "denied"):
+        return word
+    if said.errorMessage or (said.eventType == "AwsServiceEvent" and said.eventName.endswith(_WENT_WRONG)):
         return "failure"
-    if said.errorMessage:
-        return "failure"
+    for told in (
+        inner(said.responseElements, "_return"),
+        *(inner(said.serviceEventDetails, name) for name in ("state", "status")),
+    ):
+        if told is not None and (word := outcome_of(told)) != "success":
+            return word
     return "unknown" if said.eventName == "ConsoleLogin" and not isinstance(answered, str) else "success"
+
+
+_WENT_WRONG = ("Failed", "Failure", "Abandoned", "Aborted", "TimedOut")
 
 
 def _nameless(said: Call, sender: Sender) -> Event:
@@ -418,7 +430,7 @@ def _type(said: Call, outcome: str) -> str:
         return "domain.registration_failed" if registers and outcome != "success" else _DOMAINS[said.eventName]
     if said.eventSource == "iam.amazonaws.com" and said.eventName in _CREDENTIALS and outcome == "success":
         return _CREDENTIALS[said.eventName]
-    return "action.performed" if outcome == "success" else "action.denied"
+    return "action.denied" if outcome in ("failure", "denied") else "action.performed"
 
 
 def _caller(identity: Identity, sender: Sender) -> Party | None:

@@ -64,15 +64,24 @@ _OURS = frozenset(Payload.__struct_fields__) | {"txn", "sub_id"}
 _untyped = msgspec.json.Decoder(Untyped).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _beside = msgspec.json.Decoder(Beside).decode
-message = msgspec.json.Decoder(Message).decode
+_list = msgspec.json.Decoder(list[Raw]).decode
+_message = msgspec.json.Decoder(Message).decode
+
+
+def message_in(raw: bytes, what: str) -> Message:
+    """A body's parts. Of a list of objects there are none: a signed body may be any bytes, so it is kept as it is."""
+    if raw.lstrip()[:1] == b"[" and any(bytes(one)[:1] == b"{" for one in decoded(_list, raw, what)):
+        note(f"not read: the body, expected {what}, found a list")
+        return Message()
+    return decoded(_message, raw, what)
 
 
 def untyped(raw: bytes, sender: Sender) -> tuple[str, Payload, str, Party | None]:
     """The same of a body without `type`: kept under the sender's own word for it, if it has one."""
-    said = decoded(_untyped, raw, "a JSON object")
-    word = next((given for given in msgspec.structs.astuple(said) if given), "untyped")
     if raw.strip(b" \t\r\n{}") == b"":
         raise MalformedEvent("expected an event, found an empty object")
+    said = Untyped() if raw.lstrip()[:1] == b"[" else decoded(_untyped, raw, "a JSON object")
+    word = next((given for given in msgspec.structs.astuple(said) if given), "untyped")
     return type_or_other("", sender, word), Payload(outcome="unknown"), "", None
 
 

@@ -32,8 +32,9 @@ from auditlog.formats.values import (
     digest_id,
     event,
     fitted,
+    outcome_of,
     party,
-    told_at,
+    told_in_utc,
     type_or_other,
 )
 
@@ -100,6 +101,7 @@ class Entry(Struct, rename={"document_id": "_document_id", "timestamp": "@timest
     github_request_id: str | None = None
     event_id: str | None = None
     type: str = ""  # of a record of Copilot's use: request or response
+    conclusion: Any = None  # of a workflow's run
     endpoint: str | None = None
     user_id: int | str | None = None
 
@@ -119,14 +121,14 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         delivery,
         sender,
         lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED),
-        wrappers=("entries", "data"),
+        wrappers=("entries", "data", "records"),
     )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     inside = bytes(decoded(_collected, raw, "an event of GitHub's audit log").event)
     said = decoded(_entry, inside if inside[:1] == b"{" else raw, "an event of GitHub's audit log")
-    at = told_at(said.timestamp if said.timestamp is not None else said.created_at)
+    at = told_in_utc(said.timestamp if said.timestamp is not None else said.created_at)
     id = fitted(said.document_id or said.event_id) or digest_id(raw)
     if not said.action:
         return _usage(said, id, at, sender)
@@ -140,7 +142,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         else None
     )
     payload = Payload(
-        outcome=_OUTCOMES.get(said.action.rpartition(".")[2], "success"),
+        outcome=_OUTCOMES.get(said.action.rpartition(".")[2]) or ("success" if said.conclusion is None else outcome_of(said.conclusion)),
         mode="delegation" if principal and actor and principal.key != actor.key else "direct",
         actor=acting([principal if actor and actor.kind == "agent" else None, actor]),
         action=action(

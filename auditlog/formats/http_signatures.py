@@ -11,8 +11,8 @@ Chain order: that of the payload: nested `act`, outermost current. The key's hol
 from collections.abc import Mapping
 from contextlib import suppress
 
-from auditlog.core.errors import BadSignature, MalformedEvent, Refused, WrongContentType
-from auditlog.core.event import Event
+from auditlog.core.errors import BadSignature, Refused, WrongContentType
+from auditlog.core.event import ARRIVAL, Event
 from auditlog.core.wire.http_signature import (
     Signed,
     as_several_lines,
@@ -22,9 +22,9 @@ from auditlog.core.wire.http_signature import (
 )
 from auditlog.core.wire.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
-from auditlog.formats.envelope import message, opened, untyped
+from auditlog.formats.envelope import message_in, opened, untyped
 from auditlog.formats.records import refuse_charset, stated, told
-from auditlog.formats.values import canonical, decoded, event, instant
+from auditlog.formats.values import canonical, digest_id, event, instant, told_at
 
 CONTENT_TYPES = ("application/json",)
 content = canonical
@@ -63,15 +63,14 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
-    said = decoded(message, raw, "{id, type, time, data}")
-    if not said.id:
-        raise MalformedEvent("expected an id")
+    said = message_in(raw, "{id, type, time, data}")
     native, payload, txn, principal = opened(said.type, said.data, sender) if said.type else untyped(raw, sender)
     [signed] = signatures(told(headers))  # only the one that was checked is stored
     created = instant(int(signed.parameters["created"]))
-    at = next((given for given in (said.time, said.timestamp) if given not in (None, "")), None)
-    return event(sender, id=said.id, type=native, at=created if at is None else instant(at), issued_at=created,
-                 payload=payload, txn=txn, principal=principal, dated=at is not None)  # fmt: skip
+    at = told_at(next((given for given in (said.time, said.timestamp) if given not in (None, "")), None))
+    dated = at != ARRIVAL
+    return event(sender, id=said.id or digest_id(raw), type=native, at=at if dated else created, issued_at=created,
+                 payload=payload, txn=txn, principal=principal, dated=dated)  # fmt: skip
 
 
 def _verify(delivery: Delivery, sender: Sender) -> tuple[Signed, Key, Mapping[str, str]]:

@@ -7,7 +7,7 @@ with
   `X-Keycloak-Signature` (HMAC in hex of the body, SHA-256 or SHA-1) or with a JWT of the realm's key whose claim
   `request_body_sha256` names the body;
 - vymalo's keycloak-webhook: an admin event is `RESOURCE-OPERATION` in `type`, and its `userId` is the administrator;
-- snake case, and an event inside of `event`, `adminEvent` or `data`.
+- snake case, an event inside of `event`, `adminEvent`, `data` or `payload`, and its type as `eventType` or `event`.
 
 Verified in Keycloak's source: event types, field names, the `details` of a token exchange; in the listeners' sources
 their shapes and signatures. Not verified: a running listener. The core has no signed webhook.
@@ -112,22 +112,25 @@ class KeycloakEvent(Struct):
     userId: str | None = None
     sessionId: str | None = None
     ipAddress: str | None = None
-    error: str | None = None
+    error: Any = None  # of another type it is an error all the same
     details: dict[str, Any] | None = None
     operationType: str = ""
     resourceType: str | None = None
     resourcePath: str | None = None
     authDetails: dict[str, Any] | None = None
-    event: dict[str, Any] | None = None
+    event: Any = None  # the event, or its type
     adminEvent: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    payload: dict[str, Any] | None = None
+    eventType: Any = None
     # the same in snake case
     created_timestamp: int | float | str | None = None
     user_id: str | None = None
     client_id: str | None = None
     session_id: str | None = None
     user_ip: str | None = None
-    realm: dict[str, Any] | None = None
+    realm: Any = None
+    timestamp: int | float | str | None = None
 
     def by(self, name: str, other: str | None = None) -> Any:
         """What it says itself, else what its `authDetails` do (Phase Two's listener, and every admin event)."""
@@ -205,9 +208,11 @@ def _check_jwt(body: bytes, compact: str, sender: Sender) -> Key:
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     said = decoded(_event, raw, "a Keycloak event")
     if not (said.type or said.operationType):
-        inside = said.adminEvent or said.event or said.data
+        inside = said.adminEvent or (said.event if isinstance(said.event, dict) else None) or said.data or said.payload
         if inside:
-            said = decoded(_event, dumped(inside), "a Keycloak event")
+            said = decoded(_event, dumped({"error": said.error} | inside), "a Keycloak event")
+        if not (said.type or said.operationType):
+            said.type = next((word for word in (said.eventType, said.event) if isinstance(word, str)), "")
     id = fitted(said.id or said.uid) or digest_id(raw)
     admin = _ADMIN.match(said.type)
     if admin and not said.operationType:
@@ -248,11 +253,12 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
 
 
 def _realm(said: KeycloakEvent) -> Any:
-    return said.realmName or said.realmId or inner(said.realm, "name") or inner(said.realm, "id")
+    named = inner(said.realm, "name") or inner(said.realm, "id") or said.realm
+    return said.realmName or said.realmId or (named if isinstance(named, str) else "")
 
 
 def _at(said: KeycloakEvent) -> datetime:
-    return told_at(said.time if said.time is not None else said.created_timestamp)
+    return told_at(next((at for at in (said.time, said.created_timestamp, said.timestamp) if at is not None), None))
 
 
 def _actor(now: str, base: str, details: dict[str, Any], sender: Sender) -> Actor | None:

@@ -5,7 +5,7 @@ Verified: field names in LiteLLM's documentation (StandardLoggingPayload, Generi
 Not verified: a running proxy. Each record is one call: what it cost by LiteLLM's own price list, in US dollars. That is
 a meter of the gateway's, and no bill.
 
-Prompts and answers (`messages`, `response`, `proxy_server_request`) are not stored; of a virtual key its hash is, and
+Prompts and answers (`messages`, `response`, `proxy_server_request`, those of guardrails and tools) are not stored; of a virtual key its hash is, and
 nothing else.
 
 Chain order: none. The key acts (its agent, where one is named), for the user whom LiteLLM knows it by.
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from auditlog.core.document import read_document
 from auditlog.core.errors import MalformedEvent
-from auditlog.core.event import Event, Money, Party, Payload
+from auditlog.core.event import Event, Money, Outcome, Party, Payload
 from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
@@ -33,12 +33,17 @@ from auditlog.formats.values import (
     event,
     fitted,
     note,
+    outcome_of,
     party,
     told_in_utc,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
-REMOVED = NEVER_STORED | {"messages", "response", "proxyserverrequest", "errorstr", "errorinformation", "userapikey"}
+# Keys, and what was asked and answered: of guardrails, tools and vector stores too (StandardLoggingPayload).
+REMOVED = NEVER_STORED | frozenset(
+    "userapikey messages response proxyserverrequest errorstr errorinformation prompt prompts completion choices input output "
+    "guardrailrequest guardrailresponse mcptoolcallmetadata vectorstorerequestmetadata promptvariables tools functions systemprompt".split()
+)
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _NOBODY = ("default_user_id", "default_user", "")
 _GRAIN = Decimal("1e-12")
@@ -85,7 +90,7 @@ class Record(Struct):
     agent_id: str | None = None
     session_id: str | None = None
     trace_id: str | None = None
-    status: str | None = None
+    status: Any = None
     metadata: dict[str, Any] | str | None = None
     requester_ip_address: str | None = None
 
@@ -94,16 +99,20 @@ _record = msgspec.json.Decoder(Record).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, lambda raw: _statement(raw, sender), wrappers=("data", "logs"))
+    return records.received(
+        delivery, sender, lambda raw: _statement(raw, sender), wrappers=("data", "logs"), carried=True
+    )
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:
-    """A key's hash is kept, by which calls are told apart; whatever else stands there would be the key."""
+    """A virtual key's hash is kept, by which calls are told apart; whatever else stands under such a name, here or
+    deeper (`model_parameters`, `litellm_params`), would be a key.
+    """
     records.bounded(raw)
     said = decoded(_record, raw, "a record of LiteLLM's spend")
-    given = {"apikey": said.api_key, "userapikey": _about(said.metadata).get("user_api_key")}
-    names = REMOVED - {name for name, key in given.items() if isinstance(key, str) and _HASH.match(key)}
-    return records.stated(raw, sender, parse=parse, grade="D", names=names)
+    given = (said.api_key, _about(said.metadata).get("user_api_key"))
+    hashes = frozenset(key for key in given if isinstance(key, str) and _HASH.match(key))
+    return records.stated(raw, sender, parse=parse, grade="D", names=REMOVED, keep=hashes)
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
@@ -118,9 +127,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         sender.issuer, about.get("user_api_key_alias") or key, "workload"
     )
     principal = _user(said, about, sender)
-    failed = str(said.status or about.get("status") or "").lower() in ("failure", "failed", "error")
     payload = Payload(
-        outcome="failure" if failed else "success",
+        outcome=_outcome(said.status, about.get("status")),
         mode="delegation" if actor and principal else "direct",
         actor=acting([actor]),
         action=action(provider=said.custom_llm_provider or sender.provider, account=said.team_id or about.get("user_api_key_team_id"),
@@ -135,6 +143,13 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         money=_money(said.spend if said.spend is not None else said.response_cost),
     )  # fmt: skip
     return event(sender, id=id, type="usage.metered", at=_at(said), payload=payload, principal=principal)
+
+
+def _outcome(*told: Any) -> Outcome:
+    """The worst that its status and its metadata's say. Rows of older versions say neither: each is a call that was made."""
+    found = {outcome_of(one) for one in told if one not in (None, "")} or {"success"}
+    worst: tuple[Outcome, ...] = ("failure", "denied", "unknown", "pending", "success")
+    return next(one for one in worst if one in found)
 
 
 def _about(metadata: dict[str, Any] | str | None) -> dict[str, Any]:

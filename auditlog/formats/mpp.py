@@ -25,7 +25,7 @@ from msgspec import Struct
 from auditlog.core.amount import CURRENCIES
 from auditlog.core.document import dumped, read_document
 from auditlog.core.errors import MalformedEvent
-from auditlog.core.event import Event, Id, Money, Payload
+from auditlog.core.event import ARRIVAL, Event, Id, Money, Payload
 from auditlog.core.wire.jws import b64url_bytes, json_object
 from auditlog.core.wire.keys import b64url
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
@@ -106,7 +106,8 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     terms = _terms(challenges, presented, receipt)
     if receipt and terms.get("method") not in (None, receipt["method"]):
         raise MalformedEvent(f"the receipt is for method {receipt['method'][:40]!r}, the challenge for another")
-    at = said.at if said.at not in (None, "") else receipt.get("timestamp")
+    at = told_at(said.at)
+    at = told_at(receipt.get("timestamp")) if at == ARRIVAL else at
     request, reference = _request(terms), fitted(receipt.get("reference"))
     payload = Payload(
         outcome="success",
@@ -123,7 +124,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         money=None if _is_rate(terms, request) else _money(request, reference, paid=bool(receipt)),
     )
     native = "payment.settled" if receipt else "payment.quoted"
-    return event(sender, id=said.id or digest_id(raw), type=native, at=told_at(at), payload=payload)
+    return event(sender, id=said.id or digest_id(raw), type=native, at=at, payload=payload)
 
 
 def _statement(raw: bytes, sender: Sender) -> Statement:
@@ -157,21 +158,15 @@ def _terms(challenges: list[dict[str, Any]], presented: dict[str, Any], receipt:
 
 
 def read_challenges(given: str | dict[str, Any] | list[Any]) -> list[dict[str, Any]]:
-    """The Payment challenges of a header's value, or of what a recorder made of it. Raises MalformedEvent."""
-    if isinstance(given, list):
-        return [
-            one
-            for each in given[:MAX_CHALLENGES]
-            for one in (read_challenges(each) if isinstance(each, str | dict) else [])
-        ]
-    if isinstance(given, dict):
-        return [read_challenge(given)]
-    found = [
-        _needed(parameters)
-        for scheme, parameters in _challenges(_bounded(given, "challenge").strip())
-        if scheme == "payment"
-    ]
-    if not found:
+    """The Payment challenges of a header's value, of its lines, or of what a recorder made of it. Raises MalformedEvent."""
+    found: list[dict[str, Any]] = []
+    for each in given[:MAX_CHALLENGES] if isinstance(given, list) else [given]:
+        if isinstance(each, dict):
+            found.append(_needed(each))
+        elif isinstance(each, str):
+            told = _challenges(_bounded(each, "challenge").strip())
+            found += [_needed(parameters) for scheme, parameters in told if scheme == "payment"]
+    if not found and given != []:
         raise MalformedEvent("the challenge does not begin with the scheme Payment, nor does one after it")
     return found
 

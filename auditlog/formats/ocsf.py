@@ -32,6 +32,7 @@ from auditlog.formats.values import (
     fitted,
     inner,
     is_denial,
+    outcome_of,
     party,
     seconds,
     told_at,
@@ -54,9 +55,10 @@ _TYPES: dict[tuple[int, int], str] = {
     (3005, 2): "delegation.revoked",
 }
 _DENIED = {"delegation.granted": "delegation.denied", "action.performed": "action.denied"}
-_API_ACTIVITY = 6003
+_AUTHENTICATION, _API_ACTIVITY = 3002, 6003
 _OUTCOMES = {1: "success", 2: "failure"}
 _DENIED_ACTION = 2
+_DENIED_DISPOSITIONS, _ERROR_DISPOSITION = (2, 6, 25, 26), 27  # blocked, dropped, rejected, unauthorized
 _WORDS = {"success": "success", "succeeded": "success", "failure": "failure", "failed": "failure", "denied": "denied"}
 
 ABOUT = About(
@@ -84,11 +86,14 @@ class Ocsf(Struct):
     activity_id: int | None = None
     activity_name: str | None = None
     type_name: str | None = None
-    status_id: int | None = None
-    status: str | None = None
+    # What says how it went: of another type it is not absent, but not understood.
+    status_id: Any = None
+    status: Any = None
     status_code: str | None = None
     status_detail: str | None = None
-    action_id: int | None = None
+    action_id: Any = None
+    disposition_id: Any = None
+    disposition: Any = None
     metadata: dict[str, Any] | None = None
     actor: dict[str, Any] | None = None
     user: dict[str, Any] | None = None
@@ -106,7 +111,13 @@ _ocsf = msgspec.json.Decoder(Ocsf).decode
 
 
 def receive(delivery: Delivery, sender: Sender) -> Received:
-    return records.received(delivery, sender, lambda raw: records.stated(raw, sender, parse=parse, grade="E"))
+    return records.received(
+        delivery,
+        sender,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="E"),
+        wrappers=("events",),
+        carried=True,
+    )
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
@@ -226,21 +237,36 @@ def _meaning(said: Ocsf, sender: Sender) -> tuple[str, str]:
 
 
 def _outcome(said: Ocsf) -> str:
-    """By `status_id`, which is only recommended; else by `status`, its caption, else by the response of a call.
+    """By `status_id`, which is only recommended; else by `status`, its caption, else by the response of a call. What the
+    security control profile says was not let through was denied, whatever its status.
 
     `status_id` 0 is Unknown and 99 is Other, whose word is the sender's own.
     """
-    if said.action_id == _DENIED_ACTION:  # the security control profile's disposition
+    if _number(said.action_id) == _DENIED_ACTION or _number(said.disposition_id) in _DENIED_DISPOSITIONS:
         return "denied"
-    found = _OUTCOMES.get(said.status_id or 0) or _WORDS.get((said.status or "").strip().lower())
+    if said.disposition_id is None and outcome_of(said.disposition) == "denied":
+        return "denied"
+    found = _OUTCOMES.get(_number(said.status_id) or 0) or _WORDS.get(str(said.status or "").strip().lower())
     if found in (None, "failure") and said.class_uid == _API_ACTIVITY and _is_refused(said):
         return "denied"
-    if found is None and said.class_uid == _API_ACTIVITY and said.status_id is None and not (said.status or "").strip():
+    if found is None and said.class_uid == _API_ACTIVITY and said.status_id is None and said.status in (None, ""):
         # CloudTrail's mapping gives no status, and says `error: null` where there was none.
         error, code = inner(said.api, "response", "error"), inner(said.api, "response", "code")
-        number = code if isinstance(code, int) and not isinstance(code, bool) else 200
-        found = "failure" if error or number >= 400 else "success"
+        number = 200 if code is None else _number(code)
+        found = "failure" if error or (number or 0) >= 400 else "unknown" if number is None else "success"
+    unread = any(given is not None and _number(given) is None for given in (said.action_id, said.disposition_id))
+    if found == "success" and (unread or _number(said.disposition_id) == _ERROR_DISPOSITION):
+        return "unknown" if unread else "failure"
     return found or "unknown"
+
+
+def _number(value: Any) -> int | None:
+    """An enumeration's number, which some exporters write as text or as a float."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def _is_refused(said: Ocsf) -> bool:
@@ -254,13 +280,17 @@ def _is_refused(said: Ocsf) -> bool:
 
 
 def _who(said: Ocsf, sender: Sender) -> tuple[Actor | None, Party | None]:
-    """The current actor, and the principal where somebody else acts for it."""
-    user = _user(inner(said.actor, "user"), sender)
+    """The current actor, and the principal where somebody else acts for it. Of a sign-in `user` is who signs in, and
+    `actor`, where there is one, who asked for it.
+    """
+    user = asked = _user(inner(said.actor, "user"), sender)
+    if said.class_uid == _AUTHENTICATION:
+        user = _user(said.user, sender) or user
     agent = said.ai_agent or inner(said.unmapped, "ai_agent")
     acts = party(sender.issuer, inner(agent, "uid"), "agent")
     if acts is not None:
         return acting([acts]), user
-    return acting([user]), user if user and user.kind == "human" else None
+    return acting([asked or user]), user if user and user.kind == "human" else None
 
 
 def _user(user: Any, sender: Sender) -> Party | None:

@@ -4,6 +4,9 @@ Verified: the LogEvent object and the delivery of event hooks in Okta's referenc
 verification (GET with x-okta-verification-challenge). Not verified: a live organisation; under which `actor.type` it
 logs AI agents ("AIAgent" is taken for one, anything else that is no user, client or system is unknown).
 
+What was done with an API token (`transaction.detail.requestApiTokenId`) is its token's: Okta names the human who made
+it as the actor, and who holds it, a person or an agent, nobody says.
+
 Chain order: none is stated. The client that got a token acts, for the user among the event's targets; in anything else
 the actor acts. A token is known by the id of the target that it is.
 """
@@ -17,6 +20,7 @@ from msgspec import Struct
 from auditlog.core.document import whole_escapes
 from auditlog.core.errors import DeliveryTooLarge, MalformedEvent
 from auditlog.core.event import UNREADABLE, Event, Kind, Party, Payload, TokenObject
+from auditlog.core.wire.redaction import NEVER_STORED
 from auditlog.core.wire.static_token import check_static_token
 from auditlog.formats import About, Delivery, Received, Sender, records
 from auditlog.formats.values import (
@@ -31,21 +35,24 @@ from auditlog.formats.values import (
     inner,
     party,
     shown,
-    told_at,
+    told_in_utc,
 )
 
 CONTENT_TYPES, ENCODINGS, content = records.CONTENT_TYPES, records.ENCODINGS, canonical
+REMOVED = NEVER_STORED | {"code"}  # an authorization code in an address
 _OUTCOMES = {"SUCCESS": "success", "ALLOW": "success", "FAILURE": "failure", "DENY": "denied", "CHALLENGE": "pending",
              "DEFERRED": "pending", "RATE_LIMIT": "failure"}  # fmt: skip
 _TYPES = {
     "user.session.start": "session.started", "user.session.end": "session.ended", "user.session.clear": "session.ended",
     "user.session.impersonation.initiate": "session.started", "user.session.impersonation.end": "session.ended",
-    "app.oauth2.as.consent.grant": "consent.granted", "app.oauth2.as.consent.revoke": "consent.withdrawn",
-    "app.oauth2.as.token.revoke": "token.revoked", "app.oauth2.token.revoke": "token.revoked",
+    "app.oauth2.as.consent.grant": "consent.granted",
     "system.api_token.create": "credential.issued", "system.api_token.revoke": "credential.revoked",
     "user.lifecycle.create": "account.created",
 }  # fmt: skip
 _GRANTS = ("app.oauth2.token.grant", "app.oauth2.as.token.grant")
+# Whoever revoked it and why: `app.oauth2.as.consent.revoke.user`, `app.oauth2.token.revoke.implicit.client` and more.
+_REVOKES = {"app.oauth2.as.consent.revoke": "consent.withdrawn", "app.oauth2.consent.revoke": "consent.withdrawn",
+            "app.oauth2.as.token.revoke": "token.revoked", "app.oauth2.token.revoke": "token.revoked"}  # fmt: skip
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _KINDS: dict[str, Kind] = {"user": "human", "systemprincipal": "service", "publicclientapp": "service", "confidentialclientapp": "service",
                            "oauth2 client": "service", "aiagent": "agent"}  # fmt: skip
@@ -57,7 +64,7 @@ ABOUT = About(
     grade="D",
     carries="sessions, tokens granted, exchanged and revoked, consents, API tokens, accounts made; everything else as what was done",
     chains="the client that got a token acts for the user among the targets; else the actor alone. Joined by session and transaction",
-    lacks="a signature, actor chains, the token that one was exchanged for",
+    lacks="a signature, who holds an API token that was used, actor chains, the token that one was exchanged for",
     tested="events made to Okta's reference of LogEvent and of event hooks (2026-11)",
     against=("developer.okta.com, System Log and event hooks, 2026-11",),
     connect=(
@@ -115,7 +122,9 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
     if len(rows) > records.MAX_RECORDS:
         raise DeliveryTooLarge(f"a delivery has at most {records.MAX_RECORDS:,} records")
     return records.each(
-        rows, lambda raw: records.stated(raw, sender, parse=parse, grade="D"), batch=not alone or rows != found
+        rows,
+        lambda raw: records.stated(raw, sender, parse=parse, grade="D", names=REMOVED),
+        batch=not alone or rows != found,
     )
 
 
@@ -151,7 +160,10 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     outcome = _OUTCOMES.get((said.outcome.result or "").upper() if said.outcome else "", "unknown")
     native = _type(said, outcome)
     targets = [one for one in said.target or () if isinstance(one, dict)]
+    used = fitted(inner(said.transaction, "detail", "requestApiTokenId"))
     actor, user = _party(said.actor, sender), _of_kind(targets, "User", sender)
+    if used and actor and actor.kind == "human":
+        actor = Party(actor.iss, actor.sub, "unknown")
     is_token = native.startswith("token.")
     principal = user if is_token and user else actor if actor and actor.kind == "human" else None
     acts = (
@@ -167,14 +179,14 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         actor=acting([acts]),
         action=action(said.eventType if native.startswith("action.") else "", provider=sender.provider,
                       target=(about.get("type"), about.get("id")), resource=about.get("alternateId")),
-        token=TokenObject(jti=token, subject=principal, actor=acting([acts]), scope=_scope(said)) if is_token and token else token or None,
+        token=TokenObject(jti=token, subject=principal, actor=acting([acts]), scope=_scope(said)) if is_token and token else used or token or None,
         session=_session(said),
         request_id=fitted(inner(said.transaction, "id")),
         call=called(said.eventType, error=said.outcome.reason if said.outcome and outcome in ("failure", "denied") else ""),
         client=client(inner(said.client, "ipAddress"), inner(said.client, "userAgent", "rawUserAgent")),
     )  # fmt: skip
     return event(
-        sender, id=fitted(said.uuid), type=native, at=told_at(said.published), payload=payload, principal=principal
+        sender, id=fitted(said.uuid), type=native, at=told_in_utc(said.published), payload=payload, principal=principal
     )
 
 
@@ -184,7 +196,14 @@ def _type(said: LogEvent, outcome: str) -> str:
         if inner(said.debugContext, "debugData", "grantType") == _EXCHANGE:
             return "token.exchange_failed" if failed else "token.exchanged"
         return "token.issued"
-    native = _TYPES.get(said.eventType)
+    native = _TYPES.get(said.eventType) or next(
+        (
+            ours
+            for theirs, ours in _REVOKES.items()
+            if said.eventType == theirs or said.eventType.startswith(f"{theirs}.")
+        ),
+        None,
+    )
     if native is None or (failed and native.startswith(("credential.", "account."))):
         return "action.denied" if failed else "action.performed"
     return native

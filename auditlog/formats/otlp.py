@@ -9,7 +9,8 @@ approval or payment: grade E. A record without any `gen_ai.` attribute is kept a
 collector.
 
 Each span and log record is stored by itself, as JSON, with the attributes of its resource. Prompts, answers and
-arguments of tools (`gen_ai.input.messages` and the like) are left out.
+arguments of tools (`gen_ai.input.messages` and the like, under the names of other libraries too), headers of requests
+and command lines are left out.
 
 Chain order: none. The agent acts (`gen_ai.agent.id`), else the service; the user (`user.id`, `enduser.id`) is claimed.
 """
@@ -24,6 +25,7 @@ from typing import Any
 import msgspec
 import orjson
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from msgspec import Raw, Struct
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -55,8 +57,26 @@ ENCODINGS, content = records.ENCODINGS, canonical
 MAX_VALUES = 200  # attributes of one record, and of one list
 MAX_DEPTH = 8
 _TEXT = 2000  # characters of one attribute that are kept
-LEFT_OUT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.prompt", "gen_ai.completion", "gen_ai.tool.call.arguments",
-            "gen_ai.tool.call.result", "gen_ai.tool.definitions", "gen_ai.content.prompt", "gen_ai.content.completion")  # fmt: skip
+# Prompts, answers, arguments and results, under the names of the conventions and of the libraries that most people use
+# (OpenLLMetry's `gen_ai.prompt.0.content`, OpenInference's `llm.input_messages.0.message.content`, Vercel's AI SDK,
+# Pydantic AI, Langfuse, MLflow). And what may be a credential: headers of requests, a process's command line.
+_LEFT_OUT = re.compile(
+    r"(?:gen_ai\.(?:prompt|completion|prompts|completions|content|input|output|system_instructions"
+    r"|tool\.(?:call\.(?:arguments|result)|definitions|parameters)|retrieval\.(?:query|documents)|evaluation\.explanation)"
+    r"|llm\.(?:prompts?|completions?|input_messages|output_messages|prompt_template|invocation_parameters|request\.functions|tools|function_call)"
+    r"|(?:input|output)\.(?:value|messages)|message\.content|traceloop\.entity\.(?:input|output)|traceloop\.prompt"
+    r"|(?:retrieval|reranker|embedding)\.(?:documents|query|input_documents|output_documents|embeddings|text)|document\.content"
+    r"|tool\.(?:parameters|input|output)|tool_arguments|tool_response|tool_call\.function\.arguments"
+    r"|ai\.(?:prompt|response\.(?:text|object|toolCalls|reasoning)|result|toolCall\.(?:args|result)|values?|embeddings?)"
+    r"|all_messages_events|pydantic_ai\.all_messages|final_result|events|model_request_parameters"
+    r"|langfuse\.(?:observation|trace)\.(?:input|output)|mlflow\.span(?:Inputs|Outputs)|langsmith\.(?:inputs|outputs)"
+    r"|(?:http\.(?:request|response)\.(?:header|body)|rpc\.[a-z_]+\.(?:request|response)\.metadata)"
+    r"|process\.command_(?:args|line))(?:\.|\Z)"
+)
+# Names of the same beginning that say nothing of what was said.
+_KEPT_ALL_THE_SAME = frozenset(
+    {"gen_ai.prompt.name", "gen_ai.output.type", "http.request.body.size", "http.response.body.size"}
+)
 # Acts of an agent, and of whatever it calls; any other operation is kept under its own name.
 _OPERATIONS = {"execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent", "invoke_workflow": "workflow",
                "chat": "model", "text_completion": "model", "generate_content": "model", "embeddings": "model", "retrieval": "data_source"}  # fmt: skip
@@ -68,7 +88,7 @@ ABOUT = About(
     grade="E",
     carries="what agents did: tools run, models asked, agents invoked, with conversation, trace and span; other records as other.*",
     chains="none: the agent acts, else its service; the user is claimed. Joined by trace, conversation and response id",
-    lacks="a signature, authority of any kind, money; prompts, answers and arguments, which are left out",
+    lacks="a signature, authority of any kind, money; prompts, answers, arguments and headers, which are left out",
     tested="what opentelemetry-proto 1.45 encodes, and its JSON; conventions of v1.41",
     against=("opentelemetry-proto 1.45.2", "semantic conventions for GenAI v1.41"),
     connect=(
@@ -137,6 +157,10 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     operation = fitted(told.get("gen_ai.operation.name"), 120)
     is_ours = any(name.startswith("gen_ai.") for name in told)
     failed = said.status in (2, "2", "STATUS_CODE_ERROR") or bool(told.get("error.type"))
+    failed = failed or str(said.status).upper() == "ERROR"  # as some write it
+    went_well = said.status in (None, "", 0, "0", "STATUS_CODE_UNSET", 1, "1", "STATUS_CODE_OK") or str(
+        said.status
+    ).upper() in ("OK", "UNSET")
     agent = party(sender.issuer, told.get("gen_ai.agent.id") or told.get("gen_ai.agent.name"), "agent")
     service = party(sender.issuer, told.get("service.name"), "workload")
     user = party(sender.issuer, told.get("user.id") or told.get("enduser.id"))
@@ -155,7 +179,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
         else type_or_other("", sender, operation or said.eventName or ("gen_ai" if is_ours else "telemetry"))
     )
     payload = Payload(
-        outcome=("failure" if failed else "success") if is_ours else "unknown",
+        outcome=("failure" if failed else "success" if went_well else "unknown") if is_ours else "unknown",
         mode="delegation" if user else "direct",
         actor=acting([agent or service]),
         action=action((name if kind == "tool" else "") or operation if kind else "", provider=told.get("gen_ai.provider.name") or told.get("gen_ai.system") or sender.provider,
@@ -223,7 +247,7 @@ def _json_record(raw: bytes, resource: dict[str, Any]) -> bytes:
         raise MalformedEvent(f"expected JSON: {error}") from None
     if not isinstance(said, dict):
         return raw  # which no parser of ours takes, and is refused by its place
-    status = said.get("status") if isinstance(said.get("status"), dict) else {}
+    status = said["status"] if isinstance(said.get("status"), dict) else {"code": said.get("status")}
     return _record(
         said, resource, _attributes(said.get("attributes")), status.get("code"), status.get("message"), said.get("body")
     )
@@ -247,7 +271,9 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
     if not body or (traces is not None and traces.resource_spans and not spans and not lines):
         return  # an export of nothing, as a probe or a processor that dropped all of it sends
     # Metrics have that outline too: what no metric can hold in the same place tells a span or a log record.
-    if any(span.start_time_unix_nano or span.kind for span in spans):
+    if any(
+        span.start_time_unix_nano or span.kind or any(_is_name(one.key) for one in span.attributes) for span in spans
+    ):
         for holder in traces.resource_spans:
             resource = _values(holder.resource.attributes)
             for scope in holder.scope_spans:
@@ -256,7 +282,8 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
                             "startTimeUnixNano": span.start_time_unix_nano, "endTimeUnixNano": span.end_time_unix_nano}  # fmt: skip
                     yield _record(said, resource, _values(span.attributes), span.status.code, span.status.message, None)
     elif any(
-        log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes for log in lines
+        log.time_unix_nano or log.observed_time_unix_nano or log.severity_number or log.attributes or _has_body(log)
+        for log in lines
     ):
         for holder in logs.resource_logs:
             resource = _values(holder.resource.attributes)
@@ -268,6 +295,11 @@ def _from_protobuf(body: bytes) -> Iterable[bytes]:
                     yield _record(said, resource, _values(log.attributes), None, None, body)
     else:
         raise MalformedEvent("expected traces or logs of OTLP in protobuf")
+
+
+def _has_body(log: Any) -> bool:
+    """Whether it is a log record with nothing but a body. A metric has a name, where a log record has a time."""
+    return log.HasField("body") and len(UnknownFieldSet(log)) == 0
 
 
 def _protobuf(message: Any, body: bytes) -> Any:
@@ -299,12 +331,12 @@ def _record(
     for name in ("startTimeUnixNano", "endTimeUnixNano", "timeUnixNano", "observedTimeUnixNano"):
         if name in kept:
             kept[name] = str(kept[name])
-    left_out = [*sorted(name for name in attributes if name in LEFT_OUT), *(["body"] if body is not None else [])]
+    left_out = [*sorted(filter(_is_left_out, attributes)), *(["body"] if body is not None else [])]
     if left_out:
         kept["leftOut"] = left_out
     kept |= {
-        "resource": resource,
-        "attributes": {name: value for name, value in attributes.items() if name not in LEFT_OUT},
+        "resource": {name: value for name, value in resource.items() if not _is_left_out(name)},
+        "attributes": {name: value for name, value in attributes.items() if not _is_left_out(name)},
     }
     if status not in (None, "", 0, "STATUS_CODE_UNSET", "0"):
         kept["status"] = _scalar(status)
@@ -326,6 +358,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,120}\Z")
 def _is_name(name: str) -> bool:
     """Whether it names an attribute, and is nothing that somebody put in the place of a name."""
     return bool(_NAME.match(name)) and clean_text(name) == name
+
+
+@lru_cache(maxsize=4096)
+def _is_left_out(name: str) -> bool:
+    return _LEFT_OUT.match(name) is not None and name not in _KEPT_ALL_THE_SAME
 
 
 def _attributes(given: Any) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from auditlog.formats.values import (
     instant,
     minor_units,
     party,
+    told_in_text,
     type_or_other,
 )
 
@@ -59,10 +60,12 @@ _KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "resource": ("resource", "resource_ref", {
         "requested": "resource.requested", "provisioned": "resource.provisioned", "updated": "resource.updated", "removed": "resource.removed"}),
     "credential": ("credential", "subject_ref", {"issued": "credential.issued", "rotated": "credential.rotated", "revoked": "credential.revoked"}),
-    "payment-authorization": ("payment_authorization_observation", "authorization_ref", {"granted": "payment.authority_granted"}),
+    "payment-authorization": ("payment_authorization_observation", "authorization_ref", {
+        "granted": "payment.authority_granted", "revoked": "payment.authority_ended", "expired": "payment.authority_ended",
+        "consumed": "payment.authority_ended"}),
     "subscription": ("subscription", "subscription_ref", {
         "started": "subscription.started", "updated": "subscription.changed", "cancelled": "subscription.ended"}),
-    "domain": ("domain", "domain_ref", {"registered": "domain.registered"}),
+    "domain": ("domain", "domain_ref", {"registered": "domain.registered", "transferred": "domain.transferred", "released": "domain.deleted"}),
     "deployment": ("deployment", "deployment_ref", {"completed": "deployment.completed"}),
 }  # fmt: skip
 
@@ -92,7 +95,7 @@ Name = Annotated[str, Meta(min_length=1)]
 
 class Observed(Struct):
     event_kind: Name
-    observed_at: str
+    observed_at: str | None = None
     observed_by_ref: str | None = None
     provider: dict[str, Any] | None = None
     account: dict[str, Any] | None = None
@@ -367,7 +370,7 @@ def _observation(raw: bytes, sender: Sender, *, id: str, actor: Actor | None = N
         ),
         money=_ceiling(about) if native == "payment.authority_granted" else None,
     )
-    return event(sender, id=id, type=native, at=instant(said.observed_at), payload=payload)
+    return event(sender, id=id, type=native, at=told_in_text(said.observed_at, "observed_at"), payload=payload)
 
 
 def _ceiling(about: Any) -> Money | None:

@@ -275,6 +275,9 @@ def _from_output(said: Recorded, output: Envelope, sender: Sender) -> tuple[str,
         native, outcome = _STATUS.get(status if isinstance(status, str) else "", ("resource.requested", "pending"))
     else:
         native, outcome = _COMMANDS.get(command) or type_or_other("", sender, output.command), "success"
+        if output.error or (isinstance(status, str) and _STATUS.get(status, ("", outcome))[1] != "success"):
+            # `ok`, and yet an error, or not there yet
+            outcome = "unknown" if output.error else _STATUS[str(status)][1]
     gate = None
     if not output.ok:
         waits = _GATES.get(code)

@@ -42,7 +42,7 @@ _headers = msgspec.json.Decoder(dict[str, str]).decode
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _BLANK = b" \t\r\n\x0b\f\x1e"  # with the separator of JSON text sequences (RFC 7464)
 _JSON_BEGINS = (b"", b"{", b"[", b"\xef")
-_NEXT = re.compile(rb"\}[ \t\x1e]*\{")
+_NEXT = re.compile(rb"\}[ \t\r\n\x1e]*\{")
 _IDS = ("id", "log_id", "eventID", "AuditLogID", "event_id")
 
 
@@ -52,10 +52,13 @@ def received(
     state: Callable[[bytes], Statement],
     *,
     wrappers: Sequence[str] = (),
+    carried: bool = False,
 ) -> Received:
-    """The statements of a delivery that a static token lets in. Raises Refused when nothing in it is good."""
+    """The statements of a delivery that a static token lets in. `carried`: a collector's envelope may be around
+    a record. Raises Refused when nothing in it is good.
+    """
     check_static_token(delivery.headers.get("authorization", ""), sender.secrets())
-    found, alone = split(delivery, wrappers=wrappers)
+    found, alone = split(delivery, wrappers=wrappers, carried=carried)
     return each(found, state, batch=not alone)
 
 
@@ -116,7 +119,7 @@ def told(headers: bytes) -> dict[str, str]:
     return _headers(headers) if headers else {}
 
 
-def split(delivery: Delivery, *, wrappers: Sequence[str] = ()) -> tuple[list[bytes], bool]:
+def split(delivery: Delivery, *, wrappers: Sequence[str] = (), carried: bool = False) -> tuple[list[bytes], bool]:
     """The records' own bytes, and whether there was one object alone. Raises Refused."""
     body = unpacked(delivery).strip(_BLANK)
     if body.startswith(b"\xef\xbb\xbf"):
@@ -124,36 +127,61 @@ def split(delivery: Delivery, *, wrappers: Sequence[str] = ()) -> tuple[list[byt
     if not body:
         raise MalformedEvent("the delivery is empty")
     try:
-        return _split(body, wrappers)
+        return _split(body, wrappers, carried)
     except UNREADABLE as error:
         if b"\\u" not in body:
             raise MalformedEvent(f"expected JSON: {error}") from None
     whole = whole_escapes(body)  # half a character in some text: found by its double, kept as it is
     try:
-        found, alone = _split(whole, wrappers)
+        found, alone = _split(whole, wrappers, carried)
     except UNREADABLE as error:
         raise MalformedEvent(f"expected JSON: {error}") from None
     place, own = 0, []
     for record in found:
-        place = whole.index(record, place)
-        own.append(body[place : place + len(record)])
-        place += len(record)
+        at = whole.find(record, place)
+        own.append(body[at : at + len(record)] if at >= 0 else record)  # not found: it stood in a text
+        place = at + len(record) if at >= 0 else place
     return own, alone
 
 
-def _split(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], bool]:
+def _split(body: bytes, wrappers: Sequence[str], carried: bool) -> tuple[list[bytes], bool]:
+    found, alone = _objects(body)
+    names = [(wrapper, f'"{wrapper}"'.encode()) for wrapper in wrappers]
+    opened: list[bytes] = []
+    for record in found:
+        inside = _carried(record) if carried else [record]
+        alone = alone and len(inside) == 1
+        for one in inside:
+            listed = _listed(one, names, alone=alone)
+            opened += [one] if listed is None else listed
+            alone = alone and listed is None
+        _counted(opened)
+    return opened, alone
+
+
+def _objects(body: bytes) -> tuple[list[bytes], bool]:
+    """What a body holds one after another, and whether that is one object alone."""
     if body[:1] == b"[":
         if body.count(b",") > MAX_VALUES:
             raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
         return _counted([bytes(record) for record in _array(body)]), False
     if b"\n" not in body and len(row := _in_a_row(body)) > 1:
         return _counted(row), False
+    if b"\n" not in body:
+        _object(body)
     if b"\n" not in body or _is_one(body):
-        return _from_object(body, wrappers)
+        return [body], True
+    if _is_pretty(body) and (row := _in_a_row(body)):
+        return _counted(row), False
     if body.count(b"\n") > 2 * MAX_RECORDS:  # before the list is made
         raise DeliveryTooLarge(f"a delivery has at most {MAX_RECORDS:,} records")
     lines = (line for line in (line.strip(_BLANK) for line in body.split(b"\n")) if line)
     return _counted([record for line in lines for record in _in_a_row(line) or [line]]), False
+
+
+def _is_pretty(body: bytes) -> bool:
+    """Whether its first line is only the beginning of an object, as `jq` prints one after another."""
+    return body[:1] == b"{" and not body.partition(b"\n")[0].rstrip(_BLANK).endswith(b"}")
 
 
 def _in_a_row(text: bytes) -> list[bytes]:
@@ -272,18 +300,70 @@ def _is_one(body: bytes) -> bool:
     return True
 
 
-def _from_object(body: bytes, wrappers: Sequence[str]) -> tuple[list[bytes], bool]:
-    """One record, or the list under a wrapper's name (`{"Records": [...]}`)."""
-    members = _object(body)
-    for wrapper in wrappers:
+def _listed(record: bytes, wrappers: Sequence[tuple[str, bytes]], *, alone: bool) -> list[bytes] | None:
+    """The records in the list under a wrapper's name (`{"Records": [...]}`). None: it is a record itself, or is refused
+    by its place beside others.
+    """
+    named = [wrapper for wrapper in wrappers if wrapper[1] in record]
+    if not named or record[:1] != b"{":
+        return None
+    try:
+        members = _object(record)
+    except UNREADABLE:
+        if whole_escapes(record) != record:
+            raise  # and is tried again without half characters
+        return None
+    for wrapper, quoted in named:
         inner = members.get(wrapper)
         if inner is not None and bytes(inner)[:1] == b"[":
-            if body.count(b",") > MAX_VALUES:
+            if record.count(b",") > MAX_VALUES:
                 raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
-            if body.count(f'"{wrapper}"'.encode()) != 1 and len(_members(body)) != len(members):
+            if record.count(quoted) != 1 and len(_members(record)) != len(members):
+                if not alone:
+                    return None
                 raise MalformedEvent(f"{wrapper!r} is there twice, so that the records of one would be lost")
-            return _counted([bytes(record) for record in _array(inner)]), False
-    return [body], True
+            return _counted([bytes(one) for one in _array(inner)])
+    return None
+
+
+# What Splunk's event collector may say beside an event.
+_COLLECTOR = frozenset("event time host source sourcetype index fields".split())
+
+
+def _carried(record: bytes) -> list[bytes]:
+    """The records in a collector's envelope: Splunk's event collector, SNS, a subscription of CloudWatch Logs."""
+    if record[:1] != b"{" or not any([name in record for name in (b'"event"', b'"Message"', b'"logEvents"')]):
+        return [record]
+    try:
+        members = _object(record)
+        if _COLLECTOR.issuperset(members) and "event" in members:
+            inside = bytes(members["event"])
+            return [inside if inside[:1] == b"{" else text_of(inside) or record]
+        if "Message" in members and bytes(members.get("Type", b"")) == b'"Notification"':
+            return [text_of(bytes(members["Message"])) or record]
+        if "logEvents" in members and "messageType" in members:
+            if bytes(members["messageType"]) == b'"CONTROL_MESSAGE"':  # whether the destination lives
+                return []
+            if record.count(b",") > MAX_VALUES:
+                raise DeliveryTooLarge(f"a delivery has at most {MAX_VALUES:,} values")
+            lines = [
+                _object(one).get("message", b"")
+                for one in _counted([bytes(one) for one in _array(members["logEvents"])])
+            ]
+            return [text_of(bytes(line)) or bytes(line) for line in lines]
+    except UNREADABLE:
+        if whole_escapes(record) != record:
+            raise
+    return [record]
+
+
+def text_of(value: bytes) -> bytes:
+    """What stands in a JSON string, where that is an object."""
+    try:
+        text = msgspec.json.decode(value, type=str).strip()
+    except UNREADABLE:
+        return b""
+    return text.encode() if text[:1] == "{" else b""
 
 
 class _Pairs(list[tuple[str, object]]):

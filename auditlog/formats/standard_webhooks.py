@@ -13,12 +13,12 @@ from base64 import b64encode
 from binascii import Error, a2b_base64
 
 from auditlog.core.errors import BadSignature, UnknownKey, WrongContentType
-from auditlog.core.event import Event
+from auditlog.core.event import ARRIVAL, Event
 from auditlog.core.wire.keys import Key
 from auditlog.formats import About, Delivery, Received, Sender
-from auditlog.formats.envelope import message, opened, untyped
-from auditlog.formats.records import refuse_charset, stated, told
-from auditlog.formats.values import canonical, decoded, event, instant
+from auditlog.formats.envelope import message_in, opened, untyped
+from auditlog.formats.records import NO_KEY, refuse_charset, stated, told
+from auditlog.formats.values import canonical, event, instant, told_at
 
 CONTENT_TYPES = ("application/json",)
 KEY_NAME = "standard-webhooks-secret"
@@ -54,26 +54,29 @@ def receive(delivery: Delivery, sender: Sender) -> Received:
         f"webhook-{name}": delivery.headers.get(f"{prefix}-{name}", "") for name in ("id", "timestamp", "signature")
     }
     grade, key = _verify(delivery.body, signed, sender)
-    statement = stated(delivery.body, sender, parse=parse, grade=grade, key=key, headers=signed)
+    body = delivery.body.removeprefix(b"\xef\xbb\xbf")  # which no JSON has: without it no signature fits any more
+    if body != delivery.body:
+        grade, key = "D", NO_KEY
+    statement = stated(body, sender, parse=parse, grade=grade, key=key, headers=signed)
     return Received({statement.source_event_id: statement})
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     signed = told(headers)
-    said = decoded(message, raw, "a JSON object, as {type, timestamp, data}")
+    said = message_in(raw, "a JSON object, as {type, timestamp, data}")
     native, payload, txn, principal = opened(said.type, said.data, sender) if said.type else untyped(raw, sender)
     sent = instant(int(signed["webhook-timestamp"]))
-    at = sent if said.timestamp is None or said.timestamp == "" else instant(said.timestamp)
+    at = told_at(said.timestamp)
     return event(
         sender,
         id=signed["webhook-id"],
         type=native,
-        at=at,
+        at=sent if at == ARRIVAL else at,
         issued_at=sent,
         payload=payload,
         txn=txn,
         principal=principal,
-        dated=at is not sent,
+        dated=at != ARRIVAL,
     )
 
 

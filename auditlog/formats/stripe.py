@@ -11,11 +11,16 @@ A charge is named by several events (`charge.succeeded`, `payment_intent.succeed
 its id or its payment intent's (`money.payment`), so it counts once. Refund money is taken from `charge.refunded` alone,
 whose `previous_attributes` say what was new in it; `refund.*` events carry none, so that one refund is not two, but
 where a refund has failed: then the money is taken again (outcome failure, phase captured). What happened is what the
-object's own status says, whatever the event's type. The limit of a shared payment token or of an issued card is a
+object's own status says, whatever the event's type; a status that Stripe did not have when this was written is unknown,
+and so is what a thin event leaves to its object. The limit of a shared payment token or of an issued card is a
 ceiling, never a charge; what is drawn on it counts where the charge says so.
 
 Issuing: a transaction is the charge. An authorization only holds, and its captures and refunds name it as their
-payment.
+payment; it may be captured after it expired. Disputes run the other way round: what is reinstated is the cardholder's
+again, as what is withdrawn from a seller is its customer's.
+
+An invoice bills what is due, so nothing of what the customer's balance pays: that is a credit. A credit note lowers it
+by what it takes off before payment; what it gives back after payment is a refund, or goes to the balance.
 
 Versions (`api_version`; docs.stripe.com/changelog): before 2025-03-31.basil Stripe makes a Refund of what was
 authorized and never captured, and tells of it by `charge.refunded`; since then a cancelled authorization comes as
@@ -59,6 +64,7 @@ from auditlog.formats.values import (
     fitted,
     inner,
     minor_units,
+    note,
     party,
     told_at,
     type_or_other,
@@ -71,7 +77,7 @@ ABOUT = About(
     sent="POST of one event, application/json: v1 snapshots and v2 thin events, as a webhook endpoint gets them",
     authentication="Stripe-Signature (t, v1): HMAC-SHA256 with the endpoint's secret",
     grade="C; D where a secret had to be removed from the body; E for what a thin event announced and we fetched",
-    carries="charges, refunds, invoices, subscriptions, disputes, issued cards, billing alerts, shared payment tokens",
+    carries="charges, refunds, invoices, credit notes, subscriptions, disputes, issued cards, billing alerts, shared payment tokens",
     chains="none: Stripe names no agent. Joined by charge, invoice, idempotency key and payment token",
     lacks="provisioning (Stripe has no webhooks for it); of a thin event all but its object, until it is fetched",
     tested="Stripe's own library signs and verifies the tests' events; all published fixture objects are read",
@@ -116,6 +122,8 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "invoice.marked_uncollectible": ("invoice.failed", "failure", ""),
     "invoice.overdue": ("invoice.failed", "pending", ""),
     "invoice_payment.paid": ("invoice.paid", "success", "settled"),
+    "credit_note.created": ("invoice.credited", "success", "refunded"),
+    "credit_note.voided": ("invoice.credited", "failure", "captured"),  # what it took off is owed again
     "customer.subscription.created": ("subscription.started", "success", ""),
     "customer.subscription.updated": ("subscription.changed", "success", ""),
     "customer.subscription.paused": ("subscription.changed", "success", ""),
@@ -128,14 +136,14 @@ _TYPES: dict[str, tuple[str, str, str]] = {
         "unknown",
         "",
     ),  # an inquiry that came to nothing is neither won nor lost
-    "charge.dispute.funds_withdrawn": ("dispute.funds_withdrawn", "success", ""),
-    "charge.dispute.funds_reinstated": ("dispute.funds_reinstated", "success", ""),
+    "charge.dispute.funds_withdrawn": ("dispute.funds_withdrawn", "success", "disputed"),
+    "charge.dispute.funds_reinstated": ("dispute.funds_reinstated", "success", "disputed"),
     "issuing_dispute.created": ("dispute.opened", "success", "disputed"),
     "issuing_dispute.submitted": ("dispute.updated", "success", ""),
     "issuing_dispute.updated": ("dispute.updated", "success", ""),
     "issuing_dispute.closed": ("dispute.closed", "unknown", ""),
-    "issuing_dispute.funds_reinstated": ("dispute.funds_reinstated", "success", ""),
-    "issuing_dispute.funds_rescinded": ("dispute.funds_withdrawn", "success", ""),
+    "issuing_dispute.funds_reinstated": ("dispute.funds_withdrawn", "success", "disputed"),
+    "issuing_dispute.funds_rescinded": ("dispute.funds_reinstated", "success", "disputed"),
     "issuing_authorization.request": ("payment.authorized", "pending", "authorized"),  # seen, never in its path
     "issuing_authorization.created": ("payment.authorized", "success", "authorized"),
     "issuing_authorization.updated": ("payment.authorized", "success", "authorized"),
@@ -169,7 +177,7 @@ _TYPES: dict[str, tuple[str, str, str]] = {
     "v2.iam.stripe_access_grant.denied": ("delegation.denied", "denied", ""),
     "v2.iam.stripe_access_grant.removed": ("delegation.revoked", "success", ""),
 }
-# What became of it, by the object's own status; of others the type says it.
+# What became of it, by the object's own status. Of any other status it is not known.
 _STATUS: dict[str, dict[str, str]] = {
     "refund": {
         "pending": "pending",
@@ -180,13 +188,18 @@ _STATUS: dict[str, dict[str, str]] = {
     },
     "dispute": {"won": "success", "lost": "failure"},
     "issuing.dispute": {"won": "success", "lost": "failure", "expired": "failure"},
-    "charge": {"pending": "pending", "failed": "failure"},
-    "subscription": {"incomplete": "pending", "incomplete_expired": "failure"},
-    "invoice": {"draft": "pending"},
+    "charge": {"succeeded": "success", "paid": "success", "pending": "pending", "failed": "failure"},
+    "subscription": {"incomplete": "pending", "incomplete_expired": "failure"}
+    | dict.fromkeys(("trialing", "active", "past_due", "canceled", "unpaid", "paused"), "success"),
+    "invoice": {"draft": "pending"} | dict.fromkeys(("open", "paid", "uncollectible", "void"), "success"),
 }
 _STATUS_COUNTS = (
     "refund.created", "refund.updated", "refund.failed", "charge.refund.updated", "charge.dispute.closed", "issuing_dispute.closed", "charge.succeeded",
     "customer.subscription.created", "customer.subscription.updated", "invoice.created",
+)  # fmt: skip
+# Their type alone does not say whether it came about.
+_TYPE_SAYS_NOTHING = (
+    "refund.created", "refund.updated", "charge.refund.updated", "issuing_authorization.created", "issuing_authorization.updated",
 )  # fmt: skip
 BASIL = "2025-03-31"
 _DATED = re.compile(r"20\d\d-\d\d-\d\d(\.|\Z)")
@@ -243,7 +256,7 @@ class Body(Struct):
     object: str = "event"
     api_version: str | None = None
     data: dict[str, Any] | None = None
-    livemode: bool = True
+    livemode: Any = True
     account: Id | None = None
     context: Id | None = None
     request: ApiRequest | str | None = None
@@ -283,7 +296,12 @@ def announced(raw: bytes, headers: bytes) -> list[Announced]:
     path = body.related_object.url if body.related_object else ""
     if len(path) > 300 or not _OBJECT_PATH.match(path) or "spt_sha256_" in path:  # whose name we do not know any more
         return []
-    asks |= {"path": path, "type": body.type, "created": str(body.created), "livemode": "1" if body.livemode else ""}
+    asks |= {
+        "path": path,
+        "type": body.type,
+        "created": str(body.created),
+        "livemode": "1" if _is_live(body, {}) else "",
+    }
     return [Announced(f"{body.id} {path}", asks)]
 
 
@@ -318,20 +336,14 @@ def content(raw: bytes, headers: bytes) -> bytes:
 # What no version of the API renders otherwise.
 _SAME = ("id", "object", "type", "created", "account", "context", "livemode")
 _SAME_THING = (
-    "id",
-    "object",
-    "amount",
-    "amount_captured",
-    "amount_refunded",
-    "amount_received",
-    "amount_paid",
-    "currency",
-    "status",
-    "captured",
-    "paid",
-    "approved",
-    "charge",
-)
+    "id", "object", "amount", "amount_captured", "amount_capturable", "amount_due", "amount_refunded", "amount_received", "amount_paid", "total",
+    "currency", "status", "captured", "paid", "approved", "charge", "customer",
+)  # fmt: skip
+# What older versions called the same (docs.stripe.com/changelog: 2015-02-18, 2017-04-06, 2017-05-25, 2019-02-11).
+_RENAMED = {
+    "object": {"transfer": "payout"},
+    "status": {"paid": "succeeded", "requires_source": "requires_payment_method", "requires_source_action": "requires_action"},
+}  # fmt: skip
 
 
 def is_rendering(before: bytes, now: bytes) -> bool:
@@ -345,10 +357,29 @@ def is_rendering(before: bytes, now: bytes) -> bool:
     if not isinstance(one, dict) or not isinstance(other, dict) or one.get("api_version") == other.get("api_version"):
         return False
     things = inner(one, "data", "object") or {}, inner(other, "data", "object") or {}
-    if any(one.get(name) != other.get(name) for name in _SAME) or not all(isinstance(thing, dict) for thing in things):
+    if not all(isinstance(thing, dict) for thing in things) or any(_told(one, n) != _told(other, n) for n in _SAME):
         return False
-    return all(_id(things[0].get(name)) == _id(things[1].get(name)) if isinstance(things[0].get(name), dict | str) else things[0].get(name) == things[1].get(name)
-               for name in _SAME_THING if name in things[0] and name in things[1])  # fmt: skip
+    changed = [inner(body, "data", "previous_attributes") or {} for body in (one, other)]
+    return _agree(*things) and all(isinstance(before, dict) for before in changed) and _agree(*changed)
+
+
+def _told(body: dict[str, Any], name: str) -> Any:
+    """A part of the event; the account was called `user_id` before 2017-05-25."""
+    return body.get(name, body.get("user_id") if name == "account" else None)
+
+
+def _agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether what both of them say, of what all versions render alike, is the same."""
+    names = (*_SAME_THING, "type") if one.get("object") == "issuing.transaction" else _SAME_THING
+    return all(_rendered(one, name) == _rendered(other, name) for name in names if name in one and name in other)
+
+
+def _rendered(thing: dict[str, Any], name: str) -> Any:
+    """A value as the newest version has it; of an expanded object its id."""
+    value = thing[name]
+    if isinstance(value, dict):
+        return _id(value)
+    return _RENAMED.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
@@ -374,7 +405,7 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     target = related.id
     payload = Payload(
         outcome=outcome,
-        environment="live" if body.livemode else "test",
+        environment="live" if _is_live(body, thing) else "test",
         mode="direct" if request.client else "delegation",
         actor=_actor(request.client, sender),
         action=Action(
@@ -403,6 +434,15 @@ def _around(raw: bytes, told: Mapping[str, str]) -> Body:
     )  # fmt: skip
 
 
+def _is_live(body: Body, thing: dict[str, Any]) -> bool:
+    """As the event says, else as its object does. Odd words for no are no too: test money is never counted as live."""
+    told = body.livemode if isinstance(body.livemode, bool) else thing.get("livemode")
+    if isinstance(told, bool):
+        return told
+    note(f"not read: livemode, expected true or false, found {str(body.livemode)[:20]}")
+    return str(body.livemode).strip().lower() not in ("false", "0", "no", "test")
+
+
 def _money_of(body: Body, thing: dict[str, Any], phase: str, told: Mapping[str, str]) -> Money | None:
     if not phase:
         return None
@@ -417,8 +457,10 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
     kind, status = body.type.removeprefix("v1."), thing.get("status")
     native, outcome, phase = _TYPES.get(kind, ("", "unknown", ""))
     native = native or type_or_other("", sender, body.type)
-    if kind in _STATUS_COUNTS and isinstance(status, str):
-        outcome = _STATUS.get(str(thing.get("object")), {}).get(status, outcome)
+    if kind in _STATUS_COUNTS and status is not None:
+        outcome = _outcome_of(thing)
+    elif kind in _TYPE_SAYS_NOTHING or (kind in _STATUS_COUNTS and not thing):
+        outcome = "success" if thing.get("approved") is True else "unknown"
     match kind:
         case "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" if outcome == "failure":
             return (
@@ -435,9 +477,16 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
             return native, "pending", "authorized"
         case "charge.succeeded" if thing.get("captured") is False:
             return "payment.authorized", outcome, "authorized"
+        case "charge.succeeded" if not isinstance(thing.get("captured", True), bool | None):
+            return native, "unknown", phase
         case "issuing_transaction.created" | "issuing_transaction.updated" if thing.get("type") == "refund":
             # A transaction that is updated is the same refund, and refunds are summed.
             return "payment.refunded", outcome, "refunded" if kind.endswith("created") else ""
+        case "issuing_transaction.created" | "issuing_transaction.updated" if thing.get("type") not in (
+            "capture",
+            None,
+        ):
+            return native, "unknown", phase
         case "issuing_authorization.created" | "issuing_authorization.updated" if thing.get("approved") is False:
             return "payment.failed", "denied", ""
         case "issuing_authorization.updated" if status in ("reversed", "expired"):
@@ -455,6 +504,11 @@ def _meaning(body: Body, thing: dict[str, Any], sender: Sender) -> tuple[str, st
         ):
             return native, outcome, ""
     return native, outcome, phase
+
+
+def _outcome_of(thing: dict[str, Any]) -> str:
+    status = thing.get("status")
+    return _STATUS.get(str(thing.get("object")), {}).get(status, "unknown") if isinstance(status, str) else "unknown"
 
 
 def _actor(said: Client | None, sender: Sender) -> Actor | None:
@@ -484,10 +538,17 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
         )  # before that field: the rest is given back at once
     elif kind == "issuing.authorization":
         amount = _held(event_type, body, thing, amount)
+    elif event_type.startswith("credit_note."):
+        amount = _credited(thing, amount)
     asked = thing.get("pending_request") if event_type == "issuing_authorization.request" else None
     currency = inner(asked, "currency") or thing.get("currency")
     if amount is None or not isinstance(currency, str) or len(currency) != 3:
         return None
+    number = minor_units(amount)
+    if (
+        number < 0
+    ):  # an issuing transaction takes from the balance; an invoice below zero puts the rest on the customer's
+        number = -number if kind == "issuing.transaction" else 0
     charge = {
         "charge": thing.get("id"),
         "issuing.authorization": thing.get("id"),
@@ -503,7 +564,7 @@ def _money(body: Body, thing: dict[str, Any], phase: str) -> Money | None:
         "invoice_payment": inner(thing, "payment", "payment_intent"),
     }.get(kind, thing.get("payment_intent"))
     return Money(
-        **_amount(abs(minor_units(amount)), currency),
+        **_amount(number, currency),
         phase=phase,
         rail="card_issuing" if kind.startswith("issuing.") else "stripe",
         charge=_id(charge),
@@ -548,6 +609,13 @@ def _held(event_type: str, body: Body, thing: dict[str, Any], amount: Any) -> An
         # Where something was captured, what was given back of it are transactions of their own.
         return 0 if thing.get("transactions") != [] else inner(body.data, "previous_attributes", "amount") or amount
     return amount
+
+
+def _credited(thing: dict[str, Any], amount: Any) -> Any:
+    """What a credit note takes off its invoice before payment. Before that had a field: all of it, or nothing."""
+    if thing.get("pre_payment_amount") is not None:
+        return thing["pre_payment_amount"]
+    return 0 if thing.get("type") == "post_payment" else amount
 
 
 def _charge_of(intent: dict[str, Any]) -> str:
@@ -609,9 +677,9 @@ _AMOUNTS = {
     "charge.refunded": ("amount_refunded",),
     "payment_intent.succeeded": ("amount_received", "amount"),
     "payment_intent.amount_capturable_updated": ("amount_capturable",),
-    "invoice.created": ("total", "amount_due"),
-    "invoice.finalized": ("total", "amount_due"),
-    "invoice.voided": ("total", "amount_due"),
+    "invoice.created": ("amount_due", "total"),
+    "invoice.finalized": ("amount_due", "total"),
+    "invoice.voided": ("amount_due", "total"),
     "invoice.paid": ("amount_paid",),
     "invoice_payment.paid": ("amount_paid",),
 }

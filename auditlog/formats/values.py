@@ -30,6 +30,7 @@ from auditlog.core.event import (
     Client,
     Event,
     Kind,
+    Outcome,
     Party,
     Payload,
     Target,
@@ -207,6 +208,28 @@ def is_denial(error: Any) -> bool:
     return isinstance(error, str) and _DENIAL.search(error) is not None
 
 
+_WORDS: dict[str, Outcome] = {
+    **dict.fromkeys("success succeeded successful ok true complete completed allow allowed".split(), "success"),
+    **dict.fromkeys("failure failed fail error errored false aborted expired timeout timed_out cancelled canceled startup_failure".split(), "failure"),
+    **dict.fromkeys("denied deny blocked block rejected forbidden refused unauthorized".split(), "denied"),
+    **dict.fromkeys("pending queued created running started in_progress waiting action_required".split(), "pending"),
+}  # fmt: skip
+
+
+def outcome_of(told: Any) -> Outcome:
+    """What a sender's own word for how it went means, or its boolean, or a status of HTTP. What is not understood is
+    unknown, and never a success.
+    """
+    if isinstance(told, bool):
+        return "success" if told else "failure"
+    if isinstance(told, int) and 200 <= told < 600:
+        return "success" if told < 300 else "unknown" if told < 400 else "denied" if told in (401, 403) else "failure"
+    if not isinstance(told, str):
+        return "unknown"
+    word = told.strip().lower().replace("-", "_").replace(" ", "_")
+    return _WORDS.get(word) or ("denied" if is_denial(told) else "unknown")
+
+
 def inner(document: Any, *names: str) -> Any:
     """`document[a][b][c]`, or None where something on the way is absent or no object."""
     for name in names:
@@ -288,13 +311,19 @@ def instant(value: Any) -> datetime:
 
 
 def told_at(value: Any) -> datetime:
-    """The time that a sender says, or ARRIVAL where it says none: then the event is dated by its receipt, and says so."""
+    """The time that a sender says, or ARRIVAL where it says none that can be read: then the event is dated by its receipt,
+    and says so.
+    """
     if value is None or value == "":
         return ARRIVAL
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         note(f"not read: a time, expected text or a number, found {type(value).__name__}")
         return ARRIVAL
-    return instant(value)
+    try:
+        return instant(value)
+    except MalformedEvent as error:
+        note(f"not read: a time: {error}")
+        return ARRIVAL
 
 
 def told_in_text(value: Any, name: str) -> datetime:
@@ -306,7 +335,7 @@ def told_in_text(value: Any, name: str) -> datetime:
 
 
 def told_in_utc(value: Any) -> datetime:
-    """The same of a sender whose times are UTC by its documentation, and come without a zone at times."""
+    """The same of a sender whose times are UTC by its documentation, and come without a zone at times (out of a table)."""
     return told_at(f"{value}Z" if isinstance(value, str) and _NO_ZONE.match(value) else value)
 
 

@@ -17,10 +17,8 @@ taken for its currency. Chain order: none. The payer is an address, and acts.
 """
 
 import re
-from base64 import b64decode
-from binascii import Error
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -30,7 +28,7 @@ from auditlog.core.errors import BadSignature, MalformedEvent, UnknownKey
 from auditlog.core.event import Event, Id, Money, Payload
 from auditlog.core.wire.jws import check_jws, open_jws
 from auditlog.core.wire.keys import Key
-from auditlog.core.wire.redaction import NEVER_STORED
+from auditlog.core.wire.redaction import NEVER_STORED, from_base64
 from auditlog.formats import About, Delivery, Received, Sender, Statement, records
 from auditlog.formats.values import (
     acting,
@@ -53,11 +51,13 @@ MAX_ACCEPTS = 128
 MAX_JWS = 64 * 1024
 RECENT = 300 + 60  # seconds between a receipt and the exchange it belongs to, with a minute of skew
 _SKEW = 60
-REMOVED = NEVER_STORED | {"paymentsignature", "xpayment"}  # as v2 calls it, and v1
+# The payment itself, which its holder can settle: as v2 calls its header, and v1; and as a recorder may, who opened it.
+REMOVED = NEVER_STORED | {"paymentsignature", "xpayment", "payment", "paymentpayload"}
 # Signed statements, not credentials: they stay.
 KEPT = frozenset({"signature"})
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,77})\Z")
 _NETWORK = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,64}\Z")  # CAIP-2
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\Z")
 _EIP712 = re.compile(r"0x[0-9a-fA-F]{130}\Z")
 _TERMS = ("scheme", "network", "asset", "payTo", "amount")
 
@@ -94,7 +94,7 @@ class Record(Struct):
     offer: dict[str, Any] | None = None
     settlement: dict[str, Any] | None = None
     receipt: dict[str, Any] | None = None
-    environment: str = "live"
+    environment: str = ""
 
 
 _record = msgspec.json.Decoder(Record).decode
@@ -110,26 +110,27 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     settled = said.settlement or {}
     if not (offer or receipt or settled or said.required or said.accepts):
         raise MalformedEvent("expected required, accepts, offer, settlement or receipt")
-    terms = offer or _accepted(said, settled)
-    paid = receipt is not None or settled.get("success") is True
-    failed = settled.get("success") is False
+    terms = offer if offer and _is_settled_there(offer, settled) else _accepted(said, settled)
+    paid, failed = receipt is not None or settled.get("success") is True, settled.get("success") is False
+    # A settlement that does not say true or false settled something, or did not: nobody can say.
+    unclear = bool(settled) and not (paid or failed)
     transaction = settled.get("transaction") or (receipt or {}).get("transaction")
     network = settled.get("network") or (receipt or terms).get("network")
     payer = settled.get("payer") or (receipt or {}).get("payer")
-    amount = settled.get("amount") or terms.get("amount")
-    phase = "settled" if paid else "quoted"
+    amount = _v2(settled)["amount"] or terms.get("amount")
+    phase = "settled" if paid or unclear else "quoted"
     resource = (receipt or terms).get("resourceUrl") or inner(said.required, "resource", "url") or terms.get("resource")
     scheme, asset = fitted(terms.get("scheme"), 60), fitted(terms.get("asset"), 80)
     payload = Payload(
-        outcome="failure" if failed else "success",
-        environment="test" if said.environment == "test" else "live",
+        outcome="failure" if failed else "unknown" if unclear else "success",
+        environment=_environment(said, network),
         mode="direct",
         actor=acting([party(network, payer)]),
         action=action(account=terms.get("payTo"), target=("resource", resource)),
         call=called(f"x402 {scheme} {fitted(network, 80)} {asset}", error=settled.get("errorReason")),
         money=None if failed else _money(amount, terms.get("asset"), phase, transaction),
     )  # fmt: skip
-    native = "payment.failed" if failed else "payment.settled" if paid else "payment.quoted"
+    native = "payment.failed" if failed else "payment.settled" if paid or unclear else "payment.quoted"
     id = said.id or fitted(f"{fitted(transaction, 200)}:{digest_id(raw)}")
     return event(sender, id=id, type=native, at=told_at(said.at), payload=payload)
 
@@ -143,13 +144,31 @@ _NETWORKS = {
 }  # fmt: skip
 
 
+# Networks whose coins are given away.
+_TESTNETS = frozenset(
+    f"eip155:{chain}" for chain in (11155111, 84532, 80002, 43113, 421614, 11155420, 1328, 10143, 338, 11124)
+) | {
+    _NETWORKS["solana-devnet"],
+    "solana:4uhcVJyU9pJkvQyS88uRDiswHXSCkY3z",
+}
+_TESTNET_NAME = re.compile(r"(?:testnet|devnet|sepolia|fuji|amoy|goerli|mumbai)")
+
+
+def _environment(said: Record, network: Any) -> Literal["live", "test"]:
+    """As the recorder says; where it does not, money on a network for tests is none."""
+    if said.environment:
+        return "test" if said.environment.lower() == "test" else "live"
+    named = str(network or "")
+    return "test" if _NETWORKS.get(named, named) in _TESTNETS or _TESTNET_NAME.search(named.lower()) else "live"
+
+
 def _accepted(said: Record, settled: dict[str, Any]) -> dict[str, Any]:
     """The terms on which it was settled, or is asked for: what nobody can tell is left out."""
-    for told in (settled.get("requirements"), said.accepted):
-        if isinstance(told, dict):
-            return _v2(told)
-    offered = [_v2(one) for one in said.accepts or () if isinstance(one, dict)]
     settled = _v2(settled)
+    for told in (settled.get("requirements"), said.accepted):
+        if isinstance(told, dict) and _is_settled_there(chosen := _v2(told), settled):
+            return chosen
+    offered = [_v2(one) for one in said.accepts or () if isinstance(one, dict)]
     for name in ("network", "asset", "payTo", "amount"):
         if settled.get(name):
             fit = [one for one in offered if str(one.get(name)).lower() == str(settled[name]).lower()]
@@ -162,9 +181,16 @@ def _accepted(said: Record, settled: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_settled_there(terms: dict[str, Any], settled: dict[str, Any]) -> bool:
+    """What was accepted or offered on one network is not what was settled on another."""
+    networks = [_v2(one)["network"] for one in (terms, settled)]
+    return not all(networks) or str(networks[0]).lower() == str(networks[1]).lower()
+
+
 def _v2(terms: dict[str, Any]) -> dict[str, Any]:
-    """Terms under the names of v2."""
+    """Terms under the names of v2. An amount is text, which some recorders write as a number."""
     network, amount = terms.get("network"), terms.get("amount", terms.get("maxAmountRequired"))
+    amount = str(amount) if type(amount) is int else amount
     return terms | {"network": _NETWORKS.get(network, network) if isinstance(network, str) else None, "amount": amount}
 
 
@@ -193,13 +219,12 @@ def check_offer(offer: Any, accepts: Any, *, at: float | None) -> list[str]:
     """What is wrong with an offer and the terms it stands for, by code. `acceptIndex` is unsigned, so only a hint.
     Without `at` nobody can say whether it had expired.
     """
-    if accepts is not None:
-        if not isinstance(accepts, list) or not all(isinstance(one, dict) for one in accepts):
-            return ["accept_invalid"]
-        if len(accepts) > MAX_ACCEPTS:
-            return [f"accept_too_many_entries: at most {MAX_ACCEPTS}, found {len(accepts)}"]
-    if offer is None:
+    if accepts is not None and len(accepts) > MAX_ACCEPTS:
+        return [f"accept_too_many_entries: at most {MAX_ACCEPTS}, found {len(accepts)}"]
+    if offer is None:  # then nothing rests on each of the terms: those that are none are passed over
         return []
+    if accepts is not None and (not isinstance(accepts, list) or not all(isinstance(one, dict) for one in accepts)):
+        return ["accept_invalid"]
     payload, problem = _read(offer, "offer")
     if problem:
         return [problem]
@@ -353,13 +378,23 @@ def _opened(raw: bytes) -> Record:
             value = value[0]
         if place is None or value == "[removed]":
             continue
-        try:
-            document = read_document(b64decode(value, validate=True))
-        except (Error, ValueError):
-            raise MalformedEvent(f"the header {name[:40]} is not base64 of JSON") from None
-        if not isinstance(document, dict):
-            raise MalformedEvent(f"the header {name[:40]} is not a JSON object")
-        setattr(said, place, document)
+        document = _header(value)
+        if document is not None:
+            setattr(said, place, document)
+        elif place == "required":  # what was asked for; what became of it stands in the other
+            note(f"not read: the header {name[:40]}, expected base64 of a JSON object")
+        else:
+            raise MalformedEvent(f"the header {name[:40]} is not base64 of a JSON object")
     if said.required is not None and said.accepts is None and isinstance(said.required.get("accepts"), list):
         said.accepts = said.required["accepts"]
     return said
+
+
+def _header(value: str) -> dict[str, Any] | None:
+    """base64 of a JSON object, in either alphabet, padded or not."""
+    raw = from_base64(value) if _BASE64.match(value) else None
+    try:
+        document = read_document(raw) if raw is not None else None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

@@ -357,3 +357,125 @@ def test_another_amount_in_another_version_is_a_conflict_all_the_same(told, chan
         told.deliver(event | {"api_version": OLDER, "data": {"object": CHARGE | {"invoice": "in_9"}}}).status_code
         == 409
     )  # the same version
+
+
+DISPUTE = {"id": "du_1", "object": "dispute", "amount": 2000, "currency": "usd", "charge": "ch_1", "payment_intent": "pi_1", "status": "needs_response"}  # fmt: skip
+CARD_DISPUTE = {"id": "idp_1", "object": "issuing.dispute", "amount": 400, "currency": "usd", "status": "submitted", "transaction": "ipi_1"}  # fmt: skip
+INVOICE = {"id": "in_1", "object": "invoice", "currency": "usd", "total": 2000, "amount_due": 2000, "amount_paid": 0, "status": "open"}  # fmt: skip
+NOTE = {"id": "cn_1", "object": "credit_note", "amount": 500, "currency": "usd", "invoice": "in_1", "status": "issued", "type": "pre_payment"}  # fmt: skip
+
+
+def test_a_dispute_gives_the_charge_back_until_it_is_won(told):
+    """docs.stripe.com/api/disputes/object: it carries the disputed amount, its currency and its charge."""
+    opened = ("charge.dispute.created", DISPUTE)
+
+    assert spent(told(("charge.succeeded", CHARGE), opened)) == (2000, 2000, 0)
+    assert spent(told(("charge.dispute.funds_withdrawn", DISPUTE))) == (0, 0, 0)
+    assert spent(told(("charge.dispute.closed", DISPUTE | {"status": "lost"}))) == (0, 0, 0)
+    assert spent(told(("charge.dispute.funds_reinstated", DISPUTE | {"status": "won"}))) == (2000, 2000, 0)
+
+
+def test_a_dispute_of_an_issued_card_gives_back_when_funds_are_reinstated(told):
+    """docs.stripe.com/issuing/purchases/disputes: the account is the cardholder's, so the funds run the other way."""
+    told(("issuing_transaction.created", CAPTURE), ("issuing_dispute.created", CARD_DISPUTE))
+
+    assert spent(told(("issuing_dispute.funds_reinstated", CARD_DISPUTE | {"status": "won"}))) == (0, 0, 0)
+    assert spent(told(("issuing_dispute.funds_rescinded", CARD_DISPUTE | {"status": "lost"}))) == (400, 400, 0)
+
+
+def test_a_credit_note_lowers_what_is_owed_and_a_voided_one_does_not(told):
+    assert spent(told(("invoice.finalized", INVOICE), ("credit_note.created", NOTE))) == (1500, 1500, 0)
+    assert spent(told(("credit_note.voided", NOTE | {"status": "void"}))) == (2000, 2000, 0)
+
+
+@pytest.mark.parametrize("split", [{"pre_payment_amount": 0, "post_payment_amount": 500}, {"type": "post_payment"}])
+def test_a_credit_note_after_payment_lowers_nothing_by_itself(told, split):
+    assert spent(told(("invoice.finalized", INVOICE), ("credit_note.created", NOTE | split))) == (2000, 2000, 0)
+
+
+@pytest.mark.parametrize("owed", [
+    ({"total": 2000, "amount_due": 0, "starting_balance": -2000}, 0),
+    ({"total": 2000, "amount_due": 1500, "starting_balance": -500}, 1500),
+    ({"total": -500, "amount_due": 0}, 0),
+    ({"total": -500, "amount_due": None}, 0),
+])  # fmt: skip
+def test_an_invoice_bills_what_is_due_and_not_what_the_customers_balance_pays(told, owed):
+    """docs.stripe.com/api/invoices/object: `amount_due` is what is left after the balance; below zero nothing is due."""
+    invoice, due = INVOICE | owed[0], owed[1]
+
+    assert spent(told(("invoice.finalized", invoice))) == (due, due, 0)
+    assert spent(told(("invoice.paid", invoice | {"amount_paid": due, "status": "paid"}))) == (due, due, 0)
+
+
+@pytest.mark.parametrize("ended", [
+    (AUTHORIZATION | {"status": "expired"}, {"status": "pending"}),
+    (AUTHORIZATION | {"amount": 0, "status": "reversed"}, {"amount": 1000, "status": "pending"}),
+])  # fmt: skip
+def test_what_is_captured_after_an_authorization_ended_is_spent(told, ended):
+    """docs.stripe.com/issuing/purchases/transactions: a merchant may capture late, and the transaction is the charge."""
+    assert spent(told(("issuing_authorization.created", AUTHORIZATION), ("issuing_authorization.updated", *ended))) == (
+        0,
+        0,
+        0,
+    )
+    lines = told(("issuing_transaction.created", CAPTURE | {"amount": -1000}))
+
+    assert spent(lines) == (1000, 1000, 0) and lines["ipi_1"][2] == 0
+
+
+@pytest.mark.parametrize(
+    ("livemode", "counted"), [(True, 2000), (None, 2000), ("true", 2000), (False, 0), ("false", 0), (0, 0)]
+)
+def test_test_money_is_not_counted_however_it_says_so(told, livemode, counted):
+    event = {"id": "evt_x", "object": "event", "api_version": CLOVER, "created": 1_795_000_000, "type": "charge.succeeded", "livemode": livemode,
+             "data": {"object": CHARGE}}  # fmt: skip
+
+    assert told.deliver(event).status_code == 202
+    assert spent(told()) == (counted, counted, 0)
+
+
+@pytest.mark.parametrize(("version", "before", "after"), [
+    ("2018-11-08", ("payment_intent.created", INTENT | {"status": "requires_source"}), {"status": "requires_payment_method"}),
+    ("2018-11-08", ("payment_intent.requires_action", INTENT | {"status": "requires_source_action"}), {"status": "requires_action"}),
+    ("2014-01-31", ("charge.succeeded", CHARGE | {"status": "paid"}), {"status": "succeeded"}),
+    ("2016-07-06", ("transfer.paid", {"id": "tr_1", "object": "transfer", "amount": 5}), {"object": "payout"}),
+])  # fmt: skip
+def test_what_older_versions_called_otherwise_is_one_event(told, tenant, version, before, after):
+    kind, thing = before
+    event = {"id": "evt_1", "object": "event", "created": 1_795_000_000, "type": kind, "livemode": True}
+
+    assert told.deliver(event | {"api_version": version, "data": {"object": thing}}).status_code == 202
+    assert told.deliver(event | {"api_version": CLOVER, "data": {"object": thing | after}}).status_code == 202
+
+
+@pytest.mark.parametrize(("kind", "thing", "changed"), [
+    ("invoice.finalized", INVOICE, {"total": 1}), ("invoice.finalized", INVOICE, {"amount_due": 1}),
+    ("payment_intent.amount_capturable_updated", INTENT | {"amount_capturable": 5}, {"amount_capturable": 1}),
+    ("charge.succeeded", CHARGE | {"customer": "cus_1"}, {"customer": "cus_2"}),
+    ("issuing_transaction.created", CAPTURE, {"type": "refund"}),
+])  # fmt: skip
+def test_other_money_in_another_version_is_no_rendering(told, kind, thing, changed):
+    event = {"id": "evt_1", "object": "event", "created": 1_795_000_000, "type": kind, "livemode": True}
+
+    assert told.deliver(event | {"api_version": OLDER, "data": {"object": thing}}).status_code == 202
+    assert told.deliver(event | {"api_version": CLOVER, "data": {"object": thing | changed}}).status_code == 409
+
+
+def test_another_amount_before_the_change_is_no_rendering(told):
+    event = {"id": "evt_1", "object": "event", "created": 1_795_000_000, "type": "charge.refunded", "livemode": True}
+
+    def data(before):
+        return {
+            "data": {"object": CHARGE | {"amount_refunded": 900}, "previous_attributes": {"amount_refunded": before}}
+        }
+
+    assert told.deliver(event | {"api_version": OLDER} | data(0)).status_code == 202
+    assert told.deliver(event | {"api_version": CLOVER} | data(500)).status_code == 409
+
+
+def test_the_account_under_its_older_name_is_the_same_account(told):
+    event = {"id": "evt_1", "object": "event", "created": 1_795_000_000, "type": "charge.succeeded", "livemode": True, "data": {"object": CHARGE}}  # fmt: skip
+
+    assert told.deliver(event | {"api_version": "2016-07-06", "user_id": "acct_1"}).status_code == 202
+    assert told.deliver(event | {"api_version": CLOVER, "account": "acct_1"}).status_code == 202
+    assert told.deliver(event | {"api_version": OLDER, "account": "acct_2"}).status_code == 409

@@ -209,3 +209,59 @@ def test_a_recorded_payment_without_a_time_is_dated_by_its_arrival():
     }
 
     assert not push(recorded, with_token).event.dated
+
+
+@pytest.mark.parametrize("amount", [25.5, {"v": 1}, "many"])
+def test_an_amount_that_is_no_integer_leaves_the_order_without_money(amount):
+    order = ACP_ORDER["data"] | {"currency": "usd", "totals": [{"type": "total", "amount": amount}], "adjustments": []}
+    refund = {
+        "id": "a1",
+        "type": "refund",
+        "status": "completed",
+        "amount": amount,
+        "currency": "usd",
+        "occurred_at": "2026-02-01T00:00:00Z",
+    }
+
+    assert push({"type": "order_create", "data": order}).event.payload.money is None
+    assert push({"type": "order_update", "data": order | {"adjustments": [refund]}}).event.payload.money is None
+
+
+@pytest.mark.parametrize(
+    ("status", "native", "outcome"),
+    [
+        ("failed", "dispute.closed", "failure"),
+        ("next_year", "dispute.updated", "unknown"),
+        (None, "dispute.updated", "unknown"),
+    ],
+)
+def test_a_dispute_that_failed_or_says_what_we_do_not_know_is_no_success(status, native, outcome):
+    dispute = {"id": "a1", "type": "dispute", "status": status, "occurred_at": "2026-02-01T00:00:00Z"}
+    event = push({"type": "order_update", "data": ACP_ORDER["data"] | {"adjustments": [dispute]}}).event
+
+    assert (event.type, event.payload.outcome) == (native, outcome)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"type": "service_unavailable", "message": "later"}, {"message": "later"}, {"error": "x"}]
+)
+def test_an_answer_without_a_token_that_says_what_went_wrong_is_a_failure(answer):
+    body = {
+        "type": "delegate_payment",
+        "data": {"request": {"allowance": {"max_amount": 2000, "currency": "usd"}}, "response": answer},
+    }
+
+    event = push(body).event
+
+    assert (event.type, event.payload.outcome, event.payload.money) == ("payment.failed", "failure", None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"order_number": "303-1234567-1234564"},
+        {"fulfillments": [{"id": "f", "type": "shipping", "tracking_number": "612999984720303"}]},
+    ],
+)
+def test_an_orders_own_number_and_its_parcels_are_no_card(more):
+    assert push({"type": "order_update", "data": ACP_ORDER["data"] | more}).event.type

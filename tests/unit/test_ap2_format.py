@@ -482,3 +482,69 @@ def test_a_receipt_of_an_error_is_a_failure_and_one_of_a_checkout_names_the_orde
 
     assert (failed.type, failed.payload.call.error) == ("payment.failed", "invalid_mandate")
     assert push(CHECKOUT_RECEIPT).event.payload.action.target.id == "ord_1"
+
+
+# --- what binds ------------------------------------------------------------------------------------------------------
+
+BUDGET = {"type": "payment.budget", "max": 100000, "currency": "USD"}
+RECURS = {"type": "payment.agent_recurrence", "frequency": "MONTHLY"}
+
+
+@pytest.mark.parametrize(("constraints", "limit"), [
+    ((RANGE | {"max": 50000}, RANGE), 20000), ((RANGE, RANGE | {"max": 50000}), 20000), ((RANGE, BUDGET), 20000), ((BUDGET, RANGE), 20000),
+    ((RANGE | {"max": 50000}, BUDGET | {"max": 30000}), 30000), ((BUDGET, BUDGET | {"max": 90000}, RECURS, RANGE), 90000),
+])  # fmt: skip
+def test_all_constraints_bind_so_the_least_counts(constraints, limit):
+    """open_payment_mandate.json: constraints "that the future checkout action must abide by"; a budget is for recurrence."""
+    payload = push(root(opened(*constraints))).event.payload
+
+    assert [one.max_minor for one in payload.grant.limits] == [limit] and payload.money.amount_minor == limit
+    assert payload.intent.max_price_minor <= 50000
+
+
+def test_two_ranges_bound_the_price_of_the_intent_by_the_lesser():
+    assert push(root(opened(RANGE | {"max": 50000}, RANGE))).event.payload.intent.max_price_minor == 20000
+
+
+def test_limits_in_two_currencies_bind_each():
+    payload = push(root(opened(RANGE, RANGE | {"currency": "EUR", "max": 500}))).event.payload
+
+    assert {one.currency: one.max_minor for one in payload.grant.limits} == {"USD": 20000, "EUR": 500}
+    assert payload.money is None  # neither is what it allows in all
+
+
+def test_an_amount_that_the_user_fixed_bounds_the_one_payment_and_not_what_recurs():
+    fixed = {"payment_amount": {"amount": 15000, "currency": "USD"}}
+
+    assert push(root(opened(RANGE, **fixed))).event.payload.grant.limits[0].max_minor == 15000
+    assert push(root(opened(RANGE, RECURS, BUDGET, **fixed))).event.payload.grant.limits[0].max_minor == 100000
+
+
+@pytest.mark.parametrize(("token", "content", "window", "ends"), [
+    (1_795_000_500, 1_795_999_999, None, 1_795_000_500), (1_795_999_999, 1_795_000_500, None, 1_795_000_500), (1_795_000_500, None, None, 1_795_000_500),
+    (None, 1_795_999_999, "2026-11-20T00:00:00Z", 1_795_132_800), (None, None, "2026-11-20", 1_795_219_199.999999), (None, 1_795_000_500, "2026-11-20", 1_795_000_500),
+    (None, 1_795_000_500, "some day", 1_795_000_500),
+])  # fmt: skip
+def test_a_grant_ends_at_the_earliest_of_what_its_token_and_mandate_say(token, content, window, ends):
+    window = [{"type": "payment.execution_date", "not_after": window}] if window else []
+
+    grant = push(root(opened(RANGE, *window) | {"exp": content}, exp=token)).event.payload.grant
+
+    assert grant.expires_at == ends
+
+
+@pytest.mark.parametrize(("bounds", "day", "holds"), [
+    ({"not_after": "2026-06-01"}, "2026-06-01", True), ({"not_after": "2026-06-01"}, "2026-06-02", False), ({"not_before": "2026-06-01"}, "2026-05-31", False),
+    ({"not_before": "2026-06-01T12:00:00Z"}, "2026-06-01", True), ({"not_after": "one day"}, "2026-06-01", None),
+])  # fmt: skip
+def test_days_without_a_time_are_held_to_too(bounds, day, holds):
+    assert closed_under({"type": "payment.execution_date"} | bounds, execution_date=day).holds is holds
+
+
+def test_what_nothing_rests_on_refuses_no_receipt():
+    dated = push(
+        receipt(PSP, CLOSED, payment_id="p", psp_confirmation_id="a", network_confirmation_id="b", iat=1_795_000_100.5)
+    )
+    failed = push(receipt(PSP, CLOSED, payment_id="p", status="Error", error="declined"))
+
+    assert (dated.event.payload.outcome, failed.event.payload.outcome) == ("success", "failure")

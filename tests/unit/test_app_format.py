@@ -295,7 +295,7 @@ def test_the_recorders_signature_is_checked(header):
     assert refusal(APP, deliver=lambda raw: Delivery(raw, "application/json", {})).err == "authentication_failed"
 
 
-@pytest.mark.parametrize("changes", [{"at": "now"}, {"request": {}}, {"request": 7}])
+@pytest.mark.parametrize("changes", [{"request": {}}, {"request": 7}])
 def test_pairs_of_wrong_types_are_refused(changes):
     assert refusal(APP | changes).err == "invalid_request"
 

@@ -142,13 +142,13 @@ def test_a_record_is_kept_as_the_bytes_it_came_in():
 
 
 def test_a_bad_record_is_refused_by_its_id_and_the_others_are_kept():
-    bad = log(date="yesterday") | {"log_id": "b"}
+    bad = log(type="") | {"log_id": "b"}
     body = b"\n".join([json.dumps(AUTH0).encode(), json.dumps(bad).encode(), b'{"log_id": ', b"[1]"])
 
     statements = received("auth0", body)
 
     assert [name for name, s in statements.items() if isinstance(s, Refused)] == ["b", "record 3", "record 4"]
-    assert "yesterday" in str(statements["b"])
+    assert "a type" in str(statements["b"])
 
 
 def test_one_id_twice_in_a_delivery_is_two_statements():
@@ -199,7 +199,7 @@ def test_a_chain_deeper_than_64_is_refused():
     assert "nested deeper" in str(refusal(log(details={"actor": actor})))
 
 
-@pytest.mark.parametrize("changes", [{"date": "soon"}, {"type": None}, {"type": ""}, {"type": 5}])
+@pytest.mark.parametrize("changes", [{"type": None}, {"type": ""}, {"type": 5}])
 def test_records_of_wrong_types_are_refused(changes):
     assert refusal(log(**changes)).err == "invalid_request"
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.money.books import HOLD_ENDS, books
-from auditlog.core.money.join import MANY, money_keys, thing_key
+from auditlog.core.money.join import MANY, Key, money_keys, thing_key
 from auditlog.core.money.money import MoneyFact, amount_text, book_of, interval_start, phase_of
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -337,6 +337,28 @@ def test_a_credit_gives_back_from_its_own_time_and_only_what_nobody_paid():
     assert total(issued, credit, fact(4, amount=7_500, charge="c", invoice="i")) == (7_500, 7_500)
     assert total(issued, credit, fact(4, amount=10_000, charge="c", invoice="i")) == (10_000, 10_000)
     assert total(issued, credit, fact(4, "invoice.paid", 9_000, invoice="i")) == (9_000, 9_000)
+
+
+def test_a_credit_that_was_taken_back_is_owed_again():
+    issued, credit = (
+        fact(1, "invoice.issued", 10_000, invoice="i"),
+        fact(3, "invoice.credited", 2_500, invoice="i", thing="cn"),
+    )
+    voided = fact(4, "invoice.credited", 2_500, phase="restored", invoice="i", thing="cn")
+
+    assert total(issued, credit, voided) == (10_000, 10_000)
+    assert total(issued, voided) == (10_000, 10_000)  # of a credit that nobody told of
+
+
+def test_a_hold_that_was_let_go_gives_back_nothing_of_what_is_captured_of_it_afterwards():
+    hold = fact(1, "payment.authorized", charge="h")
+    released = fact(2, "payment.refunded", phase="reversed", charge="h")
+    act, capture = fact(0, "domain.registered", charge="h"), fact(3, charge="c")
+    link = Key("payment", "rail:card", "h")
+    told = [msgspec.structs.replace(one, keys=(*one.keys, link)) for one in (hold, released, capture)]
+
+    assert total(*told) == (1000, 1000)
+    assert total(act, hold, released) == (0, 0)  # what was only held is not spent, whatever its act said
 
 
 def test_a_gateway_and_the_provider_behind_it_that_meter_one_request_are_perhaps_one():

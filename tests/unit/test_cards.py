@@ -58,3 +58,30 @@ def test_a_field_of_a_device_number_holds_none(name):
     refuse_card_numbers(document)
     with pytest.raises(MalformedEvent):
         refuse_card_numbers(document.replace(f'"{name}"'.encode(), b'"note"'))
+
+
+PARCEL, ORDER, GOODS, PHONE = "612999984720303", "303-1234567-1234564", "4006381300063", "4915112345678"
+
+
+@pytest.mark.parametrize(("name", "number"), [
+    ("tracking_number", PARCEL), ("carrierTrackingNumber", PARCEL), ("order_number", ORDER), ("orderNumber", ORDER), ("merchant_order_number", ORDER), ("ean", GOODS),
+    ("gtin", GOODS), ("barcode", GOODS), ("upc", GOODS), ("phone", PHONE), ("phone_number", PHONE), ("msisdn", PHONE), ("mobile", PHONE),
+])  # fmt: skip
+def test_numbers_of_parcels_orders_goods_and_telephones_are_no_cards(name, number):
+    assert is_card_number(number)  # by its digits alone it could be one
+
+    refuse_card_numbers(json.dumps({"a": [{name: number}]}).encode())
+    with pytest.raises(MalformedEvent):
+        refuse_card_numbers(json.dumps({"a": [{"note": number}]}).encode())
+
+
+@pytest.mark.parametrize("name", ["tracking_note", "order", "goods", "phone_card_number", "number", "track"])
+def test_a_name_that_only_resembles_theirs_hides_no_card(name):
+    with pytest.raises(MalformedEvent):
+        refuse_card_numbers(json.dumps({name: "4242424242424242"}).encode())
+
+
+@pytest.mark.parametrize("name", ["card", "credit_card", "cardNo", "number"])
+def test_a_card_as_a_number_is_found_under_a_cards_names(name):
+    with pytest.raises(MalformedEvent):
+        refuse_card_numbers(json.dumps({name: 4242424242424242}).encode())

@@ -122,7 +122,7 @@ def test_the_token_comes_after_bearer():
     )
 
 
-@pytest.mark.parametrize("changes", [{"time": "x"}, {"time": -1}, {"type": None}, {"type": ""}])
+@pytest.mark.parametrize("changes", [{"type": None}, {"type": ""}])
 def test_events_of_wrong_types_are_refused(changes):
     with pytest.raises(Refused):
         received("keycloak", said(**changes))

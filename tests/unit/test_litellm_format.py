@@ -90,3 +90,21 @@ def test_a_key_itself_is_never_kept_wherever_it_stands(write):
     ).values()
 
     assert b"sk-abc" not in statement.raw
+
+
+@pytest.mark.parametrize("more", [
+    {"model_parameters": {"api_key": "sk-hunter2"}}, {"litellm_params": {"api_key": "hunter2"}}, {"metadata": {"user_api_key": "a" * 64, "model_info": {"api_key": "hunter2"}}},
+    {"metadata": json.dumps({"user_api_key": "a" * 64, "litellm_params": {"api_key": "hunter2"}})}, {"model_parameters": {"user_api_key": "b" * 64 + "hunter2"}},
+    {"prompt": "hunter2"}, {"completion": "hunter2"}, {"guardrail_information": {"guardrail_request": {"text": "hunter2"}, "guardrail_response": "hunter2"}},
+    {"metadata": {"mcp_tool_call_metadata": {"arguments": {"q": "hunter2"}}, "vector_store_request_metadata": [{"query": "hunter2"}]}},
+])  # fmt: skip
+def test_beside_the_hash_of_the_virtual_key_no_other_key_and_no_prompt_is_stored(more):
+    [statement] = received("litellm", LITELLM | more).values()
+
+    assert b"hunter2" not in statement.raw and statement.event.payload.token == "a" * 64
+
+
+def test_another_key_that_looks_like_a_hash_is_not_stored_either():
+    [statement] = received("litellm", LITELLM | {"model_parameters": {"api_key": "c" * 64}}).values()
+
+    assert b"c" * 64 not in statement.raw and b"a" * 64 in statement.raw

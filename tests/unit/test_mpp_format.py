@@ -174,7 +174,7 @@ def test_challenges_that_cannot_be_read_are_refused(challenge):
         "e30",
         "",
         "=",
-        {"status": "success", "method": "m", "timestamp": "then"},
+        {"status": "success", "method": "m", "timestamp": None},
     ],
 )
 def test_receipts_that_are_none_are_refused(receipt):
@@ -231,3 +231,10 @@ def test_of_several_challenges_the_one_counts_that_was_answered():
     answered = event_in("mpp", both | {"credential": {"challenge": {"id": "c1"}, "payload": {"x": 1}}})
     assert (answered.payload.request_id, answered.payload.money.amount_minor) == ("c1", 1000)
     assert "another challenge" in str(refusal(both | {"credential": {"challenge": {"id": "c9"}}}))
+
+
+def test_of_several_header_lines_those_of_other_schemes_do_no_harm():
+    lines = ['Bearer realm="x"', challenge_of("c1", "stripe"), 'Basic realm="y", charset="UTF-8"']
+
+    assert event_in("mpp", {"challenge": lines}).payload.request_id == "c1"
+    assert refusal({"challenge": lines[:1]}).err == "invalid_request"

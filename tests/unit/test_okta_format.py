@@ -86,7 +86,7 @@ def test_the_challenge_of_a_hook_is_sent_back_and_nothing_else():
         assert okta.verification(headers) is None
 
 
-@pytest.mark.parametrize("changes", [{"uuid": ""}, {"uuid": None}, {"eventType": ""}, {"published": "soon"}])
+@pytest.mark.parametrize("changes", [{"uuid": ""}, {"uuid": None}, {"eventType": ""}])
 def test_what_is_no_event_is_refused(changes):
     with pytest.raises(Refused):
         received("okta", OKTA | changes)
@@ -107,3 +107,30 @@ def test_unknown_is_no_session():
         ).payload.session
         == ""
     )
+
+
+@pytest.mark.parametrize(("kind", "native"), [
+    *((f"app.oauth2.as.consent.revoke{more}", "consent.withdrawn")
+      for more in ("", ".user", ".user.client", ".implicit.as", ".implicit.client", ".implicit.scope", ".implicit.user")),
+    *((f"app.oauth2{server}.token.revoke{more}", "token.revoked") for server in ("", ".as") for more in ("", ".implicit.as", ".implicit.client", ".implicit.user")),
+    ("app.oauth2.token.revoker", "action.performed"),
+])  # fmt: skip
+def test_a_consent_or_token_is_withdrawn_by_whichever_of_its_events(kind, native):
+    """developer.okta.com/docs/reference/api/event-types, 2026-11."""
+    assert event_in("okta", OKTA | {"eventType": kind}).type == native
+
+
+def test_what_was_done_with_an_api_token_is_nobodys_act_in_person():
+    """developer.okta.com, System Log: `requestApiTokenId` says that it was done through the API, with that token."""
+    by_hand = OKTA | {
+        "eventType": "user.lifecycle.deactivate",
+        "actor": {"id": "00u1", "type": "User"},
+        "target": [{"id": "00u2", "type": "User"}],
+    }
+
+    event = event_in(
+        "okta", by_hand | {"transaction": {"type": "WEB", "id": "t", "detail": {"requestApiTokenId": "00T123abc"}}}
+    )
+
+    assert (event.payload.actor.kind, event.principal_claim, event.payload.token) == ("unknown", None, "00T123abc")
+    assert event_in("okta", by_hand).payload.actor.kind == "human"

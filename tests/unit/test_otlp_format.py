@@ -1,5 +1,6 @@
 """OpenTelemetry: what its own encoder makes, in both encodings; acts, and never authority."""
 
+import copy
 import gzip
 import json
 
@@ -210,3 +211,70 @@ def test_bytes_that_are_no_protobuf_are_refused_or_read_and_never_crash(body):
             for holder in ExportTraceServiceRequest.FromString(body).resource_spans
             for scope in holder.scope_spans
         )
+
+
+@pytest.mark.parametrize("name", [
+    "gen_ai.prompt.0.content", "gen_ai.completion.12.content", "gen_ai.input.messages", "gen_ai.tool.call.arguments", "llm.prompts.0.content", "llm.completions.0",
+    "traceloop.entity.input", "traceloop.entity.output", "input.value", "output.value", "llm.input_messages.0.message.content", "llm.output_messages.0.message.content",
+    "llm.invocation_parameters", "retrieval.documents.0.document.content", "ai.prompt", "ai.prompt.messages", "ai.response.text", "ai.toolCall.args", "tool_arguments",
+    "all_messages_events", "langfuse.observation.input", "mlflow.spanInputs", "http.request.header.x-api-key", "http.response.header.set-cookie", "process.command_args",
+])  # fmt: skip
+def test_prompts_and_credentials_are_left_out_under_the_names_of_other_libraries(name):
+    document = copy.deepcopy(OTLP)
+    [span] = document["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    span["attributes"].append({"key": name, "value": {"stringValue": "hunter2"}})
+    document["resourceSpans"][0]["resource"]["attributes"].append({"key": name, "value": {"stringValue": "hunter2"}})
+
+    [statement] = received("otlp", document).values()
+
+    assert b"hunter2" not in statement.raw and name.encode() in statement.raw  # that it was there is said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gen_ai.prompt.name",
+        "gen_ai.output.type",
+        "gen_ai.request.model",
+        "http.request.method",
+        "tool.name",
+        "process.command",
+        "inputs",
+    ],
+)
+def test_what_says_nothing_of_a_prompt_is_kept(name):
+    document = copy.deepcopy(OTLP)
+    [span] = document["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    span["attributes"].append({"key": name, "value": {"stringValue": "plain-value"}})
+
+    [statement] = received("otlp", document).values()
+
+    assert b"plain-value" in statement.raw
+
+
+def test_in_protobuf_too_a_record_without_times_is_kept():
+    spans = {
+        "resourceSpans": [
+            {
+                "scopeSpans": [
+                    {
+                        "spans": [
+                            {
+                                "name": "chat",
+                                "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}],
+                            }
+                        ]
+                    }
+                ]
+            }
+        ]
+    }
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "x"}}]}]}]}
+    for document, message, type in (
+        (spans, ExportTraceServiceRequest(), "action.performed"),
+        (logs, ExportLogsServiceRequest(), "other.otlp.telemetry"),
+    ):
+        body = ParseDict(document, message).SerializeToString()
+        event = event_in("otlp", body, deliver=lambda raw: with_token(raw, "application/x-protobuf"))
+
+        assert event.type == type and not event.dated

@@ -304,3 +304,23 @@ def test_anothers_signed_record_and_a_forged_one_are_refused():
     with pytest.raises(Refused, match="at most"):
         statement_in(Delivery(b"e30." + b"a" * peac.MAX_SIGNED + b".e30", peac.SIGNED, {}))
     assert PEAC_RECORD["iss"] == ISSUER
+
+
+@pytest.mark.parametrize(("sample", "part", "sub_event", "native"), [
+    *(("06-payment-authorization-observed", "payment_authorization_observation", said, "payment.authority_ended") for said in ("revoked", "expired", "consumed")),
+    ("09-domain-observed", "domain", "transferred", "domain.transferred"), ("09-domain-observed", "domain", "released", "domain.deleted"),
+])  # fmt: skip
+def test_the_ends_of_authorizations_and_domains_are_read(sample, part, sub_event, native):
+    """`sub_event` as PEAC's schema of the provisioning life cycle lists it (peacprotocol/peac, 2026-11)."""
+    observed = vectors.read(f"peac/provisioning-lifecycle/{sample}.json")
+    observed[part] = observed[part] | {"sub_event": sub_event}
+
+    event = event_in("peac", observed)
+
+    assert event.type == native and event.payload.money is None
+
+
+def test_an_observation_without_a_time_is_dated_by_its_arrival():
+    observed = vectors.read("peac/provisioning-lifecycle/09-domain-observed.json")
+
+    assert not event_in("peac", {name: value for name, value in observed.items() if name != "observed_at"}).dated

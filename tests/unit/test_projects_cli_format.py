@@ -221,7 +221,6 @@ def test_test_mode_is_marked():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"at": "soon"},
         {"output": None},
         {"output": {}},
         {"state": {}},

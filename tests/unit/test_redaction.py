@@ -281,3 +281,29 @@ def test_long_numbers_that_are_no_cards_pass():
     refuse_card_numbers(
         b'{"sequence": {"number": 1795000000123}, "time": 4242424242424242, "numbers": [4242424242424242], "number": 4242424242424241}'
     )
+
+
+KEYS = ["sk-proj-0123456789abcdefghij", "sk-ant-api03-0123456789abcdefghij", "sk-0123456789abcdefghijklmn", "ghp_0123456789abcdefghij0123456789abcdef",
+        "github_pat_0123456789abcdefghijkl_mnop", "glpat-0123456789abcdefghij", "xoxb-123456789012-abcdefghijkl"]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("text", ["{}", "Incorrect API key provided: {}.", "curl -u x:{} y", "['{}']"])
+def test_a_key_that_says_by_its_beginning_what_it_is_is_removed_from_any_text(key, text):
+    clean = redact(json.dumps({"a": {"note": text.format(key)}}).encode())
+
+    assert key.encode() not in clean.raw and clean.headers["removed"] == "a.note"
+
+
+def test_a_password_in_an_address_is_removed_and_the_address_stays():
+    clean = redact(b'{"url":"https://ada:hunter2@x.example/a?b"}')
+
+    assert clean.raw == b'{"url":"https://ada:[removed]@x.example/a?b"}'
+
+
+@pytest.mark.parametrize("text", ["task-0123456789abcdefghijklmn", "sk-learn and more", "risk-proj-0123456789abcdef", "ghp_short", "https://x.example:8080/a@b",
+                                  "https://x.example/a:b@c", "ada@x.example at https://y.example", "sk-abcdefghijklmnopqrstuvwxyz"])  # fmt: skip
+def test_words_that_only_look_like_a_key_stay(text):
+    document = json.dumps({"note": text}).encode()
+
+    assert redact(document).raw == document

@@ -109,3 +109,15 @@ def test_a_card_number_is_refused_by_every_format(name, n):
             list(dicts(list(document) if isinstance(document, tuple) else document))[place]["number"] = number
             _, everything = kept(name, document)
             assert "4242424242424242" not in everything and "4242 4242" not in everything, (place, number)
+
+
+@pytest.mark.parametrize(("name", "more"), [
+    ("cloudtrail", {"requestParameters": {"masterUserPassword": MARK}}), ("cloudtrail", {"requestParameters": {"secretString": MARK}}),
+    ("cloudtrail", {"requestParameters": {"tokenCode": MARK, "userData": MARK}}), ("okta", {"debugContext": {"debugData": {"url": f"/cb?code={MARK}&state=x"}}}),
+    ("x402", {"payment": {"payload": {"signature": MARK, "authorization": {"from": "0x"}}}}), ("github", {"token": f"ghp_{MARK}0123456789abcdef0123"}),
+    ("github", {"config": {"url": f"https://u:{MARK}@x.example/"}}), ("auth0", {"new_password": MARK}), ("keycloak", {"details": {"db_password": MARK}}),
+])  # fmt: skip
+def test_what_is_a_secret_to_its_sender_is_stored_nowhere(name, more):
+    good, stored = kept(name, json.loads(SAMPLES[name].bodies[0]) | more)
+
+    assert good and MARK not in stored

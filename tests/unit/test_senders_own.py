@@ -309,7 +309,10 @@ def test_objects_and_the_first_versions_of_the_x402_sdk_are_read_alike():
         "required": ASKED.model_dump(by_alias=True),
         "settlement": PAID.model_dump(by_alias=True),
     }
-    accepted = objects | {"accepted": DEARER.model_dump(by_alias=True)}
+    accepted = objects | {
+        "accepted": DEARER.model_dump(by_alias=True) | {"payTo": "9Own"},
+        "settlement": PAID.model_dump(by_alias=True) | {"network": SOLANA},
+    }
     old = PaymentRequiredV1(accepts=[PaymentRequirementsV1(scheme="exact", network="base", max_amount_required="10000", resource="https://api.example/report",
                                                            pay_to="0x20", max_timeout_seconds=60, asset=USDC)])  # fmt: skip
     first = {
@@ -319,7 +322,7 @@ def test_objects_and_the_first_versions_of_the_x402_sdk_are_read_alike():
 
     assert of(x402, "x402", objects).payload.action.account == "0x20" == of(x402, "x402", first).payload.action.account
     assert (
-        of(x402, "x402", accepted).payload.action.account == "9Pay"
+        of(x402, "x402", accepted).payload.action.account == "9Own"
     )  # what the buyer accepted, and not what looks like it
 
 

@@ -309,7 +309,11 @@ def test_what_is_drawn_on_a_payment_token_is_no_charge_of_its_own_and_no_new_aut
         ("issuing_dispute.created", "issuing.dispute", {}, "dispute.opened", "success", "disputed"),
         *[("charge.dispute.closed", "dispute", {"status": status}, "dispute.closed", outcome, None)
           for status, outcome in (("won", "success"), ("lost", "failure"), ("warning_closed", "unknown"), ("prevented", "unknown"), (None, "unknown"))],
-        ("issuing_dispute.funds_rescinded", "issuing.dispute", {}, "dispute.funds_withdrawn", "success", None),
+        ("issuing_dispute.funds_rescinded", "issuing.dispute", {}, "dispute.funds_reinstated", "success", "disputed"),
+        ("issuing_dispute.funds_reinstated", "issuing.dispute", {}, "dispute.funds_withdrawn", "success", "disputed"),
+        ("charge.dispute.funds_withdrawn", "dispute", {}, "dispute.funds_withdrawn", "success", "disputed"),
+        ("charge.dispute.funds_reinstated", "dispute", {}, "dispute.funds_reinstated", "success", "disputed"),
+        ("credit_note.created", "credit_note", {}, "invoice.credited", "success", "refunded"),
         ("issuing_authorization.request", "issuing.authorization", {}, "payment.authorized", "pending", "authorized"),
         ("issuing_authorization.updated", "issuing.authorization", {"status": "reversed"}, "payment.refunded", "success", "reversed"),
         ("issuing_transaction.updated", "issuing.transaction", {"type": "refund"}, "payment.refunded", "success", None),
@@ -567,3 +571,48 @@ def test_the_published_metadata_stays_in_the_evidence_and_goes_nowhere_else():
     assert (event.payload.money.phase, event.payload.money.amount_minor) == ("captured", 1000)
     for name in vector["expected"]["metadata_keys_absent"]:
         assert said["metadata"][name] not in repr(event)
+
+
+ODD = ({"x": 1}, ["succeeded"], 7, True, "a_word_of_next_year")
+
+
+@pytest.mark.parametrize("status", ODD)
+@pytest.mark.parametrize(("event_type", "kind"), [
+    ("refund.created", "refund"), ("refund.updated", "refund"), ("charge.refund.updated", "refund"), ("charge.succeeded", "charge"),
+    ("charge.dispute.closed", "dispute"), ("issuing_dispute.closed", "issuing.dispute"), ("customer.subscription.created", "subscription"),
+    ("customer.subscription.updated", "subscription"), ("invoice.created", "invoice"),
+])  # fmt: skip
+def test_a_status_that_is_not_understood_is_unknown(event_type, kind, status):
+    thing = {"id": "x_1", "object": kind, "amount": 5, "currency": "usd", "status": status}
+
+    assert receive(body_of(event_type, thing)).event.payload.outcome == "unknown"
+
+
+@pytest.mark.parametrize("approved", [None, "false", "true", 0, 1, {"x": 1}])
+@pytest.mark.parametrize("event_type", ["issuing_authorization.created", "issuing_authorization.updated"])
+def test_an_authorization_is_approved_only_where_it_says_true(event_type, approved):
+    thing = {
+        "id": "iauth_1",
+        "object": "issuing.authorization",
+        "amount": 5,
+        "currency": "usd",
+        "status": "pending",
+        "approved": approved,
+    }
+
+    assert receive(body_of(event_type, thing)).event.payload.outcome == "unknown"
+    assert receive(body_of(event_type, thing | {"approved": False})).event.payload.outcome == "denied"
+
+
+def test_a_charge_or_transaction_of_a_kind_that_is_not_understood_is_unknown():
+    transaction = {"id": "ipi_1", "object": "issuing.transaction", "amount": 5, "currency": "usd", "type": "next_year"}
+
+    assert receive(body_of("charge.succeeded", CHARGE | {"captured": "false"})).event.payload.outcome == "unknown"
+    assert receive(body_of("issuing_transaction.created", transaction)).event.payload.outcome == "unknown"
+
+
+@pytest.mark.parametrize("event_type", ["refund.updated", "refund.created", "issuing_authorization.created", "issuing_authorization.updated",
+                                        "customer.subscription.updated", "invoice.created", "charge.dispute.closed"])  # fmt: skip
+def test_a_thin_event_claims_no_success_that_only_its_object_could_tell(event_type):
+    """docs.stripe.com/event-destinations: a thin event has the object's id, and nothing of its state."""
+    assert receive(json.dumps(THIN | {"type": f"v1.{event_type}"}).encode()).event.payload.outcome == "unknown"

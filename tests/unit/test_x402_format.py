@@ -1,7 +1,7 @@
 """x402: published vectors of offers and receipts, settlements, what is money and what is not."""
 
 import json
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 
@@ -190,8 +190,6 @@ def test_a_receipt_for_another_resource_than_the_offer_is_refused():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"at": "soon"},
-        {"accepts": [1], "required": None},
         {"offer": {}},
         {"receipt": {"format": "x", "signature": "y"}},
     ],
@@ -291,3 +289,92 @@ def test_version_1_is_read_by_its_own_names():
 
 def test_a_record_without_a_time_is_dated_by_its_arrival():
     assert not event_in("x402", {"accepts": [BASE]}).dated
+
+
+def test_terms_accepted_on_another_network_are_not_those_that_were_settled():
+    base, solana = BASE | {"asset": "USD"}, SOLANA | {"asset": "EUR", "amount": "20000"}
+    told = {"at": "2026-11-20T10:00:00Z", "accepted": solana, "settlement": PAID | {"network": BASE["network"]}}
+
+    settled = event_in("x402", told | {"accepts": [base, solana]}).payload
+    alone = event_in("x402", told).payload
+
+    assert (settled.money.amount_minor, settled.money.currency, settled.action.account) == (10_000, "USD", "0x1111")
+    assert (alone.money, alone.action.account) == (None, "")
+
+
+def test_terms_that_name_no_network_are_those_that_were_settled():
+    own = {"payTo": "0x20", "asset": "USD", "amount": "7", "scheme": "exact"}
+
+    assert (
+        event_in("x402", {"settlement": PAID | {"network": "base", "requirements": own}}).payload.money.amount_minor
+        == 7
+    )
+
+
+def test_an_offer_on_another_network_is_not_what_was_settled():
+    offered = {
+        "format": "jws",
+        "signature": compact_jws(
+            json.dumps(X402_TERMS | {"version": 1, "resourceUrl": "https://a.example/x"}).encode()
+        ).decode(),
+    }
+    there = event_in("x402", {"offer": offered, "settlement": PAID | {"network": X402_TERMS["network"]}})
+    elsewhere = event_in("x402", {"offer": offered, "settlement": PAID | {"network": SOLANA["network"]}})
+
+    assert there.payload.action.account == X402_TERMS["payTo"] and elsewhere.payload.action.account == ""
+
+
+@pytest.mark.parametrize("odd", [None, 1, "x", []])
+def test_terms_that_are_none_lose_no_settlement(odd):
+    event = event_in(
+        "x402", {"accepts": [odd, BASE | {"asset": "USD"}], "settlement": PAID | {"network": BASE["network"]}}
+    )
+
+    assert (event.type, event.payload.money.amount_minor) == ("payment.settled", 10_000)
+
+
+def test_an_amount_as_a_number_is_the_same_amount():
+    told = {"accepts": [BASE | {"asset": "USD", "amount": 10000}], "settlement": PAID | {"network": BASE["network"]}}
+
+    assert event_in("x402", told).payload.money.amount_minor == 10_000
+    assert event_in("x402", told | {"settlement": PAID | {"amount": 7}}).payload.money.amount_minor == 7
+
+
+@pytest.mark.parametrize("success", [None, "true", "false", 1, {}])
+def test_a_settlement_that_does_not_say_whether_it_succeeded_is_unknown(success):
+    event = event_in(
+        "x402",
+        {"accepts": [BASE | {"asset": "USD"}], "settlement": PAID | {"network": BASE["network"], "success": success}},
+    )
+
+    assert (event.type, event.payload.outcome) == ("payment.settled", "unknown")
+
+
+@pytest.mark.parametrize("environment", ["", "live", "test"])
+@pytest.mark.parametrize(
+    "network",
+    ["eip155:84532", "base-sepolia", "solana-devnet", "eip155:43113", "somenet-testnet", "eip155:8453", "solana"],
+)
+def test_money_on_a_network_for_tests_is_test_money(network, environment):
+    told = {"settlement": PAID | {"network": network}} | ({"environment": environment} if environment else {})
+
+    is_test = environment == "test" or (not environment and network not in ("eip155:8453", "solana"))
+    assert event_in("x402", told).payload.environment == ("test" if is_test else "live")
+
+
+def test_a_header_is_read_in_either_alphabet_and_without_padding():
+    response = json.dumps(
+        {"success": True, "transaction": "0xabc", "network": "base", "payer": "0x1", "x": "?>~"}
+    ).encode()
+    for value in (b64encode(response), urlsafe_b64encode(response), urlsafe_b64encode(response).rstrip(b"=")):
+        assert event_in("x402", {"headers": {"PAYMENT-RESPONSE": value.decode()}}).type == "payment.settled"
+
+
+def test_an_unreadable_price_hides_no_settlement_and_an_unreadable_settlement_is_refused():
+    response = b64encode(json.dumps(PAID | {"network": "base"}).encode()).decode()
+
+    assert (
+        event_in("x402", {"headers": {"PAYMENT-REQUIRED": "{}", "PAYMENT-RESPONSE": response}}).type
+        == "payment.settled"
+    )
+    assert refusal({"headers": {"PAYMENT-RESPONSE": "{}"}, "accepts": [BASE]}).err == "invalid_request"

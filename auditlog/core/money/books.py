@@ -103,8 +103,12 @@ class _Entry:
         credited with, at most what nobody has paid of it.
         """
         taken = max(self.amount, self.paid)
+        given = self.back
+        if not _moves(self) and any(_moves(e) for e in self.beside):
+            # A hold that was let go gives nothing back of what was captured of it, were it captured afterwards.
+            given = [f for f in given if f.phase != "reversed"]
         back = _given_back(
-            self.back, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO)
+            given, taken if _moves(self) or self.book == "billed" else sum((e.amount for e in self.beside), ZERO)
         )
         if self.credited:
             paid = max(self.paid, sum((e.amount for e in self.covers if e.book == "paid"), ZERO))
@@ -294,7 +298,7 @@ def _standing(back: Sequence[MoneyFact]) -> list[MoneyFact]:
                 continue
             failed.add(name)
             left[fact.source] = left.get(fact.source, ZERO) - fact.amount
-        elif fact.phase == "refunded":
+        elif fact.phase in ("refunded", "invoice.credited"):
             left[fact.source] = left.get(fact.source, ZERO) + fact.amount
         found.append(fact)
     return found
@@ -333,7 +337,7 @@ def _invoice(name: Unit, told: list[MoneyFact]) -> _Entry:
     # What was not paid of a voided one is owed no more, nor was it ever.
     entry.amount = entry.paid if entry.is_void or not issued else max(billed, entry.paid, ZERO)
     entry.credited = [f for f in same if f.type == "invoice.credited"] if not entry.is_void else []
-    entry.back = [f for f in same if f.book == "returned"]
+    entry.back = [f for f in same if f.book == "returned" and f.type != "invoice.credited"]
     return entry
 
 

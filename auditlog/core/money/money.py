@@ -86,14 +86,17 @@ def phase_of(event_type: str, phase: str) -> str:
     """What the statement tells of: of a payment its phase, of an act or invoice its type."""
     if event_type == "payment.refunded":
         return phase if phase in ("reversed", RESTORED) else "refunded"
+    if event_type == "invoice.credited" and phase == RESTORED:
+        return RESTORED
     return _PHASES.get(event_type, event_type)
 
 
 def failed_refund(event_type: str, outcome: str, phase: str) -> bool:
-    """Whether it tells of a refund that failed after it had been told of: the money is taken (`captured`) again. A refund
-    that only did not come about says no such phase, and moves nothing.
+    """Whether it tells of a refund that failed after it had been told of: the money is taken (`captured`) again; or of a
+    credit that was taken back: the money is owed again. A refund that only did not come about says no such phase, and
+    moves nothing.
     """
-    return event_type == "payment.refunded" and outcome == "failure" and phase == "captured"
+    return event_type in ("payment.refunded", "invoice.credited") and outcome == "failure" and phase == "captured"
 
 
 def releases(event_type: str, outcome: str) -> bool:

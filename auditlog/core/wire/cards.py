@@ -1,7 +1,8 @@
 """Card numbers are refused at the door: an audit log must not become a place where they lie.
 
 A card number is a whole string value of 13 to 19 digits (spaces and dashes removed) with an issuer's prefix at that
-issuer's lengths and a valid Luhn digit (ISO/IEC 7812-1), outside id fields and device numbers.
+issuer's lengths and a valid Luhn digit (ISO/IEC 7812-1), outside id fields and numbers of devices, parcels, orders,
+goods and telephones.
 """
 
 import json
@@ -15,9 +16,11 @@ from auditlog.core.wire.redaction import BASE64, from_base64
 _SUSPECT = re.compile(rb'"[0-9\-](?:[ \-]*[0-9]){12,19}[ \-]*\\*"')
 _SUSPECT_BEHIND = re.compile(rb'"[ \-]+[0-9](?:[ \-]*[0-9]){12,18}[ \-]*\\*"')  # apart: it costs five times as much
 # A number of JSON has many meanings: only under these names it is a card's.
-_NUMBERS = frozenset("number cardnumber pan fpan dpan primaryaccountnumber".split())
+_NUMBERS = frozenset(
+    "number card creditcard debitcard cardnumber cardno ccnumber pan fpan dpan primaryaccountnumber".split()
+)
 _LONG_NUMBER = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*[2-9][0-9]{12}')  # a time in milliseconds begins with 1
-_SUSPECT_NUMBER = re.compile(rb'(?i:number|pan)\\*"[ \t\r\n]*:[ \t\r\n]*[0-9]{13,19}(?![0-9.])')
+_SUSPECT_NUMBER = re.compile(rb'(?i:number|pan|card|cardno)\\*"[ \t\r\n]*:[ \t\r\n]*[0-9]{13,19}(?![0-9.])')
 # A digit, a space or a dash may be written as an escape; `&` and `<`, which many encoders escape, are none of those.
 _ESCAPED = re.compile(rb"\\u00(?:3[0-9]|2[0dD])")
 # Thirteen digits in a row, spaces and dashes aside: all that is looked for above has them, and most documents have
@@ -41,6 +44,13 @@ _CARD = re.compile(
 # Numbers of devices and SIM cards end in the same check digit (3GPP TS 23.003, ITU-T E.118), and whole logs are full of
 # them.
 _DEVICE_FIELDS = frozenset("imei imeisv imei1 imei2 imeilist meid iccid eid serial serialnumber deviceid imsi".split())
+# Numbers of parcels, orders, goods and telephones have a check digit too, or one in ten of them looks as if.
+_OTHER_NUMBERS = frozenset(
+    "trackingnumber trackingcode trackingid ordernumber orderno ean ean13 gtin gtin13 gtin14 upc isbn isbn13 barcode "
+    "sscc waybill waybillnumber airwaybill awb consignmentnumber shipmentnumber phone phonenumber mobile mobilenumber "
+    "msisdn telephone tel fax".split()
+)
+_LONGER_NAMES = ("trackingnumber", "ordernumber", "phonenumber", "waybillnumber")  # `carrier_tracking_number`
 _ID_FIELDS = frozenset(
     "id jti sub iss txn grant parent parent_jti token session task project request_id trace_id charge authority "
     "invoice idempotency_key account ray_id uid key kid".split()
@@ -104,9 +114,7 @@ def _find(root: Any, name: str, texts: int = 3) -> str | None:
         elif isinstance(value, list):
             pending.extend((inner, name) for inner in value)
         elif isinstance(value, str):
-            if is_card_number(value) and not (
-                name in _ID_FIELDS or name.endswith(("_id", "Id", "ID")) or _plain(name) in _DEVICE_FIELDS
-            ):
+            if is_card_number(value) and not _is_no_card(name):
                 return name
             for document in _documents(value) if texts else ():
                 if (found := _find_in_text(document, texts - 1)) is not None:
@@ -114,6 +122,18 @@ def _find(root: Any, name: str, texts: int = 3) -> str | None:
         elif isinstance(value, int) and _plain(name) in _NUMBERS and is_card_number(str(value)):
             return name
     return None
+
+
+def _is_no_card(name: str) -> bool:
+    """Whether a field of this name holds long numbers of another kind."""
+    plain = _plain(name)
+    return (
+        name in _ID_FIELDS
+        or name.endswith(("_id", "Id", "ID"))
+        or plain in _DEVICE_FIELDS
+        or plain in _OTHER_NUMBERS
+        or plain.endswith(_LONGER_NAMES)
+    )
 
 
 def _plain(name: str) -> str:

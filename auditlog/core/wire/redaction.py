@@ -32,7 +32,9 @@ NEVER_STORED = frozenset(
     "xapikey xauthtoken xamzsecuritytoken".split()
 )
 # Those that are a secret's whatever stands before them (`github_access_token`), where they are among the names at all.
-_ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
+_ENDINGS = (
+    "accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration", "password", "passphrase", "privatekey",
+)  # fmt: skip
 # What stands here is a payment token, whatever it looks like; one that looks like it becomes its digest.
 _TOKEN_NAMES = frozenset(
     ("stripepaymenttoken", "sharedpaymenttoken", "sharedpaymentgrantedtoken", "sharedpaymentissuedtoken")
@@ -47,17 +49,25 @@ _COMPACT_JWS = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\Z"
 _SPACED = re.compile(rb'"[ \t\r\n]+:')
 # Stripe's shared payment tokens and ACP's delegated ones: who holds one can charge it.
 _PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
-# The same inside of a text. Stripe's secret keys are bearer tokens too.
+# The same inside of a text. Stripe's secret keys are bearer tokens too, as are others'.
 _INSIDE = re.compile(
     r"(?<![A-Za-z0-9])(?P<token>spt_(?!sha256_)[A-Za-z0-9_]+)"
     r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"
     r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"
     r"|(?<![A-Za-z0-9+/_-])(?P<base64>eyJ[A-Za-z0-9+/_-]{8,}={0,2})"
     r"|(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{8,}"
+    # Keys and tokens that say by their beginning whose they are: model providers', GitHub's, GitLab's, Slack's.
+    r"|(?<![A-Za-z0-9_-])sk-(?:(?:proj|ant|svcacct|admin|or|lf|live)-[A-Za-z0-9_-]{8,}|(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,})"
+    r"|(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,})"
+    r"|(?P<user>://[^\s/:@\"'<>]{0,200}:)[^\s/@\"'<>]{1,500}(?=@)"  # an address with a password in it
     r"""|(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z][A-Za-z0-9_.-]{1,60})(?P<is>=["']?|\\?"\s*:\s*\\?")(?P<value>[^\s"'&;,<>#\\=]+=*)"""
 )
 # Only a document with one of these can hold any of them, or JSON in a text.
 _HINTS = (b"=", b"\\", b"spt_", b"earer ", b"eyJ", b"k_live_", b"base64")
+_KEY_HINTS = (b"sk-", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"xox", b"://")
+_A_KEY = re.compile(
+    rb"(?<![A-Za-z0-9_-])(?:sk-[A-Za-z0-9_-]{11}|gh[pousr]_|github_pat_|glpat-|xox[abprs]-)|://[^\s/:@\"'<>]{0,200}:[^\s/@\"'<>]{1,500}@"
+)
 BASE64 = re.compile(r"[eWICD][A-Za-z0-9+/_-]{9,}={0,2}\Z")  # of `{`, `[` or a blank
 _TO_STANDARD = str.maketrans("-_", "+/")
 
@@ -79,7 +89,7 @@ def redact(
     texts: int = MAX_TEXTS,
 ) -> Redacted:
     """Remove the secrets of one JSON document. `names` are as `normal` gives them; what is under one in `keep` may
-    look like a credential and stays. `opens`: every text may be base64 of JSON. Raises MalformedEvent when the document
+    look like a credential and stays, as does a value in `keep` under a secret's name (the hash of a key). `opens`: every text may be base64 of JSON. Raises MalformedEvent when the document
     cannot be read to look for secrets.
     """
     try:
@@ -88,7 +98,7 @@ def redact(
         raise MalformedEvent(f"expected JSON: {error}") from None
     removed: list[str] = []
     known, names_seen = _names(names), 0
-    may_hide = opens or any([hint in document for hint in _HINTS])
+    may_hide = opens or _may_hide(document)
     pending: list[tuple[Any, str]] = [(root, "")]
     while pending:
         holder, path = pending.pop()
@@ -106,7 +116,7 @@ def redact(
                 holder.update(given)
             if not holder.keys() <= known.harmless:
                 for name in known.secrets_in(holder):
-                    if holder[name] and holder[name] != REMOVED and holder[name] is not True:
+                    if holder[name] and not _is_harmless(holder[name], keep):
                         names_seen += _count_names(holder[name])
                         holder[name] = REMOVED
                         removed.append(f"{path}{name}")
@@ -214,6 +224,8 @@ def _without(text: str, known: "_Names", keep: frozenset[str], texts: int) -> st
             clean = payment_token(match[0])
         elif match["scheme"]:
             clean = match["scheme"] + REMOVED
+        elif match["user"]:
+            clean = match["user"] + REMOVED
         elif match["base64"]:
             clean = _base64(match[0], known, keep, texts)
         elif match["name"] is None:
@@ -226,6 +238,17 @@ def _without(text: str, known: "_Names", keep: frozenset[str], texts: int) -> st
         parts += [text[at : match.start()], clean]
         at = end
     return "".join(parts) + text[at:] if parts else text
+
+
+def _may_hide(document: bytes) -> bool:
+    """Whether a text in it can hold a secret: a few scans, which most documents pass."""
+    if any([hint in document for hint in _HINTS]):
+        return True
+    return any([hint in document for hint in _KEY_HINTS]) and _A_KEY.search(document) is not None
+
+
+def _is_harmless(value: Any, keep: frozenset[str]) -> bool:
+    return value is True or (isinstance(value, str) and (value == REMOVED or value in keep))
 
 
 def _count_names(value: Any) -> int:
