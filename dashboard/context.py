@@ -26,7 +26,7 @@ _PLACES = (
 )
 _OF_WHOLE = {"bills", "permissions", "integrity", "stops"}  # of no use to an abuse desk, which may not see them
 _WATCHED = (("security_log", "Security log"),)
-_CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
+_CONFIGURED = (("sources", "Sources"), ("secrets", "Secrets"), ("people", "People"), ("changes", "Changes"))
 
 HELP_ON = {
     **dict.fromkeys(
@@ -35,7 +35,8 @@ HELP_ON = {
     **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
     **dict.fromkeys(("charges", "bills", "bill", "statement"), "finance"),
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
-    **dict.fromkeys(("sources", "source", "formats"), "connect"),
+    **dict.fromkeys(("sources", "source", "formats", "secrets"), "connect"),
+    **dict.fromkeys(("people", "account"), "signing-in"),
     "changes": "production",
     **dict.fromkeys(("names", "name_cluster"), "abuse"),
 }

@@ -44,6 +44,7 @@ from auditlog.models.ledger import (
     Release,
     Tile,
 )
+from auditlog.models.people import Attempt, Identity, OneTimeLink
 from auditlog.models.projections import (
     Balance,
     Charge,
@@ -69,6 +70,7 @@ from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 
 __all__ = [
     "ApiToken",
+    "Attempt",
     "Balance",
     "Bill",
     "BillLine",
@@ -90,6 +92,7 @@ __all__ = [
     "Heartbeat",
     "Hold",
     "Holding",
+    "Identity",
     "Leaf",
     "LedgerEntry",
     "LimitStatement",
@@ -99,6 +102,7 @@ __all__ = [
     "Mention",
     "NameRow",
     "NotedDelivery",
+    "OneTimeLink",
     "Organisation",
     "OwnedName",
     "Party",
