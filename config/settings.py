@@ -96,7 +96,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "auditlog.people.passwords.LongestPassword"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
     {"NAME": "auditlog.people.passwords.NoWordsOfThisPlace"},
 ]
 
@@ -164,6 +163,7 @@ if os.environ.get("ANSWERABLE_HTTPS") == "1":
     # No other host of the domain, and nothing without TLS, can set or read a cookie of this name.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 STATIC_URL = "/static/"

@@ -8,7 +8,8 @@ from auditlog.models import Membership, Tenant
 
 LONGEST = 256  # characters; more would only cost time to hash
 SHORTEST_WORD = 4
-OURS = ("answerable", "audit", "ledger", "delegation", "password", "passwort", "welcome", "changeme", "letmein")
+OURS = ("answerable", "audit", "ledger", "delegation", "password", "passwort", "welcome", "changeme", "letmein",
+        "1234567890", "0123456789", "0987654321", "qwertyuiop", "qwertzuiop", "asdfghjkl", "abcdefgh")  # fmt: skip
 _LEET = str.maketrans("013457@$!", "oieastasi")
 
 

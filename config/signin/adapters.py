@@ -108,9 +108,8 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
 def _keep_identity(user_id: int, sociallogin) -> None:
     """The subject under its issuer, which is what makes it somebody; and the address that the provider verified."""
     data = sociallogin.account.extra_data
-    issuer = (data.get("id_token") or {}).get("iss") or sociallogin.account.get_provider().app.settings["server_url"]
     verified = [one.email for one in sociallogin.email_addresses if one.verified]
     identities.told_by_provider(
-        user_id, issuer=str(issuer), subject=sociallogin.account.uid, address=verified[0] if verified else "",
-        now=clock.now(),
+        user_id, issuer=str(data["id_token"]["iss"]), subject=sociallogin.account.uid,
+        address=verified[0] if verified else "", now=clock.now(),
     )  # fmt: skip

@@ -3,12 +3,11 @@ proof of its own.
 """
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from auditlog.people import factors, links
-from config.errors import problem
 from dashboard.pages.account.door import told
 from dashboard.pages.account.proof import ask, is_answered, is_recent, prove
 from disputes.core.status import TABLE
@@ -18,7 +17,7 @@ SENT = {
     "case-transitions", "case-proposals", "case-approvals", "case-evidence-eligible", "case-settlement-refuse",
     "case_evidence_let_in", "case_refuse", "close_month",
     "stop_it", "stop", "stop-list", "stop-lift", "response-list", "receiver", "response_policy",
-    "receivers", "people", "secrets",
+    "receivers", "people", "secrets", "account",
 }  # fmt: skip
 # Taking something out of the record, or seeing what was sealed.
 READ = {"event-raw", "export-ocsf", "case-packet", "case-evidence-file"}
@@ -63,10 +62,10 @@ def _second_factor(request: HttpRequest) -> HttpResponse | None:
         return None
     if factors.has(request.user):  # added elsewhere since this session began
         if request.path_info.startswith(MACHINES):
-            return problem(403, "Not permitted", "this session was begun without the second factor: prove it first")
+            return _refused("this session was begun without the second factor: prove it first")
         return _to_proof(request, second="")
     if request.path_info.startswith(MACHINES):
-        return problem(403, "Not permitted", "your role asks for a second factor: add one to your account first")
+        return _refused("your role asks for a second factor: add one to your account first")
     messages.warning(request, "Your role asks for a second factor. Add one here; then you can go on.")
     return HttpResponseRedirect(reverse("mfa_index"))
 
@@ -76,7 +75,7 @@ def _fresh_proof(request: HttpRequest) -> HttpResponse | None:
         return None
     if request.path_info.startswith(MACHINES):
         where = request.build_absolute_uri(reverse("account_reauthenticate"))
-        return problem(403, "Not permitted", f"prove again who you are first: {where}")
+        return _refused(f"prove again who you are first: {where}")
     if is_answered(request):
         wrong = prove(request)
         return ask(request, wrong=wrong) if wrong else None
@@ -86,6 +85,11 @@ def _fresh_proof(request: HttpRequest) -> HttpResponse | None:
 def _to_proof(request: HttpRequest, **more: str) -> HttpResponse:
     query = urlencode({"next": request.get_full_path() if request.method == "GET" else "/", **more})
     return HttpResponseRedirect(f"{reverse('account_reauthenticate')}?{query}")
+
+
+def _refused(detail: str) -> HttpResponse:
+    body = {"type": "about:blank", "title": "Not permitted", "status": 403, "detail": detail}
+    return JsonResponse(body, status=403, content_type="application/problem+json")
 
 
 def needs_proof(request: HttpRequest) -> bool:

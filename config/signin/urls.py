@@ -2,10 +2,10 @@
 
 from allauth.account import views as account
 from allauth.socialaccount import views as social
-from allauth.socialaccount.providers.openid_connect import urls as oidc
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
+from config.signin import oidc
 from dashboard.pages.account import door, mine, proof
 
 urlpatterns = [
@@ -28,5 +28,6 @@ urlpatterns = [
     path("identities/cancelled/", social.login_cancelled, name="socialaccount_login_cancelled"),
     path("identities/failed/", social.login_error, name="socialaccount_login_error"),
     path("identities/new/", social.signup, name="socialaccount_signup"),
-    path("", include(oidc)),
+    path("oidc/<str:provider_id>/login/", oidc.login, name="openid_connect_login"),
+    path("oidc/<str:provider_id>/login/callback/", oidc.callback, name="openid_connect_callback"),
 ]

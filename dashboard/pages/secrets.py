@@ -100,7 +100,8 @@ def _rows(tenant: Tenant) -> list[dict[str, Any]]:
     return [
         {
             "name": name, "used_by": used.get(name) or used.get(name.removesuffix("_OLD"), []),
-            "sealed": kept.get(name), "is_old": name.endswith("_OLD"), "in_environment": name in used and bool(os.environ.get(name)),
+            "sealed": kept.get(name), "is_old": name.endswith("_OLD"),
+            "in_environment": name in used and bool(os.environ.get(name)),
         }
         for name in sorted({*used, *kept})
     ]  # fmt: skip

@@ -209,6 +209,28 @@ def test_an_account_that_is_switched_off_does_not_sign_in(tenant):
     assert answer.status_code == 200 and client.get("/").status_code == 302
 
 
+def test_sessions_of_an_account_end_when_it_is_switched_off(tenant):
+    user = member(tenant)
+    client, _ = sign_in(user)
+    get_user_model().objects.filter(pk=user.pk).update(is_active=False)
+
+    assert client.get("/").status_code == 302
+
+
+def test_a_sign_in_and_a_proof_give_the_session_a_new_name(tenant):
+    user, client = member(tenant), Client()
+    client.get("/login/")
+    names = {client.cookies["sessionid"].value} if "sessionid" in client.cookies else set()
+    sign_in(user, client=client)
+    names.add(first := client.cookies["sessionid"].value)
+    client.post("/account/confirm/", {"_password": PASSWORD})
+
+    assert client.cookies["sessionid"].value not in names and client.get("/account/").content.count(b"this one") == 1
+    old = Client()
+    old.cookies["sessionid"] = first
+    assert old.get("/").status_code == 302
+
+
 def test_a_changed_password_ends_every_other_session(tenant):
     user = member(tenant)
     here, _ = sign_in(user)

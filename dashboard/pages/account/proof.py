@@ -8,6 +8,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.webauthn.forms import ReauthenticateWebAuthnForm
 from allauth.mfa.webauthn.internal import auth as webauthn
 from allauth.socialaccount.adapter import get_adapter as providers_of
+from allauth.usersessions.models import UserSession
 from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -48,6 +49,9 @@ def prove(request: HttpRequest, *, second: bool = False) -> str:
         record_authentication(request, user, method="password", reauthenticated=True)
     else:
         request.session["second"] = True
+    before = request.session.session_key
+    request.session.cycle_key()  # what somebody may have seen of the session before is good for nothing now
+    UserSession.objects.filter(session_key=before).update(session_key=request.session.session_key)
     request.session["proved"] = clock.now().timestamp()
     told(request, "proof.asked", user, result=method)
     return ""
