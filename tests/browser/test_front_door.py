@@ -1,10 +1,12 @@
 """Passkeys in a real browser, with an authenticator that Chromium makes up; and the pages before anybody is signed in."""
 
 import os
+from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 
 from auditlog.models import Membership
 from tests.browser.conftest import PASSWORD
@@ -13,9 +15,20 @@ from tests.browser.test_pages import SHOTS, Watch
 
 @pytest.fixture
 def person(site):
-    user = User.objects.create_user(f"keyed-{os.getpid()}-{User.objects.count()}", password=PASSWORD)
-    Membership.objects.create(tenant=site.tenant, user=user, role="security")
-    return user
+    made = []
+
+    def make():  # in a thread of its own: the browser's loop runs in this one
+        try:
+            user = User.objects.create_user(f"keyed-{os.getpid()}", password=PASSWORD)
+            Membership.objects.create(tenant=site.tenant, user=user, role="security")
+            made.append(user)
+        finally:
+            connections.close_all()
+
+    thread = Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
 
 
 @pytest.fixture

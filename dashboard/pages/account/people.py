@@ -26,7 +26,7 @@ class InviteForm(forms.Form):
     email = forms.EmailField(
         label="Address", required=False, help_text="Accounts of one address are one person, with one vote."
     )
-    role = forms.ChoiceField(label="Role", choices=Role.choices)
+    role = forms.ChoiceField(label="Role", choices=Role.choices, initial=Role.AUDITOR)
     provider = forms.CharField(
         label="Provider", max_length=120, required=False, help_text="Of the abuse role: the one it works for."
     )

@@ -41,6 +41,11 @@
     try {
       const options = asked(await optionsOf(form));
       const isNew = form.dataset.passkey === "create";
+      if (isNew && form.elements.passwordless && form.elements.passwordless.checked) {
+        // One that signs in by itself is kept in the authenticator, and asks for a finger or a PIN.
+        const asks = { residentKey: "required", requireResidentKey: true, userVerification: "required" };
+        options.publicKey.authenticatorSelection = { ...options.publicKey.authenticatorSelection, ...asks };
+      }
       const credential = await (isNew ? navigator.credentials.create(options) : navigator.credentials.get(options));
       form.elements[form.dataset.field || "credential"].value = JSON.stringify(said(credential));
       form.submit();
