@@ -42,8 +42,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.door.ingest_first",  # the hot path needs no session, no user, no cookie
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.headers.security_headers",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -120,6 +120,8 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "/login/"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_FORMS = {
     "authenticate": "config.signin.forms.CodeForm",
+    "authenticate_webauthn": "config.signin.forms.PasskeyForm",
+    "login_webauthn": "config.signin.forms.PasskeyAloneForm",
     "activate_totp": "config.signin.forms.ActivateForm",
 }
 MFA_PASSKEY_LOGIN_ENABLED = True
@@ -171,6 +173,7 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 3600
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 # plotly.js from the installed package: /static/plotly/plotly.min.js.
 STATICFILES_DIRS = [("plotly", str(Path(find_spec("plotly").origin).parent / "package_data"))]
 

@@ -7,6 +7,7 @@ Only hashes are kept. Times are the database's.
 
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address, ip_network
 
 from django.db import connection
 
@@ -67,7 +68,17 @@ def forget_old() -> int:
         return cursor.rowcount
 
 
+def _network(address: str) -> str:
+    """Whom an address stands for: of IPv6, everybody has a whole network of them."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 else address
+
+
 def _keys(door: str, account: str, address: str) -> list[tuple[bytes, Rule]]:
+    address = _network(address)
     given = [
         (("pair", account, address), PAIR),
         (("account", account), ACCOUNT),

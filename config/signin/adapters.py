@@ -1,6 +1,7 @@
 """What allauth asks of us: who is told of a sign-in, how secrets are kept, how identity providers are called."""
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.providers.base import AuthProcess
@@ -30,6 +31,13 @@ class AccountAdapter(DefaultAccountAdapter):
     def login(self, request, user) -> None:
         super().login(request, user)
         welcomed(request, user)
+
+    def set_password(self, user, password: str) -> None:
+        super().set_password(user, password)
+        request = context.request
+        if not request.user.is_authenticated:  # by a link of mail; a change of one's own is told by the gate
+            told(request, "factor.changed", user, result="a new password by mail")
+            links.end_sessions(user)
 
     def is_reauthentication_required(self, *, app: str, **more) -> bool:
         return not is_recent(self.request)

@@ -27,7 +27,7 @@ OPEN = ("/account/", "/login/", "/logout/", "/static/", "/favicon.ico", "/health
 ENROLS = {"mfa_activate_totp", "mfa_add_webauthn"}
 CREDENTIALS = {
     *ENROLS, "mfa_deactivate_totp", "mfa_remove_webauthn", "mfa_generate_recovery_codes", "account_change_password",
-    "account_set_password", "socialaccount_connections", "account_reset_password_from_key",
+    "account_set_password", "socialaccount_connections",
 }  # fmt: skip
 MACHINES = ("/api/", "/ssf/")
 

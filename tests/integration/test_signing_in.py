@@ -12,6 +12,7 @@ from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from allauth.usersessions.models import UserSession
 from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import connection, connections
 from django.test import Client
@@ -167,6 +168,14 @@ def test_many_names_from_one_address_are_slowed_too(tenant):
     assert codes[0] == 200 and codes[-1] == 429
 
 
+def test_addresses_of_one_ipv6_network_are_one(tenant):
+    for n in range(throttle.PAIR.free + 1):
+        assert throttle.attempt("password", account="ada", address=f"2001:db8:1:2::{n:x}").wait == 0
+
+    assert throttle.attempt("password", account="ada", address="2001:db8:1:2:ffff::1").wait > 0
+    assert throttle.attempt("password", account="ada", address="2001:db8:1:3::1").wait == 0
+
+
 def test_the_wait_is_forgotten_after_a_quiet_while_and_a_clock_set_back_shuts_nobody_out(tenant):
     user = member(tenant)
     for n in range(10):
@@ -315,6 +324,30 @@ def test_others_may_have_one_and_need_not(tenant, strict, role):
     client, _ = sign_in(member(tenant, role))
 
     assert client.get("/findings/").status_code == 200
+
+
+def test_a_superuser_of_no_tenant_comes_in_adds_a_factor_and_proves_it(tenant, strict):
+    user = get_user_model().objects.create_superuser(f"root-{tenant.name}", password=PASSWORD)
+    client, _ = sign_in(user)
+    assert client.get("/admin/")["Location"] == "/account/2fa/" and client.get("/account/").status_code == 200
+    secret = client.get("/account/2fa/totp/activate/").context["form"].secret
+    right = format_hotp_value(hotp_value(secret, int(time.time()) // 30))
+    assert client.post("/account/2fa/totp/activate/", {"code": right}).status_code == 302
+
+    assert client.get("/admin/").status_code == 200
+    assert client.post("/account/confirm/", {"_password": PASSWORD, "next": "/admin/"})["Location"] == "/admin/"
+
+
+@pytest.mark.parametrize("path", ["/account/2fa/webauthn/login/", "/account/2fa/authenticate/"])
+@pytest.mark.parametrize(
+    "sent", ["{}", "[]", '{"id": "x", "response": {"userHandle": "AAAA"}}', "not json", '"x"', "null"]
+)
+def test_a_passkey_that_is_none_signs_nobody_in(tenant, strict, path, sent):
+    client, _ = sign_in(with_app(member(tenant, "admin")))
+
+    answer = client.post(path, {"credential": sent})
+
+    assert answer.status_code in (200, 302) and client.get("/").status_code == 302
 
 
 def test_a_session_that_no_door_began_needs_none(tenant, strict):
@@ -552,6 +585,14 @@ def test_the_proof_leads_on_within_the_house_only(tenant):
         assert answer["Location"] == got
 
 
+@pytest.mark.parametrize("sent", ["{}", '{"id": "x"}', "nonsense", "[1]"])
+def test_a_credential_that_is_none_proves_nothing(tenant, sent):
+    client, _ = sign_in(with_app(member(tenant)))
+    client.post("/account/2fa/authenticate/", {"code": code()})
+
+    assert client.post("/account/confirm/", {"_credential": sent}).status_code == 403
+
+
 def test_proofs_are_not_guessed(tenant):
     client, _ = sign_in(member(tenant))
 
@@ -668,6 +709,29 @@ def test_a_name_that_is_taken_or_none_is_not_invited(tenant):
     ):
         answer = client.post("/people/", {"do": "invite", "username": username, "role": role, "provider": provider})
         assert answer.status_code == 422 and not OneTimeLink.objects.filter(tenant=tenant).exists()
+
+
+def test_what_is_over_is_taken_out_at_night_and_nothing_else(tenant):
+    from auditlog.people.tidy import tidy
+
+    client = admin_of(tenant)
+    for n in (1, 2):
+        client.post("/people/", {"do": "invite", "username": f"g{n}-{tenant.name}", "role": "auditor"})
+    OneTimeLink.objects.filter(username=f"g1-{tenant.name}").update(ends_at=timezone.now() - timedelta(days=31))
+    gone, _ = sign_in(get_user_model().objects.get(username=f"admin-{tenant.name}"))
+    Session.objects.filter(session_key=gone.session.session_key).update(expire_date=timezone.now() - timedelta(1))
+    throttle.attempt("password", account="long-ago")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE signin_attempt SET last_at = last_at - interval '1 day'")
+
+    tidy(now=timezone.now())
+
+    assert client.get("/").status_code == 200
+    assert [one.username for one in OneTimeLink.objects.filter(tenant=tenant)] == [f"g2-{tenant.name}"]
+    assert UserSession.objects.filter(user__username=f"admin-{tenant.name}").count() == 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM signin_attempt WHERE last_at < now() - interval '1 hour'")
+        assert cursor.fetchone()[0] == 0
 
 
 # --- the rest of the door -----------------------------------------------------------------------------------------------

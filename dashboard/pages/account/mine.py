@@ -13,10 +13,10 @@ from django.views.decorators.http import require_http_methods
 from auditlog.core.text import number
 from auditlog.people import factors, links
 from dashboard.pages.account.door import allow_providers, as_tried, other_ways, told
-from dashboard.parts.access import page
+from dashboard.parts.access import signed_in
 
 
-@page
+@signed_in
 @require_http_methods(["GET", "POST"])
 def account(request: HttpRequest) -> HttpResponse:
     user, here = request.user, request.session.session_key or ""

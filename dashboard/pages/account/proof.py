@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from auditlog.database import clock
 from dashboard.pages.account.door import TooOften, allow_providers, as_tried, other_ways, told
-from dashboard.parts.access import page
+from dashboard.parts.access import signed_in
 
 ASKED = ("_password", "_code", "_credential")
 MOST_KEPT = 200  # fields of a form that are sent on
@@ -66,7 +66,11 @@ def _check(request: HttpRequest, user, *, second: bool) -> None:
         return
     if given.get("_credential"):
         form = ReauthenticateWebAuthnForm(user=user, data={"credential": given["_credential"]})
-        if not form.is_valid():
+        try:
+            is_good = form.is_valid()
+        except (KeyError, TypeError, ValueError, AttributeError):  # not what a browser sends
+            is_good = False
+        if not is_good:
             raise forms.ValidationError("That passkey is not one of yours.")
     else:
         form = ReauthenticateForm(user=user, data={"code": given.get("_code", "")})
@@ -98,19 +102,16 @@ def ask(request: HttpRequest, *, wrong: str = "", next: str = "", second: bool =
     }  # fmt: skip
     wait = getattr(request, "wait", 0)
     response = render(request, "dashboard/account/proof.html", shown, status=429 if wait else 403 if wrong else 401)
+    response.asks_for_proof = True  # nothing was refused yet
     if wait:
         response.headers["Retry-After"] = str(wait)
     return allow_providers(response, request)
 
 
-@page
+@signed_in
 @require_http_methods(["GET", "POST"])
 def confirm(request: HttpRequest) -> HttpResponse:
     """The same as a page of its own, which leads on to where somebody wanted to go."""
-    return _confirm(request)
-
-
-def _confirm(request: HttpRequest) -> HttpResponse:
     asked = request.POST.get("next") or request.GET.get("next", "")
     here = {request.get_host()}
     next = asked if url_has_allowed_host_and_scheme(asked, here, require_https=request.is_secure()) else "/"
