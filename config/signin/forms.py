@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 
 from dashboard.pages.account.door import as_tried, told
 
-
 # What is sent as a credential may be any JSON, and allauth's and fido2's readers take it as they find it.
 UNREADABLE = (ValidationError, KeyError, TypeError, ValueError, AttributeError)
 
