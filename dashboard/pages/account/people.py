@@ -58,15 +58,13 @@ def people(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         try:
             handed, forms_shown = _done(request, forms_shown)
+            wrong = any(form.is_bound and not form.is_valid() for form in forms_shown.values())
         except AnswerableError as error:
-            form = forms_shown["link_form" if request.POST.get("do") == "link" else "form"]
             messages.error(request, str(error))
-            status = 422 if form is not None else status
-        else:
-            bad = any(form.is_bound and not form.is_valid() for form in forms_shown.values())
-            if handed is None and not bad:
-                return HttpResponseRedirect(request.path)
-            status = 422 if bad else 200
+            wrong = True
+        if not wrong and handed is None:
+            return HttpResponseRedirect(request.path)
+        status = 422 if wrong else 200
     shown = {"members": _members(viewer.tenant), "links": _links(viewer.tenant), "handed": handed, **forms_shown}
     return render(request, "dashboard/account/people.html", shown, status=status)
 
