@@ -163,6 +163,7 @@ def test_an_invitation_may_be_taken_up_by_an_identity(tenant, provider):
         {"aud": "another"}, {"iss": "https://evil.example"}, {"exp": 1}, {"code": "bad"}, {"state": "made-up"},
         {"signs_by": (OTHER, "RS256")}, {"signs_by": ("x" * 40, "HS256")}, {"signs_by": (None, "none")},
         {"said_elsewhere": {"sub": "somebody else"}}, {"metadata": {"issuer": "https://evil.example"}},
+        {"metadata": {"issuer": "https://evil.example"}, "iss": "https://evil.example"},
         {"metadata": {"token_endpoint": "http://localhost/"}}, {"metadata": {"jwks_uri": "https://localhost:1/"}},
     ],
 )  # fmt: skip

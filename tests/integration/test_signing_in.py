@@ -319,6 +319,17 @@ def test_whoever_decides_or_configures_adds_a_second_factor_first(tenant, strict
         assert secret not in cursor.fetchone()[0]
 
 
+def test_a_new_factor_ends_the_sessions_that_were_begun_without_it(tenant):
+    user = member(tenant)
+    here, there = (sign_in(user, client=Client(REMOTE_ADDR=f"192.0.2.{n}"))[0] for n in (1, 2))
+    secret = here.get("/account/2fa/totp/activate/").context["form"].secret
+    right = format_hotp_value(hotp_value(secret, int(time.time()) // 30))
+
+    assert here.post("/account/2fa/totp/activate/", {"code": right}).status_code == 302
+
+    assert here.get("/").status_code == 200 and there.get("/").status_code == 302
+
+
 @pytest.mark.parametrize("role", ["auditor", "abuse"])
 def test_others_may_have_one_and_need_not(tenant, strict, role):
     client, _ = sign_in(member(tenant, role))
