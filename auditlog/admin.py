@@ -605,3 +605,9 @@ class AccountAdmin(ForSuperusers, UserAdmin):
 @admin.register(Group)
 class AccountGroupAdmin(ForSuperusers, GroupAdmin):
     pass
+
+
+# What people sign in with is theirs, on the pages of their account, and no table for an admin to edit.
+for _model in [*admin.site._registry]:
+    if _model._meta.app_config.name.startswith("allauth."):
+        admin.site.unregister(_model)

@@ -1,5 +1,7 @@
 """The door for deliveries: past sessions, users, cookies and forms, none of which a sender has."""
 
+import json
+
 import structlog
 from django.db import DatabaseError, DataError, InterfaceError
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +11,8 @@ from auditlog.api.views import ingest_view
 from auditlog.core.errors import AnswerableError, ConfigurationDiffers
 from auditlog.custody import security
 from auditlog.database import clock
-from auditlog.models import Membership
+from auditlog.models import Membership, Tenant
+from auditlog.models.directory import DEFAULT_TENANT
 from auditlog.reads.access import Viewer
 from auditlog.sources import configuration
 from auditlog.sources.acting import acting_as
@@ -31,14 +34,39 @@ def ingest_first(get_response):
                 log.error("ingest unavailable", path=request.path_info, error=type(error).__name__)
         # Without it every answer is sent in chunks, an empty one in two packets.
         answer.headers["Content-Length"] = str(len(answer.content))
+        if answer.status_code in (400, 401, 403):
+            _note_refusal(request, answer)
         return answer
 
     return middleware
 
 
+# Refusals that are about who sends, and not about what: RFC 8935 section 2.4.
+UNPROVEN = {"authentication_failed", "invalid_key", "access_denied", "invalid_issuer", "invalid_audience"}
+
+
+def _note_refusal(request: HttpRequest, answer: HttpResponse) -> None:
+    """A sender that did not prove itself, or spoke for others. Of a flood the first are told, the others counted."""
+    try:
+        err = json.loads(answer.content).get("err", "")
+    except (ValueError, AttributeError):
+        return
+    if err not in UNPROVEN:
+        return
+    parts = request.path_info.split("/")[2:]
+    try:
+        tenant = Tenant.objects.filter(name=parts[0] if len(parts) > 1 else DEFAULT_TENANT).first()
+    except (DatabaseError, InterfaceError):
+        tenant = None
+    security.note(
+        tenant, "delivery.refused", who=f"a sender at /ingest/{'/'.join(parts)[:100]}", what=err, is_known=False,
+        address=request.META.get("REMOTE_ADDR", ""), result=str(answer.status_code), now=clock.now(),
+    )  # fmt: skip
+
+
 # What takes something out, by the name of its address.
 REVEALED = {"event-raw"}
-EXPORTED = {"export-ocsf", "case-packet"}
+EXPORTED = {"export-ocsf", "case-packet", "case-evidence-file"}
 
 
 def watch_the_door(get_response):
@@ -64,7 +92,9 @@ STRANGER = "nobody who proved it"
 
 def _kind_of(request: HttpRequest, response: HttpResponse) -> str | None:
     if response.status_code in (401, 403):
-        return "access.refused"
+        return None if getattr(response, "asks_for_proof", False) else "access.refused"
+    if response.status_code == 200 and getattr(request, "reveals", False):
+        return "record.revealed"
     name = request.resolver_match.url_name if request.resolver_match else None
     # A SIEM that asks again and again and is given nothing has taken nothing.
     if (
@@ -82,7 +112,7 @@ def _kind_of(request: HttpRequest, response: HttpResponse) -> str | None:
     )
 
 
-CONFIGURES = ("/admin/", "/sources/", "/receivers/")
+CONFIGURES = ("/admin/", "/sources/", "/receivers/", "/people/")
 
 
 def _is_somebody(request: HttpRequest) -> bool:

@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ImproperlyConfigured
@@ -92,3 +93,56 @@ def heads_dir() -> Path:
 def log_key_file() -> Path:
     """Where the log's 32-byte signing key lies: `ANSWERABLE_LOG_KEY_FILE`, else the state folder. Never the database."""
     return Path(os.environ.get("ANSWERABLE_LOG_KEY_FILE") or state_dir() / "log.key")
+
+
+def seconds(variable: str, fallback: int) -> int:
+    """A length of time. Raises ImproperlyConfigured for what is none."""
+    given = os.environ.get(variable, "")
+    if given and not (given.isascii() and given.isdigit() and 60 <= int(given) <= 30 * 24 * 3600):
+        raise ImproperlyConfigured(f"{variable}: expected seconds, from 60 to 2592000, found {given[:40]!r}")
+    return int(given) if given else fallback
+
+
+def oidc_apps() -> list[dict[str, Any]]:
+    """Identity providers that people may sign in by: one in `ANSWERABLE_OIDC_ISSUER`, `_CLIENT_ID`, `_CLIENT_SECRET`
+    and `_NAME`. Raises ImproperlyConfigured.
+    """
+    issuer = os.environ.get("ANSWERABLE_OIDC_ISSUER", "").rstrip("/")
+    if not issuer:
+        return []
+    client = os.environ.get("ANSWERABLE_OIDC_CLIENT_ID", "")
+    secret = os.environ.get("ANSWERABLE_OIDC_CLIENT_SECRET", "")
+    file = os.environ.get("ANSWERABLE_OIDC_CLIENT_SECRET_FILE", "")
+    if file:
+        try:
+            secret = Path(file).read_text().strip()
+        except OSError as error:
+            raise ImproperlyConfigured(f"ANSWERABLE_OIDC_CLIENT_SECRET_FILE: {error.strerror}") from None
+    if urlsplit(issuer).scheme != "https" or not client:
+        raise ImproperlyConfigured("ANSWERABLE_OIDC_ISSUER is an https address, and wants ANSWERABLE_OIDC_CLIENT_ID")
+    name = os.environ.get("ANSWERABLE_OIDC_NAME", "single sign-on")
+    return [
+        {"provider_id": "sso", "name": name, "client_id": client, "secret": secret, "settings": {"server_url": issuer}}
+    ]
+
+
+def mail() -> dict[str, Any]:
+    """Django's settings of `ANSWERABLE_SMTP` (smtps://name:password@host:465, or smtp:// with STARTTLS); none: no mail
+    is sent, and admins hand out one-time links. Raises ImproperlyConfigured.
+    """
+    given = os.environ.get("ANSWERABLE_SMTP", "")
+    if not given:
+        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend", "EMAIL_HOST": ""}
+    parts = urlsplit(given)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ImproperlyConfigured("ANSWERABLE_SMTP: expected smtps://name:password@host:port, or smtp://")
+    return {
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": parts.port or (465 if parts.scheme == "smtps" else 587),
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+        "EMAIL_USE_TLS": parts.scheme == "smtp",
+        "EMAIL_TIMEOUT": 10,
+        "DEFAULT_FROM_EMAIL": os.environ.get("ANSWERABLE_MAIL_FROM", f"answerable@{parts.hostname}"),
+    }

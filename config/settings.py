@@ -28,16 +28,22 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_htmx",
+    "dashboard",  # before allauth, whose templates ours replace
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "auditlog",
     "disputes",
-    "dashboard",
     "config",
 ]
 MIDDLEWARE = [
     "config.door.ingest_first",  # the hot path needs no session, no user, no cookie
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.headers.security_headers",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -45,7 +51,10 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "config.door.watch_the_door",
+    "config.signin.sessions.keep_sessions_short",
+    "config.signin.gate.ask_for_proof",
     "config.door.act_as_person",
     "config.door.tell_errors",
 ]
@@ -84,8 +93,67 @@ PASSWORD_HASHERS = [
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "auditlog.people.passwords.LongestPassword"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "auditlog.people.passwords.NoWordsOfThisPlace"},
 ]
+
+# Sign-in: allauth's flows behind our own pages and throttle (config/signin/, dashboard/pages/account/).
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+ACCOUNT_ADAPTER = "config.signin.adapters.AccountAdapter"
+MFA_ADAPTER = "config.signin.adapters.FactorAdapter"
+SOCIALACCOUNT_ADAPTER = "config.signin.adapters.ProviderAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_UNIQUE_EMAIL = False  # two accounts of one address are one person: access.person_of
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_EMAIL_NOTIFICATIONS = False  # the security log tells
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_RATE_LIMITS = False  # ours is database/throttle.py, counted for all processes together
+MFA_RATE_LIMITS = False
+ACCOUNT_SESSION_REMEMBER = True  # how long a session lasts is said below, not by whoever signs in
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60
+ACCOUNT_LOGOUT_REDIRECT_URL = "/login/"
+
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {
+    "authenticate": "config.signin.forms.CodeForm",
+    "authenticate_webauthn": "config.signin.forms.PasskeyForm",
+    "login_webauthn": "config.signin.forms.PasskeyAloneForm",
+    "activate_totp": "config.signin.forms.ActivateForm",
+}
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_TOTP_ISSUER = "Answerable"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+# The service itself trusts http://localhost alone beside https, as browsers do.
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": env.oidc_apps()}}
+SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = "oidc"
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+# Addresses of identity providers may be private ones only where an operator says so.
+OIDC_ALLOW_PRIVATE = os.environ.get("ANSWERABLE_OIDC_PRIVATE") == "1"
+# Admins, and whoever may decide, have a second factor. Names that need none: quickstart's demo users.
+SECOND_FACTOR_REQUIRED = True
+SECOND_FACTOR_SPARES = frozenset(name for name in os.environ.get("ANSWERABLE_DEMO_USERS", "").split(",") if name)
+SESSION_IDLE_SECONDS = env.seconds("ANSWERABLE_SESSION_IDLE", 60 * 60)
+SESSION_LONGEST_SECONDS = env.seconds("ANSWERABLE_SESSION_LONGEST", 12 * 60 * 60)
+PROOF_SECONDS = 15 * 60  # since somebody proved who they are, for what matters most
+SESSION_COOKIE_AGE = SESSION_LONGEST_SECONDS
+# Codes that were used, by all processes: a code is good once.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "answerable_cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
+PASSWORD_RESET_TIMEOUT = 60 * 60
+vars().update(env.mail())  # EMAIL_*, where a mail server is given
+
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = os.environ.get("ANSWERABLE_HTTPS") == "1"
@@ -97,6 +165,7 @@ if os.environ.get("ANSWERABLE_HTTPS") == "1":
     # No other host of the domain, and nothing without TLS, can set or read a cookie of this name.
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 STATIC_URL = "/static/"
@@ -104,6 +173,7 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 3600
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 # plotly.js from the installed package: /static/plotly/plotly.min.js.
 STATICFILES_DIRS = [("plotly", str(Path(find_spec("plotly").origin).parent / "package_data"))]
 

@@ -52,6 +52,7 @@ urlpatterns = [
         "admin/login/", RedirectView.as_view(pattern_name="dashboard:login", query_string=True)
     ),  # one door, which is watched
     path("admin/", admin.site.urls),
+    path("account/", include("config.signin.urls")),
     path("", include("dashboard.urls")),
 ]
 handler403 = "config.errors.permission_denied"

@@ -24,15 +24,10 @@ _PLACES = (
     ("stops", "Stops"),
     ("integrity", "Integrity"),
 )
-_OF_WHOLE = {
-    "bills",
-    "permissions",
-    "integrity",
-    "stops",
-    "rules",
-}  # of no use to an abuse desk, which may not see them
+# Of no use to an abuse desk, which may not see them.
+_OF_WHOLE = {"bills", "permissions", "integrity", "stops"}
 _WATCHED = (("security_log", "Security log"),)
-_CONFIGURED = (("sources", "Sources"), ("changes", "Changes"))
+_CONFIGURED = (("sources", "Sources"), ("secrets", "Secrets"), ("people", "People"), ("changes", "Changes"))
 
 HELP_ON = {
     **dict.fromkeys(
@@ -41,7 +36,8 @@ HELP_ON = {
     **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
     **dict.fromkeys(("charges", "bills", "bill", "statement"), "finance"),
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
-    **dict.fromkeys(("sources", "source", "formats"), "connect"),
+    **dict.fromkeys(("sources", "source", "formats", "secrets"), "connect"),
+    **dict.fromkeys(("people", "account"), "signing-in"),
     **dict.fromkeys(("rules", "rule"), "rules"),
     **dict.fromkeys(("case_bank", "case_outcomes"), "cases"),
     "changes": "production",

@@ -7,17 +7,18 @@ from dashboard.pages import (
     findings,
     help,
     integrity,
-    login,
     names,
     overview,
     parties,
     permissions,
     reach,
     rules,
+    secrets,
     sessions,
     spend,
     stops,
 )
+from dashboard.pages.account import door, join, mine, people
 from dashboard.pages.cases import bank_answer, outcomes
 from dashboard.pages.cases import case as cases
 
@@ -34,8 +35,12 @@ class AnyText:
 register_converter(AnyText, "any")
 urlpatterns = [
     path("", overview.overview, name="overview"),
-    path("login/", login.Login.as_view(), name="login"),
-    path("logout/", login.Logout.as_view(), name="logout"),
+    path("login/", door.Login.as_view(), name="login"),
+    path("logout/", door.Logout.as_view(), name="logout"),
+    path("account/", mine.account, name="account"),
+    path("join/<str:secret>/", join.join, name="join"),
+    path("people/", people.people, name="people"),
+    path("secrets/", secrets.secrets, name="secrets"),
     path("search/", overview.search, name="search"),
     path("rules/", rules.rules, name="rules"),
     path("rules/<str:name>/", rules.rule, name="rule"),

@@ -2,8 +2,8 @@
 
 A backup is a zip of PostgreSQL's own COPY text, one member a table, made in one snapshot. It holds what the tables
 hold: payloads, salts and the tenants' peppers, hashes of passwords and tokens. Keep it as secret as the database.
-Sessions are left out, because a session's key is a live credential. The log's signing key is not in the database, so
-not in here.
+Sessions are left out, because a session's key is a live credential, and so is what was tried at the door lately. The
+log's signing key is not in the database, so not in here.
 
 A restore loads everything in one transaction, derives every log again from the stored bytes, and holds it against the
 signed checkpoints and against the independent head, all before anybody can see a row. A database that is older than
@@ -36,7 +36,7 @@ from auditlog.models import Checkpoint as CheckpointRow
 from auditlog.models import LogHead, LogKey, Tenant
 
 FORMAT = "answerable-backup/1"
-LEFT_OUT = ("django_session",)
+LEFT_OUT = ("django_session", "usersessions_usersession", "answerable_cache", "signin_attempt")
 REMADE = ("django_migrations",)  # made by `setup_database`: compared, not loaded
 PREFILLED = (
     "auth_permission",

@@ -29,6 +29,7 @@ from auditlog.ingest.receive import Strangers
 from auditlog.ledger.append import EPOCH, append_note
 from auditlog.models import SecurityLog, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
+from auditlog.sources.acting import acting
 from auditlog.sources.configuration import SERVICE
 from auditlog.sources.configure import add_tenant
 
@@ -93,6 +94,11 @@ def note(
         )
     else:
         _failed.update(at=None, why="")
+
+
+def by_command(tenant: Tenant | None, what: str, *, now: datetime) -> None:
+    """That somebody at this machine changed how things are set up."""
+    note(tenant, "configuration.changed", who=acting(), what=what, now=now)
 
 
 def fault() -> str:

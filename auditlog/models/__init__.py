@@ -46,6 +46,7 @@ from auditlog.models.ledger import (
     Release,
     Tile,
 )
+from auditlog.models.people import Attempt, Identity, OneTimeLink
 from auditlog.models.projections import (
     Balance,
     Charge,
@@ -71,6 +72,7 @@ from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 
 __all__ = [
     "ApiToken",
+    "Attempt",
     "Backtest",
     "Balance",
     "Bill",
@@ -93,6 +95,7 @@ __all__ = [
     "Heartbeat",
     "Hold",
     "Holding",
+    "Identity",
     "Leaf",
     "LedgerEntry",
     "LimitStatement",
@@ -102,6 +105,7 @@ __all__ = [
     "Mention",
     "NameRow",
     "NotedDelivery",
+    "OneTimeLink",
     "Organisation",
     "OwnedName",
     "Party",

@@ -6,20 +6,22 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from django.contrib.auth import get_user_model
+from django.db.models import Q
 from django.db.models.functions import Lower
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
 from rest_framework.permissions import BasePermission
 
 from auditlog.core.errors import ConfigurationDiffers, ConfigurationError, NotPermitted
 from auditlog.core.person import NOBODY_KNOWS
-from auditlog.database import clock
-from auditlog.models import ApiToken, Membership, Role, Tenant
+from auditlog.database import clock, throttle
+from auditlog.models import ApiToken, Identity, Membership, Role, Tenant
 from auditlog.sources import configuration
 
 # What each role may do beyond reading events. The abuse desk reads its own provider's only (see queries), and nothing
 # that shows other parties' papers whole: grants, parties, sources, the state of the log.
 LONGEST = timedelta(days=366)  # of a token
+ADDRESS = "urn:answerable:address"  # the issuer of addresses that an identity provider verified
 USED_AGAIN = timedelta(minutes=1)
 WHOLE = "read whole grants, parties or logs"
 WATCH = "read the security log"
@@ -59,20 +61,38 @@ class Viewer:
 def person_of(viewer: Viewer) -> str:
     """Keys of all accounts that are the caller's, joined: two callers are two people when they share none (`are_one`).
 
-    A token stands for its owner and for who issued it; accounts with one address are one person's.
+    A token stands for its owner and for who issued it; accounts with one address, or one identity at an identity
+    provider, or linked by an admin, are one person's.
     """
     accounts = {viewer.user_id} if viewer.user_id is not None else set(viewer.stands_for)
     if not accounts:
         return NOBODY_KNOWS
-    users = get_user_model().objects
-    addresses = [
-        email.lower() for email in users.filter(pk__in=accounts).exclude(email="").values_list("email", flat=True)
-    ]
-    if addresses:
-        accounts |= set(
-            users.annotate(address=Lower("email")).filter(address__in=addresses).values_list("pk", flat=True)
-        )
+    while accounts != (wider := accounts | _of_one_address(accounts) | _of_one_identity(accounts)):
+        accounts = wider  # who shares an address with one may share an identity with a third
     return "+".join(f"user:{pk}" for pk in sorted(accounts))
+
+
+def _of_one_address(accounts: set[int]) -> set[int]:
+    """Accounts with an address of these: as their owner wrote it, or verified by an identity provider."""
+    users = get_user_model().objects
+    written = users.filter(pk__in=accounts).exclude(email="").values_list("email", flat=True)
+    verified = Identity.objects.filter(user_id__in=accounts, issuer=ADDRESS).values_list("subject", flat=True)
+    mine = {address.lower() for address in (*written, *verified)}
+    if not mine:
+        return set()
+    same = users.annotate(address=Lower("email")).filter(address__in=mine).values_list("pk", flat=True)
+    return {*same, *Identity.objects.filter(issuer=ADDRESS, subject__in=mine).values_list("user_id", flat=True)}
+
+
+def _of_one_identity(accounts: set[int]) -> set[int]:
+    """Accounts that one (iss, sub) signed in to, or that an admin linked."""
+    mine = list(Identity.objects.filter(user_id__in=accounts).values_list("issuer", "subject"))
+    if not mine:
+        return set()
+    wanted = Q()
+    for issuer, subject in mine:
+        wanted |= Q(issuer=issuer, subject=subject)
+    return set(Identity.objects.filter(wanted).values_list("user_id", flat=True))
 
 
 def viewer_of(user) -> Viewer | None:
@@ -132,6 +152,10 @@ class BearerToken(BaseAuthentication):
         digest = sha256(token.strip()).digest()
         found = ApiToken.objects.select_related("tenant").filter(digest=digest).first()
         if found is None:
+            # Only what is no token is counted, so that a guesser behind the same address shuts nobody out.
+            tried = throttle.attempt("token", address=request.META.get("REMOTE_ADDR", ""))
+            if tried.wait:
+                raise Throttled(tried.wait, "too many tokens that are none")
             raise AuthenticationFailed("unknown token")
         if found.expires_at <= clock.now():
             raise AuthenticationFailed("the token has expired")

@@ -50,7 +50,7 @@ def _key() -> RSAKey:
                 sealed.forget()
                 pem = sealed.opened(tenant, NAME)
                 if pem is None:
-                    pem = RSAKey.generate_key(2048).as_pem(private=True)
+                    pem = RSAKey.generate_key(3072).as_pem(private=True)
                     sealed.seal(tenant, NAME, pem, now=clock.now())
     return _private(pem)
 

@@ -33,6 +33,7 @@ from auditlog.models import SealedSecret, Tenant
 log = structlog.get_logger()
 NAME = re.compile(r"[A-Z][A-Z0-9_]{0,110}\Z")
 LONGEST = 16_384  # bytes of a secret
+WRAPPED = "sealed:"
 AGAIN = 1.0  # seconds that an opened secret is used again
 _opened: dict[tuple[int, str], tuple[float, bytes | None]] = {}
 
@@ -129,6 +130,32 @@ def _open(row: SealedSecret) -> bytes | None:
         "sealed secret not opened", tenant=row.tenant_id, name=row.name, reason=f"it is sealed with key {row.key_id}"
     )
     return None
+
+
+def wrapped(text: str, *, about: str) -> str:
+    """A short text that stands elsewhere in the database, as the secret of a second factor does: sealed, as text.
+    `about` says whose it is; it opens for nothing else. Raises ConfigurationError.
+    """
+    key = _keys()[0]
+    said = json.dumps({"about": about, "secret": text}).encode()
+    return f"{WRAPPED}{key_id(key)}:{base64.b64encode(bytes(SecretBox(key).encrypt(said))).decode()}"
+
+
+def unwrapped(box: str, *, about: str) -> str:
+    """Raises ConfigurationError for what none of the keys opens, or what was moved here from elsewhere."""
+    for key in _keys():
+        try:
+            said = json.loads(SecretBox(key).decrypt(base64.b64decode(box.rpartition(":")[2], validate=True)))
+        except (CryptoError, ValueError, TypeError):
+            continue
+        if said.get("about") == about:
+            return said["secret"]
+    raise ConfigurationError("a sealed text does not open: its key is not among the keys given, or it is another's")
+
+
+def is_current(box: str) -> bool:
+    """Whether a wrapped text is under the key that seals now."""
+    return box.startswith(f"{WRAPPED}{key_id(_keys()[0])}:")
 
 
 # --- the key --------------------------------------------------------------------------------------------------------

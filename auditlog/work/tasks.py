@@ -130,6 +130,8 @@ def nightly() -> None:
     at = clock.now()
     if clock.its_night("verify-nightly", hour=2, minute=30, at=at):
         verify_logs()
+    if clock.its_night("tidy-nightly", hour=4, minute=30, at=at):
+        tidy_door.apply_async(expires=3600, retry=False)
     if clock.its_night("retain-nightly", hour=3, minute=30, at=at):
         retain()
 
@@ -199,3 +201,11 @@ def _say_alive() -> None:
     if now - _last_sent.get("", -1.0) >= 1.0:  # no tenant has this name
         _last_sent[""] = now
         beat("worker", now=clock.now())
+
+
+@shared_task(name="auditlog.tidy_door", ignore_result=True)
+def tidy_door() -> None:
+    """Take out sessions, tries and links that are over."""
+    from auditlog.people.tidy import tidy
+
+    tidy(now=clock.now())

@@ -263,6 +263,7 @@ def events(request: HttpRequest) -> HttpResponse:
 @require_GET
 def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
     view = event_view(request.viewer, event_id)
+    request.reveals = view.raw is not None  # config/door.py tells the security log
     context: dict[str, Any] = {"view": view, "event_id": event_id, "bytes": _reading(view)}
     if view.act:
         keys = {hop.party.key for hop in view.chain.hops} | {view.act.principal}

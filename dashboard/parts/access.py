@@ -32,5 +32,20 @@ def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return guarded
 
 
+def signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The same for pages of one's own account, which whoever belongs to no tenant has as well."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args, **kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        request.viewer = viewer_of(request.user)
+        response = view(request, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    return guarded
+
+
 def error_page(request: HttpRequest, status: int, title: str, detail: str = "") -> HttpResponse:
     return render(request, "dashboard/error.html", {"status": status, "title": title, "detail": detail}, status=status)

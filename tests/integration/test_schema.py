@@ -1,8 +1,11 @@
 """A database that is not this version's is refused, with what to do; nothing answers 500 on it."""
 
+import io
 import os
 import subprocess
 import sys
+import time
+import zipfile
 
 import pytest
 from django.db import connections
@@ -66,3 +69,25 @@ def test_one_whose_migrations_were_edited_after_they_were_applied_is_refused(tak
     code, said = started()
 
     assert code == 4 and "finding.evidence is missing" in said
+
+
+def test_quickstart_backs_up_what_an_older_version_wrote_before_it_changes_it(database, tmp_path, monkeypatch):
+    from config.management.commands import quickstart
+
+    def keep(waiting):
+        monkeypatch.setattr(quickstart, "waiting_migrations", lambda alias: waiting)
+        command = quickstart.Command(stdout=io.StringIO())
+        command.began = time.monotonic()
+        command._keep_before_update(tmp_path)
+
+    keep([])
+    assert not (tmp_path / "backups").exists()
+    keep(["auditlog.9998_x", "auditlog.9999_y"])
+
+    [made] = (tmp_path / "backups").iterdir()
+    assert made.name.startswith("before-auditlog.9999_y-") and zipfile.is_zipfile(made)
+    assert made.stat().st_mode & 0o777 == 0o600 and (tmp_path / "backups").stat().st_mode & 0o777 == 0o700
+    with zipfile.ZipFile(made) as archive:
+        assert "tables/ledger_leaf.copy" in archive.namelist()
+        assert "tables/django_session.copy" not in archive.namelist()
+        assert "tables/usersessions_usersession.copy" not in archive.namelist()

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils import timezone
@@ -21,6 +22,8 @@ from auditlog.models import Membership, Tenant
 from auditlog.reads.access import issue_token
 from auditlog.sources.configure import add_tenant, give_role
 from auditlog.work.health import work
+from config import door
+from tests.integration.test_dashboard_pages import signed_in
 from tests.ocsf_schema import problems
 
 KEY = SigningKey(b"\x07" * 32)
@@ -207,3 +210,51 @@ def test_the_admin_site_signs_in_by_the_same_door(database):
 
     assert answer.status_code == 302 and answer["Location"].startswith("/login/?next=")
     assert Client().post("/admin/login/", {"username": "x", "password": "y"}).status_code in (302, 405)
+
+
+def test_bytes_that_a_page_shows_are_noted_with_who_looked(world):
+    world.source("conductor", "https://conductor.example")
+    [placed] = world.send(world.event("action.performed"))
+    world.settle()
+    client = signed_in(world, "auditor")
+    client.get(f"/events/{placed.event_id}/")
+    client.get("/events/")
+
+    [shown] = noted(world.row, kind="record.revealed")
+    assert shown.who.startswith("auditor-") and shown.what == f"GET /events/{placed.event_id}/"
+
+
+def test_packets_and_evidence_that_are_taken_out_are_noted():
+    assert "case-packet" in door.EXPORTED and "case-evidence-file" in door.EXPORTED
+
+
+def test_a_sender_that_does_not_prove_itself_is_noted_and_one_that_only_errs_is_not(world):
+    world.source("conductor", "https://conductor.example")
+    world.configure("conductor")
+    good = world.event("action.performed")
+    for body in (good.raw[:-8] + b"AAAAAAAA", b"not a jws", good.raw):
+        Client(REMOTE_ADDR="203.0.113.31").post(
+            f"/ingest/{world.tenant}/conductor", body, content_type="application/secevent+jwt"
+        )
+
+    [refused] = noted(world.row, kind="delivery.refused")
+    assert (refused.address, refused.result) == ("203.0.113.31", "400") and refused.what in door.UNPROVEN
+    assert refused.who == f"a sender at /ingest/{world.tenant}/conductor"
+
+
+def test_what_is_changed_by_command_is_noted_with_the_operator(world, capsys):
+    world.source("conductor", "https://conductor.example")
+    [placed] = world.send(world.event("action.performed"))
+    world.settle()
+    name = world.row.name
+    call_command("source", "suspend", "conductor", tenant=name)
+    call_command("source", "list", tenant=name)
+    call_command("hold", "add", "0", "1", tenant=name, who="sam", reason="a case")
+    leaf = noted(world.row)[0]
+    call_command("hold", "list", tenant=name)
+    call_command("tenant", "add", f"{name}-x")
+
+    changed = noted(world.row, kind="configuration.changed")
+    assert [one.what for one in changed] == ["hold add, said by sam", "source suspend conductor"]
+    assert all(one.who.startswith("operator ") for one in changed) and leaf.kind == "configuration.changed"
+    assert noted(Tenant.objects.get(name=f"{name}-x"))[0].what == f"tenant add {name}-x" and placed

@@ -14,7 +14,15 @@ from auditlog.core.siem.ocsf_out import API, AUTHENTICATION, OTHER, PRODUCT, end
 KINDS: dict[str, tuple[str, int]] = {
     "signin.succeeded": ("signed in", 1),
     "signin.failed": ("could not sign in", 3),
+    "signin.slowed": ("tried too often and has to wait", 3),
     "signout": ("signed out", 1),
+    "session.ended": ("ended a session", 1),
+    "proof.asked": ("proved again who they are", 1),
+    "proof.failed": ("could not prove again who they are", 3),
+    "factor.changed": ("changed a second factor or a password", 2),
+    "link.made": ("made a one-time link", 2),
+    "link.used": ("used a one-time link", 2),
+    "delivery.refused": ("was refused at the ingest door", 2),
     "access.refused": ("was refused", 3),
     "record.revealed": ("took the exact bytes of an event", 1),
     "record.exported": ("took a copy out", 2),
@@ -24,7 +32,7 @@ KINDS: dict[str, tuple[str, int]] = {
     "stop.lifted": ("moved to lift a stop", 3),
 }
 _SEVERITIES = {1: "Informational", 2: "Low", 3: "Medium"}
-_ACTIVITIES = {"signin.succeeded": 1, "signin.failed": 1, "signout": 2, "access.refused": OTHER, "record.revealed": 2, "record.exported": 2,
+_ACTIVITIES = {"signin.succeeded": 1, "signin.failed": 1, "signout": 2, "signin.slowed": 1, "session.ended": 2, "access.refused": OTHER, "record.revealed": 2, "record.exported": 2,
                "configuration.changed": 3, "secret.changed": 3,
                "stop.pressed": 3, "stop.lifted": 3}  # fmt: skip
 
@@ -49,8 +57,8 @@ class Noted:
 
 
 def ocsf(noted: Noted, *, tenant: str) -> bytes:
-    is_sign_in = noted.kind in ("signin.succeeded", "signin.failed", "signout")
-    is_failure = noted.kind in ("signin.failed", "access.refused")
+    is_sign_in = noted.kind in ("signin.succeeded", "signin.failed", "signin.slowed", "signout", "session.ended")
+    is_failure = noted.kind in ("signin.failed", "signin.slowed", "access.refused", "proof.failed", "delivery.refused")
     severity = KINDS.get(noted.kind, ("", 1))[1]
     user: dict[str, Any] = {"name": noted.who or "Unknown"} | (
         {} if noted.account is None else {"uid": str(noted.account)}

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
 from auditlog.custody.erase import erase
+from auditlog.custody.security import by_command
 from auditlog.models import Leaf, Tenant
 
 
@@ -38,4 +39,5 @@ class Command(BaseCommand):
             )  # fmt: skip
         except AnswerableError as error:
             raise CommandError(str(error)) from None
+        by_command(tenant, f"erase: {erased.count} payloads, tombstone {erased.tombstone}", now=timezone.now())
         self.stdout.write(f"{erased.count} payloads erased; the tombstone is leaf {erased.tombstone}")

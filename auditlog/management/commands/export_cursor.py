@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
+from auditlog.custody.security import by_command
 from auditlog.export.configure_export import set_cursor
 from auditlog.export.siem import STREAMS
 from auditlog.models import Export
@@ -36,6 +37,7 @@ class Command(BaseCommand):
             before, after = set_cursor(export, what, wanted, now=timezone.now(), may_skip=options["skip"])
         except AnswerableError as error:
             raise CommandError(str(error)) from None
+        by_command(export.tenant, f"export_cursor {export.name} {what}: {before} to {after}", now=timezone.now())
         between = f"{what} from {min(before, after):,} up to {max(before, after):,}"
         said = (
             f"{between} are sent again, under the same ids"

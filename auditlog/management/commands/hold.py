@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
 from auditlog.custody.erase import held_now, hold, release
+from auditlog.custody.security import by_command
 from auditlog.models import Tenant
 
 
@@ -48,3 +49,5 @@ class Command(BaseCommand):
                         )
         except AnswerableError as error:
             raise CommandError(str(error)) from None
+        if options["command"] != "list":
+            by_command(tenant, f"hold {options['command']}, said by {options['who']}", now=timezone.now())

@@ -9,6 +9,7 @@ from django.utils import timezone
 from auditlog.core.errors import AnswerableError
 from auditlog.custody.security import note
 from auditlog.models import SealedSecret, Tenant
+from auditlog.people import factors
 from auditlog.sources import sealed
 from auditlog.sources.acting import acting
 
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         self._note(tenant, f"removed {options['name']}")
 
     def reseal(self, options):
-        count = sealed.reseal()
+        count = sealed.reseal() + factors.reseal()
         self._note(None, f"sealed {count} anew")
         self.stdout.write(f"{count} secrets sealed anew")
 

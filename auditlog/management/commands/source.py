@@ -11,6 +11,7 @@ from django.utils import timezone
 from auditlog import formats
 from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
+from auditlog.custody.security import by_command
 from auditlog.models import Checkpoint, Source, Tenant
 from auditlog.sources.configuration import binds
 from auditlog.sources.configure import add_source, promise_heartbeat, set_source_state
@@ -66,6 +67,8 @@ class Command(BaseCommand):
             raise CommandError(f"no tenant {options['tenant']!r}; add it with `tenant add`")
         try:
             getattr(self, options["command"])(tenant, options)
+            if options["command"] != "list":
+                by_command(tenant, f"source {options['command']} {options['name']}", now=timezone.now())
         except AnswerableError as error:
             raise CommandError(str(error)) from None
 

@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
+from auditlog.custody.security import by_command
 from auditlog.models import SecurityLog, Tenant
 from auditlog.sources.configure import add_tenant
 
@@ -28,4 +29,5 @@ class Command(BaseCommand):
             tenant = add_tenant(options["name"], title=options["title"], now=timezone.now())
         except AnswerableError as error:
             raise CommandError(str(error)) from None
+        by_command(tenant, f"tenant add {tenant.name}", now=timezone.now())
         self.stdout.write(f"tenant {tenant.name} added; its events carry aud urn:answerable:{tenant.name}")

@@ -132,6 +132,7 @@ class Command(BaseCommand):
 
     def _start_children(self, port: int, state: Path, undo: ExitStack) -> list[children.Child]:
         environment = os.environ | {"WEB_CONCURRENCY": str(WEB_WORKERS), "PYTHONUNBUFFERED": "1"}
+        environment["ANSWERABLE_DEMO_USERS"] = ",".join(USERS)  # nobody asks them for a second factor
         logs = state / "log"
         logs.mkdir(mode=0o700, exist_ok=True)
         running: list[children.Child] = []
@@ -207,6 +208,10 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(f"Answerable is at {url}"))
         for name, login in users.items():
             self.stdout.write(f"  {name:10} {login['username']:10} {login['password']}")
+        self.stdout.write(
+            "These demo users sign in without a second factor. Every other admin, and whoever decides, must add one;"
+            f" passkeys know no IP addresses: for them open {url.replace('127.0.0.1', 'localhost')}"
+        )
         self.stdout.write(f"The same, with an API token, is in {state / 'quickstart.json'}. Ctrl-C stops everything.")
         self.stdout.flush()
 

@@ -1,0 +1,1 @@
+"""The front door: allauth, made to keep our rules."""
