@@ -15,7 +15,7 @@ from disputes.core.status import TABLE
 # By the names of addresses. Deciding, approving and letting evidence in; stopping; handing out rights and secrets.
 SENT = {
     "case-transitions", "case-proposals", "case-approvals", "case-evidence-eligible", "case-settlement-refuse",
-    "case_evidence_let_in", "case_refuse", "close_month",
+    "case_evidence_let_in", "case_refuse", "close_month", "case_bank", "case-bank-answer", "rule", "policy",
     "stop_it", "stop", "stop-list", "stop-lift", "response-list", "receiver", "response_policy",
     "receivers", "people", "secrets", "account",
 }  # fmt: skip
