@@ -50,7 +50,10 @@ SECRETS = frozenset(
     "confirmationsecret accessconfiguration resourceaccessconfiguration cvc cvv cvv2 trackdata cryptogram "
     "xapikey xauthtoken xamzsecuritytoken".split()
 )
-ENDINGS = ("accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration")
+ENDINGS = (
+    "accesstoken", "refreshtoken", "bearertoken", "clientsecret", "confirmationsecret", "accessconfiguration",
+    "password", "passphrase", "privatekey",
+)  # fmt: skip
 # Who holds one can charge it: what it paid for is joined by its digest, as the service makes it.
 PAYMENT_TOKEN = re.compile(r"(spt)_(?!sha256_)[A-Za-z0-9_]+\Z|(vt)_[A-Z0-9]{10,}\Z")
 CREDENTIAL = re.compile(
@@ -62,6 +65,9 @@ INSIDE = re.compile(
     r"|(?<![A-Za-z0-9])(?P<scheme>(?i:bearer|dpop) +)(?:(?=[A-Za-z_.~+/=-]*[0-9])[A-Za-z0-9_.~+/=-]{8,}|[A-Za-z_.~+/=-]{32,})"
     r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"
     r"|(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{8,}"
+    r"|(?<![A-Za-z0-9_-])sk-(?:(?:proj|ant|svcacct|admin|or|lf|live)-[A-Za-z0-9_-]{8,}|(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,})"
+    r"|(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,})"
+    r"|(?P<user>://[^\s/:@\"'<>]{0,200}:)[^\s/@\"'<>]{1,500}(?=@)"
     r"""|(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z][A-Za-z0-9_.-]{1,60})(?P<is>=["']?|\\?"\s*:\s*\\?")(?P<value>[^\s"'&;,<>#\\=]+=*)"""
 )
 
@@ -209,6 +215,8 @@ def _text_without(text: str, names: frozenset[str]) -> str:
             clean = _digest(match[0])
         elif match["scheme"]:
             clean = match["scheme"] + REMOVED
+        elif match["user"]:
+            clean = match["user"] + REMOVED
         elif match["name"] is None:
             clean = REMOVED
         elif _is_secret(match["name"], names) and match["value"] not in ("null", "true", "false"):
