@@ -37,3 +37,6 @@ SECOND_FACTOR_REQUIRED = False  # most tests sign in with a password alone; thos
 
 for _engine in TEMPLATES:  # noqa: F405
     _engine["OPTIONS"]["string_if_invalid"] = Misspelt()
+
+# Files are looked for when they are asked for: every test client would list them all at its start.
+WHITENOISE_AUTOREFRESH = True
