@@ -321,6 +321,11 @@ def test_over_http(stage, admin):
     )
     assert wrong.status_code == 400 and "loud" in wrong.json()["detail"]
     assert token["admin"].get("/api/v1/policies/spend.nothing").status_code == 400
+    for odd in ("\\u0000", "\\ud800"):
+        for field in ('{"policy": {"runbook": "%s"}, "reason": "r"}', '{"policy": {}, "reason": "%s"}',
+                      '{"policy": {"exempt": [{"actor": "%s", "why": "w"}]}, "reason": "r"}'):  # fmt: skip
+            answer = token["admin"].post(f"/api/v1/policies/{TWICE}", field % odd, content_type="application/json")
+            assert answer.status_code in (201, 400), (odd, field, answer.content)
 
 
 # --- on pages ---------------------------------------------------------------------------------------------------------
