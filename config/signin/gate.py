@@ -12,12 +12,13 @@ from dashboard.pages.account.door import told
 from dashboard.pages.account.proof import ask, is_answered, is_recent, prove
 from disputes.core.status import TABLE
 
-# By the names of addresses. Deciding, approving and letting evidence in; stopping; handing out rights and secrets.
+# By the names of addresses. Deciding, approving and letting evidence in; stopping; handing out rights and secrets;
+# saying whose signature is believed.
 SENT = {
     "case-transitions", "case-proposals", "case-approvals", "case-evidence-eligible", "case-settlement-refuse",
     "case_evidence_let_in", "case_refuse", "close_month", "case_bank", "case-bank-answer", "rule", "policy",
     "stop_it", "stop", "stop-list", "stop-lift", "response-list", "receiver", "response_policy",
-    "receivers", "people", "secrets", "account",
+    "receivers", "people", "secrets", "account", "sources", "source",
 }  # fmt: skip
 # Taking something out of the record, or seeing what was sealed.
 READ = {"event-raw", "export-ocsf", "case-packet", "case-evidence-file"}

@@ -19,6 +19,9 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone
 
+import auditlog.api.urls
+import dashboard.urls
+import disputes.urls
 from auditlog.core.errors import NotFound, NotPermitted
 from auditlog.custody.security import Asked, read
 from auditlog.database import throttle
@@ -804,3 +807,34 @@ def test_pages_that_ours_replace_lead_to_ours(tenant):
     for name in ("mfa_reauthenticate", "mfa_reauthenticate_webauthn"):
         assert client.get(reverse(name))["Location"].startswith("/account/confirm/")
     assert Client().get("/account/signup/").status_code == 404
+
+
+# What a session may send without a fresh proof: it adds words, files or bills under one's name, or asks us to work.
+PLAIN = {
+    "adjudications", "backtest-list", "bills", "case", "case-assessments", "case-deadlines", "case-evidence", "case-evidence-submit",
+    "case_again", "case_deadline", "case_evidence", "case_evidence_submit", "cases", "domain-score", "finding", "finding-triage",
+    "integrity", "name_report", "names", "packet-check", "packets",
+}  # fmt: skip
+DUMMY = {"finding_id": "1", "number": "1", "pk": "1", "event_id": "00000000-0000-0000-0000-000000000000"}
+
+
+def addresses():
+    """(name, path) of every address of the pages and the API, but for the door itself and old addresses that lead on."""
+    for prefix, urls in (("/", dashboard.urls), ("/api/v1/", auditlog.api.urls), ("/api/v1/", disputes.urls)):
+        for each in urls.urlpatterns:
+            if each.name not in (None, "login", "logout", "join"):
+                path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: DUMMY.get(found[1], "x"), str(each.pattern))
+                yield each.name, prefix + path
+
+
+def test_whatever_can_be_sent_wants_a_fresh_proof_or_is_known_to_need_none(tenant):
+    client, _ = sign_in(member(tenant, "admin", is_staff=True, is_superuser=True))
+    grown_old(client)
+
+    plain = set()
+    for name, path in addresses():
+        answer = client.post(path)
+        if answer.status_code != 405 and b"Is it you?" not in answer.content and b"prove again" not in answer.content:
+            plain.add(name)
+
+    assert plain == PLAIN
