@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize("what", ["detect", "verify", "query", "complete"])
+SLOW = [pytest.param(what, marks=pytest.mark.slow) for what in ("query", "complete")]
+
+
+@pytest.mark.parametrize("what", ["detect", "verify", *SLOW])
 def test_a_small_bench_ends_with_its_figures(what):
     ran = subprocess.run(
         [sys.executable, "manage.py", "bench", what, "--events", "600", "--json"],

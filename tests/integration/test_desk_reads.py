@@ -200,6 +200,7 @@ def mutated(world, rng, *, of_each):
     world.settle(after=timedelta(hours=2))
 
 
+@pytest.mark.slow
 def test_of_whatever_goes_wrong_with_a_chain_a_desk_reads_what_its_own_events_say(world):
     world.source("conductor", "https://conductor.example")
     mutated(world, random.Random(5), of_each=4)
