@@ -114,7 +114,8 @@ ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_RATE_LIMITS = False  # ours is database/throttle.py, counted for all processes together
 MFA_RATE_LIMITS = False
 ACCOUNT_SESSION_REMEMBER = True  # how long a session lasts is said below, not by whoever signs in
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60
+PROOF_SECONDS = 15 * 60  # since somebody proved who they are, for what matters most
+ACCOUNT_REAUTHENTICATION_TIMEOUT = PROOF_SECONDS
 ACCOUNT_LOGOUT_REDIRECT_URL = "/login/"
 
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -141,7 +142,6 @@ SECOND_FACTOR_REQUIRED = True
 SECOND_FACTOR_SPARES = frozenset(name for name in os.environ.get("ANSWERABLE_DEMO_USERS", "").split(",") if name)
 SESSION_IDLE_SECONDS = env.seconds("ANSWERABLE_SESSION_IDLE", 60 * 60)
 SESSION_LONGEST_SECONDS = env.seconds("ANSWERABLE_SESSION_LONGEST", 12 * 60 * 60)
-PROOF_SECONDS = 15 * 60  # since somebody proved who they are, for what matters most
 SESSION_COOKIE_AGE = SESSION_LONGEST_SECONDS
 # Codes that were used, by all processes: a code is good once.
 CACHES = {

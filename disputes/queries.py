@@ -255,11 +255,15 @@ def evidence_of(viewer: Viewer, case: Case) -> list[EvidenceItem]:
 
 def runs_of(viewer: Viewer, case: Case) -> list[Run]:
     """Every run of the engine, with what it says differently than the sealed one. Of an abuse desk without the reasons."""
-    runs = list(case.assessments.order_by("number").defer("verdicts"))  # they are large, and needed only to compare
+    runs = list(case.assessments.order_by("number").defer("verdicts"))
     sealed = next((run for run in reversed(runs) if run.digest == case.sealed_digest and not run.reason), None)
+    # They are large, and needed only where there is something to compare.
+    verdicts = dict(case.assessments.values_list("number", "verdicts")) if sealed is not None and len(runs) > 1 else {}
     found = []
     for run in runs:
-        differs = changes(sealed.verdicts, run.verdicts) if sealed is not None and run is not sealed else []
+        differs = []
+        if sealed is not None and run is not sealed:
+            differs = changes(verdicts[sealed.number], verdicts[run.number])
         if viewer.role == Role.ABUSE:
             differs = [one._replace(criteria=[]) for one in differs]
         found.append(Run(run.number, run.at, run is sealed, run.actor, run.reason, run.engine, run.policy_version, run.position, run.digest,

@@ -255,9 +255,11 @@ class BankAnswerView(APIView):
     def post(self, request: Request, ref: str) -> Response:
         request.viewer.must("case")
         asked = _read(wire.BankAnswerRequest, request.data)
-        now = timezone.now()
-        case, found = queries.bank_draft(request.viewer, ref, now=now)
-        evidence = dict(asked.get("evidence") or found.answer.evidence)
+        now, case = timezone.now(), queries.find_case(request.viewer, ref)
+        evidence = asked.get("evidence")
+        if not evidence:
+            _, found = queries.bank_draft(request.viewer, ref, now=now)
+            evidence = found.answer.evidence
         done = send(
             case, request.viewer, evidence=evidence, submit=asked["submit"], receiver=asked["receiver"], now=now
         )

@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from auditlog.api import shapes
 from auditlog.core.policy import Policy
-from auditlog.database.policies import RULES, policies_of, policy_of, settings_of
+from auditlog.database.policies import every_policy, policy_of, settings_of
 from auditlog.detection import tune
 from auditlog.models import Backtest
 from auditlog.reads.access import WHOLE
@@ -54,8 +54,7 @@ class PolicyList(APIView):
     @extend_schema(operation_id="policies_list", responses=POLICIES)
     def get(self, request: Request) -> Response:
         request.viewer.must(WHOLE)
-        now = policies_of(request.viewer.tenant)
-        rows = [policy_json(now.get(rule) or Policy(rule)) for rule in sorted(RULES)]
+        rows = [policy_json(policy) for policy in every_policy(request.viewer.tenant)]
         return Response({"results": rows, "next": None})
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from auditlog.core.reading import Reading
+from auditlog.detection.triage import LABELS
 from auditlog.detectors import runbook_of
 from auditlog.models import Event
 
@@ -104,5 +105,5 @@ class TriageSerializer(serializers.Serializer):
     state = serializers.ChoiceField(choices=TRIAGED)
     reason = serializers.CharField(max_length=4000)
     label = serializers.ChoiceField(
-        ["true", "false", "defensive"], required=False, default="", allow_blank=True, help_text="What the finding was"
+        choices=LABELS, required=False, default="", allow_blank=True, help_text="What the finding was"
     )

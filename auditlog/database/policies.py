@@ -1,7 +1,7 @@
 """How a tenant has set its rules. A version that its leaf does not state is not followed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -28,8 +28,13 @@ def policies_of(tenant: Tenant) -> Policies:
     followed = _followed.get()
     if followed is not None and followed[0] == tenant.pk:
         return followed[1]
-    newest = RulePolicy.objects.filter(tenant=tenant).order_by("rule", "-version").distinct("rule")
-    return {row.rule: _read(row) for row in newest}
+    return _read(tenant, RulePolicy.objects.filter(tenant=tenant).order_by("rule", "-version").distinct("rule"))
+
+
+def every_policy(tenant: Tenant) -> list[Policy]:
+    """How each rule is set, also those that come as they are, by name."""
+    now = policies_of(tenant)
+    return [now.get(rule) or Policy(rule) for rule in sorted(RULES)]
 
 
 @contextmanager
@@ -43,18 +48,27 @@ def following(tenant: Tenant, policies: Policies) -> Iterator[None]:
 
 
 def policy_of(tenant: Tenant, rule: str) -> Policy:
+    """How one rule is set. Raises ConfigurationError for a rule that there is not."""
     settings_of(rule)
-    return policies_of(tenant).get(rule) or Policy(rule)
+    newest = RulePolicy.objects.filter(tenant=tenant, rule=rule).order_by("-version")[:1]
+    return _read(tenant, newest).get(rule) or Policy(rule)
 
 
-def _read(row: RulePolicy) -> Policy:
-    """Raises ConfigurationDiffers where its leaf says something else, or nothing."""
-    raw = (
-        Payload.objects.filter(tenant_id=row.tenant_id, leaf_index=row.leaf_index).values_list("raw", flat=True).first()
+def _read(tenant: Tenant, newest: Iterable[RulePolicy]) -> dict[str, Policy]:
+    """Raises ConfigurationDiffers where the leaf of one says something else, or nothing."""
+    rows = list(newest)
+    leaves = [row.leaf_index for row in rows]
+    stated = dict(
+        Payload.objects.filter(tenant=tenant, leaf_index__in=leaves).values_list("leaf_index", "raw") if leaves else ()
     )
-    said = json.loads(bytes(raw)) if raw is not None else {}
-    if (said.get("change"), said.get("rule"), said.get("version"), said.get("policy")) != (
-        "rule policy.set", row.rule, row.version, json.dumps(row.data, sort_keys=True),
-    ):  # fmt: skip
-        raise ConfigurationDiffers(f"policy {row.version} of {row.rule} is not what leaf {row.leaf_index} states")
-    return read_policy(row.rule, row.data, settings_of(row.rule), version=row.version, leaf_index=row.leaf_index)
+    for row in rows:
+        raw = stated.get(row.leaf_index)
+        said = json.loads(bytes(raw)) if raw is not None else {}
+        if (said.get("change"), said.get("rule"), said.get("version"), said.get("policy")) != (
+            "rule policy.set", row.rule, row.version, json.dumps(row.data, sort_keys=True),
+        ):  # fmt: skip
+            raise ConfigurationDiffers(f"policy {row.version} of {row.rule} is not what leaf {row.leaf_index} states")
+    return {
+        row.rule: read_policy(row.rule, row.data, settings_of(row.rule), version=row.version, leaf_index=row.leaf_index)
+        for row in rows
+    }

@@ -290,27 +290,19 @@ def _principals_under(tenant: Tenant, authorities: Collection[str]) -> set[str]:
         return {principal for (principal,) in cursor.fetchall()}
 
 
-def _principals_of(tenant: Tenant, parties: Collection[str], grants: Collection[str] = ()) -> set[str]:
-    """In whose names these parties spend, or whoever acts under them or under these grants."""
-    if not parties and not grants:
+def _principals_of(tenant: Tenant, parties: Collection[str]) -> set[str]:
+    """In whose names these parties spend, or whoever acts under them."""
+    if not parties:
         return set()
     with connection.cursor() as cursor:
-        cursor.execute(
-            _UNDER,
-            {
-                "tenant": tenant.pk,
-                "generation": generation_of(tenant),
-                "parties": list(parties),
-                "grants": list(grants),
-            },
-        )
+        cursor.execute(_UNDER, {"tenant": tenant.pk, "generation": generation_of(tenant), "parties": list(parties)})
         return {principal for (principal,) in cursor.fetchall()}
 
 
 _UNDER = """
     WITH RECURSIVE down AS (
         SELECT g.id FROM projection_grant g WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s
-          AND (g.actor = ANY(%(parties)s) OR g.id = ANY(%(grants)s))
+          AND g.actor = ANY(%(parties)s)
         UNION
         SELECT g.id FROM projection_grant g JOIN down d ON g.parent = d.id
         WHERE g.tenant_id = %(tenant)s AND g.generation = %(generation)s AND g.parent <> ''
@@ -401,7 +393,7 @@ class _Counted:
             each
             for each in mine
             if each.currency == fact.currency
-            and (fact.grant or fact.principal in ("", each.principal) or fact.holder == each.principal)
+            and fact.may_be_of(each.principal)
             and (not fact.provider or fact.provider in (each.provider, each.payee) or not (each.provider or each.payee))
         ]
 

@@ -111,7 +111,7 @@ def _is_bound(line: Spent, limits: Iterable[LimitFact]) -> bool:
         and limit.verb != "reached"
         and limit.at < ends
         and (limit.grant in line.grants if limit.grant else limit.holder in line.parties)
-        and (limit.grant or limit.principal in ("", line.principal) or limit.holder == line.principal)
+        and limit.may_be_of(line.principal)
         and (not limit.provider or limit.provider in (line.provider, line.payee))
         for limit in limits
     )

@@ -154,9 +154,11 @@ def _event(document: bytes, sender: Sender) -> Event:
     if len(claims.events) != 1:
         raise MalformedEvent(f"expected exactly one event in `events` (SSF 1.0), found {len(claims.events)}")
     [(uri, raw)] = claims.events.items()
-    if bytes(raw) == b"null":
-        note("not read: the event's value, which is null")  # its name and the subject say what happened to whom
-    said = Signal() if bytes(raw) == b"null" else decoded(_signal, raw, "a CAEP, RISC or SSF event")
+    said = Signal()
+    if bytes(raw) != b"null":
+        said = decoded(_signal, raw, "a CAEP, RISC or SSF event")
+    else:  # its name and the subject say what happened to whom
+        note("not read: the event's value, which is null")
     match = _URI.match(uri)
     name = f"{match[1]}.{match[2]}" if match else uri[:120]
     subject = claims.sub_id or said.subject or Identifier()

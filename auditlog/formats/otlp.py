@@ -156,11 +156,9 @@ def parse(raw: bytes, headers: bytes, sender: Sender) -> Event:
     told = said.resource | said.attributes
     operation = fitted(told.get("gen_ai.operation.name"), 120)
     is_ours = any(name.startswith("gen_ai.") for name in told)
-    failed = said.status in (2, "2", "STATUS_CODE_ERROR") or bool(told.get("error.type"))
-    failed = failed or str(said.status).upper() == "ERROR"  # as some write it
-    went_well = said.status in (None, "", 0, "0", "STATUS_CODE_UNSET", 1, "1", "STATUS_CODE_OK") or str(
-        said.status
-    ).upper() in ("OK", "UNSET")
+    status = "" if said.status is None else str(said.status).upper().removeprefix("STATUS_CODE_")
+    failed = status in ("2", "ERROR") or bool(told.get("error.type"))
+    went_well = status in ("", "0", "UNSET", "1", "OK")
     agent = party(sender.issuer, told.get("gen_ai.agent.id") or told.get("gen_ai.agent.name"), "agent")
     service = party(sender.issuer, told.get("service.name"), "workload")
     user = party(sender.issuer, told.get("user.id") or told.get("enduser.id"))

@@ -120,7 +120,8 @@ def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[st
         elif ask(row_id, kind, now=now):
             done(Source.objects.select_related("tenant").get(pk=row_id).tenant.name)
     except Exception as error:
-        log.exception("not sent" if kind == EXPORT else "source not asked", row=row_id, kind=kind)
+        what = {EXPORT: "not sent", BACKTEST: "not tried"}.get(kind, "source not asked")
+        log.exception(what, row=row_id, kind=kind)
         with suppress(DatabaseError):  # or it would be due again at once, for ever
             if kind == BACKTEST:
                 tune.failed(row_id, now=now())

@@ -6,10 +6,7 @@ from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn.forms import AuthenticateWebAuthnForm, LoginWebAuthnForm
 from django.core.exceptions import ValidationError
 
-from dashboard.pages.account.door import as_tried, told
-
-# What is sent as a credential may be any JSON, and allauth's and fido2's readers take it as they find it.
-UNREADABLE = (ValidationError, KeyError, TypeError, ValueError, AttributeError)
+from dashboard.pages.account.door import UNREADABLE, as_tried, told
 
 
 class CodeForm(AuthenticateForm):
@@ -17,7 +14,7 @@ class CodeForm(AuthenticateForm):
 
     def clean_code(self) -> str:
         name = self.user.get_username()
-        with as_tried(context.request, "code", name, field="code"):
+        with as_tried(context.request, "code", name):
             return super().clean_code()
 
     def _emit_authentication_failed(self, authenticator) -> None:
@@ -30,7 +27,7 @@ class PasskeyForm(AuthenticateWebAuthnForm):
     def clean_credential(self):
         try:
             return super().clean_credential()
-        except UNREADABLE as error:
+        except (ValidationError, *UNREADABLE) as error:
             told(context.request, "signin.failed", self.user, result="passkey")
             raise ValidationError("That passkey is not one of yours.") from error
 
@@ -41,12 +38,12 @@ class PasskeyAloneForm(LoginWebAuthnForm):
     def clean_credential(self):
         try:
             return super().clean_credential()
-        except UNREADABLE as error:
+        except (ValidationError, *UNREADABLE) as error:
             told(context.request, "signin.failed", None, result="passkey")
             raise ValidationError("No account has that passkey.") from error
 
 
 class ActivateForm(ActivateTOTPForm):
     def clean_code(self) -> str:
-        with as_tried(context.request, "code", self.user.get_username(), field="code"):
+        with as_tried(context.request, "code", self.user.get_username()):
             return super().clean_code()

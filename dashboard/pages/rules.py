@@ -15,7 +15,7 @@ from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound
 from auditlog.core.finding import SEVERITIES
 from auditlog.core.policy import Policy
 from auditlog.core.text import number
-from auditlog.database.policies import RULES, policies_of, policy_of, settings_of
+from auditlog.database.policies import RULES, every_policy, policy_of, settings_of
 from auditlog.detection import tune
 from auditlog.detectors import detectors_of
 from auditlog.models import Backtest, RulePolicy
@@ -132,15 +132,14 @@ def rules(request: HttpRequest) -> HttpResponse:
     """Every rule with how it is set, and how often people found it right."""
     request.viewer.must(WHOLE)
     told = {each.rule: each for each in tune.precisions(request.viewer)}
-    set_ = policies_of(request.viewer.tenant)
     rows = [
         {
-            "rule": rule,
-            "title": detectors_of(rule)[0].title,
-            "policy": set_.get(rule) or Policy(rule),
-            "told": told.get(rule),
+            "rule": policy.rule,
+            "title": detectors_of(policy.rule)[0].title,
+            "policy": policy,
+            "told": told.get(policy.rule),
         }
-        for rule in sorted(RULES)
+        for policy in every_policy(request.viewer.tenant)
     ]
     return render(request, "dashboard/rules.html", {"rows": rows})
 

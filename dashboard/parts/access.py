@@ -15,36 +15,34 @@ NO_TENANT = (
 )
 
 
-def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Ask for a login and give the view its `request.viewer`. Domain errors are told by whoever serves the pages."""
+def signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Ask for a login and give the view its `request.viewer`: None where the account belongs to no tenant.
+
+    Domain errors are told by whoever serves the pages.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest, *args, **kwargs) -> HttpResponse:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         request.viewer = viewer_of(request.user)
+        response = view(request, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    return guarded
+
+
+def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The same for whoever belongs to a tenant."""
+
+    @wraps(view)
+    def of_a_tenant(request: HttpRequest, *args, **kwargs) -> HttpResponse:
         if request.viewer is None:
             return error_page(request, 403, "No tenant", NO_TENANT)
-        response = view(request, *args, **kwargs)
-        response.headers.setdefault("Cache-Control", "private, no-store")
-        return response
+        return view(request, *args, **kwargs)
 
-    return guarded
-
-
-def signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """The same for pages of one's own account, which whoever belongs to no tenant has as well."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args, **kwargs) -> HttpResponse:
-        if not request.user.is_authenticated:
-            return redirect_to_login(request.get_full_path())
-        request.viewer = viewer_of(request.user)
-        response = view(request, *args, **kwargs)
-        response.headers.setdefault("Cache-Control", "private, no-store")
-        return response
-
-    return guarded
+    return signed_in(of_a_tenant)
 
 
 def error_page(request: HttpRequest, status: int, title: str, detail: str = "") -> HttpResponse:

@@ -96,9 +96,10 @@ def draft(case: Case, viewer: Viewer, *, verdicts: Sequence[Mapping[str, Any]], 
         returned=refunds_of(case, told) if told.reason == "credit_not_processed" else (),
         ended=endings_of(list(done.values())) if told.reason == "subscription_canceled" else (),
     )
-    sent = list(case.bank_answers.filter(dispute=told.id))
+    known = _sent(case, told)
     receivers = [receiver.name for receiver in _receivers(case)]
-    return Draft(asked, answer, sent, receivers, _why_not(case, asked, sent, receivers, now=now))
+    why_not = _why_not(case, asked, known, receivers, now=now)
+    return Draft(asked, answer, [one for one in known if one.case_id == case.pk], receivers, why_not)
 
 
 def send(
@@ -130,7 +131,7 @@ def send(
         raise ConfigurationError("evidence: an answer says something")
     if faults := faults_of(said):
         raise ConfigurationError(f"evidence: {'; '.join(faults)}")
-    sent = list(BankAnswer.objects.filter(tenant=case.tenant, dispute=told.id))
+    sent = _sent(case, told)
     receivers = _receivers(case)
     asked = Asked(told.id, told.reason, told.network_reason, told.status, told.due, told.opened_at or case.opened_at)
     if why := _why_not(case, asked, sent, [one.name for one in receivers], now=now):
@@ -238,6 +239,11 @@ def _why_not(case: Case, asked: Asked, sent: Sequence[BankAnswer], receivers: Se
     if not receivers:
         return "no receiver of kind stripe is enabled, under whose key it would be sent"
     return ""
+
+
+def _sent(case: Case, told: BankDispute) -> list[BankAnswer]:
+    """What was sent about the dispute, from whichever case."""
+    return list(BankAnswer.objects.filter(tenant=case.tenant, dispute=told.id))
 
 
 def _receivers(case: Case) -> list[Receiver]:

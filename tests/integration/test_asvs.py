@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from auditlog.reads.access import issue_token
-from tests.integration.test_signing_in import PASSWORD, fresh, member, sign_in  # noqa: F401
+from tests.integration.test_signing_in import PASSWORD, fresh, member, sign_in  # noqa: F401  fixtures among them
 from tests.test_house import PACKAGES, modules
 
 ROOT = Path(__file__).parents[2]

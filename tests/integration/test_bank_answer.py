@@ -30,8 +30,8 @@ from disputes.models import BankAnswer, Deadline
 from disputes.queries import bank_draft
 from tests.integration.test_bank_dispute import DISPUTE
 from tests.integration.test_dashboard_pages import signed_in
-from tests.integration.test_disputes_cases import buys, decider, handler, opened, person, shop  # noqa: F401
-from tests.integration.test_stripe_money import CHARGE, told  # noqa: F401
+from tests.integration.test_disputes_cases import buys, decider, handler, opened, person, shop  # noqa: F401  fixtures among them
+from tests.integration.test_stripe_money import CHARGE, told  # noqa: F401  fixtures among them
 
 pytestmark = pytest.mark.usefixtures("database")
 PAID_AT = datetime.fromtimestamp(1_795_000_000, UTC)

@@ -27,7 +27,7 @@ from disputes.decide import approve, assess_again, effects, move, propose, refus
 from disputes.mind import mind_deadlines
 from disputes.models import Case, Deadline, EvidenceItem
 from tests.integration.test_dashboard_pages import signed_in
-from tests.integration.test_disputes_cases import (  # noqa: F401
+from tests.integration.test_disputes_cases import (  # noqa: F401  fixtures among them
     assessed,
     buys,
     decider,

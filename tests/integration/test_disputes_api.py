@@ -9,7 +9,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from auditlog.reads.access import issue_token
-from tests.integration.test_disputes_cases import TO_ASSESSMENT, UNKNOWN, buys, shop  # noqa: F401
+from tests.integration.test_disputes_cases import TO_ASSESSMENT, UNKNOWN, buys, shop  # noqa: F401  fixtures among them
 
 urlpatterns = [path("api/v1/", include("disputes.urls"))]
 pytestmark = pytest.mark.urls(__name__)

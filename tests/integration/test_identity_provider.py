@@ -24,7 +24,7 @@ from auditlog.people import identities, links
 from auditlog.reads.access import Viewer, person_of
 from config import env
 from tests.https import Outside
-from tests.integration.test_signing_in import PASSWORD, fresh, member, sign_in, with_app  # noqa: F401
+from tests.integration.test_signing_in import PASSWORD, fresh, member, sign_in, with_app  # noqa: F401  fixtures among them
 
 KEY, OTHER = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 START, BACK = "/account/oidc/sso/login/", "/account/oidc/sso/login/callback/"

@@ -21,7 +21,7 @@ from auditlog.models import Backtest, Finding, Payload, RulePolicy
 from auditlog.reads.access import issue_token
 from tests.integration.test_dashboard_pages import signed_in
 from tests.integration.test_disputes_cases import person
-from tests.integration.test_whose_money import DAY, HOUR, MINUTE, Stage, stage  # noqa: F401
+from tests.integration.test_whose_money import DAY, HOUR, MINUTE, Stage, stage  # noqa: F401  fixtures among them
 
 pytestmark = pytest.mark.usefixtures("database")
 STRANDED, TWICE = "spend.stranded", "spend.duplicate_charge"

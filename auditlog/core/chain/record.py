@@ -349,12 +349,13 @@ class Record:
         return self.memory[key]
 
     def _is_said_of(self, fact: LimitFact, principal: str) -> bool:
-        """Whether a statement is about what is spent in this name. A grant's is of its path; one about the principal itself
-        may be made in the name of somebody of its organisation; any other is about whom it was made for.
+        """Whether a statement is about what is spent in this name; one about the principal itself may be made in the name of
+        somebody of its organisation.
         """
-        if fact.grant or fact.principal in ("", principal):
-            return True
-        return fact.holder == principal and self.organisations.are_one(fact.principal, principal) is True
+        if not fact.may_be_of(principal):
+            return False
+        is_own = bool(fact.grant) or fact.principal in ("", principal)
+        return is_own or self.organisations.are_one(fact.principal, principal) is True
 
     def _before(self, principal: str) -> dict[str, LimitFact | None]:
         key = ("limits before", principal)

@@ -52,6 +52,12 @@ class LimitFact:
     doubt: str = ""  # why it is not known whether this holds, in words; such a statement never stands
     principal: str = ""  # in whose name it was said; "" where nobody says
 
+    def may_be_of(self, principal: str) -> bool:
+        """Whether it can be about what is spent in this name. A grant's is of its path; one about the principal itself may
+        be made in another's name; any other is about whom it was made for.
+        """
+        return bool(self.grant) or self.principal in ("", principal) or self.holder == principal
+
     @property
     def terms(self) -> tuple[str, ...]:
         """What is counted against it, and over what: all but its amount and what becomes of it."""

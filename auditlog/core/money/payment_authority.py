@@ -31,9 +31,10 @@ class Ceiling:
     issuer: str = ""  # whose word it is
 
     def as_limit(self, principal: str) -> LimitFact:
+        most = self.max_minor  # of the smallest units of a coin it may be a fraction, which no limit of an event is
         return LimitFact(
             self.leaf_index, self.event_id, "set", principal, "", "global", "", "", self.currency, self.interval, "",
-            self.max_minor, "hard", self.set_by, self.at, self.authority, issuer=self.issuer,  # type: ignore[arg-type]
+            most, "hard", self.set_by, self.at, self.authority, issuer=self.issuer,  # type: ignore[arg-type]
         )  # fmt: skip
 
 
@@ -99,22 +100,23 @@ def _above(mine: Sequence[Ceiling], lines: Sequence[Spent], principal: str, judg
     ledger = run(limit, bound)
     found = []
     for line, counted in zip(lines, bound, strict=True):
-        steps = ledger.of(counted)
-        over = max((step for step in steps if step.is_over), key=lambda step: step.over_minor, default=None)
-        doubted = next((step for step in steps if step.is_in_doubt), None)
+        steps = [(step, said) for step in ledger.of(counted) if (said := step.standing.limit) is not None]
+        over = max((each for each in steps if each[0].is_over), key=lambda each: each[0].over_minor, default=None)
+        doubted = next((each for each in steps if each[0].is_in_doubt), None)
         taken = line.gross_minor or line.authorized_minor
         if over is not None:
-            ceiling = granted[over.standing.limit.event_id]  # type: ignore[union-attr]
-            found.append(OverAuthority(line, ceiling, over.total, min(over.over_minor, taken)))
+            step, said = over
+            found.append(OverAuthority(line, granted[said.event_id], step.total, min(step.over_minor, taken)))
         elif doubted is not None:
-            ceiling = granted[doubted.standing.limit.event_id]  # type: ignore[union-attr]
-            raised = bool(doubted.standing.doubtful) and doubted.over_minor > 0
+            step, said = doubted
+            raised = bool(step.standing.doubtful) and step.over_minor > 0
             doubt = (
                 "whether it was raised by somebody who may is not known"
                 if raised
                 else "two statements are perhaps of the same money"
             )
-            found.append(OverAuthority(line, ceiling, doubted.total, min(doubted.over_minor, taken), None, doubt))
+            at_risk = min(step.over_minor, taken)
+            found.append(OverAuthority(line, granted[said.event_id], step.total, at_risk, None, doubt))
         elif any(one is counted for one in ledger.unknown) and taken and line.at >= limit.first.at:
             standing = limit.in_force(line.held_from or line.at, leaf_index=line.leaf_index).limit
             if standing is not None:

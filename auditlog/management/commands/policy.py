@@ -8,8 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
-from auditlog.core.policy import Policy
-from auditlog.database.policies import RULES, policies_of, policy_of, settings_of
+from auditlog.database.policies import every_policy, policy_of, settings_of
 from auditlog.detection.tune import set_policy
 from auditlog.models import Tenant
 
@@ -45,7 +44,7 @@ class Command(BaseCommand):
                 )
                 self.stdout.write(f"{made.rule}: version {made.version}, stated by leaf {made.leaf_index}")
                 return
-            found = [policy_of(tenant, options["rule"])] if options["rule"] else self._all(tenant)
+            found = [policy_of(tenant, options["rule"])] if options["rule"] else every_policy(tenant)
         except AnswerableError as error:
             raise CommandError(str(error)) from None
         if options["json"]:
@@ -60,11 +59,6 @@ class Command(BaseCommand):
                 self.stdout.write(f"  {setting.name} = {value:g} {setting.unit}: {setting.words}")
             if options["rule"]:
                 self.stdout.write(json.dumps(policy.as_json(), indent=2))
-
-    @staticmethod
-    def _all(tenant):
-        now = policies_of(tenant)
-        return [now.get(rule) or Policy(rule) for rule in sorted(RULES)]
 
 
 def read_json(file: str):

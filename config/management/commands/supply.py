@@ -49,12 +49,13 @@ class Command(BaseCommand):
         self.stdout.write(f"{len(pinned(HASHES.read_text()))} distributions")
 
     def check(self, options):
-        wrong = differences(pinned(HASHES.read_text()), locked(LOCK))
+        good = pinned(HASHES.read_text())
+        wrong = differences(good, locked(LOCK))
         for line in wrong:
             self.stderr.write(line)
         if wrong:
             sys.exit(1)
-        self.stdout.write(f"{len(pinned(HASHES.read_text()))} distributions, each with the hashes of config/hashes.txt")
+        self.stdout.write(f"{len(good)} distributions, each with the hashes of config/hashes.txt")
 
     def sbom(self, options):
         made = bill_of_materials(
@@ -71,12 +72,13 @@ class Command(BaseCommand):
                 " --advisories or ANSWERABLE_ADVISORIES"
             )
             return
-        found = vulnerable(installed(), advisories(where))
+        here = installed()
+        found = vulnerable(here, advisories(where))
         for line in found:
             self.stderr.write(line)
         if found:
             sys.exit(1)
-        self.stdout.write(f"{len(installed())} distributions, none with a known vulnerability in {where}")
+        self.stdout.write(f"{len(here)} distributions, none with a known vulnerability in {where}")
 
 
 def _run(*command: str) -> str:

@@ -18,6 +18,8 @@ from auditlog.database import clock, throttle
 from auditlog.models import Membership
 
 INVITATION = "invitation"  # in the session: the link under which an identity may become an account
+# What is sent as a passkey's answer may be any JSON, and allauth's and fido2's readers take it as they find it.
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 WRONG = "This user name and password do not belong together. Both are case-sensitive."
 
 
@@ -34,7 +36,7 @@ def address_of(request: HttpRequest) -> str:
 
 
 @contextmanager
-def as_tried(request: HttpRequest, door: str, account: str, *, field: str = "") -> Iterator[None]:
+def as_tried(request: HttpRequest, door: str, account: str) -> Iterator[None]:
     """One try at something secret: counted before it, forgotten when it is right. Raises TooOften."""
     account, address = account.strip().lower()[:200], address_of(request)
     tried = throttle.attempt(door, account=account, address=address)

@@ -17,7 +17,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 
 from auditlog.database import clock
-from dashboard.pages.account.door import TooOften, allow_providers, as_tried, other_ways, told
+from dashboard.pages.account.door import UNREADABLE, TooOften, allow_providers, as_tried, other_ways, told
 from dashboard.parts.access import signed_in
 
 ASKED = ("_password", "_code", "_credential")
@@ -68,7 +68,7 @@ def _check(request: HttpRequest, user, *, second: bool) -> None:
         form = ReauthenticateWebAuthnForm(user=user, data={"credential": given["_credential"]})
         try:
             is_good = form.is_valid()
-        except (KeyError, TypeError, ValueError, AttributeError):  # not what a browser sends
+        except UNREADABLE:  # not what a browser sends
             is_good = False
         if not is_good:
             raise forms.ValidationError("That passkey is not one of yours.")
