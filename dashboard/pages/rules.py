@@ -193,5 +193,9 @@ def _tried(request: HttpRequest, name: str) -> Backtest | None:
         found = tune.backtest_of(request.viewer, pk)
         if found.rule != name:
             raise ConfigurationError(f"back-test {pk} is of another rule")
-        return found
-    return Backtest.objects.filter(tenant=request.viewer.tenant, rule=name).order_by("-id").first()
+    else:
+        found = Backtest.objects.filter(tenant=request.viewer.tenant, rule=name).order_by("-id").first()
+    for rows in (found.result[kind] for kind in ("added", "gone", "changed")) if found and found.result else ():
+        for row in rows:
+            row["last_at"] = datetime.fromisoformat(row["last_at"])  # kept as text, shown with its zone
+    return found
