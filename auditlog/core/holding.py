@@ -4,8 +4,11 @@ A holding is folded from statements of its making and its end, which may come in
 unknown.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -32,6 +35,7 @@ _ENDED = {
     "payment.authority_ended": "payment authority",
 }
 MADE_TYPES, ENDED_TYPES = frozenset(_MADE), frozenset(_ENDED)
+KIND_OF = {type: kind for type, (kind, _) in _MADE.items()} | _ENDED
 KINDS = ("account", "project", "link", "resource", "domain", "subscription", "credential", "payment authority")
 
 
@@ -67,6 +71,39 @@ def told_of(event: Event, provider: str) -> Told | None:
     return Told(
         provider, kind, named, how, account, _matched_by(payload.call.args if payload.call else None), event.occurred_at
     )
+
+
+class Life(NamedTuple):
+    """A time during which a thing was there: who made it, and when it ended, as far as anybody said."""
+
+    began: datetime
+    made_by: UUID  # event
+    ended: datetime | None
+
+
+def lives(told: Iterable[tuple[datetime, UUID, bool]]) -> list[Life]:
+    """The lives of one thing, from statements (time, event, whether of its end) in any order.
+
+    What was made again while it was there is the same thing, told of twice.
+    """
+    found: list[Life] = []
+    for at, event_id, is_end in sorted(told):
+        if is_end and found:
+            found[-1] = found[-1]._replace(ended=at)
+        elif not is_end and (not found or found[-1].ended is not None):
+            found.append(Life(at, event_id, None))
+    return found
+
+
+def life_at(found: Sequence[Life], at: datetime, *, before: timedelta) -> Life:
+    """The life that a line of this time is of: the last that had begun, or began within `before` of it.
+
+    The one before must have ended by then. A line after an end, long before what came next, is of what ended.
+    """
+    for earlier, life in zip(reversed(found[:-1]), reversed(found), strict=False):
+        if at >= life.began - before and earlier.ended is not None and at > earlier.ended:
+            return life
+    return found[0]
 
 
 def _matched_by(args: dict[str, msgspec.Raw] | None) -> str:

@@ -27,10 +27,11 @@ from auditlog.core.event import (
     encode_payload,
     moment,
 )
-from auditlog.core.holding import ENDED_TYPES, MADE_TYPES, Told, told_of
+from auditlog.core.holding import ENDED_TYPES, KIND_OF, MADE_TYPES, Life, Told, life_at, told_of
 from auditlog.core.money.money import RESTORED, book_of, failed_refund, releases
 from auditlog.database.bulk import copy_rows, upsert_rows
 from auditlog.projection.batch import Batch, Read, speaks_for, stated_grant, stated_token
+from auditlog.projection.lives import NAMES, lives_of
 from auditlog.projection.payments import COLUMNS, rows_where
 
 EVENT_TYPES = {
@@ -372,7 +373,7 @@ def _attribute_new(batch: Batch) -> None:
     makers = _makers(batch, {thing for things in naming.values() for thing in things})
     for place, things in naming.items():
         row = batch.events[place]
-        maker = next((makers[thing] for thing in things if thing in makers), None)
+        maker = next((makers[thing].at(row[_COLUMN["occurred_at"]]) for thing in things if thing in makers), None)
         if maker is None or not maker.may_be_of(row[_COLUMN["principal"]], row[_COLUMN["occurred_at"]]):
             continue
         changed = list(row)
@@ -401,11 +402,23 @@ class _Maker:
         return principal in ("", self.principal) and at >= self.at - BEFORE
 
 
-def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
-    """The first making of each thing by somebody whom its event names. Of a subscription that two principals' agents say
-    they started nobody knows whose it is.
+class _Made(NamedTuple):
+    """Who made a thing; where it was given up and made again, who made it each time."""
+
+    first: _Maker
+    lives: Sequence[Life] = ()
+    makers: Mapping[UUID, _Maker] = {}
+
+    def at(self, at: datetime) -> _Maker | None:
+        """Who had made it by then; None where that making names nobody."""
+        return self.makers.get(life_at(self.lives, at, before=BEFORE).made_by) if self.lives else self.first
+
+
+def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Made]:
+    """The first making of each thing by somebody whom its event names, and of what was given up and made again each of them.
+    Of a subscription that two principals' agents say they started nobody knows whose it is.
     """
-    found: dict[_Thing, _Maker] = {}
+    found: dict[_Thing, _Made] = {}
     held = {thing for thing in wanted if thing.kind != "subscription"}
     with connection.cursor() as cursor:
         cursor.execute(_MADE, {"tenant": batch.scope[0], "generation": batch.scope[1],
@@ -424,8 +437,10 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
             if (thing := _Thing(place, subscription, "subscription")) in wanted:
                 begun.setdefault(thing, set()).add(event_id)
                 made.append((thing, event_id))
+    again = _lives(batch, [(thing.place, thing.id) for thing, _ in made if thing.kind != "subscription"])
     said = {row[_COLUMN["event_id"]]: _maker(row) for row in batch.events if row[_COLUMN["actor"]]}
-    older = [event_id for _, event_id in made if event_id not in said]
+    makings = [*(event_id for _, event_id in made), *(life.made_by for lives in again.values() for life in lives)]
+    older = [event_id for event_id in makings if event_id not in said]
     if older:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -437,8 +452,16 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Maker]:
             said |= {row[0]: _Maker(*row) for row in cursor.fetchall()}
     for thing, event_id in made:
         if event_id in said and len({said[one].principal for one in begun.get(thing, ()) if one in said}) < 2:
-            found[thing] = said[event_id]
+            lives = again.get((thing.place, thing.id, event_id), ()) if thing.kind != "subscription" else ()
+            found[thing] = _Made(said[event_id], lives, said)
     return found
+
+
+def _lives(batch: Batch, named: Collection[tuple[str, str]]) -> dict[tuple[str, str, UUID], list[Life]]:
+    """By provider, id and first making: the lives of what was given up and made again."""
+    unwritten = [_LIVED(row) for row in batch.events if row[_COLUMN["type"]] in KIND_OF]
+    found = lives_of(batch.scope, named, unwritten)
+    return {(provider, id, lives[0].made_by): lives for (provider, _, id), lives in found.items()}
 
 
 def _maker(row: tuple) -> _Maker:
@@ -459,6 +482,7 @@ def _maker(row: tuple) -> _Maker:
     )
 
 
+_LIVED = itemgetter(*(_COLUMN[name] for name in NAMES))
 # Made, not linked: what was there before an agent linked it is no agent's making.
 _BEGUN = itemgetter(*(_COLUMN[name] for name in ("occurred_at", "event_id", "provider", "rail", "subscription")))
 _STARTED = """
@@ -478,6 +502,7 @@ _MADE = """
 
 def _attribute_older(batch: Batch) -> None:
     """What was told before its thing's making arrived."""
+    _attribute_lives_anew(batch)
     making = [
         row
         for row in batch.events
@@ -502,6 +527,17 @@ def _attribute_older(batch: Batch) -> None:
         attribute_anew(batch, others)
 
 
+def _attribute_lives_anew(batch: Batch) -> None:
+    """What a making or an end of this batch parts from others: lines about a thing that was given up and made again."""
+    telling = [row for row in batch.events if row[_COLUMN["type"]] in KIND_OF and row[_COLUMN["outcome"]] == "success"]
+    named = {
+        (thing.place, thing.id) for row in telling for thing in _things_of(*_NAMES(row)) if thing.kind != "subscription"
+    }
+    made = {life.made_by for lives in _lives(batch, named).values() for life in lives}
+    if made:
+        attribute_anew(batch, made)
+
+
 def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
     """Rows of (leaf, principal, time) and what `_things_of` takes, that name nobody: to whoever made a thing."""
     if not waiting:
@@ -509,7 +545,7 @@ def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
     makers = _makers(batch, {thing for row in waiting for thing in _things_of(*row[3:])})
     changed = []
     for leaf, principal, at, *named in waiting:
-        maker = next((makers[thing] for thing in _things_of(*named) if thing in makers), None)
+        maker = next((makers[thing].at(at) for thing in _things_of(*named) if thing in makers), None)
         if maker is not None and maker.may_be_of(principal, at):
             changed.append((leaf, maker))
     if not changed:
@@ -530,7 +566,10 @@ def attribute_anew(batch: Batch, events: Collection[UUID]) -> None:
     """What was attributed through a thing that one of these events made, and through whose making it is now, if anybody's."""
     with connection.cursor() as cursor:
         cursor.execute(_DETACH, [*batch.scope, list(events)])
-        _attribute(batch, cursor.fetchall())
+        detached = cursor.fetchall()
+        cursor.execute(_PRINCIPALS, [*batch.scope, list(events)])
+        batch.dirty |= {("principal", principal) for (principal,) in cursor.fetchall()}
+    _attribute(batch, detached)
 
 
 _DETACH = """
@@ -538,6 +577,9 @@ _DETACH = """
            chain_complete = false, chain_proven = false, chain_depth = 0
     WHERE e.tenant_id = %s AND e.generation = %s AND e.through = ANY(%s) AND e.through IS NOT NULL
     RETURNING e.leaf_index, e.principal, e.occurred_at, e.provider, e.rail, e.subscription, e.target, e.resource, e.account
+"""
+_PRINCIPALS = """
+    SELECT DISTINCT principal FROM projection_event WHERE tenant_id = %s AND generation = %s AND event_id = ANY(%s) AND principal <> ''
 """
 _WAITING = """
     SELECT e.leaf_index, e.principal, e.occurred_at, e.provider, e.rail, e.subscription, e.target, e.resource, e.account

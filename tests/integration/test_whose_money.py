@@ -487,3 +487,56 @@ def test_a_line_from_before_its_thing_was_made_is_not_of_who_made_it(stage):
     stage.settled()
     assert stage.spent(stage.mara) == 700
     assert stage.verdict(before)["verdict"] == "indeterminate" and stage.verdict(after)["verdict"] == "within_scope"
+
+
+# --- what is given up and made again ----------------------------------------------------------------------------------
+
+
+LIVES = {
+    "domain": ("domain.registered", "domain.deleted", "domain.register"),
+    "resource": ("resource.provisioned", "resource.removed", "vm.create"),
+}
+
+
+@pytest.mark.parametrize("kind", LIVES)
+@pytest.mark.parametrize("order", ["in time", "backwards", "lines first", "end last"])
+def test_a_bill_for_a_thing_that_was_released_and_made_again_is_its_makers_of_that_time(stage, kind, order):
+    made, ended, verb = LIVES[kind]
+    name = ("domain", "acme.io") if kind == "domain" else ("vm", "i-1")
+    mine, his = stage.grant(), stage.grant(stage.otto)
+
+    def makes(grant, after):
+        return stage.world.event(made, source=stage.desk, at=stage.begins + after, grant=grant, actor=stage.bot,
+                                 action={"provider": "shop", "verb": verb, "target": {"type": name[0], "id": name[1]}})  # fmt: skip
+
+    def line(number, after):
+        return stage.world.event("usage.metered", source=stage.desk, at=stage.begins + after, principal=None, request_id=f"m{number}",
+                                 action={"provider": "shop", "target": {"type": name[0], "id": name[1]}},
+                                 money={"amount_minor": 100 * number, "currency": "USD"})  # fmt: skip
+
+    end = stage.world.event(ended, source=stage.desk, at=stage.begins + 3 * DAY, actor=stage.bot, grant=mine,
+                            action={"provider": "shop", "verb": "remove", "target": {"type": name[0], "id": name[1]}})  # fmt: skip
+    told = [makes(mine, HOUR), line(1, 2 * DAY), end, line(2, 4 * DAY), makes(his, 6 * DAY), line(4, 7 * DAY)]
+    orders = {
+        "in time": told,
+        "backwards": told[::-1],
+        "lines first": [told[i] for i in (1, 3, 5, 0, 2, 4)],
+        "end last": [told[i] for i in (0, 1, 3, 4, 5, 2)],
+    }
+    for signed in orders[order]:
+        stage.world.send(signed)
+        stage.world.settle()
+    stage.settled()
+
+    # What trails after an end is still of what ended.
+    assert (stage.spent(stage.mara), stage.spent(stage.otto)) == (100 + 200, 400)
+    stage.agree()
+
+
+def test_a_second_making_without_an_end_takes_nothing_from_the_first(stage):
+    mine, his = stage.grant(), stage.grant(stage.otto)
+    for grant, after in ((mine, HOUR), (his, 2 * DAY)):
+        stage.tell(stage.desk, "resource.provisioned", after, grant=grant, actor=stage.bot, principal=None, verb="vm.create", target=("vm", "i-1"))  # fmt: skip
+    stage.tell(stage.desk, "usage.metered", 3 * DAY, amount=100, principal=None, target=("vm", "i-1"))
+    stage.settled()
+    assert (stage.spent(stage.mara), stage.spent(stage.otto)) == (100, 0)
