@@ -21,6 +21,7 @@ from auditlog.core.acts.refused import REFUSED_TYPES, is_refused
 from auditlog.core.acts.repeat import TYPES
 from auditlog.core.acts.ties import Tie, ties_of
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.gates import assent_to, assent_to_task
 from auditlog.core.chain.intent import Stated, stated_intent
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
@@ -36,6 +37,7 @@ from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts
 from auditlog.reads.chains import load_tokens
 from auditlog.reads.money import spending_in, spending_where
+from auditlog.reads.record import answered
 
 RULES: tuple[Detector, ...] = (retry_loop, duplicate_charge, price_exceeded, quantity_exceeded, declined_storm)
 LOADED = TYPES | REFUSED_TYPES
@@ -142,10 +144,12 @@ def judge_past(
 def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) -> None:
     if not around.acts and not around.standing:
         return
+    acts = [around.acts[leaf] for leaf in sorted(around.acts)]
     record = Record(
         policies=policies_of(tenant),
         spending=tuple(sorted(around.spending.values(), key=lambda s: (s.at, s.leaf_index))),
-        tokens=load_tokens(tenant, {act.token for act in around.acts.values()}),
+        tokens=load_tokens(tenant, {act.token for act in acts}),
+        **answered(tenant, acts),
     )
     by_principal: dict[str, list[Act]] = defaultdict(list)
     for leaf in sorted(around.acts):
@@ -167,6 +171,7 @@ def _around(
     around.standing |= standing.keys()
     reached = {leaf for leaves in standing.values() for leaf in leaves}
     reached |= _tied(tenant, {t for t, value, _ in lost if value is None}, at_least=1)
+    reached |= leaves_answered(tenant, [act for act in changed if act.type == "approval.decided"])
     moved = [Call(t, value, at) for t, value, at in lost if value is not None]
     asked: set[tuple[str, str]] = set()
     step: Mapping[int, Act] = seeds
@@ -377,8 +382,15 @@ def _linked(
 
 
 def _tasks(tenant: Tenant, acts: Iterable[Act], around: Around) -> set[int]:
-    """Leaves of all that belongs to the tasks of these acts, where a price or a number was stated."""
+    """Leaves of all that belongs to the tasks of these acts, where a price or a number was stated, or approved."""
     found: set[int] = set()
+    acts = list(acts)
+    record = Record(**answered(tenant, acts))
+    for act in acts if record.approvals else ():
+        if (yes := assent_to(act, record)) is not None and yes.max_minor is not None:
+            found.add(act.leaf_index)  # what else is under the same request is reached by that
+        if assent_to_task(act, record) is not None:
+            found |= _leaves(tenant, "task = %s AND task <> '' AND principal = %s", [act.task, act.principal])
     for act in acts:
         stated = stated_intent(act)
         if stated is None or (stated.intent.max_price_minor is None and stated.intent.quantity is None):
@@ -401,6 +413,33 @@ def _tasks(tenant: Tenant, acts: Iterable[Act], around: Around) -> set[int]:
                     f"{column} = %s AND {column} <> '' AND principal = %s",
                     [getattr(act, column), act.principal],
                 )
+    return found
+
+
+ANSWERED = 1_000  # acts that an answer naming neither request nor thing may be about, the first after it
+
+
+def leaves_answered(tenant: Tenant, answers: Sequence[Act]) -> set[int]:
+    """Leaves of the acts that these answers, which may come late, can be about: under their request or task, of their thing,
+    and, where a digest alone binds one, of their principal afterwards.
+    """
+    found: set[int] = set()
+    requests = {answer.request_id for answer in answers} - {""}
+    if requests:
+        found |= _leaves(tenant, "request_id = ANY(%s) AND request_id <> ''", [list(requests)])
+    for answer in answers:
+        thing = answer.target or answer.resource
+        if thing and answer.principal:
+            found |= _leaves(tenant, "principal = %s AND %s IN (target, resource)", [answer.principal, thing])
+        elif answer.task and answer.principal:
+            found |= _leaves(tenant, "task = %s AND principal = %s", [answer.task, answer.principal])
+        elif answer.principal and answer.payload.gate and answer.payload.gate.over:
+            found |= _leaves(
+                tenant,
+                "leaf_index IN (SELECT leaf_index FROM projection_event WHERE tenant_id = e.tenant_id AND generation = e.generation"
+                " AND principal = %s AND occurred_at >= %s AND type = ANY(%s) ORDER BY occurred_at, leaf_index LIMIT %s)",
+                [answer.principal, answer.occurred_at, list(TYPES), ANSWERED],
+            )
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditlog.core.advice import Facts, left_until
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.gates import assent_to
 from auditlog.core.chain.intent import closest, stated_intent
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.finding import Finding
@@ -23,6 +24,7 @@ runbook = (
 false_positives = "The human changed their mind in a channel that no source reports, or the name was a stated fallback."
 of_events = frozenset({"money_at_risk", "undo_until"})  # the intent may be the grant's
 types = frozenset({"domain.registered"})
+settled_by = frozenset({"approval.decided"})  # what a human approved by name is what was wanted
 partition = ("event_id",)
 waits = False
 
@@ -61,6 +63,9 @@ def advise(facts: Facts, now: datetime | None) -> str:
 def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     for act in acts:
         if act.environment != "live" or act.outcome != "success":
+            continue
+        yes = assent_to(act, record)
+        if yes is not None and yes.names_it:
             continue
         stated = stated_intent(act)
         approved = [approval for approval in _approvals(act, record) if approval.target]

@@ -56,11 +56,7 @@ def _finding(task: Task, principal: str) -> Finding:
     crossing = task.priced[0].first
     cost, last = task.costs[crossing.event_id], task.costs[task.priced[-1].first.event_id]
     total, over = last.before_minor + last.own_minor, task.over_minor
-    asked = (
-        f"at most {amount_text(cost.max_minor, cost.currency)} was asked for"
-        if cost.max_minor
-        else "nothing was to be paid"
-    )
+    asked = cost.said if cost.max_minor else "nothing was to be paid"
     period = f" in one {task.stated.intent.interval}" if task.since else ""
     return finding(
         rule,

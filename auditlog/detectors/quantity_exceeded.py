@@ -44,7 +44,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
     if not acts:
         return
     for task in tasks_of(record, acts[0].principal, acts).tasks:
-        beyond = [taking for taking in task.bought if task.counts[taking.first.event_id].is_over]
+        counts = ((taking, task.counts.get(taking.first.event_id)) for taking in task.bought)
+        beyond = [taking for taking, count in counts if count is not None and count.is_over]
         if beyond and not task.stated.by_actor:
             yield _finding(task, acts[0].principal, beyond)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db import connection
@@ -234,6 +234,22 @@ def answers_about(tenant: Tenant, acts: Sequence[Act]) -> list[Approval]:
     return answers_told(tenant, deciding)
 
 
+def answered(tenant: Tenant, acts: Sequence[Act]) -> dict[str, Any]:
+    """Of a record, what says whether somebody said yes to these acts: the answers, and by whom they count."""
+    answers = answers_about(tenant, acts) if acts else []
+    gates = [gate for act in acts if (gate := act.payload.gate) and gate.by]
+    if not answers and not gates:
+        return {}
+    by = {answer.by for answer in answers} | {gate.by.key for gate in gates if gate.by}
+    return {
+        **by_answer(answers),
+        "siblings": tuple(acts),
+        "kinds": kinds_of(tenant, generation_of(tenant), by - {""}),
+        "organisations": organisations_of(tenant),
+        "remits": remits_of(tenant),
+    }
+
+
 def answers_told(tenant: Tenant, deciding: Sequence[Act]) -> list[Approval]:
     """What these events tell of approvals."""
     told = [
@@ -265,6 +281,7 @@ def answers_told(tenant: Tenant, deciding: Sequence[Act]) -> list[Approval]:
             within_remit=act.within_remit,
             verb=act.stated_verb,
             target=act.target or act.resource,
+            task="" if gate.over or act.request_id or act.target or act.resource else act.task,
         )
         for act, gate, answer, by in gated
     ]

@@ -382,7 +382,7 @@ def test_order_and_repetition_of_statements_change_nothing(chance, number):
 
 
 def costs(acts, spending=()):
-    told = tasks(past(acts, spending), spending)
+    told = tasks(past(acts, spending), Record(spending=tuple(spending)))
     return [told.cost_of(each) for each in acts]
 
 

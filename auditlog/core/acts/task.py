@@ -1,11 +1,12 @@
 """A task: what was done, bought and spent so far under one stated intent, in order of time.
 
-A task is everything under the grant that states the intent, through whichever sub-agent; of an intent that acts carry
+What a human approved by name and price is what was wanted, whatever the intent said before; a price that an approval
+states binds all that was done under it. A task is everything under the grant that states the intent, through whichever sub-agent; of an intent that acts carry
 themselves, everything that carries it. `task` on acts under the stating grant itself narrows it; what a sub-agent calls
 its own task is part of its giver's. The price is for the whole task, or for each interval that the intent names.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -15,8 +16,10 @@ import msgspec
 from auditlog.core.acts.repeat import Past, past_of
 from auditlog.core.acts.taking import Taking
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.gates import Assent, assent_to, assent_to_task
 from auditlog.core.chain.intent import Stated, is_listed, stated_intent
 from auditlog.core.chain.record import Record
+from auditlog.core.event import Intent
 from auditlog.core.money.limits import Spent
 from auditlog.core.money.money import CREDIT_RAIL, amount_text, interval_start
 
@@ -34,6 +37,7 @@ class Cost(NamedTuple):
     first: bool  # whether this act passed the price
     crossed_by: str  # event id of the act that did; "" for none so far
     unknown: str = ""  # the currency that nobody gave a rate for, where it could decide
+    asked: str = "asked for"  # how the price was said: asked for, or approved
 
     @property
     def is_over(self) -> bool:
@@ -44,10 +48,13 @@ class Cost(NamedTuple):
         total = amount_text(self.before_minor + self.own_minor, self.currency)
         if not self.max_minor:
             return f"nothing was to be paid for it, {total} was taken"
-        most = amount_text(self.max_minor, self.currency)
         if not self.before_minor:
-            return f"at most {most} was asked for, {total} was taken"
-        return f"at most {most} was asked for, and with this the task has cost {total}"
+            return f"{self.said}, {total} was taken"
+        return f"{self.said}, and with this the task has cost {total}"
+
+    @property
+    def said(self) -> str:
+        return f"at most {amount_text(self.max_minor, self.currency)} was {self.asked}"
 
 
 class Count(NamedTuple):
@@ -82,12 +89,13 @@ class Task:
 @dataclass(frozen=True)
 class Tasks:
     tasks: tuple[Task, ...]
-    of_cost: dict[str, Task]  # by event id
+    of_cost: dict[str, list[Task]]  # by event id
     of_count: dict[str, Task]
 
     def cost_of(self, act: Act) -> Cost | None:
-        task = self.of_cost.get(act.event_id)
-        return task.costs[act.event_id] if task else None
+        """Where an act has several prices, of its task and of what was approved: the one that it passed, or may have."""
+        costs = [task.costs[act.event_id] for task in self.of_cost.get(act.event_id, ())]
+        return max(costs, key=lambda cost: (cost.is_over, bool(cost.unknown), cost.asked == "approved"), default=None)
 
     def count_of(self, act: Act) -> Count | None:
         task = self.of_count.get(act.event_id)
@@ -98,11 +106,11 @@ def tasks_of(record: Record, principal: str, acts: Iterable[Act]) -> Tasks:
     """The tasks of a principal as this record knows them; worked out once."""
     found = record.memory.get(("tasks", principal))
     if found is None:
-        found = record.memory["tasks", principal] = tasks(past_of(record, principal, acts), record.spending)
+        found = record.memory["tasks", principal] = tasks(past_of(record, principal, acts), record)
     return found
 
 
-def tasks(past: Past, spending: Iterable[Spent]) -> Tasks:
+def tasks(past: Past, record: Record) -> Tasks:
     """Fold takings, which are in order of time, into the tasks they belong to.
 
     Money is what the spend function says was kept of each; what one act took alone counts in full at its own time, whatever
@@ -113,43 +121,71 @@ def tasks(past: Past, spending: Iterable[Spent]) -> Tasks:
     told = {event_id for taking in past.takings for act in taking.acts for event_id in (act.event_id,)}
     others = [
         s
-        for s in spending
+        for s in record.spending
         if s.spent_minor > 0 and s.rail != CREDIT_RAIL and s.event_id not in told and told.isdisjoint(s.joined)
     ]
     states: dict[str, Stated] = {}
-    rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key]] = []
+    rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key, bool]] = []
+    assents = {taking.place: _assents(taking, record) for taking in past.takings}
     for taking in past.takings:
         lead = _lead(taking)
+        for yes in assents[taking.place]:
+            if yes.max_minor is not None:
+                # A digest is of one act: what has the same one is a second act, and no more of the first.
+                of = taking.first.event_id if yes.approval.over else ""
+                rows.append((taking.place, taking, _approved(yes), ("", "approval", yes.approval.event_id, of), True))
         stated = stated_intent(lead)
         if stated is None:
             continue
-        rows.append((taking.place, taking, stated, _key(lead, stated)))
+        rows.append(
+            (taking.place, taking, stated, _key(lead, stated), not any(y.covers_all for y in assents[taking.place]))
+        )
         if stated.grant:
             states[stated.grant] = stated
     for spent in others:
         for grant in spent.grants & states.keys():
-            rows.append(((spent.at, spent.leaf_index), spent, states[grant], (grant, "")))
-    for (at, _), row, stated, key in sorted(rows, key=lambda each: each[0]):
+            rows.append(((spent.at, spent.leaf_index), spent, states[grant], (grant, ""), False))
+    for (at, _), row, stated, key, is_judged in sorted(rows, key=lambda each: each[0]):
         since = _since(stated, at)
         task = found.setdefault((*key, str(since)), Task((*key, str(since or "")), stated, since))
         totals = sums.setdefault(task.key, {})
-        if isinstance(row, Spent):
+        if isinstance(row, Taking) and is_judged:
+            _price(task, row, totals)
+        if isinstance(row, Taking):
+            totals[row.currency] = totals.get(row.currency, 0) + row.net_minor
+        else:
             totals[row.currency] = totals.get(row.currency, 0) + row.spent_minor
-            continue
-        _price(task, row, totals)
     counted: dict[_Key, Task] = {}
     for taking in past.takings:
         lead = _lead(taking)
         stated = stated_intent(lead)
         if stated is not None and stated.intent.quantity is not None and (kind := _kind_bought(taking, stated)):
             key = (*_key(lead, stated), kind)
-            _count(counted.setdefault(key, Task(key, stated, None)), taking)
+            is_judged = not any(yes.names_it for yes in assents[taking.place])
+            _count(counted.setdefault(key, Task(key, stated, None)), taking, is_judged=is_judged)
     all_ = (*found.values(), *counted.values())
+    priced: dict[str, list[Task]] = {}
+    for task in found.values():
+        for event_id in task.costs:
+            priced.setdefault(event_id, []).append(task)
     return Tasks(
         all_,
-        {event_id: task for task in found.values() for event_id in task.costs},
+        priced,
         {event_id: task for task in counted.values() for event_id in task.counts},
     )
+
+
+def _assents(taking: Taking, record: Record) -> list[Assent]:
+    """What humans said yes to of this taking: of the act itself, by whichever statement of it, and of its task."""
+    own = next((yes for act in taking.acts if (yes := assent_to(act, record)) is not None), None)
+    of_task = next((yes for act in taking.acts if (yes := assent_to_task(act, record)) is not None), None)
+    return [yes for yes in (own, of_task) if yes is not None]
+
+
+def _approved(yes: Assent) -> Stated:
+    approval = yes.approval
+    asked = Intent(max_price_minor=yes.max_minor, currency=yes.currency or None)
+    return Stated(asked, False, None, approval.leaf_index, approval.event_id, by_approval=True)
 
 
 def _lead(taking: Taking) -> Act:
@@ -170,7 +206,7 @@ def _since(stated: Stated, at: datetime) -> datetime | None:
     return interval_start(at.astimezone(UTC), interval) if interval else None
 
 
-def _price(task: Task, taking: Taking, totals: dict[str, int]) -> None:
+def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
     intent = task.stated.intent
     net = taking.net_minor
     if intent.max_price_minor is not None:
@@ -196,12 +232,11 @@ def _price(task: Task, taking: Taking, totals: dict[str, int]) -> None:
         )
         crossed = task.priced[0] if task.priced else taking if over else None
         cost = Cost(intent.max_price_minor, currency, before, own, over, crossed is taking, crossed.first.event_id if crossed else "",
-                    foreign if not over else "")  # fmt: skip
+                    foreign if not over else "", "approved" if task.stated.by_approval else "asked for")  # fmt: skip
         if over:
             task.priced.append(taking)
         task.costs |= dict.fromkeys((act.event_id for act in taking.acts), cost)
         task.takings.append(taking)
-    totals[taking.currency] = totals.get(taking.currency, 0) + net
 
 
 # Types and verbs by which a thing is bought, and not a call made, a reading taken or a bill settled.
@@ -242,12 +277,16 @@ def _kind_bought(taking: Taking, stated: Stated) -> str:
     return ""
 
 
-def _count(task: Task, taking: Taking) -> None:
-    """One more thing, unless it was given back before now: the same name twice is a repeat, and no second name."""
+def _count(task: Task, taking: Taking, *, is_judged: bool) -> None:
+    """One more thing, unless it was given back before now: the same name twice is a repeat, and no second name. What a
+    human approved by name counts, and is not judged by its number.
+    """
     standing = [each for each in task.bought if not each.is_given_back(taking.at)]
     names = {_named(each) for each in standing if _named(each)}
     number = len(names | {_named(taking)}) if _named(taking) else len(standing) + 1
     task.bought.append(taking)
+    if not is_judged:
+        return
     task.counts |= dict.fromkeys((act.event_id for act in taking.acts), Count(task.stated.intent.quantity or 0, number))
 
 

@@ -98,6 +98,71 @@ def standing_refusal(act: Act, record: Record, path: Path | None = None) -> Refu
     return doubtful
 
 
+@dataclass(frozen=True, slots=True)
+class Assent:
+    """A human's yes to just this act, or to its task, given before it and not taken back: what was wanted, said later and
+    closer to the act than an intent. `names_it`: it names the thing, by digest or as its target.
+    """
+
+    approval: Approval
+    names_it: bool
+    max_minor: int | None  # minor units of `currency`; None: no price was said
+    currency: str
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether thing and price were said: then no wider wish says otherwise."""
+        return self.names_it and self.max_minor is not None
+
+
+def assent_to(act: Act, record: Record) -> Assent | None:
+    """The last yes to this very act by a human who is entitled to give it; None where there is none that counts for sure."""
+    if not record.approvals and (act.payload.gate is None or act.payload.gate.by is None):
+        return None
+    key = ("assent", act.event_id)
+    if key not in record.memory:
+        record.memory[key] = _assent(act, record)
+    return record.memory[key]
+
+
+def assent_to_task(act: Act, record: Record) -> Assent | None:
+    """The last yes of such a human to the task that the act names, which names neither a request nor a thing."""
+    told = record.answers_to([("task", act.principal, act.task)]) if act.task and act.principal else []
+    if not told:
+        return None
+    asked = _Asked(act, record, act.path, [])
+    yes = _last_yes((a for a in told if a.within_remit), asked)
+    return _assented(yes, asked, names_it=False) if yes else None
+
+
+def _assent(act: Act, record: Record) -> Assent | None:
+    asked = _Asked(act, record, act.path, [p for p in payments_of(act, record) if p.spends])
+    yes = _last_yes((a for a in asked.answers if _joins(a, asked)), asked)
+    own = yes is not None and yes.event_id in (act.event_id, *(paid.event_id for paid in asked.paid))
+    if yes is None or (own and not yes.over):  # a gate that the act itself carries says nothing else of it than the act
+        return None
+    return _assented(yes, asked, names_it=bool(yes.over) or yes.target in {act.target, act.resource} - {""})
+
+
+def _last_yes(answers: Iterable[Approval], asked: "_Asked") -> Approval | None:
+    """Of answers in order of time, the last approval that counts and that no refusal followed before the act was done."""
+    yes: Approval | None = None
+    for answer in answers:
+        if answer.answer == "asked" or answer.at > asked.act.occurred_at:
+            continue
+        if answer.answer == "refused":
+            yes = None if answer.by_kind == "human" else yes
+        elif _is_entitled(answer.by, asked) is True and not _doubt(answer, asked, answer.kind):
+            yes = answer
+    return yes
+
+
+def _assented(yes: Approval, asked: "_Asked", *, names_it: bool) -> Assent:
+    hashed, currency = asked.digests.get(yes.over, (None, None)) if yes.over else (None, None)
+    most = yes.max_price_minor if yes.max_price_minor is not None else hashed
+    return Assent(yes, names_it, most, (yes.currency or currency or asked.currency).upper())
+
+
 def answers_looked_at(act: Act, record: Record, path: Path) -> list[Approval]:
     """Every approval, refusal and question that could be about this act, whether it counted or not."""
     paid = [p for p in payments_of(act, record) if p.spends]
@@ -332,21 +397,26 @@ def _is_of(answer: Approval, asked: _Asked) -> bool:
     return same_thing and answer.verb == act.verb != "" and answer.principal == act.principal
 
 
-def _digests(act: Act, record: Record, path: Path, paid: Iterable[Act]) -> set[str]:
-    """All that this act's parameters can hash to: the price may be the approval's, the intent's or the act's own."""
+_Price = tuple[int | None, str | None]
+
+
+def _digests(act: Act, record: Record, path: Path, paid: Iterable[Act]) -> dict[str, _Price]:
+    """All that this act's parameters can hash to, and with which price: it may be the approval's, the intent's or the act's
+    own.
+    """
     own = [a.payload.intent for a in (act, *paid)]
     if not (asked := record.prices_asked(act)) and not any(
         a.payload.gate and a.payload.gate.over for a in (act, *paid)
     ):
-        return set()
-    prices = {(None, None), (None, act.currency or None), *asked}
+        return {}
+    prices: set[_Price] = {(None, None), (None, act.currency or None), *asked}
     prices |= {
         (intent.max_price_minor, intent.currency)
         for intent in (*own, *(grant.intent for grant in path.grants))
         if intent
     }
     prices |= {(told.amount_minor, told.currency) for told in (act, *paid) if told.amount_minor is not None}
-    return set().union(*(over_digests(act, price, currency) for price, currency in prices))
+    return {digest: (price, currency) for price, currency in prices for digest in over_digests(act, price, currency)}
 
 
 def _price_exceeds(approval: Approval, asked: _Asked) -> bool:

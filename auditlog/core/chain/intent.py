@@ -26,6 +26,7 @@ class Stated:
     grant: str | None
     leaf_index: int
     event_id: str
+    by_approval: bool = False  # what a human approved, said later and closer to the act than what was asked for
 
 
 @dataclass(frozen=True, slots=True)

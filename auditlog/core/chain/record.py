@@ -48,6 +48,7 @@ class Approval:
     within_remit: bool = True  # its source may speak of approvals; else it is claimed, and counts for nothing
     verb: str = ""  # what was asked for, where it says so
     target: str = ""
+    task: str = ""  # that it is about, where it names neither a request nor a thing
     chain: frozenset[str] = frozenset()  # parties of its own path
 
     @property
@@ -410,6 +411,8 @@ def answer_keys(approval: Approval) -> list[tuple[str, ...]]:
     keys = [("over", approval.over), ("request", approval.request_id)]
     if approval.verb and approval.target:
         keys.append(("asked", approval.principal, approval.verb, approval.target))
+    if approval.task:
+        keys.append(("task", approval.principal, approval.task))
     return [key for key in keys if key[-1]]
 
 

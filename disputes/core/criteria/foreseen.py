@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 
 from auditlog.core.acts.repeat import past_of
 from auditlog.core.acts.task import tasks_of
-from auditlog.core.chain.authority import over_digests
-from auditlog.core.chain.gates import check_gates
+from auditlog.core.chain.gates import assent_to, check_gates
 from auditlog.core.chain.intent import is_listed, stated_intent
 from auditlog.core.money.money import amount_text
 from disputes.core.criteria.base import Contested, CriterionResult
@@ -75,17 +74,8 @@ def _approved(it: Contested) -> bool:
     checks = check_gates(it.done, it.record)
     if checks and all(check.approval is not None for check in checks):
         return True
-    for approval in it.record.approvals:
-        is_of_it = not approval.principal or approval.principal == it.done.principal
-        if approval.over and is_of_it and approval.by_kind == "human" and approval.at <= it.done.occurred_at:
-            prices = {
-                (approval.max_price_minor, approval.currency),
-                (None, None),
-                (it.act.amount_minor, it.act.currency or None),
-            }
-            if any(approval.over in over_digests(it.done, price, currency) for price, currency in prices):
-                return True
-    return False
+    yes = assent_to(it.done, it.record)
+    return yes is not None and bool(yes.approval.over)
 
 
 def _habits(it: Contested) -> Habits:

@@ -3,6 +3,7 @@
 from auditlog.core.acts.repeat import past_of
 from auditlog.core.acts.task import Cost, tasks_of
 from auditlog.core.chain.act import Act
+from auditlog.core.chain.gates import Assent, assent_to, assent_to_task
 from auditlog.core.chain.intent import Stated, compare_domain, is_listed, other_tier, stated_intent
 from auditlog.core.money.money import amount_text
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
@@ -31,9 +32,10 @@ def told_around(it: Contested) -> tuple[str, list[Act]]:
 def intent(it: Contested) -> CriterionResult:
     """I1: was it what had been asked for: target, tier, quantity, price of the task so far, and not the same thing again.
 
-    An agent's own word never makes a match. Metered calls are judged by the task's total only.
+    What a human approved by name, or up to a price, is what was asked for, whatever was said before. An agent's own word
+    never makes a match. Metered calls are judged by the task's total only.
     """
-    done, stated = it.done, stated_intent(it.done)
+    done, stated, said_yes = it.done, stated_intent(it.done), _assents(it)
     evidence: list[Evidence] = [{"event_id": done.event_id, "leaf": done.leaf_index}]
     if stated is not None:
         evidence.insert(
@@ -41,6 +43,7 @@ def intent(it: Contested) -> CriterionResult:
             {"event_id": stated.event_id, "leaf": stated.leaf_index}
             | ({"grant": stated.grant} if stated.grant else {}),
         )
+    evidence += ({"event_id": yes.approval.event_id, "leaf": yes.approval.leaf_index} for yes in said_yes)
     differs, codes, cure, over = _differences(it, stated)
     again, doubt, first = _again(it)
     if again:
@@ -54,7 +57,7 @@ def intent(it: Contested) -> CriterionResult:
         return CriterionResult(
             "I1", "fail", "; ".join(differs), tuple(evidence), tuple(dict.fromkeys(codes)), cure, over_minor=over
         )
-    if stated is None:
+    if stated is None and not any(yes.names_it or yes.max_minor is not None for yes in said_yes):
         if doubt:
             return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", tuple(evidence), ("loop",),
                                    cure="what the calls were to cost together would decide")  # fmt: skip
@@ -62,18 +65,32 @@ def intent(it: Contested) -> CriterionResult:
     return _kept(it, stated, tuple(evidence), doubt)
 
 
-def _kept(it: Contested, stated: Stated, evidence: tuple[Evidence, ...], doubt: str) -> CriterionResult:
+def _assents(it: Contested) -> list[Assent]:
+    """What humans said yes to: this act, by whichever statement of it, and its task."""
+    own = assent_to(it.done, it.record) or assent_to(it.act, it.record)
+    of_task = assent_to_task(it.done, it.record)
+    return [yes for yes in (own, of_task) if yes is not None]
+
+
+def _kept(it: Contested, stated: Stated | None, evidence: tuple[Evidence, ...], doubt: str) -> CriterionResult:
     """Nothing differs: whether that is a match, or only all that can be said."""
     done, cost = it.done, _cost(it)
-    matches, counted = is_listed(done, stated.intent), _count(it)
+    yes = next((yes for yes in _assents(it) if yes.names_it), None)
+    matches = yes is not None or (stated is not None and is_listed(done, stated.intent))
+    counted = _count(it)
     if cost is not None and cost.unknown:
-        return CriterionResult("I1", "unknown", f"at most {amount_text(cost.max_minor, cost.currency)} was asked for, {cost.unknown} was taken, and no rate "
+        return CriterionResult("I1", "unknown", f"{cost.said}, {cost.unknown} was taken, and no rate "
                                "is on record", evidence, cure=f"a recorded rate from {cost.unknown} to {cost.currency} would decide")  # fmt: skip
     if doubt and cost is None:
         return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", evidence, ("loop",),
                                cure="what the calls were to cost together would decide")  # fmt: skip
     if not (matches or cost or counted):
-        if stated.intent.quantity is not None and it.act.spends and it.act.type != "usage.metered":
+        if (
+            stated is not None
+            and stated.intent.quantity is not None
+            and it.act.spends
+            and it.act.type != "usage.metered"
+        ):
             # Whether this is one of the things of which so many were asked for, nobody says.
             return CriterionResult(
                 "I1", "unknown", f"{stated.intent.quantity} were asked for, and whether this is one of them is not stated",
@@ -82,10 +99,10 @@ def _kept(it: Contested, stated: Stated, evidence: tuple[Evidence, ...], doubt: 
         return CriterionResult(
             "I1", "na", "the stated intent names nothing that this act could be compared with", evidence
         )
-    if stated.by_actor:
+    if stated is not None and stated.by_actor and yes is None and not (cost and cost.asked == "approved"):
         return CriterionResult("I1", "unknown", "it equals an intent that an agent itself supplied", evidence,
                                cure="the intent as the human stated it would decide")  # fmt: skip
-    said = [f"{done.object} is what was asked for"] if matches else []
+    said = [f"{yes.approval.by} approved it" if yes is not None else f"{done.object} is what was asked for"] * matches
     if cost is not None:
         so_far = amount_text(cost.before_minor + cost.own_minor, cost.currency)
         said.append(f"the task has cost {so_far} of {amount_text(cost.max_minor, cost.currency)}")
@@ -99,22 +116,23 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
     differs: list[str] = []
     codes: list[str] = []
     cure, over = "", None
-    if stated is None:
-        return differs, codes, cure, over
-    done, asked = it.done, stated.intent
-    if done.verb.startswith("domain."):
-        compared = compare_domain(done)
-        if compared.relation not in ("equal", "not_stated"):
-            differs.append(f"{compared.nearest} was asked for, {done.object} was the target ({compared.relation})")
+    done = it.done
+    is_humans = (
+        stated is not None and not stated.by_actor
+    )  # an agent's own estimate is no price or number that a human set
+    if stated is not None and not any(yes.names_it for yes in _assents(it)):
+        asked = stated.intent
+        if done.verb.startswith("domain."):
+            compared = compare_domain(done)
+            if compared.relation not in ("equal", "not_stated"):
+                differs.append(f"{compared.nearest} was asked for, {done.object} was the target ({compared.relation})")
+                codes.append("intent_divergent")
+                cure = f"anticipated if the target had been {compared.nearest}, as asked"
+        elif tier := other_tier(done, asked):
+            differs.append(f"{', '.join(asked.targets[:3])} was asked for, {tier} was taken")
             codes.append("intent_divergent")
-            cure = f"anticipated if the target had been {compared.nearest}, as asked"
-    elif tier := other_tier(done, asked):
-        differs.append(f"{', '.join(asked.targets[:3])} was asked for, {tier} was taken")
-        codes.append("intent_divergent")
-        cure = f"anticipated if {asked.targets[0]} had been taken, as asked"
-    if stated.by_actor:
-        return differs, codes, cure, over  # an agent's own estimate is no price or number that a human set
-    counted = _count(it)
+            cure = f"anticipated if {asked.targets[0]} had been taken, as asked"
+    counted = _count(it) if is_humans else None
     if counted is not None and counted.is_over:
         differs.append(
             f"{counted.wanted} {'was' if counted.wanted == 1 else 'were'} asked for, and this is number {counted.number}"
@@ -122,7 +140,7 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
         codes += ["intent_divergent", "quantity_exceeded"]
         cure = cure or f"anticipated if {counted.wanted} at most had been bought"
     cost = _cost(it)
-    if cost is not None and cost.is_over:
+    if cost is not None and cost.is_over and (is_humans or cost.asked == "approved"):
         differs.append(cost.words)
         codes += ["intent_divergent", "price_exceeded"]
         cure = cure or (
@@ -142,13 +160,20 @@ def _cost(it: Contested) -> Cost | None:
     if cost is not None or not it.act.spends:
         return cost
     stated, amount = stated_intent(it.done), it.act.amount_minor or 0
-    if stated is None or stated.intent.max_price_minor is None:
-        return None
-    most, currency = stated.intent.max_price_minor, (stated.intent.currency or it.act.currency).upper()
-    if currency != it.act.currency and most:
-        return Cost(most, currency, 0, 0, 0, False, "", it.act.currency)
-    over = max(0, amount - most)
-    return Cost(most, it.act.currency, 0, amount, over, bool(over), it.act.event_id if over else "")
+    approved = [yes for yes in _assents(it) if yes.max_minor is not None]
+    prices = [(yes.max_minor or 0, yes.currency or it.act.currency, "approved") for yes in approved]
+    if stated is not None and stated.intent.max_price_minor is not None and not any(yes.covers_all for yes in approved):
+        prices.append((stated.intent.max_price_minor, (stated.intent.currency or it.act.currency).upper(), "asked for"))
+    costs = []
+    for most, currency, asked in prices:
+        if currency != it.act.currency and most:
+            costs.append(Cost(most, currency, 0, 0, 0, False, "", it.act.currency, asked))
+            continue
+        over = max(0, amount - most)
+        costs.append(
+            Cost(most, it.act.currency, 0, amount, over, bool(over), it.act.event_id if over else "", "", asked)
+        )
+    return max(costs, key=lambda cost: (cost.is_over, bool(cost.unknown)), default=None)
 
 
 def _count(it: Contested):

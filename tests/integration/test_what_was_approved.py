@@ -1,0 +1,193 @@
+"""What a human approved is what was wanted: it says more than the intent before it, and its price binds."""
+
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+import rfc8785
+
+from auditlog.core.wire.keys import b64url
+from auditlog.models import Finding
+from tests.integration.test_whose_money import DAY, HOUR, MINUTE, Stage
+
+
+class Desk(Stage):
+    def approves(
+        self, most=None, *, human=None, by=None, after=30 * MINUTE, currency="USD", over=None, source=None, **more
+    ):
+        human = human or self.mara
+        gate = {"kind": "purchase", "by": (by or human).ref, **({"over": over} if over else {})}
+        intent = {"max_price_minor": most, "currency": currency} if most is not None else None
+        return self.tell(source or self.desk, "approval.decided", after, gate=gate, intent=intent, actor=by or human,
+                         principal=human, provider=None, **more)  # fmt: skip
+
+    def registers(self, name, amount, *, grant, after=HOUR, **more):
+        return self.tell(self.desk, "domain.registered", after, amount=amount, grant=grant, actor=self.bot, principal=None,
+                         verb="domain.register", target=("domain", name), **more)  # fmt: skip
+
+    def reason(self, signed):
+        return next(each["reason"] for each in self.verdict(signed)["criteria"] if each["id"] == "I1")
+
+
+@pytest.fixture
+def desk(world):
+    return Desk(world)
+
+
+def bound(verb, type, id, most, currency="USD"):
+    """`over` of an act at the shop, up to a price."""
+    fields = {"verb": verb, "provider": "shop", "target": {"type": type, "id": id}}
+    return b64url(sha256(rfc8785.dumps(fields | {"max_price_minor": most, "currency": currency})).digest())
+
+
+def joined(by, most):
+    """How an approval of buying vm `a` joins it, and what the act says for that."""
+    return {
+        "request": ({"request_id": "r1"}, {"request_id": "r1"}),
+        "over": ({"over": bound("vm.create", "vm", "a", most)}, {}),
+        "task": ({"task": "t1"}, {"task": "t1"}),
+    }[by]
+
+
+@pytest.mark.parametrize("by", ["request", "over", "task"])
+@pytest.mark.parametrize("comes", ["before", "late"])
+def test_more_than_was_approved_is_found_without_any_gate(desk, by, comes):
+    mine = desk.grant()
+    said, does = joined(by, 5_000)
+    if comes == "before":
+        desk.approves(5_000, **said)
+    bought = desk.buys(8_000, grant=mine, **does)
+    if comes == "late":
+        desk.settled().approves(5_000, **said)
+    desk.settled()
+
+    verdict = desk.verdict(bought)
+    assert (verdict["verdict"], verdict["codes"]) == (
+        "within_scope_unanticipated",
+        ["intent_divergent", "price_exceeded"],
+    )
+    assert desk.reason(bought) == "at most 50.00 USD was approved, 80.00 USD was taken"
+    [found] = Finding.objects.filter(tenant=desk.world.row, rule="intent.price_exceeded")
+    assert found.money_at_risk_minor == 3_000
+    desk.agree()
+
+
+@pytest.mark.parametrize("by", ["request", "over", "task"])
+def test_up_to_what_was_approved_is_what_was_asked_for(desk, by):
+    mine = desk.grant()
+    said, does = joined(by, 5_000)
+    desk.approves(5_000, **said)
+    bought = desk.buys(5_000, grant=mine, **does)
+    desk.settled()
+
+    assert desk.verdict(bought)["verdict"] == "within_scope" and desk.result(bought, "I1") == "pass"
+    assert desk.rules() == []
+    desk.agree()
+
+
+def test_a_price_approved_for_a_task_is_for_all_of_it(desk):
+    mine = desk.grant()
+    desk.approves(5_000, task="t1")
+    bought = [desk.buys(3_000, grant=mine, task="t1", after=HOUR * n, target=("vm", str(n))) for n in (1, 2, 3)]
+    elsewhere = desk.buys(9_000, grant=mine, task="t2", after=5 * HOUR, target=("vm", "z"))
+    desk.settled()
+
+    assert [desk.verdict(each)["verdict"] for each in bought] == ["within_scope"] + ["within_scope_unanticipated"] * 2
+    assert desk.verdict(elsewhere)["verdict"] == "within_scope"
+    [found] = Finding.objects.filter(tenant=desk.world.row, rule="intent.price_exceeded")
+    assert (found.money_at_risk_minor, found.events_total) == (4_000, 2)
+    desk.agree()
+
+
+@pytest.mark.parametrize("by", ["over", "request"])
+@pytest.mark.parametrize("comes", ["before", "late"])
+def test_another_name_at_another_price_that_a_human_approved_is_what_was_wanted(desk, by, comes):
+    mine = desk.grant(intent={"targets": ["acme.com"], "max_price_minor": 1_500, "currency": "USD", "quantity": 1})
+    asked = desk.registers("acme.com", 1_200, grant=mine, after=20 * MINUTE)
+    said = {
+        "over": {"over": bound("domain.register", "domain", "acme.io", 2_500)},
+        "request": {"request_id": "r1", "verb": "domain.register", "target": ("domain", "acme.io")},
+    }[by]
+    if comes == "before":
+        desk.approves(2_500, **said)
+    bought = desk.registers("acme.io", 2_500, grant=mine, request_id="r1")
+    if comes == "late":
+        assert desk.settled().rules() == [
+            "intent.domain_mismatch", "intent.price_exceeded", "intent.quantity_exceeded",
+        ]  # fmt: skip
+        desk.approves(2_500, **said)
+    desk.settled()
+
+    assert [desk.verdict(each)["verdict"] for each in (asked, bought)] == ["within_scope"] * 2
+    assert desk.rules() == []
+    desk.agree()
+
+
+def test_what_was_approved_counts_in_the_task_for_what_comes_after(desk):
+    mine = desk.grant(intent={"max_price_minor": 1_500, "currency": "USD"})
+    desk.approves(2_500, over=bound("vm.create", "vm", "a", 2_500))
+    desk.buys(2_500, grant=mine)
+    more = desk.buys(100, grant=mine, after=2 * HOUR, target=("vm", "b"))
+    desk.settled()
+
+    assert desk.reason(more) == "at most 15.00 USD was asked for, and with this the task has cost 26.00 USD"
+    desk.agree()
+
+
+def test_a_yes_without_a_price_says_nothing_of_the_price(desk):
+    mine = desk.grant(intent={"max_price_minor": 1_500, "currency": "USD"})
+    desk.approves(request_id="r1")
+    bought = desk.buys(2_500, grant=mine, request_id="r1")
+    desk.settled()
+    assert desk.reason(bought) == "at most 15.00 USD was asked for, 25.00 USD was taken"
+    desk.agree()
+
+
+def test_a_price_approved_in_other_money_is_unknown_without_a_rate(desk):
+    mine = desk.grant()
+    desk.approves(5_000, currency="EUR", request_id="r1")
+    bought = desk.buys(8_000, grant=mine, request_id="r1")
+    desk.settled()
+    assert desk.result(bought, "I1") == "unknown" and desk.rules() == []
+    desk.agree()
+
+
+@pytest.mark.parametrize("whose", ["an agent", "another customer", "the acting side", "taken back", "afterwards"])
+def test_a_yes_that_does_not_count_excuses_nothing(desk, whose):
+    mine = desk.grant(intent={"targets": ["acme.com"]})
+    said = {"over": bound("domain.register", "domain", "acme.io", 2_500)}
+    if whose == "an agent":
+        desk.approves(2_500, by=desk.world.agent("approver", issuer="https://id.one.example"), **said)
+    elif whose == "another customer":
+        desk.approves(2_500, human=desk.otto, **said)
+    elif whose == "the acting side":
+        desk.approves(2_500, source=desk.agents, **said)
+    elif whose == "afterwards":
+        desk.approves(2_500, after=DAY, **said)
+    else:
+        desk.approves(2_500, **said)
+        desk.approves(2_500, after=40 * MINUTE, outcome="denied", **said)
+    bought = desk.registers("acme.io", 2_500, grant=mine)
+    desk.settled()
+
+    assert desk.result(bought, "I1") == "fail" and "intent.domain_mismatch" in desk.rules()
+
+
+def test_a_yes_that_does_not_count_convicts_nobody_by_its_price(desk):
+    mine = desk.grant()
+    desk.approves(100, human=desk.otto, request_id="r1")
+    desk.approves(100, source=desk.agents, request_id="r1", after=31 * MINUTE)
+    bought = desk.buys(8_000, grant=mine, request_id="r1")
+    desk.settled()
+
+    assert desk.verdict(bought)["verdict"] == "within_scope" and desk.rules() == []
+
+
+def test_the_last_word_of_a_human_is_the_price(desk):
+    mine = desk.grant()
+    desk.approves(5_000, request_id="r1")
+    desk.approves(9_000, request_id="r1", after=30 * MINUTE + timedelta(seconds=30))
+    bought = desk.buys(8_000, grant=mine, request_id="r1")
+    desk.settled()
+    assert desk.verdict(bought)["verdict"] == "within_scope" and desk.rules() == []
+    desk.agree()
