@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from auditlog.models import Charge, Event, Finding
+from auditlog.sources.configure import add_organisation
 from disputes.adjudicate import adjudicate
 from tests.integration.test_money_verdict_is_finding import contradictions as of_money
 from tests.integration.test_verdict_is_finding import accusations, contradictions
@@ -160,6 +161,55 @@ def test_one_customer_neither_lifts_nor_lowers_anothers_cap(stage):
 
     assert stage.verdict(within)["verdict"] == "within_scope" and stage.verdict(over)["codes"] == ["over_limit"]
     stage.agree()
+
+
+@pytest.mark.parametrize("who", ["another's agent", "a human of another organisation"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_stranger_who_caps_an_agent_convicts_nobody(stage, who, first):
+    mine = stage.grant()
+    if who == "another's agent":
+        stranger = stage.world.agent("stranger", issuer="https://agents.example")
+        stage.world.send(stage.world.grant(stage.otto, stranger, actions=["**"], at=stage.begins, source=stage.keys))
+    else:
+        stranger = stage.otto
+        for name, issuer in (("One", "https://id.one.example"), ("Two", "https://id.two.example")):
+            add_organisation(stage.world.row, name, issuers=[issuer], now=stage.world.now)
+    if not first:
+        stage.cap(9_000, human=stage.mara)
+    said = {"id": "cap", "scope": "global", "max_minor": 2_000, "currency": "USD", "interval": "month",
+            "holder": stage.bot.ref, "set_by": stranger.ref}  # fmt: skip
+    stage.tell(
+        stage.desk,
+        "limit.set" if first else "limit.lowered",
+        2 * MINUTE,
+        limit=said,
+        actor=stranger,
+        principal=stage.mara,
+        provider=None,
+    )
+    bought = stage.buys(5_000, grant=mine, after=2 * HOUR)
+    beyond = stage.buys(5_000, grant=mine, after=3 * HOUR, target=("vm", "b"))
+    stage.settled()
+
+    assert stage.result(bought, "C5") == "unknown" and stage.verdict(bought)["verdict"] == "indeterminate"
+    assert stage.result(beyond, "C5") == ("unknown" if first else "fail")
+    assert ("spend.cap_exceeded" in stage.rules()) is not first
+    stage.agree()
+
+
+def test_an_agent_caps_its_own_sub_agent(stage):
+    mine = stage.grant(redelegate=True)
+    sub = stage.world.agent("sub", issuer="https://agents.example")
+    below = stage.world.grant(stage.bot, sub, parent=mine, actions=["**"], at=stage.begins, source=stage.keys)
+    stage.world.send(below)
+    said = {"id": "cap", "scope": "global", "max_minor": 2_000, "currency": "USD", "interval": "month",
+            "holder": sub.ref, "set_by": stage.bot.ref}  # fmt: skip
+    stage.tell(stage.desk, "limit.set", MINUTE, limit=said, actor=stage.bot, provider=None)
+    over = stage.tell(
+        stage.desk, "action.performed", HOUR, amount=5_000, grant=below, actor=sub, principal=None, verb="vm.create"
+    )
+    stage.settled()
+    assert stage.verdict(over)["codes"] == ["over_limit"]
 
 
 def test_a_colleague_may_cap_a_human_in_his_own_name(stage):

@@ -1,7 +1,7 @@
 """The record around acts: what a detector or the verdict engine may look at besides the acts themselves."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -345,7 +345,13 @@ class Record:
         """The limits that bind what is spent in a principal's name."""
         key = ("limits of", principal)
         if key not in self.memory:
-            facts = [fact for fact in self.limits if self._is_said_of(fact, principal)]
+            said = (fact for fact in self.limits if self._is_said_of(fact, principal))
+            facts = [
+                replace(fact, doubt=f"{fact.set_by} sets limits of nobody here")
+                if self._is_strangers(fact, principal)
+                else fact
+                for fact in said
+            ]
             self.memory[key] = limits_of(facts, self.raise_standing)
         return self.memory[key]
 
@@ -357,6 +363,17 @@ class Record:
             return False
         is_own = bool(fact.grant) or fact.principal in ("", principal)
         return is_own or self.organisations.are_one(fact.principal, principal) is True
+
+    def _is_strangers(self, fact: LimitFact, principal: str) -> bool:
+        """Whether somebody set it who has no part in it: an agent that stands neither above nor below the holder, or a human
+        of another organisation. What such a one narrows may hold or not; what he widens is judged as any raise.
+        """
+        holder, setter = fact.holder, fact.set_by
+        if fact.verb == "grant" or not holder or setter in ("", holder, principal):
+            return False
+        if self.kind_of(setter) in ("agent", "workload"):
+            return setter not in self.lineage.get(holder, ()) and holder not in self.lineage.get(setter, ())
+        return self.kind_of(setter) == "human" and self.organisations.are_one(setter, principal) is False
 
     def _before(self, principal: str) -> dict[str, LimitFact | None]:
         key = ("limits before", principal)
