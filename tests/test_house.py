@@ -45,6 +45,7 @@ LADDER = (
     "auditlog/people",
     "auditlog/custody",
     "auditlog/detection",
+    "auditlog/detection/findings",
     "auditlog/export",
     "auditlog/reads",
     "auditlog/projection",

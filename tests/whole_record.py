@@ -12,7 +12,7 @@ from auditlog.core.amount import minor
 from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.detection.detect import GRACE
-from auditlog.detection.joined import with_joined
+from auditlog.detection.findings.joined import with_joined
 from auditlog.detectors import ACT_DETECTORS, STORY_DETECTORS
 from auditlog.detectors.gathered import gather
 from auditlog.models import Finding as Row

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from auditlog.core.reading import Reading
-from auditlog.detection.triage import LABELS
+from auditlog.detection.findings.triage import LABELS
 from auditlog.detectors import runbook_of
 from auditlog.models import Event
 

@@ -31,7 +31,7 @@ from auditlog.core.log.merkle import leaf_hash
 from auditlog.core.log.tlog import proof_text
 from auditlog.custody.witness import cosigned_note
 from auditlog.database import clock
-from auditlog.detection.triage import triage
+from auditlog.detection.findings.triage import triage
 from auditlog.export import siem
 from auditlog.formats import Delivery
 from auditlog.ingest import receive as road

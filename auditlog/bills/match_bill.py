@@ -15,7 +15,7 @@ from auditlog.core.bills.match import Charge, Found, Matched, match, totals
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import CREDIT_RAIL
 from auditlog.database.bulk import copy_rows
-from auditlog.detection.keep import keep_keys
+from auditlog.detection.findings.keep import keep_keys
 from auditlog.detectors import bill_differs
 from auditlog.models import Bill, BillLine, Tenant
 from auditlog.projection.generation import generation_of

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from auditlog.core.finding import Finding
 from auditlog.custody.earned import unearned
-from auditlog.detection.keep import keep_found
+from auditlog.detection.findings.keep import keep_found
 from auditlog.detectors import integrity
 from auditlog.ledger.absence import destroyed
 from auditlog.ledger.append import EPOCH

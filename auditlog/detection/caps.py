@@ -23,8 +23,8 @@ from auditlog.core.money.forecast import BEGUN, forecast
 from auditlog.core.money.limits import LimitFact, Minor, Spent
 from auditlog.database.dirty import look_again
 from auditlog.database.policies import policies_of
-from auditlog.detection.joined import with_joined
-from auditlog.detection.keep import keep, keep_keys
+from auditlog.detection.findings.joined import with_joined
+from auditlog.detection.findings.keep import keep, keep_keys
 from auditlog.detectors import (
     Detector,
     authority_exceeded,

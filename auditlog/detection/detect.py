@@ -25,9 +25,9 @@ from auditlog.database.dirty import AT_ONCE, look_again, look_at_leaves
 from auditlog.database.policies import following, policies_of
 from auditlog.detection import past
 from auditlog.detection.caps import judge_caps
+from auditlog.detection.findings.keep import keep_keys
 from auditlog.detection.grace import GRACE, is_ripe
 from auditlog.detection.judge_acts import judge_acts
-from auditlog.detection.keep import keep_keys
 from auditlog.detection.keys import Asked, judge_keys
 from auditlog.detection.names import judge_names
 from auditlog.detection.rates import judge_rates

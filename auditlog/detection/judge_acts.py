@@ -10,10 +10,10 @@ from datetime import datetime
 from auditlog.core.chain.act import Act
 from auditlog.core.event import GrantObject
 from auditlog.core.finding import Finding
-from auditlog.detection.gather import keep_gathered
+from auditlog.detection.findings.gather import keep_gathered
+from auditlog.detection.findings.keep import keep_events
 from auditlog.detection.grace import is_ripe
 from auditlog.detection.ground import ground_of, judged_with
-from auditlog.detection.keep import keep_events
 from auditlog.detectors import ACT_DETECTORS, Detector
 from auditlog.models import Tenant
 from auditlog.reads.acts import select_acts

@@ -19,9 +19,9 @@ from auditlog.core.finding import Finding
 from auditlog.database.bulk import upsert_rows
 from auditlog.database.dirty import look_again
 from auditlog.database.policies import policies_of
+from auditlog.detection.findings.keep import keep
 from auditlog.detection.grace import is_ripe
 from auditlog.detection.ground import limits_around
-from auditlog.detection.keep import keep
 from auditlog.detectors import (
     ACT_DETECTORS,
     Detector,

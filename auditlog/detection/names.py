@@ -21,7 +21,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.names.cluster import DAY, LEVELS, REACH, Cluster, Finder, Named, Run, campaigns_of, joined, runs_of
 from auditlog.database.bulk import copy_rows, fetch_rows
 from auditlog.database.dirty import look_again
-from auditlog.detection.keep import keep_among, standing_with
+from auditlog.detection.findings.keep import keep_among, standing_with
 from auditlog.detectors import bulk_provisioning, bulk_registration, campaign
 from auditlog.detectors.base import Detector
 from auditlog.models import Tenant

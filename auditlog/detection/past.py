@@ -29,7 +29,7 @@ from auditlog.core.money.limits import Spent
 from auditlog.database.bulk import copy_rows
 from auditlog.database.dirty import look_at_leaves
 from auditlog.database.policies import policies_of
-from auditlog.detection.keep import keep_among, standing_with
+from auditlog.detection.findings.keep import keep_among, standing_with
 from auditlog.detectors import declined_storm, duplicate_charge, price_exceeded, quantity_exceeded, retry_loop
 from auditlog.detectors.base import Detector
 from auditlog.models import Tenant
@@ -419,26 +419,27 @@ def _tasks(tenant: Tenant, acts: Iterable[Act], around: Around) -> set[int]:
 ANSWERED = 1_000  # acts that an answer naming neither request nor thing may be about, the first after it
 
 
-def leaves_answered(tenant: Tenant, answers: Sequence[Act]) -> set[int]:
+def leaves_answered(tenant: Tenant, answers: Sequence[Act], *, types: Collection[str] = TYPES) -> set[int]:
     """Leaves of the acts that these answers, which may come late, can be about: under their request or task, of their thing,
     and, where a digest alone binds one, of their principal afterwards.
     """
     found: set[int] = set()
     requests = {answer.request_id for answer in answers} - {""}
     if requests:
-        found |= _leaves(tenant, "request_id = ANY(%s) AND request_id <> ''", [list(requests)])
+        found |= _leaves(tenant, "request_id = ANY(%s) AND request_id <> ''", [list(requests)], types)
     for answer in answers:
         thing = answer.target or answer.resource
         if thing and answer.principal:
-            found |= _leaves(tenant, "principal = %s AND %s IN (target, resource)", [answer.principal, thing])
+            found |= _leaves(tenant, "principal = %s AND %s IN (target, resource)", [answer.principal, thing], types)
         elif answer.task and answer.principal:
-            found |= _leaves(tenant, "task = %s AND principal = %s", [answer.task, answer.principal])
+            found |= _leaves(tenant, "task = %s AND principal = %s", [answer.task, answer.principal], types)
         elif answer.principal and answer.payload.gate and answer.payload.gate.over:
             found |= _leaves(
                 tenant,
                 "leaf_index IN (SELECT leaf_index FROM projection_event WHERE tenant_id = e.tenant_id AND generation = e.generation"
                 " AND principal = %s AND occurred_at >= %s AND type = ANY(%s) ORDER BY occurred_at, leaf_index LIMIT %s)",
-                [answer.principal, answer.occurred_at, list(TYPES), ANSWERED],
+                [answer.principal, answer.occurred_at, list(types), ANSWERED],
+                types,
             )
     return found
 
@@ -464,11 +465,11 @@ def _below(tenant: Tenant, grant: str) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def _leaves(tenant: Tenant, condition: str, params: list) -> set[int]:
+def _leaves(tenant: Tenant, condition: str, params: list, types: Collection[str] = TYPES) -> set[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT leaf_index FROM projection_event e WHERE tenant_id = %s AND generation = %s AND type = ANY(%s)"
             f" AND environment = 'live' AND ({condition})",
-            [tenant.pk, generation_of(tenant), list(TYPES), *params],
+            [tenant.pk, generation_of(tenant), list(types), *params],
         )
         return {leaf for (leaf,) in cursor.fetchall()}

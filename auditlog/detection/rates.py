@@ -15,7 +15,7 @@ from auditlog.core.finding import Finding
 from auditlog.core.money.velocity import READ, WEEK, Episode, episodes
 from auditlog.core.policy import setting_of
 from auditlog.database.policies import policies_of
-from auditlog.detection.keep import keep_keys
+from auditlog.detection.findings.keep import keep_keys
 from auditlog.detectors import velocity
 from auditlog.detectors.velocity import Spender
 from auditlog.models import Tenant

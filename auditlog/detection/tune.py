@@ -21,9 +21,9 @@ from auditlog.core.policy import Policy, read_policy
 from auditlog.database.dirty import look_again, only_looking
 from auditlog.database.policies import following, policies_of, settings_of
 from auditlog.detection import caps, keys, past
+from auditlog.detection.findings.keep import collecting, keep_keys
 from auditlog.detection.grace import is_ripe
 from auditlog.detection.judge_acts import judge_acts
-from auditlog.detection.keep import collecting, keep_keys
 from auditlog.detection.names import look_at_names
 from auditlog.detection.rates import judge_rates
 from auditlog.detection.uncapped import judge_uncapped

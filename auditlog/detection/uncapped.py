@@ -11,7 +11,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.finding import Finding
 from auditlog.core.policy import setting_of
 from auditlog.database.policies import policies_of
-from auditlog.detection.keep import keep_keys
+from auditlog.detection.findings.keep import keep_keys
 from auditlog.detectors import uncapped
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of

@@ -76,7 +76,7 @@ class FindingMember(models.Model):
     leaf_index = models.BigIntegerField()
     event_id = models.UUIDField(null=True)  # none of a leaf of the road itself, which is no event
     place = models.BigIntegerField()  # what orders them: their number as the rule names them, or their time
-    # Of findings that gather what was found of single events (detection/gather.py): what was found of this one, with
+    # Of findings that gather what was found of single events (detection/findings/gather.py): what was found of this one, with
     # what
     # the worst of them is found by.
     told = models.JSONField(null=True)

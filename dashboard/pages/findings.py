@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.reading import Reading
 from auditlog.database.policies import RULES, policy_of
-from auditlog.detection.triage import triage
+from auditlog.detection.findings.triage import triage
 from auditlog.detectors import detectors_of, runbook_of
 from auditlog.models import Finding, Triage
 from auditlog.reads.access import Viewer

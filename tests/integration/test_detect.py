@@ -6,7 +6,7 @@ import pytest
 
 from auditlog.core.errors import NotPermitted
 from auditlog.detection.detect import detect
-from auditlog.detection.triage import triage
+from auditlog.detection.findings.triage import triage
 from auditlog.detectors import runbook_of
 from auditlog.models import Finding, Role
 from auditlog.projection.project import project, rebuild

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from auditlog.detection import gather, keep
+from auditlog.detection.findings import gather, keep
 from auditlog.models import Finding
 from auditlog.reads import read_findings
 from tests.integration.test_api import Api

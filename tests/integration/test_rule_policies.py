@@ -16,7 +16,7 @@ from auditlog.core.policy import read_policy
 from auditlog.database import clock
 from auditlog.database.policies import RULES, policies_of, policy_of, settings_of
 from auditlog.detection import tune
-from auditlog.detection.triage import triage
+from auditlog.detection.findings.triage import triage
 from auditlog.models import Backtest, Finding, Payload, RulePolicy
 from auditlog.reads.access import issue_token
 from tests.integration.test_dashboard_pages import signed_in

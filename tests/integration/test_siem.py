@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from auditlog.core.errors import ConfigurationError, NotPossible
-from auditlog.detection.triage import triage
+from auditlog.detection.findings.triage import triage
 from auditlog.export.configure_export import add_export, change_export
 from auditlog.export.deliver import BATCH, deliver, due_streams
 from auditlog.export.siem import behind, number_changes, read_page
@@ -79,7 +79,7 @@ def send_acts(world, count):
 def find(world, number=1, **more):
     """A finding of its own, kept the way detection keeps it."""
     from auditlog.core import finding as core
-    from auditlog.detection.keep import keep_keys
+    from auditlog.detection.findings.keep import keep_keys
 
     event = Event.objects.filter(tenant=world.row).first()
     values = dict(rule="spend.retry_loop", anchor=f"a{number}", severity="high", title=f"loop {number}", events=(str(event.event_id),),
@@ -96,7 +96,7 @@ def find(world, number=1, **more):
 
 
 def withdraw(world, number=1):
-    from auditlog.detection.keep import keep_keys
+    from auditlog.detection.findings.keep import keep_keys
 
     keep_keys(world.row, "spend.retry_loop", 1, {(f"p{number}",): []}, withdrawn_by=9, now=world.now)
 

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from auditlog.core.amount import minor
 from auditlog.core.finding import SEVERITIES, Finding
 from auditlog.database.bulk import copy_rows
-from auditlog.detection.keep import collected, followed, write_finding
+from auditlog.detection.findings.keep import collected, followed, write_finding
 from auditlog.detectors import Detector
 from auditlog.models import Tenant
 from auditlog.models.findings import SHOWN
