@@ -32,6 +32,7 @@ from auditlog.detection.keys import Asked, judge_keys
 from auditlog.detection.names import judge_names
 from auditlog.detection.rates import judge_rates
 from auditlog.detection.uncapped import judge_uncapped
+from auditlog.detection.unforeseen import judge_unforeseen
 from auditlog.detectors import (
     STORY_DETECTORS,
     SourceDetector,
@@ -100,6 +101,7 @@ def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int)
     if not work.is_empty:
         work.waiting |= judge_acts(tenant, work.acts, work.graced, withdrawn_by=work.upto, now=now)
         _judge_past(tenant, work, start=state.detected, now=now)
+        judge_unforeseen(tenant, work.acts, withdrawn_by=work.upto, now=now)
         judge_names(tenant, work.acts, work.big_keys, withdrawn_by=work.upto, now=now)
         judge_caps(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now, big=work.big_caps)
         judge_uncapped(tenant, work.acts, work.principals, withdrawn_by=work.upto, now=now)

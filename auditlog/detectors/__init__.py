@@ -50,6 +50,7 @@ from auditlog.detectors import (
     token_elsewhere,
     unattributed,
     uncapped,
+    unforeseen,
     used_after_expiry,
     used_after_revocation,
     velocity,
@@ -58,7 +59,7 @@ from auditlog.detectors.base import Detector, RateDetector, SourceDetector, Stor
 
 # Every rule, in the order of the design's table. A rule with two partition keys has two detectors.
 ACT_DETECTORS: tuple[Detector, ...] = (
-        lookalike, bulk_registration, bulk_provisioning, campaign, domain_mismatch, quantity_exceeded, price_exceeded, retry_loop, duplicate_charge, authority_exceeded,
+        lookalike, bulk_registration, bulk_provisioning, campaign, domain_mismatch, quantity_exceeded, price_exceeded, unforeseen, retry_loop, duplicate_charge, authority_exceeded,
         cap_exceeded, cross_provider_cap, concurrency_overshoot, bill_differs, self_raise, cap_creep, declined_storm, uncapped, key_missing, stranded, *attenuation.PATTERNS, cycle, used_after_revocation,
         used_after_expiry, audience_mismatch, out_of_scope, gate_missing, refused_and_done, key_mismatch, *orphan_token.PATTERNS, unattributed,
         confused_deputy,

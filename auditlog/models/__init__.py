@@ -66,6 +66,7 @@ from auditlog.models.projections import (
     SourceActivity,
     Tie,
     Token,
+    Unasked,
     UnparsedLeaf,
 )
 from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
@@ -137,6 +138,7 @@ __all__ = [
     "Tile",
     "Token",
     "Triage",
+    "Unasked",
     "Unbilled",
     "UnparsedLeaf",
     "Verification",

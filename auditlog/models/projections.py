@@ -522,6 +522,26 @@ class NameRow(models.Model):
         return self.name
 
 
+class Unasked(models.Model):
+    """An act that cannot be undone and that nobody asked for by name, under its kind (detection/unforeseen.py)."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "generation", "leaf_index")
+    tenant = models.ForeignKey("auditlog.Tenant", models.CASCADE, db_index=False, db_constraint=False)
+    generation = models.IntegerField()
+    leaf_index = models.BigIntegerField()
+    kind = models.UUIDField()  # hash of principal, verb, provider and what it was done to
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "projection_unasked"
+        indexes = [
+            models.Index(fields=["tenant", "generation", "kind", "at", "leaf_index"], name="unasked_in_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of leaf {self.leaf_index}"
+
+
 class SourceActivity(models.Model):
     """When a source was last heard, by its last leaf."""
 

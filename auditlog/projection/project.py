@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import structlog
+from django.apps import apps
 from django.db import DataError, connection, transaction
 
 from auditlog import formats
@@ -39,7 +40,6 @@ from auditlog.projection.chains import find_grants_of_tokens, fold_grants, fold_
 from auditlog.projection.money import fold_charges
 from auditlog.projection.sources import (
     KIND_OF_RULE,
-    TABLES,
     fold_clocks,
     fold_sequences,
     look_at_all_sources,
@@ -115,25 +115,15 @@ def rebuild(tenant: Tenant, *, now: datetime) -> int:
 
 
 def _drop_generations(tenant: Tenant, *, keep: int) -> None:
+    """Of every table whose rows belong to a generation."""
+    tables = sorted(
+        model._meta.db_table
+        for model in apps.get_app_config("auditlog").get_models()
+        if model._meta.db_table.startswith("projection_") and any(f.name == "generation" for f in model._meta.fields)
+    )
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in (
-            "event",
-            "party",
-            "mention",
-            "grant",
-            "token",
-            "limit",
-            "charge",
-            "balance",
-            "rate",
-            "holding",
-            "tie",
-            *TABLES,
-            "state",
-        ):
-            cursor.execute(
-                f"DELETE FROM projection_{table} WHERE tenant_id = %s AND generation <> %s", [tenant.pk, keep]
-            )
+        for table in tables:
+            cursor.execute(f"DELETE FROM {table} WHERE tenant_id = %s AND generation <> %s", [tenant.pk, keep])
 
 
 def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int) -> int:

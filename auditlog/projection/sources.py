@@ -38,7 +38,6 @@ CLOCK_TYPES = {
     "events": "int8", "ahead": "int8", "least_lag_us": "int8", "most_lag_us": "int8", "first_at": "timestamptz",
     "last_at": "timestamptz", "leaf_index": "int8", "event_id": "uuid",
 }  # fmt: skip
-TABLES = ("source", "unparsed", "sequence", "clock")
 _MICROSECOND = timedelta(microseconds=1)
 
 

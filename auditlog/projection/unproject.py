@@ -50,7 +50,7 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
     _count(batch, gone, sources)
     _look_again_beside(batch, gone)
     with connection.cursor() as cursor:
-        for table in ("event", "limit", "tie", "name", "unparsed"):
+        for table in ("event", "limit", "tie", "name", "unasked", "unparsed"):
             cursor.execute(
                 f"DELETE FROM projection_{table} WHERE tenant_id = %(tenant)s AND generation = %(generation)s AND leaf_index = ANY(%(leaves)s)",
                 scope,
@@ -106,6 +106,11 @@ _BESIDE = """
        AND o.tie = t.tie AND o.at BETWEEN t.at - interval '6 hours' AND t.at + interval '6 hours'
      WHERE t.tenant_id = %(tenant)s AND t.generation = %(generation)s AND t.leaf_index = ANY(%(leaves)s)
        AND o.leaf_index <> ALL(%(leaves)s) LIMIT %(most)s)
+    UNION
+    (SELECT o.leaf_index FROM projection_unasked u CROSS JOIN LATERAL (
+        SELECT n.leaf_index FROM projection_unasked n WHERE n.tenant_id = u.tenant_id AND n.generation = u.generation AND n.kind = u.kind
+          AND n.leaf_index <> ALL(%(leaves)s) ORDER BY n.at, n.leaf_index LIMIT 1) o
+     WHERE u.tenant_id = %(tenant)s AND u.generation = %(generation)s AND u.leaf_index = ANY(%(leaves)s) LIMIT %(most)s)
     UNION
     (SELECT o.leaf_index FROM projection_name n JOIN projection_name o ON o.tenant_id = n.tenant_id AND o.generation = n.generation
        AND o.what = n.what AND o.principal = n.principal AND o.at BETWEEN n.at - interval '30 days' AND n.at + interval '120 days'

@@ -28,11 +28,11 @@ JUDGED_BY: dict[str, tuple[str, ...]] = {
     "intent.domain_mismatch": ("I1",),
     "intent.price_exceeded": ("I1",),
     "intent.quantity_exceeded": ("I1",),
+    "intent.unforeseen": ("I1", "I2"),
 }
 # Rules about a sum or a run: an act that is counted in one did not have to be the one that went over.
-_COUNTING = frozenset(
-    rule for rule in JUDGED_BY if rule.startswith(("spend.", "intent.")) and rule != "intent.domain_mismatch"
-)
+_OF_ONE_ACT = ("intent.domain_mismatch", "intent.unforeseen")
+_COUNTING = frozenset(rule for rule in JUDGED_BY if rule.startswith(("spend.", "intent.")) and rule not in _OF_ONE_ACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ def _held(
         reads, words = "counted", "the act is counted in it, and is not the one that went over"
     elif unknown or criteria["C1"]["result"] == "unknown":
         reads, words = "unknown", f"whether it holds of this act is not known to {_and(unknown or ['C1'])}"
+    elif found.rule == "intent.unforeseen":
+        reads = "differs"
+        words = "nobody asked for the act by name, which the finding says; I2 asks for two signs that nobody foresaw it"
     else:
         reads, words = "differs", f"{_and(names)} does not fail: the finding and the verdict differ on this act"
     return {

@@ -34,10 +34,11 @@ def desk(world):
     return Desk(world)
 
 
-def bound(verb, type, id, most, currency="USD"):
-    """`over` of an act at the shop, up to a price."""
+def bound(verb, type, id, most=None, currency="USD"):
+    """`over` of an act at the shop, up to a price where one is given."""
     fields = {"verb": verb, "provider": "shop", "target": {"type": type, "id": id}}
-    return b64url(sha256(rfc8785.dumps(fields | {"max_price_minor": most, "currency": currency})).digest())
+    price = {} if most is None else {"max_price_minor": most, "currency": currency}
+    return b64url(sha256(rfc8785.dumps(fields | price)).digest())
 
 
 def joined(by, most):

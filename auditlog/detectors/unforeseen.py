@@ -1,0 +1,126 @@
+"""intent.unforeseen: something that cannot be undone was done, of a kind that this human's agents had not done before, and it
+is none of what was asked for.
+
+A kind is a verb, a provider and what it was done to. Asked for is what a human's intent names, what a human approved, and
+what a grant names by itself. Where nobody stated an intent that names things there is nothing to differ from.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from auditlog.core.advice import Facts, left_until
+from auditlog.core.chain.act import ACT_TYPES, PAYMENT_TYPES, Act
+from auditlog.core.chain.gates import assent_to, check_gates
+from auditlog.core.chain.intent import is_listed, stated_intent
+from auditlog.core.chain.record import Record
+from auditlog.core.finding import Finding
+from auditlog.core.money.money import amount_text
+from auditlog.core.names.grace import undo_until
+from auditlog.detectors.base import finding
+
+rule = "intent.unforeseen"
+version = 1
+title = "A first act of its kind that cannot be undone, and that nobody asked for by name"
+runbook = (
+    "Ask the human whether this was wanted. If not, undo what still can be undone, narrow the grant to what was asked for, "
+    "and have acts of this kind approved from now on."
+)
+false_positives = "The human asked for it in a channel that no source reports, or it is a step of what was asked for."
+of_events = frozenset(
+    {"money_at_risk", "undo_until"}
+)  # what came first hangs on other events, and the intent is the grant's
+types = ACT_TYPES - PAYMENT_TYPES - {"usage.metered"}
+partition = ("principal",)
+waits = False
+
+Kind = tuple[str, str, str, str]  # principal, verb, provider, what it was done to
+
+_FOR_GOOD = frozenset({"domain.registered", "domain.transferred", "domain.deleted"})
+
+
+def advise(facts: Facts, now: datetime | None) -> str:
+    until = facts.time("undo_until")
+    if until is None or now is None:
+        return runbook
+    if now >= until:
+        return f"Ask the human whether this was wanted. It can no longer be given back for its price: that ran {left_until(until, now)}. {_THEN}"
+    return f"Ask the human whether this was wanted. If not, have the registrar delete it {left_until(until, now)} (add grace period). {_THEN}"
+
+
+_THEN = "Narrow the grant to what was asked for, and have acts of this kind approved from now on."
+
+
+def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
+    first: dict[Kind, Act] = {}
+    for act in sorted(acts, key=lambda act: (act.occurred_at, act.leaf_index)):
+        if is_unasked(act, record):
+            first.setdefault(kind_of(act), act)
+    yield from (finding_of(act) for act in first.values())
+
+
+def kind_of(act: Act) -> Kind:
+    target = act.payload.action.target if act.payload.action else None
+    what = "domain" if act.type.startswith("domain.") else target.type.lower() if target else ""
+    return act.principal, act.verb or act.type, act.provider, what
+
+
+def is_final(act: Act) -> bool:
+    """Whether an agent did something that its source says cannot be undone, or that is undone for a while only."""
+    action = act.payload.action
+    if not act.happened or act.environment != "live" or act.type not in types or not act.principal:
+        return False
+    if act.payload.mode == "direct" or act.actor in ("", act.principal):
+        return False
+    return act.type in _FOR_GOOD or (action is not None and action.irreversible)
+
+
+def is_unasked(act: Act, record: Record) -> bool:
+    """Whether it is such an act and a human's intent names things, of which it is none; doubt is no such act."""
+    if not is_final(act):
+        return False
+    stated = stated_intent(act)
+    if stated is None or stated.by_actor or not stated.intent.targets or not act.object:
+        return False
+    if is_listed(act, stated.intent) or _is_granted_by_name(act):
+        return False
+    yes = assent_to(act, record)
+    return not (yes is not None and yes.names_it) and not any(
+        check.result != "fail" for check in check_gates(act, record)
+    )
+
+
+def _is_granted_by_name(act: Act) -> bool:
+    named = {
+        resource.lower()
+        for grant in act.path.grants
+        for detail in grant.details or ()
+        for resource in detail.resources or ()
+    }
+    return bool(named & {act.object.lower().rstrip("."), act.target.lower(), act.resource.lower()})
+
+
+def finding_of(act: Act) -> Finding:
+    stated = stated_intent(act)
+    asked = stated.intent.targets if stated is not None else []
+    until = undo_until(act.object, act.occurred_at) if act.type == "domain.registered" else None
+    price = f" for {amount_text(act.amount_minor, act.currency)}" if act.amount_minor else ""
+    at = f" at {act.provider}" if act.provider else ""
+    more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
+    _, verb, provider, what = kind_of(act)
+    return finding(
+        rule,
+        act.event_id,
+        [act],
+        severity="medium" if act.amount_minor else "low",
+        title=f"{verb} on {act.object}{at}{price}: the first of its kind here, where {asked[0]}{more} was asked for"
+        if asked
+        else f"{verb} on {act.object}{at}{price}: the first of its kind here",
+        money_at_risk_minor=act.amount_minor,
+        currency=act.currency or None,
+        evidence={
+            "kind": {"verb": verb, "provider": provider, "what": what},
+            "asked_for": list(asked)[:20],
+            **({"stated_in": stated.event_id, "intent_leaf": stated.leaf_index} if stated is not None else {}),
+            **({"undo_until": until.isoformat()} if until is not None else {}),
+        },
+    )
