@@ -27,6 +27,7 @@ from auditlog.detection.judge_acts import judge_acts
 from auditlog.detection.names import look_at_names
 from auditlog.detection.rates import judge_rates
 from auditlog.detection.uncapped import judge_uncapped
+from auditlog.detection.unforeseen import judge_kept
 from auditlog.detectors import STORY_DETECTORS, detectors_of, integrity
 from auditlog.ledger.append import append_note
 from auditlog.models import Backtest, RulePolicy, Tenant
@@ -228,6 +229,8 @@ def _judge(tenant: Tenant, rule: str, acts: Sequence[Act], *, now: datetime) -> 
     elif rule in keys.RULES:
         ripe = [act for act in acts if is_ripe(act.received_at, now)]
         keys.judge_keys(tenant, keys.Asked(acts, ripe, (), (), 0, now))
+    elif rule == "intent.unforeseen":
+        judge_kept(tenant, acts, now=now)
     elif rule == "spend.uncapped":
         judge_uncapped(tenant, acts, (), withdrawn_by=0, now=now)
     elif rule == "spend.velocity":

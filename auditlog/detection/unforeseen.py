@@ -33,7 +33,21 @@ def judge_unforeseen(tenant: Tenant, changed: Sequence[Act], *, withdrawn_by: in
         acts |= {act.leaf_index: act for act in select_acts(tenant, "leaf_index = ANY(%s)", [list(told)])}
         known += told
     unasked = _unasked(tenant, [acts[leaf] for leaf in sorted(acts)])
-    kinds = _keep(tenant, known, unasked)
+    _judge(tenant, _keep(tenant, known, unasked), withdrawn_by=withdrawn_by, now=now)
+
+
+def judge_kept(tenant: Tenant, acts: Sequence[Act], *, now: datetime) -> None:
+    """Judge the kinds of these acts as they are kept, and keep nothing anew."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT kind FROM projection_unasked WHERE tenant_id = %s AND generation = %s AND leaf_index = ANY(%s)",
+            [tenant.pk, generation_of(tenant), [act.leaf_index for act in acts]],
+        )
+        kinds = {kind for (kind,) in cursor.fetchall()}
+    _judge(tenant, kinds, withdrawn_by=0, now=now)
+
+
+def _judge(tenant: Tenant, kinds: Collection[UUID], *, withdrawn_by: int, now: datetime) -> None:
     if kinds:
         found = {
             (str(kind),): [unforeseen.finding_of(act)] if act else [] for kind, act in _first(tenant, kinds).items()

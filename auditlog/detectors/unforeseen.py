@@ -2,7 +2,8 @@
 is none of what was asked for.
 
 A kind is a verb, a provider and what it was done to. Asked for is what a human's intent names, what a human approved, and
-what a grant names by itself. Where nobody stated an intent that names things there is nothing to differ from.
+what a grant names by itself. Where nobody stated an intent that names things there is nothing to differ from; of a domain
+name that differs from the names asked for intent.domain_mismatch says all there is to say.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from datetime import datetime
 from auditlog.core.advice import Facts, left_until
 from auditlog.core.chain.act import ACT_TYPES, PAYMENT_TYPES, Act
 from auditlog.core.chain.gates import assent_to, check_gates
-from auditlog.core.chain.intent import is_listed, stated_intent
+from auditlog.core.chain.intent import compare_domain, is_listed, stated_intent
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
@@ -82,6 +83,8 @@ def is_unasked(act: Act, record: Record) -> bool:
     if stated is None or stated.by_actor or not stated.intent.targets or not act.object:
         return False
     if is_listed(act, stated.intent) or _is_granted_by_name(act):
+        return False
+    if act.type == "domain.registered" and compare_domain(act).relation != "not_stated":
         return False
     yes = assent_to(act, record)
     return not (yes is not None and yes.names_it) and not any(

@@ -62,15 +62,28 @@ def test_the_first_of_its_kind_is_found_and_the_next_ones_are_not(desk, order):
 
 
 def test_a_name_at_a_price_says_until_when_it_can_be_given_back(desk):
-    mine = desk.grant(intent=INTENT)
-    bought = desk.registers("acme.com", 900, grant=mine)  # what was asked for is no precedent
-    other = desk.registers("acme-corp.com", 1_100, grant=mine, after=2 * HOUR)
+    mine = desk.grant(intent={"targets": ["project/launch"]})
+    bought = desk.registers("acme-corp.com", 1_100, grant=mine, after=2 * HOUR)
     [found] = raised(desk)
 
-    assert [str(one) for one in found.event_ids] == [desk.event(other)] and desk.event(bought)
+    assert [str(one) for one in found.event_ids] == [desk.event(bought)]
     assert (found.severity, found.money_at_risk_minor) == ("medium", 1_100)
     assert found.evidence["undo_until"] == (desk.begins + 2 * HOUR + 5 * DAY).isoformat()
     desk.agree()
+
+
+def test_another_name_than_the_ones_asked_for_is_said_once(desk):
+    mine = desk.grant(intent=INTENT)
+    desk.registers("acme-corp.com", 1_100, grant=mine)
+    assert raised(desk) == [] and desk.rules() == ["intent.domain_mismatch"]
+
+
+def test_what_was_asked_for_is_no_precedent(desk):
+    mine = desk.grant(intent={"targets": ["a"]})
+    drops(desk, "a", grant=mine)
+    other = drops(desk, "b", grant=mine, after=2 * HOUR)
+    [found] = raised(desk)
+    assert [str(one) for one in found.event_ids] == [desk.event(other)]
 
 
 def test_another_verb_provider_or_human_is_another_kind(desk):
@@ -156,6 +169,7 @@ def test_what_is_erased_is_no_first_any_more_and_a_rebuild_says_the_same(desk):
 def test_old_generations_leave_nothing(desk):
     mine = desk.grant(intent=INTENT)
     desk.registers("acme-corp.com", 1_100, grant=mine)
+    drops(desk, "a", grant=mine)
     desk.settled()
     rebuild(desk.world.row, now=desk.world.now + timedelta(minutes=5))
     with connection.cursor() as cursor:
