@@ -214,11 +214,13 @@ def source_in_force(source: Source, *, fresh: bool = False) -> tuple[Source | No
 
 
 def _as_stated(source: Source, row: Mapping[str, Any]) -> Source:
-    """A source as a leaf states it, but for its state: what was suspended meanwhile is."""
+    """A source as a leaf states it; what was suspended meanwhile is suspended."""
     stated = copy(source)
     for column in Source._meta.concrete_fields:
-        if column.column in row and column.column != "state":
+        if column.column in row:
             setattr(stated, column.attname, row[column.column])
+    if source.state != Source.State.ACTIVE:
+        stated.state = source.state
     return stated
 
 

@@ -661,18 +661,11 @@ def _await_web(port: int, running: list[children.Child]) -> None:
 
 
 def _await_keys(tenant) -> None:
-    """A key is in force once the publisher, which runs beside the web workers here, has signed a checkpoint over it."""
-    from auditlog.models import SourceKey
-    from auditlog.sources.configuration import binds
+    """A source is in force once the publisher, which runs beside the web workers here, has signed a checkpoint over it."""
+    from auditlog.sources.configuration import await_in_force
 
-    deadline = time.monotonic() + 30
-    while any(
-        binds(tenant, ("key", key), fresh=True) is not None
-        for key in SourceKey.objects.filter(source__tenant=tenant).values_list("pk", flat=True)
-    ):
-        if time.monotonic() > deadline:
-            raise CommandError("the publisher signed no checkpoint over the source's key")
-        time.sleep(0.1)
+    if not await_in_force(tenant, "source", "key", patience=30):
+        raise CommandError("the publisher signed no checkpoint over the source and its key")
 
 
 def _verify_only(tenant, sets: list[bytes]) -> float:
