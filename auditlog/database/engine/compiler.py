@@ -60,7 +60,7 @@ class SQLInsertCompiler(_Configures, compiler.SQLInsertCompiler):
         what = "ignore" if self.query.on_conflict else "insert"
         row = f"jsonb_populate_record(NULL::{self.connection.ops.quote_name(self.query.get_meta().db_table)}, done)"
         wanted = ", ".join(f"({row}).{self.connection.ops.quote_name(f.column)}" for f in self.returning_fields or ())
-        return [self._call(what, f"jsonb_build_array({', '.join(objects)})", params, wanted)]
+        return [self._call(what, f"to_jsonb(ARRAY[{', '.join(objects)}])", params, wanted)]
 
 
 class SQLUpdateCompiler(_Configures, compiler.SQLUpdateCompiler):
