@@ -87,6 +87,7 @@ BEGIN
     RETURN NULL;
 END $$;
 ALTER FUNCTION configuration_noted() SECURITY DEFINER;
+ALTER FUNCTION service_tenant() SECURITY DEFINER;
 
 -- Which names of an organisation are private decides what an abuse desk is told: the leaf states it where there are any.
 ALTER FUNCTION configuration_rows(bigint, text, bigint) RENAME TO configuration_rows_before_private_names;
