@@ -14,7 +14,7 @@ from auditlog.sources.configure import add_source
 from config import embedded
 from tests.faults.conftest import at
 
-BEFORE = "0024_front_door"
+BEFORE = "0025_unasked"
 OLD_GRANTS = (
     "GRANT USAGE ON SCHEMA public TO {app}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {app}",

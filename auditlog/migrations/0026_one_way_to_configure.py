@@ -6,6 +6,6 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0024_front_door")]
+    dependencies = [("auditlog", "0025_unasked")]
 
     operations = [migrations.RunSQL((files("auditlog") / "sql" / "configure.sql").read_text())]
