@@ -116,7 +116,7 @@ def test_a_policy_that_no_leaf_states_is_not_followed(stage, admin):
     made = put(stage, admin, {})
     unstated = RulePolicy(tenant=stage.world.row, rule=TWICE, version=2, data={"enabled": False}, reason="", set_by="", person="",
                           at=stage.world.now, leaf_index=made.leaf_index)  # fmt: skip
-    with pytest.raises(DatabaseError, match="policy 2 of .* is not what leaf"):
+    with pytest.raises(DatabaseError, match=r"policy 2 of .* is not what leaf"):
         unstated.save()
     unstated.pk = None
     with (
