@@ -11,11 +11,11 @@ from auditlog.api.views import ingest_view
 from auditlog.core.errors import AnswerableError, ConfigurationDiffers
 from auditlog.custody import security
 from auditlog.database import clock
+from auditlog.database.acting import acting_as
 from auditlog.models import Membership, Tenant
 from auditlog.models.directory import DEFAULT_TENANT
 from auditlog.reads.access import Viewer
 from auditlog.sources import configuration
-from auditlog.sources.acting import acting_as
 from config.errors import problem, refusal, status_of
 
 log = structlog.get_logger()

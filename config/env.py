@@ -56,7 +56,7 @@ def database(url: str) -> dict[str, Any]:
     # channel_binding).
     options = {key: value for key, value in parts.items() if key not in ("dbname", "user", "password", "host", "port")}
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "auditlog.database.engine",
         "NAME": parts.get("dbname", ""),
         "USER": parts.get("user", ""),
         "PASSWORD": parts.get("password", ""),

@@ -20,6 +20,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.NotFound, 404, "Not found"),
     (errors.NotPossible, 409, "Not possible now"),
     (errors.NotInForce, 503, "Not in force yet"),
+    (errors.NotScanned, 503, "Not scanned"),
     (errors.ConfigurationDiffers, 503, "Configuration is not what the log states"),
     (errors.OutboundError, 502, "Another host did not answer"),
     (errors.AnswerableError, 400, "Bad request"),

@@ -41,11 +41,11 @@ def database(django_db_setup, django_db_blocker):
 @pytest.fixture(autouse=True, scope="session")
 def published():
     """Rights bind at once: no publisher runs beside most tests. Those about that ask for `unpublished`."""
-    from auditlog.sources import configuration
+    from auditlog.database import published
 
     with pytest.MonkeyPatch.context() as patch:
-        real = configuration.covered
-        patch.setattr(configuration, "covered", lambda tenant_id: 1 << 62)
+        real = published.covered
+        patch.setattr(published, "covered", lambda tenant_id: 1 << 62)
         yield real
 
 
@@ -60,9 +60,10 @@ def unknown_to_the_door():
 @pytest.fixture
 def unpublished(published, monkeypatch):
     """Only what a checkpoint covers is in force, as in life."""
+    from auditlog.database import published as of_log
     from auditlog.sources import configuration
 
-    monkeypatch.setattr(configuration, "covered", published)
+    monkeypatch.setattr(of_log, "covered", published)
     configuration._logs.clear()
     yield
     configuration._logs.clear()

@@ -52,6 +52,7 @@ LADDER = (
     "auditlog/ingest",
     "auditlog/sources",
     "auditlog/ledger",
+    "auditlog/database/engine",
     "auditlog/database",
     "auditlog/models",
     "auditlog/detectors",

@@ -14,10 +14,10 @@ from django.db import connection, transaction
 from auditlog.bills.match_bill import Outcome, match_provider
 from auditlog.core.bills.line import Line
 from auditlog.core.bills.read import mapping_of_file, read_bill
+from auditlog.database.acting import acting
 from auditlog.database.bulk import copy_rows
 from auditlog.ledger.append import append_note
 from auditlog.models import Bill, BillLine, BillMapping, Tenant
-from auditlog.sources.acting import acting
 
 _LINE_TYPES = {
     "tenant_id": "int8", "bill_id": "int8", "key": "varchar", "said": "varchar", "position": "int4", "at": "timestamptz",

@@ -15,12 +15,12 @@ from auditlog.core.amount import minor
 from auditlog.core.bills.line import BadBill
 from auditlog.core.bills.table import FOCUS, JOURNAL, csv_text, focus_row, journal
 from auditlog.core.money.money import CREDIT_RAIL
+from auditlog.database.acting import acting
 from auditlog.database.bulk import named_rows
 from auditlog.ledger.append import append_note
 from auditlog.models import Statement, Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.response.keys import signed
-from auditlog.sources.acting import acting
 
 
 def next_month(month: date) -> date:

@@ -95,6 +95,10 @@ class NotInForce(AnswerableError):
     """A right that its leaf gives, and that no published checkpoint covers yet."""
 
 
+class NotScanned(AnswerableError):
+    """A file that the malware scanner gave no verdict on."""
+
+
 class NotFound(AnswerableError):
     pass
 

@@ -19,7 +19,7 @@ from auditlog.models import Hold, Leaf, LogHead, Payload, ProjectionState, Relea
 from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.projection.project import rebuild
 from auditlog.projection.unproject import unproject
-from auditlog.sources.configuration import refuse_if_differs
+from auditlog.sources.configuration import refuse_unless_in_force
 
 log = structlog.get_logger()
 AT_ONCE = 1_000
@@ -217,7 +217,7 @@ def _of_these(tenant: Tenant, conflicts: Sequence[tuple[int, str, str]], going: 
 
 def retain(policy: RetentionPolicy, *, now: datetime) -> int:
     """Run a retention policy: erase what it has let go if it is armed, else only count it. Returns the number."""
-    refuse_if_differs(policy.tenant, ("policy", policy.pk))
+    refuse_unless_in_force(policy.tenant, ("policy", policy.pk))
     indexes = due(policy, now=now)
     if policy.is_armed:
         for at in range(0, len(indexes), AT_ONCE):

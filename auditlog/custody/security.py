@@ -24,12 +24,12 @@ from prometheus_client import Counter as Metric
 from auditlog.core.errors import TooManyRequests
 from auditlog.core.siem.security import KINDS, Noted, cef, ocsf
 from auditlog.core.text import visible
+from auditlog.database.acting import acting
 from auditlog.export.stream import Page, Stream, check_cursor
 from auditlog.ingest.receive import Strangers
 from auditlog.ledger.append import EPOCH, append_note
 from auditlog.models import SecurityLog, Tenant
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.sources.acting import acting
 from auditlog.sources.configuration import SERVICE
 from auditlog.sources.configure import add_tenant
 

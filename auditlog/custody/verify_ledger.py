@@ -6,6 +6,7 @@ into windows and taken up where the last one ended.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from auditlog.core.log.checkpoint import opened, public_key_of
 from auditlog.core.log.merkle import EMPTY, Edge
 from auditlog.core.log.tlog import TILE, subtree_root
 from auditlog.custody.earned import unearned
+from auditlog.database import configured
 from auditlog.ledger.absence import destroyed
 from auditlog.ledger.append import EPOCH
 from auditlog.ledger.publish import check_right_edge, origin_of, right_edge
@@ -40,6 +42,7 @@ class Verified:
     checkpoints: int
     erased: int
     root: bytes | None  # of the whole log, when the run reached its end
+    unchecked: int = 0  # leaves of grade C whose shared secret is gone: they cannot be checked any more
 
     @property
     def leaves(self) -> int:
@@ -90,9 +93,11 @@ def verify(tenant: Tenant, *, public_key=None, start: int = 0, limit: int | None
     _check_upper_tiles(tenant, start, end, roots, signed_size)
     for absence in destroyed(tenant, missing)[:1]:
         raise LedgerCorrupt(f"leaf {absence.leaf_index}: {absence.words()}")
-    for leaf in unearned(tenant, start, end):
+    unchecked: Counter[str] = Counter()
+    for leaf in unearned(tenant, start, end, unchecked=unchecked):
         raise LedgerCorrupt(f"leaf {leaf.leaf_index}: {leaf.words()}")
-    return Verified(start, end, size, len(checkpoints), len(missing), edge.root() if end == size else None)
+    root = edge.root() if end == size else None
+    return Verified(start, end, size, len(checkpoints), len(missing), root, unchecked.total())
 
 
 def _tiles_of_leaves(
@@ -278,4 +283,20 @@ def insert_only_faults() -> list[str]:
             )
             if cursor.fetchone()[0] < 2:
                 faults.append(f"the triggers that keep {table} insert-only are missing or disabled")
+        cursor.execute(_CONFIGURABLE, [list(configured.REMEMBERED)])
+        faults += [f"the application role may write {table} without a leaf" for (table,) in cursor.fetchall()]
+        cursor.execute(_UNSTATED, [list(configured.REMEMBERED)])
+        faults += [
+            f"the triggers that state {table} in the log are missing or disabled" for (table,) in cursor.fetchall()
+        ]
     return faults
+
+
+_CONFIGURABLE = """
+    SELECT t FROM unnest(%s::text[]) t WHERE has_table_privilege(current_user, t, 'INSERT') OR has_table_privilege(current_user, t, 'UPDATE')
+        OR has_table_privilege(current_user, t, 'DELETE') OR has_table_privilege(current_user, t, 'TRUNCATE') ORDER BY t
+"""
+_UNSTATED = """
+    SELECT t FROM unnest(%s::text[]) t WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t::regclass
+        AND g.tgname IN ('configuration_stated', 'rule_policy_stated') AND g.tgenabled IN ('O', 'A')) ORDER BY t
+"""

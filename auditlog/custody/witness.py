@@ -22,6 +22,7 @@ from auditlog.ledger.publish import origin_of
 from auditlog.models import Checkpoint as CheckpointRow
 from auditlog.models import Cosignature, Tenant, Witness
 from auditlog.sources import outbound
+from auditlog.sources.configuration import refuse_unless_in_force
 
 log = structlog.get_logger()
 BOUNDS = outbound.Bounds(read=5.0, total=10.0, size=16 * 1024)
@@ -50,6 +51,7 @@ def submit_all(tenant: Tenant, *, now: Callable[[], datetime], post: Post | None
 
 def _try(tenant: Tenant, witness: Witness, row: CheckpointRow, now: datetime, post: Post | None) -> str | None:
     try:
+        refuse_unless_in_force(tenant, ("witness", witness.pk))
         line = submit(tenant, witness, row, post=post or partial(https_post, witness))
         Cosignature.objects.get_or_create(
             tenant=tenant, epoch=EPOCH, size=row.size, witness=witness.name, defaults={"line": line, "received_at": now}

@@ -1,12 +1,15 @@
-"""How a tenant has set its rules. A version that its leaf does not state is not followed."""
+"""How a tenant has set its rules: the last version that a checkpoint covers. One that its leaf denies is refused."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from django.db.models import QuerySet
+
 from auditlog.core.errors import ConfigurationDiffers, ConfigurationError
 from auditlog.core.policy import Policy, Setting, read_policy
+from auditlog.database import published
 from auditlog.detectors import DETECTORS
 from auditlog.models import Payload, RulePolicy, Tenant
 
@@ -28,7 +31,12 @@ def policies_of(tenant: Tenant) -> Policies:
     followed = _followed.get()
     if followed is not None and followed[0] == tenant.pk:
         return followed[1]
-    return _read(tenant, RulePolicy.objects.filter(tenant=tenant).order_by("rule", "-version").distinct("rule"))
+    return _read(tenant, _in_force(tenant).order_by("rule", "-version").distinct("rule"))
+
+
+def _in_force(tenant: Tenant) -> QuerySet[RulePolicy]:
+    """The versions that a published checkpoint covers."""
+    return RulePolicy.objects.filter(tenant=tenant, leaf_index__lt=published.covered(tenant.pk))
 
 
 def every_policy(tenant: Tenant) -> list[Policy]:
@@ -50,7 +58,7 @@ def following(tenant: Tenant, policies: Policies) -> Iterator[None]:
 def policy_of(tenant: Tenant, rule: str) -> Policy:
     """How one rule is set. Raises ConfigurationError for a rule that there is not."""
     settings_of(rule)
-    newest = RulePolicy.objects.filter(tenant=tenant, rule=rule).order_by("-version")[:1]
+    newest = _in_force(tenant).filter(rule=rule).order_by("-version")[:1]
     return _read(tenant, newest).get(rule) or Policy(rule)
 
 

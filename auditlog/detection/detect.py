@@ -21,6 +21,7 @@ from django.db import connection, transaction
 from auditlog.core.chain.act import Act
 from auditlog.core.event import GRANTED, GrantObject
 from auditlog.core.finding import Finding
+from auditlog.database import published
 from auditlog.database.dirty import AT_ONCE, look_again, look_at_leaves
 from auditlog.database.policies import following, policies_of
 from auditlog.detection import past
@@ -48,8 +49,10 @@ from auditlog.projection.generation import generation_of, reading
 from auditlog.reads.acts import select_acts
 from auditlog.reads.source_facts import clock_facts, gap_facts, silence_of
 from auditlog.reads.stories import stories_around
+from auditlog.sources import configuration
 
 BATCH = 2_000
+PUT_OFF = timedelta(seconds=1)  # a publisher signs that often
 
 
 @dataclass(slots=True)
@@ -83,13 +86,18 @@ def detect(tenant: Tenant, *, now: datetime, limit: int = BATCH) -> int:
         with connection.cursor() as cursor:
             # What a crash takes of a round it takes with the position, and it is judged again.
             cursor.execute("SET LOCAL synchronous_commit TO off")
+        is_settled = published.is_settled(tenant.pk)  # before anything is read that may bind by now
         with reading(tenant, state.generation), following(tenant, policies_of(tenant)):
-            return _round(tenant, state, now=now, limit=limit)
+            return _round(tenant, state, now=now, limit=limit, is_settled=is_settled)
 
 
-def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int) -> int:
+def _round(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: int, is_settled: bool) -> int:
     upto = min(state.position, state.detected + limit)
     dirty = _take_dirty(tenant, now=now, limit=limit)
+    if not is_settled:
+        dirty = _put_off(tenant, dirty, now=now)
+    elif any(kind == "all" for kind, _ in dirty):
+        configuration.read_anew()
     taken = upto - state.detected + len(dirty)
     if not taken:
         return 0
@@ -124,6 +132,15 @@ def _take_dirty(tenant: Tenant, *, now: datetime, limit: int) -> list[tuple[str,
             [tenant.pk, now, limit],
         )
         return cursor.fetchall()
+
+
+def _put_off(tenant: Tenant, dirty: Sequence[tuple[str, str]], *, now: datetime) -> list[tuple[str, str]]:
+    """The whole record is judged anew because of what is configured: once a published checkpoint covers that, and not
+    before.
+    """
+    for key in {key for kind, key in dirty if kind == "all"}:
+        look_again(tenant.pk, "all", key, due_at=now + PUT_OFF)
+    return [(kind, key) for kind, key in dirty if kind != "all"]
 
 
 def _work(tenant: Tenant, start: int, end: int, dirty: Sequence[tuple[str, str]]) -> Work:

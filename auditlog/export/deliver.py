@@ -22,8 +22,7 @@ from auditlog.export.siem import read_page, streams
 from auditlog.export.stream import Page
 from auditlog.formats.standard_webhooks import signature
 from auditlog.models import Export, ExportStream, Tenant
-from auditlog.sources import outbound
-from auditlog.sources.configuration import refuse_if_differs
+from auditlog.sources import configuration, outbound
 from auditlog.sources.pull import alone, failed
 from auditlog.sources.source_secrets import source_secret
 
@@ -64,7 +63,9 @@ def deliver(
         if export.state != Export.State.ACTIVE or (stream.due_at is not None and stream.due_at > now()):
             return 0
         try:
-            refuse_if_differs(stream.tenant, ("export", export.pk))
+            configuration.refuse_if_differs(stream.tenant, ("export", export.pk))
+            if configuration.binds(stream.tenant, ("export", export.pk)) is not None:
+                return 0  # where to is not published yet
             more = True
             while more and time.monotonic() < ends:
                 page = read_page(stream.tenant, stream.what, format=export.kind, after=stream.position, size=size)

@@ -35,6 +35,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.wire.keys import load
 from auditlog.core.wire.redaction import clean_text
+from auditlog.database import published
 from auditlog.database.dirty import look_again
 from auditlog.database.gather import Gathering, Take
 from auditlog.ledger.append import Appended, append_statements
@@ -336,13 +337,14 @@ strangers = Strangers(STRANGERS_PER_SECOND, most=10_000)
 class _Known:
     """A source as this process remembers it, good for as long as `version` is what the database says."""
 
-    version: tuple | None  # None: it is read again with the next delivery
+    version: tuple
     source: Source
     sender: formats.Sender
     requests: Bucket
     events: Bucket
     notes: Bucket
     waiting: Mapping[str, int]  # keys by name that are not in force yet, with their leaf
+    until: int | None  # the first leaf that is to be covered by a checkpoint; then it is read again
 
 
 _remembered: dict[tuple[str, str], _Known] = {}
@@ -368,9 +370,13 @@ def _source(tenant: str, name: str) -> _Known:
         _remembered.pop((tenant, name), None)
         raise UnknownSource(f"no source {name[:60]!r} in tenant {tenant[:60]!r}")
     known = _remembered.get((tenant, name))
-    if known is None or known.version != version:
+    if known is None or known.version != version or _is_covered(known):
         known = _remembered[tenant, name] = _loaded(version)
     return known
+
+
+def _is_covered(known: "_Known") -> bool:
+    return known.until is not None and published.covered(known.source.tenant_id) > known.until
 
 
 def _versions(take: Take[tuple[str, str]]) -> list[tuple | None]:
@@ -387,18 +393,25 @@ _looks: Gathering[tuple[str, str], tuple | None] = Gathering(_versions, most=LOO
 
 
 def _loaded(version: tuple) -> _Known:
-    source = Source.objects.select_related("tenant").get(pk=version[0])
-    keys = list(source.keys.all())
-    rows = [("tenant", source.tenant_id), ("source", source.pk), *(("key", key.pk) for key in keys)]
-    if source.organisation_id:
-        rows.append(("organisation", source.organisation_id))
+    """Raises ConfigurationDiffers, and NotInForce for a source of which no published checkpoint knows yet."""
+    row = Source.objects.select_related("tenant").get(pk=version[0])
+    keys = list(row.keys.all())
+    rows = [("tenant", row.tenant_id), ("source", row.pk), *(("key", key.pk) for key in keys)]
+    if row.organisation_id:
+        rows.append(("organisation", row.organisation_id))
     # What is stated by the log itself, whatever the tables say: a key that was swapped signs nothing.
-    configuration.refuse_if_differs(source.tenant, *rows, fresh=True)
+    configuration.refuse_if_differs(row.tenant, *rows, fresh=True)
+    source, waits = configuration.source_in_force(row)
+    if source is None:
+        raise NotInForce(
+            f"source {row.name!r} waits for the next published checkpoint, which covers leaf {waits}: send it again in"
+            " a moment"
+        )
     leaves = {key.kid: configuration.binds(source.tenant, ("key", key.pk)) for key in keys if key.retired_at is None}
     waiting = {kid: leaf for kid, leaf in leaves.items() if leaf is not None}
     share = max(1, getattr(settings, "WEB_WORKERS", 1))  # every worker has its own bucket
     return _Known(
-        None if waiting else version,
+        version,
         source,
         sender_of(source, {key.kid: load(key.jwk, key.kid) for key in keys if key.retired_at is None and key.kid not in waiting},
                   frozenset(key.kid for key in keys if key.retired_at)),
@@ -406,6 +419,7 @@ def _loaded(version: tuple) -> _Known:
         Bucket(source.events_per_second / share),
         Bucket(NOTES_PER_SECOND),
         waiting,
+        min([*waiting.values(), *([waits] if waits is not None else [])], default=None),
     )  # fmt: skip
 
 

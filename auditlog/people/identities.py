@@ -5,10 +5,10 @@ from datetime import datetime
 from django.db import transaction
 
 from auditlog.core.errors import ConfigurationError, NotPermitted
+from auditlog.database.acting import acting
 from auditlog.ledger.append import append_note
 from auditlog.models import Identity, Membership, Tenant
 from auditlog.reads.access import ADDRESS, Viewer
-from auditlog.sources.acting import acting
 
 LINKED = "urn:answerable:linked"  # the issuer of what an admin knows
 

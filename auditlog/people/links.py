@@ -18,9 +18,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from auditlog.core.errors import ConfigurationError, NotFound, NotPermitted
+from auditlog.database.acting import acting, acting_as
 from auditlog.models import Membership, OneTimeLink, Role
 from auditlog.reads.access import Viewer
-from auditlog.sources.acting import acting, acting_as
 from auditlog.sources.configure import give_role
 
 INVITED_FOR = timedelta(days=3)

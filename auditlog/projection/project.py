@@ -46,7 +46,7 @@ from auditlog.projection.sources import (
     write_heard,
     write_unparsed,
 )
-from auditlog.sources.configuration import refuse_if_judgement_differs
+from auditlog.sources.configuration import refuse_if_judgement_differs, sources_in_force
 from auditlog.sources.sender import sender_of
 
 log = structlog.get_logger()
@@ -135,7 +135,7 @@ def _advance(tenant: Tenant, state: ProjectionState, *, now: datetime, limit: in
     if not rows:
         return 0
     refuse_if_judgement_differs(tenant)
-    sources = {source.pk: source for source in Source.objects.select_related("tenant").filter(tenant=tenant)}
+    sources = sources_in_force(tenant)
     batch = Batch(tenant, state.generation, [], rows[-1][0])
     batch.reads = list(_parsed(batch, rows, sources))
     try:

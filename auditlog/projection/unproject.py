@@ -33,6 +33,7 @@ from auditlog.projection.chains import drop_unsaid, said_of, unsay_grants, unsay
 from auditlog.projection.money import drop_lines, refold
 from auditlog.projection.payments import payments_around, rows_where
 from auditlog.projection.project import write_dirty
+from auditlog.sources.configuration import sources_in_force
 from auditlog.sources.sender import sender_of
 
 
@@ -41,7 +42,7 @@ def unproject(tenant: Tenant, state: ProjectionState, leaves: Collection[int]) -
     gone = {leaf for leaf in leaves if leaf < state.position}
     if not gone:
         return
-    sources = {source.pk: source for source in Source.objects.select_related("tenant").filter(tenant=tenant)}
+    sources = sources_in_force(tenant)
     erased = _read(tenant, gone, sources)
     batch = Batch(tenant, state.generation, [], state.position)
     scope = {"tenant": tenant.pk, "generation": state.generation, "leaves": list(gone)}

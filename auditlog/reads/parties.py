@@ -9,9 +9,9 @@ from auditlog.core.chain.organisation import Organisations
 from auditlog.core.chain.record import Owned
 from auditlog.core.party import split_party
 from auditlog.database.bulk import named_rows
-from auditlog.models import Organisation, OwnedName, Source, Tenant
+from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
-from auditlog.sources.configuration import refuse_if_judgement_differs
+from auditlog.sources.configuration import in_force, refuse_if_judgement_differs
 
 
 def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[str, str]:
@@ -24,20 +24,23 @@ def kinds_of(tenant: Tenant, generation: int, parties: Collection[str]) -> dict[
 
 
 def owned_names(tenant: Tenant) -> tuple[Owned, ...]:
-    rows = OwnedName.objects.filter(tenant=tenant).select_related("organisation").order_by("name")
-    return tuple(
-        Owned(row.name, row.organisation.name, frozenset(row.organisation.issuers), frozenset(row.organisation.parties))
-        for row in rows
-    )
+    """The names and marks that organisations own, by name."""
+    owned = [
+        Owned(name, row["name"], frozenset(row["issuers"]), frozenset(row["parties"]))
+        for row in in_force(tenant, "organisation").values()
+        for name in row["names"]
+    ]
+    return tuple(sorted(owned, key=lambda one: one.name))
 
 
 def organisations_of(tenant: Tenant) -> Organisations:
-    """Who answers for whom, as configured. Where two organisations claim one issuer, the first by name has it. Raises
+    """Who answers for whom, as configured and published. Where two organisations claim one issuer, the first by name has it. Raises
     ConfigurationDiffers where that is not what the log states.
     """
     refuse_if_judgement_differs(tenant)
-    rows = list(Organisation.objects.filter(tenant=tenant).order_by("-name").values_list("name", "issuers", "parties"))
-    sources = list(Source.objects.filter(tenant=tenant).values_list("issuer", "provider", "organisation__name"))
+    organisations, told = in_force(tenant, "organisation"), in_force(tenant, "source").values()
+    rows = sorted(((o["name"], o["issuers"], o["parties"]) for o in organisations.values()), reverse=True)
+    sources = [(s["issuer"], s["provider"], organisations.get(s["organisation_id"], {}).get("name")) for s in told]
     speakers: dict[str, set[str]] = {}
     for issuer, provider, _ in sources:
         if provider:
@@ -52,8 +55,8 @@ def organisations_of(tenant: Tenant) -> Organisations:
 
 def remits_of(tenant: Tenant) -> dict[str, frozenset[str]]:
     """By source: the issuers that it is confined to."""
-    rows = Source.objects.filter(tenant=tenant).exclude(speaks_for=[]).values_list("name", "speaks_for")
-    return {name: frozenset(issuers) for name, issuers in rows}
+    rows = in_force(tenant, "source").values()
+    return {row["name"]: frozenset(row["speaks_for"]) for row in rows if row["speaks_for"]}
 
 
 def parties_page(tenant: Tenant, *, after: str, size: int) -> list[dict]:

@@ -17,8 +17,7 @@ from auditlog.core.errors import AnswerableError, NotConfigured, UnexpectedAnswe
 from auditlog.core.wire.request import Request, Response
 from auditlog.formats.standard_webhooks import signature
 from auditlog.models import Receiver, Signal
-from auditlog.sources import outbound
-from auditlog.sources.configuration import refuse_if_differs
+from auditlog.sources import configuration, outbound
 from auditlog.sources.pull import alone
 from auditlog.sources.source_secrets import source_secret
 
@@ -48,7 +47,9 @@ def deliver(receiver_id: int, *, now: Callable[[], datetime], call: outbound.Cal
             return 0
         due = Signal.objects.filter(DUE, receiver=receiver, due_at__lte=now()).order_by("id")[:MOST]
         try:
-            refuse_if_differs(receiver.tenant, ("receiver", receiver.pk))
+            configuration.refuse_if_differs(receiver.tenant, ("receiver", receiver.pk))
+            if configuration.binds(receiver.tenant, ("receiver", receiver.pk)) is not None:
+                return 0  # who is told is not published yet
         except AnswerableError as error:
             put_off(receiver_id, str(error), now=now())
             return 0

@@ -19,7 +19,7 @@ from auditlog.detectors import DETECTORS
 from auditlog.models import Finding, ResponsePolicy, Role, Stop
 from auditlog.reads.access import Viewer, person_of
 from auditlog.response.stop import press
-from auditlog.sources.configuration import refuse_if_differs, state
+from auditlog.sources.configuration import binds, refuse_if_differs, state
 from auditlog.sources.configure import checked
 
 log = structlog.get_logger()
@@ -81,7 +81,8 @@ def respond_to_findings(*, now: Callable[[], datetime]) -> list[Stop]:
     for policy in ResponsePolicy.objects.select_related("tenant").exclude(mode=ResponsePolicy.Mode.OFF).order_by("id"):
         try:
             refuse_if_differs(policy.tenant, ("response policy", policy.pk))
-            stops += _respond(policy, now=now())
+            if binds(policy.tenant, ("response policy", policy.pk)) is None:
+                stops += _respond(policy, now=now())
         except AnswerableError as error:
             log.error(
                 "response policy not followed", tenant=policy.tenant.name, policy=policy.name, reason=str(error)[:200]

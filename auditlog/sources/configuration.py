@@ -5,21 +5,26 @@ the whole row as it then is and who changed it (`sql/configuration.sql` sees to 
 the tables must hold. A row that differs was changed by somebody who took that away from the database: it is refused
 where it is loaded, found (`integrity.configuration_changed`), and /readyz says so.
 
-What gives rights (a key, a role, a token, an account) binds once a published checkpoint covers its leaf: until then it
-can still be taken back without anybody outside having seen it.
+What is configured binds once a published checkpoint covers its leaf: until then it can still be taken back without
+anybody outside having seen it. A source, an organisation or a rule that was changed goes on as its last covered leaf
+says; a right, a key or a receiver that is new waits. What takes something away (a retired key, a suspension, a role that
+was taken) holds at once.
 """
 
 import json
 import threading
 import time
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, models
 
-from auditlog.core.errors import ConfigurationDiffers
+from auditlog.core.errors import ConfigurationDiffers, NotInForce
+from auditlog.database import configured, published
+from auditlog.database.acting import acting
 from auditlog.database.dirty import look_again
 from auditlog.ledger.append import EPOCH, append_note
 from auditlog.models import (
@@ -36,7 +41,6 @@ from auditlog.models import (
     Witness,
 )
 from auditlog.models.ledger import KIND_NUMBERS
-from auditlog.sources.acting import acting
 
 SERVICE = "answerable"  # the tenant whose log states the accounts
 FRESH = 1.0  # seconds that what was read may be used again where it is asked for with every request
@@ -87,9 +91,22 @@ class _Log:
     position: int = 0
     mark: bytes = b""  # the commitment of the last leaf before `position`
     stated: dict[Row, Stated] = field(default_factory=dict)
+    earlier: dict[Row, list[Stated]] = field(default_factory=dict)  # oldest first: from the last that is covered on
     differences: dict[Row, Difference] = field(default_factory=dict)
     covered: int = 0  # leaves that a published checkpoint covers
     read_at: float = -10.0
+    change: int = 0  # of this process, before which it was read
+
+    def copy(self) -> "_Log":
+        earlier = {row: list(versions) for row, versions in self.earlier.items()}
+        return _Log(position=self.position, mark=self.mark, stated=dict(self.stated), earlier=earlier)
+
+    def binding(self, row: Row) -> Stated | None:
+        """What the last leaf about a row that a checkpoint covers says; None where none is covered."""
+        said = self.stated.get(row)
+        if said is not None and said.leaf_index < self.covered:
+            return said
+        return next((one for one in reversed(self.earlier.get(row, ())) if one.leaf_index < self.covered), None)
 
 
 _logs: dict[tuple, _Log] = {}
@@ -119,6 +136,11 @@ def state(
         look_again(tenant.pk, "all", "-1")
     said = {"by": acting(), **body, "of": of, "id": row_id, "row": state_of(of, row_id, tenant.pk)}
     return append_note(tenant, kind, said, now=now)
+
+
+def read_anew() -> None:
+    """Use nothing more of what this process has read of configuration: it is about to judge by what binds now."""
+    configured.note_change()
 
 
 def differences(tenant: Tenant | None, *, fresh: bool = True) -> dict[Row, Difference]:
@@ -160,6 +182,71 @@ def binds(tenant: Tenant | None, row: Row, *, fresh: bool = False) -> int | None
     return said.leaf_index if said is not None and said.leaf_index >= log.covered else None
 
 
+def refuse_unless_in_force(tenant: Tenant, row: Row) -> None:
+    """Raises ConfigurationDiffers where this row is not what its leaf says, NotInForce where that binds nobody yet."""
+    refuse_if_differs(tenant, row)
+    if (leaf := binds(tenant, row)) is not None:
+        raise NotInForce(f"leaf {leaf} states it, and the next published checkpoint has to cover that")
+
+
+def in_force(tenant: Tenant, kind: str, *, fresh: bool = False) -> dict[int, Mapping[str, Any]]:
+    """The rows of a kind that bind, by id, as their last covered leaf says; whatever the table says meanwhile."""
+    log = _read(tenant, fresh=fresh)
+    if not fresh and any(row[0] == kind and said.leaf_index >= log.covered for row, said in list(log.stated.items())):
+        log = _read(tenant, fresh=True)  # perhaps by now
+    found = {row[1]: log.binding(row) for row in list(log.stated) if row[0] == kind}
+    return {id: said.row for id, said in found.items() if said is not None and said.row is not None}
+
+
+def source_in_force(source: Source, *, fresh: bool = False) -> tuple[Source | None, int | None]:
+    """The source as it binds, None where it does not yet; and the leaf that waits to be covered, None where none does.
+
+    Suspended it is at once.
+    """
+    log, row = _read(source.tenant, fresh=fresh), ("source", source.pk)
+    if row not in log.stated or log.stated[row].leaf_index >= log.covered:
+        log = _read(source.tenant, fresh=True)
+    said, newest = log.binding(row), log.stated.get(row)
+    waits = newest.leaf_index if newest is not None and newest.leaf_index >= log.covered else None
+    if said is None or said.row is None:
+        return None, waits
+    return _as_stated(source, said.row) if waits is not None else source, waits
+
+
+def _as_stated(source: Source, row: Mapping[str, Any]) -> Source:
+    """A source as a leaf states it; what was suspended meanwhile is suspended."""
+    stated = copy(source)
+    for column in Source._meta.concrete_fields:
+        if column.column in row:
+            setattr(stated, column.attname, row[column.column])
+    if source.state != Source.State.ACTIVE:
+        stated.state = source.state
+    return stated
+
+
+def sources_in_force(tenant: Tenant) -> dict[int, Source]:
+    """Every source of a tenant as it binds, by id. One that no covered leaf states, and of which there are leaves
+    nevertheless, is as it was configured.
+    """
+    binding = in_force(tenant, "source")
+    sources = Source.objects.select_related("tenant").filter(tenant=tenant)
+    return {source.pk: _as_stated(source, binding[source.pk]) if source.pk in binding else source for source in sources}
+
+
+def await_in_force(tenant: Tenant, *kinds: str, patience: float) -> bool:
+    """Wait until a published checkpoint covers what these kinds of rows say, for so many seconds at most. Returns
+    whether one does.
+    """
+    ends = time.monotonic() + patience
+    while True:
+        log = _read(tenant, fresh=True)
+        if all(said.leaf_index < log.covered for row, said in list(log.stated.items()) if row[0] in kinds):
+            return True
+        if time.monotonic() >= ends:
+            return False
+        time.sleep(0.1)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One leaf about configuration, for people."""
@@ -182,7 +269,7 @@ def changes(tenant: Tenant, *, limit: int = 200) -> list[Change]:
             " l.leaf_index DESC LIMIT %s",
             [tenant.pk, EPOCH, _KINDS, limit],
         )
-        rows, end = cursor.fetchall(), covered(tenant.pk)
+        rows, end = cursor.fetchall(), published.covered(tenant.pk)
     return [_change(index, at, bytes(raw), index < end) for index, at, raw in rows]
 
 
@@ -227,12 +314,13 @@ def _read(tenant: Tenant | None, *, fresh: bool) -> _Log:
     tenant_id = _service_id() if tenant is None else tenant.pk
     place = connection.settings_dict
     log = _logs.setdefault((place["HOST"], place["PORT"], place["NAME"], tenant is None, tenant_id), _Log())
-    if not fresh and time.monotonic() - log.read_at < FRESH:
+    if not fresh and time.monotonic() - log.read_at < FRESH and log.change == configured.last_change():
         return log
     if connection.in_atomic_block:  # what is not committed is for nobody else, and may be taken back
-        log = _Log()
+        with log.lock:
+            log = log.copy()
     with log.lock:
-        began = time.monotonic()
+        began, log.change = time.monotonic(), configured.last_change()
         for _ in range(3):  # a change that commits between two looks is seen by one of them only
             rows = _rows(None if tenant is None else tenant_id)
             if tenant_id is not None:
@@ -241,19 +329,16 @@ def _read(tenant: Tenant | None, *, fresh: bool) -> _Log:
             log.differences = _compared(mine, rows)
             if not log.differences:
                 break
-        log.covered = covered(tenant_id) if tenant_id is not None else 0
+        log.covered = published.covered(tenant_id) if tenant_id is not None else 0
+        for row, versions in list(log.earlier.items()):
+            needed = [one for one in versions if one.leaf_index >= log.covered]
+            if log.stated[row].leaf_index >= log.covered:  # else it binds, and what was before it is of no use
+                needed = [one for one in versions if one.leaf_index < log.covered][-1:] + needed
+                log.earlier[row] = needed
+            else:
+                del log.earlier[row]
         log.read_at = began
     return log
-
-
-def covered(tenant_id: int) -> int:
-    """How many leaves of a log its newest published checkpoint covers."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT coalesce(max(size), 0) FROM ledger_checkpoint WHERE tenant_id = %s AND epoch = %s",
-            [tenant_id, EPOCH],
-        )
-        return cursor.fetchone()[0]
 
 
 def _service_id() -> int | None:
@@ -279,6 +364,7 @@ def _fold(log: _Log, tenant_id: int) -> None:
         if log.position and bytes(mark or b"") != log.mark:  # not the log that was read: an older copy was put back
             log.position = 0
             log.stated.clear()
+            log.earlier.clear()
         cursor.execute(
             "SELECT l.leaf_index, l.received_at, p.raw FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id,"
             " epoch, leaf_index)"
@@ -294,6 +380,8 @@ def _fold(log: _Log, tenant_id: int) -> None:
                 said = body["row"]
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
+            if row in log.stated:
+                log.earlier.setdefault(row, []).append(log.stated[row])
             log.stated[row] = Stated(
                 leaf_index,
                 said if isinstance(said, dict) else None,

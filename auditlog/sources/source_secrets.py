@@ -18,13 +18,24 @@ def source_secret(variable: str, tenant: Tenant) -> bytes | None:
     """The secret without the line's end that pasting, `echo >` or a mounted file leaves behind it; None: not set. The
     environment's first, then a kept file's, then what was sealed under that name for this tenant.
     """
-    given = os.environ.get(variable, "").encode()
-    if not given:
-        try:
-            given = (settings.STATE_DIR / "secrets" / Path(variable).name).read_bytes()
-        except OSError:
-            return opened(tenant, variable)
+    given = _from_outside(variable)
+    if given is None:
+        return opened(tenant, variable)
     return given.rstrip(b"\r\n") or None
+
+
+def is_from_outside(variable: str) -> bool:
+    """Whether the environment or a kept file gives this secret, before any that is sealed."""
+    return _from_outside(variable) is not None
+
+
+def _from_outside(variable: str) -> bytes | None:
+    if given := os.environ.get(variable, "").encode():
+        return given
+    try:
+        return (settings.STATE_DIR / "secrets" / Path(variable).name).read_bytes()
+    except OSError:
+        return None
 
 
 def keep_source_secret(variable: str, secret: bytes) -> None:

@@ -12,6 +12,4 @@ REVOKE DELETE, TRUNCATE ON ledger_head FROM {app};
 REVOKE UPDATE, DELETE ON finding_triage FROM {app};
 -- Who is one person stays so, and what was tried is only counted.
 REVOKE UPDATE, DELETE ON person_identity FROM {app};
--- A key is added and retired, never replaced or taken away: what it signed rests on it.
-REVOKE UPDATE, DELETE ON auditlog_sourcekey FROM {app};
-GRANT UPDATE (kid, retired_at, from_url, left_url) ON auditlog_sourcekey TO {app};
+-- Configuration is written by `configure` only: what is taken away for that, and the columns that are not, is in configured.py.

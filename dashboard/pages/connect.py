@@ -73,7 +73,10 @@ def sources(request: HttpRequest) -> HttpResponse:
             except AnswerableError as error:
                 form.add_error(None, str(error))
             else:
-                messages.success(request, f"Source {added.name} was added. It may send now.")
+                messages.success(
+                    request,
+                    f"Source {added.name} was added. It may send once a published checkpoint covers that: in a second.",
+                )
                 return redirect("dashboard:source", name=added.name)
     pace = pace_by_source(viewer.tenant, since=now - DAY)
     format_of = dict(Source.objects.filter(tenant=viewer.tenant).values_list("name", "format"))

@@ -13,9 +13,9 @@ from django.views.decorators.http import require_http_methods
 from auditlog.core.errors import AnswerableError, ConfigurationError
 from auditlog.custody import security
 from auditlog.database import clock
+from auditlog.database.acting import acting
 from auditlog.models import Export, Receiver, SealedSecret, Source, Tenant
 from auditlog.sources import sealed
-from auditlog.sources.acting import acting
 from auditlog.sources.configure import OURS
 from dashboard.parts.access import page
 

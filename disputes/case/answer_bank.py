@@ -24,7 +24,7 @@ from auditlog.reads.access import WHOLE, Viewer, person_of
 from auditlog.reads.acts import load_acts
 from auditlog.response.deliver import BOUNDS, STRIPE, secret_of
 from auditlog.sources import outbound
-from auditlog.sources.configuration import refuse_if_differs
+from auditlog.sources.configuration import refuse_unless_in_force
 from disputes.case.bank import BankDispute, disputes_of_charges
 from disputes.case.bank_facts import (
     RAIL,
@@ -139,7 +139,7 @@ def send(
     found = next((one for one in receivers if receiver in ("", one.name)), None)
     if found is None:
         raise NotFound(f"no receiver {receiver[:48]!r} of kind stripe")
-    refuse_if_differs(case.tenant, ("receiver", found.pk))
+    refuse_unless_in_force(case.tenant, ("receiver", found.pk))
     error = _told_stripe(found, told.id, said, submit=submit, call=call)
     return _keep(case, viewer, told, found, said, submit=submit, error=error, now=now)
 

@@ -4,6 +4,7 @@ person who decides, with a reason. Every hand that a thing went through is a lea
 
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -14,6 +15,7 @@ from auditlog.models import Payload, Role
 from auditlog.reads.access import Viewer, person_of
 from auditlog.reads.acts import load_acts
 from auditlog.reads.leaves import integrity_of
+from auditlog.sources.scan import scan
 from disputes.case.locked import locked
 from disputes.case.record_step import note_of_case
 from disputes.core.status import OPEN
@@ -24,8 +26,19 @@ MOST_ITEMS = 200  # of one case
 MOST_OF_ALL = 32 * 1024 * 1024
 
 
+def stage(case: Case, viewer: Viewer, *, body: bytes | None = None, **said: Any) -> EvidenceItem:
+    """Put a file or an event on record beside a case. It counts once it is submitted.
+
+    A file is scanned first, where there is a scanner. Raises NotPermitted, NotFound, NotPossible, ConfigurationError,
+    NotScanned or DeliveryTooLarge, with the reason.
+    """
+    if body is not None and len(body) <= MOST_BYTES:
+        scan(body)  # in no transaction: it may take a while
+    return _stage(case, viewer, body=body, **said)
+
+
 @transaction.atomic
-def stage(
+def _stage(
     case: Case,
     viewer: Viewer,
     *,
@@ -37,10 +50,6 @@ def stage(
     media_type: str = "",
     event_id: str | UUID | None = None,
 ) -> EvidenceItem:
-    """Put a file or an event on record beside a case. It counts once it is submitted.
-
-    Raises NotPermitted, NotFound, NotPossible, ConfigurationError or DeliveryTooLarge, with the reason.
-    """
     held = _open(case, viewer)
     if side not in EvidenceItem.Side.values:
         raise ConfigurationError(f"no side {side[:40]!r}; there are: {', '.join(EvidenceItem.Side.values)}")

@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-SLOW = [pytest.param(what, marks=pytest.mark.slow) for what in ("query", "complete")]
+SLOW = [pytest.param(what, marks=pytest.mark.slow) for what in ("query", "complete", "browse")]
 
 
 @pytest.mark.parametrize("what", ["detect", "verify", *SLOW])
 def test_a_small_bench_ends_with_its_figures(what):
     ran = subprocess.run(
-        [sys.executable, "manage.py", "bench", what, "--events", "600", "--json"],
+        [sys.executable, "manage.py", "bench", what, "--events", "600", "--seconds", "8", "--rate", "100", "--json"],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 

@@ -5,32 +5,47 @@
 Each schedule is a log of its own and a seed of its own, which a failure names; that seed alone runs it again.
 """
 
+import asyncio
+import json
 import os
 import random
 import time
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections
 
-from auditlog.core.errors import ConflictingEvent, Superseded
+from auditlog.core.errors import ConfigurationDiffers, ConflictingEvent, LedgerCorrupt, Superseded
+from auditlog.custody.erase import erase
+from auditlog.custody.verify_ledger import verify
 from auditlog.ledger import append, publish
 from auditlog.ledger.publish import announce_key, take_fence
-from auditlog.models import Event
+from auditlog.models import Event, Leaf, Source
+from auditlog.models.ledger import KIND_NUMBERS
 from auditlog.projection.project import rebuild
-from auditlog.sources.configure import add_tenant
+from auditlog.reads.parties import organisations_of
+from auditlog.sources.configure import add_organisation, add_tenant
 from config import embedded
 from tests.faults.conftest import at
 from tests.faults.fork import die, fork, in_child
+from tests.faults.insider import by_force
 from tests.faults.steps import APPEND, PUBLISH, break_at, fail
+from tests.faults.test_configuration import MALLORY, behind
 from tests.faults.test_crash import deliver, fill
 from tests.faults.test_lost_commit import kill_server
 from tests.faults.test_retries import at_once
 from tests.oracle import KEY, Oracle, Violation
+from tests.unit.test_asgi import scope
 from tests.world import TenantWorld
 
+JWT = b"application/secevent+jwt"
 SCHEDULES = int(os.environ.get("ANSWERABLE_SCHEDULES", "200"))
 SEED = os.environ.get("ANSWERABLE_SEED")
+
+
+def identity_of(log, signed):
+    return append.identity(bytes(log.row.pepper), signed.source, signed.jti)
 
 
 class Schedule:
@@ -46,13 +61,15 @@ class Schedule:
         announce_key(self.log.row, key=KEY, now=now)
         self.fences = [take_fence(self.log.row)]
         self.told = []
+        self.erased = set()
 
     def run(self):
         for _ in range(self.random.randint(12, 30)):
             [act] = self.random.choices(
                 [self.send, self.batch, self.repeat, self.contradict, self.crowd, self.dying_sender, self.sign, self.dying_publisher,
-                 self.take_over, self.zombie, self.project, self.start_again, self.server_dies],
-                weights=[6, 3, 3, 2, 1, 6, 4, 5, 2, 2, 2, 0.5, 0.4],
+                 self.take_over, self.zombie, self.project, self.start_again, self.server_dies, self.clock_steps, self.slow_client,
+                 self.swapped_key, self.deleted_payload, self.deleted_tombstone, self.edited_organisation],
+                weights=[6, 3, 3, 2, 1, 6, 4, 5, 2, 2, 2, 0.5, 0.4, 1, 1, 1, 1, 1, 1],
             )  # fmt: skip
             self.told.append(act.__name__)
             act()
@@ -173,6 +190,79 @@ class Schedule:
 
     def start_again(self):
         rebuild(self.log.row, now=self.log.now)
+
+    def clock_steps(self):
+        """The clock of the service is set, up to two hours either way."""
+        self.log.now += timedelta(seconds=self.random.randint(-7_200, 7_200))
+
+    def slow_client(self):
+        """Half a delivery comes, and then nothing: nobody waits for the rest, and nothing of it is in the log."""
+        from config import asgi  # which looks at the database as it is imported
+
+        signed = self.new()
+        self.oracle.unanswered(signed)
+        messages = iter([{"type": "http.request", "body": signed.raw[: len(signed.raw) // 2], "more_body": True}])
+
+        async def receive():
+            return next(messages, {"type": "http.disconnect"})
+
+        async def send(message):
+            if message.get("status", 400) < 300:
+                raise Violation(f"half a delivery was taken: {message}")
+
+        path = f"/ingest/{self.log.tenant}/conductor"
+        asyncio.run(asgi.application(scope(path, method="POST", headers=[(b"content-type", JWT)]), receive, send))
+        if Leaf.objects.filter(tenant=self.log.row, event_id=identity_of(self.log, signed)).exists():
+            raise Violation("half a delivery is in the log")
+
+    # -- an insider, who puts everything back as it was once we have looked: what was found then stays found
+
+    def swapped_key(self):
+        key = Source.objects.get(tenant=self.log.row).keys.get()
+        swap = "UPDATE auditlog_sourcekey SET jwk = %s WHERE id = %s"
+        behind(self.log, (swap, [json.dumps(MALLORY.jwk), key.pk]))
+        self._must_differ(lambda: self.log.send(self.log.event("action.performed")))
+        behind(self.log, (swap, [json.dumps(key.jwk), key.pk]))
+
+    def edited_organisation(self):
+        row = add_organisation(self.log.row, f"o{self.random.random()}", issuers=[], now=self.log.now)
+        edit = "UPDATE auditlog_organisation SET issuers = %s WHERE id = %s"
+        behind(self.log, (edit, [["https://conductor.example"], row.pk]))
+        self._must_differ(lambda: organisations_of(self.log.row))
+        behind(self.log, (edit, [[], row.pk]))
+
+    def _must_differ(self, act):
+        with suppress(ConfigurationDiffers):
+            act()
+            raise Violation("what was edited behind the log is gone by")
+
+    def deleted_payload(self):
+        if not self.oracle.acked:
+            return
+        leaf, _ = self.random.choice(list(self.oracle.acked.values()))
+        self._is_missed(leaf)
+
+    def deleted_tombstone(self):
+        """An event that may go is erased, and then what authorised that is taken away."""
+        signed = self.new()
+        [appended] = self.log.send(signed)
+        self.sent.remove(signed)  # nobody sends it again
+        erase(self.log.row, [appended.leaf_index], who="dpo", why="asked", policy="p", now=self.log.now)
+        self.erased.add(signed.jti)
+        tombstone = Leaf.objects.filter(tenant=self.log.row, kind=KIND_NUMBERS["tombstone"]).latest("leaf_index")
+        self._is_missed(tombstone.leaf_index)
+
+    def _is_missed(self, leaf):
+        where = "WHERE tenant_id = %s AND leaf_index = %s"
+        with connections["owner"].cursor() as cursor:
+            cursor.execute(f"SELECT to_jsonb(p) FROM ledger_payload p {where}", [self.log.row.pk, leaf])
+            [row] = cursor.fetchone()
+        by_force((f"DELETE FROM ledger_payload {where}", [self.log.row.pk, leaf]))
+        with suppress(LedgerCorrupt):
+            verify(self.log.row, public_key=KEY.verify_key)
+            raise Violation(f"the payload of leaf {leaf} was taken away, and nobody missed it")
+        by_force(("INSERT INTO ledger_payload SELECT * FROM jsonb_populate_record(NULL::ledger_payload, %s)",
+                  [row if isinstance(row, str) else json.dumps(row)]))  # fmt: skip
 
     def server_dies(self):
         """All of the server at once, while somebody appends; and it is started again."""

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 
 from auditlog.core.errors import ConfigurationDiffers, ConfigurationError, NotPermitted, NotPossible
@@ -114,8 +114,19 @@ def test_a_policy_is_stated_by_the_log_and_stays(stage, admin):
 
 def test_a_policy_that_no_leaf_states_is_not_followed(stage, admin):
     made = put(stage, admin, {})
-    RulePolicy.objects.create(tenant=stage.world.row, rule=TWICE, version=2, data={"enabled": False}, reason="", set_by="", person="",
-                              at=stage.world.now, leaf_index=made.leaf_index)  # fmt: skip
+    unstated = RulePolicy(tenant=stage.world.row, rule=TWICE, version=2, data={"enabled": False}, reason="", set_by="", person="",
+                          at=stage.world.now, leaf_index=made.leaf_index)  # fmt: skip
+    with pytest.raises(DatabaseError, match=r"policy 2 of .* is not what leaf"):
+        unstated.save()
+    unstated.pk = None
+    with (
+        transaction.atomic(using="owner"),
+        connections["owner"].cursor() as cursor,
+    ):  # by whoever takes the triggers away
+        cursor.execute("ALTER TABLE rule_policy DISABLE TRIGGER rule_policy_stated")
+        unstated.save(using="owner", force_insert=True)
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # foreign keys
+        cursor.execute("ALTER TABLE rule_policy ENABLE TRIGGER rule_policy_stated")
     with pytest.raises(ConfigurationDiffers, match="policy 2"):
         policies_of(stage.world.row)
 

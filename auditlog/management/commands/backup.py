@@ -9,7 +9,7 @@ from auditlog.core.errors import AnswerableError
 from auditlog.custody.backup import back_up
 from auditlog.custody.bundle import private_file
 from auditlog.custody.security import note
-from auditlog.sources.acting import acting
+from auditlog.database.acting import acting
 
 
 class Command(BaseCommand):

@@ -9,8 +9,8 @@ from django.utils import timezone
 from auditlog.core.errors import AnswerableError
 from auditlog.custody.bundle import export_log, private_file
 from auditlog.custody.security import note
+from auditlog.database.acting import acting
 from auditlog.models import Tenant
-from auditlog.sources.acting import acting
 
 
 class Command(BaseCommand):

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
 from auditlog.custody.security import note
+from auditlog.database.acting import acting
 from auditlog.export.siem import FORMATS, STREAMS, read_page
 from auditlog.models import Tenant
-from auditlog.sources.acting import acting
 
 AT_ONCE = 1_000
 

@@ -12,14 +12,15 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from auditlog.core.errors import AnswerableError, MalformedEvent, Refused, TooManyRequests, WrongIssuer
+from auditlog.core.errors import AnswerableError, MalformedEvent, NotInForce, Refused, TooManyRequests, WrongIssuer
 from auditlog.formats import Delivery
 from auditlog.ingest.receive import Taken, ingest
-from auditlog.models import Finding, LogHead, ProjectionState, Source, Tenant
+from auditlog.models import Checkpoint, Finding, LogHead, ProjectionState, Source, Tenant
 from auditlog.work.drive import drive_tenant
 
 SAY_EVERY = 1.0  # seconds between lines of progress
 MAX_ERRORS = 1_000  # told one by one; all of them are counted
+PATIENCE = 10.0  # seconds; a publisher signs every second
 STUCK_S = 60.0  # without progress of a worker that drives the same tenant
 
 
@@ -139,12 +140,17 @@ def _delivery(line: bytes) -> Delivery:
 
 
 def _ingested(tenant: str, name: str, delivery: Delivery) -> Taken:
-    """Through the front door, at the pace it allows this source."""
+    """Through the front door, at the pace it allows this source, and once what was configured is in force."""
+    ends = time.monotonic() + PATIENCE
     while True:
         try:
             return ingest(tenant, name, delivery, now=timezone.now())
         except TooManyRequests as wait:
             time.sleep(wait.retry_after)
+        except NotInForce as waits:
+            if time.monotonic() >= ends or not Checkpoint.objects.exists():
+                raise CommandError(f"{waits}: no publisher signs one, run `publish`") from None
+            time.sleep(0.2)
 
 
 def _drive(tenant: Tenant) -> None:

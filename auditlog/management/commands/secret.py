@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from auditlog.core.errors import AnswerableError
 from auditlog.custody.security import note
+from auditlog.database.acting import acting
 from auditlog.models import SealedSecret, Tenant
 from auditlog.people import factors
 from auditlog.sources import sealed
-from auditlog.sources.acting import acting
 
 
 class Command(BaseCommand):

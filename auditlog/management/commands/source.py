@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,7 +12,7 @@ from auditlog.core.errors import AnswerableError
 from auditlog.core.event import LAYERS
 from auditlog.custody.security import by_command
 from auditlog.models import Checkpoint, Source, Tenant
-from auditlog.sources.configuration import binds
+from auditlog.sources.configuration import await_in_force
 from auditlog.sources.configure import add_source, promise_heartbeat, set_source_state
 from auditlog.sources.fetch_keys import EVERY, add_source_by_url
 from auditlog.sources.source_secrets import keep_source_secret, source_secret
@@ -104,10 +103,7 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"{variable} is not set here: events are refused until the service has it in its environment"
             )
-        if not _is_in_force(source):
-            self.stderr.write(
-                "its keys are in force once a checkpoint covers them, and no publisher signs any: run `publish`"
-            )
+        self._await(source)
         if not source.layers:
             self.stderr.write("it may speak for every layer: name those it is the authority on with --layer")
         if not source.speaks_for:
@@ -116,6 +112,7 @@ class Command(BaseCommand):
     def heartbeat(self, tenant: Tenant, options) -> None:
         seconds = options["seconds"] or None
         promise_heartbeat(_source(tenant, options["name"]), seconds, now=timezone.now())
+        self._await(_source(tenant, options["name"]))
         promise = f"promises to be heard every {seconds} s" if seconds else "promises nothing any more"
         self.stdout.write(f"source {options['name']} {promise}")
 
@@ -131,22 +128,19 @@ class Command(BaseCommand):
 
     def resume(self, tenant: Tenant, options) -> None:
         set_source_state(_source(tenant, options["name"]), Source.State.ACTIVE, now=timezone.now())
+        self._await(_source(tenant, options["name"]))
         self.stdout.write(f"source {options['name']} is active")
+
+    def _await(self, source: Source) -> None:
+        """Until the service goes by what was configured: the next checkpoint, where anybody signs one."""
+        patience = PATIENCE if Checkpoint.objects.exists() else 0
+        if not await_in_force(source.tenant, "source", "key", patience=patience):
+            self.stderr.write(
+                "this is in force once a published checkpoint covers it, and no publisher signs one: run `publish`"
+            )
 
 
 PATIENCE = 10.0  # seconds; a publisher signs every second
-
-
-def _is_in_force(source: Source) -> bool:
-    """Whether the service takes what the source signs; waits for the next checkpoint, where anybody signs one."""
-    until = time.monotonic() + (PATIENCE if Checkpoint.objects.exists() else 0)
-    while any(
-        binds(source.tenant, ("key", key), fresh=True) is not None for key in source.keys.values_list("pk", flat=True)
-    ):
-        if time.monotonic() >= until:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def _source(tenant: Tenant, name: str) -> Source:

@@ -48,12 +48,13 @@ class Command(BaseCommand):
         for tenant in tenants.order_by("id"):
             public = given.get(origin_of(tenant), own)
             start = next_start(tenant) if options["resume"] else 0
-            end, leaves, checkpoints, erased = start, 0, 0, 0
+            end, leaves, checkpoints, erased, unchecked = start, 0, 0, 0, 0
             try:
                 while True:
                     result = verify_window(tenant, start=end, public_key=public, now=timezone.now)
                     end, leaves = result.end, leaves + result.leaves
                     checkpoints, erased = checkpoints + result.checkpoints, erased + result.erased
+                    unchecked += result.unchecked
                     if end == result.size:
                         break
             except LedgerCorrupt as corrupt:
@@ -64,6 +65,11 @@ class Command(BaseCommand):
                 f"{tenant.name}: {leaves:,} leaves{after} and {checkpoints:,} checkpoints hold"
                 f" ({erased:,} payloads erased), root {result.root.hex()}"
             )
+            if unchecked:
+                self.stdout.write(
+                    f"{tenant.name}: {unchecked:,} events of grade C cannot be checked any more: the shared secret of"
+                    " their time is not here"
+                )
         for line in bad:
             self.stderr.write(self.style.ERROR(line))
         if bad:

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import psycopg
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, connections
@@ -36,13 +37,28 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.add_argument(
             "what",
-            choices=["ingest", "project", "detect", "verify", "proof", "recover", "query", "complete", "spend"],
+            choices=[
+                "ingest",
+                "browse",
+                "project",
+                "detect",
+                "verify",
+                "proof",
+                "recover",
+                "query",
+                "complete",
+                "spend",
+            ],
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         parser.add_argument("--events", type=int, default=60_000)
         parser.add_argument("--descendants", type=int, default=10_000, help="of `complete`: what waits for its parent")
         parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
         parser.add_argument("--connections", type=int, default=4)
+        parser.add_argument(
+            "--seconds", type=int, default=300, help="of `browse`: how long events arrive and people read"
+        )
+        parser.add_argument("--rate", type=int, default=500, help="of `browse`: events a second")
         parser.add_argument("--step", type=int, default=5_000, help="of `detect`: events between two measurements")
         parser.add_argument(
             "--hot", action="store_true", help="of `detect`: all of one principal, agent, token and key"
@@ -175,6 +191,67 @@ class Command(BaseCommand):
             "batch": options["batch"],
             "connections": options["connections"],
             "bytes_per_event_stored": round(_stored_bytes() / grown),
+        }
+
+    # --- browse -------------------------------------------------------------------------------------------------
+
+    def browse(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        """Events at a steady rate, all that a quickstart runs, and five people reading pages, one of each role."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from auditlog.simulator.browse import browse, paced
+        from auditlog.simulator.load import load_source, signed_batches, signed_chains
+        from auditlog.simulator.send import Unexpected, send_all
+        from auditlog.sources.configuration import await_in_force
+
+        _source(tenant)
+        seconds, rate, batch = options["seconds"], options["rate"], max(1, options["rate"] // 10)
+        now = timezone.now()
+        bodies = [
+            *signed_chains(tenant=tenant.name, now=now),
+            *signed_batches(seconds * rate, batch, tenant=tenant.name, now=now),
+        ]
+        cookies = _readers(tenant)
+        port = quickstart._free_port(None, any_will_do=True)
+        environment = os.environ | {
+            "WEB_CONCURRENCY": str(quickstart.WEB_WORKERS), "ANSWERABLE_DEMO_USERS": ",".join(quickstart.USERS)
+        }  # fmt: skip
+        running = []
+        undo.callback(children.stop, running)
+        for name, command in children.commands(port, quickstart.WEB_WORKERS).items():
+            running.append(children.start(name, command, environment=environment, logs=state))
+        _await_web(port, running)
+        if not await_in_force(tenant, "source", "key", "membership", patience=30):
+            raise CommandError("the publisher signed no checkpoint over the source and the people's roles")
+        until = time.monotonic() + seconds
+        with ThreadPoolExecutor(len(cookies)) as pool:
+            reading = [
+                pool.submit(browse, port, cookie, until=until, seed=n) for n, cookie in enumerate(cookies.values())
+            ]
+            try:
+                sent = send_all(
+                    port, f"/ingest/{load_source().name}", paced(bodies, every=batch / rate),
+                    content_type="application/json", connections=1,
+                )  # fmt: skip
+            except Unexpected as error:
+                raise CommandError(str(error)) from error
+            told = [reader.result() for reader in reading]
+        memory = {child.name: _memory_mb(child.process.pid) for child in running}
+        pages = [seen for one in told for seen in one.pages]
+        times = [took for _, took in pages]
+        slowest = max(pages, key=lambda seen: seen[1])
+        return {
+            "pages": len(pages),
+            "page_p50_ms": round(_percentile(times, 50) * 1000),
+            "page_p95_ms": round(_percentile(times, 95) * 1000),
+            "page_p99_ms": round(_percentile(times, 99) * 1000),
+            "slowest_page": f"{slowest[0][:60]} {slowest[1] * 1000:.0f} ms",
+            "pages_failed": sum(len(one.failed) for one in told),
+            "events_sent": seconds * rate,
+            "events_per_s": round(seconds * rate / sent.seconds),
+            "ack_p95_ms": round(_percentile(sent.latencies, 95) * 1000, 1),
+            "events_not_detected_at_the_end": _lag(tenant),
+            **{f"{name}_mb": mb for name, mb in memory.items()},
         }
 
     # --- project ------------------------------------------------------------------------------------------------
@@ -661,18 +738,48 @@ def _await_web(port: int, running: list[children.Child]) -> None:
 
 
 def _await_keys(tenant) -> None:
-    """A key is in force once the publisher, which runs beside the web workers here, has signed a checkpoint over it."""
-    from auditlog.models import SourceKey
-    from auditlog.sources.configuration import binds
+    """A source is in force once the publisher, which runs beside the web workers here, has signed a checkpoint over it."""
+    from auditlog.sources.configuration import await_in_force
 
-    deadline = time.monotonic() + 30
-    while any(
-        binds(tenant, ("key", key), fresh=True) is not None
-        for key in SourceKey.objects.filter(source__tenant=tenant).values_list("pk", flat=True)
-    ):
-        if time.monotonic() > deadline:
-            raise CommandError("the publisher signed no checkpoint over the source's key")
-        time.sleep(0.1)
+    if not await_in_force(tenant, "source", "key", patience=30):
+        raise CommandError("the publisher signed no checkpoint over the source and its key")
+
+
+def _readers(tenant) -> dict[str, str]:
+    """A person of each role, and the cookie of a session that each has begun."""
+    from django.test import Client
+
+    quickstart._people(tenant, Path(os.environ["ANSWERABLE_STATE_DIR"]))
+    found = {}
+    for user in get_user_model().objects.filter(username__in=quickstart.USERS).order_by("pk"):
+        client = Client()
+        client.force_login(user)
+        found[user.username] = "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
+    return found
+
+
+def _memory_mb(session: int) -> int:
+    """Of a child and what it started, the largest process: its resident memory now."""
+    sizes = [0]
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:  # proc(5): state, ppid, pgrp, session
+                sizes.append(int(fields[21]) * resource.getpagesize() >> 20)
+        except (OSError, ValueError, IndexError):
+            continue
+    return max(sizes)
+
+
+def _lag(tenant) -> int:
+    """Events of which nobody has looked yet at what they mean."""
+    from auditlog.models import LogHead, ProjectionState
+
+    return (
+        LogHead.objects.get(tenant=tenant).size - ProjectionState.objects.get(tenant=tenant, is_current=True).detected
+    )
 
 
 def _verify_only(tenant, sets: list[bytes]) -> float:

@@ -106,6 +106,7 @@ class Command(BaseCommand):
         url = f"http://127.0.0.1:{port}"
         running = self._start_children(port, state, undo)
         _await_ready(url, running)
+        self._await_people(tenant)
         _write_facts(state, {"url": url, "api_token": token, "tenant": tenant.name, "users": users})
 
         right = True
@@ -116,6 +117,13 @@ class Command(BaseCommand):
         self._greet(url, users, state)
         self._wait(services, running)
         return True
+
+    def _await_people(self, tenant) -> None:
+        """Until their roles bind: whoever reads the facts signs in at once."""
+        from auditlog.sources.configuration import await_in_force
+
+        if not await_in_force(tenant, "membership", "token", patience=READY_S):
+            raise CommandError("the publisher signed no checkpoint over the people's roles: see its log")
 
     def _keep_before_update(self, state: Path) -> None:
         """A backup of what an older version wrote, before this one changes its tables."""
@@ -148,6 +156,7 @@ class Command(BaseCommand):
         from auditlog.simulator.demo import compare, configure_story, settled
         from auditlog.simulator.play import play
         from auditlog.simulator.story import demo_story
+        from auditlog.sources.configuration import await_in_force
 
         if _holds_events(tenant):
             self._step("the demo story is in this state folder already")
@@ -155,6 +164,8 @@ class Command(BaseCommand):
         now = timezone.now()
         story = demo_story(seed=7, now=now, tenant=tenant.name)
         configure_story(tenant, story, now=now)
+        if not await_in_force(tenant, "source", "key", "organisation", patience=READY_S):
+            raise CommandError("the publisher signed no checkpoint over the sources: see its log")
         self._step(f"sending {len(story.deliveries):,} signed deliveries over HTTP")
         began = time.monotonic()
         played = play(story, url, progress=self._progress)

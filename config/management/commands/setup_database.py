@@ -7,6 +7,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from psycopg import sql
 
+from auditlog.database import configured
+
 
 class Command(BaseCommand):
     help = (
@@ -26,5 +28,9 @@ class Command(BaseCommand):
             for name in ("grants.sql", "statistics.sql"):
                 statements = (files("auditlog") / "sql" / name).read_text()
                 cursor.execute(sql.SQL(statements).format(app=sql.Identifier(app)))
+            for statement in configured.grants(app):
+                cursor.execute(statement)
         if options["verbosity"]:
-            self.stdout.write(f"tables are up to date; {app} may add to the ledger and change nothing in it")
+            self.stdout.write(
+                f"tables are up to date; {app} may add to the ledger, change nothing in it, configure by leaves only"
+            )
