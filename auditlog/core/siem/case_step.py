@@ -1,4 +1,4 @@
-"""An incident: what people argue over, as it was after one of their steps. A value; who argues how is not known here."""
+"""A case as it was after one of its steps: what a SIEM is told. A value; who argues how is not known here."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ class Contested:
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
+class CaseStep:
     """`uid` stays the same for all its steps, within its tenant. What `title`, `complaint` and `reason` say was written
     by anybody.
     """
