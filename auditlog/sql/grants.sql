@@ -10,6 +10,7 @@ GRANT EXECUTE ON FUNCTION ledger_erase TO {app};
 REVOKE INSERT, UPDATE, DELETE ON ledger_entry FROM {app};
 REVOKE DELETE, TRUNCATE ON ledger_head FROM {app};
 REVOKE UPDATE, DELETE ON finding_triage FROM {app};
+REVOKE UPDATE, DELETE, TRUNCATE ON incident_step FROM {app};
 -- Who is one person stays so, and what was tried is only counted.
 REVOKE UPDATE, DELETE ON person_identity FROM {app};
 -- A key is added and retired, never replaced or taken away: what it signed rests on it.

@@ -9,7 +9,7 @@ Standing = Literal["new", "in_progress", "on_hold", "resolved", "closed"]
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """One act that it is about. `amount_minor` of it is contested; `verdict` is the engine's, "" before it was asked."""
+    """One act of it: `amount_minor` of it is contested; `verdict` is the engine's, "" before it was asked."""
 
     event_id: str
     amount_minor: int | None = None
