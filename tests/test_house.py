@@ -23,6 +23,7 @@ LADDER = (
     "config/embedded",
     "dashboard",
     "dashboard/pages",
+    "dashboard/pages/incidents",
     "dashboard/pages/cases",
     "dashboard/pages/account",
     "dashboard/parts",
