@@ -17,9 +17,11 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Min, Q, Sum
+from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
 
+from auditlog.core.finding import SEVERITIES
 from auditlog.core.incident import (
+    AHEAD,
     GAP,
     OF_EVENTS,
     ActKeys,
@@ -29,7 +31,6 @@ from auditlog.core.incident import (
     gather,
     linked,
     over_of,
-    rank_of,
     share_acts,
 )
 from auditlog.database.bulk import copy_rows, fetch_rows
@@ -53,6 +54,11 @@ COST = timedelta(microseconds=100)  # of one of those acts, many times what it t
 LISTED = 50  # findings that a step of the log names
 _EVER = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
 Kind, State = IncidentStep.Kind, Incident.State
+_RANK = Case(
+    *(When(severity=name, then=Value(rank)) for rank, name in enumerate(SEVERITIES)),
+    default=Value(0),
+    output_field=IntegerField(),
+)
 
 
 def gather_findings(tenant: Tenant, *, now: datetime, limit: int = ROUND) -> int:
@@ -106,6 +112,8 @@ class _Round:
 
     def look(self, findings: Sequence[int], turns: set[int]) -> None:
         """Look at these findings, and at incidents whose turn it is."""
+        merged = Incident.objects.filter(pk__in=turns, merged_into__isnull=False)
+        turns = {dict(merged.values_list("pk", "merged_into")).get(pk, pk) for pk in turns}
         rows = {row.pk: row for row in Finding.objects.filter(tenant=self.tenant, pk__in=findings).defer("event_ids")}
         before = IncidentFinding.objects.filter(tenant=self.tenant, finding__in=rows)
         places = {place.finding_id: place for place in before}
@@ -328,42 +336,37 @@ class _Round:
     def _refresh(self, row: Incident) -> None:
         if row.state == State.MERGED:
             return
-        found = list(
-            Finding.objects.filter(place_in_incident__incident=row, place_in_incident__stands=True)
-            .annotate(is_sum=F("place_in_incident__is_sum"), undo=F("place_in_incident__undo_until"))
-            .order_by("id")
-            .values("pk", "rule", "severity", "state", "principal", "leaves", "events_total", "money_at_risk_minor", "currency", "first_at", "last_at", "is_sum", "undo")
+        found = Finding.objects.filter(
+            tenant=self.tenant,
+            place_in_incident__tenant=self.tenant,
+            place_in_incident__incident=row,
+            place_in_incident__stands=True,
+        )
+        is_open = Q(state__in=("open", "acknowledged"))
+        all_ = found.aggregate(
+            count=Count("pk"), open=Count("pk", filter=is_open), members=Sum("events_total"), rank=Max(_RANK), principal=Min("principal"),
+            first=Min("first_at"), last=Max("last_at"), undo=Max("place_in_incident__undo_until"), named=Sum("place_in_incident__named"),
         )  # fmt: skip
-        before, had = row.state, row.findings
-        row.findings, row.changed_at = len(found), self.now
-        if found:
-            row.severity = max((each["severity"] for each in found), key=rank_of)
-            row.rank = rank_of(row.severity)
-            row.principal = found[0]["principal"]
-            row.first_at, row.last_at = min(each["first_at"] for each in found), max(each["last_at"] for each in found)
-            row.undo_until = max((each["undo"] for each in found if each["undo"]), default=None)
-            row.over_minor = max(over_of(stakes_of(found)).values(), default=0)
-        members = sum(max(each["events_total"], len(each["leaves"])) for each in found)
+        before, had, count = row.state, row.findings, all_["count"]
+        row.findings, row.changed_at = count, self.now
+        if count:
+            row.rank, row.severity, row.principal = all_["rank"], SEVERITIES[all_["rank"]], all_["principal"]
+            row.first_at, row.last_at, row.undo_until = all_["first"], all_["last"], all_["undo"]
+            row.over_minor = _most_over(found, is_large=all_["named"] > LARGE)
+        members = all_["members"] or 0
         came, grown = self.came.get(row.pk, []), members > (row.closed_members or 0)
-        settled = bool(found) and all(each["state"] in ("resolved", "false_positive") for each in found)
+        settled = count > 0 and not all_["open"]
         why: dict[str, Any] = {}
-        if not found:
+        if not count:
             row.state = before if before == State.CLOSED else State.WITHDRAWN
         elif before == State.CLOSED and (came or grown):
-            row.state, why = (
-                State.OPEN,
-                {"why": "grew", "findings": came[:LISTED], "acts": members - (row.closed_members or 0)},
-            )
+            row.state = State.OPEN
+            why = {"why": "grew", "findings": came[:LISTED], "acts": max(0, members - (row.closed_members or 0))}
         elif before == State.WITHDRAWN:
             row.state, why = State.OPEN, {"why": "ground"}
         elif before == State.RESOLVED and not settled:
-            row.state, why = (
-                State.OPEN,
-                {
-                    "why": "finding",
-                    "findings": [each["pk"] for each in found if each["state"] in ("open", "acknowledged")][:LISTED],
-                },
-            )
+            ids = found.filter(is_open).order_by("id").values_list("pk", flat=True)[:LISTED]
+            row.state, why = State.OPEN, {"why": "finding", "findings": list(ids)}
         if row.state == State.OPEN and settled:
             row.state = State.RESOLVED
         row.members = members
@@ -372,7 +375,7 @@ class _Round:
         row.save()
         if came and row.pk not in self.opened and had:
             self.say(row, Kind.GREW, {"findings": came[:LISTED], "more": max(0, len(came) - LISTED)})
-        if had and not found:
+        if had and not count:
             self.say(row, Kind.WITHDRAWN, {})
         if row.state != before:
             if row.state == State.RESOLVED:
@@ -385,20 +388,16 @@ class _Round:
         IncidentStep.objects.create(tenant=self.tenant, incident=row, at=self.now, kind=kind, data=said)
 
 
-def stakes_of(found: Iterable[Mapping[str, Any]]) -> list[Stake]:
-    """What these findings put at risk. Of very many acts only the amounts are held against one another."""
-    told = [each for each in found if each["money_at_risk_minor"] is not None and each["currency"]]
-    is_large = sum(len(each["leaves"]) for each in told) > LARGE
-    return [
-        Stake(
-            each["rule"],
-            frozenset({0} if is_large else each["leaves"]),
-            int(each["money_at_risk_minor"]),
-            each["currency"],
-            each["is_sum"],
-        )
-        for each in told
+def _most_over(found: QuerySet[Finding], *, is_large: bool) -> int:
+    """The most money that was too much in one currency; of very many acts, what one finding says at least."""
+    told = found.filter(money_at_risk_minor__isnull=False).exclude(currency="")
+    if is_large:
+        return int(told.exclude(rule__in=AHEAD).aggregate(most=Max("money_at_risk_minor"))["most"] or 0)
+    rows = told.values_list("rule", "leaves", "money_at_risk_minor", "currency")
+    stakes = [
+        Stake(rule, frozenset(leaves), int(amount), currency, is_sum(rule)) for rule, leaves, amount, currency in rows
     ]
+    return max(over_of(stakes).values(), default=0)
 
 
 def undo_until(evidence: Mapping[str, Any]) -> datetime | None:

@@ -151,11 +151,15 @@ def _locked(viewer: Viewer, ref: str, *, whole: bool = False) -> Incident:
 
 
 def _is_whole(row: Incident, provider: str) -> bool:
-    return not IncidentFinding.objects.filter(incident=row, stands=True).exclude(finding__provider=provider).exists()
+    return (
+        not IncidentFinding.objects.filter(tenant=row.tenant_id, incident=row, stands=True)
+        .exclude(finding__provider=provider)
+        .exists()
+    )
 
 
 def _standing(row: Incident) -> list[int]:
-    places = IncidentFinding.objects.filter(incident=row, stands=True).order_by("finding_id")
+    places = IncidentFinding.objects.filter(tenant=row.tenant_id, incident=row, stands=True).order_by("finding_id")
     return list(places.values_list("finding_id", flat=True)[: MOST_BY_HAND + 1])
 
 

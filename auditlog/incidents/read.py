@@ -20,9 +20,9 @@ from auditlog.database.bulk import fetch_rows
 from auditlog.detectors import is_sum
 from auditlog.incidents.gather import undo_until
 from auditlog.models import Finding, Incident, IncidentFinding, IncidentStep, Role
-from auditlog.projection.generation import generation_of
+from auditlog.projection.generation import generation_of, reading
 from auditlog.reads.access import Viewer
-from auditlog.reads.money import spending_in
+from auditlog.reads.money import spending_where
 from auditlog.reads.read_findings import read_findings
 from auditlog.reads.sight import Sight, visible_findings
 
@@ -100,7 +100,7 @@ def visible_incidents(viewer: Viewer) -> QuerySet[Incident]:
 
 
 def _own(viewer: Viewer, incident: OuterRef) -> QuerySet[IncidentFinding]:
-    mine = IncidentFinding.objects.filter(incident=incident, finding__provider=viewer.provider)
+    mine = IncidentFinding.objects.filter(tenant=viewer.tenant, incident=incident, finding__provider=viewer.provider)
     return mine.filter(Q(stands=True) | Q(incident__state=Incident.State.WITHDRAWN))
 
 
@@ -109,7 +109,7 @@ def of_desk(viewer: Viewer, incidents: QuerySet[Incident], desk: str) -> QuerySe
     family = Q()
     for begins in rules_of(desk):
         family |= Q(finding__rule__startswith=begins)
-    places = IncidentFinding.objects.filter(family, incident=OuterRef("pk"), stands=True)
+    places = IncidentFinding.objects.filter(family, tenant=viewer.tenant, incident=OuterRef("pk"), stands=True)
     if viewer.role == Role.ABUSE:
         places = places.filter(finding__provider=viewer.provider)
     return incidents.filter(Exists(places))
@@ -136,22 +136,32 @@ def read_incidents(viewer: Viewer, rows: Sequence[Incident]) -> list[IncidentRea
     """What the viewer reads of these rows, in their order. The rows are those of `visible_incidents`."""
     if not rows:
         return []
-    found = (
-        visible_findings(viewer)
-        .filter(place_in_incident__incident__in=rows)
-        .select_related("place_in_incident")
-        .order_by("place_in_incident__incident", "-place_in_incident__stands", "id")
+    with reading(viewer.tenant, generation_of(viewer.tenant)):
+        return _read_all(viewer, rows)
+
+
+def _read_all(viewer: Viewer, rows: Sequence[Incident]) -> list[IncidentReading]:
+    named = fetch_rows(
+        _WORST.format(only="AND f.provider = %(provider)s" if viewer.role == Role.ABUSE else ""),
+        {
+            "tenant": viewer.tenant.pk,
+            "incidents": [row.pk for row in rows],
+            "provider": viewer.provider,
+            "most": LISTED,
+        },
     )
+    of = dict(named)
     kept: dict[int, list[Finding]] = defaultdict(list)
-    more: dict[int, int] = defaultdict(int)
-    for row in found:
-        into = kept[row.place_in_incident.incident_id]
-        if len(into) < LISTED:
-            into.append(row)
-        else:
-            more[row.place_in_incident.incident_id] += row.place_in_incident.stands
+    for found in visible_findings(viewer).filter(pk__in=list(of)).order_by("id"):
+        kept[of[found.pk]].append(found)
+    more = {
+        row.pk: max(0, row.findings - sum(each.state != "withdrawn" for each in kept[row.pk]))
+        if viewer.role != Role.ABUSE
+        else 0
+        for row in rows
+    }
     every = [row for many in kept.values() for row in many]
-    readings = {reading.id: reading for reading in read_findings(viewer, every)}
+    readings = {each.id: each for each in read_findings(viewer, every)}
     acts = _acts_of(viewer, rows, kept, readings)
     lines = _lines_of(viewer, acts)
     sight = Sight.of(viewer, {actor for of in acts.values() if of for _, actor in of.values()})
@@ -176,6 +186,14 @@ def steps_of(viewer: Viewer, row: Incident) -> list[IncidentStep]:
     return told
 
 
+_WORST = """
+    SELECT l.finding_id, i.id FROM unnest(%(incidents)s::bigint[]) AS i(id) CROSS JOIN LATERAL (
+        SELECT p.finding_id FROM incident_finding p JOIN finding f ON f.id = p.finding_id
+        WHERE p.tenant_id = %(tenant)s AND f.tenant_id = %(tenant)s AND p.incident_id = i.id {only}
+        ORDER BY p.stands DESC, array_position(ARRAY['critical', 'high', 'medium', 'low', 'info'], f.severity::text), p.finding_id
+        LIMIT %(most)s
+    ) l
+"""
 # --- what it comes to ---------------------------------------------------------------------------------------------------
 
 _Acts = dict[UUID, tuple[int, str]]  # by event: its leaf and its agent
@@ -225,7 +243,13 @@ def _lines_of(viewer: Viewer, acts: Mapping[int, _Acts | None]) -> dict[int, lis
         for event_id in many or ():
             of[str(event_id)].add(incident)
     found: dict[int, list] = defaultdict(list)
-    for line in spending_in(viewer.tenant, [UUID(event_id) for event_id in of]):
+    if not of:
+        return {}
+    events = [UUID(event_id) for event_id in of]
+    counted = (
+        "principal <> '' AND (lead = ANY(%s) OR (is_joined AND events && %s))"  # as reads.money.spending_in, at once
+    )
+    for line in spending_where(viewer.tenant, counted, [events, events]):
         for incident in {incident for event_id in line.events for incident in of.get(event_id, ())}:
             found[incident].append(line)
     return found

@@ -111,7 +111,11 @@ NEVER = datetime.fromisoformat("9999-12-30T00:00:00+00:00")
 def _with_due(incidents: QuerySet[Incident], *, now: datetime) -> QuerySet[Incident]:
     """With `due`: the first date by which something has to be done, of its acts or of a case that goes on; NEVER if none is."""
     cases = (
-        Case.objects.filter(tenant=OuterRef("tenant"), opened_from__place_in_incident__incident=OuterRef("pk"))
+        Case.objects.filter(
+            tenant=OuterRef("tenant"),
+            opened_from__place_in_incident__tenant=OuterRef("tenant"),
+            opened_from__place_in_incident__incident=OuterRef("pk"),
+        )
         .exclude(state__in=_ENDED)
         .order_by()
         .values("tenant")

@@ -19,7 +19,8 @@ from auditlog.detectors import is_sum
 from auditlog.incidents import handle
 from auditlog.incidents.read import IncidentReading, steps_of
 from auditlog.models import FindingMember, Incident, IncidentStep
-from auditlog.reads.access import STOP, Viewer
+from auditlog.projection.generation import generation_of, reading
+from auditlog.reads.access import STOP, WHOLE, Viewer
 from dashboard.pages.cases.case import OpenCaseForm
 from dashboard.parts.access import page
 from dashboard.parts.queries import ROW, conceal, is_desk, visible_events
@@ -84,6 +85,11 @@ DONE = {
 @page
 @require_http_methods(["GET", "POST"])
 def incident(request: HttpRequest, ref: str) -> HttpResponse:
+    with reading(request.viewer.tenant, generation_of(request.viewer.tenant)):
+        return _incident(request, ref)
+
+
+def _incident(request: HttpRequest, ref: str) -> HttpResponse:
     viewer, now = request.viewer, timezone.now()
     row, told = one_incident(viewer, ref)
     if told is None:
@@ -243,7 +249,15 @@ def buttons(viewer: Viewer, told: Told) -> list[dict[str, str]]:
     ]
     if case is not None:
         found.append({"words": f"Case {case.ref}", "href": reverse("dashboard:case", args=[case.ref]), "why": ""})
-        found.append({"words": "Packet", "href": reverse("case-packet", args=[case.ref]), "why": ""})
+        whole = viewer.may(WHOLE)
+        packet = reverse("case-packet", args=[case.ref]) if whole else ""
+        found.append(
+            {
+                "words": "Packet",
+                "href": packet,
+                "why": "" if whole else f"your role ({viewer.role}) takes out no packet",
+            }
+        )
     else:
         found.append({"words": "Packet", "href": "", "why": "there is no case about it yet"})
     return found
