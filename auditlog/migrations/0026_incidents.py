@@ -12,7 +12,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('auditlog', '0024_front_door'),
+        ('auditlog', '0025_unasked'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
