@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers as s
 
 from auditlog.core.incident import DESKS
-from auditlog.incidents.handle import LONGEST, MOST_BY_HAND, OUTCOMES
+from auditlog.incidents.handle import LONGEST, MOST_BY_HAND
 from auditlog.incidents.read import IncidentReading
 from auditlog.models import Incident, IncidentStep
 from disputes.incident.read import Told
@@ -52,7 +52,7 @@ class NoteRequest(s.Serializer):
 
 
 class CloseRequest(s.Serializer):
-    outcome = s.ChoiceField(OUTCOMES)
+    outcome = s.ChoiceField(Incident.Outcome.choices)
     reason = s.CharField(max_length=LONGEST)
 
 
@@ -117,11 +117,11 @@ class Awaiting(s.Serializer):
 
 class IncidentShape(s.Serializer):
     ref = s.CharField()
-    state = s.ChoiceField(Incident.State.values)
+    state = s.CharField(help_text="open, resolved, closed, withdrawn or merged.")
     outcome = s.CharField(allow_null=True)
     title = s.CharField(help_text="Of its worst finding.")
     severity = s.CharField()
-    desks = s.ListField(child=s.ChoiceField(DESKS))
+    desks = s.ListField(child=s.CharField(), help_text="Whose it is, by its rules: security, finance, abuse, auditor.")
     principal = IncidentParty(allow_null=True)
     actors = IncidentActor(many=True)
     findings = s.ListField(child=s.IntegerField(), help_text="Those that stand and that the caller may see.")
@@ -144,7 +144,9 @@ class IncidentShape(s.Serializer):
 
 class IncidentLogStep(s.Serializer):
     at = s.DateTimeField()
-    kind = s.ChoiceField(IncidentStep.Kind.values)
+    kind = s.CharField(
+        help_text="opened, grew, merged, took_in, split, withdrawn, resolved, reopened, assigned, note or closed."
+    )
     by = s.CharField(allow_null=True, help_text="Null: it came of what was found.")
     role = s.CharField(allow_null=True)
     reason = s.CharField(allow_null=True)

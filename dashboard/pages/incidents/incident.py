@@ -28,7 +28,7 @@ from disputes.adjudicate import adjudicate
 from disputes.core.compare import roll_up
 from disputes.incident.read import Told, one_incident, verdicts_of
 
-ACTS_A_PAGE = 25
+ACTS_A_PAGE = 10  # on a phone each is a card
 JUDGED = 100  # acts that are judged for the answer on the page; a case judges all that it contests
 FINDINGS_SHOWN = 50
 
