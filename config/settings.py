@@ -209,6 +209,7 @@ SPECTACULAR_SETTINGS = {
         "StopKind": "auditlog.core.wire.signal.KINDS",
         "FindingState": "auditlog.api.serializers.TRIAGED",
         "IncidentOutcome": "auditlog.models.incidents.Incident.Outcome",
+        "OutcomeEnum": "disputes.models.Proposal.Outcome",
     },
 }
 
