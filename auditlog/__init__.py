@@ -6,6 +6,7 @@ The road an event walks, one folder a step:
     ingest/    formats/  ledger/   projection/ detection/ response/
 
     sources/     who may send, and what is called outside
+    incidents/   findings of one cause: gathered, read, and handled by people
     custody/     what keeps a ledger honest once it stands: verify, watch, witness, erase, back up
     reads/       every read, and what a viewer may see
     export/      out to a SIEM

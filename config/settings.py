@@ -208,6 +208,8 @@ SPECTACULAR_SETTINGS = {
         "CaseKind": "disputes.models.Case.Kind",
         "StopKind": "auditlog.core.wire.signal.KINDS",
         "FindingState": "auditlog.api.serializers.TRIAGED",
+        "IncidentOutcome": "auditlog.models.incidents.Incident.Outcome",
+        "OutcomeEnum": "disputes.models.Proposal.Outcome",
     },
 }
 

@@ -11,6 +11,7 @@ from dashboard.pages.findings import open_findings
 
 _PLACES = (
     ("overview", "Overview"),
+    ("incidents", "Incidents"),
     ("findings", "Findings"),
     ("events", "Events"),
     ("sessions", "Sessions"),
@@ -40,6 +41,7 @@ HELP_ON = {
     **dict.fromkeys(("people", "account"), "signing-in"),
     **dict.fromkeys(("rules", "rule"), "rules"),
     **dict.fromkeys(("case_bank", "case_outcomes"), "cases"),
+    **dict.fromkeys(("incidents", "incident", "incident_verdicts"), "incidents"),
     "changes": "production",
     **dict.fromkeys(("names", "name_cluster"), "abuse"),
 }

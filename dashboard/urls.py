@@ -21,6 +21,7 @@ from dashboard.pages import (
 from dashboard.pages.account import door, join, mine, people
 from dashboard.pages.cases import bank_answer, outcomes
 from dashboard.pages.cases import case as cases
+from dashboard.pages.incidents import incident, queue
 
 app_name = "dashboard"
 
@@ -44,6 +45,10 @@ urlpatterns = [
     path("search/", overview.search, name="search"),
     path("rules/", rules.rules, name="rules"),
     path("rules/<str:name>/", rules.rule, name="rule"),
+    path("incidents/", queue.incidents, name="incidents"),
+    path("incidents.csv", queue.incidents_csv, name="incidents_csv"),
+    path("incidents/<str:ref>/", incident.incident, name="incident"),
+    path("incidents/<str:ref>/verdicts/", incident.verdicts, name="incident_verdicts"),
     path("findings/", findings.findings, name="findings"),
     path("findings/<int:finding_id>/", findings.finding, name="finding"),
     path("findings/<int:finding_id>/names/", names.cluster, name="name_cluster"),

@@ -11,9 +11,9 @@ from typing import Any
 
 from django.db import connection
 
-from auditlog.core.incident import Contested, Incident, Standing
-from auditlog.core.siem.cef import incident_line
-from auditlog.core.siem.ocsf_out import incident_object, line
+from auditlog.core.siem.case_step import CaseStep, Contested, Standing
+from auditlog.core.siem.cef import case_line
+from auditlog.core.siem.ocsf_out import case_object, line
 from auditlog.export.stream import Page, Stream, check_cursor
 from auditlog.models import Tenant
 from disputes.core.status import AWAITING
@@ -34,12 +34,12 @@ def _read(tenant: Tenant, format: str, after: int, size: int) -> Page:
         .order_by("leaf_index")[: size + 1]
     )
     shown = steps[:size]
-    write = incident_line if format == "cef" else lambda *said, **more: line(incident_object(*said, **more))
-    lines = [write(incident, tenant=tenant.name) for incident in _incidents(tenant, shown)]
+    write = case_line if format == "cef" else lambda *said, **more: line(case_object(*said, **more))
+    lines = [write(step, tenant=tenant.name) for step in _steps(tenant, shown)]
     return Page(lines, shown[-1].leaf_index + 1 if shown else after, len(steps) > size)
 
 
-def _incidents(tenant: Tenant, steps: Sequence[Transition]) -> list[Incident]:
+def _steps(tenant: Tenant, steps: Sequence[Transition]) -> list[CaseStep]:
     """Four queries, however many steps."""
     cases = sorted({step.case_id for step in steps})
     acts: dict[int, list[ContestedAct]] = {}
@@ -52,7 +52,7 @@ def _incidents(tenant: Tenant, steps: Sequence[Transition]) -> list[Incident]:
         standing = _STANDINGS.get(step.to_state, "in_progress")
         judged = next((said for at, said in reversed(verdicts.get(case.pk, [])) if at <= step.at), {})
         found.append(
-            Incident(
+            CaseStep(
                 uid=case.ref, step=step.position, leaf_index=step.leaf_index, at=step.at, opened_at=case.opened_at, kind=case.kind,
                 state=step.to_state, standing=standing, awaiting=AWAITING[step.to_state], title=case.title, complaint=case.complaint,
                 by=step.actor, role=step.role, reason=step.reason,

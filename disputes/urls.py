@@ -3,9 +3,18 @@
 from django.urls import path
 
 from disputes import views
+from disputes.incident import views as incidents
 
 urlpatterns = [
     path("adjudications", views.AdjudicationView.as_view(), name="adjudications"),
+    path("incidents", incidents.IncidentList.as_view(), name="incidents"),
+    path("incidents/<str:ref>", incidents.IncidentDetail.as_view(), name="incident"),
+    path("incidents/<str:ref>/assign", incidents.IncidentAssign.as_view(), name="incident-assign"),
+    path("incidents/<str:ref>/note", incidents.IncidentNote.as_view(), name="incident-note"),
+    path("incidents/<str:ref>/close", incidents.IncidentClose.as_view(), name="incident-close"),
+    path("incidents/<str:ref>/reopen", incidents.IncidentReopen.as_view(), name="incident-reopen"),
+    path("incidents/<str:ref>/merge", incidents.IncidentMerge.as_view(), name="incident-merge"),
+    path("incidents/<str:ref>/split", incidents.IncidentSplit.as_view(), name="incident-split"),
     path("packets", views.PacketCheckView.as_view(), name="packet-check"),
     path("cases", views.CaseListView.as_view(), name="cases"),
     path("cases/<str:ref>", views.CaseView.as_view(), name="case"),

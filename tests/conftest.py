@@ -76,6 +76,7 @@ def quiet(database):
 
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM projection_dirty")
+        cursor.execute("DELETE FROM incident_dirty")
         cursor.execute("DELETE FROM publisher_state")
         cursor.execute(
             "UPDATE projection_state s SET position = h.size, detected = h.size FROM ledger_head h"

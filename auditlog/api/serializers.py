@@ -90,6 +90,7 @@ class FindingSerializer(serializers.BaseSerializer):
             "evidence": finding.evidence,
             "runbook": runbook_of(finding, self.context.get("now")),
             "withheld": list(finding.withheld),
+            "incident": self.context.get("incidents", {}).get(finding.id),
         }
 
 

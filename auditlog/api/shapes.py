@@ -146,6 +146,7 @@ FINDING = shape(
     evidence=anything("What the detector recorded, by rule."),
     runbook=text("What to do about it."),
     withheld=texts("Parts that the caller may not read."),
+    incident=or_null("The reference of the incident that it is in; null until it is gathered, a moment later."),
 )
 FINDINGS = page("FindingPage", FINDING)
 PARTIES = page("PartyPage", shape("PartyRow", iss=text(), sub=text(), kind=text(), first_at=moment(), last_at=moment()))

@@ -34,6 +34,7 @@ from auditlog.database import clock
 from auditlog.detection.findings.triage import triage
 from auditlog.export import siem
 from auditlog.formats import Delivery
+from auditlog.incidents.read import incidents_of
 from auditlog.ingest import receive as road
 from auditlog.ledger.proofs import NotCovered, prove_inclusion
 from auditlog.models import Role
@@ -203,7 +204,8 @@ def _events(request: Request, events: list) -> list:
 
 
 def _findings(request: Request, findings: list) -> list:
-    return FindingSerializer(read_findings(request.viewer, findings), many=True, context={"now": timezone.now()}).data
+    context = {"now": timezone.now(), "incidents": incidents_of(request.viewer, [row.pk for row in findings])}
+    return FindingSerializer(read_findings(request.viewer, findings), many=True, context=context).data
 
 
 def _parameters(filterset: type[FilterSet], *, cursor: str = "before") -> list[OpenApiParameter]:

@@ -79,6 +79,12 @@ def detectors_of(
     return tuple(detector for detector in DETECTORS if detector.rule == rule)
 
 
+@lru_cache(maxsize=256)
+def is_sum(rule: str) -> bool:
+    """Whether findings of the rule rest on acts of many causes."""
+    return any(getattr(detector, "sums", False) for detector in detectors_of(rule))
+
+
 class Found(Protocol):
     """A finding as somebody reads it: whole (core.finding), or as far as they may (core.reading)."""
 

@@ -20,6 +20,7 @@ false_positives = "An authority that was granted again, or raised, in a system t
 of_events = frozenset()  # the authority's terms
 types = cap_exceeded.types | {"payment.authority_granted", "payment.authority_ended"}
 partition = ("principal",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 of_lines = True
 

@@ -27,6 +27,7 @@ class Detector(Protocol):
     # Optional `advise(facts, now)`: the runbook of one finding (core.advice), where its facts or the clock change it.
     # Optional `settled_by`: types whose arrival can take the ground from findings already made for the same principal.
     # Optional `of_lines`: its events are leads of lines of the books; it is about all statements counted in those.
+    # Optional `sums`: its findings rest on acts of many causes (a month's spend), and join no incident by them (core.incident).
     # Optional `gathers`: what it finds of single events is one finding for each anchor (detectors.gathered).
 
     def find(self, acts: Sequence[Act], record: Record) -> Iterable[Finding]: ...
@@ -46,6 +47,7 @@ class Pattern:
     partition: tuple[str, ...] = ("event_id",)
     version: int = 1
     waits: bool = False
+    sums: bool = False
 
 
 class SourceDetector(Protocol):

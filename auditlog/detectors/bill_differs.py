@@ -25,6 +25,7 @@ false_positives = "Usage that is metered in one currency and always billed in an
 of_events = frozenset()  # what others metered
 types = cap_exceeded.types
 partition = ("principal",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 
 MONTH = timedelta(days=31)  # what an invoice without a period may be for, where there is none before it

@@ -22,6 +22,7 @@ types = frozenset(
     "limit.set limit.raised limit.lowered delegation.granted mandate.issued".split()
 )
 partition = ("principal",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 of_lines = True
 

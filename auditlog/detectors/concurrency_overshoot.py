@@ -20,6 +20,7 @@ false_positives = "Holds that a provider places and releases by itself, of which
 of_events = frozenset()  # a limit's terms
 types = cap_exceeded.types
 partition = ("principal",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 of_lines = True
 

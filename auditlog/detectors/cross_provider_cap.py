@@ -21,6 +21,7 @@ false_positives = "The human knows that single limits take precedence and means 
 of_events = frozenset()  # terms of limits and other providers
 types = cap_exceeded.types
 partition = ("principal",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 of_lines = True
 

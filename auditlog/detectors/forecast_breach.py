@@ -22,6 +22,7 @@ false_positives = "Work that ends by itself before that; a limit that is meant t
 of_events = frozenset[str]()  # what was spent before, and the limit, others say
 types = frozenset[str]()
 partition = ("limit", "month")
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 
 

@@ -84,6 +84,7 @@ PATTERNS = tuple(
         types=types,
         find=find,
         partition=(column,),
+        sums=True,
     )
     for column, types, find in (("jkt", attenuation.TYPES, find_key), ("token", USE_TYPES, find_token))
 )

@@ -32,6 +32,7 @@ false_positives = "A move to another cloud or runtime on the same day as an upgr
 of_events = frozenset({"title", "place"})  # where it was before, its other acts say
 types = USE_TYPES
 partition = ("actor",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 HABIT = 5  # acts seen before a place can be unusual
 SETTLED = Setting(

@@ -27,6 +27,7 @@ false_positives = "A budget that is kept where no source tells of it."
 of_events = frozenset[str]()  # that there is no limit, the whole record says
 types = frozenset({"usage.metered"})
 partition = ("principal",)
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 
 DAY_MINOR = Setting(

@@ -24,6 +24,7 @@ false_positives = (
 of_events = frozenset[str]()  # what is usual, other events say
 types = frozenset[str]()  # it looks at the hours of the books, and at no single event
 partition = ("principal", "actor", "provider", "currency", "week")
+sums = True  # of many acts: no cause by itself (core.incident)
 waits = False
 
 BUDGET = Setting("budget", 0.02, 0.001, 10, "false alarms", "for each who spends, a month")

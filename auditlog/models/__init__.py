@@ -32,6 +32,15 @@ from auditlog.models.findings import (
     Verification,
     Watch,
 )
+from auditlog.models.incidents import (
+    Incident,
+    IncidentDirty,
+    IncidentFinding,
+    IncidentHand,
+    IncidentLink,
+    IncidentNumber,
+    IncidentStep,
+)
 from auditlog.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -97,6 +106,13 @@ __all__ = [
     "Hold",
     "Holding",
     "Identity",
+    "Incident",
+    "IncidentDirty",
+    "IncidentFinding",
+    "IncidentHand",
+    "IncidentLink",
+    "IncidentNumber",
+    "IncidentStep",
     "Leaf",
     "LedgerEntry",
     "LimitStatement",

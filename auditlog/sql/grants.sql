@@ -10,6 +10,7 @@ GRANT EXECUTE ON FUNCTION ledger_erase TO {app};
 REVOKE INSERT, UPDATE, DELETE ON ledger_entry FROM {app};
 REVOKE DELETE, TRUNCATE ON ledger_head FROM {app};
 REVOKE UPDATE, DELETE ON finding_triage FROM {app};
+REVOKE UPDATE, DELETE, TRUNCATE ON incident_step FROM {app};
 -- Who is one person stays so, and what was tried is only counted.
 REVOKE UPDATE, DELETE ON person_identity FROM {app};
 -- Configuration is written by `configure` only: what is taken away for that, and the columns that are not, is in configured.py.

@@ -8,6 +8,7 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection
 
 from auditlog.detection.detect import detect
+from auditlog.incidents.gather import gather_findings
 from auditlog.models import Tenant
 from auditlog.projection.project import project
 
@@ -16,8 +17,7 @@ LEAST = 0.1  # seconds of one tenant's turn
 
 
 def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float | None = None) -> bool:
-    """Project and detect until caught up, or for so many seconds. Returns whether something was left when they were
-    over.
+    """Project, detect and gather until caught up, or for so many seconds. Returns whether something was left then.
 
     Does nothing when another process is at it, which will see our work too.
     """
@@ -35,6 +35,11 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
             worked = project(tenant, now=now())
             while found := detect(tenant, now=now()):
                 worked += found
+                if for_at_most is not None and time.monotonic() - began > for_at_most:
+                    return True
+            # What was found is gathered before more is: an incident is never further behind than its findings.
+            while gathered := gather_findings(tenant, now=now()):
+                worked += gathered
                 if for_at_most is not None and time.monotonic() - began > for_at_most:
                     return True
             if not worked:
@@ -58,8 +63,9 @@ def drive_every_tenant(*, now: Callable[[], datetime], for_at_most: float | None
             " JOIN projection_state s ON s.tenant_id = t.id AND s.is_current"
             " WHERE h.size > s.position OR s.position > s.detected OR EXISTS"
             " (SELECT 1 FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)"
+            " OR EXISTS (SELECT 1 FROM incident_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %s)"
             " ORDER BY (h.size - s.position) + (h.size - s.detected), t.id",
-            [now()],
+            [now()] * 2,
         )
         names = [name for (name,) in cursor.fetchall()]
     share = None if for_at_most is None else max(LEAST, for_at_most / max(1, len(names)))

@@ -17,6 +17,7 @@ from auditlog.core.reading import Reading
 from auditlog.database.policies import RULES, policy_of
 from auditlog.detection.findings.triage import triage
 from auditlog.detectors import detectors_of, runbook_of
+from auditlog.incidents.read import incidents_of
 from auditlog.models import Finding, Triage
 from auditlog.reads.access import Viewer
 from auditlog.reads.read_findings import read_findings, title_for_every_reader
@@ -136,6 +137,7 @@ def finding_view(viewer: Viewer, finding_id: int) -> dict[str, Any]:
         "more": reading.total - len(rows),
         "triage": [_step(viewer, step) for step in finding.triage.all()],
         "related": read_findings(viewer, list(related)) if finding.principal else [],
+        "incident": incidents_of(viewer, [finding.pk]).get(finding.pk, ""),
         "case_title": title_for_every_reader(finding)[:200],
     }
 

@@ -51,7 +51,7 @@ def site(django_db_setup, django_db_blocker):
     from django.contrib.auth.models import User
     from django.utils import timezone
 
-    from auditlog.models import Event, Finding, Grant, Membership
+    from auditlog.models import Event, Finding, Grant, Incident, Membership
     from auditlog.reads.access import Viewer
     from auditlog.sources.configure import add_tenant
     from disputes.open_case import open_case
@@ -81,6 +81,7 @@ def site(django_db_setup, django_db_blocker):
         case = open_case(
             desk, kind="scope", title=finding.title, complaint="I never asked for this.", finding=finding, now=now
         )
+        told = finding.place_in_incident.incident
         _exports(tenant, now=now)
         from config.wsgi import application
 
@@ -89,7 +90,7 @@ def site(django_db_setup, django_db_blocker):
         thread.start()
         yield SimpleNamespace(
             url=f"http://127.0.0.1:{server.server_port}", tenant=tenant, people=people, bought=bought, webhook=webhook,
-            finding=finding, case=case, source=tenant.source_set.first(), grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
+            finding=finding, case=case, told=told, incident=Incident.objects.get(tenant=tenant, places__finding__rule="spend.retry_loop"), source=tenant.source_set.first(), grant=Grant.objects.filter(tenant=tenant).order_by("-depth").first(),
         )  # fmt: skip
         server.shutdown()
         thread.join()

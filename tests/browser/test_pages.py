@@ -19,6 +19,11 @@ SHOTS = os.environ.get("SCREENSHOTS")  # a folder to leave pictures of every pag
 def pages(site) -> dict[str, str]:
     return {
         "overview": "/",
+        "incidents": "/incidents/?state=any",
+        "incidents-none": "/incidents/?state=withdrawn&owner=me",
+        "incident": f"/incidents/{site.incident.ref}/",
+        "incident-of-a-case": f"/incidents/{site.told.ref}/",
+        "incident-verdicts": f"/incidents/{site.incident.ref}/verdicts/",
         "findings": "/findings/",
         "finding": f"/findings/{site.finding.pk}/",
         "events": "/events/",
@@ -54,6 +59,7 @@ def pages(site) -> dict[str, str]:
         "password": "/account/password/",
         "proof": "/account/confirm/",
         "help": "/help/",
+        "help-incidents": "/help/incidents/",
         "help-asvs": "/help/asvs/",
         "help-signing-in": "/help/signing-in/",
         "help-crypto": "/help/crypto/",

@@ -716,7 +716,7 @@ def test_what_is_answered_is_what_the_schema_says(desk):
         "findings/{finding_id}/events": f"findings/{finding.pk}/events", "stops": "stops",
         "stops/reach": f"stops/reach?kind=grant&key={desk.root.id}",
         "tokens": "tokens", "limits": "limits", "sources": "sources", "spend": "spend", "permissions": "permissions",
-        "inventory": "inventory", "timeline": "timeline?txn=tx-1", "timeline/exposure": "timeline/exposure?txn=tx-1",
+        "incidents": "incidents", "inventory": "inventory", "timeline": "timeline?txn=tx-1", "timeline/exposure": "timeline/exposure?txn=tx-1",
         "reach": f"reach?grant={desk.root.id}", "reach/acts": f"reach/acts?grant={desk.root.id}",
         "reach/descendants": f"reach/descendants?grant={desk.root.id}",
         "grants/compare": f"grants/compare?one={desk.root.id}&other={desk.child.id}",

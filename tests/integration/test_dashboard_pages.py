@@ -73,7 +73,7 @@ def source_of(response) -> str:
 
 def every_page(world) -> list[str]:
     return [
-        "/", "/?days=7", "/findings/", f"/findings/{world.finding.pk}/", "/events/", f"/events/{world.bought.event_id}/",
+        "/", "/?days=7", "/incidents/", "/incidents.csv", "/findings/", f"/findings/{world.finding.pk}/", "/events/", f"/events/{world.bought.event_id}/",
         "/spend/", "/parties/", "/parties/?" + urlencode({"key": world.ada}), f"/grants/{quote(world.grant_id)}/",
         "/cases/", "/reach/", "/inventory/", "/search/?q=nothing-of-the-kind",
     ]  # fmt: skip

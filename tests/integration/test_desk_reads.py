@@ -115,9 +115,16 @@ class Desk:
             Finding.objects.filter(tenant=self.world.row, provider=self.provider).values_list("pk", flat=True)
         )
         self.read("findings", {"limit": 500})
-        for path in ("/", "/findings/", "/parties/", "/events/", "/cases/"):
+        for path in ("/", "/findings/", "/incidents/", "/parties/", "/events/", "/cases/"):
             self.read(path)
         self.read("/findings/", {"state": "any", "sort": "newest"})
+        self.read("/incidents/", {"state": "any"})
+        self.read("/incidents.csv", {"state": "any"})
+        for row in [row for page in self.api.walk("incidents", "limit=200") for row in page]:
+            assert set(row["findings"]) <= {each["id"] for each in listed} and row["findings"] + row["withdrawn"]
+            self.read(f"incidents/{row['ref']}")
+            self.read(f"/incidents/{row['ref']}/")
+            self.read(f"/incidents/{row['ref']}/verdicts/")
         for row in listed:
             rule, of_events = GENERAL[row["rule"]], OF_EVENTS[row["rule"]] | OF_MARKS[row["rule"]]
             assert "title" in of_events or row["title"] == rule, row
@@ -174,7 +181,18 @@ def _is_said(text, answer):
 def words_of_ours(world):
     """What this service says to anybody: its pages for a desk without events, and the texts of its rules."""
     nobody = Desk(world, "nobody-at-all")
-    for path in ("/", "/findings/", "/events/", "/parties/", "/cases/", "findings", "events"):
+    for path in (
+        "/",
+        "/findings/",
+        "/incidents/",
+        "/incidents.csv",
+        "/events/",
+        "/parties/",
+        "/cases/",
+        "findings",
+        "events",
+        "incidents",
+    ):
         nobody.read(path)
     rules = [f"{d.rule} {d.title} {d.runbook} {d.false_positives}" for d in DETECTORS]
     named = "outcome success delegation agent human month grant hard project legend"  # of forms and enumerations

@@ -813,6 +813,7 @@ def test_pages_that_ours_replace_lead_to_ours(tenant):
 PLAIN = {
     "adjudications", "backtest-list", "bills", "case", "case-assessments", "case-deadlines", "case-evidence", "case-evidence-submit",
     "case_again", "case_deadline", "case_evidence", "case_evidence_submit", "cases", "domain-score", "finding", "finding-triage",
+    "incident", "incident-assign", "incident-close", "incident-merge", "incident-note", "incident-reopen", "incident-split",
     "integrity", "name_report", "names", "packet-check", "packets",
 }  # fmt: skip
 DUMMY = {"finding_id": "1", "number": "1", "pk": "1", "event_id": "00000000-0000-0000-0000-000000000000"}

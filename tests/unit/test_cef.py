@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from auditlog.core.siem.cef import cef_line, event_line, finding_line, incident_line
+from auditlog.core.siem.cef import case_line, cef_line, event_line, finding_line
 from auditlog.core.text import visible
 from tests.unit.test_ocsf_out import ADA, BOT, act, bare, chain, incident, kept
 
@@ -148,8 +148,8 @@ def test_a_long_value_is_cut():
 @given(hostile.filter(bool))
 def test_no_claimant_adds_a_field_or_a_line_to_a_case(text):
     plain, odd = incident(), incident(title=text, complaint=text, reason=text, by=text)
-    _, expected = parsed(incident_line(plain, tenant="acme"))
-    header, said = parsed(incident_line(odd, tenant="acme"))
+    _, expected = parsed(case_line(plain, tenant="acme"))
+    header, said = parsed(case_line(odd, tenant="acme"))
 
     assert said.keys() == expected.keys() and header[4:] == [
         "case.evidence_open",

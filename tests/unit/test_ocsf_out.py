@@ -29,8 +29,8 @@ from auditlog.core.event import (
     act_chain,
 )
 from auditlog.core.finding import SEVERITIES, Finding, Kept
-from auditlog.core.incident import Contested, Incident
-from auditlog.core.siem.ocsf_out import MOST, OVER_BROAD, PRODUCT, event_object, finding_object, incident_object, line
+from auditlog.core.siem.case_step import CaseStep, Contested
+from auditlog.core.siem.ocsf_out import MOST, OVER_BROAD, PRODUCT, case_object, event_object, finding_object, line
 from tests.deliveries import event_in
 from tests.ocsf_schema import problems
 
@@ -383,14 +383,14 @@ def test_nobody_is_read_back_as_nobody():
 # ----------------------------------------------------------------------------------------------------------------
 
 
-def incident(**more) -> Incident:
+def incident(**more) -> CaseStep:
     values = dict(
         uid="D-2026-000001", step=3, leaf_index=60, at=AT, opened_at=AT - timedelta(days=1), kind="scope", state="evidence_open",
         standing="in_progress", awaiting="respondent", title="Wrong name", complaint="I asked for .club", by="sam", role="security", reason="more is needed",
         acts=(Contested("6f1c0000-0000-4000-8000-000000000001", 900, "USD", "out_of_scope"),), principal=ADA.key, actor=BOT.key,
         provider="registrar", claimed_minor=900, claimed_currency="USD", finding=7, finding_title="a finding", severity="high",
     )  # fmt: skip
-    return Incident(**values | more)
+    return CaseStep(**values | more)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def incident(**more) -> Incident:
 )
 def test_a_case_in_every_standing_is_a_valid_incident_finding(standing, status):
     for step in (0, 1):
-        said = incident_object(incident(standing=standing, step=step), tenant="acme")
+        said = case_object(incident(standing=standing, step=step), tenant="acme")
 
         assert problems(said) == []
         assert (said["class_uid"], said["status"], said["activity_name"]) == (
@@ -419,7 +419,7 @@ def test_a_case_in_every_standing_is_a_valid_incident_finding(standing, status):
 
 
 def test_a_case_of_which_little_is_known_claims_nothing():
-    said = incident_object(
+    said = case_object(
         incident(title="", complaint="", reason="", acts=(), principal="", actor="", provider="", claimed_minor=None, claimed_currency="",
                  finding=None, finding_title="", severity=""), tenant="acme",
     )  # fmt: skip
@@ -437,7 +437,7 @@ def test_a_case_of_which_little_is_known_claims_nothing():
     ],
 )
 def test_what_was_decided_is_said_in_our_word_and_nothing_before(more, verdict):
-    said = incident_object(incident(**more), tenant="acme")
+    said = case_object(incident(**more), tenant="acme")
 
     assert problems(said) == [] and (said.get("verdict_id"), said.get("verdict")) == verdict
 
@@ -445,9 +445,7 @@ def test_what_was_decided_is_said_in_our_word_and_nothing_before(more, verdict):
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text('|\\=\n\r"<\u202e\u2028\x00\x85', max_size=40))
 def test_no_claimant_adds_a_line_hides_a_character_or_breaks_the_schema(text):
-    said = incident_object(
-        incident(title=text, complaint=text, reason=text, by=text, finding_title=text), tenant="acme"
-    )
+    said = case_object(incident(title=text, complaint=text, reason=text, by=text, finding_title=text), tenant="acme")
     raw = line(said)
 
     assert problems(said) == [] and raw.isascii() and raw.count(b"\n") == 1
@@ -457,7 +455,7 @@ def test_no_claimant_adds_a_line_hides_a_character_or_breaks_the_schema(text):
 
 def test_a_case_is_bounded_however_much_is_written_and_contested():
     acts = tuple(Contested(f"e{n}", 1, "USD", "out_of_scope") for n in range(1000))
-    said = incident_object(
+    said = case_object(
         incident(title="t" * 10**6, complaint="c" * 10**6, reason="r" * 10**6, by="b" * 10**6, acts=acts), tenant="acme"
     )
 

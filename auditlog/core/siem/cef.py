@@ -14,7 +14,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.chain import Chain
 from auditlog.core.event import Party
 from auditlog.core.finding import Kept
-from auditlog.core.incident import Incident
+from auditlog.core.siem.case_step import CaseStep
 from auditlog.core.siem.ocsf_out import PRODUCT
 from auditlog.core.text import visible
 
@@ -120,34 +120,34 @@ def finding_line(kept: Kept, *, tenant: str) -> bytes:
     return cef_line(finding.rule, finding.title, _SEVERITIES[finding.severity], said)
 
 
-def incident_line(incident: Incident, *, tenant: str) -> bytes:
+def case_line(step: CaseStep, *, tenant: str) -> bytes:
     """A case after one of its steps; `externalId` is its reference in all of them, `cn1` the step."""
-    principal, severity = _party(incident.principal), _SEVERITIES.get(incident.severity, _SEVERITIES["medium"])
+    principal, severity = _party(step.principal), _SEVERITIES.get(step.severity, _SEVERITIES["medium"])
     said: dict[str, str | int] = {
-        "rt": _milliseconds(incident.at),
-        "start": _milliseconds(incident.opened_at),
-        "externalId": incident.uid,
-        "cat": f"case.{incident.kind}",
-        "outcome": incident.state,
-        "msg": incident.complaint,
-        "reason": incident.reason,
+        "rt": _milliseconds(step.at),
+        "start": _milliseconds(step.opened_at),
+        "externalId": step.uid,
+        "cat": f"case.{step.kind}",
+        "outcome": step.state,
+        "msg": step.complaint,
+        "reason": step.reason,
         "suser": principal.sub if principal else "",
-        "suid": incident.principal,
-        "destinationServiceName": incident.provider,
-        "cnt": max(1, len(incident.acts)),
+        "suid": step.principal,
+        "destinationServiceName": step.provider,
+        "cnt": max(1, len(step.acts)),
         "deviceExternalId": tenant,
     }
     said |= _custom("cs", [
-        ("agent", incident.actor), ("by", f"{incident.by} ({incident.role})"), ("firstEvent", incident.acts[0].event_id if incident.acts else ""),
-        ("decided", incident.outcome), ("mergedInto", incident.merged_into),
-        ("finding", "" if incident.finding is None else f"finding-{incident.finding}"),
+        ("agent", step.actor), ("by", f"{step.by} ({step.role})"), ("firstEvent", step.acts[0].event_id if step.acts else ""),
+        ("decided", step.outcome), ("mergedInto", step.merged_into),
+        ("finding", "" if step.finding is None else f"finding-{step.finding}"),
     ])  # fmt: skip
     said |= _custom(
         "cn",
-        [("step", incident.step), ("claimedMinor", "" if incident.claimed_minor is None else incident.claimed_minor)],
+        [("step", step.step), ("claimedMinor", "" if step.claimed_minor is None else step.claimed_minor)],
     )
-    said |= _custom("flexString", [("currency", incident.claimed_currency)])
-    return cef_line(f"case.{incident.state}", f"{incident.uid}: {incident.title}", severity, said)
+    said |= _custom("flexString", [("currency", step.claimed_currency)])
+    return cef_line(f"case.{step.state}", f"{step.uid}: {step.title}", severity, said)
 
 
 def _custom(kind: str, values: list[tuple[str, str | int]]) -> dict[str, str | int]:

@@ -22,7 +22,7 @@ from auditlog.core.chain.chain import Chain, Hop
 from auditlog.core.chain.statement import Grant
 from auditlog.core.event import GrantObject, Party, TokenObject
 from auditlog.core.finding import Kept
-from auditlog.core.incident import Contested, Incident
+from auditlog.core.siem.case_step import CaseStep, Contested
 from auditlog.core.text import visible
 
 VERSION = "1.7.0"
@@ -491,68 +491,66 @@ def _found(kept: Kept) -> dict[str, Any]:
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 
-def incident_object(incident: Incident, *, tenant: str) -> dict[str, Any]:
+def case_object(step: CaseStep, *, tenant: str) -> dict[str, Any]:
     """A case as it was after one of its steps. `finding_info_list[0].uid` is the same in all of them; `metadata.uid`
     differs.
 
     A reference is a tenant's own, so both name the tenant: one SIEM may hear of several.
     """
-    uid = f"case-{tenant}-{incident.uid}"
-    activity = 3 if incident.standing == "closed" else 1 if incident.step == 0 else 2
-    severity_id, severity = _SEVERITIES.get(incident.severity, (UNKNOWN, "Unknown"))
-    status_id, status = _STANDINGS[incident.standing]
-    title = _text(incident.title) or incident.uid
+    uid = f"case-{tenant}-{step.uid}"
+    activity = 3 if step.standing == "closed" else 1 if step.step == 0 else 2
+    severity_id, severity = _SEVERITIES.get(step.severity, (UNKNOWN, "Unknown"))
+    status_id, status = _STANDINGS[step.standing]
+    title = _text(step.title) or step.uid
     case = {
         "uid": uid,
         "title": title,
-        "types": [incident.kind],
-        "created_time": _ms(incident.opened_at),
-        "modified_time": _ms(incident.at),
-        "related_events": [{"uid": act.event_id} for act in incident.acts[:MOST]],
-        "related_events_count": len(incident.acts),
-    } | _said(desc=_text(incident.complaint))
+        "types": [step.kind],
+        "created_time": _ms(step.opened_at),
+        "modified_time": _ms(step.at),
+        "related_events": [{"uid": act.event_id} for act in step.acts[:MOST]],
+        "related_events_count": len(step.acts),
+    } | _said(desc=_text(step.complaint))
     opened_from = (
-        [{"uid": f"finding-{incident.finding}"} | _said(title=_text(incident.finding_title))]
-        if incident.finding is not None
+        [{"uid": f"finding-{step.finding}"} | _said(title=_text(step.finding_title))]
+        if step.finding is not None
         else []
     )
     object_ = named(INCIDENT, activity, "") | {
-        "time": _ms(incident.at),
-        "start_time": _ms(incident.opened_at),
+        "time": _ms(step.at),
+        "start_time": _ms(step.opened_at),
         "severity_id": severity_id,
         "severity": severity,
         "status_id": status_id,
         "status": status,
-        "status_detail": incident.state,
-        "assignee_group": {"name": incident.awaiting},
-        "message": f"{incident.uid} is {incident.state}: {title}",
-        "metadata": metadata(tenant, uid=f"{uid}-{incident.step}", code=f"case.{incident.state}")
-        | {"sequence": incident.leaf_index},
+        "status_detail": step.state,
+        "assignee_group": {"name": step.awaiting},
+        "message": f"{step.uid} is {step.state}: {title}",
+        "metadata": metadata(tenant, uid=f"{uid}-{step.step}", code=f"case.{step.state}")
+        | {"sequence": step.leaf_index},
         "finding_info_list": [case, *opened_from],
-        "unmapped": {"answerable": _argued(incident)},
+        "unmapped": {"answerable": _argued(step)},
     }
-    object_ |= _said(comment=_text(incident.reason))
-    if incident.merged_into:
+    object_ |= _said(comment=_text(step.reason))
+    if step.merged_into:
         object_ |= {"verdict_id": _DUPLICATE, "verdict": "Duplicate"}
-    elif incident.outcome:  # of a complaint, for which OCSF has no word
-        object_ |= {"verdict_id": OTHER, "verdict": incident.outcome}
-    observables = [
-        (name, _USER, key) for name, key in (("actor", incident.actor), ("principal", incident.principal)) if key
-    ]
+    elif step.outcome:  # of a complaint, for which OCSF has no word
+        object_ |= {"verdict_id": OTHER, "verdict": step.outcome}
+    observables = [(name, _USER, key) for name, key in (("actor", step.actor), ("principal", step.principal)) if key]
     return object_ | _said(observables=_listed(observables))
 
 
-def _argued(incident: Incident) -> dict[str, Any]:
+def _argued(step: CaseStep) -> dict[str, Any]:
     claimed = None
-    if incident.claimed_minor is not None:
-        claimed = {"amount_minor": incident.claimed_minor} | _said(currency=incident.claimed_currency)
+    if step.claimed_minor is not None:
+        claimed = {"amount_minor": step.claimed_minor} | _said(currency=step.claimed_currency)
     return {
-        "case": incident.uid, "step": incident.step, "kind": incident.kind, "state": incident.state, "leaf_index": incident.leaf_index,
-        "by": {"name": _text(incident.by), "role": incident.role}, "acts": [_contested(act) for act in incident.acts[:MOST]],
+        "case": step.uid, "step": step.step, "kind": step.kind, "state": step.state, "leaf_index": step.leaf_index,
+        "by": {"name": _text(step.by), "role": step.role}, "acts": [_contested(act) for act in step.acts[:MOST]],
     } | _said(
-        principal=_party(Party.of(incident.principal)) if incident.principal else None,
-        actor=_party(Party.of(incident.actor)) if incident.actor else None,
-        provider=incident.provider, claimed=claimed, outcome=incident.outcome, merged_into=incident.merged_into,
+        principal=_party(Party.of(step.principal)) if step.principal else None,
+        actor=_party(Party.of(step.actor)) if step.actor else None,
+        provider=step.provider, claimed=claimed, outcome=step.outcome, merged_into=step.merged_into,
     )  # fmt: skip
 
 

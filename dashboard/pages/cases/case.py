@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from auditlog.core.errors import AnswerableError, ConfigurationError, NotFound, NotPermitted
+from auditlog.incidents.read import incidents_of
 from auditlog.reads.access import WHOLE
 from dashboard.parts.access import page
 from dashboard.parts.queries import PAGE
@@ -230,6 +231,9 @@ def _shown(request: HttpRequest, shown: CasePage, *, status: int = 200, **forms_
         "is_offered": offered,
         "page": shown,
         "case": case,
+        "incident": incidents_of(request.viewer, [case.opened_from_id]).get(case.opened_from_id, "")
+        if case.opened_from_id
+        else "",
         "allowed": allowed,
         "form": MoveForm(moves=allowed, runs=len(shown.assessments)),
         "deadline_form": DeadlineForm(),

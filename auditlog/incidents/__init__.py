@@ -1,0 +1,1 @@
+"""Incidents: findings of one cause are gathered, read, and handled by people."""
