@@ -12,7 +12,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('auditlog', '0025_unasked'),
+        ('auditlog', '0026_one_way_to_configure'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
