@@ -65,8 +65,7 @@ def test_the_findings_of_the_demo_are_thirteen_incidents(told):
     [raises] = with_rule(told, "spend.cap_creep")
     assert {"spend.cap_creep", "spend.cross_provider_cap"} <= set(kept[raises])
     assert kept[raises].count("spend.self_raise") == 6
-    bought = with_rule(told, "intent.domain_mismatch")  # ada's superseal.cc and ben's acme-corp.io
-    assert len(bought) == 2 and bought == with_rule(told, "intent.unforeseen")
+    assert len(with_rule(told, "intent.domain_mismatch")) == 2  # ada's superseal.cc and ben's acme-corp.io
     assert len(with_rule(told, "authority.used_after_revocation")) == 2
     assert groups(told) == gathered_at_once(told.row)
 
