@@ -30,6 +30,15 @@ _OF_WHOLE = {"bills", "permissions", "integrity", "stops"}
 _WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (("sources", "Sources"), ("secrets", "Secrets"), ("people", "People"), ("changes", "Changes"))
 
+# What a desk opens all day; the rest of its places stand under one menu.
+_OF_DESK = {
+    "security": ("overview", "incidents", "findings", "events", "cases", "stops"),
+    "finance": ("overview", "incidents", "charges", "bills", "cases", "events"),
+    "abuse": ("overview", "incidents", "findings", "names", "events", "cases"),
+    "auditor": ("overview", "incidents", "events", "cases", "integrity", "security_log"),
+    "admin": ("overview", "incidents", "findings", "cases", "sources", "people"),
+}
+
 HELP_ON = {
     **dict.fromkeys(
         ("overview", "findings", "finding", "events", "event", "sessions", "timeline", "parties", "grant"), "security"
@@ -51,24 +60,29 @@ def desk(request: HttpRequest) -> dict[str, Any]:
     viewer = getattr(request, "viewer", None)
     if viewer is None:
         return {}
-    places = [place for place in _PLACES if place[0] not in _OF_WHOLE or viewer.may(WHOLE)]
-    here, known = (
-        request.path,
-        places + (list(_WATCHED) if viewer.may(WATCH) else []) + (list(_CONFIGURED) if viewer.may("configure") else []),
-    )
-    places = [
-        {
+    here = request.path
+    known = [place for place in _PLACES if place[0] not in _OF_WHOLE or viewer.may(WHOLE)]
+    known += _WATCHED if viewer.may(WATCH) else ()
+    known += _CONFIGURED if viewer.may("configure") else ()
+    places = {
+        name: {
             "name": label,
             "href": (href := reverse(f"dashboard:{name}")),
             "here": here == href or (href != "/" and here.startswith(href)),
         }
         for name, label in known
-    ]
+    }
+    first = [name for name in _OF_DESK.get(viewer.role, _OF_DESK["security"]) if name in places]
+    more = [place for name, place in places.items() if name not in first]
+    if request.user.is_staff:
+        more.append({"name": "Configuration", "href": reverse("admin:index"), "here": False})
     told = viewer.may("configure") and viewer.user_id is not None and here != reverse("dashboard:changes")
     unseen = unseen_changes(viewer.tenant, viewer.user_id) if told else 0
     return {
         "viewer": viewer,
-        "nav": places,
+        "nav": [places[name] for name in first],
+        "nav_more": more,
+        "nav_here": next((place["name"] for place in more if place["here"]), ""),
         "open_findings": open_findings(viewer),
         "unseen_changes": unseen,
         "help_topic": HELP_ON.get(request.resolver_match.url_name if request.resolver_match else "", ""),

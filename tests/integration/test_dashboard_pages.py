@@ -142,6 +142,13 @@ def test_every_place_that_the_navigation_names_can_be_entered(desk, role):
     places = re.findall(r'href="([^"]+)"', nav)
 
     assert {place: client.get(place).status_code for place in places} == dict.fromkeys(places, 200) and len(places) > 5
+    assert nav[: nav.index("<details")].count("<a ") == 6  # what the desk opens all day; the rest stands under one menu
+
+
+def test_the_menu_says_which_of_its_places_one_is_at(desk):
+    client = signed_in(desk, "finance")
+    assert "More: Parties" in text_of(client.get("/parties/"))
+    assert "More:" not in text_of(client.get("/bills/"))
 
 
 def test_parties_that_an_abuse_desks_own_events_do_not_name_are_stubs(desk):

@@ -43,3 +43,15 @@ document.addEventListener("keydown", (event) => {
     box.select();
   }
 });
+
+// A menu that is open closes by Escape, and by a click elsewhere.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.more[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.more[open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
