@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-SLOW = [pytest.param(what, marks=pytest.mark.slow) for what in ("query", "complete", "browse")]
+SLOW = [pytest.param(what, marks=pytest.mark.slow) for what in ("query", "complete", "browse", "live")]
 
 
 @pytest.mark.parametrize("what", ["detect", "verify", *SLOW])

@@ -40,6 +40,7 @@ class Command(BaseCommand):
             choices=[
                 "ingest",
                 "browse",
+                "live",
                 "project",
                 "detect",
                 "verify",
@@ -56,9 +57,13 @@ class Command(BaseCommand):
         parser.add_argument("--batch", type=int, default=500, help="events a request; 1 sends single SETs")
         parser.add_argument("--connections", type=int, default=4)
         parser.add_argument(
-            "--seconds", type=int, default=300, help="of `browse`: how long events arrive and people read"
+            "--seconds",
+            type=int,
+            help="how long events arrive: of `browse` in all (300), of `live` at each rate that is tried (20)",
         )
-        parser.add_argument("--rate", type=int, default=500, help="of `browse`: events a second")
+        parser.add_argument(
+            "--rate", type=int, default=500, help="events a second: of `browse`, and the first that `live` tries"
+        )
         parser.add_argument("--step", type=int, default=5_000, help="of `detect`: events between two measurements")
         parser.add_argument(
             "--hot", action="store_true", help="of `detect`: all of one principal, agent, token and key"
@@ -205,7 +210,7 @@ class Command(BaseCommand):
         from auditlog.sources.configuration import await_in_force
 
         _source(tenant)
-        seconds, rate, batch = options["seconds"], options["rate"], max(1, options["rate"] // 10)
+        seconds, rate, batch = options["seconds"] or 300, options["rate"], max(1, options["rate"] // 10)
         now = timezone.now()
         bodies = [
             *signed_chains(tenant=tenant.name, now=now),
@@ -252,6 +257,70 @@ class Command(BaseCommand):
             "ack_p95_ms": round(_percentile(sent.latencies, 95) * 1000, 1),
             "events_not_detected_at_the_end": _lag(tenant),
             **{f"{name}_mb": mb for name, mb in memory.items()},
+        }
+
+    # --- live ---------------------------------------------------------------------------------------------------
+
+    def live(self, tenant, state: Path, undo: ExitStack, options) -> dict:
+        """The highest steady rate at which events are judged within 2 s of their receipt (p95), so that what is found of
+        them can be read: with all that a quickstart runs and the sender on this machine, on a record of `--events`. What
+        is sent was signed before.
+        """
+        from auditlog.detection.detect import detect
+        from auditlog.projection.project import project
+        from auditlog.simulator.live import Trial, Watch, highest
+        from auditlog.sources.configuration import await_in_force
+
+        _busy_sources(tenant)
+        now, record, seconds = timezone.now(), options["events"], options["seconds"] or 20
+        # Statements are told apart by their number, and spread over a month up to now: so many are there to be had.
+        total, used = record + 40 * seconds * max(500, options["rate"]), record
+        _deliver_busy(tenant, [(source, body, 0) for source, body in busy.standing(tenant=tenant.name, now=now)])
+        for first in range(0, record, 20_000):
+            count = min(20_000, record - first)
+            _deliver_busy(
+                tenant, busy.bodies(first, count, total=total, tenant=tenant.name, now=now, hot=options["hot"])
+            )
+            _until_done(project, tenant)
+            _until_done(detect, tenant)
+        port, running = quickstart._free_port(None, any_will_do=True), []
+        undo.callback(children.stop, running)
+        environment = os.environ | {"WEB_CONCURRENCY": str(quickstart.WEB_WORKERS)}
+        for name, command in children.commands(port, quickstart.WEB_WORKERS).items():
+            running.append(children.start(name, command, environment=environment, logs=state))
+        _await_web(port, running)
+        if not await_in_force(tenant, "source", "key", patience=30):
+            raise CommandError("the publisher signed no checkpoint over the sources")
+
+        def attempt(rate: int) -> Trial:
+            nonlocal used
+            count = rate * seconds
+            told = list(
+                busy.bodies(
+                    used, count, total=total, tenant=tenant.name, now=now, hot=options["hot"], size=max(1, rate // 10)
+                )
+            )
+            used += count
+            _await_detected(tenant, patience=300)
+            trial = Trial(rate)
+            with Watch(tenant) as watch:
+                sent = _send_steadily(port, told, seconds)
+                trial.sent_per_s, trial.behind = sum(n for *_, n in told) / sent, _lag(tenant)
+                trial.rate = round(sum(n for *_, n in told) / seconds)  # a purchase is told by two
+                _await_detected(tenant, patience=300)
+            trial.delays = watch.delays
+            return trial
+
+        best, tried = highest(attempt, first=options["rate"])
+        return {
+            "events_per_s": best.rate if best else 0,
+            "finding_p50_s": round(_percentile(best.delays, 50), 2) if best else 0,
+            "finding_p95_s": round(best.p95, 2) if best else 0,
+            "record": record,
+            "tried": " ".join(
+                f"{t.rate}:{'-' if t.p95 is None else round(t.p95, 2)}{'' if t.holds else '!'}" for t in tried
+            ),
+            **{f"{child.name}_mb": _memory_mb(child.process.pid) for child in running},
         }
 
     # --- project ------------------------------------------------------------------------------------------------
@@ -771,6 +840,37 @@ def _memory_mb(session: int) -> int:
         except (OSError, ValueError, IndexError):
             continue
     return max(sizes)
+
+
+def _await_detected(tenant, *, patience: float) -> None:
+    """Until everything was looked at: what is left of one trial is no load of the next."""
+    ends = time.monotonic() + patience
+    while _lag(tenant):
+        if time.monotonic() > ends:
+            raise CommandError(f"{_lag(tenant)} leaves were not looked at within {patience:.0f} s")
+        time.sleep(0.1)
+
+
+def _send_steadily(port: int, told: list[tuple[str, bytes, int]], seconds: int) -> float:
+    """Send each source's bodies spread evenly over so many seconds. Returns how long it took."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from auditlog.simulator.browse import paced
+    from auditlog.simulator.send import Unexpected, send_all
+
+    by_source: dict[str, list[bytes]] = {}
+    for source, body, _ in told:
+        by_source.setdefault(source, []).append(body)
+    with ThreadPoolExecutor(len(by_source)) as pool:
+        sending = [
+            pool.submit(send_all, port, f"/ingest/{source}", paced(bodies, every=seconds / len(bodies)),
+                        content_type="application/json", connections=1)
+            for source, bodies in by_source.items()
+        ]  # fmt: skip
+        try:
+            return max(float(seconds), *(each.result().seconds for each in sending))
+        except Unexpected as error:
+            raise CommandError(str(error)) from error
 
 
 def _lag(tenant) -> int:
