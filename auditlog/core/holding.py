@@ -87,7 +87,9 @@ def lives(told: Iterable[tuple[datetime, UUID, bool]]) -> list[Life]:
     What was made again while it was there is the same thing, told of twice.
     """
     found: list[Life] = []
-    for at, event_id, is_end in sorted(told):
+    for at, event_id, is_end in sorted(
+        told, key=lambda one: (one[0], not one[2], one[1])
+    ):  # an end before what follows it
         if is_end and found:
             found[-1] = found[-1]._replace(ended=at)
         elif not is_end and (not found or found[-1].ended is not None):

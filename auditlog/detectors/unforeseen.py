@@ -11,7 +11,7 @@ from datetime import datetime
 
 from auditlog.core.advice import Facts, left_until
 from auditlog.core.chain.act import ACT_TYPES, PAYMENT_TYPES, Act
-from auditlog.core.chain.gates import assent_to, check_gates
+from auditlog.core.chain.gates import check_gates, said_yes
 from auditlog.core.chain.intent import compare_domain, is_listed, stated_intent
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
@@ -30,13 +30,13 @@ false_positives = "The human asked for it in a channel that no source reports, o
 of_events = frozenset(
     {"money_at_risk", "undo_until"}
 )  # what came first hangs on other events, and the intent is the grant's
-types = ACT_TYPES - PAYMENT_TYPES - {"usage.metered"}
+types = ACT_TYPES - PAYMENT_TYPES - {"usage.metered", "terms.accepted"}
 partition = ("principal",)
 waits = False
 
 Kind = tuple[str, str, str, str]  # principal, verb, provider, what it was done to
 
-_FOR_GOOD = frozenset({"domain.registered", "domain.transferred", "domain.deleted"})
+_FOR_GOOD = frozenset({"domain.registered", "domain.transferred"})
 
 
 def advise(facts: Facts, now: datetime | None) -> str:
@@ -86,10 +86,8 @@ def is_unasked(act: Act, record: Record) -> bool:
         return False
     if act.type == "domain.registered" and compare_domain(act).relation != "not_stated":
         return False
-    yes = assent_to(act, record)
-    return not (yes is not None and yes.names_it) and not any(
-        check.result != "fail" for check in check_gates(act, record)
-    )
+    below = any(act.object.startswith(f"{target.rstrip('/')}/") for target in stated.intent.targets)
+    return not below and not said_yes(act, record) and all(check.result == "fail" for check in check_gates(act, record))
 
 
 def _is_granted_by_name(act: Act) -> bool:
@@ -115,9 +113,9 @@ def finding_of(act: Act) -> Finding:
         act.event_id,
         [act],
         severity="medium" if act.amount_minor else "low",
-        title=f"{verb} on {act.object}{at}{price}: the first of its kind here, where {asked[0]}{more} was asked for"
-        if asked
-        else f"{verb} on {act.object}{at}{price}: the first of its kind here",
+        title=f"{verb} on {act.object}{at}{price} cannot be undone for long, and {asked[0]}{more} was asked for"
+        if until
+        else f"{verb} on {act.object}{at}{price} cannot be undone, and {', '.join(asked[:1])}{more} was asked for",
         money_at_risk_minor=act.amount_minor,
         currency=act.currency or None,
         evidence={

@@ -281,6 +281,11 @@ def answers_told(tenant: Tenant, deciding: Sequence[Act]) -> list[Approval]:
             within_remit=act.within_remit,
             verb=act.stated_verb,
             target=act.target or act.resource,
+            target_type=act.payload.action.target.type if act.payload.action and act.payload.action.target else "",
+            provider=act.payload.action.provider if act.payload.action else "",
+            environment=act.environment,
+            interval=act.payload.intent.interval if act.payload.intent else None,
+            targets=tuple(act.payload.intent.targets) if act.payload.intent else (),
             task="" if gate.over or act.request_id or act.target or act.resource else act.task,
         )
         for act, gate, answer, by in gated

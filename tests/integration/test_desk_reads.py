@@ -246,7 +246,7 @@ OF_THE_DEMO = (
 BY_HAND = (
     "authority.scope_widened", "authority.limit_widened", "authority.outlives_parent", "authority.depth_exceeded",
     "authority.cycle", "authority.token_elsewhere", "authority.unattributed", "integrity.sources_disagree",
-    "intent.quantity_exceeded", "spend.duplicate_charge", "spend.authority_exceeded", "spend.bill_differs", "spend.concurrency_overshoot",
+    "intent.quantity_exceeded", "intent.unforeseen", "spend.duplicate_charge", "spend.authority_exceeded", "spend.bill_differs", "spend.concurrency_overshoot",
     "squatting.bulk_provisioning",
 )  # fmt: skip
 OF_SPEND = {
@@ -404,8 +404,22 @@ def told(world):
         world.event("invoice.paid", source=conductor, principal=zoe, actor=None, at=world.at + timedelta(days=2), action={"provider": "registrar"},
                     money={"amount_minor": 9_00, "currency": "EUR", "invoice": "in-9"}),
     ]  # fmt: skip
+    yan = world.human("yan-elsewhere", issuer="https://id.yan.example")
+    asked_for = world.grant(
+        yan,
+        world.helper,
+        actions=["**"],
+        intent={"targets": ["only-theirs.example"]},
+        at=world.at,
+        source=conductor,
+        principal=None,
+    )
+    dropped = world.registers("unforeseen-words.com", price_minor=900, source=conductor, provider="registrar", grant=asked_for, principal=None,
+                              actor=world.helper, at=world.at + timedelta(hours=1))  # fmt: skip
     world.send(*accounts)
     world.send(
+        asked_for,
+        dropped,
         world.root,
         wide,
         *ring,

@@ -56,7 +56,7 @@ def test_the_first_of_its_kind_is_found_and_the_next_ones_are_not(desk, order):
 
     [found] = raised(desk)
     assert [str(one) for one in found.event_ids] == [desk.event(sent["a"])]
-    assert found.title == "db.drop on a at shop: the first of its kind here, where acme.com was asked for"
+    assert found.title == "db.drop on a at shop cannot be undone, and acme.com was asked for"
     assert found.severity == "low"
     desk.agree()
 

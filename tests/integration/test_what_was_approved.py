@@ -124,14 +124,14 @@ def test_another_name_at_another_price_that_a_human_approved_is_what_was_wanted(
     desk.agree()
 
 
-def test_what_was_approved_counts_in_the_task_for_what_comes_after(desk):
+def test_what_was_approved_is_beside_the_price_of_the_task(desk):
     mine = desk.grant(intent={"max_price_minor": 1_500, "currency": "USD"})
     desk.approves(2_500, over=bound("vm.create", "vm", "a", 2_500))
     desk.buys(2_500, grant=mine)
     more = desk.buys(100, grant=mine, after=2 * HOUR, target=("vm", "b"))
     desk.settled()
 
-    assert desk.reason(more) == "at most 15.00 USD was asked for, and with this the task has cost 26.00 USD"
+    assert desk.reason(more) == "the task has cost 1.00 USD of 15.00 USD" and desk.rules() == []
     desk.agree()
 
 

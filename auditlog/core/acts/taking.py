@@ -79,6 +79,18 @@ class Taking:
         most = self.spent.spent_minor if self.spent.at_most_minor is None else self.spent.at_most_minor
         return max(0, min(self.amount_minor, most)) if len(self.spent.joined) < 2 else min(kept, max(0, most))
 
+    @property
+    def sure_minor(self) -> Minor:
+        """What of it was kept for certain: nothing where it is perhaps the money that another statement tells of."""
+        if self.spent is None or self.spent.currency != self.currency or len(self.spent.joined) > 1:
+            return self.net_minor
+        return max(0, min(self.net_minor, self.spent.spent_minor))
+
+    @property
+    def is_perhaps_another(self) -> bool:
+        """Whether all of it may be money that another statement tells of."""
+        return self.spent is not None and not self.spent.spent_minor and bool(self.spent.at_most_minor)
+
     def is_given_back(self, at: datetime) -> bool:
         """Whether all of it had been given back by then."""
         return sum(amount for when, amount in self.returned if when <= at) >= self.amount_minor

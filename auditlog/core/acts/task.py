@@ -125,34 +125,32 @@ def tasks(past: Past, record: Record) -> Tasks:
         if s.spent_minor > 0 and s.rail != CREDIT_RAIL and s.event_id not in told and told.isdisjoint(s.joined)
     ]
     states: dict[str, Stated] = {}
-    rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key, bool]] = []
+    rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key]] = []
     assents = {taking.place: _assents(taking, record) for taking in past.takings}
     for taking in past.takings:
-        lead = _lead(taking)
-        for yes in assents[taking.place]:
-            if yes.max_minor is not None:
-                # A digest is of one act: what has the same one is a second act, and no more of the first.
-                of = taking.first.event_id if yes.approval.over else ""
-                rows.append((taking.place, taking, _approved(yes), ("", "approval", yes.approval.event_id, of), True))
+        lead, (own, of_task) = _lead(taking), assents[taking.place]
         stated = stated_intent(lead)
-        if stated is None:
-            continue
-        rows.append(
-            (taking.place, taking, stated, _key(lead, stated), not any(y.covers_all for y in assents[taking.place]))
-        )
-        if stated.grant:
+        if stated is not None and stated.grant:
             states[stated.grant] = stated
+        # The price that was said closest to it is the one it is held against, and no wider one counts it.
+        if own is not None and own.max_minor is not None:
+            # A digest is of one act: what has the same one is a second act, and no more of the first.
+            of = taking.first.event_id if own.approval.over else ""
+            rows.append((taking.place, taking, _approved(own), ("", "approval", own.approval.event_id, of)))
+        elif of_task is not None and of_task.max_minor is not None:
+            rows.append((taking.place, taking, _approved(of_task), ("", "approval", of_task.approval.event_id)))
+        elif stated is not None:
+            rows.append((taking.place, taking, stated, _key(lead, stated)))
     for spent in others:
         for grant in spent.grants & states.keys():
-            rows.append(((spent.at, spent.leaf_index), spent, states[grant], (grant, ""), False))
-    for (at, _), row, stated, key, is_judged in sorted(rows, key=lambda each: each[0]):
+            rows.append(((spent.at, spent.leaf_index), spent, states[grant], (grant, "")))
+    for (at, _), row, stated, key in sorted(rows, key=lambda each: each[0]):
         since = _since(stated, at)
         task = found.setdefault((*key, str(since)), Task((*key, str(since or "")), stated, since))
         totals = sums.setdefault(task.key, {})
-        if isinstance(row, Taking) and is_judged:
-            _price(task, row, totals)
         if isinstance(row, Taking):
-            totals[row.currency] = totals.get(row.currency, 0) + row.net_minor
+            _price(task, row, totals)
+            totals[row.currency] = totals.get(row.currency, 0) + row.sure_minor
         else:
             totals[row.currency] = totals.get(row.currency, 0) + row.spent_minor
     counted: dict[_Key, Task] = {}
@@ -160,8 +158,10 @@ def tasks(past: Past, record: Record) -> Tasks:
         lead = _lead(taking)
         stated = stated_intent(lead)
         if stated is not None and stated.intent.quantity is not None and (kind := _kind_bought(taking, stated)):
+            if taking.is_perhaps_another:
+                continue
             key = (*_key(lead, stated), kind)
-            is_judged = not any(yes.names_it for yes in assents[taking.place])
+            is_judged = not any(yes is not None and yes.names_it for yes in assents[taking.place])
             _count(counted.setdefault(key, Task(key, stated, None)), taking, is_judged=is_judged)
     all_ = (*found.values(), *counted.values())
     priced: dict[str, list[Task]] = {}
@@ -175,16 +175,16 @@ def tasks(past: Past, record: Record) -> Tasks:
     )
 
 
-def _assents(taking: Taking, record: Record) -> list[Assent]:
+def _assents(taking: Taking, record: Record) -> tuple[Assent | None, Assent | None]:
     """What humans said yes to of this taking: of the act itself, by whichever statement of it, and of its task."""
     own = next((yes for act in taking.acts if (yes := assent_to(act, record)) is not None), None)
     of_task = next((yes for act in taking.acts if (yes := assent_to_task(act, record)) is not None), None)
-    return [yes for yes in (own, of_task) if yes is not None]
+    return own, of_task
 
 
 def _approved(yes: Assent) -> Stated:
     approval = yes.approval
-    asked = Intent(max_price_minor=yes.max_minor, currency=yes.currency or None)
+    asked = Intent(max_price_minor=yes.max_minor, currency=yes.currency or None, interval=approval.interval)
     return Stated(asked, False, None, approval.leaf_index, approval.event_id, by_approval=True)
 
 
@@ -208,7 +208,7 @@ def _since(stated: Stated, at: datetime) -> datetime | None:
 
 def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
     intent = task.stated.intent
-    net = taking.net_minor
+    net = taking.sure_minor  # what is perhaps another statement's money convicts nobody
     if intent.max_price_minor is not None:
         asked = (intent.currency or taking.currency).upper()
         # A maximum of nothing is passed by anything, in whatever money.
@@ -218,7 +218,7 @@ def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
             0
             if taking.currency != currency
             else taking.amount_minor
-            if taking.amount_minor > intent.max_price_minor
+            if taking.amount_minor > intent.max_price_minor and not taking.is_perhaps_another
             else net
         )
         over = max(0, min(own, before + own - intent.max_price_minor))

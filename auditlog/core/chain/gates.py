@@ -7,14 +7,16 @@ verb and target too, and forbids the act whether or not a grant lists a gate: no
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.authority import gate_questions, gates_required, over_digests
+from auditlog.core.chain.authority import gate_questions, gates_required, over_digests, resource_matches
 from auditlog.core.chain.chain import Path, TokenPath
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.chain.use import done_act, follows_an_act, order, payments_of
 from auditlog.core.event import act_chain, moment
+from auditlog.core.names import domain
 
 _AGENTS = ("agent", "workload", "service")
 
@@ -109,11 +111,6 @@ class Assent:
     max_minor: int | None  # minor units of `currency`; None: no price was said
     currency: str
 
-    @property
-    def covers_all(self) -> bool:
-        """Whether thing and price were said: then no wider wish says otherwise."""
-        return self.names_it and self.max_minor is not None
-
 
 def assent_to(act: Act, record: Record) -> Assent | None:
     """The last yes to this very act by a human who is entitled to give it; None where there is none that counts for sure."""
@@ -126,41 +123,74 @@ def assent_to(act: Act, record: Record) -> Assent | None:
 
 
 def assent_to_task(act: Act, record: Record) -> Assent | None:
-    """The last yes of such a human to the task that the act names, which names neither a request nor a thing."""
+    """The last yes of such a human to the task that the act names, which names neither a request nor a thing. A price that
+    was said for a task binds it also after a no.
+    """
     told = record.answers_to([("task", act.principal, act.task)]) if act.task and act.principal else []
-    if not told:
-        return None
+    told = [a for a in told if a.within_remit and a.answer == "approved" and a.environment == act.environment]
+    return _assented(told, _Asked(act, record, act.path, [])) if told else None
+
+
+def said_yes(act: Act, record: Record) -> bool:
+    """Whether a human who is entitled said yes to this act or its task in any way, by whatever gate."""
+    if assent_to(act, record) is not None or assent_to_task(act, record) is not None:
+        return True
+    if act.payload.gate is None and not record.approvals:
+        return False
     asked = _Asked(act, record, act.path, [])
-    yes = _last_yes((a for a in told if a.within_remit), asked)
-    return _assented(yes, asked, names_it=False) if yes else None
+    return bool(_counted((a for a in asked.answers if _joins(a, asked)), asked))
 
 
 def _assent(act: Act, record: Record) -> Assent | None:
     asked = _Asked(act, record, act.path, [p for p in payments_of(act, record) if p.spends])
-    yes = _last_yes((a for a in asked.answers if _joins(a, asked)), asked)
-    own = yes is not None and yes.event_id in (act.event_id, *(paid.event_id for paid in asked.paid))
-    if yes is None or (own and not yes.over):  # a gate that the act itself carries says nothing else of it than the act
-        return None
-    return _assented(yes, asked, names_it=bool(yes.over) or yes.target in {act.target, act.resource} - {""})
+    own = {act.event_id, *(paid.event_id for paid in asked.paid)}
+    # A gate that the act itself carries says nothing else of it than the act, unless by a digest.
+    return _assented((a for a in asked.answers if _joins(a, asked) and (a.over or a.event_id not in own)), asked)
 
 
-def _last_yes(answers: Iterable[Approval], asked: "_Asked") -> Approval | None:
-    """Of answers in order of time, the last approval that counts and that no refusal followed before the act was done."""
-    yes: Approval | None = None
-    for answer in answers:
-        if answer.answer == "asked" or answer.at > asked.act.occurred_at:
+def _counted(answers: Iterable[Approval], asked: "_Asked") -> list[Approval]:
+    """The approvals that count for sure and that no refusal which counts followed before the act was done, in order of time;
+    of one time what allows most comes last, since which of them was last nobody knows.
+    """
+    found: list[Approval] = []
+    for answer in sorted(answers, key=lambda a: (a.at, a.max_price_minor or -1)):
+        if answer.answer == "asked" or answer.at > asked.act.occurred_at or answer.kind in _OTHER_QUESTIONS:
             continue
         if answer.answer == "refused":
-            yes = None if answer.by_kind == "human" else yes
+            own_side = is_acting_side(answer.issuer, asked.act, asked.path, asked.tokens)
+            if _may_refuse(answer, asked) is True and not own_side:
+                found = []
         elif _is_entitled(answer.by, asked) is True and not _doubt(answer, asked, answer.kind):
-            yes = answer
-    return yes
+            found.append(answer)
+    return found
 
 
-def _assented(yes: Approval, asked: "_Asked", *, names_it: bool) -> Assent:
-    hashed, currency = asked.digests.get(yes.over, (None, None)) if yes.over else (None, None)
-    most = yes.max_price_minor if yes.max_price_minor is not None else hashed
-    return Assent(yes, names_it, most, (yes.currency or currency or asked.currency).upper())
+_OTHER_QUESTIONS = frozenset({"login", "terms", "billing", "merge"})  # say nothing of what is bought, and for how much
+
+
+def _assented(answers: Iterable[Approval], asked: "_Asked") -> Assent | None:
+    """What was said last of the thing, and last of the price: who says less takes nothing back."""
+    counted = _counted(answers, asked)
+    if not counted:
+        return None
+    act = asked.act
+    thing = next((a for a in reversed(counted) if a.over or _is_named(a, act)), None)
+    prices = ((a, _price_in(a, asked)) for a in reversed(counted))
+    priced, (most, currency) = next(((a, said) for a, said in prices if said[0] is not None), (None, (None, "")))
+    return Assent(priced or thing or counted[-1], thing is not None, most, currency)
+
+
+def _is_named(answer: Approval, act: Act) -> bool:
+    """Whether an approval, or the intent that it states, names what the act was done to."""
+    return _names(answer.target, act) or any(
+        thing and resource_matches(target, thing) for target in answer.targets for thing in (act.target, act.resource)
+    )
+
+
+def _price_in(answer: Approval, asked: "_Asked") -> tuple[int | None, str]:
+    hashed, currency = asked.digests.get(answer.over, (None, None)) if answer.over else (None, None)
+    most = answer.max_price_minor if answer.max_price_minor is not None else hashed
+    return most, (answer.currency or currency or asked.currency).upper()
 
 
 def answers_looked_at(act: Act, record: Record, path: Path) -> list[Approval]:
@@ -180,7 +210,7 @@ class _Asked:
         keys = [("over", digest) for digest in self.digests] + [("request", act.request_id)] * bool(act.request_id)
         if act.principal and act.verb and (target := act.target or act.resource):
             keys.append(("asked", act.principal, act.verb, target))
-        told = [a for a in record.answers_to(keys) if a.within_remit and _belongs(a, act) is not False]
+        told = [a for a in record.answers_to(keys) if a.within_remit and _may_be_about(a, act)]
         self.answers = sorted([*told, *_own(act, record, paid)], key=lambda a: (a.at, a.leaf_index))
         parties = path.parties
         self.above = parties[: parties.index(act.actor)] if act.actor in parties else parties[:-1]
@@ -327,6 +357,13 @@ def _rank(by: str, asked: _Asked) -> float:
     return 1 + asked.above.index(by) if by in asked.above else 0.5
 
 
+def _may_be_about(answer: Approval, act: Act) -> bool:
+    """Not another's, of another environment, or of something to be done elsewhere: a request's id is its provider's own."""
+    if answer.environment != act.environment or _belongs(answer, act) is False:
+        return False
+    return bool(answer.over) or not answer.provider or not act.provider or answer.provider == act.provider
+
+
 def _belongs(approval: Approval, act: Act) -> bool | None:
     """Whether the answer is in the name of the act's principal. None: whoever gave it may have meant somebody else's."""
     if not approval.principal or approval.principal == act.principal:
@@ -365,6 +402,7 @@ def own_approval(act: Act, record: Record) -> Approval | None:
         principal=act.principal,
         issuer=act.issuer,
         within_remit=act.within_remit and record.may_speak_for(act.source, gate.by.key),
+        environment=act.environment,
     )
 
 
@@ -377,18 +415,32 @@ def _joins(approval: Approval, asked: _Asked) -> bool:
         return True
     if not approval.request_id or approval.request_id != act.request_id:
         return False
-    # A payment's own target is its charge, which nobody could name before.
+    # A payment's own target is its charge, which nobody could name before; a checkout that was approved is an order by then.
+    kind = act.payload.action.target.type if act.payload.action and act.payload.action.target else ""
     return (
         act.type.startswith("payment.")
         or not (approval.target and act.target)
-        or approval.target in (act.target, act.resource)
+        or (bool(approval.target_type) and bool(kind) and approval.target_type != kind)
+        or _names(approval.target, act)
     )
+
+
+def _names(target: str, act: Act) -> bool:
+    """Whether this is what the act was done to: names are compared as names, and nothing as a pattern."""
+    return bool(target) and any(thing and _plain(target) == _plain(thing) for thing in (act.target, act.resource))
+
+
+def _plain(thing: str) -> str:
+    try:
+        return domain.to_ascii(thing.strip().lower().rstrip(".")) if "." in thing else thing
+    except ValueError:
+        return thing
 
 
 def _is_of(answer: Approval, asked: _Asked) -> bool:
     """Whether a refusal, or what takes it back, is of just this act: joined as an approval is, or of its verb and target."""
     act = asked.act
-    same_thing = answer.target in (act.target, act.resource) and answer.target != ""
+    same_thing = _names(answer.target, act)
     if answer.over and _joins(answer, asked):
         return True
     named_otherwise = bool(answer.verb and act.verb and answer.verb != act.verb)
@@ -437,6 +489,8 @@ def _used_by(approval: Approval, asked: _Asked) -> Act | None:
     for other in record.siblings_of(act):
         if other.event_id == act.event_id or not other.happened or other.principal != act.principal:
             continue
+        if _is_told_twice(other, act) or _is_lapsed(other, act, record):
+            continue
         if follows_an_act(other) and (
             not other.spends or other.charge in ("", act.charge) or done_act(other, record) is not None
         ):
@@ -451,3 +505,46 @@ def _used_by(approval: Approval, asked: _Asked) -> Act | None:
         ):
             return other
     return None
+
+
+HOLD_ENDS = timedelta(days=7)  # as the books have it (DESIGN section 4.1)
+
+
+def _is_told_twice(other: Act, act: Act) -> bool:
+    """Whether two statements may tell of one act: the same thing for the same money, under one request or by two sources at
+    almost one time, with nothing that tells them apart.
+    """
+    if (other.verb, other.target, other.resource, other.provider, other.account) != (
+        act.verb,
+        act.target,
+        act.resource,
+        act.provider,
+        act.account,
+    ):
+        return False
+    by_two = other.source != act.source and abs(other.occurred_at - act.occurred_at) <= ALMOST
+    if not by_two and (not act.request_id or other.request_id != act.request_id):
+        return False
+    apart = (
+        (other.charge, act.charge),
+        (other.idempotency_key, act.idempotency_key),
+        (other.amount_minor, act.amount_minor),
+        (other.request_id, act.request_id),
+    )
+    return not any(one and two and one != two for one, two in apart)
+
+
+ALMOST = timedelta(hours=1)
+
+
+def _is_lapsed(other: Act, act: Act, record: Record) -> bool:
+    """Whether it was a hold that had ended before the act, and nothing was taken of it: the approval is still there."""
+    if other.type != "payment.authorized":
+        return False
+    told = [each for each in record.siblings_of(other) if each.charge == other.charge]
+    if any(each.spends and each.type != "payment.authorized" for each in told):
+        return False
+    ended = ("payment.refunded", "payment.failed")
+    return act.occurred_at - other.occurred_at >= HOLD_ENDS or any(
+        each.type in ended and each.occurred_at <= act.occurred_at for each in told
+    )

@@ -10,7 +10,7 @@ from auditlog.core.chain.act import Act
 from auditlog.core.chain.chain import NO_TOKENS, Path, TokenPath, tokens_to
 from auditlog.core.chain.organisation import NONE_MAPPED, Organisations
 from auditlog.core.chain.statement import Token
-from auditlog.core.event import Party
+from auditlog.core.event import Interval, Party
 from auditlog.core.money.limits import (
     Ledger,
     Limit,
@@ -48,6 +48,11 @@ class Approval:
     within_remit: bool = True  # its source may speak of approvals; else it is claimed, and counts for nothing
     verb: str = ""  # what was asked for, where it says so
     target: str = ""
+    target_type: str = ""
+    provider: str = ""  # where what was asked for is to be done, where it says so
+    environment: str = "live"
+    interval: Interval | None = None  # the price is for each of these
+    targets: tuple[str, ...] = ()  # what its own intent names
     task: str = ""  # that it is about, where it names neither a request nor a thing
     chain: frozenset[str] = frozenset()  # parties of its own path
 
@@ -365,14 +370,18 @@ class Record:
         return is_own or self.organisations.are_one(fact.principal, principal) is True
 
     def _is_strangers(self, fact: LimitFact, principal: str) -> bool:
-        """Whether somebody set it who has no part in it: an agent that stands neither above nor below the holder, or a human
-        of another organisation. What such a one narrows may hold or not; what he widens is judged as any raise.
+        """Whether somebody set it who has no part in it: an agent that does not stand above the holder for this principal, or a
+        human of another organisation. What such a one narrows may hold or not; what he widens is judged as any raise.
         """
         holder, setter = fact.holder, fact.set_by
         if fact.verb == "grant" or not holder or setter in ("", holder, principal):
             return False
         if self.kind_of(setter) in ("agent", "workload"):
-            return setter not in self.lineage.get(holder, ()) and holder not in self.lineage.get(setter, ())
+            if setter not in self.lineage.get(holder, ()):
+                return True
+            # It may stand above the holder for another customer only.
+            chains = [line.parties for line in self._spending.get(holder, ()) if line.principal == principal]
+            return bool(chains) and not any(setter in parties for parties in chains)
         return self.kind_of(setter) == "human" and self.organisations.are_one(setter, principal) is False
 
     def _before(self, principal: str) -> dict[str, LimitFact | None]:

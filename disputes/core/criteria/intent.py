@@ -72,6 +72,9 @@ def _assents(it: Contested) -> list[Assent]:
     return [yes for yes in (own, of_task) if yes is not None]
 
 
+_NAMING = frozenset({"domain.registered", "domain.transferred"})  # a search, or a record that is set, buys no name
+
+
 def _kept(it: Contested, stated: Stated | None, evidence: tuple[Evidence, ...], doubt: str) -> CriterionResult:
     """Nothing differs: whether that is a match, or only all that can be said."""
     done, cost = it.done, _cost(it)
@@ -122,7 +125,7 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
     )  # an agent's own estimate is no price or number that a human set
     if stated is not None and not any(yes.names_it for yes in _assents(it)):
         asked = stated.intent
-        if done.verb.startswith("domain."):
+        if done.type in _NAMING or done.verb in ("domain.register", "domain.transfer"):
             compared = compare_domain(done)
             if compared.relation not in ("equal", "not_stated"):
                 differs.append(f"{compared.nearest} was asked for, {done.object} was the target ({compared.relation})")
@@ -153,27 +156,10 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
 
 
 def _cost(it: Contested) -> Cost | None:
-    """What the task had cost with this act. A hold is judged by itself: nothing was taken yet."""
+    """What the task had cost with this act. A hold is in no book: of it there is nothing to hold against a price."""
     principal, acts = told_around(it)
     found = tasks_of(it.record, principal, acts)
-    cost = found.cost_of(it.act) or found.cost_of(it.done)
-    if cost is not None or not it.act.spends:
-        return cost
-    stated, amount = stated_intent(it.done), it.act.amount_minor or 0
-    approved = [yes for yes in _assents(it) if yes.max_minor is not None]
-    prices = [(yes.max_minor or 0, yes.currency or it.act.currency, "approved") for yes in approved]
-    if stated is not None and stated.intent.max_price_minor is not None and not any(yes.covers_all for yes in approved):
-        prices.append((stated.intent.max_price_minor, (stated.intent.currency or it.act.currency).upper(), "asked for"))
-    costs = []
-    for most, currency, asked in prices:
-        if currency != it.act.currency and most:
-            costs.append(Cost(most, currency, 0, 0, 0, False, "", it.act.currency, asked))
-            continue
-        over = max(0, amount - most)
-        costs.append(
-            Cost(most, it.act.currency, 0, amount, over, bool(over), it.act.event_id if over else "", "", asked)
-        )
-    return max(costs, key=lambda cost: (cost.is_over, bool(cost.unknown)), default=None)
+    return found.cost_of(it.act) or found.cost_of(it.done)
 
 
 def _count(it: Contested):
