@@ -116,7 +116,7 @@ def remove(channel: AlertChannel, *, now: datetime) -> None:
 
 
 def check(channel: AlertChannel) -> None:
-    """Whether it can be written to as it is configured. Raises ConfigurationError, which holds nothing that is secret."""
+    """Whether it can be written to as it is configured. Raises ConfigurationError, without what is secret."""
     if channel.kind in WITH_SECRET:
         _check_secret(channel)
     if channel.kind == Kind.MAIL:

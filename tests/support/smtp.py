@@ -8,7 +8,7 @@ class Sink:
     """`mails`: (recipients, the message as it came). `refuses`: by recipient, the line that it is answered with."""
 
     def __init__(self) -> None:
-        self.mails: list[tuple[list[str], str]] = []
+        self.mails: list[tuple[list[str], bytes]] = []
         self.refuses: dict[str, str] = {}
         sink = self
 
@@ -31,8 +31,8 @@ class Sink:
                         self.say("354 go on")
                         text = []
                         while (part := self.rfile.readline()) not in (b".\r\n", b""):
-                            text.append(part.decode())
-                        sink.mails.append((to, "".join(text)))
+                            text.append(part)
+                        sink.mails.append((to, b"".join(text)))
                         self.say("250 taken")
                         to = []
                     elif verb == "QUIT":
