@@ -47,6 +47,11 @@ CHANGEABLE = (
 _ROUTING_KEY = re.compile(r"[A-Za-z0-9]{32}\Z")
 _OPEN = "SELECT tenant_id, id, '1970-01-01Z' FROM incident WHERE tenant_id = %s AND state IN ('open', 'resolved')"
 
+_AWAITED = (
+    "SELECT tenant_id, incident_id, '1970-01-01Z' FROM alert_told WHERE tenant_id = %s AND channel_id = %s"
+    " AND asked_at IS NOT NULL AND escalated_at IS NULL"
+)
+
 
 @transaction.atomic
 def add(tenant: Tenant, name: str, *, kind: str, secret: str = "", now: datetime, **more: Any) -> AlertChannel:
@@ -63,7 +68,7 @@ def add(tenant: Tenant, name: str, *, kind: str, secret: str = "", now: datetime
         sealed.seal(tenant, channel.secret_env, secret.encode(), now=now)
     check(channel)
     channel.save()
-    configuration.state(tenant, channel, {"change": "alert channel.added", "name": name}, now=now)
+    configuration.state(tenant, channel, {"change": "alert channel.added", "name": name, **_entered(secret)}, now=now)
     with connection.cursor() as cursor:  # what is open is known to it from now on: it hears of that as it grows
         cursor.execute(f"INSERT INTO alert_look (tenant_id, incident_id, due_at) {_OPEN}", [tenant.pk])
     return channel
@@ -86,9 +91,12 @@ def change(channel: AlertChannel, *, secret: str = "", now: datetime, **more: An
     if begins:
         held.since = now
         fields.append("since")
-    if fields:
+    if fields or secret:
         held.save(update_fields=fields)
-        configuration.state(held.tenant, held, {"change": "alert channel.changed", "name": held.name}, now=now)
+        said = {"change": "alert channel.changed", "name": held.name, **_entered(secret)}
+        configuration.state(held.tenant, held, said, now=now)
+    with connection.cursor() as cursor:  # when they are escalated may be another time
+        cursor.execute(f"INSERT INTO alert_look (tenant_id, incident_id, due_at) {_AWAITED}", [held.tenant_id, held.pk])
     # What was held looks at the hours anew.
     Alert.objects.filter(channel=held, state=Alert.State.HELD).update(due_at=now)
     if held.state == State.OFF:
@@ -201,6 +209,11 @@ def _check_escalation(channel: AlertChannel) -> None:
         raise ConfigurationError("escalate_to: expected another channel")
     if not 1 <= channel.escalate_minutes <= LONGEST_WAIT:
         raise ConfigurationError(f"escalate_minutes: expected 1 to {LONGEST_WAIT:,}")
+
+
+def _entered(secret: str) -> dict[str, str]:
+    """A leaf says that a secret was entered: of Slack it is where alerts go."""
+    return {"secret": "entered"} if secret else {}
 
 
 def own_secret(name: str) -> str:

@@ -10,14 +10,17 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
+import structlog
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from auditlog.alerts.channels import wanted
 from auditlog.alerts.facts import facts_of
 from auditlog.core.alert.news import SOON, Facts, baseline, news_of, told_in
 from auditlog.models import Alert, AlertChannel, AlertLook, AlertTold, Incident, IncidentStep, Tenant
 
+log = structlog.get_logger()
 ROUND = 50  # incidents
+AGAIN = timedelta(minutes=1)  # after a fault of ours
 WINDOW = timedelta(seconds=20)  # what comes within it is one alert
 Kind, State = Alert.Kind, Alert.State
 WITH_STATE = (AlertChannel.Kind.PAGERDUTY, AlertChannel.Kind.WEBHOOK)
@@ -39,7 +42,7 @@ def notice(*, now: datetime, limit: int = ROUND, tenant: Tenant | None = None) -
         channels = AlertChannel.objects.select_related("tenant", "escalate_to").filter(tenant=tenant_id)
         channels = list(channels.filter(state=AlertChannel.State.ON).order_by("id"))
         if channels:
-            _look(Tenant.objects.get(pk=tenant_id), channels, ids, now=now)
+            _look_at_all(Tenant.objects.get(pk=tenant_id), channels, ids, now=now)
     return sum(map(len, by_tenant.values()))
 
 
@@ -55,6 +58,22 @@ def _take(*, now: datetime, limit: int, tenant: Tenant | None) -> dict[int, set[
         for tenant_id, incident_id in cursor.fetchall():
             found[tenant_id].add(incident_id)
     return found
+
+
+def _look_at_all(tenant: Tenant, channels: Sequence[AlertChannel], ids: Collection[int], *, now: datetime) -> None:
+    """All at once; where that fails, one by one, so that one incident which cannot be read holds up no other."""
+    try:
+        with transaction.atomic():
+            _look(tenant, channels, ids, now=now)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        if len(ids) > 1:
+            for id in ids:
+                _look_at_all(tenant, channels, [id], now=now)
+            return
+        log.exception("not looked at for news", tenant=tenant.name, incident=list(ids))
+        AlertLook.objects.bulk_create(AlertLook(tenant=tenant, incident_id=id, due_at=now + AGAIN) for id in ids)
 
 
 def _look(tenant: Tenant, channels: Sequence[AlertChannel], ids: Collection[int], *, now: datetime) -> None:
@@ -139,7 +158,10 @@ def _escalate(channel: AlertChannel, row: Incident, known: AlertTold, *, now: da
     other, minutes = channel.escalate_to, channel.escalate_minutes
     if other is None or minutes is None or known.asked_at is None or known.escalated_at is not None:
         return
-    if now < known.asked_at + timedelta(minutes=minutes) or is_taken_up(row, since=known.asked_at):
+    if now < (due := known.asked_at + timedelta(minutes=minutes)):
+        look_at(channel.tenant, row, due)
+        return
+    if is_taken_up(row, since=known.asked_at):
         return
     known.escalated_at = now
     known.save(update_fields=["escalated_at"])
@@ -156,10 +178,11 @@ def is_taken_up(row: Incident, *, since: datetime) -> bool:
 
 
 def _plan(tenant: Tenant, row: Incident, facts: Facts, *, now: datetime) -> None:
-    """Look again when its end is near. When it is to be escalated, send.py plans."""
+    """Look again when its end is near."""
     if facts.is_open and facts.undo_until is not None and facts.undo_until - SOON > now:
         look_at(tenant, row, facts.undo_until - SOON)
 
 
 def look_at(tenant: Tenant, row: Incident, at: datetime) -> None:
-    AlertLook.objects.get_or_create(tenant=tenant, incident_id=row.pk, due_at=at)
+    if not AlertLook.objects.filter(tenant=tenant, incident_id=row.pk, due_at=at).exists():
+        AlertLook.objects.create(tenant=tenant, incident_id=row.pk, due_at=at)

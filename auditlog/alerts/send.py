@@ -18,8 +18,8 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
-from django.db import transaction
-from django.db.models import Min, Q
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import F, Min, Q
 
 from auditlog.alerts.channels import has_mail, quiet_hours, recipients, secret_of, wanted
 from auditlog.alerts.facts import facts_of
@@ -76,9 +76,21 @@ def send(channel_id: int, *, now: Callable[[], datetime], call: outbound.Call = 
         _end_of_quiet(channel, now=now())
         taken = 0
         for alert in _next(channel, now=now()):
-            if not alert.body and not _fix(channel, alert, now=now()):
+            try:
+                if not alert.body and not _fix(channel, alert, now=now()):
+                    continue
+                was_taken = _try(channel, alert, now=now, call=call)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception as error:  # of ours: it holds up no other
+                log.exception("alert not sent", tenant=channel.tenant.name, channel=channel.name, alert=alert.pk)
+                Alert.objects.filter(pk=alert.pk).update(attempts=F("attempts") + 1)
+                alert.refresh_from_db()
+                _failed(alert, RuntimeError(f"a fault of ours, which is in our log: {type(error).__name__}"), now=now())
                 continue
-            taken += _try(channel, alert, now=now, call=call)
+            taken += was_taken
+            if not was_taken and Alert.objects.filter(pk=alert.pk, state=State.FAILED).exists():
+                break  # whoever does not answer is not asked twenty times in a row
         return taken
 
 
@@ -203,9 +215,8 @@ def _knows(channel: AlertChannel, row: Incident, facts: Facts, known: AlertTold 
     if begins:
         known.asked_at, known.is_taken, known.escalated_at = now, False, None
     known.save()
-    if begins and channel.escalate_minutes is not None:
-        look_at(channel.tenant, row, now + timedelta(minutes=channel.escalate_minutes))
-    look_at(channel.tenant, row, now)  # what came while it was fixed, and that somebody owns it already
+    # For what came while it was fixed, that somebody owns it already, and when it is to be escalated.
+    look_at(channel.tenant, row, now)
 
 
 def _body(channel: AlertChannel, message: Message) -> dict[str, Any]:

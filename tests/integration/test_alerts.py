@@ -23,6 +23,7 @@ from auditlog.incidents.handle import assign, close, note, reopen
 from auditlog.models import Alert, AlertChannel, AlertLook, AlertTold, Finding, Incident, SealedSecret
 from auditlog.reads.access import Viewer
 from auditlog.sources import configuration, sealed
+from auditlog.work import rounds
 from tests.integration.test_dashboard_pages import signed_in
 from tests.integration.test_incidents import acts, made, somebody  # noqa: F401  a fixture
 from tests.integration.test_stops import taken
@@ -527,6 +528,73 @@ def test_what_somebody_took_up_is_not_escalated(world, outside, how):
     turn(world, outside, at=world.now + 60 * MINUTE)
 
     assert not Alert.objects.filter(tenant=world.row, channel__name="boss").exists()
+
+
+def test_minutes_that_were_changed_count_for_what_waits_already(world, outside):
+    desk = escalating(world, outside)
+    got = taken(outside)
+    found(world)
+    turn(world, outside)
+    channels.change(desk, escalate_minutes=5, now=world.now)
+    turn(world, outside)
+    assert turn(world, outside, at=world.now + 6 * MINUTE) == 1 and bodies(got)[1]["data"]["channel"] == "boss"
+
+
+# --- faults of ours -----------------------------------------------------------------------------------------------------
+
+
+def test_an_incident_that_cannot_be_read_holds_up_no_other(world, outside, monkeypatch):
+    channel(world, outside)
+    got = taken(outside)
+    facts_of, broken = notice.facts_of, []
+
+    def some(tenant, rows):
+        if any(row.ref == "INC-000001" for row in rows) and not broken:
+            raise LookupError("broken")
+        return facts_of(tenant, rows)
+
+    monkeypatch.setattr(notice, "facts_of", some)
+    for number in (1, 2):
+        found(world, number, principal=f"https://id.example|p{number}")
+    assert turn(world, outside) == 1 and bodies(got)[0]["data"]["incident"]["ref"] == "INC-000002"
+    broken.append("mended")
+    assert turn(world, outside) == 1 and bodies(got)[1]["data"]["incident"]["ref"] == "INC-000001"
+
+
+def test_a_message_that_cannot_be_put_holds_up_no_other(world, outside, monkeypatch):
+    channel(world, outside)
+    got = taken(outside)
+    put = send._body
+
+    def some(channel, message):
+        if message.entries and message.entries[0].facts.ref == "INC-000001":
+            raise LookupError("broken")
+        return put(channel, message)
+
+    monkeypatch.setattr(send, "_body", some)
+    for number in (1, 2):
+        found(world, number, principal=f"https://id.example|p{number}")
+    turn(world, outside)
+
+    assert [body["data"]["incident"]["ref"] for body in bodies(got)] == ["INC-000002"]
+    assert "a fault of ours" in Alert.objects.get(tenant=world.row, incident__ref="INC-000001").answer
+
+
+def test_beats_round_looks_for_news_and_sends_it(world, outside, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(outside.authority_file))
+    row = channel(world, outside)
+    got = taken(outside)
+    found(world)
+    while gather_findings(world.row, now=world.now + MINUTE):
+        pass
+    assert notice.is_due(now=world.now)
+    due = rounds.alerts.due_channels
+    monkeypatch.setattr(rounds.alerts, "due_channels", lambda **more: [pk for pk in due(**more) if pk == row.pk])
+    for at in (world.now + 2 * MINUTE, world.now + 3 * MINUTE):
+        for thread in rounds.start_alerts(now=lambda at=at: at):
+            thread.join()
+
+    assert len(got) == 1 and states(world) == [("news", "sent")]
 
 
 # --- configuring --------------------------------------------------------------------------------------------------------
