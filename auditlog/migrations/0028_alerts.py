@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                 ('news', models.JSONField(blank=True, default=list)),
                 ('escalated_from', models.CharField(blank=True, max_length=48)),
                 ('body', models.TextField(blank=True)),
-                ('state', models.CharField(choices=[('waiting', 'to be sent'), ('held', 'held in quiet hours'), ('failed', 'failed, tried again later'), ('sent', 'Sent'), ('summed', 'told in a summary'), ('dead', 'given up'), ('cancelled', 'no news any more')], default='waiting', max_length=9)),
+                ('state', models.CharField(choices=[('waiting', 'to be sent'), ('held', 'held in quiet hours'), ('failed', 'failed, tried again later'), ('sent', 'sent'), ('summed', 'told in a summary'), ('dead', 'given up'), ('cancelled', 'no news any more')], default='waiting', max_length=9)),
                 ('attempts', models.IntegerField(default=0)),
                 ('created_at', models.DateTimeField()),
                 ('due_at', models.DateTimeField(null=True)),

@@ -78,7 +78,7 @@ class Alert(models.Model):
         WAITING = "waiting", "to be sent"
         HELD = "held", "held in quiet hours"
         FAILED = "failed", "failed, tried again later"
-        SENT = "sent"
+        SENT = "sent", "sent"
         SUMMED = "summed", "told in a summary"
         DEAD = "dead", "given up"
         CANCELLED = "cancelled", "no news any more"

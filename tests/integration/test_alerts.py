@@ -414,11 +414,11 @@ def test_nothing_of_an_incident_overtakes_what_came_before_it(world, outside):
     taken(outside, 503)
     found(world)
     turn(world, outside)
+    Alert.objects.filter(tenant=world.row, state="failed").update(due_at=world.now + timedelta(hours=2))
     close(somebody(world), "INC-000001", outcome="stopped", reason="done", now=world.now)
-    turn(world, outside, after=timedelta(0))
     got = taken(outside)
-    turn(world, outside, after=timedelta(minutes=20))
-    turn(world, outside, after=timedelta(minutes=20))
+    assert turn(world, outside) == 0 and states(world) == [("news", "failed"), ("resolved", "waiting")]
+    assert turn(world, outside, after=timedelta(hours=3)) == 2
 
     assert [body["event_action"] for body in bodies(got)] == ["trigger", "resolve"]
 

@@ -90,7 +90,7 @@ class ChannelForm(forms.Form):
     )
     escalate_minutes = forms.IntegerField(label="If nobody takes it up, after minutes", required=False, min_value=1)
     escalate_to = forms.ModelChoiceField(
-        label="tell also",
+        label="Tell also",
         queryset=AlertChannel.objects.none(),
         required=False,
         empty_label="nobody",
