@@ -7,6 +7,7 @@ The road an event walks, one folder a step:
 
     sources/     who may send, and what is called outside
     incidents/   findings of one cause: gathered, read, and handled by people
+    alerts/      who is told of incidents, what is news to them, and how it is sent
     custody/     what keeps a ledger honest once it stands: verify, watch, witness, erase, back up
     reads/       every read, and what a viewer may see
     export/      out to a SIEM

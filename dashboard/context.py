@@ -28,7 +28,13 @@ _PLACES = (
 # Of no use to an abuse desk, which may not see them.
 _OF_WHOLE = {"bills", "permissions", "integrity", "stops"}
 _WATCHED = (("security_log", "Security log"),)
-_CONFIGURED = (("sources", "Sources"), ("secrets", "Secrets"), ("people", "People"), ("changes", "Changes"))
+_CONFIGURED = (
+    ("sources", "Sources"),
+    ("alerts", "Alerts"),
+    ("secrets", "Secrets"),
+    ("people", "People"),
+    ("changes", "Changes"),
+)
 
 # What a desk opens all day; the rest of its places stand under one menu.
 _OF_DESK = {
@@ -51,6 +57,7 @@ HELP_ON = {
     **dict.fromkeys(("rules", "rule"), "rules"),
     **dict.fromkeys(("case_bank", "case_outcomes"), "cases"),
     **dict.fromkeys(("incidents", "incident", "incident_verdicts"), "incidents"),
+    **dict.fromkeys(("alerts", "alert_channel"), "alerts"),
     "changes": "production",
     **dict.fromkeys(("names", "name_cluster"), "abuse"),
 }

@@ -21,7 +21,7 @@ from dashboard.pages import (
 from dashboard.pages.account import door, join, mine, people
 from dashboard.pages.cases import bank_answer, outcomes
 from dashboard.pages.cases import case as cases
-from dashboard.pages.incidents import incident, queue
+from dashboard.pages.incidents import alerts, incident, queue
 
 app_name = "dashboard"
 
@@ -74,6 +74,8 @@ urlpatterns = [
     path("stops/", stops.stops, name="stops"),
     path("stops/new/", stops.stop_it, name="stop_it"),
     path("stops/<str:ref>/", stops.stop, name="stop"),
+    path("alerts/", alerts.alerts, name="alerts"),
+    path("alerts/<str:name>/", alerts.channel, name="alert_channel"),
     path("receivers/", stops.receivers, name="receivers"),
     path("receivers/<str:name>/", stops.receiver, name="receiver"),
     path("receivers/policies/<str:name>/", stops.policy, name="response_policy"),

@@ -103,6 +103,13 @@ def _redact_findings(tenant: Tenant, leaves: Sequence[int] | None = None) -> Non
     with connection.cursor() as cursor:
         cursor.execute(_REDACT, {"tenant": tenant.pk, "epoch": EPOCH, "leaves": leaves})
         cursor.execute(_REDACT_MEMBERS, {"tenant": tenant.pk, "epoch": EPOCH, "leaves": leaves})
+        # Alerts on their way are put anew from what is left (alerts/send.py).
+        cursor.execute(
+            "UPDATE alert SET body = '' WHERE tenant_id = %s AND incident_id IS NOT NULL AND body <> ''", [tenant.pk]
+        )
+        cursor.execute(
+            "UPDATE alert SET body = '' WHERE tenant_id = %s AND kind = 'summary' AND body <> ''", [tenant.pk]
+        )
 
 
 _REDACT = """

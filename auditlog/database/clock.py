@@ -23,6 +23,8 @@ PLANNED = (
     ("export_stream", "due_at", ""),
     ("pending_fetch", "due_at", "AND state = 'due'"),
     ("response_signal", "due_at", "AND state IN ('waiting', 'failed')"),
+    ("alert", "due_at", "AND state IN ('waiting', 'failed', 'held')"),
+    ("alert_look", "due_at", ""),
 )
 
 

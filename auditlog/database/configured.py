@@ -24,6 +24,7 @@ REMEMBERED: dict[str, frozenset[str]] = {
         "auditlog_export": ("created_at",),
         "response_receiver": ("tested_at", "verified_at"),
         "response_policy": ("would",),
+        "alert_channel": ("tested_at",),
         "rule_policy": (),
         "auth_user": ("last_login",),
         "auth_user_user_permissions": (),

@@ -1,5 +1,6 @@
 """Tables, in four kinds: directory (who uses the service), ledger (insert-only), projections (disposable), findings."""
 
+from auditlog.models.alerts import Alert, AlertChannel, AlertLook, AlertTold
 from auditlog.models.bills import Bill, BillLine, BillMapping, BillShare, Statement, Unbilled
 from auditlog.models.directory import (
     ApiToken,
@@ -81,6 +82,10 @@ from auditlog.models.projections import (
 from auditlog.models.response import Receiver, ResponsePolicy, Signal, Stop
 
 __all__ = [
+    "Alert",
+    "AlertChannel",
+    "AlertLook",
+    "AlertTold",
     "ApiToken",
     "Attempt",
     "Backtest",

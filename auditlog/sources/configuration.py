@@ -28,6 +28,7 @@ from auditlog.database.acting import acting
 from auditlog.database.dirty import look_again
 from auditlog.ledger.append import EPOCH, append_note
 from auditlog.models import (
+    AlertChannel,
     ApiToken,
     Export,
     Membership,
@@ -47,7 +48,7 @@ FRESH = 1.0  # seconds that what was read may be used again where it is asked fo
 OF: dict[type[models.Model], str] = {
     Tenant: "tenant", Source: "source", SourceKey: "key", Organisation: "organisation", Membership: "membership",
     ApiToken: "token", RetentionPolicy: "policy", Witness: "witness", Export: "export",
-    Receiver: "receiver", ResponsePolicy: "response policy",
+    Receiver: "receiver", ResponsePolicy: "response policy", AlertChannel: "alert channel",
 }  # fmt: skip
 ACCOUNTS = ("user", "user permission", "user group", "group permission")  # of the whole service, stated in its own log
 Row = tuple[str, int]  # kind and id

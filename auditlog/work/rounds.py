@@ -14,6 +14,9 @@ import structlog
 from django.db import DatabaseError, connection, connections
 
 from auditlog import formats
+from auditlog.alerts import send as alerts
+from auditlog.alerts.notice import is_due as may_be_news
+from auditlog.alerts.notice import notice
 from auditlog.detection import tune
 from auditlog.export.deliver import deliver, due_streams
 from auditlog.ingest.fetch import fetch
@@ -28,7 +31,7 @@ from auditlog.sources.pull import alone, failed, pull_of
 
 log = structlog.get_logger()
 AT_ONCE = 4  # of one process, of each: sources asked, streams sent
-EXPORT, SIGNAL = "export", "signal"
+EXPORT, SIGNAL, ALERT, NOTICE = "export", "signal", "alert", "notice"
 _running: set[tuple[int, str]] = set()
 _lock = threading.Lock()
 _FETCHING = [name for name in formats.NAMES if hasattr(formats.named(name), "fetch_request")]
@@ -68,13 +71,24 @@ def ask(source_id: int, kind: str, *, now: Callable[[], datetime], call: outboun
 def start_due(*, now: Callable[[], datetime], done: Callable[[str], None]) -> list[threading.Thread]:
     """Start what is due and not under way in this process. `done` is told the tenant when there may be new leaves."""
     streams = [(stream_id, EXPORT) for stream_id in due_streams(now=now())]
-    return [*start_signals(now=now), *_start(due(now=now()), now, done), *_start(streams, now, done)]
+    return [
+        *start_signals(now=now),
+        *start_alerts(now=now),
+        *_start(due(now=now()), now, done),
+        *_start(streams, now, done),
+    ]
 
 
 def start_signals(*, now: Callable[[], datetime]) -> list[threading.Thread]:
     """Do what response policies say of new findings, and start sending what receivers are owed."""
     respond_to_findings(now=now)
     return _start([(receiver_id, SIGNAL) for receiver_id in due_receivers(now=now())], now, lambda _: None)
+
+
+def start_alerts(*, now: Callable[[], datetime]) -> list[threading.Thread]:
+    """Look at incidents that may be news, and start sending what channels are owed."""
+    jobs = [(0, NOTICE)] if may_be_news(now=now()) else []
+    return _start([*jobs, *((channel_id, ALERT) for channel_id in alerts.due_channels(now=now()))], now, lambda _: None)
 
 
 BACKTEST = "backtest"
@@ -106,7 +120,7 @@ def _start(
 
 def _room(kind: str) -> str:
     """What shares its threads: signals never wait for an export that hangs."""
-    return kind if kind in (EXPORT, SIGNAL, BACKTEST) else ""
+    return kind if kind in (EXPORT, SIGNAL, BACKTEST, ALERT, NOTICE) else ""
 
 
 def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[str], None]) -> None:
@@ -117,18 +131,30 @@ def _run(row_id: int, kind: str, now: Callable[[], datetime], done: Callable[[st
             deliver(row_id, now=now)
         elif kind == SIGNAL:
             deliver_signals(row_id, now=now)
+        elif kind == ALERT:
+            alerts.send(row_id, now=now)
+        elif kind == NOTICE:
+            while notice(now=now()):
+                pass
         elif ask(row_id, kind, now=now):
             done(Source.objects.select_related("tenant").get(pk=row_id).tenant.name)
     except Exception as error:
-        what = {EXPORT: "not sent", BACKTEST: "not tried"}.get(kind, "source not asked")
+        what = {EXPORT: "not sent", ALERT: "not sent", BACKTEST: "not tried", NOTICE: "not looked for news"}.get(
+            kind, "source not asked"
+        )
         log.exception(what, row=row_id, kind=kind)
         with suppress(DatabaseError):  # or it would be due again at once, for ever
             if kind == BACKTEST:
                 tune.failed(row_id, now=now())
                 return
+            if kind == NOTICE:
+                return  # what it took is as it was, and comes again in the next round
             fault = f"a fault of ours, which is in our log: {type(error).__name__}"
             if kind == SIGNAL:
                 put_off(row_id, fault, now=now())
+                return
+            if kind == ALERT:
+                alerts.put_off(row_id, fault, now=now())
                 return
             row = (
                 ExportStream.objects.get(pk=row_id) if kind == EXPORT else pull_of(Source.objects.get(pk=row_id), kind)

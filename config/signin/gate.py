@@ -18,7 +18,7 @@ SENT = {
     "case-transitions", "case-proposals", "case-approvals", "case-evidence-eligible", "case-settlement-refuse",
     "case_evidence_let_in", "case_refuse", "close_month", "case_bank", "case-bank-answer", "rule", "policy",
     "stop_it", "stop", "stop-list", "stop-lift", "response-list", "receiver", "response_policy",
-    "receivers", "people", "secrets", "account", "sources", "source",
+    "alerts", "alert_channel", "receivers", "people", "secrets", "account", "sources", "source",
 }  # fmt: skip
 # Taking something out of the record, or seeing what was sealed.
 READ = {"event-raw", "export-ocsf", "case-packet", "case-evidence-file"}

@@ -14,7 +14,7 @@ from auditlog.core.errors import AnswerableError, ConfigurationError
 from auditlog.custody import security
 from auditlog.database import clock
 from auditlog.database.acting import acting
-from auditlog.models import Export, Receiver, SealedSecret, Source, Tenant
+from auditlog.models import AlertChannel, Export, Receiver, SealedSecret, Source, Tenant
 from auditlog.sources import sealed
 from auditlog.sources.configure import OURS
 from dashboard.parts.access import page
@@ -90,6 +90,7 @@ def _rows(tenant: Tenant) -> list[dict[str, Any]]:
     for word, model, fields in (
         ("source", Source, ("secret_env", "api_key_env")),
         ("receiver", Receiver, ("secret_env",)),
+        ("alert channel", AlertChannel, ("secret_env",)),
         ("export", Export, ("secret_env", "token_env")),
     ):
         for row in model.objects.filter(tenant=tenant).order_by("name"):

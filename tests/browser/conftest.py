@@ -83,6 +83,7 @@ def site(django_db_setup, django_db_blocker):
         )
         told = finding.place_in_incident.incident
         _exports(tenant, now=now)
+        _alerts(tenant, now=now)
         from config.wsgi import application
 
         server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
@@ -95,6 +96,48 @@ def site(django_db_setup, django_db_blocker):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _alerts(tenant, *, now) -> None:
+    """Two channels, of which one escalates to the other; and alerts in several states."""
+    from datetime import time
+
+    from auditlog.alerts import channels
+    from auditlog.models import Alert, Incident
+
+    boss = channels.add(tenant, "boss", kind="mail", address="boss@acme.example", severity="critical", now=now)
+    oncall = channels.add(
+        tenant, "oncall", kind="mail", address="oncall@acme.example", severity="medium", desks=["security", "finance"], least_minor=10_000,
+        currency="EUR", with_texts=True, quiet_zone="Europe/Berlin", quiet_from=time(22), quiet_to=time(7), quiet_days=[0, 1, 2, 3, 4],
+        escalate_minutes=30, escalate_to=boss, now=now,
+    )  # fmt: skip
+    told = {
+        "tenant": tenant,
+        "channel": oncall,
+        "incident": Incident.objects.filter(tenant=tenant).first(),
+        "created_at": now,
+    }
+    Alert.objects.create(
+        **told,
+        kind="news",
+        state="sent",
+        news=["New incident"],
+        sent_at=now,
+        attempts=1,
+        answer="the mail server took it for 1 address",
+    )
+    Alert.objects.create(
+        **told,
+        kind="news",
+        state="dead",
+        news=["Now 1,234.00 EUR too much, was 40.00 EUR"],
+        attempts=9,
+        answer="the mail server answered 451",
+    )
+    Alert.objects.create(**told, kind="news", state="held", due_at=now + timedelta(hours=5))
+    Alert.objects.create(
+        tenant=tenant, channel=boss, kind="test", state="sent", sent_at=now, created_at=now, attempts=1, answer="taken"
+    )
 
 
 def _exports(tenant, *, now) -> None:

@@ -560,6 +560,8 @@ def test_what_matters_most_wants_a_proof_that_is_fresh_and_what_was_written_goes
         ("post", "/api/v1/stops", {}),
         ("post", "/api/v1/responses", {}),
         ("post", "/receivers/policies/x/", {"mode": "live"}),
+        ("post", "/alerts/", {"name": "x"}),
+        ("post", "/alerts/x/", {"do": "test"}),
         ("post", "/secrets/", {"name": "HOOK", "secret": "x"}),
         ("post", "/admin/auditlog/apitoken/add/", {}),
         ("get", "/api/v1/export/ocsf?what=events", {}),
