@@ -33,17 +33,3 @@ CREATE TRIGGER alert_look_again AFTER UPDATE ON incident FOR EACH ROW
     WHEN ((OLD.state, OLD.owner, OLD.rank, OLD.findings, OLD.members, OLD.over_minor, OLD.undo_until)
         IS DISTINCT FROM (NEW.state, NEW.owner, NEW.rank, NEW.findings, NEW.members, NEW.over_minor, NEW.undo_until))
     EXECUTE FUNCTION alert_look();
-
--- As in incidents.sql, but for a backup that is loaded: what gathering was to look at comes back with it, and nothing else.
-CREATE OR REPLACE FUNCTION incident_look() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF current_setting('answerable.restoring', true) = 'on'
-            AND pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
-        RETURN NULL;
-    END IF;
-    IF TG_OP = 'UPDATE' AND NEW.change IS DISTINCT FROM OLD.change AND NEW.change IS NOT NULL THEN
-        RETURN NULL;
-    END IF;
-    INSERT INTO incident_dirty (tenant_id, finding_id, due_at) VALUES (NEW.tenant_id, NEW.id, '1970-01-01Z');
-    RETURN NULL;
-END $$;

@@ -409,7 +409,7 @@ def told(world):
         yan,
         world.helper,
         actions=["**"],
-        intent={"targets": ["only-theirs.example"]},
+        intent={"targets": ["project/secretly-theirs"]},
         at=world.at,
         source=conductor,
         principal=None,
