@@ -2,7 +2,7 @@
 
 Slack: docs.slack.dev/reference/block-kit/blocks/header-block, .../section-block and .../composition-objects/text-object; PagerDuty:
 developer.pagerduty.com/docs/events-api-v2/trigger-events and its OpenAPI file (PagerDuty/api-schema, reference/events-v2); both read
-2026-11-27.
+from memory; nobody opened the pages on a date that could be named.
 """
 
 import json

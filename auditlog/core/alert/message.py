@@ -3,8 +3,8 @@
 Slack: `text` and `blocks` of an incoming webhook (docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
 /reference/block-kit; limits from memory): a header holds 150 characters, a text 3,000, a message 50 blocks; of `&`, `<`
 and `>` mentions and links are made, so they are escaped. PagerDuty: Events API v2
-(developer.pagerduty.com/docs/events-api-v2/trigger-events; limits from memory): a summary holds 1,024 characters, a dedup
-key 255, severity is one of four words.
+(developer.pagerduty.com/docs/events-api-v2/trigger-events; limits from memory): a summary holds 1,024 characters, a
+dedup key 255, severity is one of four words.
 
 What senders and agents wrote is hostile. It goes out only where the channel asks for it (`with_texts`), with hidden
 characters written out, and to Slack only as plain text, in which nothing is formatted.
