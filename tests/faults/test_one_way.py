@@ -157,7 +157,7 @@ def test_the_orm_goes_the_one_way_whatever_it_is_asked(tenant, now):
     OwnedName.objects.create(tenant=tenant, organisation=acme, name="acme.io", is_private=True)
     assert acme.pk and other.pk and Organisation.objects.get(pk=acme.pk).issuers == ["a,b", '"{}']
     assert bodies(tenant)[-1]["row"]["private_names"] == ["acme.io"]
-    assert OwnedName.objects.filter(organisation__name="acme").update(is_private=False) == 1
+    assert OwnedName.objects.filter(organisation=acme).update(is_private=False) == 1
     assert "private_names" not in bodies(tenant)[-1]["row"]
     source = add_source(tenant, "s", format="stripe", issuer="stripe", organisation=acme, heartbeat_seconds=60, now=now)
     assert (

@@ -377,6 +377,8 @@ class Record:
         if fact.verb == "grant" or not holder or setter in ("", holder, principal):
             return False
         if self.kind_of(setter) in ("agent", "workload"):
+            if holder in self.lineage.get(setter, ()):
+                return False  # one below: what it widens is refused
             if setter not in self.lineage.get(holder, ()):
                 return True
             # It may stand above the holder for another customer only.

@@ -125,7 +125,9 @@ def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[
     )  # an agent's own estimate is no price or number that a human set
     if stated is not None and not any(yes.names_it for yes in _assents(it)):
         asked = stated.intent
-        if done.type in _NAMING or done.verb in ("domain.register", "domain.transfer"):
+        if done.verb.startswith("domain.") and (
+            done.type in _NAMING or done.verb in ("domain.register", "domain.transfer")
+        ):
             compared = compare_domain(done)
             if compared.relation not in ("equal", "not_stated"):
                 differs.append(f"{compared.nearest} was asked for, {done.object} was the target ({compared.relation})")
