@@ -1,8 +1,8 @@
 """Alerts, pure: what is news, when it is quiet, and that what each kind of channel is sent has the shape that it publishes.
 
 Slack: docs.slack.dev/reference/block-kit/blocks/header-block, .../section-block and .../composition-objects/text-object; PagerDuty:
-developer.pagerduty.com/docs/events-api-v2/trigger-events and its OpenAPI file (PagerDuty/api-schema, reference/events-v2); both read
-from memory; nobody opened the pages on a date that could be named.
+developer.pagerduty.com/docs/events-api-v2/trigger-events and its OpenAPI file (PagerDuty/api-schema, reference/events-v2); both as
+remembered: the pages themselves have still to be opened and compared.
 """
 
 import json
