@@ -67,7 +67,7 @@ def _look_at_all(tenant: Tenant, channels: Sequence[AlertChannel], ids: Collecti
             _look(tenant, channels, ids, now=now)
     except (OperationalError, InterfaceError):
         raise
-    except Exception:
+    except Exception:  # whatever it is: one incident that cannot be read holds up no other
         if len(ids) > 1:
             for id in ids:
                 _look_at_all(tenant, channels, [id], now=now)

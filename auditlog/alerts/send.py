@@ -382,12 +382,8 @@ def _mail(channel: AlertChannel, alert: Alert, said: dict[str, Any]) -> str:
 
 def _failed(alert: Alert, error: Exception, *, now: datetime) -> None:
     """Tried again soon, later each time; given up after a day, or where the other side says no for good."""
-    wait = WAITS[min(alert.attempts, len(WAITS)) - 1]
-    asked = getattr(error, "retry_after", None)
-    alert.answer, alert.due_at = (
-        str(error).replace("\x00", "")[:300],
-        now + timedelta(seconds=max(wait, min(asked or 0, 3_600))),
-    )
+    alert.answer = str(error).replace("\x00", "")[:300]
+    alert.due_at = now + outbound.wait_after(alert.attempts, error, WAITS)
     if alert.kind in TESTS or getattr(error, "status", 0) in REFUSED or now - alert.created_at > GIVEN_UP:
         alert.state, alert.due_at = State.DEAD, None
     else:

@@ -23,7 +23,7 @@ from auditlog.core.acts.ties import Tie, ties_of
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.gates import assent_to, assent_to_task
 from auditlog.core.chain.intent import Stated, stated_intent
-from auditlog.core.chain.record import Record
+from auditlog.core.chain.record import Approval, Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.limits import Spent
 from auditlog.database.bulk import copy_rows
@@ -37,7 +37,7 @@ from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts
 from auditlog.reads.chains import load_tokens
 from auditlog.reads.money import spending_in, spending_where
-from auditlog.reads.record import answered
+from auditlog.reads.record import answered, answers_about
 
 RULES: tuple[Detector, ...] = (retry_loop, duplicate_charge, price_exceeded, quantity_exceeded, declined_storm)
 LOADED = TYPES | REFUSED_TYPES
@@ -87,6 +87,7 @@ class Around:
     standing: set[int] = field(default_factory=set)  # findings that rest on any of them
     spending: dict[tuple, Spent] = field(default_factory=dict)
     tasks: set[tuple[str, ...]] = field(default_factory=set)
+    answers: dict[tuple[str, str], Approval] = field(default_factory=dict)  # about any of them
 
 
 def tie(
@@ -149,7 +150,7 @@ def _judge(tenant: Tenant, around: Around, *, withdrawn_by: int, now: datetime) 
         policies=policies_of(tenant),
         spending=tuple(sorted(around.spending.values(), key=lambda s: (s.at, s.leaf_index))),
         tokens=load_tokens(tenant, {act.token for act in acts}),
-        **answered(tenant, acts),
+        **answered(tenant, acts, list(around.answers.values())),
     )
     by_principal: dict[str, list[Act]] = defaultdict(list)
     for leaf in sorted(around.acts):
@@ -385,7 +386,9 @@ def _tasks(tenant: Tenant, acts: Iterable[Act], around: Around) -> set[int]:
     """Leaves of all that belongs to the tasks of these acts, where a price or a number was stated, or approved."""
     found: set[int] = set()
     acts = list(acts)
-    record = Record(**answered(tenant, acts))
+    answers = answers_about(tenant, acts)
+    around.answers |= {(each.event_id, each.answer): each for each in answers}
+    record = Record(**answered(tenant, acts, answers))
     for act in acts if record.approvals else ():
         if (yes := assent_to(act, record)) is not None and yes.max_minor is not None:
             found.add(act.leaf_index)  # what else is under the same request is reached by that

@@ -19,7 +19,7 @@ from auditlog.detectors import unforeseen
 from auditlog.models import Tenant
 from auditlog.projection.generation import generation_of
 from auditlog.reads.acts import select_acts
-from auditlog.reads.record import answered, with_what_they_pay_for
+from auditlog.reads.record import answered, answers_about, with_what_they_pay_for
 
 _COLUMNS = {"tenant_id": "int8", "generation": "int4", "leaf_index": "int8", "kind": "uuid", "at": "timestamptz"}
 
@@ -60,7 +60,8 @@ def _unasked(tenant: Tenant, acts: Sequence[Act]) -> list[Act]:
     if not asking:
         return []
     around, siblings = with_what_they_pay_for(tenant, asking)
-    record = Record(**answered(tenant, [*around, *siblings]) | {"siblings": tuple(siblings)})
+    told = [*around, *siblings]
+    record = Record(**answered(tenant, told, answers_about(tenant, told)) | {"siblings": tuple(siblings)})
     return [act for act in asking if unforeseen.is_unasked(act, record)]
 
 

@@ -1,5 +1,5 @@
-"""intent.unforeseen: something that cannot be undone was done, of a kind that this human's agents had not done before, and it
-is none of what was asked for.
+"""intent.unforeseen: something that cannot be undone was done, and it is none of what was asked for: the first such act of its
+kind in this human's name. What was asked for is no precedent of what was not.
 
 A kind is a verb, a provider and what it was done to. Asked for is what a human's intent names, what a human approved, and
 what a grant names by itself. Where nobody stated an intent that names things there is nothing to differ from; of a domain

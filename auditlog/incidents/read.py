@@ -118,12 +118,11 @@ def of_desk(viewer: Viewer, incidents: QuerySet[Incident], desk: str) -> QuerySe
 def find_incident(viewer: Viewer, ref: str) -> Incident:
     """By its reference, also of one that was merged. Raises NotFound, also for one that the viewer may not see."""
     row = Incident.objects.select_related("merged_into").filter(tenant=viewer.tenant, ref=ref[:20]).first()
-    target = row.merged_into if row is not None and row.merged_into is not None else row
-    if row is None or (
-        viewer.role == Role.ABUSE and not visible_incidents(viewer).filter(pk=target.pk).exists()  # type: ignore[union-attr]
-    ):
-        raise NotFound(f"no incident {ref[:20]}")
-    return row
+    if row is not None:
+        target = row.merged_into or row
+        if viewer.role != Role.ABUSE or visible_incidents(viewer).filter(pk=target.pk).exists():
+            return row
+    raise NotFound(f"no incident {ref[:20]}")
 
 
 def incidents_of(viewer: Viewer, findings: Collection[int]) -> dict[int, str]:

@@ -223,6 +223,8 @@ def _answers(tenant: Tenant, acts: Sequence[Act], principals: set[str]) -> list[
 
 def answers_about(tenant: Tenant, acts: Sequence[Act]) -> list[Approval]:
     """Those that these acts could be joined to: by request, or in the name of the principal and of the same thing or none."""
+    if not acts:
+        return []
     requests = {act.request_id for act in acts} - {""}
     things = {thing for act in acts for thing in (act.target, act.resource)} | {""}
     deciding = select_acts(
@@ -234,9 +236,8 @@ def answers_about(tenant: Tenant, acts: Sequence[Act]) -> list[Approval]:
     return answers_told(tenant, deciding)
 
 
-def answered(tenant: Tenant, acts: Sequence[Act]) -> dict[str, Any]:
-    """Of a record, what says whether somebody said yes to these acts: the answers, and by whom they count."""
-    answers = answers_about(tenant, acts) if acts else []
+def answered(tenant: Tenant, acts: Sequence[Act], answers: Sequence[Approval]) -> dict[str, Any]:
+    """Of a record, what says whether somebody said yes to these acts: the answers about them, and by whom they count."""
     gates = [gate for act in acts if (gate := act.payload.gate) and gate.by]
     if not answers and not gates:
         return {}

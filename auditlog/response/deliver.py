@@ -149,9 +149,7 @@ def _failed(signal: Signal, error: Exception, *, now: datetime) -> None:
     """Tried again soon, later each time. A receiver that says no for good (RFC 8935 section 2.3: 400) is not asked again."""
     signal.attempts += 1
     signal.error = str(error).replace("\x00", "")[:500]
-    wait = WAITS[min(signal.attempts, len(WAITS)) - 1]
-    asked = getattr(error, "retry_after", None)
-    signal.due_at = now + timedelta(seconds=max(wait, min(asked or 0, 3_600)))
+    signal.due_at = now + outbound.wait_after(signal.attempts, error, WAITS)
     refused = getattr(error, "status", 0) in (400, 404, 410, 422)
     signal.state = Signal.State.DEAD if refused or now - signal.created_at > GIVEN_UP else Signal.State.FAILED
     signal.save(update_fields=["attempts", "error", "due_at", "state"])

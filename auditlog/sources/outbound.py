@@ -12,9 +12,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -41,6 +42,15 @@ _GLOBAL_6 = IPv6Network("2000::/3")
 _NEVER_6 = [
     IPv6Network(n) for n in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 ]  # Teredo and 6to4 among them
+
+
+MOST_ASKED = 3_600  # seconds that another host may ask to be left alone for
+
+
+def wait_after(attempts: int, error: Exception, waits: Sequence[int]) -> timedelta:
+    """How long to wait after so many failed tries: later each time, and as long as the other side asks for."""
+    asked = getattr(error, "retry_after", None) or 0
+    return timedelta(seconds=max(waits[min(attempts, len(waits)) - 1], min(asked, MOST_ASKED)))
 
 
 @dataclass(frozen=True, slots=True)

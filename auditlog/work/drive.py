@@ -38,7 +38,9 @@ def drive_tenant(name: str, *, now: Callable[[], datetime], for_at_most: float |
             return True
         # Whoever came after our last look and before we let go has turned back: theirs is for us to see.
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT EXISTS ({_WAITING} AND t.id = %(tenant)s)", {"now": now(), "tenant": tenant.pk})
+            cursor.execute(
+                f"SELECT EXISTS (SELECT {_WAITING} AND t.id = %(tenant)s)", {"now": now(), "tenant": tenant.pk}
+            )
             if not cursor.fetchone()[0]:
                 return False
     return False
@@ -71,7 +73,7 @@ def _walk(tenant: Tenant, *, now: Callable[[], datetime], until: float | None) -
 
 # Roads with something on them: new leaves, or dirty rows whose time has come.
 _WAITING = """
-    SELECT FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id
+    FROM auditlog_tenant t JOIN ledger_head h ON h.tenant_id = t.id
     JOIN projection_state s ON s.tenant_id = t.id AND s.is_current
     WHERE (h.size > s.position OR s.position > s.detected
         OR EXISTS (SELECT FROM projection_dirty d WHERE d.tenant_id = t.id AND d.due_at <= %(now)s)
@@ -87,8 +89,7 @@ def drive_every_tenant(*, now: Callable[[], datetime], for_at_most: float | None
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            _WAITING.replace("SELECT FROM auditlog_tenant", "SELECT t.name FROM auditlog_tenant", 1)
-            + " ORDER BY (h.size - s.position) + (h.size - s.detected), t.id",
+            f"SELECT t.name {_WAITING} ORDER BY (h.size - s.position) + (h.size - s.detected), t.id",
             {"now": now()},
         )
         names = [name for (name,) in cursor.fetchall()]

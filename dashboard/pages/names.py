@@ -1,7 +1,5 @@
 """Names: a box that scores any pasted list, a cluster told name by name, and what else the same hand bought."""
 
-import csv
-import io
 import json
 from typing import Any
 
@@ -11,6 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from auditlog.core.bills.table import csv_text
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.export.abuse_report import Reporter, notice, statement_of_reasons, xarf_reports
 from auditlog.models import Finding
@@ -163,14 +162,9 @@ def _file(text: str, kind: str, name: str) -> HttpResponse:
 def cluster_csv(request: HttpRequest, finding_id: int) -> HttpResponse:
     """All of it as a table: the names of the finding first, then those associated with them, each with why."""
     finding = _finding(request.viewer, finding_id)
-    out = io.StringIO()
-    table = csv.writer(out)
-    table.writerow(_CELLS)
-    for row in cluster_of(request.viewer, finding):
-        table.writerow(_cells(row, "in the finding"))
-    for row in associated_with(request.viewer, finding):
-        table.writerow(_cells(row, "; ".join(row.reasons)))
-    return _file(out.getvalue(), "text/csv", f"names-of-finding-{finding.pk}.csv")
+    rows = [_cells(row, "in the finding") for row in cluster_of(request.viewer, finding)]
+    rows += [_cells(row, "; ".join(row.reasons)) for row in associated_with(request.viewer, finding)]
+    return _file(csv_text(_CELLS, rows), "text/csv", f"names-of-finding-{finding.pk}.csv")
 
 
 _CELLS = (
@@ -181,25 +175,17 @@ _CELLS = (
 
 def _cells(row: Bought, why: str) -> list[str]:
     return [
-        _safe(cell)
-        for cell in (
-            row.name,
-            row.at.isoformat(),
-            row.until.isoformat() if row.until else "not known",
-            why,
-            row.brand,
-            row.principal,
-            row.actor,
-            row.grant,
-            row.provider,
-            row.account,
-            "yes" if row.is_approved else "not on record",
-            "; ".join(row.found),
-            row.event_id,
-        )
+        row.name,
+        row.at.isoformat(),
+        row.until.isoformat() if row.until else "not known",
+        why,
+        row.brand,
+        row.principal,
+        row.actor,
+        row.grant,
+        row.provider,
+        row.account,
+        "yes" if row.is_approved else "not on record",
+        "; ".join(row.found),
+        row.event_id,
     ]
-
-
-def _safe(cell: str) -> str:
-    """What a sender wrote is no formula, whichever program opens the table."""
-    return f"'{cell}" if cell[:1] in "=+-@\t\r" and cell else cell

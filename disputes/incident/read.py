@@ -18,6 +18,7 @@ from disputes.models import Assessment, Case, ContestedAct
 from disputes.models import Reading as CaseReading
 
 PAGE = 50
+PLACE = r"^(\d{1,18}|[0-9T:.+-]{19,40}_\d{1,38}_-?\d_\d{1,18})\Z"  # where the next page begins: by number, or by what is due
 NAMED = 200  # acts of a finding by which a case about them is found
 MOST_OF_A_DESK = 500  # incidents of an abuse desk that a filter by date looks through
 _ENDED = ("closed", "withdrawn", "merged", "settled")
@@ -43,6 +44,16 @@ class Told:
         if not self.incident.is_open:
             return {"who": None, "by": None}
         return {"who": self.incident.owner or " or ".join(self.incident.desks), "by": undo}
+
+
+def is_place(after: str, *, order: str) -> bool:
+    """Whether what PLACE describes is a place of this order."""
+    if ("_" in after) != (order == "due"):
+        return False
+    try:
+        return "_" not in after or bool(datetime.fromisoformat(after.partition("_")[0]))
+    except ValueError:
+        return False
 
 
 def list_incidents(

@@ -9,7 +9,7 @@ from auditlog.core.incident import DESKS
 from auditlog.incidents.handle import LONGEST, MOST_BY_HAND
 from auditlog.incidents.read import IncidentReading
 from auditlog.models import Incident, IncidentStep
-from disputes.incident.read import Told
+from disputes.incident.read import PLACE, Told, is_place
 
 STATES = [value for value in Incident.State.values if value != "merged"]
 
@@ -22,22 +22,14 @@ class IncidentFilter(s.Serializer):
     principal = s.CharField(max_length=700, required=False, help_text="`iss|sub`")
     since = s.DateTimeField(required=False, help_text="Opened at or after.")
     order = s.ChoiceField(["newest", "due"], required=False, help_text="`due`: the first date, then the most money.")
-    before = s.RegexField(
-        r"^(\d{1,18}|[0-9T:.+-]{19,40}_\d{1,38}_-?\d_\d{1,18})\Z", required=False, help_text="Taken from `next`."
-    )
+    before = s.RegexField(PLACE, required=False, help_text="Taken from `next`.")
     limit = s.IntegerField(min_value=1, max_value=200, required=False)
 
     def validate(self, attrs: dict) -> dict:
         if unknown := set(self.initial_data) - set(self.fields) - {"format"}:
             raise s.ValidationError(f"no filter {', '.join(sorted(unknown))[:80]}; there are: {', '.join(self.fields)}")
-        before = attrs.get("before", "")
-        if before and ("_" in before) != (attrs.get("order") == "due"):
+        if (before := attrs.get("before")) and not is_place(before, order=attrs.get("order", "newest")):
             raise s.ValidationError({"before": ["expected a value taken from `next` of the same order"]})
-        if "_" in before:
-            try:
-                datetime.fromisoformat(before.partition("_")[0])
-            except ValueError:
-                raise s.ValidationError({"before": ["expected a value taken from `next`"]}) from None
         return attrs
 
 

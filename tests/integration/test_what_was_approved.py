@@ -192,3 +192,13 @@ def test_the_last_word_of_a_human_is_the_price(desk):
     desk.settled()
     assert desk.verdict(bought)["verdict"] == "within_scope" and desk.rules() == []
     desk.agree()
+
+
+def test_a_yes_bound_to_the_act_foresaw_it_whoever_named_the_price(desk):
+    mine = desk.grant()
+    desk.approves(over=bound("vm.create", "vm", "a"))
+    desk.approves(5_000, request_id="r1", after=40 * MINUTE)
+    bought = desk.buys(5_000, grant=mine, request_id="r1")
+    desk.settled()
+    assert desk.result(bought, "I2") == "na" and desk.result(bought, "I1") == "pass"
+    desk.agree()

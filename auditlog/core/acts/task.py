@@ -1,9 +1,10 @@
 """A task: what was done, bought and spent so far under one stated intent, in order of time.
 
-What a human approved by name and price is what was wanted, whatever the intent said before; a price that an approval
-states binds all that was done under it. A task is everything under the grant that states the intent, through whichever sub-agent; of an intent that acts carry
+A task is everything under the grant that states the intent, through whichever sub-agent; of an intent that acts carry
 themselves, everything that carries it. `task` on acts under the stating grant itself narrows it; what a sub-agent calls
 its own task is part of its giver's. The price is for the whole task, or for each interval that the intent names.
+
+What a human approved up to a price is held against that price, and counts in no wider one: it was said later and closer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -89,13 +90,12 @@ class Task:
 @dataclass(frozen=True)
 class Tasks:
     tasks: tuple[Task, ...]
-    of_cost: dict[str, list[Task]]  # by event id
+    of_cost: dict[str, Task]  # by event id
     of_count: dict[str, Task]
 
     def cost_of(self, act: Act) -> Cost | None:
-        """Where an act has several prices, of its task and of what was approved: the one that it passed, or may have."""
-        costs = [task.costs[act.event_id] for task in self.of_cost.get(act.event_id, ())]
-        return max(costs, key=lambda cost: (cost.is_over, bool(cost.unknown), cost.asked == "approved"), default=None)
+        task = self.of_cost.get(act.event_id)
+        return task.costs[act.event_id] if task else None
 
     def count_of(self, act: Act) -> Count | None:
         task = self.of_count.get(act.event_id)
@@ -164,13 +164,9 @@ def tasks(past: Past, record: Record) -> Tasks:
             is_judged = not any(yes is not None and yes.names_it for yes in assents[taking.place])
             _count(counted.setdefault(key, Task(key, stated, None)), taking, is_judged=is_judged)
     all_ = (*found.values(), *counted.values())
-    priced: dict[str, list[Task]] = {}
-    for task in found.values():
-        for event_id in task.costs:
-            priced.setdefault(event_id, []).append(task)
     return Tasks(
         all_,
-        priced,
+        {event_id: task for task in found.values() for event_id in task.costs},
         {event_id: task for task in counted.values() for event_id in task.counts},
     )
 

@@ -16,6 +16,7 @@ from auditlog.core.chain.chain import Path, TokenPath
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.chain.use import done_act, follows_an_act, order, payments_of
 from auditlog.core.event import act_chain, moment
+from auditlog.core.money.books import HOLD_ENDS
 from auditlog.core.names import domain
 
 _AGENTS = ("agent", "workload", "service")
@@ -108,6 +109,7 @@ class Assent:
 
     approval: Approval
     names_it: bool
+    by_digest: bool  # `over` binds it to this act and no other
     max_minor: int | None  # minor units of `currency`; None: no price was said
     currency: str
 
@@ -126,16 +128,23 @@ def assent_to_task(act: Act, record: Record) -> Assent | None:
     """The last yes of such a human to the task that the act names, which names neither a request nor a thing. A price that
     was said for a task binds it also after a no.
     """
-    told = record.answers_to([("task", act.principal, act.task)]) if act.task and act.principal else []
-    told = [a for a in told if a.within_remit and a.answer == "approved" and a.environment == act.environment]
-    return _assented(told, _Asked(act, record, act.path, [])) if told else None
+    if not record.approvals or not act.task or not act.principal:
+        return None
+    key = ("assent to task", act.event_id)
+    if key not in record.memory:
+        told = record.answers_to([("task", act.principal, act.task)])
+        told = [a for a in told if a.within_remit and a.answer == "approved" and a.environment == act.environment]
+        record.memory[key] = _assented(told, _Asked(act, record, act.path, [])) if told else None
+    return record.memory[key]
 
 
 def said_yes(act: Act, record: Record) -> bool:
-    """Whether a human who is entitled said yes to this act or its task in any way, by whatever gate."""
+    """Whether a human who is entitled said yes to this act or its task; also by a gate that the act itself carries. A
+    login, terms, billing or a merge is another question.
+    """
     if assent_to(act, record) is not None or assent_to_task(act, record) is not None:
         return True
-    if act.payload.gate is None and not record.approvals:
+    if act.payload.gate is None:
         return False
     asked = _Asked(act, record, act.path, [])
     return bool(_counted((a for a in asked.answers if _joins(a, asked)), asked))
@@ -177,7 +186,8 @@ def _assented(answers: Iterable[Approval], asked: "_Asked") -> Assent | None:
     thing = next((a for a in reversed(counted) if a.over or _is_named(a, act)), None)
     prices = ((a, _price_in(a, asked)) for a in reversed(counted))
     priced, (most, currency) = next(((a, said) for a, said in prices if said[0] is not None), (None, (None, "")))
-    return Assent(priced or thing or counted[-1], thing is not None, most, currency)
+    by_digest = any(answer.over for answer in counted)
+    return Assent(priced or thing or counted[-1], thing is not None, by_digest, most, currency)
 
 
 def _is_named(answer: Approval, act: Act) -> bool:
@@ -505,9 +515,6 @@ def _used_by(approval: Approval, asked: _Asked) -> Act | None:
         ):
             return other
     return None
-
-
-HOLD_ENDS = timedelta(days=7)  # as the books have it (DESIGN section 4.1)
 
 
 def _is_told_twice(other: Act, act: Act) -> bool:

@@ -1,7 +1,7 @@
 """Alerts: who is told of incidents, whether that works, and what was told last."""
 
 from datetime import time
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
@@ -108,7 +108,7 @@ class ChannelForm(forms.Form):
             others = others.exclude(pk=channel.pk)
             del self.fields["name"], self.fields["kind"]
             self.fields["secret"].help_text += " Empty: it stays as it is."
-        self.fields["escalate_to"].queryset = others  # type: ignore[attr-defined]
+        cast(forms.ModelChoiceField, self.fields["escalate_to"]).queryset = others
 
 
 @page

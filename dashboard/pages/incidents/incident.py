@@ -1,7 +1,8 @@
 """One incident: six answers, the desk's buttons, the findings in it, its acts, and what people did."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from django import forms
@@ -59,9 +60,9 @@ class SplitForm(forms.Form):
     findings = forms.TypedMultipleChoiceField(label="Findings", coerce=int, widget=forms.CheckboxSelectMultiple)
     reason = forms.CharField(label="Reason", max_length=handle.LONGEST)
 
-    def __init__(self, *args: Any, ids: list[int] = (), **kwargs: Any) -> None:  # type: ignore[assignment]
+    def __init__(self, *args: Any, ids: Sequence[int] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["findings"].choices = [(id, f"#{id}") for id in ids]  # type: ignore[attr-defined]
+        cast(forms.ChoiceField, self.fields["findings"]).choices = [(id, f"#{id}") for id in ids]
 
 
 FORMS: dict[str, type[forms.Form]] = {

@@ -1,7 +1,5 @@
 """The queue of incidents: what has to be done first, then where the most money is; as a table for others too."""
 
-import csv
-import io
 from datetime import datetime
 
 from django import forms
@@ -10,12 +8,13 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from auditlog.core.bills.table import csv_text
 from auditlog.core.incident import DESKS
 from auditlog.models import Incident
 from dashboard.parts.access import page
 from dashboard.parts.forms import Filters, Instant
 from dashboard.parts.queries import is_desk
-from disputes.incident.read import Told, list_incidents
+from disputes.incident.read import PLACE, Told, is_place, list_incidents
 
 PAGE = 25
 MOST_IN_A_FILE = 1_000
@@ -35,28 +34,14 @@ class IncidentFilters(Filters):
     order = forms.ChoiceField(
         required=False, label="Order", choices=[("", "first due, then most money"), ("newest", "newest first")]
     )
-    after = forms.RegexField(
-        r"^(\d{1,18}|[0-9T:.+-]{19,40}_\d{1,38}_-?\d_\d{1,18})\Z",
-        required=False,
-        max_length=120,
-        widget=forms.HiddenInput,
-    )
-
-    def clean(self):
-        data = super().clean()
-        if (after := data.get("after")) and "_" in after:
-            try:
-                datetime.fromisoformat(after.partition("_")[0])
-            except ValueError:
-                data["after"] = ""
-        return data
+    after = forms.RegexField(PLACE, required=False, max_length=120, widget=forms.HiddenInput)
 
     def asked(self, *, newest: bool) -> dict:
         """What the list is asked by. A place of one order means nothing in the other."""
         data = self.cleaned_data
         order = "newest" if newest or data["order"] == "newest" else "due"
         state = {"": "open", "any": ""}.get(data["state"], data["state"])
-        after = data["after"] if ("_" in data["after"]) == (order == "due") else ""
+        after = data["after"] if is_place(data["after"], order=order) else ""
         return {
             "state": state,
             "desk": data["desk"],
@@ -86,21 +71,17 @@ def incidents(request: HttpRequest) -> HttpResponse:
 def incidents_csv(request: HttpRequest) -> HttpResponse:
     """The same rows as a table, as many as fit into one file."""
     form, now = IncidentFilters(request.GET), timezone.now()
-    out = io.StringIO()
-    table = csv.writer(out)
-    table.writerow(_CELLS)
+    cells: list[tuple[object, ...]] = []
     if form.is_valid():
         asked = form.asked(newest=is_desk(request.viewer)) | {"after": ""}
-        written = 0
-        while written < MOST_IN_A_FILE:
+        while len(cells) < MOST_IN_A_FILE:
             rows, following = list_incidents(request.viewer, now=now, limit=200, **asked)
-            table.writerows(_cells(told, now) for told in rows)
-            written += len(rows)
+            cells += (_cells(told, now) for told in rows)
             if not following:
                 break
             asked["after"] = following
     return HttpResponse(
-        out.getvalue(),
+        csv_text(_CELLS, cells),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="incidents.csv"'},
     )
@@ -112,37 +93,25 @@ _CELLS = (
 ).split()
 
 
-def _cells(told: Told, now: datetime) -> list[str]:
+def _cells(told: Told, now: datetime) -> tuple[object, ...]:
     each, awaiting = told.incident, told.awaiting(now)
     money = each.money
-    return [
-        _safe(str(cell))
-        for cell in (
-            each.ref,
-            each.state,
-            each.severity,
-            each.title,
-            each.principal,
-            "; ".join(one.actor for one in each.actors),
-            len(each.findings) + each.more_findings,
-            each.events_total,
-            money.currency or "",
-            _or_unknown(money.spent_minor),
-            _or_unknown(money.over_minor),
-            each.undo_until.isoformat() if each.undo_until else "not known",
-            awaiting["who"] or "",
-            awaiting["by"].isoformat() if awaiting["by"] else "",
-            told.case.ref if told.case else "",
-            each.owner,
-            each.opened_at.isoformat(),
-        )
-    ]
-
-
-def _or_unknown(amount: int | None) -> str:
-    return "unknown" if amount is None else str(amount)
-
-
-def _safe(cell: str) -> str:
-    """What a sender wrote is no formula, whichever program opens the table."""
-    return f"'{cell}" if cell[:1] in "=+-@\t\r" and cell else cell
+    return (
+        each.ref,
+        each.state,
+        each.severity,
+        each.title,
+        each.principal,
+        "; ".join(one.actor for one in each.actors),
+        len(each.findings) + each.more_findings,
+        each.events_total,
+        money.currency or "",
+        "unknown" if money.spent_minor is None else money.spent_minor,
+        "unknown" if money.over_minor is None else money.over_minor,
+        each.undo_until or "not known",
+        awaiting["who"] or "",
+        awaiting["by"] or "",
+        told.case.ref if told.case else "",
+        each.owner,
+        each.opened_at,
+    )

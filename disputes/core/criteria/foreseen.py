@@ -75,7 +75,7 @@ def _approved(it: Contested) -> bool:
     if checks and all(check.approval is not None for check in checks):
         return True
     yes = assent_to(it.done, it.record)
-    return yes is not None and bool(yes.approval.over)
+    return yes is not None and yes.by_digest
 
 
 def _habits(it: Contested) -> Habits:

@@ -1,5 +1,7 @@
 """I1: was it what had been asked for, over the task so far, by structured fields only."""
 
+from collections.abc import Sequence
+
 from auditlog.core.acts.repeat import past_of
 from auditlog.core.acts.task import Cost, tasks_of
 from auditlog.core.chain.act import Act
@@ -44,7 +46,7 @@ def intent(it: Contested) -> CriterionResult:
             | ({"grant": stated.grant} if stated.grant else {}),
         )
     evidence += ({"event_id": yes.approval.event_id, "leaf": yes.approval.leaf_index} for yes in said_yes)
-    differs, codes, cure, over = _differences(it, stated)
+    differs, codes, cure, over = _differences(it, stated, said_yes)
     again, doubt, first = _again(it)
     if again:
         differs.append(again)
@@ -62,7 +64,7 @@ def intent(it: Contested) -> CriterionResult:
             return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", tuple(evidence), ("loop",),
                                    cure="what the calls were to cost together would decide")  # fmt: skip
         return CriterionResult("I1", "na", "no intent was stated")
-    return _kept(it, stated, tuple(evidence), doubt)
+    return _kept(it, stated, said_yes, tuple(evidence), doubt)
 
 
 def _assents(it: Contested) -> list[Assent]:
@@ -75,10 +77,12 @@ def _assents(it: Contested) -> list[Assent]:
 _NAMING = frozenset({"domain.registered", "domain.transferred"})  # a search, or a record that is set, buys no name
 
 
-def _kept(it: Contested, stated: Stated | None, evidence: tuple[Evidence, ...], doubt: str) -> CriterionResult:
+def _kept(
+    it: Contested, stated: Stated | None, said_yes: Sequence[Assent], evidence: tuple[Evidence, ...], doubt: str
+) -> CriterionResult:
     """Nothing differs: whether that is a match, or only all that can be said."""
     done, cost = it.done, _cost(it)
-    yes = next((yes for yes in _assents(it) if yes.names_it), None)
+    yes = next((yes for yes in said_yes if yes.names_it), None)
     matches = yes is not None or (stated is not None and is_listed(done, stated.intent))
     counted = _count(it)
     if cost is not None and cost.unknown:
@@ -105,7 +109,11 @@ def _kept(it: Contested, stated: Stated | None, evidence: tuple[Evidence, ...], 
     if stated is not None and stated.by_actor and yes is None and not (cost and cost.asked == "approved"):
         return CriterionResult("I1", "unknown", "it equals an intent that an agent itself supplied", evidence,
                                cure="the intent as the human stated it would decide")  # fmt: skip
-    said = [f"{yes.approval.by} approved it" if yes is not None else f"{done.object} is what was asked for"] * matches
+    said: list[str] = []
+    if yes is not None:
+        said.append(f"{yes.approval.by} approved it")
+    elif matches:
+        said.append(f"{done.object} is what was asked for")
     if cost is not None:
         so_far = amount_text(cost.before_minor + cost.own_minor, cost.currency)
         said.append(f"the task has cost {so_far} of {amount_text(cost.max_minor, cost.currency)}")
@@ -114,16 +122,17 @@ def _kept(it: Contested, stated: Stated | None, evidence: tuple[Evidence, ...], 
     return CriterionResult("I1", "pass", "; ".join([*said, doubt] if doubt else said), evidence)
 
 
-def _differences(it: Contested, stated: Stated | None) -> tuple[list[str], list[str], str, int | None]:
+def _differences(
+    it: Contested, stated: Stated | None, said_yes: Sequence[Assent]
+) -> tuple[list[str], list[str], str, int | None]:
     """Sentences on what differs from what was asked, their codes, what would have been anticipated, and the excess."""
     differs: list[str] = []
     codes: list[str] = []
     cure, over = "", None
     done = it.done
-    is_humans = (
-        stated is not None and not stated.by_actor
-    )  # an agent's own estimate is no price or number that a human set
-    if stated is not None and not any(yes.names_it for yes in _assents(it)):
+    # An agent's own estimate is no price or number that a human set.
+    is_humans = stated is not None and not stated.by_actor
+    if stated is not None and not any(yes.names_it for yes in said_yes):
         asked = stated.intent
         if done.verb.startswith("domain.") and (
             done.type in _NAMING or done.verb in ("domain.register", "domain.transfer")
