@@ -62,7 +62,7 @@ def _finding(task: Task, principal: str) -> Finding:
         rule,
         f"{principal} {' '.join(task.key)}"[:900],
         [taking.first for taking in task.priced],
-        **told_of(task.priced),
+        **told_of([*task.priced, *task.paying]),
         severity="critical"
         if cost.max_minor and total > 10 * cost.max_minor
         else "high"

@@ -42,6 +42,9 @@ class Taking:
     spent: Spent | None = None  # as the spend function counts it; None where it does not, or not yet
     returned: list[tuple[datetime, Minor]] = field(default_factory=list)  # what was given back of it, and when
     beside: list[Act] = field(default_factory=list)  # acts of its request that another charge was taken for
+    # A payment of what other takings cost already, as a bill of several acts or the second half of one act's price.
+    is_within: bool = False
+    within: list["Taking"] = field(default_factory=list)  # those takings, where a key says which
 
     @property
     def first(self) -> Act:
@@ -68,6 +71,13 @@ class Taking:
     @property
     def currency(self) -> str:
         return self.first.currency
+
+    @property
+    def line_minor(self) -> Minor:
+        """What its line in the books came to before anything came back, perhaps."""
+        if self.spent is None:
+            return self.amount_minor
+        return self.spent.gross_minor + self.spent.doubt_minor
 
     @property
     def net_minor(self) -> Minor:
@@ -197,7 +207,48 @@ def takings(acts: Iterable[Act], spending: Iterable[Spent] = ()) -> list[Taking]
         for event_id in (spent.event_id, *spent.joined):
             if event_id in by_event and (by_event[event_id].spent is None or spent.event_id == event_id):
                 by_event[event_id].spent = spent
+    _put_within(found, counts=bool(spending))
     return found
+
+
+def _put_within(found: Sequence[Taking], *, counts: bool) -> None:
+    """Say of which takings the money is in the lines of others. Every statement that takes money has a line in the books, or
+    is covered by the lines of several; of those that share one line, the first that the line has room for keeps it.
+    """
+    by_line: dict[str, list[Taking]] = {}
+    for taking in found:
+        if taking.spent is not None:
+            by_line.setdefault(taking.spent.event_id, []).append(taking)
+    for sharing in by_line.values():
+        if len(sharing) < 2:
+            continue
+        first, left = sharing[0], sharing[0].line_minor
+        for taking in sharing:
+            if taking is not first and left <= 0 and taking.currency == first.currency:
+                taking.is_within, taking.within = True, [first]
+            left -= taking.amount_minor
+    if not counts:
+        return
+    by_bill: dict[tuple[str, str], list[Taking]] = {}
+    for taking in found:
+        if taking.spent is not None:
+            for bill in _bills(taking):
+                by_bill.setdefault(bill, []).append(taking)
+    for taking in found:
+        if taking.spent is None:
+            taking.is_within = True
+            of = {id(each): each for bill in _bills(taking) for each in by_bill.get(bill, ())}
+            taking.within = sorted(of.values(), key=lambda each: each.place)
+
+
+def _bills(taking: Taking) -> set[tuple[str, str]]:
+    """The invoices that its statements name, each where it means something."""
+    return {
+        (where, act.payload.money.invoice)
+        for act in taking.acts
+        if act.payload.money and act.payload.money.invoice
+        for where in _places(act)
+    }
 
 
 def _sharing(taking: Sequence[Act]) -> Iterable[list[tuple[Act, Act]]]:

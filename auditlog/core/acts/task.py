@@ -81,6 +81,7 @@ class Task:
     priced: list[Taking] = field(default_factory=list)  # what passed the price, or came after
     bought: list[Taking] = field(default_factory=list)  # things bought, in order
     takings: list[Taking] = field(default_factory=list)  # all that has a cost here, in order
+    paying: list[Taking] = field(default_factory=list)  # payments of what passed the price, counted there
 
     @property
     def over_minor(self) -> int:
@@ -144,17 +145,24 @@ def tasks(past: Past, record: Record) -> Tasks:
     for spent in others:
         for grant in spent.grants & states.keys():
             rows.append(((spent.at, spent.leaf_index), spent, states[grant], (grant, "")))
+    payments: list[tuple[Task, Taking]] = []
     for (at, _), row, stated, key in sorted(rows, key=lambda each: each[0]):
         since = _since(stated, at)
         task = found.setdefault((*key, str(since)), Task((*key, str(since or "")), stated, since))
         totals = sums.setdefault(task.key, {})
-        if isinstance(row, Taking):
+        if isinstance(row, Taking) and row.is_within:
+            payments.append((task, row))
+        elif isinstance(row, Taking):
             _price(task, row, totals)
             totals[row.currency] = totals.get(row.currency, 0) + row.sure_minor
         else:
             totals[row.currency] = totals.get(row.currency, 0) + row.spent_minor
+    for task, payment in payments:
+        _pay(task, payment)
     counted: dict[_Key, Task] = {}
     for taking in past.takings:
+        if taking.is_within:
+            continue
         lead = _lead(taking)
         stated = stated_intent(lead)
         if stated is not None and stated.intent.quantity is not None and (kind := _kind_bought(taking, stated)):
@@ -204,6 +212,7 @@ def _since(stated: Stated, at: datetime) -> datetime | None:
 
 def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
     intent = task.stated.intent
+    alone = min(taking.amount_minor, taking.line_minor)  # a bill's payment has what its acts do not
     net = taking.sure_minor  # what is perhaps another statement's money convicts nobody
     if intent.max_price_minor is not None:
         asked = (intent.currency or taking.currency).upper()
@@ -213,8 +222,8 @@ def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
         own = (
             0
             if taking.currency != currency
-            else taking.amount_minor
-            if taking.amount_minor > intent.max_price_minor and not taking.is_perhaps_another
+            else alone
+            if alone > intent.max_price_minor and not taking.is_perhaps_another
             else net
         )
         over = max(0, min(own, before + own - intent.max_price_minor))
@@ -233,6 +242,18 @@ def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
             task.priced.append(taking)
         task.costs |= dict.fromkeys((act.event_id for act in taking.acts), cost)
         task.takings.append(taking)
+
+
+def _pay(task: Task, payment: Taking) -> None:
+    """A payment of what the task cost already passes its price where what it pays for did."""
+    paid = [each for each in payment.within if each in task.takings]
+    if not paid:
+        return
+    costs = [task.costs[each.first.event_id] for each in paid]
+    cost = next((cost for cost in costs if cost.is_over), costs[-1])
+    if cost.is_over:
+        task.paying.append(payment)
+    task.costs |= dict.fromkeys((act.event_id for act in payment.acts), cost._replace(first=False))
 
 
 # Types and verbs by which a thing is bought, and not a call made, a reading taken or a bill settled.
