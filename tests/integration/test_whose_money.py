@@ -212,6 +212,28 @@ def test_an_agent_caps_its_own_sub_agent(stage):
     assert stage.verdict(over)["codes"] == ["over_limit"]
 
 
+@pytest.mark.parametrize("verb", ["set", "lowered", "raised"])
+def test_a_sub_agent_says_nothing_of_the_agent_above_it(stage, verb):
+    """What it narrows is unknown, what it widens is refused and found."""
+    mine = stage.grant(redelegate=True)
+    sub = stage.world.agent("sub", issuer="https://agents.example")
+    stage.world.send(stage.world.grant(stage.bot, sub, parent=mine, actions=["**"], at=stage.begins, source=stage.keys))
+    if verb != "set":
+        stage.cap(9_000, human=stage.mara)
+    most = 90_000 if verb == "raised" else 2_000
+    said = {"id": "cap", "scope": "global", "max_minor": most, "currency": "USD", "interval": "month",
+            "holder": stage.bot.ref, "set_by": sub.ref}  # fmt: skip
+    stage.tell(stage.desk, f"limit.{verb}", 2 * MINUTE, limit=said, actor=sub, principal=stage.mara, provider=None)
+    bought = stage.buys(5_000, grant=mine, after=2 * HOUR)
+    beyond = stage.buys(5_000, grant=mine, after=3 * HOUR, target=("vm", "b"))
+    stage.settled()
+
+    assert stage.result(bought, "C5") == ("pass" if verb == "raised" else "unknown")
+    assert stage.result(beyond, "C5") == ("unknown" if verb == "set" else "fail")
+    assert ("spend.self_raise" in stage.rules()) is (verb == "raised")
+    stage.agree()
+
+
 def test_a_colleague_may_cap_a_human_in_his_own_name(stage):
     mine = stage.grant()
     colleague = stage.world.human("zoe", issuer="https://id.one.example")

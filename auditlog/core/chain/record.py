@@ -371,14 +371,13 @@ class Record:
 
     def _is_strangers(self, fact: LimitFact, principal: str) -> bool:
         """Whether somebody set it who has no part in it: an agent that does not stand above the holder for this principal, or a
-        human of another organisation. What such a one narrows may hold or not; what he widens is judged as any raise.
+        human of another organisation. What such a one narrows, as a sub-agent that caps the agent above it, may hold or
+        not; what he widens is judged as any raise.
         """
         holder, setter = fact.holder, fact.set_by
         if fact.verb == "grant" or not holder or setter in ("", holder, principal):
             return False
         if self.kind_of(setter) in ("agent", "workload"):
-            if holder in self.lineage.get(setter, ()):
-                return False  # one below: what it widens is refused
             if setter not in self.lineage.get(holder, ()):
                 return True
             # It may stand above the holder for another customer only.

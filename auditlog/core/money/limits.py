@@ -250,7 +250,9 @@ class Limit:
         if not wider:
             narrower = tuple(n for n in state.narrower if widens(fact, n))
             return Standing(fact, state.refused, tuple(d for d in state.doubtful if widens(d, fact)), narrower)
-        standing = "unknown" if fact.doubt else self.judged(fact, stands)
+        standing = self.judged(fact, stands)
+        if fact.doubt and standing == "counts":
+            standing = "unknown"
         if standing == "refused":
             return state._replace(refused=(*state.refused[1 - SHOWN :], fact))
         if standing == "unknown" or (stands is not None and leaf_index is not None and fact.leaf_index > leaf_index):
