@@ -4,7 +4,7 @@ A holding is folded from statements of its making and its end, which may come in
 unknown.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -79,33 +79,58 @@ class Life(NamedTuple):
     began: datetime
     made_by: UUID  # event
     ended: datetime | None
+    is_passed_on: bool = False  # it ended because somebody else has it now: whose it is after that, nobody says
 
 
-def lives(told: Iterable[tuple[datetime, UUID, bool]]) -> list[Life]:
-    """The lives of one thing, from statements (time, event, whether of its end) in any order.
+class Said(NamedTuple):
+    """One statement of a thing's making or end."""
+
+    at: datetime
+    event_id: UUID
+    type: str
+    account: str  # "" where it states none
+
+    @property
+    def is_end(self) -> bool:
+        return self.type in ENDED_TYPES
+
+
+def lives(told: Iterable[Said]) -> list[Life]:
+    """The lives of one thing, from statements in any order.
 
     What was made again while it was there is the same thing, told of twice.
     """
     found: list[Life] = []
-    for at, event_id, is_end in sorted(
-        told, key=lambda one: (one[0], not one[2], one[1])
-    ):  # an end before what follows it
-        if is_end and found:
-            found[-1] = found[-1]._replace(ended=at)
-        elif not is_end and (not found or found[-1].ended is not None):
-            found.append(Life(at, event_id, None))
+    for said in sorted(told, key=lambda one: (one.at, not one.is_end, one.event_id)):  # an end before what follows it
+        if said.is_end and found:
+            found[-1] = found[-1]._replace(ended=said.at, is_passed_on=said.type == "domain.transferred")
+        elif not said.is_end and (not found or found[-1].ended is not None):
+            found.append(Life(said.at, said.event_id, None))
     return found
 
 
-def life_at(found: Sequence[Life], at: datetime, *, before: timedelta) -> Life:
+def lives_by_account(told: Collection[Said]) -> dict[str, list[Life]]:
+    """The same for a thing whose name means another thing in each account: by account, "" where makings name one at most."""
+    accounts = {said.account for said in told if said.account and not said.is_end}
+    if len(accounts) < 2:
+        return {"": found} if (found := lives(told)) else {}
+    return {account: lives(said for said in told if said.account == account) for account in sorted(accounts)}
+
+
+def life_at(found: Sequence[Life], at: datetime, *, before: timedelta) -> Life | None:
     """The life that a line of this time is of: the last that had begun, or began within `before` of it.
 
-    The one before must have ended by then. A line after an end, long before what came next, is of what ended.
+    The one before must have ended by then. A line after an end, long before what came next, is of what ended; of what was
+    passed on it is of nobody known, but for a last line within `before` of that.
     """
     for earlier, life in zip(reversed(found[:-1]), reversed(found), strict=False):
         if at >= life.began - before and earlier.ended is not None and at > earlier.ended:
-            return life
-    return found[0]
+            return _unless_passed_on(life, at, before)
+    return _unless_passed_on(found[0], at, before)
+
+
+def _unless_passed_on(life: Life, at: datetime, before: timedelta) -> Life | None:
+    return None if life.is_passed_on and life.ended is not None and at > life.ended + before else life
 
 
 def _matched_by(args: dict[str, msgspec.Raw] | None) -> str:

@@ -66,7 +66,7 @@ PARTY_TYPES = {
 HOLDING_TYPES = {
     "tenant_id": "int8", "generation": "int4", "provider": "text", "kind": "varchar", "id": "text", "event_id": "uuid",
     "made_at": "timestamptz", "last_made_at": "timestamptz", "how": "varchar", "account": "text", "matched_by": "text",
-    "ended_at": "timestamptz", "ended_by": "uuid",
+    "ended_at": "timestamptz", "ended_by": "uuid", "accounts": "text[]",
 }  # fmt: skip
 
 
@@ -310,7 +310,7 @@ _REATTRIBUTE = """
 # What billers say of a thing, naming nobody: it is attributed through whoever made the thing (`DESIGN.md` 4.3).
 BILLED_TYPES = frozenset(
     "usage.metered invoice.issued invoice.paid invoice.failed invoice.voided invoice.credited payment.captured payment.settled "
-    "payment.refunded subscription.renewed".split()
+    "payment.refunded subscription.renewed domain.renewed".split()
 )
 _COLUMN = {name: place for place, name in enumerate(EVENT_TYPES)}
 BEFORE = timedelta(
@@ -373,7 +373,8 @@ def _attribute_new(batch: Batch) -> None:
     makers = _makers(batch, {thing for things in naming.values() for thing in things})
     for place, things in naming.items():
         row = batch.events[place]
-        maker = next((makers[thing].at(row[_COLUMN["occurred_at"]]) for thing in things if thing in makers), None)
+        where, when = row[_COLUMN["account"]], row[_COLUMN["occurred_at"]]
+        maker = next((makers[thing].at(when, where) for thing in things if thing in makers), None)
         if maker is None or not maker.may_be_of(row[_COLUMN["principal"]], row[_COLUMN["occurred_at"]]):
             continue
         changed = list(row)
@@ -403,15 +404,26 @@ class _Maker:
 
 
 class _Made(NamedTuple):
-    """Who made a thing; where it was given up and made again, who made it each time."""
+    """Who made a thing; where it was given up and made again, passed on, or made in several accounts, who made it each time."""
 
     first: _Maker
-    lives: Sequence[Life] = ()
+    by_account: Mapping[str, Sequence[Life]] = {}
     makers: Mapping[UUID, _Maker] = {}
 
-    def at(self, at: datetime) -> _Maker | None:
-        """Who had made it by then; None where that making names nobody."""
-        return self.makers.get(life_at(self.lives, at, before=BEFORE).made_by) if self.lives else self.first
+    def at(self, at: datetime, account: str) -> _Maker | None:
+        """Who had made it by then, in that account; None where that making names nobody, or nobody says which it was."""
+        if not self.by_account:
+            return self.first
+        if "" in self.by_account or account in self.by_account:
+            return self._of(self.by_account.get(account) or self.by_account[""], at)
+        if account:
+            return None
+        found = [maker for lives in self.by_account.values() if (maker := self._of(lives, at)) is not None]
+        return min(found, key=lambda maker: maker.at) if len({maker.principal for maker in found}) == 1 else None
+
+    def _of(self, lives: Sequence[Life], at: datetime) -> _Maker | None:
+        life = life_at(lives, at, before=BEFORE)
+        return self.makers.get(life.made_by) if life is not None else None
 
 
 def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Made]:
@@ -424,7 +436,8 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Made]:
         cursor.execute(_MADE, {"tenant": batch.scope[0], "generation": batch.scope[1],
                                "providers": [t.place for t in held], "things": [t.id for t in held]})  # fmt: skip
         made = [
-            (_Thing(place, id, "account" if kind == "account" else ""), by) for place, id, kind, by in cursor.fetchall()
+            (_Thing(place, id, "account" if kind == "account" else ""), kind, by)
+            for place, id, kind, by in cursor.fetchall()
         ]
         named = list({t.id for t in wanted - held})
         if named:
@@ -436,10 +449,10 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Made]:
         for place in (provider, f"rail:{rail}" if rail else ""):
             if (thing := _Thing(place, subscription, "subscription")) in wanted:
                 begun.setdefault(thing, set()).add(event_id)
-                made.append((thing, event_id))
-    again = _lives(batch, [(thing.place, thing.id) for thing, _ in made if thing.kind != "subscription"])
+                made.append((thing, "", event_id))
+    again = _lives(batch, [(thing.place, thing.id) for thing, kind, _ in made if kind])
     said = {row[_COLUMN["event_id"]]: _maker(row) for row in batch.events if row[_COLUMN["actor"]]}
-    makings = [*(event_id for _, event_id in made), *(life.made_by for lives in again.values() for life in lives)]
+    makings = [*(event_id for _, _, event_id in made), *_made_by(again)]
     older = [event_id for event_id in makings if event_id not in said]
     if older:
         with connection.cursor() as cursor:
@@ -450,18 +463,19 @@ def _makers(batch: Batch, wanted: set[_Thing]) -> dict[_Thing, _Made]:
                 [*batch.scope, older],
             )
             said |= {row[0]: _Maker(*row) for row in cursor.fetchall()}
-    for thing, event_id in made:
+    for thing, kind, event_id in made:
         if event_id in said and len({said[one].principal for one in begun.get(thing, ()) if one in said}) < 2:
-            lives = again.get((thing.place, thing.id, event_id), ()) if thing.kind != "subscription" else ()
-            found[thing] = _Made(said[event_id], lives, said)
+            found[thing] = _Made(said[event_id], again.get((thing.place, kind, thing.id), {}), said)
     return found
 
 
-def _lives(batch: Batch, named: Collection[tuple[str, str]]) -> dict[tuple[str, str, UUID], list[Life]]:
-    """By provider, id and first making: the lives of what was given up and made again."""
-    unwritten = [_LIVED(row) for row in batch.events if row[_COLUMN["type"]] in KIND_OF]
-    found = lives_of(batch.scope, named, unwritten)
-    return {(provider, id, lives[0].made_by): lives for (provider, _, id), lives in found.items()}
+def _lives(batch: Batch, named: Collection[tuple[str, str]]) -> dict[tuple[str, str, str], dict[str, list[Life]]]:
+    """The lives of things, by provider, kind and id (projection.lives)."""
+    return lives_of(batch.scope, named, [_LIVED(row) for row in batch.events if row[_COLUMN["type"]] in KIND_OF])
+
+
+def _made_by(found: Mapping[tuple[str, str, str], Mapping[str, Sequence[Life]]]) -> set[UUID]:
+    return {life.made_by for by_account in found.values() for lives in by_account.values() for life in lives}
 
 
 def _maker(row: tuple) -> _Maker:
@@ -528,38 +542,45 @@ def _attribute_older(batch: Batch) -> None:
 
 
 def _attribute_lives_anew(batch: Batch) -> None:
-    """What a making or an end of this batch parts from others: lines about a thing that was given up and made again."""
+    """What a making or an end of this batch parts from others: lines about a thing that is not its first maker's alone."""
     telling = [row for row in batch.events if row[_COLUMN["type"]] in KIND_OF and row[_COLUMN["outcome"]] == "success"]
     named = {
         (thing.place, thing.id) for row in telling for thing in _things_of(*_NAMES(row)) if thing.kind != "subscription"
     }
-    made = {life.made_by for lives in _lives(batch, named).values() for life in lives}
+    made = _made_by(_lives(batch, named))
     if made:
         attribute_anew(batch, made)
 
 
-def _attribute(batch: Batch, waiting: Sequence[tuple]) -> None:
-    """Rows of (leaf, principal, time) and what `_things_of` takes, that name nobody: to whoever made a thing."""
+def _attribute(batch: Batch, waiting: Sequence[tuple]) -> set[int]:
+    """Rows of (leaf, principal, time) and what `_things_of` takes, that name nobody: to whoever made a thing. Returns the
+    leaves that somebody got.
+    """
     if not waiting:
-        return
+        return set()
     makers = _makers(batch, {thing for row in waiting for thing in _things_of(*row[3:])})
     changed = []
     for leaf, principal, at, *named in waiting:
-        maker = next((makers[thing].at(at) for thing in _things_of(*named) if thing in makers), None)
+        maker = next((makers[thing].at(at, named[-1]) for thing in _things_of(*named) if thing in makers), None)
         if maker is not None and maker.may_be_of(principal, at):
             changed.append((leaf, maker))
     if not changed:
-        return
+        return set()
     with connection.cursor() as cursor:
         cursor.execute(_ATTRIBUTE, {
             "tenant": batch.scope[0], "generation": batch.scope[1], "leaves": [leaf for leaf, _ in changed],
             **{name: [getattr(maker, name) for _, maker in changed] for name in ("event_id", "principal", "claimed", "via", "complete", "proven", "depth")},
         })  # fmt: skip
+    batch.dirty |= {("principal", maker.principal) for _, maker in changed if maker.principal}
     leaves = [leaf for leaf, _ in changed]
+    _count_anew(batch, leaves)
+    return set(leaves)
+
+
+def _count_anew(batch: Batch, leaves: Sequence[int]) -> None:
+    """Older rows that changed hands: their money is folded again, and they are judged again."""
     batch.attributed += rows_where(batch.scope, "e.leaf_index = ANY(%(leaves)s)", {"leaves": leaves})
-    batch.dirty |= {("event", str(leaf)) for leaf in leaves} | {
-        ("principal", maker.principal) for _, maker in changed if maker.principal
-    }
+    batch.dirty |= {("event", str(leaf)) for leaf in leaves}
 
 
 def attribute_anew(batch: Batch, events: Collection[UUID]) -> None:
@@ -569,7 +590,9 @@ def attribute_anew(batch: Batch, events: Collection[UUID]) -> None:
         detached = cursor.fetchall()
         cursor.execute(_PRINCIPALS, [*batch.scope, list(events)])
         batch.dirty |= {("principal", principal) for (principal,) in cursor.fetchall()}
-    _attribute(batch, detached)
+    given = _attribute(batch, detached)
+    if nobodys := [leaf for leaf, *_ in detached if leaf not in given]:
+        _count_anew(batch, nobodys)
 
 
 _DETACH = """
@@ -804,6 +827,9 @@ def tell_holdings_anew(batch: Batch, things: Collection[tuple[str, str, str]]) -
     _write_holdings(batch, {key: told for key, told in told_of_things(batch.reads).items() if key in things})
 
 
+ACCOUNTS = 4  # in which things of one name were made, as kept: two say that the name alone says nothing
+
+
 def fold_holdings(batch: Batch) -> None:
     """What was made and what ended. The first making gives the row its event, whatever arrives first."""
     told = told_of_things(batch.reads)
@@ -819,7 +845,8 @@ def _write_holdings(batch: Batch, told: Mapping[tuple[str, str, str], Sequence[t
         rows.append(
             (*batch.scope, *key, first[1] if first else None, first[0] if first else None, made[-1][0] if made else None,
              first[2].how if first else "", first[2].account if first else "", first[2].matched_by if first else "",
-             ended[-1][0] if ended else None, ended[-1][1] if ended else None)
+             ended[-1][0] if ended else None, ended[-1][1] if ended else None,
+             sorted({t.account for _, _, t in made} - {""})[:ACCOUNTS])
         )  # fmt: skip
     # Row comparison with NULL is NULL, so each side that knows nothing is asked for first.
     earlier = "t.made_at IS NULL OR (excluded.made_at IS NOT NULL AND (excluded.made_at, excluded.event_id) < (t.made_at, t.event_id))"
@@ -831,5 +858,9 @@ def _write_holdings(batch: Batch, told: Mapping[tuple[str, str, str], Sequence[t
     lasts = {c: f"CASE WHEN {later} THEN excluded.{c} ELSE t.{c} END" for c in ("ended_at", "ended_by")}
     upsert_rows(
         "projection_holding", HOLDING_TYPES, rows, key=("tenant_id", "generation", "provider", "kind", "id"),
-        merge=firsts | lasts | {"last_made_at": "greatest(t.last_made_at, excluded.last_made_at)"},
+        merge=firsts | lasts | {
+            "last_made_at": "greatest(t.last_made_at, excluded.last_made_at)",
+            "accounts": "(SELECT coalesce(array_agg(DISTINCT a ORDER BY a), '{}') FROM unnest(t.accounts || excluded.accounts) AS a"
+                        f" )[:{ACCOUNTS}]",
+        },
     )  # fmt: skip

@@ -202,3 +202,37 @@ def test_a_yes_bound_to_the_act_foresaw_it_whoever_named_the_price(desk):
     desk.settled()
     assert desk.result(bought, "I2") == "na" and desk.result(bought, "I1") == "pass"
     desk.agree()
+
+
+@pytest.mark.parametrize("by", ["over", "request"])
+@pytest.mark.parametrize("when", ["after the first", "before both", "by another agent"])
+def test_the_same_again_with_a_yes_of_its_own_is_no_repeat(desk, by, when):
+    mine = desk.grant()
+    first = desk.buys(4_000, grant=mine, target=("order", "o-1"), call={"idempotency_key": "k1"}, request_id="r0")
+    said = {"over": bound("vm.create", "order", "o-1")} if by == "over" else {"request_id": "r1"}
+    after = 30 * MINUTE if when == "before both" else 90 * MINUTE
+    other = desk.world.agent("other", issuer="https://agents.example") if when == "by another agent" else None
+    verb, target = ("vm.create", ("order", "o-1")) if by == "request" else (None, None)
+    desk.approves(4_000, after=after, by=other, verb=verb, target=target, **said)
+    second = desk.buys(
+        4_000, grant=mine, after=2 * HOUR, target=("order", "o-1"), call={"idempotency_key": "k2"}, request_id="r1"
+    )
+    desk.settled()
+
+    is_wanted = when == "after the first"
+    assert desk.result(first, "I1") in ("na", "pass")
+    assert (desk.result(second, "I1") == "fail") is not is_wanted
+    assert ("spend.duplicate_charge" in desk.rules()) is not is_wanted
+    desk.agree()
+
+
+def test_a_key_that_was_charged_twice_is_the_providers_whatever_was_approved(desk):
+    mine = desk.grant()
+    bought = [
+        desk.tell(desk.bank, "payment.captured", after, amount=4_000, grant=mine, actor=desk.bot, call={"idempotency_key": "k1"},
+                  money={"charge": f"ch{after}", "rail": "card"}, request_id=f"r{after}", verb="payment.capture")
+        for after in (HOUR, 2 * HOUR)
+    ]  # fmt: skip
+    desk.approves(4_000, after=90 * MINUTE, request_id=f"r{2 * HOUR}")
+    desk.settled()
+    assert "spend.duplicate_charge" in desk.rules() and desk.result(bought[1], "C13") == "fail"

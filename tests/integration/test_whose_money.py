@@ -612,3 +612,72 @@ def test_a_second_making_without_an_end_takes_nothing_from_the_first(stage):
     stage.tell(stage.desk, "usage.metered", 3 * DAY, amount=100, principal=None, target=("vm", "i-1"))
     stage.settled()
     assert (stage.spent(stage.mara), stage.spent(stage.otto)) == (100, 0)
+
+
+# --- things of one name, and what was passed on -----------------------------------------------------------------------
+
+
+def makes(stage, grant, after, *, account=None, type="resource.provisioned", name=("instance", "main"), **more):
+    return stage.tell(stage.desk, type, after, grant=grant, actor=stage.bot, principal=None, provider="cloud", account=account,
+                      target=name, verb=more.pop("verb", "vm.create"), **more)  # fmt: skip
+
+
+def meters(stage, amount, after, *, account=None, name=("instance", "main"), type="usage.metered", **more):
+    source = stage.bank if type == "usage.metered" else stage.desk
+    return stage.tell(source, type, after, amount=amount, provider="cloud", principal=None, account=account, target=name,
+                      request_id=f"m{amount}", **more)  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", ["before", "after"])
+def test_a_line_of_one_name_in_two_accounts_is_its_accounts(stage, lines):
+    mine, his = stage.grant(), stage.grant(stage.otto)
+
+    def bill():
+        meters(stage, 100, 2 * DAY, account="acct-m")
+        meters(stage, 200, 2 * DAY, account="acct-o")
+        meters(stage, 400, 2 * DAY)
+        meters(stage, 800, 2 * DAY, account="acct-z")
+
+    if lines == "before":
+        bill()
+        stage.settled()
+    makes(stage, mine, HOUR, account="acct-m")
+    stage.settled()
+    makes(stage, his, 2 * HOUR, account="acct-o")
+    if lines == "after":
+        bill()
+    stage.settled()
+    assert (stage.spent(stage.mara), stage.spent(stage.otto)) == (100, 200)  # of the other two nobody says whose they are
+
+
+def test_a_line_without_account_of_one_customers_things_is_that_customers(stage):
+    mine = stage.grant()
+    makes(stage, mine, HOUR, account="acct-1")
+    makes(stage, mine, 2 * HOUR, account="acct-2")
+    meters(stage, 400, 2 * DAY)
+    stage.settled()
+    assert stage.spent(stage.mara) == 400
+
+
+def test_a_name_that_was_transferred_away_is_billed_to_nobody_known(stage):
+    mine, name = stage.grant(), ("domain", "acme.io")
+    makes(stage, mine, HOUR, type="domain.registered", name=name, verb="domain.register")
+    meters(stage, 100, 2 * DAY, name=name)
+    after = meters(stage, 400, 6 * DAY, name=name)
+    stage.settled()
+    assert stage.spent(stage.mara) == 500
+    stage.tell(stage.desk, "domain.transferred", 3 * DAY, provider="cloud", principal=None, target=name)
+    last = meters(stage, 200, 3 * DAY + HOUR, name=name)
+    stage.settled()
+    assert stage.spent(stage.mara) == 300
+    assert stage.verdict(last)["verdict"] == "within_scope" and stage.verdict(after)["verdict"] == "indeterminate"
+
+
+def test_a_renewal_that_names_nobody_is_of_who_registered_the_name(stage):
+    mine, name = stage.grant(), ("domain", "acme.io")
+    makes(stage, mine, HOUR, type="domain.registered", name=name, verb="domain.register")
+    renewed = meters(stage, 1_400, 5 * DAY, type="domain.renewed", name=name)
+    stage.settled()
+    assert stage.spent(stage.mara) == 1_400
+    assert stage.verdict(renewed)["verdict"] == "within_scope"
+    stage.agree()

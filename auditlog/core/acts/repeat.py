@@ -7,14 +7,14 @@ thing, within AGAIN. Metered calls repeat by nature: of those only loops are fou
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from auditlog.core.acts.call import said, snake, stated_args
 from auditlog.core.acts.loop import COUNTED, Loop, loops
 from auditlog.core.acts.taking import CALL_LIKE, Taking, takings, told_apart
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.gates import is_acting_side
+from auditlog.core.chain.gates import assent_to, is_acting_side
 from auditlog.core.chain.intent import stated_intent
 from auditlog.core.chain.record import Record
 from auditlog.core.money.join import MANY
@@ -107,8 +107,22 @@ def past_of(record: Record, principal: str, acts: Iterable[Act]) -> Past:
     """The past of a principal as this record knows it; worked out once."""
     found = record.memory.get(("past", principal))
     if found is None:
-        found = record.memory["past", principal] = past(acts, record.spending)
+        found = past(acts, record.spending)
+        again = tuple(each for each in found.repeats if not _is_wanted_again(each, record))
+        if len(again) < len(found.repeats):
+            found = replace(found, repeats=again)
+        record.memory["past", principal] = found
     return found
+
+
+def _is_wanted_again(repeat: Repeat, record: Record) -> bool:
+    """Whether a human said yes to just this one after the first was taken: then it is a second wish and no repeat. One key
+    that was charged twice is the provider's all the same.
+    """
+    if repeat.kind == "key":
+        return False
+    assents = (assent_to(act, record) for act in repeat.taking.acts)
+    return any(yes is not None and yes.names_it and yes.approval.at > repeat.first.at for yes in assents)
 
 
 def past(acts: Iterable[Act], spending: Sequence[Spent] = ()) -> Past:
