@@ -163,6 +163,8 @@ def judged_with(tenant: Tenant, acts: Sequence[Act], types: Collection[str]) -> 
     take(*shared_with(others), only=f"({MONEY_TYPES} OR (actor = '' AND \"grant\" = '' AND token = ''))")
     if answered := {act.request_id for act in others if act.type.startswith("approval.")} - {""}:
         take(["(request_id = ANY(%s) AND request_id <> '')"], [list(answered)], only="type = 'domain.registered'")
+    if tasks := {act.task for act in others if act.type.startswith("approval.")} - {""}:
+        take(["(task = ANY(%s) AND task <> '')"], [list(tasks)], only="type = 'domain.registered'")
     # A session that is told late to have ended, or begun again, says what later charges that name it were for.
     turns = [act for act in acts if act.type in ("session.started", "session.ended")]
     named = {name: list({getattr(act, name) for act in turns} - {""}) for name in ("session", "task")}

@@ -10,7 +10,7 @@ from typing import Any
 
 from auditlog.core.advice import Facts, for_long, left_until
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.intent import stated_intent
+from auditlog.core.chain.gates import asked_for
 from auditlog.core.chain.record import Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
@@ -67,7 +67,7 @@ def named_of(act: Act, record: Record) -> Named | None:
         name = domain.parse(act.object)
     except ValueError:
         name = None
-    stated = stated_intent(act)
+    stated = asked_for(act, record)
     if stated and not stated.by_actor and any(_is(target, act.object, name) for target in stated.intent.targets):
         return None
     if is_own(act, record.owned):

@@ -6,8 +6,8 @@ from typing import Any
 
 from auditlog.core.advice import Facts, left_until
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.gates import assent_to
-from auditlog.core.chain.intent import closest, stated_intent
+from auditlog.core.chain.gates import asked_for, assent_to
+from auditlog.core.chain.intent import closest
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.finding import Finding
 from auditlog.core.money.money import amount_text
@@ -67,9 +67,10 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         yes = assent_to(act, record)
         if yes is not None and yes.names_it:
             continue
-        stated = stated_intent(act)
+        stated = asked_for(act, record)
         approved = [approval for approval in _approvals(act, record) if approval.target]
-        names = {target: "intent" for target in stated.intent.targets} if stated is not None else {}
+        said = "approval" if stated is not None and stated.by_approval else "intent"
+        names = dict.fromkeys(stated.intent.targets, said) if stated is not None else {}
         names |= {approval.target: "approval" for approval in approved}
         relation, nearest = closest(act.object, names)
         if relation == "not_stated":
@@ -86,7 +87,8 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if names[nearest] == "intent" and stated is not None:
             evidence |= {"intent_leaf": stated.leaf_index, "intent_by_actor": stated.by_actor}
         if names[nearest] == "approval":
-            evidence["approval_leaf"] = next(each.leaf_index for each in approved if each.target == nearest)
+            leaves = [each.leaf_index for each in approved if each.target == nearest]
+            evidence["approval_leaf"] = leaves[0] if leaves or stated is None else stated.leaf_index
         yield finding(
             rule,
             act.event_id,

@@ -84,7 +84,7 @@ def is_unasked(act: Act, record: Record) -> bool:
         return False
     if is_listed(act, stated.intent) or _is_granted_by_name(act):
         return False
-    if act.type == "domain.registered" and compare_domain(act).relation != "not_stated":
+    if act.type == "domain.registered" and compare_domain(act, stated).relation != "not_stated":
         return False
     below = any(act.object.startswith(f"{target.rstrip('/')}/") for target in stated.intent.targets)
     return not below and not said_yes(act, record) and all(check.result == "fail" for check in check_gates(act, record))

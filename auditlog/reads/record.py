@@ -287,6 +287,7 @@ def answers_told(tenant: Tenant, deciding: Sequence[Act]) -> list[Approval]:
             environment=act.environment,
             interval=act.payload.intent.interval if act.payload.intent else None,
             targets=tuple(act.payload.intent.targets) if act.payload.intent else (),
+            quantity=act.payload.intent.quantity if act.payload.intent else None,
             task="" if gate.over or act.request_id or act.target or act.resource else act.task,
         )
         for act, gate, answer, by in gated

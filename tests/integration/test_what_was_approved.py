@@ -236,3 +236,66 @@ def test_a_key_that_was_charged_twice_is_the_providers_whatever_was_approved(des
     desk.approves(4_000, after=90 * MINUTE, request_id=f"r{2 * HOUR}")
     desk.settled()
     assert "spend.duplicate_charge" in desk.rules() and desk.result(bought[1], "C13") == "fail"
+
+
+# --- what only an approval says of the things wanted ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["task", "request"])
+@pytest.mark.parametrize("names", ["target", "intent"])
+@pytest.mark.parametrize("comes", ["before", "late"])
+def test_another_name_than_the_one_approved_is_found_where_nothing_else_says_what_was_wanted(desk, by, names, comes):
+    mine = desk.grant()
+    said = {"task": "t1"} if by == "task" else {"request_id": "r1"}
+    wanted = {"target": ("domain", "acme.club")} if names == "target" else {"intent": {"targets": ["acme.club"]}}
+    gate = {"kind": "purchase", "by": desk.mara.ref}
+
+    def approve():
+        desk.tell(desk.desk, "approval.decided", MINUTE, gate=gate, actor=desk.mara, provider=None, **wanted, **said)
+
+    if comes == "before":
+        approve()
+    right = desk.registers("acme.club", 900, grant=mine, **said)
+    wrong = desk.registers("acme.cc", 900, grant=mine, after=2 * HOUR, **said)
+    desk.settled()
+    if comes == "late":
+        approve()
+        desk.settled()
+
+    is_told = not (by == "task" and names == "target")  # an approval of one thing is none of its whole task
+    found = Finding.objects.filter(tenant=desk.world.row, rule="intent.domain_mismatch")
+    assert [list(map(str, f.event_ids)) for f in found] == ([[desk.event(wrong)]] if is_told else [])
+    assert desk.result(right, "I1") in ("pass", "na")
+    assert desk.result(wrong, "I1") == ("fail" if is_told else "na")
+    desk.agree()
+
+
+@pytest.mark.parametrize("by", ["task", "request"])
+def test_more_than_an_approved_number_is_found(desk, by):
+    mine = desk.grant()
+    said = {"task": "t1"} if by == "task" else {"request_id": "r1"}
+    gate = {"kind": "purchase", "by": desk.mara.ref}
+    desk.tell(desk.desk, "approval.decided", MINUTE, gate=gate, actor=desk.mara, provider=None,
+              intent={"text": "two machines", "quantity": 2}, **said)  # fmt: skip
+    bought = [
+        desk.buys(1_000, grant=mine, after=n * 2 * HOUR, target=("vm", f"v{n}"), money={"charge": f"c{n}"}, **said)
+        for n in range(1, 4)
+    ]
+    desk.settled()
+
+    assert [desk.result(each, "I1") for each in bought] == ["pass", "pass", "fail"]
+    assert "intent.quantity_exceeded" in desk.rules()
+    desk.agree()
+
+
+def test_what_a_stranger_approved_says_nothing_of_what_was_wanted(desk):
+    mine = desk.grant()
+    gate = {"kind": "purchase", "by": desk.otto.ref}
+    desk.tell(desk.desk, "approval.decided", MINUTE, gate=gate, actor=desk.otto, principal=desk.otto, provider=None,
+              intent={"quantity": 1, "targets": ["v1"]}, task="t1")  # fmt: skip
+    bought = [
+        desk.buys(1_000, grant=mine, after=n * 2 * HOUR, target=("vm", f"v{n}"), money={"charge": f"c{n}"}, task="t1")
+        for n in range(1, 4)
+    ]
+    desk.settled()
+    assert not desk.rules() and desk.result(bought[2], "I1") == "na"

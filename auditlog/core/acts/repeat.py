@@ -6,7 +6,7 @@ thing, within AGAIN. Metered calls repeat by nature: of those only loops are fou
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -14,8 +14,8 @@ from auditlog.core.acts.call import said, snake, stated_args
 from auditlog.core.acts.loop import COUNTED, Loop, loops
 from auditlog.core.acts.taking import CALL_LIKE, Taking, takings, told_apart
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.gates import assent_to, is_acting_side
-from auditlog.core.chain.intent import stated_intent
+from auditlog.core.chain.gates import asked_for, assent_to, is_acting_side
+from auditlog.core.chain.intent import Stated, stated_intent
 from auditlog.core.chain.record import Record
 from auditlog.core.money.join import MANY
 from auditlog.core.money.limits import Spent
@@ -107,7 +107,7 @@ def past_of(record: Record, principal: str, acts: Iterable[Act]) -> Past:
     """The past of a principal as this record knows it; worked out once."""
     found = record.memory.get(("past", principal))
     if found is None:
-        found = past(acts, record.spending)
+        found = past(acts, record.spending, lambda act: asked_for(act, record))
         again = tuple(each for each in found.repeats if not _is_wanted_again(each, record))
         if len(again) < len(found.repeats):
             found = replace(found, repeats=again)
@@ -125,11 +125,16 @@ def _is_wanted_again(repeat: Repeat, record: Record) -> bool:
     return any(yes is not None and yes.names_it and yes.approval.at > repeat.first.at for yes in assents)
 
 
-def past(acts: Iterable[Act], spending: Sequence[Spent] = ()) -> Past:
+def past(
+    acts: Iterable[Act],
+    spending: Sequence[Spent] = (),
+    asked: Callable[[Act], Stated | None] = stated_intent,
+) -> Past:
+    """`asked`: the intent that an act answers to."""
     acts = [act for act in acts if act.type in TYPES and act.environment == "live"]
     mine = {act.event_id for act in acts}
     told = takings(acts, [s for s in spending if s.event_id in mine or not mine.isdisjoint(s.joined)])
-    return Past(tuple(told), tuple(repeats(told, acts)), tuple(loops(acts, told)))
+    return Past(tuple(told), tuple(repeats(told, acts, asked)), tuple(loops(acts, told)))
 
 
 # --- the same thing charged again -------------------------------------------------------------------------------------
@@ -147,7 +152,7 @@ _ORDER_ARGS = {
 _STEPS = frozenset("cancel extend refund release renew renewal".split())
 
 
-def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
+def repeats(told: Sequence[Taking], acts: Sequence[Act], asked: Callable[[Act], Stated | None]) -> list[Repeat]:
     """Every taking that repeats an earlier one, in order of time; each once, by its strongest reason."""
     totals = _invoice_totals(acts)
     ended = _ended_names(acts)
@@ -161,7 +166,7 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
             before = seen.setdefault((kind, *rest), [])
             if (
                 best is None
-                and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended)) is not None
+                and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended, asked)) is not None
             ):
                 best = again
             before.append(taking)
@@ -171,7 +176,12 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act]) -> list[Repeat]:
 
 
 def _repeats(
-    of: tuple[str, ...], taking: Taking, before: Sequence[Taking], total: int | None, ended: dict[str, list[datetime]]
+    of: tuple[str, ...],
+    taking: Taking,
+    before: Sequence[Taking],
+    total: int | None,
+    ended: dict[str, list[datetime]],
+    asked: Callable[[Act], Stated | None],
 ) -> Repeat | None:
     kind, thing = of[0], of[-1]
     standing = [each for each in before if told_apart(each, taking) and not each.is_given_back(taking.at)]
@@ -194,7 +204,7 @@ def _repeats(
         is_near = taking.at - standing[-1].at <= AGAIN and of[-2] not in _PAYEES if standing else False
         if not standing or not (is_near or _says_retry(taking)):
             return None
-        if len(standing) < _wanted(taking):
+        if len(standing) < _wanted(taking, asked):
             return None
     if not standing:
         return None
@@ -288,10 +298,10 @@ def _says_retry(taking: Taking) -> bool:
     return any(act.payload.call is not None and (act.payload.call.attempt or 0) > 1 for act in taking.acts)
 
 
-def _wanted(taking: Taking) -> int:
+def _wanted(taking: Taking, asked: Callable[[Act], Stated | None]) -> int:
     """How many of one thing were asked for, 1 where nobody says."""
     stated = next(
-        (stated for act in taking.acts if (stated := stated_intent(act)) is not None and not stated.by_actor), None
+        (stated for act in taking.acts if (stated := asked(act)) is not None and not stated.by_actor), None
     )
     if stated is not None and stated.intent.quantity is not None:
         # Of several things asked for, each was wanted once at least: how many of this one is not said.

@@ -17,8 +17,8 @@ import msgspec
 from auditlog.core.acts.repeat import Past, past_of
 from auditlog.core.acts.taking import Taking
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.gates import Assent, assent_to, assent_to_task
-from auditlog.core.chain.intent import Stated, is_listed, stated_intent
+from auditlog.core.chain.gates import Assent, asked_for, assent_to, assent_to_task
+from auditlog.core.chain.intent import Stated, is_listed
 from auditlog.core.chain.record import Record
 from auditlog.core.event import Intent
 from auditlog.core.money.limits import Spent
@@ -130,7 +130,7 @@ def tasks(past: Past, record: Record) -> Tasks:
     assents = {taking.place: _assents(taking, record) for taking in past.takings}
     for taking in past.takings:
         lead, (own, of_task) = _lead(taking), assents[taking.place]
-        stated = stated_intent(lead)
+        stated = asked_for(lead, record)
         if stated is not None and stated.grant:
             states[stated.grant] = stated
         # The price that was said closest to it is the one it is held against, and no wider one counts it.
@@ -164,12 +164,15 @@ def tasks(past: Past, record: Record) -> Tasks:
         if taking.is_within:
             continue
         lead = _lead(taking)
-        stated = stated_intent(lead)
+        stated = asked_for(lead, record)
         if stated is not None and stated.intent.quantity is not None and (kind := _kind_bought(taking, stated)):
             if taking.is_perhaps_another:
                 continue
             key = (*_key(lead, stated), kind)
-            is_judged = not any(yes is not None and yes.names_it for yes in assents[taking.place])
+            is_judged = not any(
+                yes is not None and yes.names_it and yes.approval.event_id != stated.event_id
+                for yes in assents[taking.place]
+            )
             _count(counted.setdefault(key, Task(key, stated, None)), taking, is_judged=is_judged)
     all_ = (*found.values(), *counted.values())
     return Tasks(
@@ -198,6 +201,8 @@ def _lead(taking: Taking) -> Act:
 
 
 def _key(act: Act, stated: Stated) -> _Key:
+    if stated.by_approval:
+        return ("", "approval", stated.event_id)
     if stated.grant is not None:
         direct = bool(act.path.grants) and act.path.grants[-1].id == stated.grant
         return (stated.grant, act.task if direct else "")

@@ -15,7 +15,8 @@ from auditlog.core.chain.authority import gate_questions, gates_required, over_d
 from auditlog.core.chain.chain import Path, TokenPath
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.chain.use import done_act, follows_an_act, order, payments_of
-from auditlog.core.event import act_chain, moment
+from auditlog.core.chain.intent import Stated, stated_intent
+from auditlog.core.event import Intent, act_chain, moment
 from auditlog.core.money.books import HOLD_ENDS
 from auditlog.core.names import domain
 
@@ -136,6 +137,32 @@ def assent_to_task(act: Act, record: Record) -> Assent | None:
         told = [a for a in told if a.within_remit and a.answer == "approved" and a.environment == act.environment]
         record.memory[key] = _assented(told, _Asked(act, record, act.path, [])) if told else None
     return record.memory[key]
+
+
+def asked_for(act: Act, record: Record) -> Stated | None:
+    """The intent an act answers to (core.chain.intent), also where only an approval of its request or task states it."""
+    stated = stated_intent(act)
+    if (stated is not None and not stated.by_actor) or not record.approvals:
+        return stated
+    key = ("asked for", act.event_id)
+    if key not in record.memory:
+        record.memory[key] = _approved_intent(act, record)
+    return record.memory[key] or stated
+
+
+def _approved_intent(act: Act, record: Record) -> Stated | None:
+    """What the last approval of its request or task that counts says of the things wanted; its price is held apart."""
+    asked = _Asked(act, record, act.path, [])
+    answers = [a for a in asked.answers if a.request_id and a.request_id == act.request_id and not a.over]
+    if act.task and act.principal:
+        told = record.answers_to([("task", act.principal, act.task)])
+        answers += [a for a in told if a.within_remit and a.environment == act.environment]
+    for answer in reversed(_counted(answers, asked)):
+        targets = answer.targets or ((answer.target,) if answer.target else ())
+        if targets or answer.quantity is not None:
+            intent = Intent(targets=list(targets), quantity=answer.quantity)
+            return Stated(intent, False, None, answer.leaf_index, answer.event_id, by_approval=True)
+    return None
 
 
 def said_yes(act: Act, record: Record) -> bool:

@@ -71,9 +71,8 @@ def _by_acting_side(act: Act) -> bool:
 _ORDER = ("equal", "hyphen", "confusable", "tld_swap", "edit", "token_added", "token_dropped", "unrelated")
 
 
-def compare_domain(act: Act) -> Comparison:
-    """Compare a registered name with every name in the stated intent; the closest one speaks for it."""
-    stated = stated_intent(act)
+def compare_domain(act: Act, stated: Stated | None) -> Comparison:
+    """Compare a registered name with every name in a stated intent; the closest one speaks for it."""
     if stated is None:
         return Comparison("not_stated", "", None)
     relation, nearest = closest(act.object, stated.intent.targets)
@@ -97,7 +96,7 @@ def closest(bought: str, asked: Iterable[str]) -> tuple[str, str]:
 def is_listed(act: Act, intent: Intent) -> bool:
     """Whether what the act was done to is one of the targets that were asked for."""
     if act.verb.startswith("domain."):
-        return compare_domain(act).relation == "equal"
+        return closest(act.object, intent.targets)[0] == "equal"
     return bool(act.object) and any(resource_matches(target, act.object) for target in intent.targets)
 
 

@@ -53,6 +53,7 @@ class Approval:
     environment: str = "live"
     interval: Interval | None = None  # the price is for each of these
     targets: tuple[str, ...] = ()  # what its own intent names
+    quantity: int | None = None  # how many of it its own intent asks for
     task: str = ""  # that it is about, where it names neither a request nor a thing
     chain: frozenset[str] = frozenset()  # parties of its own path
 

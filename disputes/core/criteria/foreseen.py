@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from auditlog.core.acts.repeat import past_of
 from auditlog.core.acts.task import tasks_of
-from auditlog.core.chain.gates import assent_to, check_gates
-from auditlog.core.chain.intent import is_listed, stated_intent
+from auditlog.core.chain.gates import asked_for, assent_to, check_gates
+from auditlog.core.chain.intent import is_listed
 from auditlog.core.money.money import amount_text
 from disputes.core.criteria.base import Contested, CriterionResult
 from disputes.core.criteria.intent import told_around
@@ -35,7 +35,7 @@ def foreseeable(it: Contested, asked: CriterionResult) -> CriterionResult:
 
     `asked` is I1's answer: what equals an explicit target within the intent was foreseen, and so was what a human approved.
     """
-    done, stated = it.done, stated_intent(it.done)
+    done, stated = it.done, asked_for(it.done, it.record)
     if not it.act.happened:
         return CriterionResult("I2", "na", f"it had no effect (outcome {it.act.outcome})")
     if stated is not None and not stated.by_actor and asked.result != "fail" and is_listed(done, stated.intent):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from auditlog.core.acts.repeat import past_of
 from auditlog.core.acts.task import Cost, tasks_of
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.gates import Assent, assent_to, assent_to_task
-from auditlog.core.chain.intent import Stated, compare_domain, is_listed, other_tier, stated_intent
+from auditlog.core.chain.gates import Assent, asked_for, assent_to, assent_to_task
+from auditlog.core.chain.intent import Stated, compare_domain, is_listed, other_tier
 from auditlog.core.money.money import amount_text
 from disputes.core.criteria.base import Contested, CriterionResult, Evidence
 
@@ -37,7 +37,7 @@ def intent(it: Contested) -> CriterionResult:
     What a human approved by name, or up to a price, is what was asked for, whatever was said before. An agent's own word
     never makes a match. Metered calls are judged by the task's total only.
     """
-    done, stated, said_yes = it.done, stated_intent(it.done), _assents(it)
+    done, stated, said_yes = it.done, asked_for(it.done, it.record), _assents(it)
     evidence: list[Evidence] = [{"event_id": done.event_id, "leaf": done.leaf_index}]
     if stated is not None:
         evidence.insert(
@@ -137,7 +137,7 @@ def _differences(
         if done.verb.startswith("domain.") and (
             done.type in _NAMING or done.verb in ("domain.register", "domain.transfer")
         ):
-            compared = compare_domain(done)
+            compared = compare_domain(done, stated)
             if compared.relation not in ("equal", "not_stated"):
                 differs.append(f"{compared.nearest} was asked for, {done.object} was the target ({compared.relation})")
                 codes.append("intent_divergent")
