@@ -8,9 +8,13 @@ import itertools
 import os
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 
+import psycopg
 import pytest
 from hypothesis import settings
+
+from tests.support.state import copy_migrated
 
 # A landing is judged by the same streams each time; `--hypothesis-profile explore` looks at new ones.
 settings.register_profile("explore", derandomize=False)
@@ -20,11 +24,29 @@ settings.load_profile("landing")
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker):
-    """Tables are made once, as the owner; the application role gets its grants and nothing more."""
+    """Tables are made once, as the owner; the application role gets its grants and nothing more. On servers of our own an
+    empty copy is kept for tests that want a database to themselves.
+    """
     from django.core.management import call_command
+    from django.db import connections
 
     with django_db_blocker.unblock():
         call_command("setup_database", verbosity=0)
+        connections.close_all()
+        if "ANSWERABLE_TESTS_STARTED" not in os.environ:
+            return None
+        name = connections["default"].settings_dict["NAME"]
+        with psycopg.connect(os.environ["DATABASE_OWNER_URL"], dbname="postgres", autocommit=True) as owner:
+            owner.execute(f'CREATE DATABASE "{name}_empty" TEMPLATE "{name}"')
+        return f"{name}_empty"
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """Copies a state folder with migrated tables, and nothing in them, to a place; made once in a run."""
+    own = tmp_path_factory.getbasetemp()
+    run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return partial(copy_migrated, run)
 
 
 @pytest.fixture

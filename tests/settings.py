@@ -33,6 +33,7 @@ for _variable, _address in zip(
 from config.settings import *  # noqa: E402, F403  the addresses above must be known first
 from tests.support.templates import Misspelt  # noqa: E402
 
+PASSWORD_HASHERS = ["tests.support.passwords.QuickScrypt", *PASSWORD_HASHERS[1:]]  # noqa: F405
 SECOND_FACTOR_REQUIRED = False  # most tests sign in with a password alone; those about it ask for it
 
 for _engine in TEMPLATES:  # noqa: F405

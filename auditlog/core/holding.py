@@ -110,7 +110,7 @@ def lives(told: Iterable[Said]) -> list[Life]:
 
 
 def lives_by_account(told: Collection[Said]) -> dict[str, list[Life]]:
-    """The same for a thing whose name means another thing in each account: by account, "" where makings name one at most."""
+    """The same for a name that means another thing in each account: by account, "" where makings state one at most."""
     accounts = {said.account for said in told if said.account and not said.is_end}
     if len(accounts) < 2:
         return {"": found} if (found := lives(told)) else {}
@@ -120,8 +120,8 @@ def lives_by_account(told: Collection[Said]) -> dict[str, list[Life]]:
 def life_at(found: Sequence[Life], at: datetime, *, before: timedelta) -> Life | None:
     """The life that a line of this time is of: the last that had begun, or began within `before` of it.
 
-    The one before must have ended by then. A line after an end, long before what came next, is of what ended; of what was
-    passed on it is of nobody known, but for a last line within `before` of that.
+    The one before must have ended by then. A line after an end, long before what came next, is of what ended; of what
+    was passed on it is of nobody known, but for a last line within `before` of that.
     """
     for earlier, life in zip(reversed(found[:-1]), reversed(found), strict=False):
         if at >= life.began - before and earlier.ended is not None and at > earlier.ended:

@@ -645,7 +645,9 @@ class Holding(models.Model):
     matched_by = models.TextField()
     ended_at = models.DateTimeField(null=True)
     ended_by = models.UUIDField(null=True)
-    accounts = ArrayField(models.TextField(), default=list, db_default=[])  # that makings of this name state, a few of them
+    accounts = ArrayField(
+        models.TextField(), default=list, db_default=[]
+    )  # that makings of this name state, a few of them
 
     class Meta:
         db_table = "projection_holding"

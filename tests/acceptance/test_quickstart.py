@@ -148,8 +148,10 @@ class Quickstart:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    found = Quickstart(tmp_path_factory.mktemp("quickstart")).start("--no-demo")
+def running(tmp_path_factory, migrated):
+    found = Quickstart(tmp_path_factory.mktemp("quickstart"))
+    migrated(found.state)
+    found.start("--no-demo")
     yield found
     if found.process.poll() is None:
         found.process.kill()
@@ -160,8 +162,8 @@ def running(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def checks(tmp_path_factory):
-    """Two checks, side by side to save time: one as it is, one with a detector that is blind."""
+def checks(tmp_path_factory, migrated):
+    """Two checks, side by side to save time: one as it is, from nothing, one with a detector that is blind."""
     blind = tmp_path_factory.mktemp("blind")
     (blind / "sitecustomize.py").write_text(
         "import auditlog.detectors as d\n"
@@ -170,10 +172,13 @@ def checks(tmp_path_factory):
     path = environment()["PYTHONPATH"]
     started = {
         name: subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), "quickstart", "--check"], cwd="/", text=True, stdin=subprocess.DEVNULL,
+            [sys.executable, str(ROOT / "manage.py"), "quickstart", "--check", *given], cwd="/", text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONPATH=more + path), start_new_session=True,
         )
-        for name, more in (("whole", ""), ("blind", f"{blind}{os.pathsep}{ROOT}{os.pathsep}"))
+        for name, more, given in (
+            ("whole", "", []),
+            ("blind", f"{blind}{os.pathsep}{ROOT}{os.pathsep}", ["--state-dir", str(migrated(blind / "state"))]),
+        )
     }  # fmt: skip
     try:
         yield {name: (*process.communicate(timeout=150), process.returncode) for name, process in started.items()}

@@ -1,15 +1,12 @@
 """What the fault tests share: a log with an oracle beside it, and database servers of their own to be killed."""
 
-import shutil
-import subprocess
 from contextlib import contextmanager
 
 import pytest
-from django.core.management import call_command
 from django.db import connections
 
 from auditlog.models import PublisherState
-from config import embedded, env
+from config import env
 from tests.oracle import Oracle
 
 
@@ -42,22 +39,7 @@ def at(services):
             connections[alias].settings_dict.update(usual)
 
 
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory, django_db_setup, django_db_blocker):
-    """The state folder of a stopped server with our tables, to be copied: faster than making one for every test."""
-    folder = tmp_path_factory.mktemp("servers") / "template"
-    with django_db_blocker.unblock(), embedded.start(folder, broker=False) as services, at(services):
-        call_command("setup_database", verbosity=0)
-    return folder
-
-
 @pytest.fixture
-def server_folder(made_once, database):
-    """Copies the state folder to a place, ready to be started there."""
-
-    def copy(place):
-        shutil.rmtree(place, ignore_errors=True)
-        subprocess.run(["cp", "-a", made_once, place], check=True)  # with owners and modes, as root too
-        return place
-
-    return copy
+def server_folder(migrated, database):
+    """Copies the state folder of a stopped server with our tables to a place, ready to be started there."""
+    return migrated

@@ -51,6 +51,9 @@ def at(name):
 @pytest.fixture(scope="module")
 def template(django_db_setup, django_db_blocker):
     """An empty database with our tables, to be copied: faster than migrating for every test."""
+    if django_db_setup is not None:
+        yield django_db_setup
+        return
     name = f"restore_{os.getpid()}_template"
     with django_db_blocker.unblock():
         own(f'CREATE DATABASE "{name}"')
@@ -387,3 +390,17 @@ def test_a_write_while_the_backup_runs_is_not_half_in_it(here, make_database, tm
     with at(make_database()):
         restore(path)
         assert seen and Leaf.objects.count() == leaves
+
+
+def test_a_backup_beside_tables_that_are_not_ours_says_so(here, tmp_path):
+    owner = connections["owner"]
+    with owner.cursor() as cursor:
+        cursor.execute("CREATE TABLE somebody_elses (id int)")
+        cursor.execute("REVOKE ALL ON somebody_elses FROM CURRENT_USER")
+    try:
+        with pytest.raises(CommandError, match="somebody_elses"):
+            call_command("backup", out=tmp_path / "b.backup")
+        assert not (tmp_path / "b.backup").exists()
+    finally:
+        with owner.cursor() as cursor:
+            cursor.execute("DROP TABLE somebody_elses")

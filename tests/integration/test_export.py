@@ -77,6 +77,7 @@ def verified(log, path, *more):
     return answer.returncode, json.loads(answer.stdout)
 
 
+@pytest.mark.slow
 def test_the_demo_story_is_exported_whole_and_holds(world, tmp_path):
     story = demo_story(seed=7, now=world.now, tenant=world.tenant)
     configure_story(world.row, story, now=world.now)

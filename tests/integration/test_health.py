@@ -191,7 +191,6 @@ import django, django.db
 django.setup()
 from django.core.management import call_command
 from django.test import Client
-call_command("setup_database", verbosity=0)
 def asked():
     django.db.close_old_connections()  # as a server does at each request; the test client does not
     ready, event = Client().get("/readyz"), Client().post("/ingest/x", b"x", content_type="application/secevent+jwt")
@@ -209,7 +208,8 @@ print(json.dumps(found))
 """
 
 
-def test_a_real_database_that_went_down_answers_503_and_is_found_again_when_it_is_back(tmp_path):
+def test_a_real_database_that_went_down_answers_503_and_is_found_again_when_it_is_back(tmp_path, migrated):
+    migrated(tmp_path / "state")
     environment = {
         k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "DATABASE_OWNER_URL", "CELERY_BROKER_URL")
     }

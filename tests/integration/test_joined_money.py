@@ -79,7 +79,7 @@ def by_the_one_function(world):
     )  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(MONEY, min_size=2, max_size=9), st.randoms(use_true_random=False))
 def test_lines_are_what_the_books_say_of_all_statements_whatever_their_order(database, now, many, random):
     first, second = a_world(now), a_world(now)

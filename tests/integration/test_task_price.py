@@ -68,9 +68,7 @@ def test_the_payment_of_a_bill_stands_with_the_act_that_passed_the_price(stage, 
 def test_an_act_paid_for_in_halves_has_one_price(stage, most, is_over):
     given = priced(stage, most)
     told = [stage.buys(9_000, grant=given, request_id="rq")]
-    told += [
-        by_bank(stage, 4_500, 2 * HOUR + n * MINUTE, given, charge=f"ch{n}", request_id="rq") for n in (1, 2)
-    ]
+    told += [by_bank(stage, 4_500, 2 * HOUR + n * MINUTE, given, charge=f"ch{n}", request_id="rq") for n in (1, 2)]
     stage.settled()
 
     assert stage.spent(stage.mara) == 9_000

@@ -647,7 +647,10 @@ def test_a_line_of_one_name_in_two_accounts_is_its_accounts(stage, lines):
     if lines == "after":
         bill()
     stage.settled()
-    assert (stage.spent(stage.mara), stage.spent(stage.otto)) == (100, 200)  # of the other two nobody says whose they are
+    assert (stage.spent(stage.mara), stage.spent(stage.otto)) == (
+        100,
+        200,
+    )  # of the other two nobody says whose they are
 
 
 def test_a_line_without_account_of_one_customers_things_is_that_customers(stage):

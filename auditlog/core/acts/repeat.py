@@ -103,6 +103,11 @@ class Past:
         return next((self._loop[each.event_id] for each in told if each.event_id in self._loop), None)
 
 
+def is_of_past(act: Act) -> bool:
+    """Whether it can be part of what a principal did, as far as money goes."""
+    return act.type in TYPES and act.environment == "live"
+
+
 def past_of(record: Record, principal: str, acts: Iterable[Act]) -> Past:
     """The past of a principal as this record knows it; worked out once."""
     found = record.memory.get(("past", principal))
@@ -131,7 +136,7 @@ def past(
     asked: Callable[[Act], Stated | None] = stated_intent,
 ) -> Past:
     """`asked`: the intent that an act answers to."""
-    acts = [act for act in acts if act.type in TYPES and act.environment == "live"]
+    acts = [act for act in acts if is_of_past(act)]
     mine = {act.event_id for act in acts}
     told = takings(acts, [s for s in spending if s.event_id in mine or not mine.isdisjoint(s.joined)])
     return Past(tuple(told), tuple(repeats(told, acts, asked)), tuple(loops(acts, told)))
@@ -166,7 +171,8 @@ def repeats(told: Sequence[Taking], acts: Sequence[Act], asked: Callable[[Act], 
             before = seen.setdefault((kind, *rest), [])
             if (
                 best is None
-                and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended, asked)) is not None
+                and (again := _repeats((kind, *rest), taking, before, totals.get((kind, *rest)), ended, asked))
+                is not None
             ):
                 best = again
             before.append(taking)
@@ -300,9 +306,7 @@ def _says_retry(taking: Taking) -> bool:
 
 def _wanted(taking: Taking, asked: Callable[[Act], Stated | None]) -> int:
     """How many of one thing were asked for, 1 where nobody says."""
-    stated = next(
-        (stated for act in taking.acts if (stated := asked(act)) is not None and not stated.by_actor), None
-    )
+    stated = next((stated for act in taking.acts if (stated := asked(act)) is not None and not stated.by_actor), None)
     if stated is not None and stated.intent.quantity is not None:
         # Of several things asked for, each was wanted once at least: how many of this one is not said.
         return max(1, stated.intent.quantity - max(0, len(stated.intent.targets) - 1))

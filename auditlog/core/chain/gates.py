@@ -13,9 +13,9 @@ from typing import Literal
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.authority import gate_questions, gates_required, over_digests, resource_matches
 from auditlog.core.chain.chain import Path, TokenPath
+from auditlog.core.chain.intent import Stated, stated_intent
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.chain.use import done_act, follows_an_act, order, payments_of
-from auditlog.core.chain.intent import Stated, stated_intent
 from auditlog.core.event import Intent, act_chain, moment
 from auditlog.core.money.books import HOLD_ENDS
 from auditlog.core.names import domain

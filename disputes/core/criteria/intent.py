@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from auditlog.core.acts.repeat import past_of
+from auditlog.core.acts.repeat import is_of_past, past_of
 from auditlog.core.acts.task import Cost, tasks_of
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.gates import Assent, asked_for, assent_to, assent_to_task
@@ -25,7 +25,7 @@ def told_around(it: Contested) -> tuple[str, list[Act]]:
             for o in it.record.siblings_of(it.act)
             if (o.rail, o.charge) == (it.act.rail, it.act.charge) and o.principal in ("", principal)
         ]
-    if all(act.event_id in known for act in near):
+    if all(act.event_id in known or not is_of_past(act) for act in near):
         return principal, history
     # An act that the history does not hold is judged with what is known around it, and remembered by itself.
     return f"{principal} {it.act.event_id}", list({act.event_id: act for act in (*history, *near)}.values())
