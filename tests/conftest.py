@@ -74,9 +74,11 @@ def published():
 @pytest.fixture(autouse=True)
 def unknown_to_the_door():
     """What an earlier test sent from this address and was refused is no other test's."""
+    from auditlog.custody import security
     from auditlog.ingest import receive as ingest
 
     ingest.strangers.forget()
+    security._failed.update(at=None, why="")  # a test in a database of its own could not write there
 
 
 @pytest.fixture

@@ -281,8 +281,8 @@ def test_of_the_demo_story_every_desk_reads_what_its_own_events_say(tenant, now,
 
         assert desk.leaks() == [], provider
         rules |= {row["rule"] for row in listed}
-    assert len(providers) < most or set(OF_THE_DEMO) <= rules
     assert len(providers) > 1 and rules
+    assert most < 1_000 or set(OF_THE_DEMO) <= rules
 
 
 @pytest.fixture
