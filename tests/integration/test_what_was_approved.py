@@ -299,3 +299,29 @@ def test_what_a_stranger_approved_says_nothing_of_what_was_wanted(desk):
     ]
     desk.settled()
     assert not desk.rules() and desk.result(bought[2], "I1") == "na"
+
+
+def test_two_approvals_of_parts_of_a_task_convict_nobody_below_their_sum(desk):
+    mine = desk.grant()
+    desk.approves(3_000, after=10 * MINUTE, task="t1")
+    desk.approves(5_000, after=20 * MINUTE, task="t1")
+    told = [
+        desk.buys(amount, grant=mine, after=n * HOUR, target=("vm", f"v{n}"), money={"charge": f"c{n}"}, task="t1")
+        for n, amount in enumerate((4_000, 3_500, 2_000), 1)
+    ]
+    desk.settled()
+
+    assert [desk.result(each, "I1") for each in told] == ["pass", "unknown", "fail"]
+    [found] = Finding.objects.filter(tenant=desk.world.row, rule="intent.price_exceeded")
+    assert found.money_at_risk_minor == 1_500 and list(map(str, found.event_ids)) == [desk.event(told[2])]
+    desk.agree()
+
+
+def test_a_yes_that_was_said_once_more_adds_nothing(desk):
+    """By two sources, or twice: one price is one price."""
+    mine = desk.grant()
+    for source in (desk.desk, desk.keys):
+        desk.approves(5_000, after=10 * MINUTE, task="t1", source=source)
+    told = desk.buys(8_000, grant=mine, task="t1")
+    desk.settled()
+    assert desk.result(told, "I1") == "fail"

@@ -39,6 +39,7 @@ class Cost(NamedTuple):
     crossed_by: str  # event id of the act that did; "" for none so far
     unknown: str = ""  # the currency that nobody gave a rate for, where it could decide
     asked: str = "asked for"  # how the price was said: asked for, or approved
+    doubt: str = ""  # why it is not known whether that is passed
 
     @property
     def is_over(self) -> bool:
@@ -127,6 +128,7 @@ def tasks(past: Past, record: Record) -> Tasks:
     ]
     states: dict[str, Stated] = {}
     rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key]] = []
+    together: dict[_Key, int] = {}  # what several approvals of one task come to, if each adds to the others
     assents = {taking.place: _assents(taking, record) for taking in past.takings}
     for taking in past.takings:
         lead, (own, of_task) = _lead(taking), assents[taking.place]
@@ -139,7 +141,9 @@ def tasks(past: Past, record: Record) -> Tasks:
             of = taking.first.event_id if own.approval.over else ""
             rows.append((taking.place, taking, _approved(own), ("", "approval", own.approval.event_id, of)))
         elif of_task is not None and of_task.max_minor is not None:
-            rows.append((taking.place, taking, _approved(of_task), ("", "approval", of_task.approval.event_id)))
+            key = ("", "approval", of_task.approval.event_id)
+            rows.append((taking.place, taking, _approved(of_task), key))
+            together[key] = max(together.get(key, 0), of_task.together_minor or 0)
         elif stated is not None:
             rows.append((taking.place, taking, stated, _key(lead, stated)))
     for spent in others:
@@ -153,7 +157,7 @@ def tasks(past: Past, record: Record) -> Tasks:
         if isinstance(row, Taking) and row.is_within:
             payments.append((task, row))
         elif isinstance(row, Taking):
-            _price(task, row, totals)
+            _price(task, row, totals, together.get(key, 0))
             totals[row.currency] = totals.get(row.currency, 0) + row.sure_minor
         else:
             totals[row.currency] = totals.get(row.currency, 0) + row.spent_minor
@@ -215,7 +219,7 @@ def _since(stated: Stated, at: datetime) -> datetime | None:
     return interval_start(at.astimezone(UTC), interval) if interval else None
 
 
-def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
+def _price(task: Task, taking: Taking, totals: Mapping[str, int], together: int) -> None:
     intent = task.stated.intent
     alone = min(taking.amount_minor, taking.line_minor)  # a bill's payment has what its acts do not
     net = taking.sure_minor  # what is perhaps another statement's money convicts nobody
@@ -231,7 +235,14 @@ def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
             if alone > intent.max_price_minor and not taking.is_perhaps_another
             else net
         )
-        over = max(0, min(own, before + own - intent.max_price_minor))
+        most = max(intent.max_price_minor, together)
+        over = max(0, min(own, before + own - most))
+        doubt = (
+            f"{amount_text(before + own, currency)} of {amount_text(intent.max_price_minor, currency)} was taken, "
+            f"which humans approved in several parts that come to {amount_text(most, currency)}"
+            if not over and before + own > intent.max_price_minor
+            else ""
+        )
         foreign = next(
             (
                 other
@@ -242,7 +253,7 @@ def _price(task: Task, taking: Taking, totals: Mapping[str, int]) -> None:
         )
         crossed = task.priced[0] if task.priced else taking if over else None
         cost = Cost(intent.max_price_minor, currency, before, own, over, crossed is taking, crossed.first.event_id if crossed else "",
-                    foreign if not over else "", "approved" if task.stated.by_approval else "asked for")  # fmt: skip
+                    foreign if not over else "", "approved" if task.stated.by_approval else "asked for", doubt)  # fmt: skip
         if over:
             task.priced.append(taking)
         task.costs |= dict.fromkeys((act.event_id for act in taking.acts), cost)

@@ -113,6 +113,7 @@ class Assent:
     by_digest: bool  # `over` binds it to this act and no other
     max_minor: int | None  # minor units of `currency`; None: no price was said
     currency: str
+    together_minor: int | None = None  # with what was said before it; whether one adds to the other, nobody says
 
 
 def assent_to(act: Act, record: Record) -> Assent | None:
@@ -214,7 +215,26 @@ def _assented(answers: Iterable[Approval], asked: "_Asked") -> Assent | None:
     prices = ((a, _price_in(a, asked)) for a in reversed(counted))
     priced, (most, currency) = next(((a, said) for a, said in prices if said[0] is not None), (None, (None, "")))
     by_digest = any(answer.over for answer in counted)
-    return Assent(priced or thing or counted[-1], thing is not None, by_digest, most, currency)
+    said = [(a, *_price_in(a, asked)) for n, a in enumerate(counted) if not _is_said_by_another(a, counted[:n])]
+    together = sum(price for _, price, money in said if price is not None and money == currency)
+    return Assent(
+        priced or thing or counted[-1],
+        thing is not None,
+        by_digest,
+        most,
+        currency,
+        together if most is not None else None,
+    )
+
+
+def _is_said_by_another(answer: Approval, before: Iterable[Approval]) -> bool:
+    """Whether it is one yes that another source told of already."""
+    return any(
+        (a.by, a.max_price_minor, a.currency) == (answer.by, answer.max_price_minor, answer.currency)
+        and a.issuer != answer.issuer
+        and abs(a.at - answer.at) <= ALMOST
+        for a in before
+    )
 
 
 def _is_named(answer: Approval, act: Act) -> bool:

@@ -353,7 +353,7 @@ class Record:
         if key not in self.memory:
             said = (fact for fact in self.limits if self._is_said_of(fact, principal))
             facts = [
-                replace(fact, doubt=f"{fact.set_by} sets limits of nobody here")
+                replace(fact, doubt=f"{fact.set_by} is not known to set limits here")
                 if self._is_strangers(fact, principal)
                 else fact
                 for fact in said
@@ -371,9 +371,9 @@ class Record:
         return is_own or self.organisations.are_one(fact.principal, principal) is True
 
     def _is_strangers(self, fact: LimitFact, principal: str) -> bool:
-        """Whether somebody set it who has no part in it: an agent that does not stand above the holder for this principal, or a
-        human of another organisation. What such a one narrows, as a sub-agent that caps the agent above it, may hold or
-        not; what he widens is judged as any raise.
+        """Whether somebody set it who has no part in it, as far as is known: an agent that does not stand above the holder for
+        this principal, or a human who is not known to be of the organisation. What such a one narrows, as a sub-agent that
+        caps the agent above it, may hold or not; what he widens is judged as any raise.
         """
         holder, setter = fact.holder, fact.set_by
         if fact.verb == "grant" or not holder or setter in ("", holder, principal):
@@ -384,7 +384,7 @@ class Record:
             # It may stand above the holder for another customer only.
             chains = [line.parties for line in self._spending.get(holder, ()) if line.principal == principal]
             return bool(chains) and not any(setter in parties for parties in chains)
-        return self.kind_of(setter) == "human" and self.organisations.are_one(setter, principal) is False
+        return self.kind_of(setter) == "human" and self.organisations.are_one(setter, principal) is not True
 
     def _before(self, principal: str) -> dict[str, LimitFact | None]:
         key = ("limits before", principal)

@@ -88,6 +88,9 @@ def _kept(
     if cost is not None and cost.unknown:
         return CriterionResult("I1", "unknown", f"{cost.said}, {cost.unknown} was taken, and no rate "
                                "is on record", evidence, cure=f"a recorded rate from {cost.unknown} to {cost.currency} would decide")  # fmt: skip
+    if cost is not None and cost.doubt:
+        return CriterionResult("I1", "unknown", cost.doubt, evidence,
+                               cure="whether a later approval of the task adds to the one before it would decide")  # fmt: skip
     if doubt and cost is None:
         return CriterionResult("I1", "unknown", f"{doubt}, and no total was asked for", evidence, ("loop",),
                                cure="what the calls were to cost together would decide")  # fmt: skip
