@@ -16,6 +16,7 @@ _PLACES = (
     ("events", "Events"),
     ("sessions", "Sessions"),
     ("charges", "Spend"),
+    ("explore", "Explore"),
     ("bills", "Bills"),
     ("parties", "Parties"),
     ("permissions", "Permissions"),
@@ -26,7 +27,7 @@ _PLACES = (
     ("integrity", "Integrity"),
 )
 # Of no use to an abuse desk, which may not see them.
-_OF_WHOLE = {"bills", "permissions", "integrity", "stops"}
+_OF_WHOLE = {"bills", "explore", "permissions", "integrity", "stops"}
 _WATCHED = (("security_log", "Security log"),)
 _CONFIGURED = (
     ("sources", "Sources"),
@@ -50,7 +51,7 @@ HELP_ON = {
         ("overview", "findings", "finding", "events", "event", "sessions", "timeline", "parties", "grant"), "security"
     ),
     **dict.fromkeys(("reach", "permissions", "compare", "inventory", "integrity", "security_log"), "security"),
-    **dict.fromkeys(("charges", "bills", "bill", "statement"), "finance"),
+    **dict.fromkeys(("charges", "explore", "bills", "bill", "statement"), "finance"),
     **dict.fromkeys(("cases", "case", "packets"), "cases"),
     **dict.fromkeys(("sources", "source", "formats", "secrets"), "connect"),
     **dict.fromkeys(("people", "account"), "signing-in"),

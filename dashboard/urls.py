@@ -15,13 +15,13 @@ from dashboard.pages import (
     rules,
     secrets,
     sessions,
-    spend,
     stops,
 )
 from dashboard.pages.account import door, join, mine, people
 from dashboard.pages.cases import bank_answer, outcomes
 from dashboard.pages.cases import case as cases
 from dashboard.pages.incidents import alerts, incident, queue
+from dashboard.pages.spend import bills, charges, explore
 
 app_name = "dashboard"
 
@@ -59,11 +59,12 @@ urlpatterns = [
     path("events/<uuid:event_id>/", events.event, name="event"),
     path("sessions/", sessions.sessions, name="sessions"),
     path("timeline/", sessions.timeline, name="timeline"),
-    path("spend/", spend.charges, name="charges"),
-    path("bills/", spend.bills, name="bills"),
-    path("bills/months/close/", spend.close, name="close_month"),
-    path("bills/months/<str:month>/", spend.statement, name="statement"),
-    path("bills/<str:ref>/", spend.bill, name="bill"),
+    path("spend/", charges.charges, name="charges"),
+    path("explore/", explore.explore, name="explore"),
+    path("bills/", bills.bills, name="bills"),
+    path("bills/months/close/", bills.close, name="close_month"),
+    path("bills/months/<str:month>/", bills.statement, name="statement"),
+    path("bills/<str:ref>/", bills.bill, name="bill"),
     path("parties/", parties.parties, name="parties"),
     path("reach/", reach.blast_radius, name="reach"),
     path("reach/explorer/", reach.explore, name="explorer"),

@@ -24,6 +24,7 @@ LADDER = (
     "dashboard",
     "dashboard/pages",
     "dashboard/pages/incidents",
+    "dashboard/pages/spend",
     "dashboard/pages/cases",
     "dashboard/pages/account",
     "dashboard/parts",

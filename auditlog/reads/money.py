@@ -8,6 +8,7 @@ from django.db import connection
 
 from auditlog.core.chain.chain import NO_PATH
 from auditlog.core.chain.statement import Statement, stated_by
+from auditlog.core.errors import NotPossible
 from auditlog.core.event import GrantObject
 from auditlog.core.money.limits import LimitFact, Spent, Terms, restated_in_grants
 from auditlog.core.money.money import CREDIT_RAIL, minor, whole
@@ -142,6 +143,20 @@ def spenders_under(tenant: Tenant, authorities: Collection[str]) -> dict[tuple[s
     return {key: frozenset(actors) for key, actors in found.items()}
 
 
+# How far anybody answers for a charge: through a chain proven to its root, by a thing that an agent made, by somebody's
+# word, or not at all. Of the event that leads its line.
+STANDINGS = ("proven", "through the thing", "claimed", "nobody")
+
+
+def standing_of(charge: str) -> str:
+    """SQL for the standing of a charge, whose table is called so."""
+    return f"""(
+        SELECT CASE WHEN e.through IS NOT NULL THEN 'through the thing' WHEN e.chain_proven AND e.chain_complete THEN 'proven'
+                    WHEN {charge}.principal <> '' OR {charge}.actor <> '' THEN 'claimed' ELSE 'nobody' END
+        FROM (SELECT 1) one LEFT JOIN projection_event e
+          ON e.tenant_id = {charge}.tenant_id AND e.generation = {charge}.generation AND e.event_id = {charge}.lead)"""
+
+
 SPEND_KEYS = {
     "agent": "actor",
     "provider": "provider",
@@ -153,15 +168,22 @@ SPEND_KEYS = {
     "grant": '"grant"',
     "day": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     "month": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM')",
+    "standing": standing_of("c"),
 }
 
 
 def spend_by(
-    viewer: Viewer, keys: Sequence[str], *, since: datetime | None = None, until: datetime | None = None
+    viewer: Viewer,
+    keys: Sequence[str],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    most: int | None = None,
 ) -> list[dict]:
     """Spend grouped by `keys` (of SPEND_KEYS), one row a currency: currencies are never added up. Credits apart.
 
-    `spent_minor` is what is certain; `at_most_minor` is more where two statements are perhaps of the same money.
+    `spent_minor` is what is certain; `at_most_minor` is more where two statements are perhaps of the same money. Raises
+    NotPossible where there are more rows than `most`.
     """
     columns = ", ".join(f"{SPEND_KEYS[key]} AS k{number}" for number, key in enumerate(keys))
     grouping = ", ".join(str(number + 1) for number in range(len(keys) + 2))
@@ -177,10 +199,12 @@ def spend_by(
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {columns + ', ' if columns else ''}currency, rail = '{CREDIT_RAIL}', sum(spent), sum(at_most), sum(returned), count(*)"
-            f" FROM projection_charge WHERE {' AND '.join(conditions)} GROUP BY {grouping} ORDER BY {grouping}",
-            params,
+            f" FROM projection_charge c WHERE {' AND '.join(conditions)} GROUP BY {grouping} ORDER BY {grouping} LIMIT %s",
+            [*params, most + 1 if most is not None else None],
         )
         rows = cursor.fetchall()
+    if most is not None and len(rows) > most:
+        raise NotPossible(f"{' by '.join(keys)}: more than {most:,} groups. Ask for a shorter time, or for fewer keys.")
     return [
         dict(zip(keys, row[: len(keys)], strict=True))
         | {

@@ -115,6 +115,34 @@ def spend_per_day(spent: Iterable[tuple[date, str, str, int]], *, days: Sequence
     return charts
 
 
+def spend_by(
+    currency: str, rows: Sequence[str], columns: Sequence[str], amounts: Sequence[Sequence[int]], links: Sequence[Sequence[str]],
+    *, by: str, across: str, is_time: bool,
+) -> Chart:  # fmt: skip
+    """Stacked bars of one currency: `amounts` of each column, by row; `links` of each row, by column."""
+    upright = is_time or len(rows) <= 6
+    traces = []
+    for number, column in enumerate(columns):
+        values = [_major(minor, currency) for minor in amounts[number]]
+        names = [_plain(row) for row in rows]
+        place = {"x": names, "y": values} if upright else {"x": values, "y": names, "orientation": "h"}
+        traces.append(go.Bar(
+            name=_plain(column), text=[amount_text(minor, currency) for minor in amounts[number]], textposition="none",
+            customdata=[link[number] for link in links], hovertemplate=("%{x}" if upright else "%{y}") + "<br>%{text}<extra>" + _plain(column) + "</extra>",
+            **place,
+        ))  # fmt: skip
+    money, names_axis = {"title": {"text": currency}, "rangemode": "tozero"}, {"type": "category", "automargin": True}
+    axes = {"yaxis": money, "xaxis": names_axis} if upright else {"xaxis": money, "yaxis": {**names_axis, "autorange": "reversed"}}  # fmt: skip
+    if is_time:
+        axes["xaxis"] = {**names_axis, "autorange": "reversed"}
+    return Chart(
+        f"spend-by-{currency.lower()}", f"Spend in {currency}, by {by.lower()}{f' and {across.lower()}' if across else ''}",
+        "What is certain; what is perhaps the same money is in the table.",
+        _figure(traces, barmode="relative", showlegend=bool(across), **axes), (), [[""]],
+        height=230 if upright else max(160, 70 + 26 * len(rows)),
+    )  # fmt: skip
+
+
 def exposure(series: Iterable[tuple[date, str, int]], *, link: Link) -> list[Chart]:
     """One chart a currency: what could still be charged at the end of each day."""
     by_currency: dict[str, list[tuple[date, int]]] = {}

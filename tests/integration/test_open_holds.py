@@ -5,7 +5,7 @@ from datetime import timedelta
 from auditlog.core.money.exposure import exposure_at
 from auditlog.reads.access import Viewer
 from auditlog.reads.money import exposure_facts
-from dashboard.pages.spend import list_charges
+from dashboard.pages.spend.charges import list_charges
 from dashboard.parts.queries import spent_by, visible_charges
 
 

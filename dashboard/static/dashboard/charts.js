@@ -50,8 +50,8 @@ function draw(box) {
 
 document.addEventListener("DOMContentLoaded", () => {
   if (typeof Plotly === "undefined") return;
-  const boxes = [...document.querySelectorAll("[data-chart]")];
-  const drawAll = () => boxes.forEach(draw);
+  const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);
   drawAll();
+  document.addEventListener("htmx:afterSettle", drawAll);  // another filter brings other figures
   dark.addEventListener("change", drawAll);
 });

@@ -1,15 +1,12 @@
-"""Spend: charges, and what they come to; bills, with what goes with what; months, closed and their tables."""
+"""Bills, with what goes with what; months, closed, and their tables."""
 
-from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 
 from django import forms
 from django.contrib import messages
-from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from auditlog.bills.import_bill import import_bill
@@ -18,101 +15,13 @@ from auditlog.bills.tell import STATES, bill_of, done_by, lines_of, totals_of
 from auditlog.core.bills.read import FORMATS
 from auditlog.core.bills.table import csv_text, major
 from auditlog.core.errors import AnswerableError
-from auditlog.core.money.exposure import is_open
 from auditlog.core.text import number
 from auditlog.custody.security import note
 from auditlog.database import clock
 from auditlog.models import Bill, Statement
-from auditlog.reads.access import IMPORT, WHOLE, Viewer
+from auditlog.reads.access import IMPORT, WHOLE
 from dashboard.parts.access import page
-from dashboard.parts.forms import Filters, Instant
-from dashboard.parts.queries import PAGE, Page, conceal, guesses, spent_by, visible_charges
-
-
-class ChargeFilters(Filters):
-    since = Instant(label="Since (UTC)")
-    until = Instant(label="Until (UTC), exclusive")
-    after = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        for name, label in CHARGE_KEYS.items():
-            self.fields[name] = forms.CharField(required=False, max_length=700, label=label)
-        self.order_fields(("principal", "actor", "provider", "currency", "since", "until"))
-
-    def clean_currency(self) -> str:
-        return self.cleaned_data["currency"].upper()
-
-    def clean_after(self):
-        value = self.cleaned_data["after"]
-        if not value:
-            return None
-        at, _, leaf_index = value.rpartition("_")
-        try:
-            return datetime.fromisoformat(at), int(leaf_index)
-        except ValueError:
-            raise forms.ValidationError("This is not a place in the list.") from None
-
-
-CHARGE_KEYS = {
-    "principal": "Principal", "actor": "Actor", "provider": "Provider", "grant": "Grant", "currency": "Currency",
-    "rail": "Rail", "session": "Session", "task": "Task", "project": "Project",
-}  # fmt: skip
-
-
-def list_charges(
-    viewer: Viewer,
-    filters: Mapping[str, str],
-    *,
-    now: datetime,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    after: tuple[datetime, int] | None = None,
-    limit: int = PAGE,
-) -> tuple[Page, list[dict]]:
-    """Charges, the latest first, and what all that fit come to, by currency and rail. Held is what is held `now`."""
-    charges = visible_charges(viewer).filter(**filters)
-    if guesses(viewer, filters):
-        charges = charges.none()
-    if since:
-        charges = charges.filter(at__gte=since)
-    if until:
-        charges = charges.filter(at__lt=until)
-    totals = spent_by(charges, "currency", now=now)
-    if after:
-        charges = charges.filter(Q(at__lt=after[0]) | Q(at=after[0], leaf_index__lt=after[1]))
-    rows = list(charges.order_by("-at", "-leaf_index")[: limit + 1])
-    for row in rows:
-        row.held = row.held if is_open(row.held_from, row.held_until, now) else 0
-    last = rows[limit - 1] if len(rows) > limit else None
-    return Page(conceal(viewer, rows[:limit]), f"{last.at.isoformat()}_{last.leaf_index}" if last else ""), totals
-
-
-@page
-@require_GET
-def charges(request: HttpRequest) -> HttpResponse:
-    form = ChargeFilters(request.GET)
-    listed, totals = Page([]), []
-    if form.is_valid():
-        data = form.cleaned_data
-        listed, totals = list_charges(
-            request.viewer,
-            form.chosen(),
-            now=timezone.now(),
-            since=data["since"],
-            until=data["until"],
-            after=data["after"],
-        )
-    common = ("principal", "actor", "provider", "currency", "since", "until")
-    more = [form[name] for name in form.fields if name not in common and name != "after"]
-    context = {
-        "form": form, "page": listed, "totals": totals, "common": [form[name] for name in common], "more": more,
-        "more_open": any(request.GET.get(field.name) for field in more),
-    }  # fmt: skip
-    return render(request, "dashboard/charges.html", context)
-
-
-# --- bills and months ------------------------------------------------------------------------------------------------
+from dashboard.parts.queries import PAGE
 
 MOST_UPLOADED = 64 * 2**20  # bytes; of what is larger the command says more
 _FORMAT_NAMES = {
