@@ -6,7 +6,7 @@ from typing import Any
 
 from auditlog.core.advice import Facts, left_until
 from auditlog.core.chain.act import Act
-from auditlog.core.chain.gates import asked_for, assent_to
+from auditlog.core.chain.gates import asked_for, assent_to, names_alike
 from auditlog.core.chain.intent import closest
 from auditlog.core.chain.record import Approval, Record
 from auditlog.core.finding import Finding
@@ -68,7 +68,7 @@ def find(acts: Sequence[Act], record: Record) -> Iterable[Finding]:
         if yes is not None and yes.names_it:
             continue
         stated = asked_for(act, record)
-        approved = [approval for approval in _approvals(act, record) if approval.target]
+        approved = [approval for approval in _approvals(act, record) if names_alike(approval, act)]
         said = "approval" if stated is not None and stated.by_approval else "intent"
         names = dict.fromkeys(stated.intent.targets, said) if stated is not None else {}
         names |= {approval.target: "approval" for approval in approved}

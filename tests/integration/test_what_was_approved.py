@@ -325,3 +325,49 @@ def test_a_yes_that_was_said_once_more_adds_nothing(desk):
     told = desk.buys(8_000, grant=mine, task="t1")
     desk.settled()
     assert desk.result(told, "I1") == "fail"
+
+
+def test_an_approval_that_names_the_seller_names_no_other_name(desk):
+    mine = desk.grant()
+    gate = {"kind": "purchase", "by": desk.mara.ref}
+    desk.tell(desk.desk, "approval.decided", MINUTE, gate=gate, actor=desk.mara, provider=None, request_id="r1",
+              target=("merchant", "registrar-shop.com"))  # fmt: skip
+    bought = desk.registers("acme.cc", 900, grant=mine, request_id="r1")
+    desk.settled()
+    assert "intent.domain_mismatch" not in desk.rules() and desk.result(bought, "I1") == "na"
+    desk.agree()
+
+
+@pytest.mark.parametrize("when", ["both before", "each before its own"])
+def test_two_approvals_of_one_task_want_what_both_name(desk, when):
+    mine = desk.grant()
+    gate = {"kind": "purchase", "by": desk.mara.ref}
+    for n, name in enumerate(("acme.club", "acme.dev")):
+        after = MINUTE * (n + 1) if when == "both before" else HOUR * (2 * n + 1) - MINUTE
+        desk.tell(desk.desk, "approval.decided", after, gate=gate, actor=desk.mara, provider=None, task="t1",
+                  intent={"targets": [name], "quantity": 1})  # fmt: skip
+    told = [
+        desk.registers(name, 900, grant=mine, after=HOUR * (2 * n + 1), task="t1")
+        for n, name in enumerate(("acme.club", "acme.dev", "acme.devs.club"))
+    ]
+    desk.settled()
+    assert [desk.result(each, "I1") for each in told] == ["pass", "pass", "fail"]
+    assert {"intent.domain_mismatch"} <= set(desk.rules())
+    desk.agree()
+
+
+def test_an_approved_number_that_was_raised_later_counts_what_was_bought_before(desk):
+    mine = desk.grant()
+    gate = {"kind": "purchase", "by": desk.mara.ref}
+    for n in range(2):
+        desk.tell(desk.desk, "approval.decided", HOUR * 3 * n + MINUTE, gate=gate, actor=desk.mara, provider=None, task="t1",
+                  intent={"text": "a machine", "quantity": 1})  # fmt: skip
+    bought = [
+        desk.buys(
+            1_000, grant=mine, after=after * HOUR, target=("vm", f"v{after}"), money={"charge": f"c{after}"}, task="t1"
+        )
+        for after in (1, 4, 7)
+    ]
+    desk.settled()
+    assert [desk.result(each, "I1") for each in bought] == ["pass", "pass", "fail"]
+    desk.agree()

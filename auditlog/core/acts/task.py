@@ -177,7 +177,7 @@ def tasks(past: Past, record: Record) -> Tasks:
                 yes is not None and yes.names_it and yes.approval.event_id != stated.event_id
                 for yes in assents[taking.place]
             )
-            _count(counted.setdefault(key, Task(key, stated, None)), taking, is_judged=is_judged)
+            _count(counted.setdefault(key, Task(key, stated, None)), taking, stated, is_judged=is_judged)
     all_ = (*found.values(), *counted.values())
     return Tasks(
         all_,
@@ -205,8 +205,8 @@ def _lead(taking: Taking) -> Act:
 
 
 def _key(act: Act, stated: Stated) -> _Key:
-    if stated.by_approval:
-        return ("", "approval", stated.event_id)
+    if stated.by_approval:  # each yes adds to those before it
+        return ("", "approved", act.task or act.request_id)
     if stated.grant is not None:
         direct = bool(act.path.grants) and act.path.grants[-1].id == stated.grant
         return (stated.grant, act.task if direct else "")
@@ -310,7 +310,7 @@ def _kind_bought(taking: Taking, stated: Stated) -> str:
     return ""
 
 
-def _count(task: Task, taking: Taking, *, is_judged: bool) -> None:
+def _count(task: Task, taking: Taking, stated: Stated, *, is_judged: bool) -> None:
     """One more thing, unless it was given back before now: the same name twice is a repeat, and no second name. What a
     human approved by name counts, and is not judged by its number.
     """
@@ -320,7 +320,7 @@ def _count(task: Task, taking: Taking, *, is_judged: bool) -> None:
     task.bought.append(taking)
     if not is_judged:
         return
-    task.counts |= dict.fromkeys((act.event_id for act in taking.acts), Count(task.stated.intent.quantity or 0, number))
+    task.counts |= dict.fromkeys((act.event_id for act in taking.acts), Count(stated.intent.quantity or 0, number))
 
 
 def _named(taking: Taking) -> str:

@@ -152,18 +152,26 @@ def asked_for(act: Act, record: Record) -> Stated | None:
 
 
 def _approved_intent(act: Act, record: Record) -> Stated | None:
-    """What the last approval of its request or task that counts says of the things wanted; its price is held apart."""
+    """What the approvals of its request or task that count say of the things wanted; their price is held apart."""
     asked = _Asked(act, record, act.path, [])
     answers = [a for a in asked.answers if a.request_id and a.request_id == act.request_id and not a.over]
     if act.task and act.principal:
         told = record.answers_to([("task", act.principal, act.task)])
         answers += [a for a in told if a.within_remit and a.environment == act.environment]
-    for answer in reversed(_counted(answers, asked)):
-        targets = answer.targets or ((answer.target,) if answer.target else ())
-        if targets or answer.quantity is not None:
-            intent = Intent(targets=list(targets), quantity=answer.quantity)
-            return Stated(intent, False, None, answer.leaf_index, answer.event_id, by_approval=True)
-    return None
+    counted = _counted(answers, asked)
+    stating = [
+        (answer, answer.targets or ((answer.target,) if names_alike(answer, act) else ()))
+        for n, answer in enumerate(counted)
+        if not _is_said_by_another(answer, counted[:n])
+    ]
+    stating = [(answer, targets) for answer, targets in stating if targets or answer.quantity is not None]
+    if not stating:
+        return None
+    # Each yes is a wish of its own: what was approved before is wanted too.
+    numbers = [answer.quantity for answer, _ in stating if answer.quantity is not None]
+    intent = Intent(targets=[t for _, targets in stating for t in targets], quantity=sum(numbers) if numbers else None)
+    last = stating[-1][0]
+    return Stated(intent, False, None, last.leaf_index, last.event_id, by_approval=True)
 
 
 def said_yes(act: Act, record: Record) -> bool:
@@ -480,6 +488,13 @@ def _joins(approval: Approval, asked: _Asked) -> bool:
         or (bool(approval.target_type) and bool(kind) and approval.target_type != kind)
         or _names(approval.target, act)
     )
+
+
+def names_alike(answer: Approval, act: Act) -> bool:
+    """Whether an approval names a thing of the kind that the act was done to, and not its seller, order or account."""
+    target = act.payload.action.target if act.payload.action else None
+    kind = target.type.lower() if target else ""
+    return bool(answer.target) and (not answer.target_type or not kind or answer.target_type.lower() == kind)
 
 
 def _names(target: str, act: Act) -> bool:
