@@ -371,3 +371,20 @@ def test_an_approved_number_that_was_raised_later_counts_what_was_bought_before(
     desk.settled()
     assert [desk.result(each, "I1") for each in bought] == ["pass", "pass", "fail"]
     desk.agree()
+
+
+def test_what_was_taken_before_a_second_approval_counts_against_both(desk):
+    mine = desk.grant()
+    desk.approves(3_000, after=10 * MINUTE, task="t1")
+    told = [
+        desk.buys(amount, grant=mine, after=n * MINUTE, target=("vm", f"a{n}"), money={"charge": f"c{n}"}, task="t1")
+        for n, amount in ((30, 2_500), (60, 1_000))
+    ]
+    desk.approves(5_000, after=2 * HOUR, task="t1")
+    told += [
+        desk.buys(amount, grant=mine, after=n * HOUR, target=("vm", f"v{n}"), money={"charge": f"v{n}"}, task="t1")
+        for n, amount in ((3, 1_000), (4, 2_500), (5, 2_500))
+    ]
+    desk.settled()
+    assert [desk.result(each, "I1") for each in told] == ["pass", "fail", "pass", "unknown", "fail"]
+    desk.agree()

@@ -128,7 +128,7 @@ def tasks(past: Past, record: Record) -> Tasks:
     ]
     states: dict[str, Stated] = {}
     rows: list[tuple[tuple[datetime, int], Taking | Spent, Stated, _Key]] = []
-    together: dict[_Key, int] = {}  # what several approvals of one task come to, if each adds to the others
+    together: dict[tuple[datetime, int], int] = {}  # by place, what the approvals of its task came to by then
     assents = {taking.place: _assents(taking, record) for taking in past.takings}
     for taking in past.takings:
         lead, (own, of_task) = _lead(taking), assents[taking.place]
@@ -141,9 +141,9 @@ def tasks(past: Past, record: Record) -> Tasks:
             of = taking.first.event_id if own.approval.over else ""
             rows.append((taking.place, taking, _approved(own), ("", "approval", own.approval.event_id, of)))
         elif of_task is not None and of_task.max_minor is not None:
-            key = ("", "approval", of_task.approval.event_id)
+            key = ("", "approved", _lead(taking).task)
             rows.append((taking.place, taking, _approved(of_task), key))
-            together[key] = max(together.get(key, 0), of_task.together_minor or 0)
+            together[taking.place] = of_task.together_minor or 0
         elif stated is not None:
             rows.append((taking.place, taking, stated, _key(lead, stated)))
     for spent in others:
@@ -157,7 +157,7 @@ def tasks(past: Past, record: Record) -> Tasks:
         if isinstance(row, Taking) and row.is_within:
             payments.append((task, row))
         elif isinstance(row, Taking):
-            _price(task, row, totals, together.get(key, 0))
+            _price(task, row, stated, totals, together.get(row.place, 0))
             totals[row.currency] = totals.get(row.currency, 0) + row.sure_minor
         else:
             totals[row.currency] = totals.get(row.currency, 0) + row.spent_minor
@@ -219,8 +219,8 @@ def _since(stated: Stated, at: datetime) -> datetime | None:
     return interval_start(at.astimezone(UTC), interval) if interval else None
 
 
-def _price(task: Task, taking: Taking, totals: Mapping[str, int], together: int) -> None:
-    intent = task.stated.intent
+def _price(task: Task, taking: Taking, stated: Stated, totals: Mapping[str, int], together: int) -> None:
+    intent = stated.intent
     alone = min(taking.amount_minor, taking.line_minor)  # a bill's payment has what its acts do not
     net = taking.sure_minor  # what is perhaps another statement's money convicts nobody
     if intent.max_price_minor is not None:
@@ -253,7 +253,7 @@ def _price(task: Task, taking: Taking, totals: Mapping[str, int], together: int)
         )
         crossed = task.priced[0] if task.priced else taking if over else None
         cost = Cost(intent.max_price_minor, currency, before, own, over, crossed is taking, crossed.first.event_id if crossed else "",
-                    foreign if not over else "", "approved" if task.stated.by_approval else "asked for", doubt)  # fmt: skip
+                    foreign if not over else "", "approved" if stated.by_approval else "asked for", doubt)  # fmt: skip
         if over:
             task.priced.append(taking)
         task.costs |= dict.fromkeys((act.event_id for act in taking.acts), cost)
