@@ -40,6 +40,7 @@ def _facts(row: Incident, read: IncidentReading) -> Facts:
         rules=read.rules,
         desks=read.desks,
         undo_until=read.undo_until,
+        undo_ends=read.undo_ends,
         title=read.title,
         principal=read.principal,
         actors=tuple(share.actor for share in read.actors),

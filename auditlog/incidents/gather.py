@@ -17,7 +17,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, F, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
+from django.db.models.functions import Greatest
 
 from auditlog.core.finding import SEVERITIES
 from auditlog.core.incident import (
@@ -313,13 +314,27 @@ class _Round:
 
     def _put(self, target: Incident, ids: Collection[int], was_in: Mapping[int, int] = {}) -> None:
         if ids:
+            self._carry(target, ids)
             IncidentFinding.objects.filter(tenant=self.tenant, finding__in=ids).update(incident=target)
             self.came[target.pk] += [id for id in sorted(ids) if id not in was_in]
+
+    def _carry(self, target: Incident, ids: Collection[int]) -> None:
+        """What people knew when they closed an incident goes with its findings: else what is left could grow unseen, and two
+        closed incidents that are merged would open by themselves.
+        """
+        moved = IncidentFinding.objects.filter(
+            tenant=self.tenant, finding__in=ids, stands=True, incident__state=State.CLOSED
+        ).exclude(incident=target)
+        for pk, acts in moved.values_list("incident").annotate(acts=Sum("finding__events_total")).order_by("incident"):
+            for of, change in ((pk, -acts), (target.pk, acts)):
+                closed = Incident.objects.filter(pk=of, state=State.CLOSED)
+                closed.update(closed_members=Greatest(0, F("closed_members") + change))
 
     def _merge(self, row: Incident, into: Incident) -> None:
         """All that is left in it goes over, and its reference leads there. An owner stays, where there is only one."""
         moved = IncidentFinding.objects.filter(tenant=self.tenant, incident=row)
         ids = sorted(moved.values_list("finding_id", flat=True))
+        self._carry(into, ids)
         moved.update(incident=into)
         Incident.objects.filter(merged_into=row).update(merged_into=into)
         Incident.objects.filter(pk=row.pk).update(state=State.MERGED, merged_into=into, changed_at=self.now)

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Case as When_
-from django.db.models import DateTimeField, F, Min, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import DateTimeField, Min, OuterRef, Q, QuerySet, Subquery, When
 from django.db.models.functions import Coalesce, Least
 
 from auditlog.detectors import is_sum
 from auditlog.incidents.read import IncidentReading, find_incident, of_desk, read_incidents, visible_incidents
-from auditlog.models import Incident, Role
+from auditlog.models import Incident, IncidentFinding, Role
 from auditlog.reads.access import Viewer
 from auditlog.reads.sight import Sight
 from disputes.models import Assessment, Case, ContestedAct
@@ -37,7 +37,7 @@ class Told:
 
     def awaiting(self, now: datetime) -> dict[str, Any]:
         """{who, by}: whose move it is, and by when. Both None where nobody has to do anything."""
-        undo = self.incident.undo_until if self.incident.undo_until and self.incident.undo_until > now else None
+        undo = self.incident.next_undo(now)
         if self.case is not None and self.case.state not in _ENDED:
             dates = [at for at in (self.case.due_at, undo if self.incident.is_open else None) if at is not None]
             return {"who": self.case.awaiting, "by": min(dates, default=None)}
@@ -133,7 +133,12 @@ def _with_due(incidents: QuerySet[Incident], *, now: datetime) -> QuerySet[Incid
         .annotate(first=Min("due_at"))
         .values("first")
     )
-    undo = When_(When(undo_until__gt=now, then=F("undo_until")), output_field=DateTimeField())
+    ends = IncidentFinding.objects.filter(tenant=OuterRef("tenant"), incident=OuterRef("pk"), stands=True)
+    first = (
+        ends.filter(undo_until__gt=now).order_by().values("tenant").annotate(first=Min("undo_until")).values("first")
+    )
+    # Only where an end is ahead are the findings asked which of them comes first.
+    undo = When_(When(undo_until__gt=now, then=Subquery(first)), output_field=DateTimeField())
     return incidents.annotate(due=Least(Coalesce(undo, NEVER), Coalesce(Subquery(cases), NEVER)))
 
 

@@ -136,6 +136,7 @@ class IncidentShape(s.Serializer):
 
 class IncidentLogStep(s.Serializer):
     at = s.DateTimeField()
+    incident = s.CharField(help_text="This one, or one that became part of it, to which somebody wrote this.")
     kind = s.CharField(
         help_text="opened, grew, merged, took_in, split, withdrawn, resolved, reopened, assigned, note or closed."
     )
@@ -177,7 +178,7 @@ def incident_json(told: Told, *, now: datetime) -> dict[str, Any]:
         ],
         "findings": [one.id for one in each.findings],
         "withdrawn": [one.id for one in each.withdrawn],
-        "findings_total": len(each.findings) + each.more_findings,
+        "findings_total": each.total,
         "rules": list(each.rules),
         "events_total": each.events_total,
         "first_at": each.first_at,
@@ -206,6 +207,7 @@ def incident_json(told: Told, *, now: datetime) -> dict[str, Any]:
 def step_json(step: IncidentStep) -> dict[str, Any]:
     return {
         "at": step.at,
+        "incident": step.incident.ref,
         "kind": step.kind,
         "by": step.by or None,
         "role": step.role or None,

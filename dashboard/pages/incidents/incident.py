@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.money.money import amount_text
 from auditlog.core.reading import Reading
+from auditlog.core.text import visible
 from auditlog.detectors import is_sum
 from auditlog.incidents import handle
 from auditlog.incidents.read import IncidentReading, steps_of
@@ -94,6 +95,8 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
     viewer, now = request.viewer, timezone.now()
     row, told = one_incident(viewer, ref)
     if told is None:
+        if request.method == "POST":
+            messages.error(request, f"{row.ref} was merged into this one meanwhile: what you entered was not kept.")
         return redirect("dashboard:incident", ref=row.merged_into.ref if row.merged_into else "")
     each = told.incident
     ids = [finding.id for finding in each.findings]
@@ -126,6 +129,7 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
         "awaiting": told.awaiting(now),
         "now": now,
         "is_over": each.undo_until is not None and each.undo_until <= now,
+        "next_undo": each.next_undo(now),
         "share": [
             {"who": one, "percent": None if one.share is None else round(100 * one.share)} for one in each.actors[:8]
         ],
@@ -135,7 +139,7 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
         "more_findings": each.more_findings + max(0, len(each.findings) - FINDINGS_SHOWN),
         "acts": acts,
         "next": following,
-        "log": [_step(step) for step in reversed(steps_of(viewer, row))],
+        "log": [_step(step, row) for step in reversed(steps_of(viewer, row))],
         "forms": {
             name: bound.get(name)
             or (
@@ -274,11 +278,12 @@ def _case_form(viewer: Viewer, told: Told) -> OpenCaseForm | None:
     worst = worst or next((finding for finding in told.incident.findings if finding.events), None)
     if told.case is not None or worst is None or not viewer.may("case"):
         return None
-    return OpenCaseForm(initial={"finding": worst.id, "title": worst.title[:200]})
+    return OpenCaseForm(initial={"finding": worst.id, "title": visible(worst.title)[:200]})
 
 
-def _step(step: IncidentStep) -> dict[str, Any]:
-    return {"at": step.at, "by": step.by, "reason": step.reason, "words": words_of(step)}
+def _step(step: IncidentStep, row: Incident) -> dict[str, Any]:
+    where = f"to {step.incident.ref}, which is part of this now: " if step.incident_id != row.pk else ""
+    return {"at": step.at, "by": step.by, "reason": step.reason, "words": where + words_of(step)}
 
 
 def words_of(step: IncidentStep) -> str:

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 
 from auditlog.core.bills.table import csv_text
 from auditlog.core.incident import DESKS
+from auditlog.core.text import visible
 from auditlog.models import Incident
 from dashboard.parts.access import page
 from dashboard.parts.forms import Filters, Instant
@@ -100,10 +101,10 @@ def _cells(told: Told, now: datetime) -> tuple[object, ...]:
         each.ref,
         each.state,
         each.severity,
-        each.title,
-        each.principal,
-        "; ".join(one.actor for one in each.actors),
-        len(each.findings) + each.more_findings,
+        visible(each.title),
+        visible(each.principal),
+        "; ".join(visible(one.actor) for one in each.actors),
+        each.total,
         each.events_total,
         money.currency or "",
         "unknown" if money.spent_minor is None else money.spent_minor,
