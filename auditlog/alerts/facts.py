@@ -41,6 +41,8 @@ def _facts(row: Incident, read: IncidentReading) -> Facts:
         desks=read.desks,
         undo_until=read.undo_until,
         undo_ends=read.undo_ends,
+        is_away=bool(row.away),
+        away_until=row.away_until,
         title=read.title,
         principal=read.principal,
         actors=tuple(share.actor for share in read.actors),

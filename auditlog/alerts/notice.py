@@ -180,6 +180,8 @@ def is_taken_up(row: Incident, *, since: datetime) -> bool:
 def _plan(tenant: Tenant, row: Incident, facts: Facts, *, now: datetime) -> None:
     """Look again when an end is near. The next one is enough: at that look the one after it is planned."""
     near = [end - SOON for end in ends_of(facts) if end - SOON > now]
+    if facts.is_away and facts.away_until is not None and facts.away_until > now:
+        near.append(facts.away_until)
     if facts.is_open and near:
         look_at(tenant, row, min(near))
 

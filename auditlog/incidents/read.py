@@ -80,6 +80,8 @@ class IncidentReading:
     undo_until: datetime | None  # the last of `undo_ends`
     undo_ends: tuple[datetime, ...]  # until when each of its findings can be undone, in order
     owner: str
+    away: str  # snoozed or suppressed: not in the queue now
+    away_until: datetime | None
     merged_into: str
     is_whole: bool  # False: others' findings may be in it too
 
@@ -112,6 +114,11 @@ def visible_incidents(viewer: Viewer) -> QuerySet[Incident]:
 def _own(viewer: Viewer, incident: OuterRef) -> QuerySet[IncidentFinding]:
     mine = IncidentFinding.objects.filter(tenant=viewer.tenant, incident=incident, finding__provider=viewer.provider)
     return mine.filter(Q(stands=True) | Q(incident__state=Incident.State.WITHDRAWN))
+
+
+def is_away(row: Incident | IncidentReading, now: datetime) -> bool:
+    """Whether somebody took it out of the queue, and it has not come back."""
+    return bool(row.away) and (row.away_until is None or row.away_until > now)
 
 
 def of_desk(viewer: Viewer, incidents: QuerySet[Incident], desk: str) -> QuerySet[Incident]:
@@ -310,6 +317,8 @@ def _read(
         undo_until=undo,
         undo_ends=ends,
         owner=row.owner,
+        away="" if is_desk else row.away,
+        away_until=None if is_desk else row.away_until,
         merged_into=row.merged_into.ref if row.merged_into_id and row.merged_into else "",
         is_whole=not is_desk,
     )

@@ -80,6 +80,18 @@ IncidentClose = _step(
     "Close it, until more of it comes. Its findings keep their states.",
 )
 IncidentReopen = _step("IncidentReopen", handle.reopen, shapes.ReopenRequest, "Open what was closed.")
+IncidentSnooze = _step(
+    "IncidentSnooze", handle.snooze, shapes.SnoozeRequest, "Take it out of the queue until it grows, or for some days."
+)
+IncidentSuppress = _step(
+    "IncidentSuppress",
+    handle.suppress,
+    shapes.SuppressRequest,
+    "Take it out of the queue for some days, also where it grows.",
+)
+IncidentBringBack = _step(
+    "IncidentBringBack", handle.bring_back, shapes.BringBackRequest, "Put it into the queue again."
+)
 IncidentMerge = _step(
     "IncidentMerge",
     handle.merge,

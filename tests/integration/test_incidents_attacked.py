@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from auditlog.alerts.facts import facts_of
+from auditlog.core.alert.news import news_of
 from auditlog.incidents import read
-from auditlog.incidents.handle import close, merge, note, split
+from auditlog.incidents.handle import close, merge, note, snooze, split, suppress
 from auditlog.models import Finding, Incident
 from tests.integration.test_api import Api, problem
 from tests.integration.test_dashboard_pages import signed_in, text_of
@@ -139,3 +140,100 @@ def test_the_first_end_of_the_time_to_undo_is_the_one_that_is_due(town):  # noqa
     assert "first of 2 ends" in page
     facts = facts_of(town.row, [Incident.objects.get(tenant=town.row, ref="INC-000001")])
     assert [each.undo_ends for each in facts.values()] == [(first, last)]
+
+
+# --- out of the queue ---------------------------------------------------------------------------------------------------
+
+
+def queue(client, state=""):
+    return [row["incident"].ref for row in client.get(f"/incidents/?state={state}").context["rows"]]
+
+
+def test_what_is_snoozed_leaves_the_queue_until_it_grows_becomes_worse_or_the_day_comes(world, three):
+    client, api = signed_in(world, "security"), Api(world.row, "security")
+    for ref, body in (("INC-000001", {}), ("INC-000002", {}), ("INC-000003", {"days": 7, "reason": "on Monday"})):
+        assert api.post(f"incidents/{ref}/snooze", body).json()["away"] == "snoozed"
+    assert queue(client) == [] and len(queue(client, "away")) == 3
+    assert [row["ref"] for row in api.rows("incidents", {"away": "no"})] == []
+
+    made(world, "a", [1, 2], title="the same in other words")
+    wake(world)
+    assert queue(client) == []
+    made(world, "a", [1, 2, 3])
+    made(world, "b", [11, 12], severity="critical")
+    wake(world)
+    assert sorted(queue(client)) == ["INC-000001", "INC-000002"]
+    log = text_of(client.get("/incidents/INC-000001/")) + text_of(client.get("/incidents/INC-000002/"))
+    assert "back in the queue: it grew by 1 act" in log and "back in the queue: it became critical" in log
+
+    Incident.objects.filter(tenant=world.row, ref="INC-000003").update(away_until=world.now - timedelta(days=1))
+    assert "INC-000003" in queue(client)
+
+
+def test_what_is_suppressed_stays_out_though_it_grows_and_needs_a_reason_and_an_end(world, three):
+    client, api = signed_in(world, "finance"), Api(world.row, "finance")
+    for body in ({}, {"days": 7}, {"days": 7, "reason": " "}, {"days": 0, "reason": "x"}, {"days": 91, "reason": "x"}):
+        assert api.post("incidents/INC-000001/suppress", body).status_code in (400, 409), body
+
+    done = api.post("incidents/INC-000001/suppress", {"days": 7, "reason": "a drill"}).json()
+    made(world, "a", [1, 2, 3], severity="critical")
+    wake(world)
+
+    assert done["away"] == "suppressed" and done["away_until"] and "INC-000001" not in queue(client)
+    page = text_of(client.get("/incidents/INC-000001/"))
+    assert "Suppressed: not in the queue" in page and "a drill" in page
+    assert "in the queue again" in text_of(client.post("/incidents/INC-000001/", {"do": "bring_back"}, follow=True))
+    assert "INC-000001" in queue(client)
+    problem(api.post("incidents/INC-000001/bring-back", {}), 409)
+
+
+def test_what_is_in_the_queue_does_not_leave_it_by_being_merged_into_something_suppressed(world, three):
+    person, client = somebody(world), signed_in(world, "security")
+    suppress(person, "INC-000001", days=30, reason="known", now=world.now)
+
+    merge(person, "INC-000002", other="INC-000001", reason="one matter", now=world.now)
+
+    assert "INC-000001" in queue(client)
+
+
+def test_no_auditor_and_no_providers_desk_takes_anything_out_of_the_queue(town):  # noqa: F811
+    for role, provider in (("auditor", ""), ("abuse", town.bought.provider)):
+        api, client = Api(town.row, role, *filter(None, [provider])), signed_in(town, role, *filter(None, [provider]))
+        for step, body in (("snooze", {}), ("suppress", {"days": 1, "reason": "x"}), ("bring-back", {})):
+            problem(api.post(f"incidents/INC-000001/{step}", body), 403)
+        client.post("/incidents/-/many/", {"do": "snooze", "ref": ["INC-000001", "INC-000002"]})
+    assert not Incident.objects.filter(tenant=town.row).exclude(away="").exists()
+
+
+def test_no_channel_hears_of_what_is_out_of_the_queue_until_it_comes_back(world, three):
+    [row] = Incident.objects.filter(tenant=world.row, ref="INC-000001")
+    snooze(somebody(world), row.ref, days=1, now=world.now)
+    row.refresh_from_db()
+    facts = facts_of(world.row, [row])[row.pk]
+
+    assert news_of(None, facts, now=world.now) == ()
+    assert [each.what for each in news_of(None, facts, now=world.now + timedelta(days=2))] == ["opened"]
+
+
+def test_one_action_is_done_with_many_and_what_is_refused_is_said_of_each(world, three):
+    client = signed_in(world, "security")
+    chosen = ["INC-000001", "INC-000002", "INC-000009"]
+
+    page = text_of(
+        client.post("/incidents/-/many/", {"do": "mine", "ref": chosen, "query": "order=newest"}, follow=True)
+    )
+    assert "2 incidents assigned to you" in page and "INC-000009: no incident INC-000009" in page
+    owner = Incident.objects.get(tenant=world.row, ref="INC-000001").owner
+    assert owner and Incident.objects.filter(tenant=world.row, owner=owner).count() == 2
+    refused = client.post("/incidents/-/many/", {"do": "close", "ref": chosen[:2], "outcome": "other"}, follow=True)
+    assert "a reason is needed" in text_of(refused)
+    client.post("/incidents/-/many/", {"do": "close", "ref": chosen[:2], "outcome": "other", "reason": "a drill"})
+    assert refs(world)[:2] == [("INC-000001", "closed"), ("INC-000002", "closed")]
+    for wrong in (
+        {"do": "mine"},
+        {"do": "destroy", "ref": chosen},
+        {"do": "mine", "ref": [f"INC-{n}" for n in range(101)]},
+    ):
+        answer = client.post("/incidents/-/many/", wrong | {"query": "//evil.example"})
+        assert answer["Location"] == "/incidents/?//evil.example"
+    assert client.get("/incidents/-/many/").status_code == 405

@@ -38,6 +38,8 @@ class Facts:
     desks: tuple[str, ...] = ()
     undo_until: datetime | None = None  # the last of `undo_ends`
     undo_ends: tuple[datetime, ...] = ()  # in order; empty where there is only the one above, or none
+    is_away: bool = False  # somebody took it out of the queue
+    away_until: datetime | None = None
     title: str = ""
     principal: str = ""
     actors: tuple[str, ...] = ()
@@ -97,8 +99,9 @@ class Wanted:
 
 
 def news_of(told: Told | None, facts: Facts, *, now: datetime, escalated_from: str = "") -> tuple[News, ...]:
-    """What is new since. Empty: nothing, and nothing is sent. Only an open incident is news."""
-    if not facts.is_open:
+    """What is new since. Empty: nothing, and nothing is sent. Only an open incident is news, and none that somebody
+    took out of the queue."""
+    if not facts.is_open or is_put_away(facts, now=now):
         return ()
     news = []
     if told is None:
@@ -121,6 +124,10 @@ def news_of(told: Told | None, facts: Facts, *, now: datetime, escalated_from: s
     if escalated_from:
         news.append(News("escalated", f"Nobody took it up after {escalated_from} was told"))
     return tuple(news)
+
+
+def is_put_away(facts: Facts, *, now: datetime) -> bool:
+    return facts.is_away and (facts.away_until is None or facts.away_until > now)
 
 
 def ends_of(facts: Facts) -> tuple[datetime, ...]:

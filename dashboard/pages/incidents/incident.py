@@ -19,7 +19,7 @@ from auditlog.core.reading import Reading
 from auditlog.core.text import visible
 from auditlog.detectors import is_sum
 from auditlog.incidents import handle
-from auditlog.incidents.read import IncidentReading, steps_of
+from auditlog.incidents.read import IncidentReading, is_away, steps_of
 from auditlog.models import FindingMember, Incident, IncidentStep
 from auditlog.projection.generation import generation_of, reading
 from auditlog.reads.access import STOP, WHOLE, Viewer
@@ -48,6 +48,28 @@ class CloseForm(forms.Form):
     reason = forms.CharField(label="Reason", max_length=handle.LONGEST, widget=forms.Textarea(attrs={"rows": 2}))
 
 
+def _days(text: str) -> int | None:
+    return int(text) if text else None
+
+
+class SnoozeForm(forms.Form):
+    days = forms.TypedChoiceField(
+        label="Until it grows or becomes worse",
+        required=False,
+        coerce=_days,
+        empty_value=None,
+        choices=[("", "however long"), ("1", "a day at most"), ("7", "a week at most"), ("30", "30 days at most")],
+    )
+    reason = forms.CharField(label="Reason", max_length=handle.LONGEST, required=False)
+
+
+class SuppressForm(forms.Form):
+    days = forms.TypedChoiceField(
+        label="For", coerce=_days, choices=[("1", "a day"), ("7", "a week"), ("30", "30 days"), ("90", "90 days")]
+    )
+    reason = forms.CharField(label="Reason", max_length=handle.LONGEST, widget=forms.Textarea(attrs={"rows": 2}))
+
+
 class ReopenForm(forms.Form):
     reason = forms.CharField(label="Reason", max_length=handle.LONGEST, widget=forms.Textarea(attrs={"rows": 2}))
 
@@ -71,6 +93,9 @@ FORMS: dict[str, type[forms.Form]] = {
     "note": NoteForm,
     "close": CloseForm,
     "reopen": ReopenForm,
+    "snooze": SnoozeForm,
+    "suppress": SuppressForm,
+    "bring_back": forms.Form,
     "merge": MergeForm,
     "split": SplitForm,
 }
@@ -79,6 +104,9 @@ DONE = {
     "note": "The note was kept.",
     "close": "The incident was closed.",
     "reopen": "The incident is open again.",
+    "snooze": "It left the queue, and comes back when it grows.",
+    "suppress": "It left the queue, and comes back when the time is over.",
+    "bring_back": "It is in the queue again.",
     "merge": "The two are one incident now.",
     "split": "It is an incident of its own now.",
 }
@@ -151,6 +179,8 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
         },
         "failed": next(iter(bound), ""),
         "may_act": viewer.may("triage"),
+        "is_away": is_away(each, now),
+        "may_put_away": viewer.may("triage") and not is_desk(viewer) and each.state == "open",
         "case_form": _case_form(viewer, told),
     }
     return render(request, "dashboard/incident.html", context, status=status)
@@ -319,6 +349,18 @@ def words_of(step: IncidentStep) -> str:
             return f"given to {data['owner']}" if data.get("owner") else "given to nobody"
         case Kind.CLOSED:
             return f"closed: {dict(Incident.Outcome.choices).get(data.get('outcome', ''), '')}" if data else "closed"
+        case Kind.SNOOZED | Kind.SUPPRESSED:
+            until = datetime.fromisoformat(data["until"]).strftime("%Y-%m-%d %H:%M UTC") if data.get("until") else ""
+            if step.kind == Kind.SUPPRESSED:
+                return f"suppressed until {until}"
+            return f"snoozed until it grows{', or until ' + until if until else ''}"
+        case Kind.RETURNED:
+            grew = f"grew by {data['acts']} act{'' if data['acts'] == 1 else 's'}" if data.get("acts") else ""
+            worse = f"became {data['severity']}" if data.get("severity") else ""
+            new = f"has {ids} new" if data.get("findings") else ""
+            taken = f"took in {data['incident']}" if data.get("incident") else ""
+            why = ", ".join(filter(None, (grew, new, worse, taken)))
+            return f"back in the queue{': it ' + why if why else ''}"
         case _:
             split, merged = data.get("split"), data.get("merge")
             return (
