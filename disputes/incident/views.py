@@ -61,6 +61,7 @@ class _Step(APIView):
 
     def post(self, request: Request, ref: str) -> Response:
         find_incident(request.viewer, ref)
+        request.viewer.must("triage")  # before the body is looked at: who may not act is told so first
         asked = _read(self.form, request.data)
         row = type(self).act(request.viewer, ref, now=timezone.now(), **asked)
         return _answer(request, row.ref)
