@@ -86,12 +86,18 @@ def desk(request: HttpRequest) -> dict[str, Any]:
         more.append({"name": "Configuration", "href": reverse("admin:index"), "here": False})
     told = viewer.may("configure") and viewer.user_id is not None and here != reverse("dashboard:changes")
     unseen = unseen_changes(viewer.tenant, viewer.user_id) if told else 0
+    keys: dict[str, str] = {}  # `g` and a letter: the first of its name that is free
+    for name in first:
+        keys[name] = next(
+            (letter for letter in places[name]["name"].lower() if letter.isalpha() and letter not in keys.values()), ""
+        )
     return {
         "viewer": viewer,
-        "nav": [places[name] for name in first],
+        "nav": [places[name] | {"key": keys[name]} for name in first],
         "nav_more": more,
         "nav_here": next((place["name"] for place in more if place["here"]), ""),
-        "open_findings": open_findings(viewer),
+        # Counted where it is shown; pages of incidents have numbers of their own.
+        "open_findings": open_findings(viewer) if "findings" in first and not places["incidents"]["here"] else 0,
         "unseen_changes": unseen,
         "help_topic": HELP_ON.get(request.resolver_match.url_name if request.resolver_match else "", ""),
         "q": "",  # what was searched for, on the page that answers

@@ -46,6 +46,7 @@ urlpatterns = [
     path("rules/", rules.rules, name="rules"),
     path("rules/<str:name>/", rules.rule, name="rule"),
     path("incidents/", queue.incidents, name="incidents"),
+    path("incidents/-/many/", queue.incidents_many, name="incidents_many"),
     path("incidents.csv", queue.incidents_csv, name="incidents_csv"),
     path("incidents/<str:ref>/", incident.incident, name="incident"),
     path("incidents/<str:ref>/verdicts/", incident.verdicts, name="incident_verdicts"),

@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from auditlog.alerts.channels import wanted
 from auditlog.alerts.facts import facts_of
-from auditlog.core.alert.news import SOON, Facts, baseline, news_of, told_in
+from auditlog.core.alert.news import SOON, Facts, baseline, ends_of, news_of, told_in
 from auditlog.models import Alert, AlertChannel, AlertLook, AlertTold, Incident, IncidentStep, Tenant
 
 log = structlog.get_logger()
@@ -178,9 +178,12 @@ def is_taken_up(row: Incident, *, since: datetime) -> bool:
 
 
 def _plan(tenant: Tenant, row: Incident, facts: Facts, *, now: datetime) -> None:
-    """Look again when its end is near."""
-    if facts.is_open and facts.undo_until is not None and facts.undo_until - SOON > now:
-        look_at(tenant, row, facts.undo_until - SOON)
+    """Look again when an end is near. The next one is enough: at that look the one after it is planned."""
+    near = [end - SOON for end in ends_of(facts) if end - SOON > now]
+    if facts.is_away and facts.away_until is not None and facts.away_until > now:
+        near.append(facts.away_until)
+    if facts.is_open and near:
+        look_at(tenant, row, min(near))
 
 
 def look_at(tenant: Tenant, row: Incident, at: datetime) -> None:

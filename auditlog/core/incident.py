@@ -12,7 +12,7 @@ belongs where most of its acts do, and joins nobody else through itself. What a 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -257,14 +257,18 @@ class Stake(NamedTuple):
     is_sum: bool = False
 
 
-def over_of(stakes: Iterable[Stake]) -> dict[str, int]:
+def over_of(stakes: Iterable[Stake], same: Iterable[Collection[int]] = ()) -> dict[str, int]:
     """By currency, the money that was too much. Several findings about the same acts tell of the same money: of those the largest
     counts. Findings about different acts add up; and no sum over all of them is counted beside its parts.
+
+    `same`: leaves that tell of one payment, such as an order and the charge for it. They count as one act.
     """
+    one_for = {leaf: min(leaves) for leaves in same for leaf in leaves}
     by_currency: dict[str, list[Stake]] = defaultdict(list)
     for stake in stakes:
         if stake.rule not in AHEAD:
-            by_currency[stake.currency].append(stake)
+            told = frozenset(one_for.get(leaf, leaf) for leaf in stake.leaves)
+            by_currency[stake.currency].append(stake._replace(leaves=told))
     return {currency: _over(of) for currency, of in sorted(by_currency.items())}
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Case, Count, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, F, IntegerField, Max, Min, Q, QuerySet, Sum, Value, When
+from django.db.models.functions import Greatest
 
 from auditlog.core.finding import SEVERITIES
 from auditlog.core.incident import (
@@ -313,13 +314,29 @@ class _Round:
 
     def _put(self, target: Incident, ids: Collection[int], was_in: Mapping[int, int] = {}) -> None:
         if ids:
+            self._carry(target, ids)
             IncidentFinding.objects.filter(tenant=self.tenant, finding__in=ids).update(incident=target)
             self.came[target.pk] += [id for id in sorted(ids) if id not in was_in]
+
+    def _carry(self, target: Incident, ids: Collection[int]) -> None:
+        """What people knew when they closed an incident goes with its findings: else what is left could grow unseen, and two
+        closed incidents that are merged would open by themselves.
+        """
+        known = Q(incident__state=State.CLOSED) | Q(incident__away_members__isnull=False)
+        moved = IncidentFinding.objects.filter(known, tenant=self.tenant, finding__in=ids, stands=True)
+        moved = moved.exclude(incident=target).values_list("incident", "incident__state")
+        for pk, state, acts in moved.annotate(acts=Sum("finding__events_total")).order_by("incident"):
+            snoozed = Incident.objects.filter(pk=pk, away_members__isnull=False)
+            snoozed.update(away_members=Greatest(0, F("away_members") - acts))
+            for of, change in ((pk, -acts), (target.pk, acts)) if state == State.CLOSED else ():
+                closed = Incident.objects.filter(pk=of, state=State.CLOSED)
+                closed.update(closed_members=Greatest(0, F("closed_members") + change))
 
     def _merge(self, row: Incident, into: Incident) -> None:
         """All that is left in it goes over, and its reference leads there. An owner stays, where there is only one."""
         moved = IncidentFinding.objects.filter(tenant=self.tenant, incident=row)
         ids = sorted(moved.values_list("finding_id", flat=True))
+        self._carry(into, ids)
         moved.update(incident=into)
         Incident.objects.filter(merged_into=row).update(merged_into=into)
         Incident.objects.filter(pk=row.pk).update(state=State.MERGED, merged_into=into, changed_at=self.now)
@@ -330,6 +347,13 @@ class _Round:
             self.came[into.pk] += ids
         self.say(row, Kind.MERGED, {"into": into.ref})
         self.say(into, Kind.TOOK_IN, {"incident": row.ref, "findings": ids[:LISTED], **taken_over})
+        if into.away and not row.away and row.state == State.OPEN:
+            self._return(into, {"incident": row.ref})  # what is in the queue does not leave it by being merged
+
+    def _return(self, row: Incident, why: dict[str, Any]) -> None:
+        row.away, row.away_until, row.away_members, row.away_rank = "", None, None, None
+        row.save(update_fields=["away", "away_until", "away_members", "away_rank"])
+        self.say(row, Kind.RETURNED, why)
 
     # --- what they come to ----------------------------------------------------------------------------------------------
 
@@ -375,6 +399,11 @@ class _Round:
         row.save()
         if came and row.pk not in self.opened and had:
             self.say(row, Kind.GREW, {"findings": came[:LISTED], "more": max(0, len(came) - LISTED)})
+        if row.away == Incident.Away.SNOOZED and count:
+            more = members - (row.away_members or 0)
+            if came or more > 0 or row.rank > (row.away_rank or 0):
+                worse = row.severity if row.rank > (row.away_rank or 0) else ""
+                self._return(row, {"findings": came[:LISTED], "acts": max(0, more), "severity": worse})
         if had and not count:
             self.say(row, Kind.WITHDRAWN, {})
         if row.state != before:

@@ -1,19 +1,20 @@
 """What people do with an incident: own it, write to it, close it, take it apart. Every step is kept, with who and why."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 
 from auditlog.core.errors import NotPermitted, NotPossible
 from auditlog.incidents.gather import lock, regather
-from auditlog.incidents.read import find_incident
+from auditlog.incidents.read import find_incident, is_away
 from auditlog.models import Incident, IncidentFinding, IncidentHand, IncidentStep, Membership, Role
 from auditlog.reads.access import MAY, Viewer, person_of
 
 LONGEST = 4_000  # characters of a note or reason
 MOST_BY_HAND = 1_000  # findings of an incident that is taken apart
+LONGEST_AWAY = 90  # days
 Kind, State = IncidentStep.Kind, Incident.State
 OUTCOMES = tuple(Incident.Outcome.values)
 
@@ -60,7 +61,19 @@ def close(viewer: Viewer, ref: str, *, outcome: str, reason: str, now: datetime)
     reason = _reason(reason)
     row.state, row.outcome, row.changed_at = State.CLOSED, outcome, now
     row.closed_members = row.members
-    row.save(update_fields=["state", "outcome", "closed_members", "changed_at"])
+    row.away, row.away_until, row.away_members, row.away_rank = "", None, None, None
+    row.save(
+        update_fields=[
+            "state",
+            "outcome",
+            "closed_members",
+            "changed_at",
+            "away",
+            "away_until",
+            "away_members",
+            "away_rank",
+        ]
+    )
     _say(viewer, row, Kind.CLOSED, reason, {"outcome": outcome}, now=now)
     return row
 
@@ -75,6 +88,64 @@ def reopen(viewer: Viewer, ref: str, *, reason: str, now: datetime) -> Incident:
     row.state, row.outcome, row.closed_members, row.changed_at = State.OPEN, "", None, now
     row.save(update_fields=["state", "outcome", "closed_members", "changed_at"])
     _say(viewer, row, Kind.REOPENED, reason, {"why": "person"}, now=now)
+    return row
+
+
+@transaction.atomic
+def snooze(viewer: Viewer, ref: str, *, days: int | None = None, reason: str = "", now: datetime) -> Incident:
+    """Take it out of the queue until it grows or becomes worse, or for `days` at most. Raises NotPermitted, NotFound or NotPossible."""
+    row = _to_put_away(viewer, ref, days)
+    if len(reason) > LONGEST:
+        _reason(reason)
+    row.away, row.away_until = Incident.Away.SNOOZED, now + timedelta(days=days) if days else None
+    row.away_members, row.away_rank = row.members, row.rank
+    return _put_away(viewer, row, Kind.SNOOZED, reason.strip(), now=now)
+
+
+@transaction.atomic
+def suppress(viewer: Viewer, ref: str, *, days: int, reason: str, now: datetime) -> Incident:
+    """Take it out of the queue for `days`, also where it grows. Raises NotPermitted, NotFound or NotPossible."""
+    row = _to_put_away(viewer, ref, days)
+    if not days:
+        raise NotPossible("what is suppressed comes back on a day: expected after how many days")
+    reason = _reason(reason)
+    row.away, row.away_until, row.away_members, row.away_rank = (
+        Incident.Away.SUPPRESSED, now + timedelta(days=days), None, None,
+    )  # fmt: skip
+    return _put_away(viewer, row, Kind.SUPPRESSED, reason, now=now)
+
+
+@transaction.atomic
+def bring_back(viewer: Viewer, ref: str, *, now: datetime) -> Incident:
+    """Put it into the queue again. Raises NotPermitted, NotFound or NotPossible."""
+    _no_desk(viewer)
+    row = _locked(viewer, ref)
+    if not is_away(row, now):
+        raise NotPossible("it is in the queue already")
+    row.away, row.away_until, row.away_members, row.away_rank = "", None, None, None
+    return _put_away(viewer, row, Kind.RETURNED, "", now=now)
+
+
+def _no_desk(viewer: Viewer) -> None:
+    if viewer.role == Role.ABUSE:
+        raise NotPermitted("a provider's desk takes nothing out of the queue of others")
+
+
+def _to_put_away(viewer: Viewer, ref: str, days: int | None) -> Incident:
+    _no_desk(viewer)
+    row = _locked(viewer, ref)
+    if days is not None and not 0 <= days <= LONGEST_AWAY:
+        raise NotPossible(f"expected 1 to {LONGEST_AWAY} days, found {days}")
+    if row.state != State.OPEN:
+        raise NotPossible(f"only what is open is taken out of the queue: the incident is {row.state}")
+    return row
+
+
+def _put_away(viewer: Viewer, row: Incident, kind: str, reason: str, *, now: datetime) -> Incident:
+    row.changed_at = now
+    row.save(update_fields=["away", "away_until", "away_members", "away_rank", "changed_at"])
+    until = row.away_until.isoformat() if row.away_until else ""
+    _say(viewer, row, kind, reason, {"until": until} if until else {}, now=now)
     return row
 
 

@@ -77,14 +77,26 @@ class IncidentReading:
     last_at: datetime | None
     opened_at: datetime
     money: Money
-    undo_until: datetime | None
+    undo_until: datetime | None  # the last of `undo_ends`
+    undo_ends: tuple[datetime, ...]  # until when each of its findings can be undone, in order
     owner: str
+    away: str  # snoozed or suppressed: not in the queue now
+    away_until: datetime | None
     merged_into: str
     is_whole: bool  # False: others' findings may be in it too
 
     @property
     def is_open(self) -> bool:
         return self.state in ("open", "resolved")
+
+    @property
+    def total(self) -> int:
+        """Findings that stand, also those that are not listed."""
+        return len(self.findings) + self.more_findings
+
+    def next_undo(self, now: datetime) -> datetime | None:
+        """The first end that is still ahead: after it, not all of it can be undone any more."""
+        return next((end for end in self.undo_ends if end > now), None)
 
     @property
     def providers(self) -> list[str]:
@@ -102,6 +114,11 @@ def visible_incidents(viewer: Viewer) -> QuerySet[Incident]:
 def _own(viewer: Viewer, incident: OuterRef) -> QuerySet[IncidentFinding]:
     mine = IncidentFinding.objects.filter(tenant=viewer.tenant, incident=incident, finding__provider=viewer.provider)
     return mine.filter(Q(stands=True) | Q(incident__state=Incident.State.WITHDRAWN))
+
+
+def is_away(row: Incident | IncidentReading, now: datetime) -> bool:
+    """Whether somebody took it out of the queue, and it has not come back."""
+    return bool(row.away) and (row.away_until is None or row.away_until > now)
 
 
 def of_desk(viewer: Viewer, incidents: QuerySet[Incident], desk: str) -> QuerySet[Incident]:
@@ -171,15 +188,23 @@ def _read_all(viewer: Viewer, rows: Sequence[Incident]) -> list[IncidentReading]
 
 
 def steps_of(viewer: Viewer, row: Incident) -> list[IncidentStep]:
-    """The log, oldest first. An abuse desk reads what its own people wrote, and that it is open or closed."""
-    steps = list(IncidentStep.objects.filter(incident=row).order_by("-id")[:LISTED])[::-1]
+    """The log, oldest first, with what people wrote to incidents that became part of it. An abuse desk reads what its own
+    people wrote, and that it is open or closed.
+    """
+    by_people = Q(incident__merged_into=row) & ~Q(by="")
+    found = IncidentStep.objects.filter(Q(incident=row) | by_people, tenant=viewer.tenant).select_related("incident")
+    steps = list(found.order_by("-id")[:LISTED])[::-1]
     if viewer.role != Role.ABUSE:
         return steps
     told = []
     for step in steps:
         if step.desk == viewer.provider:
             told.append(step)
-        elif step.kind in (IncidentStep.Kind.OPENED, IncidentStep.Kind.CLOSED, IncidentStep.Kind.REOPENED):
+        elif step.incident_id == row.pk and step.kind in (
+            IncidentStep.Kind.OPENED,
+            IncidentStep.Kind.CLOSED,
+            IncidentStep.Kind.REOPENED,
+        ):
             step.reason, step.data, step.by = "", {}, ""
             told.append(step)
     return told
@@ -264,7 +289,8 @@ def _read(
         stand or gone,
         key=lambda each: (-rank_of(each.severity), is_sum(each.rule), -(each.money_at_risk_minor or 0), each.id),
     )
-    undo = max((at for each in stand if (at := undo_until(each.evidence))), default=None)
+    ends = tuple(sorted({at for each in stand if (at := undo_until(each.evidence))}))
+    undo = ends[-1] if ends else None
     is_desk = viewer.role == Role.ABUSE
     money = _money(shown if stand else [], lines, acts, undo, is_desk=is_desk)
     times = [at for each in shown for at in (each.first_at, each.last_at) if at is not None]
@@ -289,7 +315,10 @@ def _read(
         opened_at=row.opened_at,
         money=money,
         undo_until=undo,
+        undo_ends=ends,
         owner=row.owner,
+        away="" if is_desk else row.away,
+        away_until=None if is_desk else row.away_until,
         merged_into=row.merged_into.ref if row.merged_into_id and row.merged_into else "",
         is_whole=not is_desk,
     )
@@ -303,7 +332,8 @@ def _money(
         for each in shown
         if each.money_at_risk_minor is not None and each.currency
     ]
-    over = over_of(stakes)
+    told_of = ([acts[UUID(event)][0] for event in line.events if UUID(event) in acts] for line in lines) if acts else ()
+    over = over_of(stakes, [leaves for leaves in told_of if leaves])
     spent: dict[str, int] = defaultdict(int)
     most: dict[str, int] = defaultdict(int)
     exact: dict[str, list] = defaultdict(list)

@@ -25,6 +25,10 @@ class Incident(models.Model):
         FALSE_ALARM = "false_alarm", "a false alarm"
         OTHER = "other", "something else"
 
+    class Away(models.TextChoices):
+        SNOOZED = "snoozed"  # until it grows, or a day comes
+        SUPPRESSED = "suppressed"  # until a day comes, also where it grows
+
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
     number = models.BigIntegerField()
@@ -47,6 +51,10 @@ class Incident(models.Model):
     undo_until = models.DateTimeField(null=True)
     closed_members = models.BigIntegerField(null=True)  # `members` when it was closed: more opens it again
     is_by_hand = models.BooleanField(default=False)  # a person took it apart, or put it together
+    away = models.CharField(max_length=10, choices=Away, blank=True)  # out of the queue
+    away_until = models.DateTimeField(null=True)  # None: for as long as it does not grow
+    away_members = models.BigIntegerField(null=True)  # `members` when it was snoozed: more brings it back
+    away_rank = models.SmallIntegerField(null=True)
 
     class Meta:
         db_table = "incident"
@@ -151,12 +159,15 @@ class IncidentStep(models.Model):
         ASSIGNED = "assigned"
         NOTE = "note"
         CLOSED = "closed"
+        SNOOZED = "snoozed"
+        SUPPRESSED = "suppressed"
+        RETURNED = "returned"  # to the queue
 
     id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
     incident = models.ForeignKey(Incident, models.PROTECT, related_name="steps", db_index=False)
     at = models.DateTimeField()
-    kind = models.CharField(max_length=9, choices=Kind)
+    kind = models.CharField(max_length=10, choices=Kind)
     by = models.CharField(max_length=150, blank=True)
     person = models.CharField(max_length=170, blank=True)  # key: differs for different people (core.person)
     role = models.CharField(max_length=10, blank=True)

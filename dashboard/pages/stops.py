@@ -231,6 +231,7 @@ def receivers(request: HttpRequest) -> HttpResponse:
 def receiver(request: HttpRequest, name: str) -> HttpResponse:
     """Test a receiver, pause it, take it off."""
     viewer: Viewer = request.viewer
+    viewer.must(WHOLE)
     found = Receiver.objects.select_related("tenant").filter(tenant=viewer.tenant, name=name).first()
     if found is None:
         raise NotFound(f"no receiver {name[:48]}")

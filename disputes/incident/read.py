@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Case as When_
-from django.db.models import DateTimeField, F, Min, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import DateTimeField, Min, OuterRef, Q, QuerySet, Subquery, When
 from django.db.models.functions import Coalesce, Least
 
 from auditlog.detectors import is_sum
 from auditlog.incidents.read import IncidentReading, find_incident, of_desk, read_incidents, visible_incidents
-from auditlog.models import Incident, Role
+from auditlog.models import Incident, IncidentFinding, Role
 from auditlog.reads.access import Viewer
 from auditlog.reads.sight import Sight
 from disputes.models import Assessment, Case, ContestedAct
@@ -37,7 +39,7 @@ class Told:
 
     def awaiting(self, now: datetime) -> dict[str, Any]:
         """{who, by}: whose move it is, and by when. Both None where nobody has to do anything."""
-        undo = self.incident.undo_until if self.incident.undo_until and self.incident.undo_until > now else None
+        undo = self.incident.next_undo(now)
         if self.case is not None and self.case.state not in _ENDED:
             dates = [at for at in (self.case.due_at, undo if self.incident.is_open else None) if at is not None]
             return {"who": self.case.awaiting, "by": min(dates, default=None)}
@@ -67,12 +69,15 @@ def list_incidents(
     due_before: datetime | None = None,
     since: datetime | None = None,
     order: str = "newest",
+    away: str = "",
     after: str = "",
     limit: int = PAGE,
 ) -> tuple[list[Told], str]:
     """A page of incidents, and where the next begins; "" after the last. `order`: newest, or due: the first date, then money.
 
-    For an abuse desk always newest first: what comes first otherwise tells of others' findings.
+    `away`: "yes" for those that somebody took out of the queue, "no" for the others.
+
+    For an abuse desk always newest first: what comes first otherwise tells of others' findings. Nothing is away for it.
     """  # fmt: skip
     incidents = visible_incidents(viewer).select_related("merged_into")
     if principal:
@@ -87,7 +92,12 @@ def list_incidents(
         incidents = incidents.filter(opened_at__gte=since)
     if desk:
         incidents = of_desk(viewer, incidents, desk)
+    if away and viewer.role != Role.ABUSE:
+        gone = ~Q(away="") & (Q(away_until=None) | Q(away_until__gt=now))
+        incidents = incidents.filter(gone if away == "yes" else ~gone)
     if viewer.role == Role.ABUSE:
+        if away == "yes":
+            return [], ""
         return _of_desk(viewer, incidents, now=now, due_before=due_before, after=after, limit=limit)
     if due_before is not None or order == "due":
         incidents = _with_due(incidents, now=now)
@@ -133,7 +143,12 @@ def _with_due(incidents: QuerySet[Incident], *, now: datetime) -> QuerySet[Incid
         .annotate(first=Min("due_at"))
         .values("first")
     )
-    undo = When_(When(undo_until__gt=now, then=F("undo_until")), output_field=DateTimeField())
+    ends = IncidentFinding.objects.filter(tenant=OuterRef("tenant"), incident=OuterRef("pk"), stands=True)
+    first = (
+        ends.filter(undo_until__gt=now).order_by().values("tenant").annotate(first=Min("undo_until")).values("first")
+    )
+    # Only where an end is ahead are the findings asked which of them comes first.
+    undo = When_(When(undo_until__gt=now, then=Subquery(first)), output_field=DateTimeField())
     return incidents.annotate(due=Least(Coalesce(undo, NEVER), Coalesce(Subquery(cases), NEVER)))
 
 
@@ -176,21 +191,20 @@ def _cases_of(viewer: Viewer, readings: Sequence[IncidentReading]) -> list[Case 
     }
     found: list[list[Case]] = [[] for _ in readings]
     if by_finding:
-        contested = ContestedAct.objects.filter(tenant=viewer.tenant, event_id__in=list(by_event)).values_list(
-            "case_id", "event_id"
+        contested = ContestedAct.objects.filter(
+            tenant=viewer.tenant, event_id__in=[UUID(event_id) for event_id in by_event]
         )
-        of: dict[int, set[int]] = {}
-        for case_id, event_id in contested:
-            of.setdefault(case_id, set()).add(by_event[str(event_id)])
+        mine = contested.filter(case=OuterRef("pk")).values("event_id")
         cases = Case.objects.filter(tenant=viewer.tenant).filter(
-            Q(opened_from__in=list(by_finding)) | Q(pk__in=list(of))
+            Q(opened_from__in=list(by_finding)) | Q(pk__in=contested.values("case"))
         )
         if viewer.role == Role.ABUSE:
             cases = cases.filter(provider=viewer.provider)
-        for case in cases.exclude(state="merged").order_by("id"):
-            about = of.get(case.pk, set()) | (
-                {by_finding[case.opened_from_id]} if case.opened_from_id in by_finding else set()
-            )
+        found_cases: Any = cases.exclude(state="merged").annotate(about=ArraySubquery(mine)).order_by("id")
+        for case in found_cases:
+            about = {by_event[str(event_id)] for event_id in case.about}
+            if case.opened_from_id in by_finding:
+                about.add(by_finding[case.opened_from_id])
             for n in about:
                 found[n].append(case)
     return [max(many, key=lambda case: (case.state not in _ENDED, case.pk), default=None) for many in found]

@@ -6,8 +6,8 @@ from typing import Any
 from rest_framework import serializers as s
 
 from auditlog.core.incident import DESKS
-from auditlog.incidents.handle import LONGEST, MOST_BY_HAND
-from auditlog.incidents.read import IncidentReading
+from auditlog.incidents.handle import LONGEST, LONGEST_AWAY, MOST_BY_HAND
+from auditlog.incidents.read import IncidentReading, is_away
 from auditlog.models import Incident, IncidentStep
 from disputes.incident.read import PLACE, Told, is_place
 
@@ -21,6 +21,9 @@ class IncidentFilter(s.Serializer):
     due_before = s.DateTimeField(required=False, help_text="Something has to be done before this, and can still be.")
     principal = s.CharField(max_length=700, required=False, help_text="`iss|sub`")
     since = s.DateTimeField(required=False, help_text="Opened at or after.")
+    away = s.ChoiceField(
+        ["yes", "no"], required=False, help_text="`no`: those in the queue, without what is snoozed or suppressed."
+    )
     order = s.ChoiceField(["newest", "due"], required=False, help_text="`due`: the first date, then the most money.")
     before = s.RegexField(PLACE, required=False, help_text="Taken from `next`.")
     limit = s.IntegerField(min_value=1, max_value=200, required=False)
@@ -46,6 +49,22 @@ class NoteRequest(s.Serializer):
 class CloseRequest(s.Serializer):
     outcome = s.ChoiceField(Incident.Outcome.choices)
     reason = s.CharField(max_length=LONGEST)
+
+
+class SnoozeRequest(s.Serializer):
+    days = s.IntegerField(
+        min_value=1, max_value=LONGEST_AWAY, required=False, help_text="At most; else until it grows."
+    )
+    reason = s.CharField(max_length=LONGEST, required=False, allow_blank=True)
+
+
+class SuppressRequest(s.Serializer):
+    days = s.IntegerField(min_value=1, max_value=LONGEST_AWAY)
+    reason = s.CharField(max_length=LONGEST)
+
+
+class BringBackRequest(s.Serializer):
+    pass
 
 
 class ReopenRequest(s.Serializer):
@@ -131,13 +150,16 @@ class IncidentShape(s.Serializer):
     awaiting = Awaiting()
     case = s.CharField(allow_null=True, help_text="The reference of the case about it.")
     owner = s.CharField(allow_null=True)
+    away = s.CharField(allow_null=True, help_text="snoozed or suppressed: not in the queue now.")
+    away_until = s.DateTimeField(allow_null=True, help_text="Null where it is away: until it grows.")
     merged_into = s.CharField(allow_null=True)
 
 
 class IncidentLogStep(s.Serializer):
     at = s.DateTimeField()
+    incident = s.CharField(help_text="This one, or one that became part of it, to which somebody wrote this.")
     kind = s.CharField(
-        help_text="opened, grew, merged, took_in, split, withdrawn, resolved, reopened, assigned, note or closed."
+        help_text="opened, grew, merged, took_in, split, withdrawn, resolved, reopened, assigned, note, closed, snoozed, suppressed or returned."
     )
     by = s.CharField(allow_null=True, help_text="Null: it came of what was found.")
     role = s.CharField(allow_null=True)
@@ -177,7 +199,7 @@ def incident_json(told: Told, *, now: datetime) -> dict[str, Any]:
         ],
         "findings": [one.id for one in each.findings],
         "withdrawn": [one.id for one in each.withdrawn],
-        "findings_total": len(each.findings) + each.more_findings,
+        "findings_total": each.total,
         "rules": list(each.rules),
         "events_total": each.events_total,
         "first_at": each.first_at,
@@ -199,6 +221,8 @@ def incident_json(told: Told, *, now: datetime) -> dict[str, Any]:
         "awaiting": told.awaiting(now),
         "case": told.case.ref if told.case is not None else None,
         "owner": each.owner or None,
+        "away": each.away if is_away(each, now) else None,
+        "away_until": each.away_until if is_away(each, now) else None,
         "merged_into": each.merged_into or None,
     }  # fmt: skip
 
@@ -206,6 +230,7 @@ def incident_json(told: Told, *, now: datetime) -> dict[str, Any]:
 def step_json(step: IncidentStep) -> dict[str, Any]:
     return {
         "at": step.at,
+        "incident": step.incident.ref,
         "kind": step.kind,
         "by": step.by or None,
         "role": step.role or None,

@@ -61,6 +61,7 @@ class _Step(APIView):
 
     def post(self, request: Request, ref: str) -> Response:
         find_incident(request.viewer, ref)
+        request.viewer.must("triage")  # before the body is looked at: who may not act is told so first
         asked = _read(self.form, request.data)
         row = type(self).act(request.viewer, ref, now=timezone.now(), **asked)
         return _answer(request, row.ref)
@@ -80,6 +81,18 @@ IncidentClose = _step(
     "Close it, until more of it comes. Its findings keep their states.",
 )
 IncidentReopen = _step("IncidentReopen", handle.reopen, shapes.ReopenRequest, "Open what was closed.")
+IncidentSnooze = _step(
+    "IncidentSnooze", handle.snooze, shapes.SnoozeRequest, "Take it out of the queue until it grows, or for some days."
+)
+IncidentSuppress = _step(
+    "IncidentSuppress",
+    handle.suppress,
+    shapes.SuppressRequest,
+    "Take it out of the queue for some days, also where it grows.",
+)
+IncidentBringBack = _step(
+    "IncidentBringBack", handle.bring_back, shapes.BringBackRequest, "Put it into the queue again."
+)
 IncidentMerge = _step(
     "IncidentMerge",
     handle.merge,

@@ -327,4 +327,4 @@ def test_no_page_of_incidents_asks_more_than_it_needs(town):
     for path, asked in counts.items():
         print(path, len(asked), *asked, sep="\n   ")
 
-    assert max(map(len, counts.values())) <= 14  # and one that is sent in binary
+    assert max(map(len, counts.values())) <= 12  # and one that is sent in binary

@@ -1,8 +1,7 @@
 """Alerts, pure: what is news, when it is quiet, and that what each kind of channel is sent has the shape that it publishes.
 
-Slack: docs.slack.dev/reference/block-kit/blocks/header-block, .../section-block and .../composition-objects/text-object; PagerDuty:
-developer.pagerduty.com/docs/events-api-v2/trigger-events and its OpenAPI file (PagerDuty/api-schema, reference/events-v2); both as
-remembered: the pages themselves have still to be opened and compared.
+Slack: docs.slack.dev/reference/block-kit/blocks/header-block and .../section-block; how much all blocks may hold together is on none
+of its pages, and is taken from slackapi/bolt-js issue 2509. PagerDuty: PagerDuty/developer-docs, docs/events-API-v2/02-Trigger-Events.md.
 """
 
 import json
@@ -178,6 +177,26 @@ def test_when_they_end_it_is_not_quiet_any_more(at, begins, ends, days, zone):
         assert at < until <= at + timedelta(days=8) and quiet_until(hours, until) is None
 
 
+def test_quiet_hours_that_end_in_the_hour_that_is_skipped_last_until_the_one_after_it():
+    hours = QuietHours(BERLIN, time(22), time(2, 30))
+    assert quiet_until(hours, berlin(2026, 3, 28, 23, 0)) == berlin(2026, 3, 29, 3, 30)
+    inside = QuietHours(BERLIN, time(1, 45), time(2, 15))
+    assert quiet_until(inside, berlin(2026, 3, 29, 1, 50)) == berlin(2026, 3, 29, 3, 15)
+
+
+def test_each_end_of_the_time_to_undo_is_told_once_and_an_end_that_was_moved_anew():
+    first, last = NOW + timedelta(hours=5), NOW + timedelta(days=3)
+    ends = {"undo_until": last, "undo_ends": (first, last)}
+    [news] = news_of(after(None, facts(), now=NOW), facts(**ends), now=NOW)
+    told = after(None, facts(**ends), now=NOW)
+
+    assert news.what == "due_soon" and news.words == "Some of it can be undone until 2026-11-20 17:00 UTC"
+    assert whats(told, **ends) == [] == whats(told, now=first + timedelta(hours=1), **ends)
+    assert whats(told, now=last - timedelta(hours=2), **ends) == ["due_soon"]
+    assert whats(after(told, facts(**ends), now=last - timedelta(hours=2)), now=last - timedelta(hours=1), **ends) == []
+    assert whats(told, undo_until=first - timedelta(hours=1)) == ["due_soon"]
+
+
 # --- Slack --------------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +208,7 @@ def texts(body):
 def slack_shape(body):
     """The published shape of what an incoming webhook takes, as far as we use it."""
     assert set(body) <= {"text", "blocks", "unfurl_links", "unfurl_media"} and 1 <= len(body["blocks"]) <= 50
+    assert sum(len(text["text"]) for _, text in texts(body)) <= 12_000
     for kind, text in texts(body):
         assert kind in ("header", "section") and 1 <= len(text["text"]) <= (150 if kind == "header" else 3_000)
         assert text["type"] in ("plain_text", "mrkdwn") and (kind != "header" or text["type"] == "plain_text")
@@ -214,6 +234,18 @@ def test_slack_is_told_what_agents_wrote_only_if_asked_for_and_then_as_plain_tex
     hostile = [text for _, text in texts(body) if "evil" in text["text"]]
     assert len(hostile) == 1 and hostile[0]["type"] == "plain_text" and "evil" not in body["text"]
     assert "<" not in hostile[0]["text"] and "⟨U+202E⟩" in hostile[0]["text"] and "\r" not in hostile[0]["text"]
+
+
+def test_a_summary_of_many_incidents_with_long_texts_stays_under_what_slack_takes_and_counts_the_rest():
+    many = tuple(
+        facts(ref=f"INC-{n:06d}", title="x" * 500, principal="y" * 500, actors=("z" * 500,)) for n in range(20)
+    )
+    body = slack(message("summary", of=many, with_texts=True))
+
+    slack_shape(body)
+    named = len(set(re.findall(r"\|INC-0000\d\d", json.dumps(body["blocks"]))))
+    assert 3 <= named < 20 and f"and {20 - named} more" in body["blocks"][-1]["text"]["text"]
+    assert len(slack(message("summary", of=many[:3], with_texts=False))["blocks"]) == 4
 
 
 def test_a_currency_is_a_senders_word_too():

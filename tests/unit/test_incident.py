@@ -186,6 +186,17 @@ def test_money_is_counted_once_however_many_findings_tell_of_it():
     assert over_of([Stake("spend.cap_exceeded", loop, 700, "EUR", is_sum=True), *stakes]) == {"EUR": 700, "USD": 39_500}
 
 
+def test_an_order_and_the_charge_for_it_are_one_payment_and_too_much_once():
+    order, charge = (
+        Stake("intent.price_exceeded", frozenset({5}), 900, "USD"),
+        Stake("spend.duplicate_charge", frozenset({9}), 900, "USD"),
+    )
+
+    assert over_of([order, charge]) == {"USD": 1_800}  # nothing says that they are one
+    assert over_of([order, charge], [[9, 5]]) == {"USD": 900}
+    assert over_of([order, charge], [[9], [5, 7]]) == {"USD": 1_800}
+
+
 def test_an_incident_is_on_the_desks_of_its_rules():
     assert desks_of(["spend.retry_loop"]) == ["finance"]
     assert desks_of(["squatting.lookalike", "spend.retry_loop"]) == ["security", "finance", "abuse"]

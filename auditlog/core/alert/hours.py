@@ -50,7 +50,8 @@ def _end(hours: QuietHours, at: datetime) -> datetime | None:
             continue
         last = day if hours.ends > hours.begins else day + timedelta(days=1)
         begins = datetime.combine(day, hours.begins, hours.zone).astimezone(UTC)
-        end = datetime.combine(last, hours.ends.replace(fold=1), hours.zone).astimezone(UTC)
+        # Of an hour that comes twice the second; of one that is skipped the one after it: in both cases the later.
+        end = max(datetime.combine(last, hours.ends.replace(fold=n), hours.zone).astimezone(UTC) for n in (0, 1))
         if begins <= at < end:
             ends.append(end)
     return max(ends, default=None)

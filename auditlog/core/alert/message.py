@@ -1,10 +1,11 @@
 """An alert as each kind of channel is sent it: Slack, PagerDuty, a signed webhook, a mail.
 
-Slack: `text` and `blocks` of an incoming webhook (docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
-/reference/block-kit; limits from memory): a header holds 150 characters, a text 3,000, a message 50 blocks; of `&`, `<`
-and `>` mentions and links are made, so they are escaped. PagerDuty: Events API v2
-(developer.pagerduty.com/docs/events-api-v2/trigger-events; limits from memory): a summary holds 1,024 characters, a
-dedup key 255, severity is one of four words.
+Slack: `text` and `blocks` of an incoming webhook (docs.slack.dev/reference/block-kit/blocks): a header holds 150
+characters, a text 3,000, a message 50 blocks; of `&`, `<` and `>` mentions and links are made, so they are escaped.
+Slack also refuses a message whose blocks hold more than about 12,000 characters together (`msg_blocks_too_long`); no
+page of its documentation says so, its people do in slackapi/bolt-js issue 2509. PagerDuty: Events API v2
+(PagerDuty/developer-docs, docs/events-API-v2/02-Trigger-Events.md): a summary holds 1,024 characters, a dedup key 255,
+an integration key 32, severity is one of four words.
 
 What senders and agents wrote is hostile. It goes out only where the channel asks for it (`with_texts`), with hidden
 characters written out, and to Slack only as plain text, in which nothing is formatted.
@@ -20,6 +21,7 @@ from auditlog.core.amount import amount_text
 from auditlog.core.text import visible
 
 HEADER, TEXT, SUMMARY, SUBJECT, DEDUP = 150, 3_000, 1_024, 180, 255  # characters
+ALL_BLOCKS = 9_000  # characters of all blocks of a message: well under what Slack was seen to refuse
 LISTED = 20  # incidents of a summary that are named
 LONGEST = 500  # characters of a title or a party
 TEST = "This is a test of an alert channel. Nothing happened."
@@ -126,17 +128,23 @@ def slack(message: Message) -> dict[str, Any]:
     if message.kind in ("test", "test_over"):
         lines.append(TEST)
         blocks.append({"type": "section", "text": _plain(TEST)})
-    for entry in message.entries:
+    size, more = 0, message.more
+    for n, entry in enumerate(message.entries):
         news = ". ".join(each.words for each in entry.news)
         rules = ", ".join(entry.facts.rules[:5])
         line = f"{entry.facts.severity}: {news}. {counts(entry.facts)}. {rules}"
-        lines.append(f"{entry.facts.ref}, {line}")
         words = f"<{entry.link}|{escaped(entry.facts.ref)}> {escaped(line, TEXT - 500)}"
-        blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": words, "verbatim": True}})
+        mine: list[dict[str, Any]] = [{"type": "section", "text": {"type": "mrkdwn", "text": words, "verbatim": True}}]
         if message.with_texts and (told := _told(entry)):
-            blocks.append({"type": "section", "text": _plain("\n".join(f"{label}: {text}" for label, text in told))})
-    if message.more:
-        blocks.append({"type": "section", "text": _plain(f"and {message.more:,} more")})
+            mine.append({"type": "section", "text": _plain("\n".join(f"{label}: {text}" for label, text in told))})
+        size += sum(len(block["text"]["text"]) for block in mine)
+        if n and size > ALL_BLOCKS:
+            more += len(message.entries) - n
+            break
+        lines.append(f"{entry.facts.ref}, {line}")
+        blocks += mine
+    if more:
+        blocks.append({"type": "section", "text": _plain(f"and {more:,} more")})
     return {"text": escaped("\n".join(lines)), "blocks": blocks[:50], "unfurl_links": False, "unfurl_media": False}
 
 

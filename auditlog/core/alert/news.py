@@ -36,7 +36,10 @@ class Facts:
     over: Mapping[str, int] = field(default_factory=dict)  # by currency: what was too much, in minor units
     rules: tuple[str, ...] = ()
     desks: tuple[str, ...] = ()
-    undo_until: datetime | None = None
+    undo_until: datetime | None = None  # the last of `undo_ends`
+    undo_ends: tuple[datetime, ...] = ()  # in order; empty where there is only the one above, or none
+    is_away: bool = False  # somebody took it out of the queue
+    away_until: datetime | None = None
     title: str = ""
     principal: str = ""
     actors: tuple[str, ...] = ()
@@ -96,8 +99,9 @@ class Wanted:
 
 
 def news_of(told: Told | None, facts: Facts, *, now: datetime, escalated_from: str = "") -> tuple[News, ...]:
-    """What is new since. Empty: nothing, and nothing is sent. Only an open incident is news."""
-    if not facts.is_open:
+    """What is new since. Empty: nothing, and nothing is sent. Only an open incident is news, and none that somebody
+    took out of the queue."""
+    if not facts.is_open or is_put_away(facts, now=now):
         return ()
     news = []
     if told is None:
@@ -114,30 +118,38 @@ def news_of(told: Told | None, facts: Facts, *, now: datetime, escalated_from: s
                 news.append(News("money", f"Now {visible(amount_text(amount, currency))} too much{was}"))
         if facts.findings >= max(TIMES * told.findings, told.findings + LEAST_MORE):
             news.append(News("findings", f"Now {facts.findings:,} findings, were {told.findings:,}"))
-    if is_due_soon(told, facts, now=now):
-        assert facts.undo_until is not None
-        news.append(News("due_soon", f"Can be undone until {facts.undo_until:%Y-%m-%d %H:%M} UTC"))
+    if (end := due_soon(told, facts, now=now)) is not None:
+        what = "Some of it can be undone" if end != facts.undo_until else "Can be undone"
+        news.append(News("due_soon", f"{what} until {end:%Y-%m-%d %H:%M} UTC"))
     if escalated_from:
         news.append(News("escalated", f"Nobody took it up after {escalated_from} was told"))
     return tuple(news)
 
 
-def is_due_soon(told: Told | None, facts: Facts, *, now: datetime) -> bool:
-    """Each end is announced once."""
-    if facts.undo_until is None or not now < facts.undo_until <= now + SOON:
-        return False
-    return told is None or told.undo_told != facts.undo_until
+def is_put_away(facts: Facts, *, now: datetime) -> bool:
+    return facts.is_away and (facts.away_until is None or facts.away_until > now)
+
+
+def ends_of(facts: Facts) -> tuple[datetime, ...]:
+    return facts.undo_ends or ((facts.undo_until,) if facts.undo_until is not None else ())
+
+
+def due_soon(told: Told | None, facts: Facts, *, now: datetime) -> datetime | None:
+    """The first end within SOON that was not announced. Each is announced once, in order."""
+    ends = ends_of(facts)
+    before = told.undo_told if told is not None and told.undo_told in ends else None
+    return next((end for end in ends if now < end <= now + SOON and (before is None or end > before)), None)
 
 
 def after(told: Told | None, facts: Facts, *, now: datetime) -> Told:
     """What the channel knows once these facts were told."""
-    soon = is_due_soon(told, facts, now=now)
+    soon = due_soon(told, facts, now=now)
     return Told(
         facts.severity,
         facts.findings,
         facts.is_open,
         dict(facts.over),
-        facts.undo_until if soon else told.undo_told if told else None,
+        soon or (told.undo_told if told else None),
     )
 
 

@@ -16,9 +16,10 @@ from django.views.decorators.http import require_GET, require_http_methods
 from auditlog.core.errors import AnswerableError, NotFound
 from auditlog.core.money.money import amount_text
 from auditlog.core.reading import Reading
+from auditlog.core.text import visible
 from auditlog.detectors import is_sum
 from auditlog.incidents import handle
-from auditlog.incidents.read import IncidentReading, steps_of
+from auditlog.incidents.read import IncidentReading, is_away, steps_of
 from auditlog.models import FindingMember, Incident, IncidentStep
 from auditlog.projection.generation import generation_of, reading
 from auditlog.reads.access import STOP, WHOLE, Viewer
@@ -47,6 +48,28 @@ class CloseForm(forms.Form):
     reason = forms.CharField(label="Reason", max_length=handle.LONGEST, widget=forms.Textarea(attrs={"rows": 2}))
 
 
+def _days(text: str) -> int | None:
+    return int(text) if text else None
+
+
+class SnoozeForm(forms.Form):
+    days = forms.TypedChoiceField(
+        label="Until it grows or becomes worse",
+        required=False,
+        coerce=_days,
+        empty_value=None,
+        choices=[("", "however long"), ("1", "a day at most"), ("7", "a week at most"), ("30", "30 days at most")],
+    )
+    reason = forms.CharField(label="Reason", max_length=handle.LONGEST, required=False)
+
+
+class SuppressForm(forms.Form):
+    days = forms.TypedChoiceField(
+        label="For", coerce=_days, choices=[("1", "a day"), ("7", "a week"), ("30", "30 days"), ("90", "90 days")]
+    )
+    reason = forms.CharField(label="Reason", max_length=handle.LONGEST, widget=forms.Textarea(attrs={"rows": 2}))
+
+
 class ReopenForm(forms.Form):
     reason = forms.CharField(label="Reason", max_length=handle.LONGEST, widget=forms.Textarea(attrs={"rows": 2}))
 
@@ -70,6 +93,9 @@ FORMS: dict[str, type[forms.Form]] = {
     "note": NoteForm,
     "close": CloseForm,
     "reopen": ReopenForm,
+    "snooze": SnoozeForm,
+    "suppress": SuppressForm,
+    "bring_back": forms.Form,
     "merge": MergeForm,
     "split": SplitForm,
 }
@@ -78,6 +104,9 @@ DONE = {
     "note": "The note was kept.",
     "close": "The incident was closed.",
     "reopen": "The incident is open again.",
+    "snooze": "It left the queue, and comes back when it grows.",
+    "suppress": "It left the queue, and comes back when the time is over.",
+    "bring_back": "It is in the queue again.",
     "merge": "The two are one incident now.",
     "split": "It is an incident of its own now.",
 }
@@ -94,6 +123,8 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
     viewer, now = request.viewer, timezone.now()
     row, told = one_incident(viewer, ref)
     if told is None:
+        if request.method == "POST":
+            messages.error(request, f"{row.ref} was merged into this one meanwhile: what you entered was not kept.")
         return redirect("dashboard:incident", ref=row.merged_into.ref if row.merged_into else "")
     each = told.incident
     ids = [finding.id for finding in each.findings]
@@ -126,6 +157,7 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
         "awaiting": told.awaiting(now),
         "now": now,
         "is_over": each.undo_until is not None and each.undo_until <= now,
+        "next_undo": each.next_undo(now),
         "share": [
             {"who": one, "percent": None if one.share is None else round(100 * one.share)} for one in each.actors[:8]
         ],
@@ -135,7 +167,7 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
         "more_findings": each.more_findings + max(0, len(each.findings) - FINDINGS_SHOWN),
         "acts": acts,
         "next": following,
-        "log": [_step(step) for step in reversed(steps_of(viewer, row))],
+        "log": [_step(step, row) for step in reversed(steps_of(viewer, row))],
         "forms": {
             name: bound.get(name)
             or (
@@ -147,6 +179,8 @@ def _incident(request: HttpRequest, ref: str) -> HttpResponse:
         },
         "failed": next(iter(bound), ""),
         "may_act": viewer.may("triage"),
+        "is_away": is_away(each, now),
+        "may_put_away": viewer.may("triage") and not is_desk(viewer) and each.state == "open",
         "case_form": _case_form(viewer, told),
     }
     return render(request, "dashboard/incident.html", context, status=status)
@@ -274,11 +308,12 @@ def _case_form(viewer: Viewer, told: Told) -> OpenCaseForm | None:
     worst = worst or next((finding for finding in told.incident.findings if finding.events), None)
     if told.case is not None or worst is None or not viewer.may("case"):
         return None
-    return OpenCaseForm(initial={"finding": worst.id, "title": worst.title[:200]})
+    return OpenCaseForm(initial={"finding": worst.id, "title": visible(worst.title)[:200]})
 
 
-def _step(step: IncidentStep) -> dict[str, Any]:
-    return {"at": step.at, "by": step.by, "reason": step.reason, "words": words_of(step)}
+def _step(step: IncidentStep, row: Incident) -> dict[str, Any]:
+    where = f"to {step.incident.ref}, which is part of this now: " if step.incident_id != row.pk else ""
+    return {"at": step.at, "by": step.by, "reason": step.reason, "words": where + words_of(step)}
 
 
 def words_of(step: IncidentStep) -> str:
@@ -314,6 +349,18 @@ def words_of(step: IncidentStep) -> str:
             return f"given to {data['owner']}" if data.get("owner") else "given to nobody"
         case Kind.CLOSED:
             return f"closed: {dict(Incident.Outcome.choices).get(data.get('outcome', ''), '')}" if data else "closed"
+        case Kind.SNOOZED | Kind.SUPPRESSED:
+            until = datetime.fromisoformat(data["until"]).strftime("%Y-%m-%d %H:%M UTC") if data.get("until") else ""
+            if step.kind == Kind.SUPPRESSED:
+                return f"suppressed until {until}"
+            return f"snoozed until it grows{', or until ' + until if until else ''}"
+        case Kind.RETURNED:
+            grew = f"grew by {data['acts']} act{'' if data['acts'] == 1 else 's'}" if data.get("acts") else ""
+            worse = f"became {data['severity']}" if data.get("severity") else ""
+            new = f"has {ids} new" if data.get("findings") else ""
+            taken = f"took in {data['incident']}" if data.get("incident") else ""
+            why = ", ".join(filter(None, (grew, new, worse, taken)))
+            return f"back in the queue{': it ' + why if why else ''}"
         case _:
             split, merged = data.get("split"), data.get("merge")
             return (

@@ -3,14 +3,21 @@
 from datetime import datetime
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
 from auditlog.core.bills.table import csv_text
+from auditlog.core.errors import AnswerableError
 from auditlog.core.incident import DESKS
+from auditlog.core.text import visible
+from auditlog.incidents import handle
+from auditlog.incidents.read import is_away
 from auditlog.models import Incident
+from auditlog.reads.access import Viewer
 from dashboard.parts.access import page
 from dashboard.parts.forms import Filters, Instant
 from dashboard.parts.queries import is_desk
@@ -18,7 +25,12 @@ from disputes.incident.read import PLACE, Told, is_place, list_incidents
 
 PAGE = 25
 MOST_IN_A_FILE = 1_000
-_STATES = [("unclosed", "open or resolved"), *((value, value) for value in Incident.State.values if value != "merged")]
+MOST_AT_ONCE = 100
+_STATES = [
+    ("away", "snoozed or suppressed"),
+    ("unclosed", "open or resolved"),
+    *((value, value) for value in Incident.State.values if value != "merged"),
+]
 
 
 class IncidentFilters(Filters):
@@ -40,10 +52,11 @@ class IncidentFilters(Filters):
         """What the list is asked by. A place of one order means nothing in the other."""
         data = self.cleaned_data
         order = "newest" if newest or data["order"] == "newest" else "due"
-        state = {"": "open", "any": ""}.get(data["state"], data["state"])
+        state = {"": "open", "any": "", "away": "open"}.get(data["state"], data["state"])
         after = data["after"] if is_place(data["after"], order=order) else ""
         return {
             "state": state,
+            "away": {"": "no", "away": "yes"}.get(data["state"], ""),
             "desk": data["desk"],
             "owner": data["owner"],
             "due_before": data["due_before"],
@@ -62,8 +75,83 @@ def incidents(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         asked = form.asked(newest=is_desk(request.viewer))
         rows, following = list_incidents(request.viewer, now=now, limit=PAGE, **asked)
-    shown = [{"told": told, "incident": told.incident, "awaiting": told.awaiting(now)} for told in rows]
-    return render(request, "dashboard/incidents.html", {"form": form, "rows": shown, "next": following, "now": now})
+    shown = [
+        {
+            "told": told,
+            "incident": told.incident,
+            "awaiting": told.awaiting(now),
+            "is_away": is_away(told.incident, now),
+        }
+        for told in rows
+    ]
+    context = {
+        "form": form,
+        "rows": shown,
+        "next": following,
+        "now": now,
+        "may_act": request.viewer.may("triage"),
+        "may_put_away": request.viewer.may("triage") and not is_desk(request.viewer),
+        "outcomes": Incident.Outcome.choices,
+    }
+    return render(request, "dashboard/incidents.html", context)
+
+
+@page
+@require_POST
+def incidents_many(request: HttpRequest) -> HttpResponse:
+    """One action on all that were chosen. Each is a step of its own, and what may not be done is said of each."""
+    viewer, now = request.viewer, timezone.now()
+    viewer.must("triage")
+    form = ManyForm(request.POST)
+    refs = list(dict.fromkeys(request.POST.getlist("ref")))
+    query = request.POST.get("query", "")
+    back = reverse("dashboard:incidents") + (f"?{query}" if query else "")
+    if not form.is_valid():
+        messages.error(request, "; ".join(error for errors in form.errors.values() for error in errors))
+    elif not 1 <= len(refs) <= MOST_AT_ONCE:
+        messages.error(request, f"Choose 1 to {MOST_AT_ONCE} incidents; {len(refs)} are chosen.")
+    else:
+        done, refused = 0, []
+        for ref in refs:
+            try:
+                _act(viewer, ref, form.cleaned_data, now=now)
+                done += 1
+            except AnswerableError as error:
+                refused.append(f"{visible(ref[:20])}: {error}")
+        if done:
+            messages.success(
+                request, f"{done} {'incident' if done == 1 else 'incidents'} {_DONE[form.cleaned_data['do']]}."
+            )
+        for each in refused[:10]:
+            messages.error(request, each)
+        if len(refused) > 10:
+            messages.error(request, f"and {len(refused) - 10} more were refused")
+    return HttpResponseRedirect(back)
+
+
+class ManyForm(forms.Form):
+    do = forms.ChoiceField(choices=[(each, each) for each in ("mine", "snooze", "suppress", "close")])
+    outcome = forms.ChoiceField(choices=[("", ""), *Incident.Outcome.choices], required=False)
+    reason = forms.CharField(max_length=handle.LONGEST, required=False)
+
+
+_DONE = {
+    "mine": "assigned to you",
+    "snooze": "snoozed until they grow",
+    "suppress": "suppressed for a week",
+    "close": "closed",
+}
+
+
+def _act(viewer: Viewer, ref: str, asked: dict, *, now: datetime) -> None:
+    if asked["do"] == "mine":
+        handle.assign(viewer, ref, owner=viewer.name, now=now)
+    elif asked["do"] == "snooze":
+        handle.snooze(viewer, ref, reason=asked["reason"], now=now)
+    elif asked["do"] == "suppress":
+        handle.suppress(viewer, ref, days=7, reason=asked["reason"], now=now)
+    else:
+        handle.close(viewer, ref, outcome=asked["outcome"], reason=asked["reason"], now=now)
 
 
 @page
@@ -100,10 +188,10 @@ def _cells(told: Told, now: datetime) -> tuple[object, ...]:
         each.ref,
         each.state,
         each.severity,
-        each.title,
-        each.principal,
-        "; ".join(one.actor for one in each.actors),
-        len(each.findings) + each.more_findings,
+        visible(each.title),
+        visible(each.principal),
+        "; ".join(visible(one.actor) for one in each.actors),
+        each.total,
         each.events_total,
         money.currency or "",
         "unknown" if money.spent_minor is None else money.spent_minor,
