@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auditlog", "0028_alerts")]
+    dependencies = [("auditlog", "0029_things_of_one_name")]
 
     operations = [
         migrations.AddField("incident", "away", models.CharField(blank=True, choices=[("snoozed", "Snoozed"), ("suppressed", "Suppressed")], default="", max_length=10), preserve_default=False),
