@@ -118,6 +118,7 @@ TABLE = {
     "events/": "L..... L-----",
     "events/<uuid:event_id>/": "L..... L-----",
     "favicon.ico": "...... ......",
+    "explore/": "L...x. L-----",
     "findings/": "L..... L-----",
     "findings/<int:finding_id>/": "L..... L....x",
     "findings/<int:finding_id>/names.csv": "L????? L-----",
