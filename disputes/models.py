@@ -142,6 +142,9 @@ class Assessment(models.Model):
     policy_version = models.CharField(max_length=20)
     verdicts = models.JSONField()
     digest = models.CharField(max_length=64)
+    # What the verdicts rest on, as it stood (core/grounds.py); null: of a run before that was kept.
+    grounds = models.JSONField(null=True)
+    words = models.CharField(max_length=64, blank=True)  # SHA-256 over verdicts and grounds, which the log states
     # How far the record had been projected; what comes later makes it stale.
     position = models.BigIntegerField(default=0)
     # Of a run after the seal: who asked for it and why. It is decided on only where a proposal says so.

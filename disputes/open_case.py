@@ -18,7 +18,9 @@ from disputes.adjudicate import POLICY
 from disputes.case.bank import bank_disputes
 from disputes.case.deadline import set_deadline
 from disputes.case.keep import hold_acts
+from disputes.case.papers import about
 from disputes.case.record_step import hand_of, record_step
+from disputes.core.grounds import digest_of_words
 from disputes.core.status import AWAITING
 from disputes.gather_evidence import load_acts
 from disputes.models import Case, ContestedAct
@@ -79,8 +81,12 @@ def open_case(
                      amount_minor=contested.get(act.event_id, act.amount_minor), currency=act.currency)
         for position, act in enumerate(acts)
     )  # fmt: skip
-    record_step(case, "filed", hand=hand_of(viewer), reason="", policy_version=POLICY.version, now=now,
-                events=[act.event_id for act in acts])  # fmt: skip
+    noted = {
+        "events": [act.event_id for act in acts],
+        "leaves": [act.leaf_index for act in acts],
+        "about": digest_of_words(about(case)),
+    }
+    record_step(case, "filed", hand=hand_of(viewer), reason="", policy_version=POLICY.version, now=now, **noted)
     hold_acts(case, who=viewer.name, now=now)
     _external_deadlines(case, viewer, event_ids, now=now)
     return case

@@ -116,6 +116,14 @@ class CaseFilter(serializers.Serializer):
     limit = serializers.IntegerField(min_value=1, max_value=500, default=50)
 
 
+class PacketFilter(serializers.Serializer):
+    left_out = serializers.ListField(child=serializers.UUIDField(), required=False, default=list, max_length=1_000)
+    why = serializers.CharField(max_length=_TEXT, required=False, allow_blank=True, default="")
+
+    def validate_left_out(self, found: list) -> list[str]:
+        return [str(one) for one in found]
+
+
 class TransitionRequest(serializers.Serializer):
     to = serializers.ChoiceField(STATES)
     reason = serializers.CharField(max_length=_TEXT, allow_blank=True, default="")

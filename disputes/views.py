@@ -267,12 +267,17 @@ class BankAnswerView(APIView):
 
 
 class PacketView(APIView):
-    """The case as one archive, with the verifier inside. Its digest is in `Answerable-Packet-Digest`, and in the log."""
+    """The case as one archive, with the verifier inside. Its digest is in `Answerable-Packet-Digest`, and in the log.
 
-    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    `left_out`: events whose payloads this copy does not show, each of them given once, with `why`.
+    """
+
+    @extend_schema(parameters=[wire.PacketFilter], responses={(200, "application/zip"): OpenApiTypes.BINARY})
     def get(self, request: Request, ref: str) -> FileResponse:
         file = tempfile.SpooledTemporaryFile(max_size=8 << 20)  # noqa: SIM115  the answer closes it
-        digest = write_packet(queries.find_case(request.viewer, ref), request.viewer, file, now=timezone.now())
+        asked = _read(wire.PacketFilter, request.query_params)
+        case = queries.find_case(request.viewer, ref)
+        digest = write_packet(case, request.viewer, file, now=timezone.now(), **asked)
         file.seek(0)
         response = FileResponse(file, as_attachment=True, filename=f"{ref}.zip", content_type="application/zip")
         response["Answerable-Packet-Digest"] = digest

@@ -71,6 +71,11 @@ def _stage(
         "sha256": digest,
         "side": side,
         "title": title.strip()[:200],
+        "event_id": str(event_id) if event_id else None,
+        "name": name.replace("/", "_").replace("\\", "_")[:200] or None,
+        "media_type": media_type[:120] or None,
+        "upstream_valid": valid,
+        "role": str(viewer.role),
     }
     leaf = note_of_case(held, viewer.name, said, now=now)
     return EvidenceItem.objects.create(
