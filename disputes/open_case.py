@@ -56,7 +56,7 @@ def open_case(
         raise NotFound(f"no finding {finding.pk}")
     if kind not in Case.Kind.values:
         raise ConfigurationError(f"no kind of case {kind!r}; there are: {', '.join(Case.Kind.values)}")
-    acts = _contested(viewer, event_ids, finding)
+    acts = contested_acts(viewer, event_ids, finding)
     contested = _parts(acts, parts or {})
     case = Case.objects.create(
         tenant=viewer.tenant,
@@ -127,7 +127,8 @@ def next_ref(tenant: Tenant, *, year: int) -> str:
     return f"D-{year}-{number:06}"
 
 
-def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding | None) -> list[Act]:
+def contested_acts(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding | None) -> list[Act]:
+    """The acts that a case opened from these would be about. Raises as `open_case` does."""
     wanted = [str(event_id) for event_id in event_ids] or _ground(viewer, finding)
     if not wanted:
         raise ConfigurationError("a case is about at least one act: name its events, or a finding")

@@ -1,6 +1,7 @@
 """Reads of the argument: for the API and the dashboard alike. The abuse desk sees cases at its own provider only."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,10 +18,11 @@ from disputes.case.bank import BankDispute
 from disputes.case.record_step import refusal_of, standing_of
 from disputes.core.compare import Rollup, changes, roll_up
 from disputes.core.history import Taken, first_break
-from disputes.core.status import BY_VERB, nexts
+from disputes.core.status import BY_VERB, OPEN, nexts
 from disputes.core.verdict import outline
 from disputes.models import Assessment, Case, ContestedAct, Deadline, EvidenceItem, Proposal, Reading, Transition
 
+MOST_SIMILAR = 20
 _REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
 
 
@@ -83,6 +85,13 @@ def list_cases(
         cases = cases.filter(id__lt=find_case(viewer, before).id)
     page = list(cases.order_by("-id")[: limit + 1])
     return _as_read(viewer, page[:limit]), page[limit - 1].ref if len(page) > limit else None
+
+
+def cases_about(viewer: Viewer, event_ids: Collection[str]) -> list[Case]:
+    """Cases about any of these acts that the viewer may see: those that go on first, then the newest."""
+    acts = ContestedAct.objects.filter(tenant=viewer.tenant, event_id__in=list(event_ids))
+    found = visible_cases(viewer).filter(id__in=acts.values("case_id")).exclude(state="merged").order_by("-id")
+    return sorted(found[:MOST_SIMILAR], key=lambda case: case.state not in OPEN)
 
 
 def cases_of_event(viewer: Viewer, event_id: str) -> list[Case]:

@@ -99,6 +99,7 @@ class CaseRequest(serializers.Serializer):
         help_text="In the place of event_ids: each with its contested part",
     )
     finding = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=2**63 - 1)
+    another = serializers.BooleanField(default=False, help_text="Also where there is a case about these acts already")
     kind = serializers.ChoiceField(Case.Kind.choices, default=Case.Kind.SCOPE)
     title = serializers.CharField(max_length=200)
     complaint = serializers.CharField(max_length=20_000, allow_blank=True, default="")
@@ -116,9 +117,29 @@ class CaseFilter(serializers.Serializer):
     limit = serializers.IntegerField(min_value=1, max_value=500, default=50)
 
 
+class TakenSerializer(serializers.Serializer):
+    number = serializers.IntegerField()
+    report_id = serializers.CharField()
+    sha256 = serializers.CharField(help_text="of the report as it came")
+    state = serializers.CharField()
+    is_test = serializers.BooleanField()
+
+
 class PacketFilter(serializers.Serializer):
-    left_out = serializers.ListField(child=serializers.UUIDField(), required=False, default=list, max_length=1_000)
-    why = serializers.CharField(max_length=_TEXT, required=False, allow_blank=True, default="")
+    left_out = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        default=list,
+        max_length=1_000,
+        help_text="Events whose payloads this copy does not show",
+    )
+    why = serializers.CharField(
+        max_length=_TEXT,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="Why they are left out: it stands in the packet and in the log",
+    )
 
     def validate_left_out(self, found: list) -> list[str]:
         return [str(one) for one in found]

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
+from auditlog.core.errors import NotPossible
 from auditlog.models import Role
 from disputes import decide, queries
 from disputes import serializers as wire
@@ -24,7 +25,9 @@ from disputes.case.answer_bank import send
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import let_in, stage, submit
 from disputes.case.imported import read_packet
-from disputes.open_case import open_case
+from disputes.open_case import contested_acts, open_case
+from disputes.outside.complain import MOST_BYTES as MOST_REPORT
+from disputes.outside.complain import find_door, knock, report
 from disputes.packet import write_packet
 
 
@@ -35,6 +38,15 @@ class PacketParser(BaseParser):
 
     def parse(self, stream, media_type=None, parser_context=None) -> bytes:
         return stream.read()
+
+
+class ReportParser(BaseParser):
+    """A report's bytes as they came."""
+
+    media_type = "application/json"
+
+    def parse(self, stream, media_type=None, parser_context=None) -> bytes:
+        return stream.read(MOST_REPORT + 1)
 
 
 def _read(serializer: type, data) -> dict:
@@ -86,8 +98,34 @@ class CaseListView(APIView):
             asked["event_ids"] = [act["event_id"] for act in acts]
             asked["parts"] = {str(act["event_id"]): act["amount_minor"] for act in acts if act.get("amount_minor")}
         finding = queries.find_finding(request.viewer, number) if number else None
+        if not asked.pop("another"):
+            acts_of_it = contested_acts(request.viewer, asked["event_ids"], finding)
+            if similar := queries.cases_about(request.viewer, [act.event_id for act in acts_of_it]):
+                raise NotPossible(f"{similar[0].ref} is about these acts already; `another: true` opens a second one")
         case = open_case(request.viewer, **asked, finding=finding, now=timezone.now())
         return _page(request, case.ref, status=201)
+
+
+class ComplaintView(APIView):
+    """An XARF v4 report from outside. It takes no account, only the link of a door; the same report is taken once."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    parser_classes = (ReportParser,)
+
+    @extend_schema(
+        auth=[],
+        request={"application/json": OpenApiTypes.OBJECT},
+        parameters=[
+            OpenApiParameter("secret", str, OpenApiParameter.PATH, description="The door's own part of the link.")
+        ],
+        responses={202: wire.TakenSerializer},
+    )
+    def post(self, request: Request, secret: str) -> Response:
+        door = find_door(secret, now=timezone.now())
+        knock(door, request.META.get("REMOTE_ADDR", ""))
+        taken = report(door, request.data, now=timezone.now())
+        return Response(wire.TakenSerializer(taken).data, status=202)
 
 
 class CaseView(APIView):

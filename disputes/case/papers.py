@@ -21,6 +21,7 @@ from disputes.models import Assessment, Case, Proposal, Transition
 
 MOST_READS = 5_000  # of the case, in the access log
 RECOMMENDS = "The engine recommends; people decided. What it says of liability is allocation under the policy named here, and not law."
+_REFS = re.compile(r"D-[0-9]{4}-[0-9]{6,10}")
 _PROPOSED = ("proposed", "appeal_proposed")
 
 
@@ -196,13 +197,12 @@ def _subjects(grounds: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def access_paper(case: Case, until: datetime) -> dict[str, Any]:
     """Who took a copy out or was shown what is not shown at once, by the case's last entry, as the security log says."""
-    mine = re.compile(rf"(?<![A-Za-z0-9-]){re.escape(case.ref)}(?![0-9])")
     found = told_of(case.tenant, case.ref, until=until, limit=MOST_READS)
     return {
         "log": "of security: its own, and proven by its own checkpoints",
         "entries": [
             {"leaf_index": one.leaf_index, "at": _time(one.at), "kind": one.kind, "who": one.who, "what": one.what, "result": one.result}
-            for one in found if mine.search(one.what)
+            for one in found if case.ref in _REFS.findall(one.what)
         ],
     }  # fmt: skip
 

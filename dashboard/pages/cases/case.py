@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -24,8 +25,9 @@ from disputes.core.deadlines import PRESETS
 from disputes.core.status import AWAITING, OPEN, STATES
 from disputes.decide import OF_APPEAL, OF_DECISION, assess_again, move, refuse_settlement
 from disputes.models import Case, EvidenceItem, Proposal
-from disputes.open_case import open_case
-from disputes.queries import CasePage, Move, case_page, find_case, find_finding, list_cases
+from disputes.open_case import contested_acts, open_case
+from disputes.outside.complain import complaints_of
+from disputes.queries import CasePage, Move, case_page, cases_about, find_case, find_finding, list_cases
 
 
 class OpenCaseForm(forms.Form):
@@ -155,6 +157,8 @@ def cases(request: HttpRequest) -> HttpResponse:
         request.viewer, state=state, awaiting=awaiting, before=request.GET.get("before", ""), limit=PAGE, order=order
     )
     context = {
+        "may_handle": request.viewer.may("case"),
+        "waiting": complaints_of(request.viewer).filter(state="waiting").count() if request.viewer.may("case") else 0,
         "order": order,
         "rows": rows,
         "next": following,
@@ -174,6 +178,9 @@ def _open_case(request: HttpRequest) -> HttpResponse:
         raise ConfigurationError(f"the case was not opened: {wrong}")
     data = form.cleaned_data
     finding = find_finding(request.viewer, data.pop("finding"))
+    if similar := cases_about(request.viewer, [act.event_id for act in contested_acts(request.viewer, [], finding)]):
+        messages.warning(request, f"{similar[0].ref} is about these acts already.")
+        return redirect(f"{reverse('dashboard:case_opening')}?finding={finding.pk}")
     opened = open_case(request.viewer, finding=finding, now=timezone.now(), **data)
     messages.success(request, f"Case {opened.ref} was opened.")
     return redirect("dashboard:case", ref=opened.ref)
