@@ -1,6 +1,7 @@
 """Adjudicate: run the pure engine over what the record holds. It recommends; people decide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -22,6 +23,9 @@ from disputes.models import Assessment, Case, Reading
 
 POLICY = Policy()
 MANY = 1_000
+TOLD_EVERY = 500  # acts
+# Of a run in a worker: who is told how many acts were judged.
+PROGRESS: ContextVar[Callable[[int], None] | None] = ContextVar("progress", default=None)
 
 
 def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "") -> list[dict[str, Any]]:
@@ -35,8 +39,10 @@ def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str
 
 def _judged(tenant: Tenant, evidence: Evidence, *, provider: str = "") -> list[dict[str, Any]]:
     found = {} if provider else _findings_on(tenant, [act.leaf_index for act in evidence.acts])
-    verdicts = []
-    for act in evidence.acts:
+    verdicts, tell = [], PROGRESS.get()
+    for number, act in enumerate(evidence.acts):
+        if tell is not None and number % TOLD_EVERY == 0:
+            tell(number)
         reached = reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY)
         verdict = reached.as_json()
         said = {"line": reached.liability.line, "beside": beside(verdict, found.get(act.leaf_index, ()))}

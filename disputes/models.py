@@ -483,3 +483,50 @@ class OutsideUse(models.Model):
 
     def __str__(self) -> str:
         return self.what
+
+
+class AssessmentJob(models.Model):
+    """A run of the engine over more acts than a request has time for: asked for by a person, done by a worker."""
+
+    class Kind(models.TextChoices):
+        SEAL = "seal", "seal the record and assess"
+        AGAIN = "again", "run the engine again"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="jobs", db_index=False, db_constraint=False)
+    kind = models.CharField(max_length=5, choices=Kind)
+    to_state = models.CharField(max_length=16, blank=True)
+    reason = models.TextField(blank=True)
+    # Who asked, as `Viewer` has it: the step is theirs, and is refused where they may no longer take it.
+    role = models.CharField(max_length=10)
+    name = models.CharField(max_length=150)
+    user_id = models.BigIntegerField(null=True)
+    provider = models.CharField(max_length=120, blank=True)
+    stands_for = ArrayField(models.BigIntegerField(), default=list)
+    asked_at = models.DateTimeField()
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    judged = models.IntegerField(default=0)
+    total = models.IntegerField()
+    touched_at = models.DateTimeField()  # when a worker last said that it is at it
+    error = models.TextField(blank=True)
+
+    class Meta:
+        db_table = "dispute_job"
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "case"],
+                condition=models.Q(state__in=["waiting", "running"]),
+                name="job_one_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.state}"

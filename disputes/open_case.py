@@ -25,7 +25,7 @@ from disputes.core.status import AWAITING
 from disputes.gather_evidence import load_acts
 from disputes.models import Case, ContestedAct
 
-MAX_ACTS = 1_000
+MAX_ACTS = 20_000
 _TAKEN = ("payment.captured", "payment.settled")
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import IO, Any
 from uuid import UUID
 
-import rfc8785
 from django.db import transaction
 
 from auditlog.core.errors import ConfigurationError, NotFound, NotPossible
@@ -20,6 +19,7 @@ from auditlog.ledger.publish import origin_of
 from auditlog.models import Leaf
 from auditlog.reads.access import WHOLE, Viewer
 from disputes.case import papers as written
+from disputes.core.grounds import canonical
 from disputes.models import Assessment, Case
 
 MOST_CITED = 20_000  # leaves beside the contested acts
@@ -189,7 +189,7 @@ def _papers(case: Case, last: Assessment, steps, entries, leaves, hidden, why) -
         for chain in grounds["chains"]["chains"]:
             yield f"chains/{chain['number']}.svg", chain["svg"].encode()
     for name, value in said.items():
-        yield name, rfc8785.dumps(written.plain(value)) + b"\n"
+        yield name, canonical(value) + b"\n"
     yield "certificate.txt", _certificate(case, last, leaves, entries).encode()
 
 

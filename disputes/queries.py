@@ -20,9 +20,21 @@ from disputes.core.compare import Rollup, changes, roll_up
 from disputes.core.history import Taken, first_break
 from disputes.core.status import BY_VERB, OPEN, nexts
 from disputes.core.verdict import outline
-from disputes.models import Assessment, Case, ContestedAct, Deadline, EvidenceItem, Proposal, Reading, Transition
+from disputes.jobs.assess import AT_ONCE
+from disputes.models import (
+    Assessment,
+    AssessmentJob,
+    Case,
+    ContestedAct,
+    Deadline,
+    EvidenceItem,
+    Proposal,
+    Reading,
+    Transition,
+)
 
 MOST_SIMILAR = 20
+
 _REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
 
 
@@ -185,6 +197,7 @@ class CasePage:
     deadlines: list[Deadline]
     evidence: list[EvidenceItem]
     assessments: list[Run]
+    job: AssessmentJob | None  # the newest run in a worker that is not done
     bank: BankDispute | None  # a bank's question about a payment of the case; of an abuse desk None
 
     @property
@@ -216,6 +229,7 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
         deadlines=list(case.deadlines.all()),
         evidence=evidence_of(viewer, case),
         assessments=runs_of(viewer, case),
+        job=case.jobs.exclude(state="done").order_by("-id").first(),
         bank=bank_dispute_of(case) if viewer.may(WHOLE) else None,
     )
 
@@ -223,6 +237,9 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
 def _said_of(case: Case, *, now: datetime) -> tuple[Assessment | None, Assessment | Reading]:
     """The run that is decided on, if there is one, and what the engine says of the case: that run, else a reading."""
     last = case.assessments.filter(reason="").order_by("-number").first()
+    if last is None and case.acts.count() > AT_ONCE and not Reading.objects.filter(case=case).exists():
+        # Of so many acts nothing is judged while somebody waits for a page.
+        return None, Reading(case=case, at=now, verdicts=[], position=0)
     return last, last or read(case, now=now)
 
 

@@ -379,13 +379,31 @@ class ContestedActSerializer(serializers.Serializer):
     currency = serializers.CharField()
 
 
+ACTS_AT_ONCE = 1_000
+
+
+class ActsFilter(serializers.Serializer):
+    acts_from = serializers.IntegerField(
+        required=False, default=0, min_value=0, max_value=MAX_ACTS, help_text="`acts_next` of the answer before"
+    )
+
+
 class CasePageSerializer(CaseSerializer):
     """A case with its acts, verdicts, history and what may come next."""
 
     def to_representation(self, page) -> dict:
+        first = self.context.get("acts_from", 0)
+        acts = page.acts[first : first + ACTS_AT_ONCE]
+        told = page.verdict_of
+        following = first + len(acts)
         return super().to_representation(page.case) | {
-            "acts": ContestedActSerializer(page.acts, many=True).data,
-            "verdicts": page.verdicts,
+            "acts": ContestedActSerializer(acts, many=True).data,
+            "acts_total": len(page.acts),
+            "acts_next": following if following < len(page.acts) else None,
+            "verdicts": [told[str(act.event_id)] for act in acts if str(act.event_id) in told],
+            "job": {name: getattr(page.job, name) for name in ("kind", "state", "judged", "total", "error")}
+            if page.job
+            else None,
             "is_assessed": page.is_assessed,
             "as_of": page.as_of,
             "newer_events": page.newer,

@@ -25,6 +25,7 @@ from disputes.case.answer_bank import send
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import let_in, stage, submit
 from disputes.case.imported import read_packet
+from disputes.jobs.assess import AT_ONCE, ask, is_for_a_worker
 from disputes.open_case import contested_acts, open_case
 from disputes.outside.complain import MOST_BYTES as MOST_REPORT
 from disputes.outside.complain import find_door, knock, report
@@ -56,9 +57,9 @@ def _read(serializer: type, data) -> dict:
 
 
 def _page(request: Request, ref: str, *, status: int = 200) -> Response:
-    return Response(
-        wire.CasePageSerializer(queries.case_page(request.viewer, ref, now=timezone.now())).data, status=status
-    )
+    told = queries.case_page(request.viewer, ref, now=timezone.now())
+    asked = _read(wire.ActsFilter, request.query_params)
+    return Response(wire.CasePageSerializer(told, context=asked).data, status=status)
 
 
 class AdjudicationView(APIView):
@@ -129,7 +130,7 @@ class ComplaintView(APIView):
 
 
 class CaseView(APIView):
-    @extend_schema(responses=wire.CasePageSerializer)
+    @extend_schema(parameters=[wire.ActsFilter], responses=wire.CasePageSerializer)
     def get(self, request: Request, ref: str) -> Response:
         return _page(request, ref)
 
@@ -142,11 +143,17 @@ class TransitionView(APIView):
         steps = queries.find_case(request.viewer, ref).transitions.all()
         return Response({"results": wire.TransitionSerializer(steps, many=True).data, "next": None})
 
-    @extend_schema(request=wire.TransitionRequest, responses={201: wire.CasePageSerializer})
+    @extend_schema(
+        request=wire.TransitionRequest, responses={201: wire.CasePageSerializer, 202: wire.CasePageSerializer}
+    )
     def post(self, request: Request, ref: str) -> Response:
         request.viewer.must("case")
         asked = _read(wire.TransitionRequest, request.data)
-        decide.move(queries.find_case(request.viewer, ref), viewer=request.viewer, now=timezone.now(), **asked)
+        case, now = queries.find_case(request.viewer, ref), timezone.now()
+        if is_for_a_worker(case, asked["to"]):
+            ask(case, request.viewer, to=asked["to"], reason=asked["reason"], now=now)
+            return _page(request, ref, status=202)
+        decide.move(case, viewer=request.viewer, now=now, **asked)
         return _page(request, ref, status=201)
 
 
@@ -206,14 +213,19 @@ class AssessmentView(APIView):
         runs = queries.runs_of(request.viewer, queries.find_case(request.viewer, ref))
         return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None})
 
-    @extend_schema(request=wire.ReasonRequest, responses={201: wire.AssessmentList})
+    @extend_schema(request=wire.ReasonRequest, responses={201: wire.AssessmentList, 202: wire.AssessmentList})
     def post(self, request: Request, ref: str) -> Response:
         request.viewer.must("case")
         asked = _read(wire.ReasonRequest, request.data)
         case = queries.find_case(request.viewer, ref)
-        decide.assess_again(case, viewer=request.viewer, now=timezone.now(), **asked)
+        if case.acts.count() > AT_ONCE:
+            ask(case, request.viewer, now=timezone.now(), **asked)
+            status = 202
+        else:
+            decide.assess_again(case, viewer=request.viewer, now=timezone.now(), **asked)
+            status = 201
         runs = queries.runs_of(request.viewer, case)
-        return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None}, status=201)
+        return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None}, status=status)
 
 
 class DeadlineView(APIView):

@@ -30,6 +30,8 @@ LADDER = (
     "dashboard/templatetags",
     "dashboard/pictures",
     "disputes",
+    "disputes/jobs",
+    "disputes/decide.py",
     "disputes/outside",
     "disputes/open_case.py",
     "disputes/adjudicate.py",

@@ -24,6 +24,7 @@ from disputes.case.imported import read_packet
 from disputes.core.deadlines import PRESETS
 from disputes.core.status import AWAITING, OPEN, STATES
 from disputes.decide import OF_APPEAL, OF_DECISION, assess_again, move, refuse_settlement
+from disputes.jobs.assess import AT_ONCE, ask, is_for_a_worker
 from disputes.models import Case, EvidenceItem, Proposal
 from disputes.open_case import contested_acts, open_case
 from disputes.outside.complain import complaints_of
@@ -207,6 +208,9 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
             )
         elif form.is_valid():
             try:
+                if is_for_a_worker(shown.case, to):
+                    ask(shown.case, request.viewer, to=to, reason=form.cleaned_data["reason"], now=timezone.now())
+                    return HttpResponseRedirect(request.path)
                 done = move(shown.case, to, viewer=request.viewer, now=timezone.now(), **form.cleaned_data)
             except AnswerableError as error:
                 form.add_error(None, str(error))
@@ -346,6 +350,9 @@ def case_evidence_let_in(request: HttpRequest, ref: str, number: int) -> HttpRes
 @require_POST
 def case_again(request: HttpRequest, ref: str) -> HttpResponse:
     def do(case: Case) -> str:
+        if case.acts.count() > AT_ONCE:
+            ask(case, request.viewer, reason=request.POST.get("reason", "")[:4000], now=timezone.now())
+            return "The engine runs again, in the background."
         run = assess_again(
             case, viewer=request.viewer, reason=request.POST.get("reason", "")[:4000], now=timezone.now()
         )
