@@ -177,7 +177,7 @@ def look(link: OutsideLink) -> Seen:
 
 def _plain(row: dict[str, Any] | None) -> dict[str, Any]:
     """Of an act: what it was, when, where and to what. Not who."""
-    return {name: row[name] for name in ("type", "occurred_at", "provider", "target")} if row else {}
+    return {name: row[name] if row else None for name in ("type", "occurred_at", "provider", "target")}
 
 
 def _digest(secret: str) -> str:

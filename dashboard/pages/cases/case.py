@@ -134,6 +134,18 @@ _SPECIAL = {
     ("appeal_proposed", "appeal_review"): "Send it back",
     ("appeal_proposed", "evidence_open"): "Agree: send it back for evidence",
 }
+# What is asked before a step that nobody takes back.
+_SURE = {
+    "record_sealed": "Seal the record? The engine judges it as it stands now. What is handed in later is late.",
+    "decided": "Approve the proposal? The case is decided by it, and the window for an appeal begins.",
+    "decided_final": "Agree to the proposal? It decides the appeal for good.",
+    "not_eligible": "Say that it is not eligible? The case ends here.",
+    "final": "Make it final? No appeal can be made any more.",
+    "closed": "Close the case? It is reopened once only, for evidence that could not be had before.",
+    "withdrawn": "Withdraw the case? It ends here, without a decision.",
+    "settled": "Settle on these terms? Once both sides have agreed, the case ends by it.",
+    "merged": "Merge it into the other case? This one ends here.",
+}
 ASIDE = ("withdrawn", "settled", "suspended", "merged", "not_eligible")
 
 
@@ -143,7 +155,8 @@ def _named(move: Move, state: str, *, is_offered: bool) -> dict[str, str]:
     )
     if move.to == "settled" and is_offered:
         words = "Accept the settlement"
-    return {"to": move.to, "words": words}
+    sure = "" if state == "suspended" and move.to in OPEN else _SURE.get(move.to, "")
+    return {"to": move.to, "words": words, "sure": sure}
 
 
 @page
@@ -240,6 +253,7 @@ def _shown(request: HttpRequest, shown: CasePage, *, status: int = 200, **forms_
         "may_decide": goes_on and may("decide"),
         "may_run_again": goes_on and may("case") and case.sealed_at is not None,
         "is_offered": offered,
+        "proposals": [(one, getattr(one, "approval", None)) for one in shown.proposals],
         "page": shown,
         "case": case,
         "incident": incidents_of(request.viewer, [case.opened_from_id]).get(case.opened_from_id, "")
