@@ -58,7 +58,7 @@ def test_a_case_goes_from_its_finding_to_a_packet_that_verifies(site, browser, c
     from django.contrib.auth.models import User
 
     from auditlog.ledger.publish import announce_key, publish, take_fence
-    from auditlog.models import Membership
+    from auditlog.models import Finding, Membership
     from disputes.models import Case
 
     second = f"second-{os.getpid()}"
@@ -72,6 +72,12 @@ def test_a_case_goes_from_its_finding_to_a_packet_that_verifies(site, browser, c
         return fence
 
     fence = beside(django_db_blocker, announced)
+    superseal = beside(
+        django_db_blocker,
+        lambda: (
+            Finding.objects.get(tenant=site.tenant, rule="intent.domain_mismatch", title__contains="superseal.cc").pk
+        ),
+    )
 
     context = open_as(browser, cookies, "admin", width=1280)
     page = context.new_page()
@@ -80,8 +86,11 @@ def test_a_case_goes_from_its_finding_to_a_packet_that_verifies(site, browser, c
     page.goto(f"{site.url}/cases/open/?finding={site.finding.pk}")
     assert page.locator("#similar").get_by_text(site.case.ref).is_visible()  # the first case is offered
     shot(page, "opening")
+    page.get_by_role("button", name="Open the case").click()
+    assert page.get_by_text("Go on with that one").is_visible()  # and no second one is opened unasked
+    watch.heard.clear()  # a browser notes the refusal
+    page.goto(f"{site.url}/cases/open/?finding={superseal}")
     page.get_by_label("Title").fill("superseal.cc instead of superseal.club")
-    page.get_by_label("Open another one all the same").check()
     page.get_by_role("button", name="Open the case").click()
     page.wait_for_url(f"{site.url}/cases/D-*/")
     ref = page.url.rstrip("/").rpartition("/")[2]
