@@ -59,6 +59,7 @@ app.conf.update(
         "nightly": {"task": "auditlog.nightly", "schedule": every(60.0)},
         "watch": {"task": "auditlog.watch", "schedule": every(10.0)},
         "backtest": {"task": "auditlog.backtest", "schedule": every(3.0)},
+        "assess-large-cases": {"task": "disputes.run_jobs", "schedule": every(5.0)},
         "mind-deadlines": {"task": "disputes.mind_deadlines", "schedule": every(30.0)},
         "forget-erased": {"task": "auditlog.forget_erased", "schedule": every(60.0)},
         "pull-what-is-due": {"task": "auditlog.pull_all", "schedule": every(2.0)},

@@ -56,7 +56,7 @@ HELP_ON = {
     **dict.fromkeys(("sources", "source", "formats", "secrets"), "connect"),
     **dict.fromkeys(("people", "account"), "signing-in"),
     **dict.fromkeys(("rules", "rule"), "rules"),
-    **dict.fromkeys(("case_bank", "case_outcomes"), "cases"),
+    **dict.fromkeys(("case_bank", "case_outcomes", "case_opening", "complaints", "case_outside"), "cases"),
     **dict.fromkeys(("incidents", "incident", "incident_verdicts"), "incidents"),
     **dict.fromkeys(("alerts", "alert_channel"), "alerts"),
     "changes": "production",

@@ -18,7 +18,7 @@ from dashboard.pages import (
     stops,
 )
 from dashboard.pages.account import door, join, mine, people
-from dashboard.pages.cases import bank_answer, outcomes
+from dashboard.pages.cases import bank_answer, complaints, opening, outcomes, outside
 from dashboard.pages.cases import case as cases
 from dashboard.pages.incidents import alerts, incident, queue
 from dashboard.pages.spend import bills, charges, explore
@@ -92,6 +92,16 @@ urlpatterns = [
     path("cases/", cases.cases, name="cases"),
     path("packets/", cases.packets, name="packets"),
     path("cases/outcomes/", outcomes.outcomes, name="case_outcomes"),
+    path("cases/open/", opening.open_it, name="case_opening"),
+    path("complain/<str:secret>/", complaints.complain_here, name="complain"),
+    path("complaints/", complaints.complaints, name="complaints"),
+    path("complaints/doors/", complaints.complaint_doors, name="complaint_doors"),
+    path("complaints/<int:number>/", complaints.complaint, name="complaint"),
+    path("party/<str:secret>/", outside.party, name="party_case"),
+    path("party/<str:secret>/hand-in/", outside.party_hand_in, name="party_hand_in"),
+    path("party/<str:secret>/leave/", outside.party_leave, name="party_leave"),
+    path("cases/<str:ref>/outside/", outside.case_outside, name="case_outside"),
+    path("cases/<str:ref>/outside/<int:number>/end/", outside.case_outside_end, name="case_outside_end"),
     path("cases/<str:ref>/", cases.case, name="case"),
     path("cases/<str:ref>/again/", cases.case_again, name="case_again"),
     path("cases/<str:ref>/deadline/", cases.case_deadline, name="case_deadline"),

@@ -1,6 +1,7 @@
 """Adjudicate: run the pure engine over what the record holds. It recommends; people decide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -11,14 +12,20 @@ from django.db.models import Q
 
 from auditlog.models import Event, Finding, FindingMember, ProjectionState, Tenant
 from auditlog.projection.generation import generation_of
+from auditlog.reads.chains import chains_of
+from disputes.case.papers import of_run
 from disputes.core.beside import JUDGED_BY, Found, beside
 from disputes.core.criteria import Policy
+from disputes.core.grounds import events_in, grounds, words_digest
 from disputes.core.verdict import ENGINE, reach
-from disputes.gather_evidence import gather
+from disputes.gather_evidence import Evidence, gather
 from disputes.models import Assessment, Case, Reading
 
 POLICY = Policy()
 MANY = 1_000
+TOLD_EVERY = 500  # acts
+# Of a run in a worker: who is told how many acts were judged.
+PROGRESS: ContextVar[Callable[[int], None] | None] = ContextVar("progress", default=None)
 
 
 def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str = "") -> list[dict[str, Any]]:
@@ -27,10 +34,15 @@ def adjudicate(tenant: Tenant, event_ids: Sequence[str | UUID], *, provider: str
 
     Raises NotFound, naming the events there are not.
     """
-    evidence = gather(tenant, event_ids, provider=provider)
+    return _judged(tenant, gather(tenant, event_ids, provider=provider), provider=provider)
+
+
+def _judged(tenant: Tenant, evidence: Evidence, *, provider: str = "") -> list[dict[str, Any]]:
     found = {} if provider else _findings_on(tenant, [act.leaf_index for act in evidence.acts])
-    verdicts = []
-    for act in evidence.acts:
+    verdicts, tell = [], PROGRESS.get()
+    for number, act in enumerate(evidence.acts):
+        if tell is not None and number % TOLD_EVERY == 0:
+            tell(number)
         reached = reach(act, evidence.record, evidence.integrity.get(act.event_id), POLICY)
         verdict = reached.as_json()
         said = {"line": reached.liability.line, "beside": beside(verdict, found.get(act.leaf_index, ()))}
@@ -60,12 +72,20 @@ def assess(case: Case, *, now: datetime, person: str = "", actor: str = "", reas
     position = position_of(
         case.tenant
     )  # before the record is read: what comes meanwhile makes it stale, and is not missed
-    verdicts = adjudicate(case.tenant, [act.event_id for act in case.acts.all()])
-    return Assessment.objects.create(
+    evidence = gather(case.tenant, list(case.acts.values_list("event_id", flat=True)))
+    verdicts = _judged(case.tenant, evidence)
+    distinct = list({act.event_id: act for act in evidence.acts}.values())
+    rests_on = grounds(
+        distinct, evidence.record, chains_of(case.tenant, distinct), POLICY, frozenset(events_in(verdicts))
+    )
+    run = Assessment(
         tenant=case.tenant, case=case, number=case.assessments.count() + 1, at=now, engine=ENGINE,
         policy_version=POLICY.version, verdicts=verdicts, digest=_digest_of(verdicts), position=position,
-        person=person, actor=actor, reason=reason,
+        grounds=rests_on, person=person, actor=actor, reason=reason,
     )  # fmt: skip
+    run.words = words_digest(of_run(run), verdicts, rests_on)
+    run.save(force_insert=True)
+    return run
 
 
 def read(case: Case, *, now: datetime) -> Reading:

@@ -82,7 +82,7 @@ def _seal(case: Case, *, now: datetime) -> dict[str, str]:
     """Run the engine on the record as it stands, and keep that: what comes later is later, and changes none of it."""
     run = assess(case, now=now)
     case.sealed_at, case.sealed_position, case.sealed_digest = now, run.position, run.digest
-    return {"sealed_before_leaf": str(run.position), "assessment": run.digest}
+    return {"sealed_before_leaf": str(run.position), "assessment": run.digest, "words": run.words}
 
 
 def _other(case: Case, ref: str) -> Case:
@@ -120,6 +120,7 @@ def assess_again(case: Case, *, viewer: Viewer, reason: str, now: datetime) -> A
         "change": "case.assessed_again",
         "number": run.number,
         "assessment": run.digest,
+        "words": run.words,
         "before_leaf": run.position,
         "why": run.reason,
     }
@@ -165,6 +166,8 @@ def propose(
         **_sum(amount_minor, currency),
     )
     noted = {"outcome": outcome, "assessment": run.digest, **_said_sum(proposal)}
+    if run.words:
+        noted["words"] = run.words
     record_step(held, to, hand=hand_of(viewer), reason=reason, policy_version=POLICY.version, now=now, **noted)
     return proposal
 

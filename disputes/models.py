@@ -142,6 +142,9 @@ class Assessment(models.Model):
     policy_version = models.CharField(max_length=20)
     verdicts = models.JSONField()
     digest = models.CharField(max_length=64)
+    # What the verdicts rest on, as it stood (core/grounds.py); null: of a run before that was kept.
+    grounds = models.JSONField(null=True)
+    words = models.CharField(max_length=64, blank=True)  # SHA-256 over verdicts and grounds, which the log states
     # How far the record had been projected; what comes later makes it stale.
     position = models.BigIntegerField(default=0)
     # Of a run after the seal: who asked for it and why. It is decided on only where a proposal says so.
@@ -369,3 +372,161 @@ class BankAnswer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dispute} {'submitted' if self.is_submitted else 'staged'}"
+
+
+class ComplaintDoor(models.Model):
+    """A link under which whoever has it may complain, without an account. Shown once, kept as its hash."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    name = models.CharField(max_length=120)
+    provider = models.CharField(max_length=120, blank=True)  # of the desk at whose door one complains
+    secret_digest = models.CharField(max_length=64, unique=True)  # hex SHA-256
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)  # somebody shut it
+    ended_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        db_table = "dispute_door"
+        indexes = [models.Index(fields=["tenant", "-id"], name="door_newest")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Complaint(models.Model):
+    """What somebody outside said. It is no case until a person makes one of it; the bytes stay as they came."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        OPENED = "opened", "a case was opened"
+        DECLINED = "declined"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    door = models.ForeignKey(ComplaintDoor, models.PROTECT, db_index=False)
+    number = models.IntegerField()
+    channel = models.CharField(max_length=4)  # form | xarf
+    provider = models.CharField(max_length=120, blank=True)  # the door's
+    reporter = models.CharField(max_length=200)
+    contact = models.CharField(max_length=200, blank=True)
+    subject = models.CharField(max_length=300)  # what it is about: a name, a charge, an event
+    about = models.CharField(max_length=200)  # in a few words; of XARF category and type
+    said = models.TextField(blank=True)
+    report_id = models.CharField(max_length=64, blank=True)  # the sender's own, of XARF: the same is taken once
+    is_test = models.BooleanField(default=False)
+    body = models.BinaryField()
+    sha256 = models.CharField(max_length=64)
+    received_at = models.DateTimeField()
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    case = models.ForeignKey(Case, models.PROTECT, null=True, db_index=False, related_name="complaints")
+    answered_by = models.CharField(max_length=150, blank=True)
+    answered_why = models.TextField(blank=True)
+    answered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "dispute_complaint"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "number"], name="complaint_number_once"),
+            models.UniqueConstraint(
+                fields=["tenant", "door", "report_id"], condition=~models.Q(report_id=""), name="complaint_report_once"
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "state", "-id"], name="complaint_by_state")]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.about}"
+
+
+class OutsideLink(models.Model):
+    """How one party outside sees one case and hands in to it: a link, and a code that is sent another way."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="outside", db_index=False, db_constraint=False)
+    side = models.CharField(max_length=10, choices=EvidenceItem.Side)
+    name = models.CharField(max_length=120)
+    secret_digest = models.CharField(max_length=64, unique=True)  # hex SHA-256, of the link
+    code_digest = models.CharField(max_length=64)  # of link and code together
+    made_person = models.CharField(max_length=170)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        db_table = "dispute_outside"
+        ordering = ["id"]
+        indexes = [models.Index(fields=["tenant", "case"], name="outside_by_case")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OutsideUse(models.Model):
+    """One use of such a link. Written once."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    link = models.ForeignKey(OutsideLink, models.PROTECT, related_name="uses", db_index=False)
+    at = models.DateTimeField()
+    what = models.CharField(max_length=20)  # came in | wrong code | looked | handed in | left
+    address = models.CharField(max_length=60, blank=True)
+
+    class Meta:
+        db_table = "dispute_outside_use"
+        ordering = ["id"]
+        indexes = [models.Index(fields=["tenant", "link", "-id"], name="outside_use_by_link")]
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class AssessmentJob(models.Model):
+    """A run of the engine over more acts than a request has time for: asked for by a person, done by a worker."""
+
+    class Kind(models.TextChoices):
+        SEAL = "seal", "seal the record and assess"
+        AGAIN = "again", "run the engine again"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey("auditlog.Tenant", models.PROTECT, db_index=False)
+    case = models.ForeignKey(Case, models.PROTECT, related_name="jobs", db_index=False, db_constraint=False)
+    kind = models.CharField(max_length=5, choices=Kind)
+    to_state = models.CharField(max_length=16, blank=True)
+    reason = models.TextField(blank=True)
+    # Who asked, as `Viewer` has it: the step is theirs, and is refused where they may no longer take it.
+    role = models.CharField(max_length=10)
+    name = models.CharField(max_length=150)
+    user_id = models.BigIntegerField(null=True)
+    provider = models.CharField(max_length=120, blank=True)
+    stands_for = ArrayField(models.BigIntegerField(), default=list)
+    asked_at = models.DateTimeField()
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    judged = models.IntegerField(default=0)
+    total = models.IntegerField()
+    touched_at = models.DateTimeField()  # when a worker last said that it is at it
+    error = models.TextField(blank=True)
+
+    class Meta:
+        db_table = "dispute_job"
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "case"],
+                condition=models.Q(state__in=["waiting", "running"]),
+                name="job_one_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.state}"

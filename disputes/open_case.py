@@ -18,12 +18,14 @@ from disputes.adjudicate import POLICY
 from disputes.case.bank import bank_disputes
 from disputes.case.deadline import set_deadline
 from disputes.case.keep import hold_acts
+from disputes.case.papers import about
 from disputes.case.record_step import hand_of, record_step
+from disputes.core.grounds import digest_of_words
 from disputes.core.status import AWAITING
 from disputes.gather_evidence import load_acts
 from disputes.models import Case, ContestedAct
 
-MAX_ACTS = 1_000
+MAX_ACTS = 20_000
 _TAKEN = ("payment.captured", "payment.settled")
 
 
@@ -54,7 +56,7 @@ def open_case(
         raise NotFound(f"no finding {finding.pk}")
     if kind not in Case.Kind.values:
         raise ConfigurationError(f"no kind of case {kind!r}; there are: {', '.join(Case.Kind.values)}")
-    acts = _contested(viewer, event_ids, finding)
+    acts = contested_acts(viewer, event_ids, finding)
     contested = _parts(acts, parts or {})
     case = Case.objects.create(
         tenant=viewer.tenant,
@@ -79,8 +81,12 @@ def open_case(
                      amount_minor=contested.get(act.event_id, act.amount_minor), currency=act.currency)
         for position, act in enumerate(acts)
     )  # fmt: skip
-    record_step(case, "filed", hand=hand_of(viewer), reason="", policy_version=POLICY.version, now=now,
-                events=[act.event_id for act in acts])  # fmt: skip
+    noted = {
+        "events": [act.event_id for act in acts],
+        "leaves": [act.leaf_index for act in acts],
+        "about": digest_of_words(about(case)),
+    }
+    record_step(case, "filed", hand=hand_of(viewer), reason="", policy_version=POLICY.version, now=now, **noted)
     hold_acts(case, who=viewer.name, now=now)
     _external_deadlines(case, viewer, event_ids, now=now)
     return case
@@ -121,7 +127,8 @@ def next_ref(tenant: Tenant, *, year: int) -> str:
     return f"D-{year}-{number:06}"
 
 
-def _contested(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding | None) -> list[Act]:
+def contested_acts(viewer: Viewer, event_ids: Sequence[str | UUID], finding: Finding | None) -> list[Act]:
+    """The acts that a case opened from these would be about. Raises as `open_case` does."""
     wanted = [str(event_id) for event_id in event_ids] or _ground(viewer, finding)
     if not wanted:
         raise ConfigurationError("a case is about at least one act: name its events, or a finding")

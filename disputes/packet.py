@@ -1,35 +1,60 @@
 """Packet: a case with everything that its verdict rests on, in one archive that anybody checks offline.
 
-It is a bundle of the log (custody/bundle.py) with the case's papers beside the leaves, and says of each file what its
-digest is. The same state of a case gives the same bytes: the papers are what was kept when it was assessed and decided,
-and the checkpoint is the first one that covers its last step.
+It is a bundle of the log (custody/bundle.py) with the case's papers beside the leaves (case/papers.py), and says of each
+file what its digest is. The same state of a case gives the same bytes: the papers are what was kept when it was assessed
+and decided, and the checkpoint is the first one that covers its last entry.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import IO, Any
+from uuid import UUID
 
-import rfc8785
 from django.db import transaction
 
-from auditlog.core.errors import NotPossible
-from auditlog.core.party import split_party
+from auditlog.core.errors import ConfigurationError, NotFound, NotPossible
 from auditlog.custody.bundle import export_log
-from auditlog.ledger.append import append_note
+from auditlog.ledger.append import EPOCH, append_note
+from auditlog.ledger.publish import origin_of
 from auditlog.models import Leaf
 from auditlog.reads.access import WHOLE, Viewer
-from disputes.core.compare import changes
-from disputes.models import Assessment, Case, Transition
+from disputes.case import papers as written
+from disputes.core.grounds import canonical
+from disputes.models import Assessment, Case
 
 MOST_CITED = 20_000  # leaves beside the contested acts
-RECOMMENDS = "The engine recommends; people decided. What it says of liability is allocation under the policy named here, and not law."
+MOST_LEFT_OUT = 1_000  # payloads of one copy
+
+CONTENTS = {
+    "case.json": "the case: contested acts with their leaves, and what was said when it was opened",
+    "criteria.json": "what the engine says of each act, criterion by criterion, and what would change it",
+    "chains.json": "who acted for whom behind the acts, hop by hop; each chain is drawn in chains/NUMBER.svg",
+    "limits.json": "each limit as a ledger with its running balance; `crosses` marks the line that went over it",
+    "gates.json": "answers of people at gates, with the digest of what they answered",
+    "decision.json": "what was proposed, by whom, and the second person's word on it, each with its leaf",
+    "custody.json": "every step of the case, chained by hash, and all else that was done with it: each stands in a leaf",
+    "deadlines.json": "what had to come by when, on what ground, and whether it did",
+    "evidence.json": "what the sides handed in; the files are in evidence/NUMBER.bin, as they came",
+    "assessments.json": "every run of the engine, and what later runs say differently",
+    "notices.json": "what was told to providers and banks, and whether they took it",
+    "access.json": "who took copies of the case out, as the security log says",
+    "keys.json": "the keys of all sources in here, and the log's own, as they stood at the case's last entry",
+    "redaction.json": "what was left out of this copy, erased, or removed at receipt, and by whose word",
+    "missing.json": "what nobody has told, what would decide it, and what else is not in here",
+    "certificate.txt": "a draft certificate under FRE 902(13) and (14), to be read, completed and signed by a person",
+}
 
 
-def write_packet(case: Case, viewer: Viewer, file: IO[bytes], *, now: datetime) -> str:
+def write_packet(
+    case: Case, viewer: Viewer, file: IO[bytes], *, now: datetime, left_out: Collection[str] = (), why: str = ""
+) -> str:
     """Write the packet of a case and return its digest, which the log states too, once for each state of the case.
 
+    `left_out`: events whose payloads this copy does not show, for the reason `why`. Their leaves and proofs stay, so that
+    all that is shown is still proven, and what is not shown can be later.
+
     Raises NotPermitted for whoever may not read whole records, NotPossible before the case was assessed, NotCovered
-    until a checkpoint covers its last step.
+    until a checkpoint covers its last entry, ConfigurationError or NotFound for what cannot be left out.
     """
     viewer.must(WHOLE)
     case.refresh_from_db()  # the papers say what its steps say
@@ -37,16 +62,20 @@ def write_packet(case: Case, viewer: Viewer, file: IO[bytes], *, now: datetime) 
     if last is None:
         raise NotPossible("a packet holds what was assessed, and this case was not assessed yet")
     steps = list(case.transitions.order_by("position"))
-    events = [act.event_id for act in case.acts.all()]
-    papers = {f"case/{name}": rfc8785.dumps(said) + b"\n" for name, said in _papers(case, last, steps)}
-    papers["case/certificate.txt"] = _certificate(case).encode()
+    entries = written.entries_of(case)
+    acts = list(case.acts.values_list("event_id", flat=True))
+    end = entries[-1]
+    cited = _cited([last.verdicts, last.grounds], end.leaf_index)
+    leaves = sorted({*_leaves_of(case, acts), *(one.leaf_index for one in entries), *cited})
+    hidden = _hidden(case, left_out, why, leaves)
+    papers = {f"case/{name}": content for name, content in _papers(case, last, steps, entries, leaves, hidden, why)}
     for item in case.evidence.filter(submitted_at__isnull=False, body__isnull=False).order_by("number"):
         papers[f"case/evidence/{item.number}.bin"] = bytes(item.body)
-    leaves = sorted({step.leaf_index for step in steps} | _cited(last, steps[-1].leaf_index))
     done = export_log(
-        case.tenant, file, events=events, also=leaves, papers=papers, about={"case": case.ref}, earliest=True
-    )
-    _state(case, done.digest, viewer, now=now)
+        case.tenant, file, also=leaves, papers=papers, about={"case": case.ref}, earliest=True, left_out=hidden,
+        readme=_readme(case, last, sorted(papers)),
+    )  # fmt: skip
+    _state(case, done.digest, viewer, hidden, why, now=now)
     return done.digest
 
 
@@ -63,28 +92,60 @@ def _decided_on(case: Case) -> Assessment | None:
 
 
 @transaction.atomic
-def _state(case: Case, digest: str, viewer: Viewer, *, now: datetime) -> None:
+def _state(case: Case, digest: str, viewer: Viewer, hidden: Collection[int], why: str, *, now: datetime) -> None:
     """The packet's digest stands in the log, so that a packet that was changed afterwards is known by it."""
     held = Case.objects.select_for_update().select_related("tenant").get(pk=case.pk)
     if held.packet_digest != digest:
+        said = {"change": "case.packet", "case": held.ref, "sha256": digest, "by": viewer.name}
+        if hidden:
+            said |= {"left_out": sorted(hidden), "why": why.strip()}
         held.packet_digest, held.packet_at = digest, now
-        held.packet_leaf = append_note(
-            held.tenant,
-            "case",
-            {"change": "case.packet", "case": held.ref, "sha256": digest, "by": viewer.name},
-            now=now,
-        )
+        held.packet_leaf = append_note(held.tenant, "case", said, now=now)
         held.save(update_fields=["packet_digest", "packet_at", "packet_leaf"])
 
 
-def _cited(last: Assessment, before: int) -> set[int]:
-    """Leaves that the verdicts rest on, as their criteria name them."""
+def _leaves_of(case: Case, events: Collection[UUID | str]) -> set[int]:
+    return set(
+        Leaf.objects.filter(tenant=case.tenant, epoch=EPOCH, event_id__in=list(events)).values_list(
+            "leaf_index", flat=True
+        )
+    )
+
+
+def _hidden(case: Case, left_out: Collection[str], why: str, leaves: Collection[int]) -> list[int]:
+    """The leaves whose payloads are not to be shown. Raises ConfigurationError or NotFound."""
+    wanted = set(left_out)
+    if not wanted:
+        return []
+    if not why.strip():
+        raise ConfigurationError(
+            "to leave payloads out of a packet needs a reason: it stands in the packet and in the log"
+        )
+    if len(wanted) > MOST_LEFT_OUT:
+        raise ConfigurationError(f"at most {MOST_LEFT_OUT:,} payloads are left out of a packet, found {len(wanted):,}")
+    try:
+        found = dict(
+            Leaf.objects.filter(
+                tenant=case.tenant, epoch=EPOCH, event_id__in=[UUID(one) for one in wanted]
+            ).values_list("event_id", "leaf_index")
+        )
+    except ValueError:
+        raise ConfigurationError("what is left out is named by the ids of events") from None
+    inside = {str(event) for event, leaf in found.items() if leaf in set(leaves)}
+    if missing := sorted(wanted - inside):
+        raise NotFound(f"this packet holds no event {missing[0][:40]}")
+    return sorted(found.values())
+
+
+def _cited(said: list[Any], before: int) -> set[int]:
+    """Leaves that the verdicts and their grounds rest on, as they name them."""
     found: set[int] = set()
-    for number, leaf in enumerate(_leaves_in(last.verdicts)):
-        if number >= MOST_CITED:
+    for leaf in _leaves_in(said):
+        if leaf <= before:
+            found.add(leaf)
+        if len(found) >= MOST_CITED:
             break
-        found.add(leaf)
-    return {leaf for leaf in found if leaf <= before}
+    return found
 
 
 def _leaves_in(said: Any) -> Iterator[int]:
@@ -99,129 +160,100 @@ def _leaves_in(said: Any) -> Iterator[int]:
             yield from _leaves_in(value)
 
 
-def _papers(case: Case, last: Assessment, steps: list[Transition]) -> Iterator[tuple[str, Any]]:
-    acts = list(case.acts.all())
-    index = dict(
-        Leaf.objects.filter(tenant=case.tenant, event_id__in=[act.event_id for act in acts]).values_list(
-            "event_id", "leaf_index"
+def _papers(case: Case, last: Assessment, steps, entries, leaves, hidden, why) -> Iterator[tuple[str, bytes]]:
+    end = entries[-1]
+    grounds = last.grounds or {}
+    sources = set(
+        Leaf.objects.filter(tenant=case.tenant, epoch=EPOCH, leaf_index__in=leaves, source__isnull=False).values_list(
+            "source__name", flat=True
         )
     )
-    yield "case.json", {
-        "ref": case.ref, "tenant": case.tenant.name, "kind": case.kind, "title": case.title, "complaint": case.complaint, "state": case.state,
-        "claimed": _amount(case.claimed_minor, case.claimed_currency), "principal": _party(case.principal), "respondent": _party(case.respondent),
-        "provider": case.provider or None, "opened_at": _time(case.opened_at), "opened_by": case.opened_by, "finding": case.opened_from_id,
-        "merged_into": case.merged_into or None, "policy": case.policy_version,
-        "acts": [
-            {"event_id": str(act.event_id), "leaf_index": index.get(act.event_id), "contested": _amount(act.amount_minor, act.currency)} for act in acts
-        ],
-    }  # fmt: skip
-    yield "criteria.json", {
-        "engine": last.engine, "policy": last.policy_version, "assessed_at": _time(last.at), "number": last.number, "digest": last.digest,
-        "leaves_before": last.position, "note": RECOMMENDS, "verdicts": _plain(last.verdicts),
-    }  # fmt: skip
-    yield "decision.json", {
-        "proposals": [
-            {"number": one.number, "outcome": one.outcome, "reason": one.reason, "by": one.proposer, "role": one.role, "at": _time(one.at),
-             "assessment": one.assessment_digest, "answer": _answer(one)}
-            for one in case.proposals.select_related("approval").order_by("number")
-        ],
-    }  # fmt: skip
-    yield "custody.json", {
-        "steps": [
-            {"position": step.position, "from": step.from_state, "to": step.to_state, "by": step.actor, "role": step.role, "reason": step.reason,
-             "at": _time(step.at), "previous": step.previous, "digest": step.digest, "leaf_index": step.leaf_index}
-            for step in steps
-        ],
-    }  # fmt: skip
-    yield "missing.json", {"missing": [*_missing(last)]}
-    yield "deadlines.json", {
-        "deadlines": [
-            {"kind": one.kind, "source": one.source, "basis": one.basis, "zone": one.zone, "begins_at": _time(one.begins_at), "due_at": _time(one.due_at),
-             "state": one.state, "of_state": one.of_state or None, "why": one.why or None}
-            for one in case.deadlines.order_by("id")
-        ],
-    }  # fmt: skip
-    yield "evidence.json", {
-        "items": [
-            {"number": item.number, "side": item.side, "title": item.title, "event_id": str(item.event_id) if item.event_id else None,
-             "file": None if item.event_id else f"case/evidence/{item.number}.bin", "name": item.name or None,
-             "media_type": item.media_type or None, "sha256": item.sha256, "by": item.actor, "role": item.role, "staged_leaf": item.staged_leaf,
-             "submitted_at": _time(item.submitted_at) if item.submitted_at else None, "submitted_leaf": item.submitted_leaf, "late": item.is_late,
-             "upstream_valid": item.upstream_valid, "eligible": item.eligible, "why": item.eligible_why or None}
-            for item in case.evidence.filter(submitted_at__isnull=False).defer("body").order_by("number")
-        ],
-    }  # fmt: skip
-    yield "assessments.json", {
-        "sealed": {"at": _time(case.sealed_at), "before_leaf": case.sealed_position, "digest": case.sealed_digest} if case.sealed_at else None,
-        "runs": [
-            {"number": run.number, "at": _time(run.at), "digest": run.digest, "before_leaf": run.position, "by": run.actor or None, "why": run.reason or None,
-             "changes": [change._asdict() for change in changes(last.verdicts, run.verdicts)]}
-            for run in case.assessments.order_by("number")
-        ],
-    }  # fmt: skip
+    notices = written.notices_paper(case, grounds, end.at)
+    redaction = written.redaction_paper(case, leaves, hidden, why.strip())
+    said: dict[str, Any] = {
+        "case.json": written.case_paper(case),
+        "criteria.json": written.criteria_paper(last),
+        "decision.json": written.decision_paper(case, entries),
+        "custody.json": written.custody_paper(steps, entries),
+        "deadlines.json": written.deadlines_paper(case),
+        "evidence.json": written.evidence_paper(case),
+        "assessments.json": written.assessments_paper(case, last),
+        "notices.json": notices,
+        "access.json": written.access_paper(case, end.at),
+        "keys.json": written.keys_paper(case, sources, end.leaf_index),
+        "redaction.json": redaction,
+        "missing.json": written.missing_paper(case, last, notices, redaction),
+    }
+    if last.grounds is not None:
+        said |= {f"{name}.json": grounds[name] for name in ("chains", "limits", "gates")}
+        for chain in grounds["chains"]["chains"]:
+            yield f"chains/{chain['number']}.svg", chain["svg"].encode()
+    for name, value in said.items():
+        yield name, canonical(value) + b"\n"
+    yield "certificate.txt", _certificate(case, last, leaves, entries).encode()
 
 
-def _answer(proposal: Any) -> dict[str, Any] | None:
-    found = getattr(proposal, "approval", None)
-    return (
-        None
-        if found is None
-        else {
-            "result": found.result,
-            "reason": found.reason,
-            "by": found.approver,
-            "role": found.role,
-            "at": _time(found.at),
-        }
-    )
-
-
-def _missing(last: Assessment) -> Iterator[dict[str, Any]]:
-    """What nobody has told: every criterion that is unknown, and what would decide it."""
+def _readme(case: Case, last: Assessment, names: list[str]) -> str:
+    listed = [name.removeprefix("case/") for name in names]
+    lines = "".join(f"  case/{name:<20}{words}\n" for name, words in CONTENTS.items() if name in listed)
+    counts: dict[str, int] = {}
     for verdict in last.verdicts:
-        unknown = [c for c in verdict["criteria"] if c["result"] == "unknown"]
-        if unknown:
-            yield {
-                "event_id": verdict["event_id"], "unknown": [{"criterion": c["id"], "why": c["reason"]} for c in unknown],
-                "would_change": verdict["would_change"],
-            }  # fmt: skip
+        counts[verdict["verdict"]] = counts.get(verdict["verdict"], 0) + 1
+    came_to = ", ".join(f"{count:,} {verdict.replace('_', ' ')}" for verdict, count in sorted(counts.items()))
+    return f"""CASE {case.ref}: evidence packet
+{"=" * (len(case.ref) + 22)}
+
+The question: did the agents act within the scope of what the human allowed them? The engine's answer, by act: {came_to}.
+{written.RECOMMENDS}
+
+How to read it
+  1. Check it first (below). What does not verify proves nothing.
+  2. case/case.json says what is contested, case/criteria.json what the engine says of each act and why, and
+     case/decision.json what people made of that. case/missing.json says what is not known.
+  3. Every statement in these files names a leaf (`leaf_index`). Look it up in leaves.jsonl: its payload is what was
+     signed, byte for byte.
+
+What the check holds against the log, so that nobody can have changed it since: the steps and all else that was done with
+the case, what was contested, every word of the verdicts with their chains, limits and gates, proposals and answers, the
+evidence that was handed in, and the keys. The other files are bound by their SHA-256 in manifest.json alone. Its own
+SHA-256 stands in the log, in a leaf that is later than this packet: ask the log's operator for it, and give it to the
+check with --digest. Whoever sent you this packet could have written it anew; nobody can write the log anew.
+
+What it does not prove: that the sources told the truth, and that the engine's policy is the right one.
+
+The papers
+{lines}
+------------------------------------------------------------------------------------------------------------------
+
+"""
 
 
-def _plain(said: Any) -> Any:
-    """JSON whose numbers every reader reads alike: a whole number beyond 2^53 is written as text (RFC 8785 section
-    3.2.2.3).
-    """
-    if isinstance(said, dict):
-        return {name: _plain(value) for name, value in said.items()}
-    if isinstance(said, list):
-        return [_plain(value) for value in said]
-    return str(said) if isinstance(said, int) and not isinstance(said, bool) and abs(said) > 2**53 - 1 else said
-
-
-def _amount(minor: int | None, currency: str) -> dict[str, Any] | None:
-    return None if minor is None else {"amount_minor": _plain(minor), "currency": currency or None}
-
-
-def _party(key: str) -> dict[str, str] | None:
-    return split_party(key)
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat()
-
-
-def _certificate(case: Case) -> str:
+def _certificate(case: Case, last: Assessment, leaves: list[int], entries: list[written.Entry]) -> str:
+    files = [
+        f"     item {item.number}: {item.title!a}, SHA-256 {item.sha256}"
+        for item in case.evidence.filter(submitted_at__isnull=False, body__isnull=False)
+        .defer("body")
+        .order_by("number")
+    ]
+    handed_in = "\n".join(files) or "     none"
+    first, end = entries[0], entries[-1]
     return f"""CERTIFICATE OF A RECORD GENERATED AND COPIED BY AN ELECTRONIC PROCESS
-(Federal Rules of Evidence 902(13) and 902(14); a draft, to be read, completed and signed by a qualified person)
+(Federal Rules of Evidence 902(13) and 902(14); a draft, unsigned: to be read, completed and signed by a qualified person)
 
 1. I, ______________________ (name), am ______________________ (position) of ______________________ (organisation), and am
-   qualified to make this certificate.
-2. The records of case {case.ref} in this archive were taken from the log of tenant {case.tenant.name!r}. The system takes in signed
-   statements of others as they come, keeps the bytes as received, and commits to each in a Merkle tree (RFC 6962) whose heads
-   are signed.
-3. The process gives an accurate result: answerable_verify.py in this archive derives every commitment and proof again
-   from the bytes and fails where any of them differs.
-4. The copies in leaves.jsonl were identified by their SHA-256 commitments, which manifest.json and the signed checkpoint bind.
+   qualified to make this certificate by ______________________ (training, experience).
+2. The records in this archive are {len(leaves):,} entries of the log {origin_of(case.tenant)!r}, kept for {case.tenant.name!r}, that
+   case {case.ref} rests on. The case is on record from {first.at:%Y-%m-%d %H:%M:%S} UTC (entry {first.leaf_index}) to
+   {end.at:%Y-%m-%d %H:%M:%S} UTC (entry {end.leaf_index}).
+3. Rule 902(13), process. The system takes in signed statements of others as they come, keeps the bytes as received, and
+   commits to each in a Merkle tree (RFC 6962) whose heads are signed. The assessment was made by {last.engine} under policy
+   {last.policy_version} on {last.at:%Y-%m-%d %H:%M:%S} UTC, on all entries before {last.position}. The process gives an accurate
+   result: answerable_verify.py in this archive derives every commitment and proof again from the bytes, and fails where
+   any of them differs.
+4. Rule 902(14), copies. The copies in leaves.jsonl were identified by their SHA-256 commitments, and all other files by their
+   SHA-256 digests in manifest.json. The digest of manifest.json is in manifest.sha256. Files handed in:
+{handed_in}
+5. I ran the check on this archive on ______________________ (date). It reported: ______________________.
 
 I declare under penalty of perjury that the foregoing is true and correct.
 

@@ -1,6 +1,7 @@
 """Reads of the argument: for the API and the dashboard alike. The abuse desk sees cases at its own provider only."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,9 +18,22 @@ from disputes.case.bank import BankDispute
 from disputes.case.record_step import refusal_of, standing_of
 from disputes.core.compare import Rollup, changes, roll_up
 from disputes.core.history import Taken, first_break
-from disputes.core.status import BY_VERB, nexts
+from disputes.core.status import BY_VERB, OPEN, nexts
 from disputes.core.verdict import outline
-from disputes.models import Assessment, Case, ContestedAct, Deadline, EvidenceItem, Proposal, Reading, Transition
+from disputes.jobs.assess import AT_ONCE
+from disputes.models import (
+    Assessment,
+    AssessmentJob,
+    Case,
+    ContestedAct,
+    Deadline,
+    EvidenceItem,
+    Proposal,
+    Reading,
+    Transition,
+)
+
+MOST_SIMILAR = 20
 
 _REF = re.compile(r"D-[0-9]{4}-[0-9]{6,10}\Z")
 
@@ -83,6 +97,13 @@ def list_cases(
         cases = cases.filter(id__lt=find_case(viewer, before).id)
     page = list(cases.order_by("-id")[: limit + 1])
     return _as_read(viewer, page[:limit]), page[limit - 1].ref if len(page) > limit else None
+
+
+def cases_about(viewer: Viewer, event_ids: Collection[str]) -> list[Case]:
+    """Cases about any of these acts that the viewer may see: those that go on first, then the newest."""
+    acts = ContestedAct.objects.filter(tenant=viewer.tenant, event_id__in=list(event_ids))
+    found = visible_cases(viewer).filter(id__in=acts.values("case_id")).exclude(state="merged").order_by("-id")
+    return sorted(found[:MOST_SIMILAR], key=lambda case: case.state not in OPEN)
 
 
 def cases_of_event(viewer: Viewer, event_id: str) -> list[Case]:
@@ -176,6 +197,7 @@ class CasePage:
     deadlines: list[Deadline]
     evidence: list[EvidenceItem]
     assessments: list[Run]
+    job: AssessmentJob | None  # the newest run in a worker that is not done
     bank: BankDispute | None  # a bank's question about a payment of the case; of an abuse desk None
 
     @property
@@ -207,6 +229,7 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
         deadlines=list(case.deadlines.all()),
         evidence=evidence_of(viewer, case),
         assessments=runs_of(viewer, case),
+        job=case.jobs.exclude(state="done").order_by("-id").first(),
         bank=bank_dispute_of(case) if viewer.may(WHOLE) else None,
     )
 
@@ -214,6 +237,9 @@ def case_page(viewer: Viewer, ref: str, *, now: datetime) -> CasePage:
 def _said_of(case: Case, *, now: datetime) -> tuple[Assessment | None, Assessment | Reading]:
     """The run that is decided on, if there is one, and what the engine says of the case: that run, else a reading."""
     last = case.assessments.filter(reason="").order_by("-number").first()
+    if last is None and case.acts.count() > AT_ONCE and not Reading.objects.filter(case=case).exists():
+        # Of so many acts nothing is judged while somebody waits for a page.
+        return None, Reading(case=case, at=now, verdicts=[], position=0)
     return last, last or read(case, now=now)
 
 

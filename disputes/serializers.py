@@ -99,6 +99,7 @@ class CaseRequest(serializers.Serializer):
         help_text="In the place of event_ids: each with its contested part",
     )
     finding = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=2**63 - 1)
+    another = serializers.BooleanField(default=False, help_text="Also where there is a case about these acts already")
     kind = serializers.ChoiceField(Case.Kind.choices, default=Case.Kind.SCOPE)
     title = serializers.CharField(max_length=200)
     complaint = serializers.CharField(max_length=20_000, allow_blank=True, default="")
@@ -114,6 +115,34 @@ class CaseFilter(serializers.Serializer):
     awaiting = serializers.ChoiceField(sorted(set(AWAITING.values())), required=False)
     before = serializers.CharField(max_length=20, required=False)
     limit = serializers.IntegerField(min_value=1, max_value=500, default=50)
+
+
+class TakenSerializer(serializers.Serializer):
+    number = serializers.IntegerField()
+    report_id = serializers.CharField()
+    sha256 = serializers.CharField(help_text="of the report as it came")
+    state = serializers.CharField()
+    is_test = serializers.BooleanField()
+
+
+class PacketFilter(serializers.Serializer):
+    left_out = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        default=list,
+        max_length=1_000,
+        help_text="Events whose payloads this copy does not show",
+    )
+    why = serializers.CharField(
+        max_length=_TEXT,
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="Why they are left out: it stands in the packet and in the log",
+    )
+
+    def validate_left_out(self, found: list) -> list[str]:
+        return [str(one) for one in found]
 
 
 class TransitionRequest(serializers.Serializer):
@@ -350,13 +379,31 @@ class ContestedActSerializer(serializers.Serializer):
     currency = serializers.CharField()
 
 
+ACTS_AT_ONCE = 1_000
+
+
+class ActsFilter(serializers.Serializer):
+    acts_from = serializers.IntegerField(
+        required=False, default=0, min_value=0, max_value=MAX_ACTS, help_text="`acts_next` of the answer before"
+    )
+
+
 class CasePageSerializer(CaseSerializer):
     """A case with its acts, verdicts, history and what may come next."""
 
     def to_representation(self, page) -> dict:
+        first = self.context.get("acts_from", 0)
+        acts = page.acts[first : first + ACTS_AT_ONCE]
+        told = page.verdict_of
+        following = first + len(acts)
         return super().to_representation(page.case) | {
-            "acts": ContestedActSerializer(page.acts, many=True).data,
-            "verdicts": page.verdicts,
+            "acts": ContestedActSerializer(acts, many=True).data,
+            "acts_total": len(page.acts),
+            "acts_next": following if following < len(page.acts) else None,
+            "verdicts": [told[str(act.event_id)] for act in acts if str(act.event_id) in told],
+            "job": {name: getattr(page.job, name) for name in ("kind", "state", "judged", "total", "error")}
+            if page.job
+            else None,
             "is_assessed": page.is_assessed,
             "as_of": page.as_of,
             "newer_events": page.newer,

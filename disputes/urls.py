@@ -19,6 +19,7 @@ urlpatterns = [
     path("incidents/<str:ref>/merge", incidents.IncidentMerge.as_view(), name="incident-merge"),
     path("incidents/<str:ref>/split", incidents.IncidentSplit.as_view(), name="incident-split"),
     path("packets", views.PacketCheckView.as_view(), name="packet-check"),
+    path("complaints/<str:secret>", views.ComplaintView.as_view(), name="complaint"),
     path("cases", views.CaseListView.as_view(), name="cases"),
     path("cases/<str:ref>", views.CaseView.as_view(), name="case"),
     path("cases/<str:ref>/transitions", views.TransitionView.as_view(), name="case-transitions"),

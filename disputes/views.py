@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
+from auditlog.core.errors import NotPossible
 from auditlog.models import Role
 from disputes import decide, queries
 from disputes import serializers as wire
@@ -24,7 +25,10 @@ from disputes.case.answer_bank import send
 from disputes.case.deadline import set_deadline
 from disputes.case.hand_in import let_in, stage, submit
 from disputes.case.imported import read_packet
-from disputes.open_case import open_case
+from disputes.jobs.assess import AT_ONCE, ask, is_for_a_worker
+from disputes.open_case import contested_acts, open_case
+from disputes.outside.complain import MOST_BYTES as MOST_REPORT
+from disputes.outside.complain import find_door, knock, report
 from disputes.packet import write_packet
 
 
@@ -37,6 +41,15 @@ class PacketParser(BaseParser):
         return stream.read()
 
 
+class ReportParser(BaseParser):
+    """A report's bytes as they came."""
+
+    media_type = "application/json"
+
+    def parse(self, stream, media_type=None, parser_context=None) -> bytes:
+        return stream.read(MOST_REPORT + 1)
+
+
 def _read(serializer: type, data) -> dict:
     form = serializer(data=data)
     form.is_valid(raise_exception=True)
@@ -44,9 +57,9 @@ def _read(serializer: type, data) -> dict:
 
 
 def _page(request: Request, ref: str, *, status: int = 200) -> Response:
-    return Response(
-        wire.CasePageSerializer(queries.case_page(request.viewer, ref, now=timezone.now())).data, status=status
-    )
+    told = queries.case_page(request.viewer, ref, now=timezone.now())
+    asked = _read(wire.ActsFilter, request.query_params)
+    return Response(wire.CasePageSerializer(told, context=asked).data, status=status)
 
 
 class AdjudicationView(APIView):
@@ -86,12 +99,38 @@ class CaseListView(APIView):
             asked["event_ids"] = [act["event_id"] for act in acts]
             asked["parts"] = {str(act["event_id"]): act["amount_minor"] for act in acts if act.get("amount_minor")}
         finding = queries.find_finding(request.viewer, number) if number else None
+        if not asked.pop("another"):
+            acts_of_it = contested_acts(request.viewer, asked["event_ids"], finding)
+            if similar := queries.cases_about(request.viewer, [act.event_id for act in acts_of_it]):
+                raise NotPossible(f"{similar[0].ref} is about these acts already; `another: true` opens a second one")
         case = open_case(request.viewer, **asked, finding=finding, now=timezone.now())
         return _page(request, case.ref, status=201)
 
 
+class ComplaintView(APIView):
+    """An XARF v4 report from outside. It takes no account, only the link of a door; the same report is taken once."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    parser_classes = (ReportParser,)
+
+    @extend_schema(
+        auth=[],
+        request={"application/json": OpenApiTypes.OBJECT},
+        parameters=[
+            OpenApiParameter("secret", str, OpenApiParameter.PATH, description="The door's own part of the link.")
+        ],
+        responses={202: wire.TakenSerializer},
+    )
+    def post(self, request: Request, secret: str) -> Response:
+        door = find_door(secret, now=timezone.now())
+        knock(door, request.META.get("REMOTE_ADDR", ""))
+        taken = report(door, request.data, now=timezone.now())
+        return Response(wire.TakenSerializer(taken).data, status=202)
+
+
 class CaseView(APIView):
-    @extend_schema(responses=wire.CasePageSerializer)
+    @extend_schema(parameters=[wire.ActsFilter], responses=wire.CasePageSerializer)
     def get(self, request: Request, ref: str) -> Response:
         return _page(request, ref)
 
@@ -104,11 +143,17 @@ class TransitionView(APIView):
         steps = queries.find_case(request.viewer, ref).transitions.all()
         return Response({"results": wire.TransitionSerializer(steps, many=True).data, "next": None})
 
-    @extend_schema(request=wire.TransitionRequest, responses={201: wire.CasePageSerializer})
+    @extend_schema(
+        request=wire.TransitionRequest, responses={201: wire.CasePageSerializer, 202: wire.CasePageSerializer}
+    )
     def post(self, request: Request, ref: str) -> Response:
         request.viewer.must("case")
         asked = _read(wire.TransitionRequest, request.data)
-        decide.move(queries.find_case(request.viewer, ref), viewer=request.viewer, now=timezone.now(), **asked)
+        case, now = queries.find_case(request.viewer, ref), timezone.now()
+        if is_for_a_worker(case, asked["to"]):
+            ask(case, request.viewer, to=asked["to"], reason=asked["reason"], now=now)
+            return _page(request, ref, status=202)
+        decide.move(case, viewer=request.viewer, now=now, **asked)
         return _page(request, ref, status=201)
 
 
@@ -168,14 +213,19 @@ class AssessmentView(APIView):
         runs = queries.runs_of(request.viewer, queries.find_case(request.viewer, ref))
         return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None})
 
-    @extend_schema(request=wire.ReasonRequest, responses={201: wire.AssessmentList})
+    @extend_schema(request=wire.ReasonRequest, responses={201: wire.AssessmentList, 202: wire.AssessmentList})
     def post(self, request: Request, ref: str) -> Response:
         request.viewer.must("case")
         asked = _read(wire.ReasonRequest, request.data)
         case = queries.find_case(request.viewer, ref)
-        decide.assess_again(case, viewer=request.viewer, now=timezone.now(), **asked)
+        if case.acts.count() > AT_ONCE:
+            ask(case, request.viewer, now=timezone.now(), **asked)
+            status = 202
+        else:
+            decide.assess_again(case, viewer=request.viewer, now=timezone.now(), **asked)
+            status = 201
         runs = queries.runs_of(request.viewer, case)
-        return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None}, status=201)
+        return Response({"results": wire.AssessmentSerializer(runs, many=True).data, "next": None}, status=status)
 
 
 class DeadlineView(APIView):
@@ -267,12 +317,17 @@ class BankAnswerView(APIView):
 
 
 class PacketView(APIView):
-    """The case as one archive, with the verifier inside. Its digest is in `Answerable-Packet-Digest`, and in the log."""
+    """The case as one archive, with the verifier inside. Its digest is in `Answerable-Packet-Digest`, and in the log.
 
-    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    `left_out`: events whose payloads this copy does not show, each of them given once, with `why`.
+    """
+
+    @extend_schema(parameters=[wire.PacketFilter], responses={(200, "application/zip"): OpenApiTypes.BINARY})
     def get(self, request: Request, ref: str) -> FileResponse:
         file = tempfile.SpooledTemporaryFile(max_size=8 << 20)  # noqa: SIM115  the answer closes it
-        digest = write_packet(queries.find_case(request.viewer, ref), request.viewer, file, now=timezone.now())
+        asked = _read(wire.PacketFilter, request.query_params)
+        case = queries.find_case(request.viewer, ref)
+        digest = write_packet(case, request.viewer, file, now=timezone.now(), **asked)
         file.seek(0)
         response = FileResponse(file, as_attachment=True, filename=f"{ref}.zip", content_type="application/zip")
         response["Answerable-Packet-Digest"] = digest

@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -52,13 +52,15 @@ class Exported:
 def export_log(
     tenant: Tenant, file: IO[bytes], *, events: Sequence[UUID] = (), leaves: range | None = None, also: Sequence[int] = (),
     papers: Mapping[str, bytes] | None = None, about: Mapping[str, str] | None = None, earliest: bool = False,
+    left_out: Collection[int] = (), readme: str = "",
 ) -> Exported:  # fmt: skip
     """Write a bundle of the whole log, or of some events or leaves and all that is needed to check those.
 
     Everything is of one snapshot, at its newest checkpoint; `earliest`: at the first that covers what was asked for, so
     that the same question has the same answer later. `also`: leaves beside the events. `papers`: files that come with
-    it, each bound by its digest in the manifest, which says what `about` says. Raises NotCovered, NotFound or
-    NotPossible.
+    it, each bound by its digest in the manifest, which says what `about` says. `left_out`: events whose payloads this copy
+    does not show, which the manifest names; their leaves and proofs stay. `readme` stands before the bundle's own. Raises
+    NotCovered, NotFound or NotPossible.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -72,7 +74,7 @@ def export_log(
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:  # members in the order of their names
         keys = LogKey.objects.filter(tenant=tenant, epoch=EPOCH, from_size__lte=size).order_by("from_size", "id")
         bound = {  # what a proof does not cover is held by its digest
-            "README.txt": _readme(tenant, size, whole=whole, papers=papers or {}).encode(),
+            "README.txt": (readme + _readme(tenant, size, whole=whole)).encode(),
             "answerable_verify.py": (files("auditlog.verifier") / "answerable_verify.py").read_bytes(),
             "vkeys": "".join(f"{key.vkey}\n" for key in keys).encode(),
             **(papers or {}),
@@ -82,7 +84,11 @@ def export_log(
         _put(archive, "checkpoint", cosigned_note(tenant, size).encode())
         earlier = _all_notes(tenant, size) if whole else _notes_around(tenant, size, chosen)
         _put_lines(archive, "checkpoints.jsonl", earlier)
-        _put_lines(archive, "leaves.jsonl", _records(tenant, rows, counts, missing, size=None if whole else size))
+        _put_lines(
+            archive,
+            "leaves.jsonl",
+            _records(tenant, rows, counts, missing, frozenset(left_out), size=None if whole else size),
+        )
         gone = absences(tenant, missing)
         if late := [absence for absence in gone.values() if absence.is_authorised and (absence.tombstone or 0) >= size]:
             raise NotCovered(
@@ -100,6 +106,8 @@ def export_log(
         }
         if not whole:
             manifest["asked"] = chosen
+        if left_out:
+            manifest["left_out"] = sorted(left_out)
         if destroyed:
             manifest["destroyed"] = [absence.leaf_index for absence in destroyed]
         if papers is not None:
@@ -208,15 +216,16 @@ def _each(tenant: Tenant, indexes: Sequence[int]) -> Iterator[LeafRow]:
 
 
 def _records(
-    tenant: Tenant, rows: Iterable[LeafRow], counts: dict[str, int], missing: dict[int, int], *, size: int | None
-) -> Iterator[dict[str, Any]]:
+    tenant: Tenant, rows: Iterable[LeafRow], counts: dict[str, int], missing: dict[int, int], left_out: frozenset[int], *,
+    size: int | None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     for row in rows:
         row.checked_hash()  # a corrupt ledger is not handed on as if it were sound
         counts["leaves"] += 1
         if row.raw is None:
             missing[row.index] = KIND_NUMBERS[row.kind]
         record: dict[str, Any] = {"index": row.index, "leaf": _b64(row.encoded()), "payload": None}
-        if row.raw is not None and row.salt is not None:
+        if row.raw is not None and row.salt is not None and row.index not in left_out:
             record["payload"] = {
                 "salt": _b64(row.salt),
                 "source_event_id": row.source_event_id,
@@ -270,16 +279,7 @@ def _notes_around(tenant: Tenant, size: int, chosen: list[int]) -> Iterator[dict
         yield {"note": note, "consistency": [_b64(part) for part in prove_consistency(tenant, old, size)]}
 
 
-def _readme(tenant: Tenant, size: int, *, whole: bool, papers: Mapping[str, bytes]) -> str:
-    case = "".join(f"{name:<24}{_PAPERS.get(name, '')}\n" for name in sorted(papers))
-    case = (
-        case
-        and f"""
-The papers of the case, each bound by its SHA-256 in manifest.json; the log states the SHA-256 of manifest.json itself
-(manifest.sha256), in a leaf of kind case. Ask for that one elsewhere than in here:
-
-{case}"""
-    )
+def _readme(tenant: Tenant, size: int, *, whole: bool) -> str:
     what = "the whole log" if whole else "a part of the log"
     proof = (
         "The whole tree is derived again from the leaves, so they carry no proofs of their own."
@@ -310,23 +310,13 @@ leaves.jsonl        one leaf a line, in order. `leaf` is what the tree commits t
                     {proof}
                     Leaves of kind key and config hold the sources' public keys and configuration.
 answerable_verify.py  the check; its first page says what it does. It exits 0 when all holds.
-{case}
+
 All binary values are standard base64. A leaf is the JSON array ["answerable-leaf/1", kind, source, received at
 (microseconds since 1970), grade, key, commitment]; the commitment is
 SHA-256(salt || len32(event id) || event id || len32(headers) || headers || raw), base64url.
 
 The payloads may hold personal data. Erasing one in the service does not erase it in this file.
 """
-
-
-_PAPERS = {
-    "case/case.json": "the case: parties, contested acts with their leaves, what is claimed",
-    "case/criteria.json": "what the engine says of each act, criterion by criterion, and what would change it",
-    "case/decision.json": "what was proposed, by whom, and the second person's word on it",
-    "case/custody.json": "every step of the case, chained by hash; each stands in a leaf of kind case",
-    "case/missing.json": "what nobody has told, and what would decide it",
-    "case/certificate.txt": "a draft certificate under FRE 902(13) and (14), to be signed by a person",
-}
 
 
 def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -208,6 +208,26 @@ def _noted(index: int, at: datetime, body: dict[str, Any]) -> Noted:
     )  # fmt: skip
 
 
+_ABOUT = """
+    SELECT l.leaf_index, l.received_at, convert_from(p.raw, 'UTF8')::jsonb AS body
+    FROM ledger_leaf l JOIN ledger_payload p USING (tenant_id, epoch, leaf_index)
+    WHERE l.tenant_id = %s AND l.epoch = %s AND l.event_id IS NULL AND l.kind = %s AND l.received_at <= %s
+      AND position(%s::bytea IN p.raw) > 0
+    ORDER BY l.leaf_index LIMIT %s
+"""
+
+
+def told_of(tenant: Tenant, text: str, *, until: datetime, limit: int) -> list[Noted]:
+    """What was written down up to a time in which `text` stands, oldest first."""
+    own = log_of(tenant)
+    if own is None:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_ABOUT, [own.pk, EPOCH, KIND_NUMBERS["security"], until, text.encode(), limit])
+        rows = cursor.fetchall()
+    return [_noted(index, at, json.loads(body) if isinstance(body, str) else body) for index, at, body in rows]
+
+
 # --- into a SIEM ----------------------------------------------------------------------------------------------------
 
 

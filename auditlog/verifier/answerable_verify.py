@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Check evidence of Answerable, offline, with nothing but Python (3.8 or newer) and this one file: a bundle, or one event.
 
-    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--witness KEY]... [--quorum N] [--source-key NAME=FILE]... [--json]
+    python3 answerable_verify.py BUNDLE [--vkey KEY]... [--witness KEY]... [--quorum N] [--source-key NAME=FILE]...
+                                 [--digest SHA256] [--json]
     python3 answerable_verify.py --event RAW --proof PROOF --vkey KEY --source-key NAME=FILE [--witness KEY]... [--json]
 
 It exits 0 when all holds, 1 when something is wrong (and names the first thing), 2 when it was not given a bundle.
@@ -21,11 +22,16 @@ What is checked, from the bytes up:
    --source-key every event of that source must be signed by a key in FILE: whoever holds the log's database and its key
    could have put a key of their own on record;
 6. a payload that is not there was erased by a tombstone leaf, and no legal hold covered it then: else it was destroyed.
+   Or the manifest says that this copy leaves it out: then its leaf is proven, and what was said is not shown;
+7. of a case's packet: each file is what the manifest states, and what leaves of the log say of the case is what its papers
+   say: steps, contested acts, verdicts, proposals and answers, evidence, keys. What only the manifest binds is bound by
+   --digest, the SHA-256 of the manifest that the log states: get that from the log's operator.
 
 Nothing is imported from the project, and no signature library is used: what you read here is all there is.
 """
 
 import argparse
+import calendar
 import hashlib
 import io
 import json
@@ -41,6 +47,7 @@ from functools import lru_cache
 FORMAT = "answerable-bundle/1"
 SMALL = 1 << 20  # bytes, of any member but the streamed ones
 LINE = 64 << 20  # bytes, of one line of a streamed member
+PAPER = 512 << 20  # bytes, of one paper of a case
 MEMBERS = 10_000
 DETAILS = 10_000  # leaves listed one by one in the report
 NEEDED = ("checkpoint", "leaves.jsonl", "manifest.json")
@@ -536,8 +543,8 @@ class Archive:
                 if not block:
                     return
                 total += len(block)
-                if total > LINE:
-                    raise Bad(name, f"is larger than {LINE} bytes")
+                if total > PAPER:
+                    raise Bad(name, f"is larger than {PAPER} bytes")
                 yield block
 
         return self._read(name, read)
@@ -617,9 +624,11 @@ class Keys:
             {},
         )  # first and last leaf held, by the hold's leaf; the leaf that ended a hold, by it
         self.log = []  # (leaf, public key) of the log itself, oldest first
-        self.cases = {}  # by leaf: what a step of a case says
+        self.cases, self.times = {}, {}  # by leaf: what is said of a case; when it was received, microseconds
+        self.added = {}  # by source and thumbprint: the leaf that first gave the key
+        self.events = set()  # leaves of kind event
 
-    def learn(self, index, kind, raw):
+    def learn(self, index, kind, raw, received):
         body = parse_json(raw, "what the service wrote", strict=False)
         change, source, stamp = body.get("change"), body.get("source"), body.get("thumbprint")
         if kind == "key" and change == "key.added":
@@ -628,14 +637,15 @@ class Keys:
                 raise ValueError("the key in it does not have the thumbprint it states")
             self.jwks[source, stamp] = jwk
             self.retired.pop((source, stamp), None)
+            self.added.setdefault((source, stamp), index)
         elif kind == "key" and change == "key.retired":
             self.retired[source, stamp] = index
         elif kind == "key" and change == "log.key.added":
             self.log.append((index, parse_vkey(field(body, "vkey", str))[2]))
         elif kind == "config" and change == "source.added":
             self.sources[source] = body.get("format"), body.get("issuer")
-        elif kind == "case" and change == "case.moved":
-            self.cases[index] = body
+        elif kind == "case":
+            self.cases[index], self.times[index] = body, received
         elif kind == "hold":
             self.holds[index] = field(body, "first", int), field(body, "last", int)
         elif kind == "release":
@@ -700,18 +710,20 @@ def check_signature(keys, source, stamp, grade, event_id, headers, raw, tenant):
 # --- the bundle ---------------------------------------------------------------------------------------------
 
 
-def verify(file, vkeys=(), witnesses=(), quorum=None, source_keys=None):
+def verify(file, vkeys=(), witnesses=(), quorum=None, source_keys=None, digest=None):
     """Check a bundle. Returns the report, whose `problem` is None when all holds; raises Unusable.
 
     `quorum` is how many of the witnesses must have cosigned; None: all of them. `source_keys`: by source, the JWK Sets
-    (as text) that its events must be signed by.
+    (as text) that its events must be signed by. `digest`: the manifest's SHA-256 in hex, from elsewhere.
     """
+    if digest is not None and not re.match(r"[0-9a-f]{64}\Z", digest):
+        raise Unusable(f"expected a SHA-256 of 64 lower-case hex digits, found {shown(digest)}")
     trusted, witnessed, pinned = _given(vkeys, witnesses, quorum, source_keys)
 
     def check(report):
         archive = Archive(file)
         with archive.zip:
-            _verify(archive, trusted, witnessed, pinned, report)
+            _verify(archive, trusted, witnessed, pinned, report, digest)
 
     return _reported(check)
 
@@ -835,8 +847,13 @@ def _signed(keys, pinned, source, stamp, grade, event_id, headers, raw, tenant, 
     return said
 
 
-def _verify(archive, trusted, witnessed, pinned, report):
+def _verify(archive, trusted, witnessed, pinned, report, digest=None):
     manifest = _manifest(archive)
+    report["digest_given"] = digest is not None
+    if digest is not None and hashlib.sha256(archive.small("manifest.json")).hexdigest() != digest:
+        raise Bad(
+            "manifest.json", "is not the one whose digest was given: this is another packet, or one that was changed"
+        )
     whole = manifest["scope"] == "whole"
     try:
         listed = archive.small("vkeys").decode().splitlines()[:100] if "vkeys" in archive.names else []
@@ -909,44 +926,251 @@ def _papers(archive, manifest, keys, report):
         if content.hexdigest() != bound[name]:
             raise Bad(name, "is not what the manifest states: its SHA-256 differs")
     if "case" in manifest:
-        try:
-            _steps(archive, manifest, keys, report)
-        except ValueError as error:
-            raise Bad("case/custody.json", str(error)) from None
+        _case(archive, manifest, bound, keys, report)
     return bound
 
 
-def _steps(archive, manifest, keys, report):
-    steps = field(parse_json(archive.small("case/custody.json"), "the steps"), "steps", list)
-    criteria = parse_json(archive.whole("case/criteria.json"), "the criteria")
-    before = ""
-    assessed = None
+# --- the papers of a case, against what the log says of it ---------------------------------------------------
+
+
+def _case(archive, manifest, bound, keys, report):
+    """Each paper against the leaves. One that a packet must have is looked for; who leaves it out has something to hide."""
+    stated = {leaf: body for leaf, body in keys.cases.items() if body.get("case") == manifest["case"]}
+    loose = set()  # papers that no leaf binds
+    said = {}
+    for name, check in (("custody", _steps), ("case", _contested), ("criteria", _assessed), ("decision", _decided), ("evidence", _handed_in),
+                        ("keys", _keys_then)):  # fmt: skip
+        where = f"case/{name}.json"
+        if where not in bound:
+            raise Bad(where, "the manifest does not state it")
+        try:
+            paper = parse_json(archive.whole(where), "the paper")
+            loose.update(check(paper, said, stated, keys, archive) or ())
+        except ValueError as error:
+            raise Bad(where, str(error)) from None
+    report["case"] = {"ref": manifest["case"], "steps": len(said["steps"]), "verdicts": said["verdicts"]}
+    report["case"]["loose"] = sorted(loose | {
+        name for name in bound
+        if name.startswith("case/") and not name.startswith(("case/evidence/", "case/chains/")) and name[5:-5] not in _BOUND
+    })  # fmt: skip
+
+
+_BOUND = frozenset("custody case criteria decision evidence keys chains limits gates".split())
+
+
+def _steps(paper, said, stated, keys, archive):
+    """Every step stands in a leaf that says the same, in its order; and so does all else that was done with the case."""
+    steps, before = field(paper, "steps", list), ""
+    if not steps:
+        raise ValueError("there are no steps in it")
     for number, step in enumerate(steps):
         if not isinstance(step, dict):
             raise ValueError(f"step {number} is not an object")
         leaf = field(step, "leaf_index", int)
-        body = keys.cases.get(leaf)
-        if body is None:
+        body = stated.get(leaf)
+        if body is None or body.get("change") != "case.moved":
             raise ValueError(f"step {number} stands in leaf {leaf}, and no leaf of kind case of that number is in here")
-        for name, said in (("case", manifest["case"]), ("from", step.get("from")), ("to", step.get("to")), ("by", step.get("by")),
-                           ("role", step.get("role")), ("reason", step.get("reason")), ("digest", step.get("digest"))):  # fmt: skip
-            if body.get(name) != said:
+        for name in ("from", "to", "by", "role", "reason", "digest"):
+            if body.get(name) != step.get(name):
                 raise ValueError(f"step {number} says another {name} than leaf {leaf} of the log")
+        if microseconds(step.get("at")) != keys.times[leaf]:
+            raise ValueError(f"step {number} says another time than leaf {leaf} of the log")
         if step.get("position") != number or step.get("previous") != before:
             raise ValueError(f"step {number} does not follow the one before it")
+        if number and steps[number - 1]["leaf_index"] >= leaf:
+            raise ValueError(f"step {number} stands before the one before it in the log")
         before = step["digest"]
-        if isinstance(body.get("assessment"), str):  # the run that was kept, or that somebody proposed on
-            assessed = body["assessment"]
-    verdicts = field(criteria, "verdicts", list)
+    if steps[0]["from"] != "draft":
+        raise ValueError("the first step is not the one that opened the case")
+    told = {step["leaf_index"] for step in steps}
+    for entry in paper.get("entries") or []:
+        leaf = field(entry, "leaf_index", int)
+        if stated.get(leaf) != entry.get("said") or microseconds(entry.get("at")) != keys.times[leaf]:
+            raise ValueError(f"leaf {leaf} of the log says something else than the entry of that number")
+        told.add(leaf)
+    unsaid = sorted(leaf for leaf, body in stated.items() if leaf not in told and body.get("change") != "case.packet")
+    if unsaid:
+        raise ValueError(f"leaf {unsaid[0]} of the log says something of the case that is not in it")
+    said["steps"] = steps
+    said["bodies"] = [stated[step["leaf_index"]] for step in steps]
+
+
+def _contested(paper, said, stated, keys, archive):
+    """What is contested, and what was said when the case was opened, as the log states it since."""
+    if paper.get("state") != said["steps"][-1]["to"]:
+        raise ValueError("it says another state than the last step")
+    acts, opened = field(paper, "acts", list), said["bodies"][0]
+    said["acts"] = [(field(act, "event_id", str), act.get("leaf_index")) for act in acts]
+    if microseconds(paper.get("opened_at")) != keys.times[said["steps"][0]["leaf_index"]]:
+        raise ValueError("it says another time of opening than the log")
+    if (paper.get("merged_into") or None) != next(
+        (body["into"] for body in reversed(said["bodies"]) if "into" in body), None
+    ):
+        raise ValueError("it was merged into another case than the log says")
+    for event, leaf in said["acts"]:
+        if leaf not in keys.events:
+            raise ValueError(f"act {shown(event)} stands in leaf {shown(leaf)}, and no event of that number is in here")
+    if "events" in opened and opened["events"] != [event for event, _ in said["acts"]]:
+        raise ValueError("it names other acts than the leaf that opened the case")
+    if "leaves" in opened and opened["leaves"] != [leaf for _, leaf in said["acts"]]:
+        raise ValueError("it names other leaves for the acts than the leaf that opened the case")
+    if "acts" in opened and opened["acts"] != words([[event, leaf] for event, leaf in said["acts"]]):
+        raise ValueError("it names other acts than the leaf that opened the case")
+    if "about" in opened and opened["about"] != words(paper.get("about")):
+        raise ValueError("it says something else of the case than was said when it was opened")
+    return [] if "about" in opened else ["case/case.json"]
+
+
+def words(said):
+    """SHA-256 over what was said, in one form for everybody: sorted names, no blanks, UTF-8."""
+    return hashlib.sha256(
+        json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
+
+
+_OF_RUN = ("engine", "policy", "number", "assessed_at", "leaves_before")
+
+
+def _assessed(paper, said, stated, keys, archive):
+    """The verdicts are those of the run that was decided on, word for word, with their chains, limits and gates."""
+    verdicts = field(paper, "verdicts", list)
     if not all(isinstance(verdict, dict) for verdict in verdicts):
-        raise ValueError("a verdict in case/criteria.json is not an object")
-    digests = sorted(field(verdict, "digest", str) for verdict in verdicts)
-    said = hashlib.sha256(json.dumps(digests, separators=(",", ":")).encode()).hexdigest()
-    if field(criteria, "digest", str) != said:
-        raise ValueError("case/criteria.json does not hold the verdicts that its digest is of")
-    if assessed is not None and assessed != said:
-        raise ValueError("the log states another assessment than case/criteria.json holds")
-    report["case"] = {"ref": manifest["case"], "steps": len(steps), "verdicts": len(digests)}
+        raise ValueError("a verdict in it is not an object")
+    digest = words(sorted(field(verdict, "digest", str) for verdict in verdicts))
+    if field(paper, "digest", str) != digest:
+        raise ValueError("it does not hold the verdicts that its digest is of")
+    runs = [body for body in said["bodies"] if isinstance(body.get("assessment"), str)]
+    if runs and runs[-1]["assessment"] != digest:
+        raise ValueError("the log states another assessment than it holds")
+    if [verdict.get("event_id") for verdict in verdicts] != [event for event, _ in said["acts"]]:
+        raise ValueError("its verdicts are not of the contested acts")
+    said["verdicts"] = len(verdicts)
+    if not runs or not runs[-1].get("words"):
+        return ["case/criteria.json", *(f"case/{name}.json" for name in ("chains", "limits", "gates"))]
+    grounds = {}
+    for name in ("chains", "limits", "gates"):
+        grounds[name] = json.loads(archive.whole(f"case/{name}.json").decode(), object_pairs_hook=_once)
+    if (
+        words({"run": {name: paper.get(name) for name in _OF_RUN}, "verdicts": verdicts, **grounds})
+        != runs[-1]["words"]
+    ):
+        raise ValueError("the log states other words of the verdicts, or of chains.json, limits.json or gates.json")
+    for chain in grounds["chains"]["chains"]:
+        if archive.whole(f"case/chains/{chain['number']}.svg").decode() != chain["svg"]:
+            raise ValueError(f"chains/{chain['number']}.svg is not the picture of that chain")
+    return []
+
+
+def _decided(paper, said, stated, keys, archive):
+    """Every proposal and every answer stands in a leaf that says the same; and none that the log states is left out."""
+    told = set()
+    for one in field(paper, "proposals", list):
+        leaf = field(one, "leaf_index", int)
+        body = stated.get(leaf, {})
+        number = "proposal {}".format(shown(one.get("number")))
+        paid = one.get("to_pay_back") or {}
+        settles = body.get("change") == "case.settlement_offered"
+        outcome, reason = ("settled", "terms") if settles else (body.get("outcome"), "reason")
+        if not settles and body.get("to") not in ("proposed", "appeal_proposed"):
+            raise ValueError(f"{number} stands in leaf {leaf}, which is no proposal")
+        if (one.get("outcome"), one.get("reason"), one.get("by"), microseconds(one.get("at"))) != (outcome, body.get(reason), body.get("by"), keys.times[leaf]):  # fmt: skip
+            raise ValueError(f"{number} says another outcome, reason, name or time than leaf {leaf} of the log")
+        if (body.get("amount_minor"), body.get("currency")) != (
+            str(paid["amount_minor"]) if paid else None,
+            paid.get("currency"),
+        ):
+            raise ValueError(f"{number} says another sum than leaf {leaf} of the log")
+        if any(name in body and one.get(name) != body[name] for name in ("role", "assessment")):
+            raise ValueError(f"{number} says another role or assessment than leaf {leaf} of the log")
+        told.add(leaf)
+        answer = one.get("answer")
+        if answer is not None:
+            at = field(answer, "leaf_index", int)
+            reply = stated.get(at, {})
+            refused = reply.get("change") == "case.settlement_refused"
+            result = "returned" if refused else "approved" if settles else reply.get("result")
+            why = reply.get("why" if refused else "reason")
+            if (answer.get("result"), answer.get("reason"), answer.get("by"), microseconds(answer.get("at"))) != (result, why, reply.get("by"), keys.times.get(at)):  # fmt: skip
+                raise ValueError(f"the answer to {number} says something else than leaf {at} of the log")
+            if "role" in reply and answer.get("role") != reply["role"]:
+                raise ValueError(f"the answer to {number} says another role than leaf {at} of the log")
+            if settles and str(reply.get("proposal")) != str(one.get("number")):
+                raise ValueError(f"leaf {at} answers another proposal than {number}")
+            told.add(at)
+    for leaf, body in sorted(stated.items()):
+        proposes = body.get("to") in ("proposed", "appeal_proposed") and "outcome" in body
+        if leaf not in told and (proposes or "result" in body or body.get("change") in ("case.settlement_offered", "case.settlement_refused")):  # fmt: skip
+            raise ValueError(f"leaf {leaf} of the log states a proposal or an answer that is not in it")
+
+
+def _handed_in(paper, said, stated, keys, archive):
+    """Every item is what was staged and submitted, its file byte for byte; and none that was submitted is left out."""
+    let_in, submitted = {}, set()
+    for leaf in sorted(stated):
+        change, number = stated[leaf].get("change"), stated[leaf].get("number")
+        if change in ("case.evidence_let_in", "case.evidence_left_out"):
+            let_in[number] = change == "case.evidence_let_in", stated[leaf].get("why")
+        elif change == "case.evidence_submitted":
+            submitted.add(number)
+    for item in field(paper, "items", list):
+        number, sha = field(item, "number", int), field(item, "sha256", str)
+        first, then = (stated.get(field(item, name, int), {}) for name in ("staged_leaf", "submitted_leaf"))
+        if (first.get("change"), then.get("change")) != ("case.evidence_staged", "case.evidence_submitted"):
+            raise ValueError(f"item {number} names leaves in which nothing was staged and submitted")
+        if {first.get("number"), then.get("number")} != {number} or {first.get("sha256"), then.get("sha256")} != {sha}:
+            raise ValueError(f"item {number} is not what the log says was staged and submitted")
+        if (first.get("side"), first.get("title"), first.get("by"), then.get("late")) != tuple(item.get(name) for name in ("side", "title", "by", "late")):  # fmt: skip
+            raise ValueError(f"item {number} says another side, title, name or lateness than the log")
+        if any(
+            name in first and item.get(name) != first[name]
+            for name in ("event_id", "name", "media_type", "upstream_valid", "role")
+        ):
+            raise ValueError(f"item {number} says something else of what was handed in than the log")
+        if microseconds(item.get("submitted_at")) != keys.times[item["submitted_leaf"]]:
+            raise ValueError(f"item {number} says another time than the log")
+        counts = let_in.get(number, (None if item["late"] else True, None))
+        if (item.get("eligible"), item.get("why")) != counts:
+            raise ValueError(f"item {number} says otherwise than the log whether it counts, or why")
+        if item.get("file") is not None:
+            content = hashlib.sha256(archive.whole(f"case/evidence/{number}.bin")).hexdigest()
+            if item["file"] != f"case/evidence/{number}.bin" or content != sha:
+                raise ValueError(f"the file of item {number} is not what was handed in")
+        submitted.discard(number)
+    if submitted:
+        raise ValueError(f"item {min(submitted)} was submitted and is not in it")
+
+
+def _keys_then(paper, said, stated, keys, archive):
+    """The keys and when they were retired, as the leaves in here say."""
+    for key in field(paper, "keys", list):
+        of = key.get("source"), key.get("thumbprint")
+        if of not in keys.added or (key.get("added_leaf"), key.get("retired_leaf")) != (
+            keys.added[of],
+            keys.retired.get(of),
+        ):
+            raise ValueError(f"key {shown(of[1])} of source {shown(of[0])} was added or retired otherwise")
+        if key.get("jwk") != keys.jwks[of] or (key.get("state") == "retired") != (of in keys.retired):
+            raise ValueError(f"key {shown(of[1])} of source {shown(of[0])} is another, or stood otherwise")
+    named = {(key.get("source"), key.get("thumbprint")) for key in paper["keys"]}
+    unnamed = sorted(keys.added.keys() - named)
+    if unnamed:
+        raise ValueError(f"key {shown(unnamed[0][1])} of source {shown(unnamed[0][0])} is not in it")
+    own = [(key.get("added_leaf"), parse_vkey(field(key, "vkey", str))[2]) for key in field(paper, "log_keys", list)]
+    if own != [(leaf, public) for leaf, public in keys.log if leaf < field(paper, "before_leaf", int)]:
+        raise ValueError("the log's own keys were others")
+
+
+def microseconds(text):
+    """Since 1970, of a time as the papers write it, in UTC; None for what is none."""
+    parts = (
+        re.match(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{6}))?\+00:00\Z", text)
+        if isinstance(text, str)
+        else None
+    )
+    if parts is None:
+        return None
+    whole = calendar.timegm(tuple(int(part) for part in parts.groups()[:6]))
+    return whole * 1_000_000 + int(parts[7] or 0)
 
 
 class Witnessed:
@@ -1026,6 +1250,7 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
     whole, tenant = manifest["scope"] == "whole", manifest["tenant"]
     tree, keys, missing, buried = Tree(), Keys(), {}, {}
     counts = {"leaves": 0, "events": 0, "payloads_checked": 0, "erased": 0, "withheld": 0, "signatures_good": 0}
+    left_out = _left_out(manifest)
     unchecked, late = {}, 0
     details = []
     report.update(counts=counts, signatures_not_checked=unchecked)
@@ -1057,6 +1282,8 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
             counts["leaves"] += 1
             is_event = kind in ("event", "conflict")
             counts["events"] += is_event
+            if kind == "event":
+                keys.events.add(index)
             said = ""
             if not seen:
                 missing[index] = kind
@@ -1068,7 +1295,7 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
                 else:
                     unchecked[said] = unchecked.get(said, 0) + 1
             elif source == "-":
-                for buried_leaf in keys.learn(index, kind, raw):
+                for buried_leaf in keys.learn(index, kind, raw, int(received)):
                     buried.setdefault(buried_leaf, index)
         except ValueError as error:
             raise Bad(where, str(error)) from None
@@ -1089,14 +1316,24 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
             raise Bad("leaves.jsonl", f"has {tree.size} leaves, the signed checkpoint has {size}")
         if tree.root() != root:
             raise Bad("leaves.jsonl", "the leaves do not lead to the root that was signed for them")
+    shown_all_the_same = sorted(left_out - missing.keys())
+    if shown_all_the_same:
+        raise Bad(f"leaf {shown_all_the_same[0]}", "the manifest says that its payload is left out, and it is not")
     graves = {
         index: buried[index]
         for index, kind in missing.items()
         if kind in ("event", "conflict") and buried.get(index, -1) > index
     }
-    counts["erased"], counts["withheld"] = len(graves), len(missing) - len(graves)
+    hidden = {index for index in left_out - graves.keys() if missing[index] in ("event", "conflict")}
+    counts["erased"], counts["withheld"] = len(graves), len(missing) - len(graves) - len(hidden)
+    if hidden:
+        counts["left_out"] = len(hidden)
+        report["notes"].append(
+            f"This copy leaves out the payloads of {len(hidden)} leaves, by its maker's choice: {_some(hidden)}. That they are"
+            " in the log is proven; what they say, and who signed it, is not shown. Ask for them if they matter"
+        )
     if counts["withheld"]:
-        index = min(missing.keys() - graves.keys())
+        index = min(missing.keys() - graves.keys() - hidden)
         raise Bad(
             f"leaf {index}",
             "its payload is left out, and no tombstone in the log says that it was erased: it is destroyed evidence, or kept back here",
@@ -1110,12 +1347,25 @@ def _leaves(archive, manifest, size, root, earlier, pinned, report):
             )
     for entry in details:
         if entry["payload"] == "missing":
-            entry["payload"] = f"erased, by leaf {graves[entry['index']]}"
+            grave = graves.get(entry["index"])
+            entry["payload"] = "left out of this copy" if grave is None else f"erased, by leaf {grave}"
     if late:
         report["notes"].append(
             f"{late} events stand after the leaf that retired their key; a sender may have been under way"
         )
     return keys
+
+
+def _left_out(manifest):
+    said = manifest.get("left_out", [])
+    if not isinstance(said, list) or not all(isinstance(leaf, int) and not isinstance(leaf, bool) for leaf in said):
+        raise Bad("manifest.json", "left_out is not a list of leaves")
+    return set(said)
+
+
+def _some(leaves):
+    listed = ", ".join(str(leaf) for leaf in sorted(leaves)[:20])
+    return listed + (" and others" if len(leaves) > 20 else "")
 
 
 def _passed(tree, mark, earlier):
@@ -1169,11 +1419,20 @@ def told(report):
             lines.append(
                 f"  case         {shown(case['ref'])}: {case['steps']} steps as the log states them, {case['verdicts']} verdicts"
             )
-            lines.append(
-                f"  manifest     SHA-256 {report['manifest_sha256']}: the log states it in a leaf of kind case; compare"
-            )
+            if report.get("digest_given"):
+                lines.append(f"  manifest     SHA-256 {report['manifest_sha256']}, as you gave it")
+            else:
+                lines.append(
+                    f"  manifest     SHA-256 {report['manifest_sha256']}: the log states it in a leaf of kind case; compare"
+                )
+                lines.append(
+                    "               until then, these rest on whoever sent it: "
+                    + ", ".join(shown(name) for name in case["loose"])
+                )
         lines.append(f"  leaves       {counts['leaves']} proven, {counts['events']} of them events")
-        lines.append(f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased")
+        lines.append(
+            f"  payloads     {counts['payloads_checked']} checked, {counts['erased']} erased, {counts.get('left_out', 0)} left out of this copy"
+        )
         lines.append(f"  signatures   {counts['signatures_good']} of sources good")
         for source, used in sorted(report.get("source_keys", {}).items()):
             for stamp, how in sorted(used.items())[:20]:
@@ -1211,6 +1470,7 @@ def main(arguments=None):
         "--witness", action="append", default=[], help="a witness's verifier key, from elsewhere than the bundle"
     )
     parser.add_argument("--quorum", type=int, help="how many of the witnesses must have cosigned (default: all)")
+    parser.add_argument("--digest", metavar="SHA256", help="of a packet's manifest.json, as the log states it")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
     options = parser.parse_args(arguments)
     try:
@@ -1221,7 +1481,7 @@ def main(arguments=None):
         if options.event:
             report = verify_event(_read(options.event), _read(options.proof), *more)
         else:
-            report = verify(options.bundle, *more)
+            report = verify(options.bundle, *more, digest=options.digest)
     except Unusable as error:
         report = {"result": "unusable", "problem": {"where": "input", "what": str(error)}, "notes": []}
     if options.json:

@@ -286,6 +286,7 @@ def event(request: HttpRequest, event_id: UUID) -> HttpResponse:
             "joins": _joins(view),
             "story": (story := story_view(request.viewer, event_id)),
             "elsewhere": None if view.chain.complete else _told_better(story, event_id),
+            "may_contest": str(event_id) if request.viewer.may("case") else "",
             "cases": cases_of_event(request.viewer, str(event_id)),
             "payload": view.act.payload,
             **_stated(view),

@@ -13,6 +13,7 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_GET
 
 from auditlog.core.acts.story import Story, disagreements
+from auditlog.core.chain import svg
 from auditlog.core.chain.act import ACT_TYPES
 from auditlog.core.errors import NotFound
 from auditlog.models import Source
@@ -23,7 +24,6 @@ from auditlog.reads.stories import stories_around
 from auditlog.reads.threads import Linked, Thread, linked_to, thread_exposure
 from dashboard.parts.access import page
 from dashboard.parts.queries import PAGE, ROW, conceal, is_desk
-from dashboard.pictures import svg
 
 
 class ThreadForm(forms.Form):

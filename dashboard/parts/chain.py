@@ -5,13 +5,13 @@ from typing import Any
 
 from django.utils.safestring import mark_safe
 
+from auditlog.core.chain import svg
 from auditlog.core.chain.act import Act
 from auditlog.core.chain.breaks import gain_of, recorded_when
 from auditlog.core.chain.chain import Chain, Hop
 from auditlog.reads.access import Viewer
 from auditlog.reads.parties import organisations_of
 from dashboard.parts.queries import stub
-from dashboard.pictures import svg
 
 
 def chain_svg(viewer: Viewer, chain: Chain, seen: frozenset[str] | None) -> str:

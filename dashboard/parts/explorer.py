@@ -10,8 +10,10 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
+from auditlog.core.chain import svg
 from auditlog.core.chain.breaks import chain_to
 from auditlog.core.chain.chain import Path, with_kinds
+from auditlog.core.chain.svg import Child, Tree
 from auditlog.core.errors import NotFound, NotPossible
 from auditlog.core.event import Party
 from auditlog.projection.generation import generation_of
@@ -19,8 +21,6 @@ from auditlog.reads import reach
 from auditlog.reads.access import Viewer
 from auditlog.reads.chains import paths_to
 from auditlog.reads.parties import kinds_of
-from dashboard.pictures import svg
-from dashboard.pictures.svg import Child, Tree
 
 SHOWN = 12  # grants below the chosen one shown at once
 

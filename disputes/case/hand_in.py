@@ -2,6 +2,7 @@
 person who decides, with a reason. Every hand that a thing went through is a leaf of the log.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -17,7 +18,7 @@ from auditlog.reads.acts import load_acts
 from auditlog.reads.leaves import integrity_of
 from auditlog.sources.scan import scan
 from disputes.case.locked import locked
-from disputes.case.record_step import note_of_case
+from disputes.case.record_step import Hand, hand_of, note_of_case
 from disputes.core.status import OPEN
 from disputes.models import Case, EvidenceItem
 
@@ -64,34 +65,75 @@ def _stage(
         digest, valid, size = _of_event(held, viewer, event_id)
     else:
         digest, size = _of_file(held, body or b"")
-    number = held.evidence.count() + 1
+    item = Handed(side, title, body, name, media_type, event_id, digest, size, valid)
+    return _kept(held, hand_of(viewer), item, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What is handed in, once it was looked at."""
+
+    side: str
+    title: str
+    body: bytes | None
+    name: str
+    media_type: str
+    event_id: str | UUID | None
+    sha256: str
+    size: int
+    upstream_valid: bool | None
+
+
+def _kept(case: Case, hand: Hand, item: Handed, *, now: datetime) -> EvidenceItem:
+    number, title = case.evidence.count() + 1, item.title.strip()[:200]
+    name = item.name.replace("/", "_").replace("\\", "_")[:200]
     said = {
         "change": "case.evidence_staged",
         "number": number,
-        "sha256": digest,
-        "side": side,
-        "title": title.strip()[:200],
+        "sha256": item.sha256,
+        "side": item.side,
+        "title": title,
+        "event_id": str(item.event_id) if item.event_id else None,
+        "name": name or None,
+        "media_type": item.media_type[:120] or None,
+        "upstream_valid": item.upstream_valid,
+        "role": hand.role,
     }
-    leaf = note_of_case(held, viewer.name, said, now=now)
+    leaf = note_of_case(case, hand.name, said, now=now)
     return EvidenceItem.objects.create(
-        tenant=held.tenant,
-        case=held,
+        tenant=case.tenant,
+        case=case,
         number=number,
-        side=side,
-        title=title.strip()[:200],
-        event_id=event_id,
-        name=name.replace("/", "_").replace("\\", "_")[:200],
-        media_type=media_type[:120],
-        body=body,
-        size=size,
-        sha256=digest,
-        person=person_of(viewer),
-        actor=viewer.name,
-        role=str(viewer.role),
+        side=item.side,
+        title=title,
+        event_id=item.event_id,
+        name=name,
+        media_type=item.media_type[:120],
+        body=item.body,
+        size=item.size,
+        sha256=item.sha256,
+        person=hand.person,
+        actor=hand.name,
+        role=hand.role,
         staged_at=now,
         staged_leaf=leaf,
-        upstream_valid=valid,
+        upstream_valid=item.upstream_valid,
     )
+
+
+@transaction.atomic
+def hand_in_from_outside(
+    case: Case, hand: Hand, *, side: str, title: str, body: bytes, name: str, media_type: str, now: datetime
+) -> EvidenceItem:
+    """A file of a party outside: staged and submitted at once. The caller has looked at who it is, and scanned it."""
+    held = Case.objects.select_for_update().select_related("tenant").get(tenant=case.tenant, pk=case.pk)
+    if held.state not in OPEN:
+        raise NotPossible(f"the case is {held.state}: nothing more is handed in")
+    if not title.strip():
+        raise ConfigurationError("evidence has a title")
+    digest, size = _of_file(held, body)
+    item = _kept(held, hand, Handed(side, title, body, name, media_type, None, digest, size, None), now=now)
+    return _submitted(held, item, hand.name, now=now)
 
 
 def _of_event(case: Case, viewer: Viewer, event_id: str | UUID) -> tuple[str, bool | None, int]:
@@ -125,9 +167,13 @@ def submit(case: Case, number: int, viewer: Viewer, *, now: datetime) -> Evidenc
         raise NotPossible(f"item {number} was submitted already, {item.submitted_at:%Y-%m-%d %H:%M} UTC")
     if viewer.role == Role.ABUSE and item.person != person_of(viewer):
         raise NotPermitted("a provider's desk submits what it handed in itself")
+    return _submitted(held, item, viewer.name, now=now)
+
+
+def _submitted(held: Case, item: EvidenceItem, who: str, *, now: datetime) -> EvidenceItem:
     item.is_late = held.sealed_at is not None
-    said = {"change": "case.evidence_submitted", "number": number, "sha256": item.sha256, "late": item.is_late}
-    item.submitted_at, item.submitted_leaf = now, note_of_case(held, viewer.name, said, now=now)
+    said = {"change": "case.evidence_submitted", "number": item.number, "sha256": item.sha256, "late": item.is_late}
+    item.submitted_at, item.submitted_leaf = now, note_of_case(held, who, said, now=now)
     item.eligible = None if item.is_late else True
     item.save(update_fields=["submitted_at", "submitted_leaf", "is_late", "eligible"])
     return item

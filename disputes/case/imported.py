@@ -62,6 +62,7 @@ def read_packet(viewer: Viewer, body: bytes, *, vkeys: Sequence[str] = ()) -> Im
         return Imported({name: str(report["problem"][name])[:500] for name in ("where", "what")})
     papers = _papers(body) if report.get("case") else {}
     case, verdicts = papers.get("case", {}), _listed(papers.get("criteria", {}), "verdicts")
+    about = case.get("about") if isinstance(case.get("about"), dict) else {}
     acts = [
         {
             "event_id": _text(verdict.get("event_id")),
@@ -86,9 +87,9 @@ def read_packet(viewer: Viewer, body: bytes, *, vkeys: Sequence[str] = ()) -> Im
         list(_leaves_out(report, papers, len(verdicts))),
         _text(case.get("ref")),
         _text(report.get("origin")),
-        _text(case.get("title")),
+        _text(about.get("title")),
         _text(case.get("state")),
-        _text(case.get("complaint"), 4_000),
+        _text(about.get("complaint"), 4_000),
         acts,
         proposals,
     )
@@ -142,6 +143,8 @@ def _proves(report: dict[str, Any]) -> Iterator[str]:
     if case := report.get("case"):
         yield f"all {case['steps']:,} steps of the case are those that the log states, in their order"
         yield f"the {case['verdicts']:,} verdicts are those that were kept when it was assessed"
+        if "case/criteria.json" not in case["loose"]:
+            yield "acts, words of the verdicts, proposals, answers and evidence are as the log states them"
     if report["key_given"]:
         yield "the head is signed by the key that you gave"
     if report.get("witnessed"):
@@ -156,6 +159,8 @@ def _leaves_out(report: dict[str, Any], papers: dict[str, dict[str, Any]], verdi
     counts = report["counts"]
     if erased := counts["erased"] + counts["withheld"]:
         yield f"the content of {erased:,} leaves, which was erased or is withheld"
+    if left_out := counts.get("left_out"):
+        yield f"the content of {left_out:,} leaves, which its maker left out of this copy"
     if unchecked := counts["events"] - counts["signatures_good"]:
         yield f"who said it of {unchecked:,} events, whose signature could not be checked"
     if not report.get("case"):

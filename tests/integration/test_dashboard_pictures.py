@@ -5,10 +5,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree
 
+from auditlog.core.chain import svg
 from auditlog.core.chain.chain import Break, Path, build_chain
 from auditlog.core.event import Party
 from auditlog.core.money.exposure import exposure_at, exposure_by_day
-from dashboard.pictures import charts, svg
+from dashboard.pictures import charts
 from dashboard.pictures.plotly_css import guard_ids, style_sheet
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -98,7 +98,7 @@ def test_the_packet_holds_acts_authority_steps_verdicts_and_the_decision_and_ver
     assert said["case/case.json"]["ref"] == decided.ref and len(said["case/case.json"]["acts"]) == 2
     assert said["case/decision.json"]["proposals"][0]["answer"]["result"] == "approved"
     assert [step["to"] for step in said["case/custody.json"]["steps"]][-1] == "decided"
-    assert "not law" in said["case/criteria.json"]["note"] and "902(13)" in files["case/certificate.txt"].decode()
+    assert "not law" in files["README.txt"].decode() and "902(13)" in files["case/certificate.txt"].decode()
     kinds = [json.loads(base64.b64decode(json.loads(line)["leaf"]))[1] for line in files["leaves.jsonl"].splitlines()]
     assert (
         kinds.count("event") == 3 and "key" in kinds

@@ -23,11 +23,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--source-key", action="append", default=[], metavar="NAME=FILE", help="a source's JWK Set, from the source"
         )
+        parser.add_argument("--digest", metavar="SHA256", help="of a packet's manifest.json, as the log states it")
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args, **options):
         arguments = [f"--vkey={key}" for key in options["vkey"]] + [f"--witness={key}" for key in options["witness"]]
         arguments += [f"--source-key={given}" for given in options["source_key"]]
+        arguments += [f"--digest={options['digest']}"] * (options["digest"] is not None)
         arguments += [f"--quorum={options['quorum']}"] * (options["quorum"] is not None) + ["--json"] * options["json"]
         if code := answerable_verify.main([*arguments, "--", options["file"]]):
             sys.exit(code)

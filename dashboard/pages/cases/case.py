@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -23,9 +24,11 @@ from disputes.case.imported import read_packet
 from disputes.core.deadlines import PRESETS
 from disputes.core.status import AWAITING, OPEN, STATES
 from disputes.decide import OF_APPEAL, OF_DECISION, assess_again, move, refuse_settlement
+from disputes.jobs.assess import AT_ONCE, ask, is_for_a_worker
 from disputes.models import Case, EvidenceItem, Proposal
-from disputes.open_case import open_case
-from disputes.queries import CasePage, Move, case_page, find_case, find_finding, list_cases
+from disputes.open_case import contested_acts, open_case
+from disputes.outside.complain import complaints_of
+from disputes.queries import CasePage, Move, case_page, cases_about, find_case, find_finding, list_cases
 
 
 class OpenCaseForm(forms.Form):
@@ -131,6 +134,18 @@ _SPECIAL = {
     ("appeal_proposed", "appeal_review"): "Send it back",
     ("appeal_proposed", "evidence_open"): "Agree: send it back for evidence",
 }
+# What is asked before a step that nobody takes back.
+_SURE = {
+    "record_sealed": "Seal the record? The engine judges it as it stands now. What is handed in later is late.",
+    "decided": "Approve the proposal? The case is decided by it, and the window for an appeal begins.",
+    "decided_final": "Agree to the proposal? It decides the appeal for good.",
+    "not_eligible": "Say that it is not eligible? The case ends here.",
+    "final": "Make it final? No appeal can be made any more.",
+    "closed": "Close the case? It is reopened once only, for evidence that could not be had before.",
+    "withdrawn": "Withdraw the case? It ends here, without a decision.",
+    "settled": "Settle on these terms? Once both sides have agreed, the case ends by it.",
+    "merged": "Merge it into the other case? This one ends here.",
+}
 ASIDE = ("withdrawn", "settled", "suspended", "merged", "not_eligible")
 
 
@@ -140,7 +155,8 @@ def _named(move: Move, state: str, *, is_offered: bool) -> dict[str, str]:
     )
     if move.to == "settled" and is_offered:
         words = "Accept the settlement"
-    return {"to": move.to, "words": words}
+    sure = "" if state == "suspended" and move.to in OPEN else _SURE.get(move.to, "")
+    return {"to": move.to, "words": words, "sure": sure}
 
 
 @page
@@ -155,6 +171,8 @@ def cases(request: HttpRequest) -> HttpResponse:
         request.viewer, state=state, awaiting=awaiting, before=request.GET.get("before", ""), limit=PAGE, order=order
     )
     context = {
+        "may_handle": request.viewer.may("case"),
+        "waiting": complaints_of(request.viewer).filter(state="waiting").count() if request.viewer.may("case") else 0,
         "order": order,
         "rows": rows,
         "next": following,
@@ -174,6 +192,9 @@ def _open_case(request: HttpRequest) -> HttpResponse:
         raise ConfigurationError(f"the case was not opened: {wrong}")
     data = form.cleaned_data
     finding = find_finding(request.viewer, data.pop("finding"))
+    if similar := cases_about(request.viewer, [act.event_id for act in contested_acts(request.viewer, [], finding)]):
+        messages.warning(request, f"{similar[0].ref} is about these acts already.")
+        return redirect(f"{reverse('dashboard:case_opening')}?finding={finding.pk}")
     opened = open_case(request.viewer, finding=finding, now=timezone.now(), **data)
     messages.success(request, f"Case {opened.ref} was opened.")
     return redirect("dashboard:case", ref=opened.ref)
@@ -200,6 +221,9 @@ def case(request: HttpRequest, ref: str) -> HttpResponse:
             )
         elif form.is_valid():
             try:
+                if is_for_a_worker(shown.case, to):
+                    ask(shown.case, request.viewer, to=to, reason=form.cleaned_data["reason"], now=timezone.now())
+                    return HttpResponseRedirect(request.path)
                 done = move(shown.case, to, viewer=request.viewer, now=timezone.now(), **form.cleaned_data)
             except AnswerableError as error:
                 form.add_error(None, str(error))
@@ -229,6 +253,7 @@ def _shown(request: HttpRequest, shown: CasePage, *, status: int = 200, **forms_
         "may_decide": goes_on and may("decide"),
         "may_run_again": goes_on and may("case") and case.sealed_at is not None,
         "is_offered": offered,
+        "proposals": [(one, getattr(one, "approval", None)) for one in shown.proposals],
         "page": shown,
         "case": case,
         "incident": incidents_of(request.viewer, [case.opened_from_id]).get(case.opened_from_id, "")
@@ -339,6 +364,9 @@ def case_evidence_let_in(request: HttpRequest, ref: str, number: int) -> HttpRes
 @require_POST
 def case_again(request: HttpRequest, ref: str) -> HttpResponse:
     def do(case: Case) -> str:
+        if case.acts.count() > AT_ONCE:
+            ask(case, request.viewer, reason=request.POST.get("reason", "")[:4000], now=timezone.now())
+            return "The engine runs again, in the background."
         run = assess_again(
             case, viewer=request.viewer, reason=request.POST.get("reason", "")[:4000], now=timezone.now()
         )

@@ -130,6 +130,7 @@ def charges(request: HttpRequest) -> HttpResponse:
     common = ("principal", "actor", "provider", "currency", "since", "until")
     more = [form[name] for name in form.fields if name not in common and name != "after"]
     context = {
+        "may_contest": request.viewer.may("case"),
         "form": form, "page": listed, "totals": totals, "common": [form[name] for name in common], "more": more,
         "more_open": any(request.GET.get(field.name) for field in more),
     }  # fmt: skip

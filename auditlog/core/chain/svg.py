@@ -161,7 +161,7 @@ def draw_tree(tree: Tree, *, link: Callable[..., tuple[str, str]]) -> str:
             box = _bundle(x, height, f"and {others:,} beside it", stacked=True)
             parts += led(box, f"{others:,} more grants of the same giver", grant=above) if above else box
     bottom = height + (_BUNDLE_H + 2 * PAD if any(tree.beside[1:]) else 0)
-    x, y = PAD + columns * (BOX_W + GAP) + 16, TOP  # a little further: every arrow has a time to carry
+    x, y = PAD + columns * (BOX_W + GAP) + 16, float(TOP)  # a little further: every arrow has a time to carry
     start, trunk = x - GAP - 16, x - GAP - 2
     if tree.earlier:
         box = _bundle(x, y, f"{tree.earlier:,} earlier: back to the first", stacked=True)
@@ -180,12 +180,12 @@ def draw_tree(tree: Tree, *, link: Callable[..., tuple[str, str]]) -> str:
         y += _BUNDLE_H + 18
     if tree.total:
         width = max(width, x + BOX_W + PAD + (GAP if any(child.broken for child in tree.children) else 0))
-    height = max(bottom, y + PAD)
+    tall = max(bottom, y + PAD)
     label = quoteattr(
         f"{describe(tree.chain, name)} Passed on as {tree.total:,} grants, {len(tree.children)} of them shown."
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {tall:g}" width="{width}" height="{tall:g}"'
         f' role="group" aria-label={label}>{"".join(parts)}</svg>'
     )
 

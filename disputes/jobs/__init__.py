@@ -1,0 +1,1 @@
+"""What of a case takes longer than a request may."""
