@@ -102,6 +102,7 @@ def _listed(request: HttpRequest, *, made: str = "") -> HttpResponse:
 @require_POST
 def complaint_doors(request: HttpRequest) -> HttpResponse:
     """Make a door, whose link is shown this once, or shut one."""
+    request.viewer.must("case")
     now = timezone.now()
     if shut := request.POST.get("shut", ""):
         shut_door(request.viewer, int(shut) if shut.isdecimal() and len(shut) < 19 else 0, now=now)
@@ -125,6 +126,7 @@ def complaint_doors(request: HttpRequest) -> HttpResponse:
 @require_POST
 def complaint(request: HttpRequest, number: int) -> HttpResponse:
     """Make a case of it, or decline."""
+    request.viewer.must("case")
     try:
         if request.POST.get("decline"):
             decline(request.viewer, number, why=request.POST.get("why", ""), now=timezone.now())
