@@ -99,7 +99,9 @@ class CaseRequest(serializers.Serializer):
         help_text="In the place of event_ids: each with its contested part",
     )
     finding = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=2**63 - 1)
-    another = serializers.BooleanField(default=False, help_text="Also where there is a case about these acts already")
+    another = serializers.BooleanField(
+        default=True, help_text="false: refused where there is a case about these acts already, which is named"
+    )
     kind = serializers.ChoiceField(Case.Kind.choices, default=Case.Kind.SCOPE)
     title = serializers.CharField(max_length=200)
     complaint = serializers.CharField(max_length=20_000, allow_blank=True, default="")
@@ -404,6 +406,7 @@ class CasePageSerializer(CaseSerializer):
             "job": {name: getattr(page.job, name) for name in ("kind", "state", "judged", "total", "error")}
             if page.job
             else None,
+            "also_about": self.context.get("also_about", []),
             "is_assessed": page.is_assessed,
             "as_of": page.as_of,
             "newer_events": page.newer,

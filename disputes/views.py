@@ -3,6 +3,7 @@
 import tempfile
 from base64 import b64decode
 from binascii import Error
+from typing import Any
 
 from django.http import FileResponse, HttpResponse
 from django.utils import timezone
@@ -56,10 +57,10 @@ def _read(serializer: type, data) -> dict:
     return form.validated_data
 
 
-def _page(request: Request, ref: str, *, status: int = 200) -> Response:
+def _page(request: Request, ref: str, *, status: int = 200, **told_besides: Any) -> Response:
     told = queries.case_page(request.viewer, ref, now=timezone.now())
     asked = _read(wire.ActsFilter, request.query_params)
-    return Response(wire.CasePageSerializer(told, context=asked).data, status=status)
+    return Response(wire.CasePageSerializer(told, context=asked | told_besides).data, status=status)
 
 
 class AdjudicationView(APIView):
@@ -99,12 +100,12 @@ class CaseListView(APIView):
             asked["event_ids"] = [act["event_id"] for act in acts]
             asked["parts"] = {str(act["event_id"]): act["amount_minor"] for act in acts if act.get("amount_minor")}
         finding = queries.find_finding(request.viewer, number) if number else None
-        if not asked.pop("another"):
-            acts_of_it = contested_acts(request.viewer, asked["event_ids"], finding)
-            if similar := queries.cases_about(request.viewer, [act.event_id for act in acts_of_it]):
-                raise NotPossible(f"{similar[0].ref} is about these acts already; `another: true` opens a second one")
+        acts_of_it = contested_acts(request.viewer, asked["event_ids"], finding)
+        similar = queries.cases_about(request.viewer, [act.event_id for act in acts_of_it])
+        if not asked.pop("another") and similar:
+            raise NotPossible(f"{similar[0].ref} is about these acts already")
         case = open_case(request.viewer, **asked, finding=finding, now=timezone.now())
-        return _page(request, case.ref, status=201)
+        return _page(request, case.ref, status=201, also_about=[one.ref for one in similar])
 
 
 class ComplaintView(APIView):

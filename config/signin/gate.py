@@ -19,6 +19,7 @@ SENT = {
     "case_evidence_let_in", "case_refuse", "close_month", "case_bank", "case-bank-answer", "rule", "policy",
     "stop_it", "stop", "stop-list", "stop-lift", "response-list", "receiver", "response_policy",
     "alerts", "alert_channel", "receivers", "people", "secrets", "account", "sources", "source",
+    "complaint_doors", "case_outside", "case_outside_end",  # a link lets somebody in, as a token does
 }  # fmt: skip
 # Taking something out of the record, or seeing what was sealed.
 READ = {"event-raw", "export-ocsf", "case-packet", "case-evidence-file"}

@@ -43,7 +43,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             connections.close_all()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def site(django_db_setup, django_db_blocker):
     """The address of a running service, the ids its pages need, and people who may log in."""
     if chromium() is None:

@@ -267,12 +267,12 @@ NOT_AT_ONE_PROVIDER = (
 )
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(1_000, marks=pytest.mark.slow)])
-def test_of_the_demo_story_every_desk_reads_what_its_own_events_say(tenant, now, most):
+@pytest.mark.slow
+def test_of_the_demo_story_every_desk_reads_what_its_own_events_say(tenant, now):
     set_stage(tenant, now=now)
     world, rules = TenantWorld(tenant, now=now), set()
     found = Finding.objects.filter(tenant=tenant).exclude(provider="").values_list("provider", flat=True)
-    providers = [provider for provider, _ in Counter(found).most_common(most)]
+    providers = [provider for provider, _ in Counter(found).most_common()]
 
     for provider in providers:
         desk = Desk(world, provider)
@@ -281,8 +281,7 @@ def test_of_the_demo_story_every_desk_reads_what_its_own_events_say(tenant, now,
 
         assert desk.leaks() == [], provider
         rules |= {row["rule"] for row in listed}
-    assert len(providers) > 1 and rules
-    assert most < 1_000 or set(OF_THE_DEMO) <= rules
+    assert set(OF_THE_DEMO) <= rules
 
 
 @pytest.fixture

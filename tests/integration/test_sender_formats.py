@@ -216,7 +216,7 @@ def test_a_signal_in_a_bundle_is_checked_offline(source, tenant, now, tmp_path):
         if leaf.kind == 0:
             raw, stamp = bytes(payload.raw), leaf.key
         else:
-            keys.learn(payload.leaf_index, "key" if leaf.kind == 1 else "config", bytes(payload.raw))
+            keys.learn(payload.leaf_index, "key" if leaf.kind == 1 else "config", bytes(payload.raw), 0)
 
     assert check_signature(keys, "caep", stamp, "A", "signal-1", b"", raw, tenant.name) == "good"
     with pytest.raises(ValueError, match="does not fit"):

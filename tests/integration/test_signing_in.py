@@ -813,7 +813,8 @@ def test_pages_that_ours_replace_lead_to_ours(tenant):
 
 # What a session may send without a fresh proof: it adds words, files or bills under one's name, or asks us to work.
 PLAIN = {
-    "adjudications", "backtest-list", "bills", "case", "case-assessments", "case-deadlines", "case-evidence", "case-evidence-submit",
+    "adjudications", "case_opening", "complaint", "incident-bring-back", "incident-snooze", "incident-suppress", "incidents_many",
+    "backtest-list", "bills", "case", "case-assessments", "case-deadlines", "case-evidence", "case-evidence-submit",
     "case_again", "case_deadline", "case_evidence", "case_evidence_submit", "cases", "domain-score", "finding", "finding-triage",
     "incident", "incident-assign", "incident-close", "incident-merge", "incident-note", "incident-reopen", "incident-split",
     "integrity", "name_report", "names", "packet-check", "packets",
@@ -821,11 +822,15 @@ PLAIN = {
 DUMMY = {"finding_id": "1", "number": "1", "pk": "1", "event_id": "00000000-0000-0000-0000-000000000000"}
 
 
+# Of people without an account: they have no session of ours, and a code or a link of their own.
+FROM_OUTSIDE = ("complain", "complaint-report", "party_case", "party_hand_in", "party_leave")
+
+
 def addresses():
     """(name, path) of every address of the pages and the API, but for the door itself and old addresses that lead on."""
     for prefix, urls in (("/", dashboard.urls), ("/api/v1/", auditlog.api.urls), ("/api/v1/", disputes.urls)):
         for each in urls.urlpatterns:
-            if each.name not in (None, "login", "logout", "join"):
+            if each.name not in (None, "login", "logout", "join", *FROM_OUTSIDE):
                 path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: DUMMY.get(found[1], "x"), str(each.pattern))
                 yield each.name, prefix + path
 

@@ -104,12 +104,12 @@ def test_a_verdict_is_the_same_alone_together_and_shuffled(database, told_once):
     ids = [str(pk) for pk in Event.objects.filter(tenant=told.row, type__in=USE_TYPES | {"payment.settled", "payment.refunded", "invoice.paid", "dispute.opened"})
            .order_by("leaf_index").values_list("event_id", flat=True)]  # fmt: skip
     together = {verdict["event_id"]: verdict["digest"] for verdict in adjudicate(told.row, ids)}
-    shuffled = random.Random(3).sample(ids, len(ids))
+    shuffled = random.Random(3).sample(ids, 500)
 
     again = {verdict["event_id"]: verdict["digest"] for verdict in adjudicate(told.row, shuffled)}
     alone = {event_id: adjudicate(told.row, [event_id])[0]["digest"] for event_id in shuffled[:30]}
 
-    assert again == together
+    assert again == {event_id: together[event_id] for event_id in again} and len(again) == 500
     assert alone == {event_id: together[event_id] for event_id in alone}
 
 

@@ -23,7 +23,8 @@
     const row = rows()[at()];
     if (!button || !row) return;
     if (!document.querySelector(".queue input[name=ref]:checked")) row.querySelector("input[name=ref]").checked = true;
-    sessionStorage.setItem("queue-at", String(at()));
+    const form = button.form;
+    form.action = `${form.getAttribute("action").split("#")[0]}#at-${at()}`;  // where the answer leads keeps it
     button.click();
   }
 
@@ -54,9 +55,9 @@
   });
 
   document.addEventListener("DOMContentLoaded", () => {
-    const kept = sessionStorage.getItem("queue-at");
-    if (kept === null || !rows().length) return;
-    sessionStorage.removeItem("queue-at");
-    move(Number(kept));
+    const kept = /^#at-(\d+)$/.exec(location.hash);
+    if (!kept || !rows().length) return;
+    history.replaceState(null, "", location.pathname + location.search);
+    move(Number(kept[1]));
   });
 })();
