@@ -10,10 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-SLOW = [pytest.param(what, marks=pytest.mark.slow) for what in ("detect", "query", "complete", "browse", "live")]
+SLOW = [
+    pytest.param(what, marks=pytest.mark.slow) for what in ("detect", "verify", "query", "complete", "browse", "live")
+]
 
 
-@pytest.mark.parametrize("what", ["verify", *SLOW])
+@pytest.mark.parametrize("what", SLOW)
 def test_a_small_bench_ends_with_its_figures(what):
     ran = subprocess.run(
         [sys.executable, "manage.py", "bench", what, "--events", "600", "--seconds", "8", "--rate", "100", "--json"],

@@ -150,7 +150,7 @@ def open_everything(world):
     return wrong
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(more, marks=pytest.mark.slow) for more in range(2, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(more, marks=pytest.mark.slow) for more in range(1, 6))])
 def test_valid_events_at_their_extremes_break_no_page(world, seed):
     world.source("conductor", ISS)
     world.configure("conductor")

@@ -546,6 +546,7 @@ def of(told, rule, **reading):
     return fitting[0]
 
 
+@pytest.mark.slow
 def test_of_the_other_rules_the_desk_reads_what_its_own_events_say(told):
     told.desk.work_on(told.desk.read_everything())
 

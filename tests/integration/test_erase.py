@@ -365,7 +365,7 @@ def test_what_an_erasure_leaves_in_the_projections_is_what_a_rebuild_of_the_rest
         assert_as_rebuilt(world)
 
 
-@pytest.mark.parametrize("seed", seeds(1, 3))
+@pytest.mark.parametrize("seed", seeds(0, 3))
 def test_of_thirty_days_of_many_agents_an_erasure_leaves_what_a_rebuild_gives(told, monkeypatch, seed):
     world = told
     leaves = list(Event.objects.filter(tenant=world.row).values_list("leaf_index", flat=True))

@@ -241,6 +241,7 @@ def test_two_thousand_leaves_with_checkpoints_inside_are_derived_again(log, tmp_
     assert report["earlier_checkpoints"] == 3 and report["counts"]["signatures_good"] == 200
 
 
+@pytest.mark.slow
 def test_a_thousand_events_are_checked_in_a_moment(log, tmp_path, capsys):
     appended = [one for _ in range(10) for one in log.send(*(log.event("action.performed") for _ in range(100)))]
     sign(log)

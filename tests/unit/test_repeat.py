@@ -552,6 +552,7 @@ def test_loops_of_every_kind_are_found_within_five_charges_and_most_within_three
     assert sorted(counted)[len(counted) // 2] <= 3 and sorted(counted)[int(0.98 * len(counted))] <= 5
 
 
+@pytest.mark.slow
 def test_ordinary_months_have_no_loop_and_no_double_charge():
     for seed in range(40):
         assert rules(spending.month(random.Random(seed))) == [], seed
